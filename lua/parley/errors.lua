@@ -1,0 +1,62 @@
+--- Error objects. Callers branch on `code`, never on text; `tostring` gives one readable line.
+local core = require "parley.core"
+
+local M = {}
+
+---@class parley.Error
+---@field code string     `"ValueError"`, `"SessionError"`, …, or a system error such as `"ENOENT"`
+---@field message string  one sentence that names the thing and says what was expected
+---@field cause? any      the error that led to this one
+
+--- The metatable that C and Lua share, so that both make the same kind of object.
+M.metatable = core.error_metatable
+
+--- Makes an error object.
+---@param code string
+---@param message string
+---@param fields? table  further fields, copied
+---@return parley.Error
+function M.new(code, message, fields)
+  local err = { code = code, message = message }
+  for name, value in pairs(fields or {}) do err[name] = value end
+  return setmetatable(err, M.metatable)
+end
+
+local function constructor(code)
+  return function(message, fields) return M.new(code, message, fields) end
+end
+
+--- Bad input; nothing was started.
+---@type fun(message: string, fields?: table): parley.Error
+M.value_error = constructor "ValueError"
+
+--- The program cannot be run. `executable` names it.
+---@type fun(message: string, fields?: table): parley.Error
+M.cli_not_found_error = constructor "CLINotFoundError"
+
+--- Start, delivery, exit or time-out of a session. `reason` is one of `"start"`, `"delivery"`, `"exit"`, `"timeout"`,
+--- `"transcript"`, `"api"`; `screen` holds the last screen as text.
+---@type fun(message: string, fields?: table): parley.Error
+M.session_error = constructor "SessionError"
+
+--- A dialog waits for an answer that nobody allowed. `dialog` is `{kind, text, choices}`.
+---@type fun(message: string, fields?: table): parley.Error
+M.dialog_error = constructor "DialogError"
+
+--- The object was closed before this call.
+---@type fun(message: string, fields?: table): parley.Error
+M.closed_error = constructor "ClosedError"
+
+--- The task was cancelled. `reason` says by whom, where that is known.
+---@type fun(message: string, fields?: table): parley.Error
+M.cancelled = constructor "Cancelled"
+
+--- Tells whether a value is an error object, and of the given code when one is given.
+---@param value any
+---@param code? string
+---@return boolean
+function M.is(value, code)
+  return getmetatable(value) == M.metatable and (code == nil or value.code == code)
+end
+
+return M

@@ -1,0 +1,109 @@
+--- Transcript records as typed events.
+local M = {}
+
+---@class parley.Event
+---@field type "user"|"assistant"|"system"|"result"
+---@field content? table[]      blocks in the shapes of the Messages API, those of unknown types as they came
+---@field uuid? string
+---@field session_id? string
+---@field timestamp? string     ISO 8601
+---@field message_id? string    of the API message that an assistant event is a part of
+---@field model? string
+---@field stop_reason? string
+---@field usage? table
+---@field is_error? boolean     an assistant event that reports an API error; a result that is no success
+---@field error? string         what kind of API error
+---@field api_error_status? integer  HTTP status
+---@field is_meta? boolean      a user event that the program wrote itself
+---@field subtype? string       of a system event or a result
+---@field record? table         the transcript's record as it came
+local Event = {}
+Event.__index = Event
+Event.__name = "parley.Event"
+
+--- The text of the content: its text blocks, joined.
+---@return string
+function Event:text()
+  local parts = {}
+  for _, block in ipairs(self.content or {}) do
+    if block.type == "text" and type(block.text) == "string" then table.insert(parts, block.text) end
+  end
+  return table.concat(parts, "\n")
+end
+
+--- The blocks of one type.
+---@param kind string  `"tool_use"`
+---@return table[]
+function Event:blocks(kind)
+  local found = {}
+  for _, block in ipairs(self.content or {}) do
+    if block.type == kind then table.insert(found, block) end
+  end
+  return found
+end
+
+--- Makes an event.
+---@param fields table
+---@return parley.Event
+function M.new(fields) return setmetatable(fields, Event) end
+
+local function present(value)
+  if type(value) == "userdata" or type(value) == "lightuserdata" then return nil end -- JSON's null
+  return value
+end
+
+local function content_of(message)
+  local content = present(message.content)
+  if type(content) == "string" then return { { type = "text", text = content } } end
+  return content or {}
+end
+
+local readers = {}
+
+function readers.user(record, fields)
+  local message = present(record.message)
+  if not message then return nil end
+  fields.content = content_of(message)
+  fields.is_meta = present(record.isMeta) or nil
+  return fields
+end
+
+function readers.assistant(record, fields)
+  local message = present(record.message)
+  if not message then return nil end
+  fields.content = content_of(message)
+  fields.message_id = present(message.id)
+  fields.model = present(message.model)
+  fields.stop_reason = present(message.stop_reason)
+  fields.usage = present(message.usage)
+  if present(record.isApiErrorMessage) then
+    fields.is_error = true
+    fields.error = present(record.error)
+    fields.api_error_status = present(record.apiErrorStatus)
+  end
+  return fields
+end
+
+function readers.system(record, fields)
+  fields.subtype = present(record.subtype)
+  fields.message = present(record.content)
+  return fields
+end
+
+--- The event of a transcript record.
+---@param record table  one decoded line
+---@return parley.Event? event  nil for records that are none: unknown types, a sub-agent's, book-keeping
+function M.from_record(record)
+  local reader = readers[record.type]
+  if not reader or present(record.isSidechain) then return nil end
+  local fields = reader(record, {
+    type = record.type,
+    uuid = present(record.uuid),
+    session_id = present(record.sessionId),
+    timestamp = present(record.timestamp),
+    record = record,
+  })
+  return fields and M.new(fields)
+end
+
+return M

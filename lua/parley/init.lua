@@ -1,0 +1,35 @@
+--- Parley: conversations with Claude Code. This table is the public face.
+local core = require "parley.core"
+local errors = require "parley.errors"
+local event = require "parley.event"
+local launch = require "parley.launch"
+local paths = require "parley.paths"
+local process = require "parley.process"
+local session = require "parley.session"
+local task = require "parley.task"
+
+local M = {
+  errors = errors,
+  event = event,
+  json = core.json,
+  task = task,
+  run = task.run,
+  build_argv = launch.build_argv,
+  build_env = launch.build_env,
+  resolve_jsonl_path = paths.resolve_jsonl_path,
+  process = process.new,
+}
+
+--- Makes one live conversation that is not started yet: `session:start()`, then `session:send(text)`.
+---@param options? table  those of `parley.process` and of a session (see `parley.session`) in one table
+---@return parley.Session
+--- Raises `ValueError` for bad options.
+function M.session(options)
+  local of_process, of_session = {}, {}
+  for name, value in pairs(options or {}) do
+    if session.rules[name] then of_session[name] = value else of_process[name] = value end
+  end
+  return session.new(process.new(of_process), of_session)
+end
+
+return M

@@ -1,0 +1,45 @@
+--- Whether the program takes a message now.
+---
+--- To replace it, return a table with `state`. It is called at every change of the screen or the status file and must
+--- not wait. See `parley.View` for what it is given.
+local tui = require "parley.policy.tui"
+
+local M = {}
+
+---@class parley.View       what can be seen of a session
+---@field rows string[]     the screen, top to bottom, trailing blanks cut
+---@field cursor {row: integer, column: integer, visible: boolean}
+---@field modes {bracketed_paste: boolean, alternate_screen: boolean}
+---@field title string
+---@field status? table     the status file (2.1.110 and later; `status` in it from 2.1.19x on)
+---@field version? string   of the program, as far as it has shown
+---@field elapsed_ms number since the process was started
+
+local function on_screen(view)
+  if tui.composer(view.rows, view.cursor) then
+    return tui.is_busy(view.rows) and "busy" or "ready"
+  end
+  return tui.choices(view.rows) and "dialog" or "starting"
+end
+
+--- Says what the program is doing.
+---
+--- The status file is believed first. It says `idle` exactly when keys are taken (`shell` while a command still runs in
+--- the background), and never while a dialog is up. A file
+--- that names a version and no status is one that will have it in a moment. Without either, the screen decides: a
+--- composer, and no hint how to interrupt.
+---@param view parley.View
+---@return "starting"|"ready"|"busy"|"dialog"
+function M.state(view)
+  local status = view.status
+  if status and status.status == "busy" then return "busy" end
+  if status and status.status == "waiting" then return "dialog" end
+  if status and (status.status == "idle" or status.status == "shell") then
+    return tui.composer(view.rows, view.cursor) and "ready" or "starting"
+  end
+  local seen = on_screen(view)
+  if status and status.version and seen ~= "dialog" then return "starting" end
+  return seen
+end
+
+return M

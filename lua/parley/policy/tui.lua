@@ -1,0 +1,169 @@
+--- Reading the program's screen: where the composer stands and what it holds, which choices a dialog offers, what the
+--- status rows say. Pure functions on rows of text; every other policy that looks at the screen uses these.
+---
+--- Measured on 2.1.110, 2.1.197 and 2.1.330 at 120x40 with `NO_COLOR=1`.
+local M = {}
+
+local NBSP = "\u{A0}"
+local POINTER = "❯"
+local RULE = "─"
+
+local function is_rule(row)
+  return row:sub(1, 3 * #RULE) == RULE:rep(3)
+end
+
+local function starts_with(row, prefix) return row:sub(1, #prefix) == prefix end
+
+---@class parley.Composer
+---@field text string     what it shows, rows joined by newlines, without the prompt
+---@field shell boolean   true in the shell mode that a leading `!` switches on
+---@field scrolled boolean  true when its beginning is out of sight
+---@field is_empty boolean
+
+--- Finds the composer: the rows between the prompt and the lower rule. The prompt's glyph is followed by a no-break
+--- space, which tells it from a dialog's pointer and from an old message.
+---@param rows string[]
+---@param cursor? {row: integer, column: integer}
+---@return parley.Composer?
+function M.composer(rows, cursor)
+  for bottom = #rows, 2, -1 do
+    if is_rule(rows[bottom]) then
+      local lines = {}
+      for i = bottom - 1, 1, -1 do
+        local row = rows[i]
+        local prompt = starts_with(row, POINTER .. NBSP) and POINTER or starts_with(row, "!" .. NBSP) and "!"
+        local scrolled = is_rule(row)
+        if prompt then table.insert(lines, 1, row:sub(#prompt + #NBSP + 1)) end
+        if prompt or scrolled and #lines > 0 then
+          if scrolled and not row:find "more" then break end -- the rule of something else
+          local text = table.concat(lines, "\n")
+          -- A suggestion stands in an empty composer too, with the cursor before it.
+          local suggested = cursor ~= nil and #lines == 1 and cursor.row == i and cursor.column <= 3
+          return {
+            text = text, shell = prompt == "!", scrolled = scrolled,
+            is_empty = not scrolled and prompt ~= "!" and (text == "" or suggested),
+          }
+        end
+        if scrolled or not (row == "" or starts_with(row, "  ")) then break end
+        table.insert(lines, 1, row:sub(3))
+        if i == 1 then -- 2.1.197 lets a long text grow over the whole screen
+          return { text = table.concat(lines, "\n"), shell = false, scrolled = true, is_empty = false }
+        end
+      end
+    end
+  end
+end
+
+--- What says that a turn runs, where there is no status file: the hint how to interrupt it.
+---@param rows string[]
+---@return boolean
+function M.is_busy(rows)
+  for i = math.max(1, #rows - 20), #rows do
+    if rows[i]:find("esc to interrupt", 1, true) then return true end
+  end
+  return false
+end
+
+--- The program is still taking in a paste; Enter would be lost.
+---@param rows string[]
+---@return boolean
+function M.is_pasting(rows)
+  for i = math.max(1, #rows - 20), #rows do
+    if rows[i]:find("Pasting text…", 1, true) then return true end
+  end
+  return false
+end
+
+---@class parley.Choices
+---@field labels string[]   from top to bottom, without numbers
+---@field selected integer  where the pointer stands
+---@field first_row integer
+---@field last_row integer
+
+local function label_of(row)
+  local indent, rest = row:match "^( *)(.*)$"
+  local pointed = starts_with(rest, POINTER .. " ")
+  if pointed then
+    local gap
+    gap, rest = rest:sub(#POINTER + 1):match "^( +)(.*)$"
+    indent = indent .. " " .. gap -- the pointer is one column wide
+  end
+  local number, label = rest:match "^(%d+)%. +(.*)$"
+  return label or rest, #indent, tonumber(number), pointed
+end
+
+--- Finds a dialog's choices: the row with the pointer and its neighbours in the same column. Numbered ones may have
+--- explanations between them.
+---@param rows string[]
+---@return parley.Choices?
+function M.choices(rows)
+  for at = #rows, 1, -1 do
+    local _, column, number, pointed = label_of(rows[at])
+    if pointed then
+      local labels, selected, first, last = {}, 1, at, at
+      local function neighbour(i)
+        if not rows[i] then return nil end
+        local label, indent, its_number = label_of(rows[i])
+        if label == "" or indent ~= column or (its_number == nil) ~= (number == nil) then return nil end
+        return label, its_number
+      end
+      table.insert(labels, (label_of(rows[at])))
+      local expected, missed = number, 0
+      for i = at - 1, 1, -1 do
+        local label, its_number = neighbour(i)
+        if label and (not number or its_number == expected - 1) then
+          table.insert(labels, 1, label)
+          selected, first, missed, expected = selected + 1, i, 0, its_number
+        else
+          missed = missed + 1
+          if not number or missed > 4 or expected == 1 then break end
+        end
+      end
+      expected, missed = number, 0
+      for i = at + 1, #rows do
+        local label, its_number = neighbour(i)
+        if label and (not number or its_number == expected + 1) then
+          table.insert(labels, label)
+          last, missed, expected = i, 0, its_number
+        else
+          missed = missed + 1
+          if not number or missed > 4 then break end
+        end
+      end
+      return { labels = labels, selected = selected, first_row = first, last_row = last }
+    end
+  end
+end
+
+---@class parley.Retry
+---@field attempt integer
+---@field max_attempts integer
+---@field wait_ms integer
+---@field message string
+
+--- Finds the row that announces that an API request will be tried again.
+---@param rows string[]
+---@return parley.Retry?
+function M.retry(rows)
+  for i = #rows, 1, -1 do
+    local row = rows[i]
+    local seconds, attempt, of = row:match "[Rr]etrying in (%d+)s.-attempt (%d+)/(%d+)"
+    if seconds then
+      local message = row:match "^%W*(.-) · [Rr]etrying" or row
+      return { attempt = tonumber(attempt), max_attempts = tonumber(of), wait_ms = tonumber(seconds) * 1000,
+        message = message }
+    end
+  end
+end
+
+--- The version that the banner shows.
+---@param rows string[]
+---@return string?
+function M.version(rows)
+  for _, row in ipairs(rows) do
+    local version = row:match "Claude Code v(%d+%.%d+%.%d+)"
+    if version then return version end
+  end
+end
+
+return M

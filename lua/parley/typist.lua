@@ -1,0 +1,95 @@
+--- Puts a message into a session's composer and presses Enter: the delivery policy's keys, one step after the other, each
+--- seen on the screen before the next. Nothing here presses Enter on a composer that holds anything else.
+local task = require "parley.task"
+local tui = require "parley.policy.tui"
+
+local M = {}
+
+local ATTEMPTS = 4
+--- Keys that the program was too busy to show for so long were lost, and are typed again.
+local LOST_MS = 2000
+--- A paste of 1 MB took 3.6 s to be shown.
+local MS_PER_BYTE = 0.1
+
+local function composer_of(view)
+  return tui.composer(view.rows, view.cursor)
+end
+
+--- Waits until the composer satisfies the predicate.
+---@return boolean
+local function wait_for_composer(session, milliseconds, predicate)
+  local deadline = task.now() + milliseconds
+  while true do
+    session:check()
+    local view = session:view()
+    local composer = composer_of(view)
+    if composer and not tui.is_pasting(view.rows) and predicate(composer) then return true end
+    if session:state() == "dialog" then session:answer_dialog() end
+    local left = deadline - task.now()
+    if left <= 0 then return false end
+    session.changed:wait(left)
+  end
+end
+
+local function is_empty(composer) return composer.is_empty end
+
+--- Empties the composer of what is left in it.
+local function clear(session)
+  for _ = 1, ATTEMPTS do
+    local composer = composer_of(session:view())
+    if composer and composer.is_empty then return end
+    if composer then session.process:write(session.policies.delivery.clear(composer)) end
+    if wait_for_composer(session, LOST_MS, is_empty) then return end
+  end
+  session:fail("delivery", "the composer cannot be emptied of what is left in it")
+end
+
+--- Types the steps of one attempt; false when keys were lost.
+local function type_steps(session, steps)
+  local holds = session.policies.delivery.holds
+  for _, step in ipairs(steps) do
+    session.process:write(step.keys)
+    local patience = LOST_MS + #step.keys * MS_PER_BYTE
+    local arrived = wait_for_composer(session, patience, function(composer)
+      return holds(composer, step.holds) == "whole"
+    end)
+    if not arrived then return false end
+  end
+  return true
+end
+
+--- Types a prepared message and leaves it in the composer.
+---@param session parley.Session
+---@param text string
+--- Raises `SessionError` (reason `"delivery"`) when the composer does not take it; nothing was sent then.
+function M.type(session, text)
+  local delivery = session.policies.delivery
+  for _ = 1, ATTEMPTS do
+    session:wait_until_ready()
+    clear(session)
+    if type_steps(session, delivery.keystrokes(text, session:view(), session.delivery)) then return end
+  end
+  local composer = composer_of(session:view())
+  session:fail("delivery", ("the message was typed %d times and the composer does not hold it; nothing was sent (%s)")
+    :format(ATTEMPTS, composer and ("it shows %q"):format(composer.text:sub(1, 80)) or "there is no composer"))
+end
+
+--- Presses Enter.
+---@param session parley.Session
+function M.enter(session)
+  session.process:write(session.policies.delivery.enter)
+end
+
+--- Whether the message still stands in the composer, so that Enter was lost and may be pressed again.
+---@param session parley.Session
+---@param text string
+---@return boolean
+function M.still_holds(session, text)
+  local view = session:view()
+  local composer = composer_of(view)
+  return composer ~= nil and session:state() == "ready"
+    and session.policies.delivery.holds(composer, text) == "whole"
+end
+
+
+return M

@@ -1,0 +1,235 @@
+/* The parser in front of libvterm. Each quirk below was seen to crash, hang or mislead libvterm 0.1.4. */
+#include "escape.h"
+
+#include <stdio.h>
+#include <string.h>
+
+enum { PARAMETERS_MAX = 16, VALUE_MAX = 99999, CSI_MAX = 128 };
+
+/* A control sequence taken apart. */
+struct csi {
+    char leader, intermediate, command; /* 0 when absent */
+    int count;
+    int values[PARAMETERS_MAX];      /* -1 when left out */
+    char separators[PARAMETERS_MAX]; /* what follows the value: ';', ':' before a sub-parameter, 0 after the last */
+};
+
+static void flush_text(struct escape *escape)
+{
+    if (escape->text_length)
+        escape->output(escape->user, escape->text, escape->text_length);
+    escape->text_length = 0;
+}
+
+static void emit(struct escape *escape, const char *sequence, size_t length)
+{
+    flush_text(escape);
+    escape->output(escape->user, sequence, length);
+}
+
+static void emit_string(struct escape *escape, const char *sequence)
+{
+    emit(escape, sequence, strlen(sequence));
+}
+
+/* libvterm takes these for two columns wide although they join the character before, so that a few in a row are wider
+ * than the screen. At the beginning of a write it joins them rightly. */
+static bool is_wide_mark(uint32_t codepoint)
+{
+    return (codepoint >= 0x302a && codepoint <= 0x302f) || codepoint == 0x3099 || codepoint == 0x309a;
+}
+
+static void put_text(struct escape *escape, const uint32_t *codepoints, int count)
+{
+    for (int i = 0; i < count; i++) {
+        if (is_wide_mark(codepoints[i]) || escape->text_length > ESCAPE_TEXT_MAX - 4)
+            flush_text(escape);
+        char *end = escape->text + escape->text_length;
+        escape->text_length += (size_t)(characters_put_utf8(end, codepoints[i]) - end);
+    }
+}
+
+static void append(struct escape *escape, unsigned char byte)
+{
+    if (escape->sequence_length < ESCAPE_SEQUENCE_MAX - 1)
+        escape->sequence[escape->sequence_length++] = (char)byte;
+    else
+        escape->discard = true; /* libvterm copies a title onto its stack: 16 MB of it are the end of the host */
+}
+
+static void start_sequence(struct escape *escape)
+{
+    escape->state = ESCAPE_ESCAPE;
+    escape->discard = false;
+    escape->sequence_length = 0;
+    append(escape, '\033');
+}
+
+static void finish(struct escape *escape)
+{
+    escape->state = ESCAPE_GROUND;
+    if (!escape->discard)
+        emit(escape, escape->sequence, escape->sequence_length);
+}
+
+static void on_escape(struct escape *escape, unsigned char byte)
+{
+    bool is_introducer = strchr("[]PX^_", byte) != NULL;
+    append(escape, byte);
+    if (byte < '0') /* an intermediate */
+        return;
+    if (escape->sequence_length > 2 || !is_introducer) {
+        escape->discard |= is_introducer; /* for libvterm it would still be one */
+        if (byte == 'c')                  /* a reset leaves the alternate screen and the mouse as they are */
+            emit_string(escape, "\033[?1049l"), emit_string(escape, "\033[?1000l");
+        finish(escape);
+        if (byte == '8') /* may restore a place that a screen made smaller lacks: any CSI brings it back inside */
+            emit_string(escape, "\033[0n");
+        return;
+    }
+    escape->discard = strchr("X^_", byte) != NULL; /* libvterm prints what is in SOS, PM and APC */
+    escape->state = byte == '[' ? ESCAPE_CSI : ESCAPE_STRING;
+}
+
+/* Reads what follows ESC [. False when it is malformed, or has more parameters than libvterm has room for: it does not
+ * check. Values are limited, so that no sum in there overflows. */
+static bool parse_csi(const char *text, struct csi *csi)
+{
+    if (*text >= '<' && *text <= '?')
+        csi->leader = *text++;
+    do {
+        if (csi->count == PARAMETERS_MAX)
+            return false;
+        int *value = &csi->values[csi->count++];
+        for (*value = -1; *text >= '0' && *text <= '9'; text++)
+            if (*value <= VALUE_MAX / 10)
+                *value = (*value < 0 ? 0 : *value * 10) + *text - '0';
+    } while ((*text == ';' || *text == ':') && (csi->separators[csi->count - 1] = *text++));
+    if (*text >= ' ' && *text <= '/')
+        csi->intermediate = *text++;
+    csi->command = *text++;
+    return csi->command >= '@' && !*text;
+}
+
+static void emit_csi(struct escape *escape, const struct csi *csi)
+{
+    char out[sizeof "\033[?$h" + PARAMETERS_MAX * sizeof "99999"], *end = stpcpy(out, "\033[");
+    if (csi->leader)
+        *end++ = csi->leader;
+    for (int i = 0; i < csi->count; i++) {
+        if (csi->values[i] >= 0)
+            end += sprintf(end, "%d", csi->values[i]);
+        if (csi->separators[i])
+            *end++ = csi->separators[i];
+    }
+    if (csi->intermediate)
+        *end++ = csi->intermediate;
+    *end++ = csi->command;
+    emit(escape, out, (size_t)(end - out));
+}
+
+/* libvterm looks at the first mode of a list only. The older names of the alternate screen become the newest. */
+static void emit_modes(struct escape *escape, const struct csi *csi)
+{
+    for (int i = 0; i < csi->count; i++) {
+        struct csi one = {.leader = '?', .command = csi->command, .count = 1, .values = {csi->values[i]}};
+        if (one.values[0] == 47 || one.values[0] == 1047)
+            one.values[0] = 1049;
+        emit_csi(escape, &one);
+    }
+}
+
+static void emit_dim(struct escape *escape, const struct csi *csi)
+{
+    const char *font = NULL;
+    for (int i = 0; i < csi->count; i++) {
+        int value = csi->values[i];
+        if (i && csi->separators[i - 1] == ':')
+            continue;
+        if (value == 2)
+            font = "\033[11m";
+        else if (value <= 0 || value == 22)
+            font = "\033[10m";
+        else if ((value == 38 || value == 48 || value == 58) && csi->separators[i] == ';')
+            i += csi->values[i + 1] == 5 ? 2 : 4; /* the colour's own numbers */
+    }
+    if (font)
+        emit_string(escape, font);
+}
+
+static void finish_csi(struct escape *escape)
+{
+    struct csi csi = {0};
+
+    escape->state = ESCAPE_GROUND;
+    escape->sequence[escape->sequence_length] = '\0'; /* append leaves room */
+    if (escape->discard || !parse_csi(escape->sequence + 2, &csi))
+        return;
+    bool is_plain = !csi.leader && !csi.intermediate;
+    if (is_plain && csi.command == 'b') /* repeat: hangs when nothing was printed, crashes after a wide character */
+        return;
+    if (csi.leader == '?' && !csi.intermediate && (csi.command == 'h' || csi.command == 'l')) {
+        emit_modes(escape, &csi);
+        return;
+    }
+    emit_csi(escape, &csi);
+    if (is_plain && csi.command == 'm')
+        emit_dim(escape, &csi);
+}
+
+static void on_csi(struct escape *escape, unsigned char byte)
+{
+    append(escape, byte);
+    escape->discard |= escape->sequence_length > CSI_MAX;
+    if (byte >= '@')
+        finish_csi(escape);
+}
+
+static void on_string(struct escape *escape, unsigned char byte)
+{
+    if (byte == '\a') {
+        append(escape, byte);
+        finish(escape);
+    } else if (byte >= ' ') { /* libvterm obeys control characters in there */
+        append(escape, byte);
+    }
+}
+
+static void on_byte(struct escape *escape, unsigned char byte)
+{
+    uint32_t codepoints[CHARACTERS_OUT_MAX];
+
+    if (escape->state == ESCAPE_STRING_ESCAPE && byte == '\\') {
+        escape->state = ESCAPE_STRING;
+        byte = '\a'; /* the shorter end */
+    }
+    if (byte == '\033') {
+        put_text(escape, codepoints, characters_end(&escape->characters, codepoints));
+        if (escape->state == ESCAPE_STRING)
+            escape->state = ESCAPE_STRING_ESCAPE;
+        else
+            start_sequence(escape);
+        return;
+    }
+    if (escape->state == ESCAPE_STRING_ESCAPE)
+        start_sequence(escape); /* the string was cut off */
+    bool is_cancelled = byte == 0x18 || byte == 0x1a || (byte >= 0x7f && escape->state != ESCAPE_STRING);
+    if (is_cancelled)
+        escape->state = ESCAPE_GROUND;
+    bool is_control = byte < ' ' && escape->state != ESCAPE_STRING; /* works in the middle of a sequence too */
+    if (escape->state == ESCAPE_GROUND || is_control)
+        put_text(escape, codepoints, characters_feed(&escape->characters, byte, codepoints));
+    else if (escape->state == ESCAPE_ESCAPE)
+        on_escape(escape, byte);
+    else if (escape->state == ESCAPE_CSI)
+        on_csi(escape, byte);
+    else
+        on_string(escape, byte);
+}
+
+void escape_feed(struct escape *escape, const char *bytes, size_t length)
+{
+    for (size_t i = 0; i < length; i++)
+        on_byte(escape, (unsigned char)bytes[i]);
+    flush_text(escape);
+}

@@ -1,0 +1,176 @@
+/* The host: a Lua 5.4 state with luv on a loop of its own and the whole Lua library inside.
+ *
+ * It opens those, hands over to lua/parley/host.lua, and takes everything down in an order that leaves nothing open.
+ * What a command line means, how the main task runs and what a signal does is decided there. */
+#include "core.h"
+#include "fault.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <lauxlib.h>
+#include <lualib.h>
+#include <luv/luv.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+#include <uv.h>
+
+#define UNCAUGHT "parley.uncaught" /* registry: the first error that a libuv callback raised */
+
+extern const struct {
+    const char *name, *start, *end;
+} parley_bundle[]; /* made by src/bundle.sh; ends with a NULL name */
+
+/* A signal handler reaches only what has static storage. */
+static int signal_pipe[2] = {-1, -1};
+
+/* SA_RESETHAND has put the default action back: the next signal of this kind ends the process at once, even when Lua
+ * never returns to the loop. */
+static void on_signal(int number)
+{
+    int saved = errno;
+    unsigned char byte = (unsigned char)number;
+    ssize_t ignored = write(signal_pipe[1], &byte, 1);
+    (void)ignored;
+    errno = saved;
+}
+
+static int catch_signals(void)
+{
+    if (pipe2(signal_pipe, O_CLOEXEC | O_NONBLOCK))
+        return -errno;
+    struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESETHAND | SA_RESTART};
+    sigemptyset(&action.sa_mask);
+    const int numbers[] = {SIGINT, SIGTERM, SIGHUP};
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
+        struct sigaction old;
+        sigaction(numbers[i], NULL, &old);
+        if (old.sa_handler != SIG_IGN) /* nohup and background shells mean it */
+            sigaction(numbers[i], &action, NULL);
+    }
+    signal(SIGPIPE, SIG_IGN); /* a reader that went away is an error result of write */
+    return 0;
+}
+
+static int add_traceback(lua_State *L)
+{
+    if (lua_type(L, 1) == LUA_TSTRING)
+        luaL_traceback(L, L, lua_tostring(L, 1), 1);
+    return 1;
+}
+
+/* luv's way into every callback. An error is kept for task.lua's pump, which fails the main task with it. */
+static int call_from_loop(lua_State *L, int nargs, int nresult, int flags)
+{
+    (void)flags;
+    int base = lua_gettop(L) - nargs;
+    lua_pushcfunction(L, add_traceback);
+    lua_insert(L, base);
+    int status = lua_pcall(L, nargs, nresult, base);
+    lua_remove(L, base);
+    if (status == LUA_OK)
+        return nresult == LUA_MULTRET ? lua_gettop(L) - base + 1 : nresult;
+    if (lua_getfield(L, LUA_REGISTRYINDEX, UNCAUGHT) == LUA_TNIL) {
+        lua_pushvalue(L, -2);
+        lua_setfield(L, LUA_REGISTRYINDEX, UNCAUGHT);
+    }
+    lua_pop(L, 2);
+    return -status;
+}
+
+/* bundled(path) returns the file's text, or nil. */
+static int bundled(lua_State *L)
+{
+    const char *path = luaL_checkstring(L, 1);
+    for (int i = 0; parley_bundle[i].name; i++) {
+        if (strcmp(parley_bundle[i].name, path) == 0) {
+            lua_pushlstring(L, parley_bundle[i].start, (size_t)(parley_bundle[i].end - parley_bundle[i].start));
+            return 1;
+        }
+    }
+    return 0;
+}
+
+static void push_host(lua_State *L)
+{
+    lua_createtable(L, 0, 4);
+    lua_pushcfunction(L, bundled);
+    lua_setfield(L, -2, "bundled");
+    lua_newtable(L);
+    for (int i = 0; parley_bundle[i].name; i++) {
+        lua_pushstring(L, parley_bundle[i].name);
+        lua_rawseti(L, -2, i + 1);
+    }
+    lua_setfield(L, -2, "files");
+    lua_pushinteger(L, signal_pipe[0]);
+    lua_setfield(L, -2, "signal_descriptor"); /* luv's from here on */
+    lua_pushliteral(L, PARLEY_VERSION);
+    lua_setfield(L, -2, "version");
+}
+
+/* Runs in protected mode: (argc, argv) in, exit status out. */
+static int run(lua_State *L)
+{
+    int argc = (int)lua_tointeger(L, 1);
+    char **argv = lua_touserdata(L, 2);
+    luaL_openlibs(L);
+    luaL_requiref(L, "luv", luaopen_luv, 0);
+    luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_PRELOAD_TABLE);
+    lua_pushcfunction(L, luaopen_parley_core);
+    lua_setfield(L, -2, "parley.core");
+
+    lua_pushcfunction(L, bundled);
+    lua_pushliteral(L, "lua/parley/host.lua");
+    lua_call(L, 1, 1);
+    size_t length;
+    const char *chunk = luaL_checklstring(L, -1, &length);
+    if (luaL_loadbuffer(L, chunk, length, "@lua/parley/host.lua"))
+        return lua_error(L);
+    push_host(L);
+    lua_createtable(L, argc, 0);
+    for (int i = 0; i < argc; i++) {
+        lua_pushstring(L, argv[i]);
+        lua_rawseti(L, -2, i);
+    }
+    lua_call(L, 2, 1);
+    return 1;
+}
+
+static void close_handle(uv_handle_t *handle, void *unused)
+{
+    (void)unused;
+    if (!uv_is_closing(handle))
+        uv_close(handle, NULL);
+}
+
+int main(int argc, char **argv)
+{
+    uv_loop_t loop;
+    int status = 1;
+    argv = uv_setup_args(argc, argv);
+    lua_State *L = luaL_newstate();
+    if (!L || catch_signals() || uv_loop_init(&loop)) {
+        fprintf(stderr, "parley: cannot start: %s\n", strerror(errno));
+        return 1;
+    }
+    luv_set_loop(L, &loop);
+    luv_set_callback(L, call_from_loop);
+    lua_pushcfunction(L, add_traceback);
+    lua_pushcfunction(L, run);
+    lua_pushinteger(L, argc);
+    lua_pushlightuserdata(L, argv);
+    if (lua_pcall(L, 2, 1, 1))
+        fprintf(stderr, "parley: %s\n", luaL_tolstring(L, -1, NULL));
+    else
+        status = (int)lua_tointeger(L, -1);
+
+    /* luv frees a handle's memory in its close callback, which must run while the Lua state still stands. */
+    uv_walk(&loop, close_handle, NULL);
+    uv_run(&loop, UV_RUN_DEFAULT);
+    lua_close(L);
+    uv_run(&loop, UV_RUN_DEFAULT);
+    uv_loop_close(&loop);
+    close(signal_pipe[1]);
+    return status;
+}

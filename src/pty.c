@@ -1,0 +1,297 @@
+/* A child on a pseudo-terminal. What the child does between fork and exec is async-signal-safe: no allocation, no
+ * stdio, and every path out is execve or _exit. */
+#include "pty.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/close_range.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <termios.h>
+#include <time.h>
+#include <unistd.h>
+#include <uv.h>
+
+enum { REAP_TRIES = 100, REAP_PAUSE_NS = 1000000, DESCRIPTORS_MAX = 65536 };
+
+/* What the child needs, made before the fork. */
+struct plan {
+    const struct pty_options *options;
+    char *const *env;
+    char *candidates; /* the files to try, each NUL-ended, an empty one last; owned */
+    int slave, report;
+    pid_t parent;
+};
+
+/* What the child writes into the close-on-exec pipe; end of file there means that it runs the program. */
+struct failure {
+    enum pty_step step;
+    int error;
+};
+
+static void close_descriptor(int *descriptor)
+{
+    if (*descriptor >= 0)
+        close(*descriptor);
+    *descriptor = -1;
+}
+
+static const char *find_path(char *const *env)
+{
+    for (; *env; env++)
+        if (!strncmp(*env, "PATH=", 5))
+            return *env + 5;
+    return "/bin:/usr/bin"; /* as execvp does */
+}
+
+/* NULL when there is no memory. An empty name has no candidates, an empty PATH element is the working directory. */
+static char *list_candidates(const char *name, const char *path)
+{
+    size_t elements = 1;
+    for (const char *c = path; *c; c++)
+        elements += *c == ':';
+    char *list = calloc(strlen(path) + elements * (strlen(name) + sizeof "./") + 1, 1);
+    char *end = list;
+    if (!list)
+        return NULL;
+    if (!*name || strchr(name, '/'))
+        return strcpy(list, name);
+    for (const char *element = path;; element++) {
+        size_t length = strcspn(element, ":");
+        end = length ? mempcpy(end, element, length) : stpcpy(end, ".");
+        *end++ = '/';
+        end = stpcpy(end, name) + 1;
+        element += length;
+        if (!*element)
+            return list;
+    }
+}
+
+static int open_terminal(int *master, int *slave, const struct pty_options *options)
+{
+    struct winsize size = {.ws_row = options->rows, .ws_col = options->columns};
+    struct termios modes;
+
+    *master = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC | O_NONBLOCK);
+    if (*master < 0 || grantpt(*master) || unlockpt(*master))
+        return -errno;
+    *slave = ioctl(*master, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC); /* needs no path, so no mounted devpts */
+    if (*slave < 0 || ioctl(*slave, TIOCSWINSZ, &size) || tcgetattr(*slave, &modes))
+        return -errno;
+    modes.c_iflag |= IUTF8; /* the kernel's defaults otherwise: echo, line editing, signals */
+    return tcsetattr(*slave, TCSANOW, &modes) ? -errno : 0;
+}
+
+static _Noreturn void give_up(const struct plan *plan, enum pty_step step, int error)
+{
+    struct failure failure = {.step = step, .error = error};
+    ssize_t ignored = write(plan->report, &failure, sizeof failure);
+    (void)ignored;
+    _exit(127);
+}
+
+static void take_terminal(struct plan *plan)
+{
+    /* A host without standard streams may have been given 0, 1 or 2 for these. */
+    plan->report = fcntl(plan->report, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+    plan->slave = fcntl(plan->slave, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+    if (plan->report < 0)
+        _exit(127);
+    if (plan->slave < 0 || setsid() < 0 || ioctl(plan->slave, TIOCSCTTY, 0))
+        give_up(plan, PTY_TERMINAL, errno);
+    for (int stream = STDIN_FILENO; stream <= STDERR_FILENO; stream++)
+        if (dup2(plan->slave, stream) < 0)
+            give_up(plan, PTY_TERMINAL, errno);
+    /* Libraries open descriptors without close-on-exec; kernels before 5.11 need the long way. */
+    if (syscall(SYS_close_range, STDERR_FILENO + 1, ~0U, CLOSE_RANGE_CLOEXEC))
+        for (int descriptor = STDERR_FILENO + 1; descriptor < DESCRIPTORS_MAX; descriptor++)
+            fcntl(descriptor, F_SETFD, FD_CLOEXEC);
+}
+
+static void reset_signals(void)
+{
+    struct sigaction action = {.sa_handler = SIG_DFL};
+    sigset_t none;
+
+    for (int signal = 1; signal < NSIG; signal++)
+        sigaction(signal, &action, NULL); /* fails for SIGKILL, SIGSTOP and glibc's own, which have no handler */
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+static _Noreturn void run_child(struct plan *plan)
+{
+    int error = ENOENT;
+
+    /* The parent may have died before prctl: then nobody is left to be reported to. */
+    if (prctl(PR_SET_PDEATHSIG, SIGKILL) || getppid() != plan->parent)
+        _exit(127);
+    take_terminal(plan);
+    if (plan->options->cwd && chdir(plan->options->cwd))
+        give_up(plan, PTY_CHDIR, errno);
+    reset_signals();
+    for (const char *file = plan->candidates; *file; file += strlen(file) + 1) {
+        execve(file, plan->options->argv, plan->env);
+        if (errno == ENOENT || errno == ENOTDIR)
+            continue;
+        error = errno;
+        if (error != EACCES) /* a later element of PATH may have one that can be executed */
+            break;
+    }
+    give_up(plan, PTY_EXEC, error);
+}
+
+/* Forks with every signal blocked, so that no handler of the host runs in the child. */
+static pid_t start_child(struct plan *plan)
+{
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    pid_t pid = fork();
+    if (pid == 0)
+        run_child(plan);
+    int error = errno;
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    errno = error;
+    return pid;
+}
+
+static pid_t wait_for(pid_t pid, int *status, int flags)
+{
+    pid_t got;
+    do
+        got = waitpid(pid, status, flags);
+    while (got < 0 && errno == EINTR);
+    return got;
+}
+
+/* Blocks until the child runs its program (0) or has said why not (a negative value). */
+static int read_report(int report, enum pty_step *step)
+{
+    struct failure failure;
+    ssize_t got;
+    do
+        got = read(report, &failure, sizeof failure);
+    while (got < 0 && errno == EINTR);
+    if (got < 0)
+        return -errno;
+    if (got != (ssize_t)sizeof failure)
+        return 0;
+    *step = failure.step;
+    return -failure.error;
+}
+
+int pty_spawn(struct pty *pty, const struct pty_options *options, enum pty_step *step)
+{
+    struct plan plan = {.options = options, .env = options->env ? options->env : environ, .slave = -1};
+    int master = -1, report[2] = {-1, -1}, error;
+    pid_t pid = -1;
+
+    plan.parent = getpid();
+    *step = PTY_OPEN;
+    error = open_terminal(&master, &plan.slave, options);
+    if (error)
+        goto fail;
+    *step = PTY_FORK;
+    plan.candidates = list_candidates(options->argv[0], find_path(plan.env));
+    if (plan.candidates && !pipe2(report, O_CLOEXEC)) {
+        plan.report = report[1];
+        pid = start_child(&plan);
+    }
+    if (pid < 0) {
+        error = -errno;
+        goto fail;
+    }
+    close_descriptor(&report[1]); /* or the pipe never ends */
+    error = read_report(report[0], step);
+    if (!error) {
+        *pty = (struct pty){.master = master, .pid = pid, .state = PTY_RUNNING};
+        master = pid = -1;
+    }
+fail:
+    if (pid > 0)
+        wait_for(pid, NULL, 0);
+    free(plan.candidates);
+    close_descriptor(&report[0]);
+    close_descriptor(&report[1]);
+    close_descriptor(&plan.slave);
+    close_descriptor(&master);
+    return error;
+}
+
+int pty_duplicate(const struct pty *pty)
+{
+    int copy = fcntl(pty->master, F_DUPFD_CLOEXEC, 0);
+    return copy < 0 ? -errno : copy;
+}
+
+int pty_resize(const struct pty *pty, unsigned short rows, unsigned short columns)
+{
+    struct winsize size = {.ws_row = rows, .ws_col = columns};
+    return ioctl(pty->master, TIOCSWINSZ, &size) ? -errno : 0;
+}
+
+int pty_size(const struct pty *pty, unsigned short *rows, unsigned short *columns)
+{
+    struct winsize size;
+    if (ioctl(pty->master, TIOCGWINSZ, &size))
+        return -errno;
+    *rows = size.ws_row;
+    *columns = size.ws_col;
+    return 0;
+}
+
+ssize_t pty_read(const struct pty *pty, void *buffer, size_t size)
+{
+    ssize_t got = read(pty->master, buffer, size);
+    if (got < 0)
+        return -errno;
+    return got == 0 && size > 0 ? UV_EIO : got; /* Linux says EIO at the end; elsewhere it is end of file */
+}
+
+ssize_t pty_write(const struct pty *pty, const void *bytes, size_t length)
+{
+    ssize_t put = write(pty->master, bytes, length);
+    return put < 0 ? -errno : put;
+}
+
+int pty_signal(struct pty *pty, int signal)
+{
+    if (pty_poll(pty) != PTY_RUNNING)
+        return UV_ESRCH;
+    return kill(-pty->pid, signal) ? -errno : 0;
+}
+
+enum pty_state pty_poll(struct pty *pty)
+{
+    if (pty->state == PTY_RUNNING) {
+        pid_t got = wait_for(pty->pid, &pty->status, WNOHANG);
+        if (got)
+            pty->state = got > 0 ? PTY_EXITED : PTY_LOST;
+    }
+    return pty->state;
+}
+
+int pty_close(struct pty *pty)
+{
+    const struct timespec pause = {.tv_nsec = REAP_PAUSE_NS};
+    siginfo_t info;
+
+    close_descriptor(&pty->master);
+    if (pty->state != PTY_RUNNING)
+        return 0;
+    /* Before it is reaped the number is the child's own, so what it left behind in its group can be killed too. */
+    if (!waitid(P_PID, (id_t)pty->pid, &info, WEXITED | WNOHANG | WNOWAIT))
+        kill(-pty->pid, SIGKILL);
+    for (int tries = 0; pty_poll(pty) == PTY_RUNNING; tries++) {
+        if (tries == REAP_TRIES)
+            return UV_ETIMEDOUT;
+        nanosleep(&pause, NULL);
+    }
+    return 0;
+}

@@ -1,0 +1,236 @@
+/* A screen in memory, on libvterm 0.1. */
+#include "screen.h"
+
+#include <malloc.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { REPLIES_MAX = 65536 };
+
+static void *allocate(size_t size, void *user)
+{
+    struct screen *screen = user;
+    void *block = calloc(1, size);
+    if (!block)
+        abort();
+    screen->memory += malloc_usable_size(block);
+    return block;
+}
+
+static void release(void *block, void *user)
+{
+    struct screen *screen = user;
+    screen->memory -= malloc_usable_size(block);
+    free(block);
+}
+
+/* A program that asks without end and is not answered loses the newest replies. */
+static void on_reply(const char *bytes, size_t length, void *user)
+{
+    struct screen *screen = user;
+    if (screen->is_probing) {
+        screen->is_bracketed_paste = true;
+        return;
+    }
+    size_t needed = screen->reply_length + length;
+    if (needed > REPLIES_MAX)
+        return;
+    if (needed > screen->reply_size) {
+        char *grown = realloc(screen->replies, needed * 2);
+        if (!grown)
+            return;
+        screen->replies = grown;
+        screen->reply_size = needed * 2;
+    }
+    memcpy(screen->replies + screen->reply_length, bytes, length);
+    screen->reply_length = needed;
+}
+
+static int on_damage(VTermRect rect, void *user)
+{
+    (void)rect;
+    ((struct screen *)user)->is_damaged = true;
+    return 1;
+}
+
+static int on_cursor(VTermPos to, VTermPos from, int visible, void *user)
+{
+    (void)to, (void)from, (void)visible;
+    ((struct screen *)user)->is_damaged = true;
+    return 1;
+}
+
+static int on_property(VTermProp property, VTermValue *value, void *user)
+{
+    struct screen *screen = user;
+    screen->is_damaged = true;
+    if (property == VTERM_PROP_CURSORVISIBLE)
+        screen->is_cursor_visible = value->boolean;
+    else if (property == VTERM_PROP_MOUSE)
+        screen->mouse = value->number;
+    else if (property == VTERM_PROP_TITLE) {
+        free(screen->title);
+        screen->title = strdup(value->string);
+    }
+    return 1;
+}
+
+static int on_scrolled_line(int columns, const VTermScreenCell *cells, void *user)
+{
+    (void)columns, (void)cells;
+    struct screen *screen = user;
+    screen->scrolled += !screen->is_alternate;
+    return 1;
+}
+
+static const VTermScreenCallbacks callbacks = {
+    .damage = on_damage,
+    .movecursor = on_cursor,
+    .settermprop = on_property,
+    .sb_pushline = on_scrolled_line,
+};
+
+size_t screen_memory(const struct screen *screen)
+{
+    size_t primary = screen->primary ? strlen(screen->primary) + 1 : 0;
+    size_t title = screen->title ? strlen(screen->title) + 1 : 0;
+    return sizeof *screen + screen->memory + screen->reply_size + primary + title;
+}
+
+static void write_string(struct screen *screen, const char *bytes)
+{
+    vterm_input_write(screen->terminal, bytes, strlen(bytes));
+}
+
+/* Every row's text, CR LF between them; owned by the caller. NULL when there is no memory. */
+static char *copy_text(const struct screen *screen)
+{
+    char *text = malloc((size_t)screen->rows * ((size_t)screen->columns * SCREEN_CELL_BYTES + 2) + 1), *end = text;
+    for (int row = 0; text && row < screen->rows; row++) {
+        end += screen_text(screen, row, 0, screen_end(screen, row, false), end);
+        end = stpcpy(end, row < screen->rows - 1 ? "\r\n" : "");
+    }
+    return text ? realloc(text, (size_t)(end - text) + 1) : NULL;
+}
+
+/* libvterm's alternate screen doubles what a session costs, and the real program lives on it. So there is one screen:
+ * the primary one's text is kept while the other is shown, and its colours are not. */
+static void enter_alternate(struct screen *screen)
+{
+    if (!screen->is_alternate)
+        screen->primary = copy_text(screen);
+    screen->is_alternate = screen->is_damaged = true;
+    write_string(screen, "\0337\033[2J");
+}
+
+static void write_checked(void *user, const char *bytes, size_t length)
+{
+    vterm_input_write(((struct screen *)user)->terminal, bytes, length);
+}
+
+static void leave_alternate(struct screen *screen)
+{
+    struct escape escape = {.output = write_checked, .user = screen};
+    if (screen->is_alternate) {
+        write_string(screen, "\033[?6l\033[s\033[r\033[4l\033[m\033[2J\033[H");
+        if (screen->primary)
+            escape_feed(&escape, screen->primary, strlen(screen->primary));
+        free(screen->primary);
+        screen->primary = NULL;
+        screen->is_alternate = false;
+        screen->is_damaged = true;
+    }
+    write_string(screen, "\0338\033[0n"); /* the second brings a place outside a smaller screen back inside */
+}
+
+static void on_output(void *user, const char *bytes, size_t length)
+{
+    static const char enter[] = "\033[?1049h", leave[] = "\033[?1049l";
+    if (length == sizeof enter - 1 && !memcmp(bytes, enter, length))
+        enter_alternate(user);
+    else if (length == sizeof leave - 1 && !memcmp(bytes, leave, length))
+        leave_alternate(user);
+    else
+        write_checked(user, bytes, length);
+}
+
+/* libvterm keeps bracketed paste to itself, but begins a paste with a marker only when it is on. */
+static void probe_paste(struct screen *screen)
+{
+    bool before = screen->is_bracketed_paste;
+    screen->is_bracketed_paste = false;
+    screen->is_probing = true;
+    vterm_keyboard_start_paste(screen->terminal);
+    screen->is_probing = false;
+    screen->is_damaged |= before != screen->is_bracketed_paste;
+}
+
+static void settle(struct screen *screen)
+{
+    vterm_screen_flush_damage(screen->cells);
+    probe_paste(screen);
+    screen->generation += screen->is_damaged;
+    screen->is_damaged = false;
+}
+
+void screen_open(struct screen *screen, int rows, int columns)
+{
+    static VTermAllocatorFunctions allocator = {.malloc = allocate, .free = release};
+
+    *screen = (struct screen){.rows = rows, .columns = columns};
+    screen->escape.output = on_output;
+    screen->escape.user = screen;
+    screen->terminal = vterm_new_with_allocator(rows, columns, &allocator, screen);
+    vterm_set_utf8(screen->terminal, true);
+    vterm_output_set_callback(screen->terminal, on_reply, screen);
+    screen->cells = vterm_obtain_screen(screen->terminal);
+    vterm_screen_set_callbacks(screen->cells, &callbacks, screen);
+    vterm_screen_set_damage_merge(screen->cells, VTERM_DAMAGE_SCREEN);
+    vterm_screen_reset(screen->cells, true);
+    settle(screen);
+}
+
+void screen_close(struct screen *screen)
+{
+    if (screen->terminal)
+        vterm_free(screen->terminal);
+    free(screen->replies);
+    free(screen->title);
+    free(screen->primary);
+    *screen = (struct screen){0};
+}
+
+void screen_feed(struct screen *screen, const char *bytes, size_t length)
+{
+    escape_feed(&screen->escape, bytes, length);
+    settle(screen);
+}
+
+void screen_resize(struct screen *screen, int rows, int columns)
+{
+    char place[32];
+    int row, column;
+
+    if (rows == screen->rows && columns == screen->columns)
+        return;
+    /* Margins that lie outside the new size, and a cursor that does, make libvterm write outside its memory. */
+    screen_cursor(screen, &row, &column);
+    snprintf(place, sizeof place, "\033[%d;%dH", row + 1, column + 1);
+    write_string(screen, "\033[?6l\033[s\033[r");
+    write_string(screen, place);
+    vterm_set_size(screen->terminal, rows, columns);
+    write_string(screen, "\033[0n");
+    screen->rows = rows;
+    screen->columns = columns;
+    screen->is_damaged = true;
+    settle(screen);
+}
+
+void screen_cursor(const struct screen *screen, int *row, int *column)
+{
+    VTermPos place;
+    vterm_state_get_cursorpos(vterm_obtain_state(screen->terminal), &place);
+    *row = place.row;
+    *column = place.col;
+}

@@ -1,0 +1,75 @@
+/* What a person would see: bytes in, rows of text, cursor, modes and title out, and the replies that a terminal owes
+ * its program. Rows and columns count from 0 here, and from 1 in Lua. */
+#ifndef PARLEY_SCREEN_H
+#define PARLEY_SCREEN_H
+
+#include "escape.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <vterm.h>
+
+#if VTERM_VERSION_MAJOR > 0 || VTERM_VERSION_MINOR > 1
+#error "screen.c is written for libvterm 0.1: 0.2 hands out titles in fragments"
+#endif
+
+/* libvterm crashes on one column (a wide character needs two), and each cell costs 36 bytes. */
+enum { SCREEN_COLUMNS_MIN = 2, SCREEN_SIZE_MAX = 1000 };
+
+/* The most bytes that one cell's text can take. */
+enum { SCREEN_CELL_BYTES = VTERM_MAX_CHARS_PER_CELL * CHARACTERS_BYTES_MAX };
+
+/* Lives at one address from screen_open to screen_close, for libvterm points back to it. Empty: zero. */
+struct screen {
+    VTerm *terminal; /* owned; NULL when closed */
+    VTermScreen *cells;
+    struct escape escape;
+    char *replies, *title; /* owned; NULL while there are none */
+    char *primary;         /* owned: the primary screen's text while the alternate one is shown */
+    size_t reply_length, reply_size;
+    size_t memory;       /* bytes that libvterm holds */
+    uint64_t scrolled;   /* lines pushed off the top of the primary screen */
+    uint64_t generation; /* goes up when a cell, the cursor, a mode, the title or the size may have changed */
+    int rows, columns;
+    int mouse; /* VTERM_PROP_MOUSE_* */
+    bool is_cursor_visible, is_alternate, is_bracketed_paste;
+    bool is_damaged, is_probing;
+};
+
+/* The cells from..end-1, which look alike. */
+struct screen_run {
+    int from, end;
+    VTermScreenCellAttrs style;
+    bool is_dim;
+    VTermColor foreground, background;
+};
+
+/* The size is within the limits above. Memory running out ends the process: libvterm does not survive it either. */
+void screen_open(struct screen *screen, int rows, int columns);
+
+/* Idempotent. */
+void screen_close(struct screen *screen);
+
+void screen_feed(struct screen *screen, const char *bytes, size_t length);
+
+/* As a person does it by dragging the corner: margins are reset, text is not wrapped anew. */
+void screen_resize(struct screen *screen, int rows, int columns);
+
+void screen_cursor(const struct screen *screen, int *row, int *column);
+
+/* The bytes that the screen holds, itself included. */
+size_t screen_memory(const struct screen *screen);
+
+/* One more than the last column that is not blank, 0 for an empty row. `with_style` counts blanks that show, as in a
+ * cursor drawn by a program. */
+int screen_end(const struct screen *screen, int row, bool with_style);
+
+/* Writes the UTF-8 text of the cells from..end-1, blanks as spaces, and returns its length. `out` has room for
+ * SCREEN_CELL_BYTES a cell. */
+size_t screen_text(const struct screen *screen, int row, int from, int end, char *out);
+
+/* The run that begins at the column `from`, cut at `end`. */
+struct screen_run screen_run(const struct screen *screen, int row, int from, int end);
+
+#endif

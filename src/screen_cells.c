@@ -1,0 +1,81 @@
+/* Reads a screen's cells: text, and what it looks like. */
+#include "screen.h"
+
+/* The narrowest wide character. */
+enum { FIRST_WIDE = 0x1100 };
+
+/* libvterm writes it into the cell that the right half of a wide character covers. */
+static const uint32_t COVERED = (uint32_t)-1;
+
+static VTermScreenCell get_cell(const struct screen *screen, int row, int column)
+{
+    VTermScreenCell cell = {.chars = {0}};
+    vterm_screen_get_cell(screen->cells, (VTermPos){.row = row, .col = column}, &cell);
+    if (cell.chars[0] < FIRST_WIDE) /* libvterm goes by the next cell, which may be a leftover of an older character */
+        cell.width = 1;
+    if (cell.chars[0] == COVERED)
+        cell.chars[0] = 0;
+    return cell;
+}
+
+static bool is_blank(const VTermScreenCell *cell)
+{
+    return cell->chars[0] == 0 || (cell->chars[0] == ' ' && cell->chars[1] == 0);
+}
+
+/* Whether a person could tell the cell from an empty one. */
+static bool is_visible(const VTermScreenCell *cell)
+{
+    return !is_blank(cell) || cell->attrs.reverse || cell->attrs.underline || cell->attrs.strike ||
+           !VTERM_COLOR_IS_DEFAULT_BG(&cell->bg);
+}
+
+int screen_end(const struct screen *screen, int row, bool with_style)
+{
+    int end = screen->columns;
+    for (; end > 0; end--) {
+        VTermScreenCell cell = get_cell(screen, row, end - 1);
+        if (with_style ? is_visible(&cell) : !is_blank(&cell))
+            break;
+    }
+    return end;
+}
+
+size_t screen_text(const struct screen *screen, int row, int from, int end, char *out)
+{
+    char *tail = out;
+    VTermScreenCell cell;
+
+    for (int column = from; column < end; column += cell.width) {
+        cell = get_cell(screen, row, column);
+        if (!cell.chars[0])
+            *tail++ = ' ';
+        for (int i = 0; i < VTERM_MAX_CHARS_PER_CELL && cell.chars[i]; i++)
+            tail = characters_put_text(&screen->escape.characters, tail, cell.chars[i]);
+    }
+    return (size_t)(tail - out);
+}
+
+static bool are_alike(const VTermScreenCell *a, const VTermScreenCell *b)
+{
+    return a->attrs.bold == b->attrs.bold && a->attrs.underline == b->attrs.underline &&
+           a->attrs.italic == b->attrs.italic && a->attrs.reverse == b->attrs.reverse &&
+           a->attrs.strike == b->attrs.strike && a->attrs.font == b->attrs.font &&
+           vterm_color_is_equal(&a->fg, &b->fg) && vterm_color_is_equal(&a->bg, &b->bg);
+}
+
+struct screen_run screen_run(const struct screen *screen, int row, int from, int end)
+{
+    VTermScreenCell first = get_cell(screen, row, from), next = first;
+    int column = from;
+    for (; column < end && are_alike(&first, &next); next = get_cell(screen, row, column))
+        column += next.width;
+    return (struct screen_run){
+        .from = from,
+        .end = column,
+        .style = first.attrs,
+        .is_dim = first.attrs.font == ESCAPE_DIM_FONT,
+        .foreground = first.fg,
+        .background = first.bg,
+    };
+}
