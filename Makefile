@@ -6,7 +6,7 @@ PREFIX ?= /usr/local
 B ?= build
 
 LUA ?= lua5.4
-PACKAGES = lua5.4 lua5.4-luv libuv libcjson uuid vterm libsodium
+PACKAGES = lua5.4 lua5.4-luv libuv libcjson uuid vterm libsodium libutf8proc
 MISSING := $(shell for p in $(PACKAGES); do pkg-config --exists $$p 2>/dev/null || printf '%s ' $$p; done)
 BUILDING := $(filter-out help clean bootstrap,$(or $(MAKECMDGOALS),all))
 ifneq ($(BUILDING),)

@@ -83,8 +83,6 @@ static void on_escape(struct escape *escape, unsigned char byte)
         if (byte == 'c')                  /* a reset leaves the alternate screen and the mouse as they are */
             emit_string(escape, "\033[?1049l"), emit_string(escape, "\033[?1000l");
         finish(escape);
-        if (byte == '8') /* may restore a place that a screen made smaller lacks: any CSI brings it back inside */
-            emit_string(escape, "\033[0n");
         return;
     }
     escape->discard = strchr("X^_", byte) != NULL; /* libvterm prints what is in SOS, PM and APC */

@@ -90,6 +90,7 @@ static int turn_facts(lua_State *L)
     set_boolean(L, "interrupting", turn->interrupting);
     set_boolean(L, "interrupted", turn->interrupted);
     set_boolean(L, "api_error", turn->api_error);
+    set_boolean(L, "last_is_answer", turn->last_is_answer);
     set_integer(L, "assistant_blocks", turn->assistant_blocks);
     set_integer(L, "open_tools", turn->open_tools);
     set_integer(L, "records", turn->records);

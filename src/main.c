@@ -50,12 +50,15 @@ static int catch_signals(void)
             sigaction(numbers[i], &action, NULL);
     }
     signal(SIGPIPE, SIG_IGN); /* a reader that went away is an error result of write */
+    signal(SIGXFSZ, SIG_IGN); /* and so is a file that may not grow */
     return 0;
 }
 
 static int add_traceback(lua_State *L)
 {
-    if (lua_type(L, 1) == LUA_TSTRING)
+    if (lua_isnil(L, 1)) /* or an uncaught error(nil) would look like none */
+        luaL_traceback(L, L, "nil", 1);
+    else if (lua_type(L, 1) == LUA_TSTRING)
         luaL_traceback(L, L, lua_tostring(L, 1), 1);
     return 1;
 }

@@ -282,12 +282,11 @@ int pty_close(struct pty *pty)
     const struct timespec pause = {.tv_nsec = REAP_PAUSE_NS};
     siginfo_t info;
 
-    close_descriptor(&pty->master);
-    if (pty->state != PTY_RUNNING)
-        return 0;
-    /* Before it is reaped the number is the child's own, so what it left behind in its group can be killed too. */
-    if (!waitid(P_PID, (id_t)pty->pid, &info, WEXITED | WNOHANG | WNOWAIT))
+    /* Before it is reaped the number is the child's own, so what it left behind in its group can be killed too. Killed
+     * before the terminal hangs up, it always ends by the same signal. */
+    if (pty->state == PTY_RUNNING && !waitid(P_PID, (id_t)pty->pid, &info, WEXITED | WNOHANG | WNOWAIT))
         kill(-pty->pid, SIGKILL);
+    close_descriptor(&pty->master);
     for (int tries = 0; pty_poll(pty) == PTY_RUNNING; tries++) {
         if (tries == REAP_TRIES)
             return UV_ETIMEDOUT;

@@ -53,7 +53,7 @@ int pty_signal(struct pty *pty, int signal);
 /* Reaps the child if it has ended, and returns the state. Legal on a closed pty. */
 enum pty_state pty_poll(struct pty *pty);
 
-/* Closes the master; kills the process group of a child that nobody has reaped, and reaps it. Waits for the death no
+/* Kills the process group of a child that nobody has reaped, closes the master, and reaps. Waits for the death no
  * longer than 100 ms: then UV_ETIMEDOUT, the state stays PTY_RUNNING, and the zombie is for a later pty_poll.
  * Idempotent. */
 int pty_close(struct pty *pty);

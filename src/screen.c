@@ -129,30 +129,44 @@ static void write_checked(void *user, const char *bytes, size_t length)
     vterm_input_write(((struct screen *)user)->terminal, bytes, length);
 }
 
+/* libvterm brings back a place that a screen made smaller may lack (the next CSI, here an empty status report, puts it
+ * inside), and whether the cursor was visible, which is none of this sequence's business. */
+static void restore_cursor(struct screen *screen)
+{
+    bool is_visible = screen->is_cursor_visible;
+    write_string(screen, "\0338\033[0n");
+    write_string(screen, is_visible ? "\033[?25h" : "\033[?25l");
+}
+
 static void leave_alternate(struct screen *screen)
 {
-    struct escape escape = {.output = write_checked, .user = screen};
+    struct escape escape = {.characters = screen->escape.characters, .output = write_checked, .user = screen};
     if (screen->is_alternate) {
         write_string(screen, "\033[?6l\033[s\033[r\033[4l\033[m\033[2J\033[H");
         if (screen->primary)
             escape_feed(&escape, screen->primary, strlen(screen->primary));
+        screen->escape.characters = escape.characters; /* with the stand-ins of that text */
         free(screen->primary);
         screen->primary = NULL;
         screen->is_alternate = false;
         screen->is_damaged = true;
     }
-    write_string(screen, "\0338\033[0n"); /* the second brings a place outside a smaller screen back inside */
+    restore_cursor(screen);
 }
 
 static void on_output(void *user, const char *bytes, size_t length)
 {
-    static const char enter[] = "\033[?1049h", leave[] = "\033[?1049l";
-    if (length == sizeof enter - 1 && !memcmp(bytes, enter, length))
-        enter_alternate(user);
-    else if (length == sizeof leave - 1 && !memcmp(bytes, leave, length))
-        leave_alternate(user);
-    else
-        write_checked(user, bytes, length);
+    static const struct {
+        const char *sequence;
+        void (*handle)(struct screen *screen);
+    } ours[] = {{"\0338", restore_cursor}, {"\033[?1049h", enter_alternate}, {"\033[?1049l", leave_alternate}};
+
+    for (size_t i = 0; i < sizeof ours / sizeof *ours; i++)
+        if (length == strlen(ours[i].sequence) && !memcmp(bytes, ours[i].sequence, length)) {
+            ours[i].handle(user);
+            return;
+        }
+    write_checked(user, bytes, length);
 }
 
 /* libvterm keeps bracketed paste to itself, but begins a paste with a marker only when it is on. */

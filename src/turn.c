@@ -68,7 +68,7 @@ void turn_init(struct turn *turn)
 static void record_seen(struct turn *turn)
 {
     turn->records++;
-    turn->duration = turn->stop_hook = false;
+    turn->duration = turn->stop_hook = turn->last_is_answer = false;
 }
 
 static void note(struct turn *turn, enum turn_event event, const struct turn_detail *detail)
@@ -83,6 +83,7 @@ static void note(struct turn *turn, enum turn_event event, const struct turn_det
     case TURN_ASSISTANT:
         record_seen(turn);
         turn->assistant_blocks++;
+        turn->last_is_answer = true;
         turn->open_tools += detail->tools;
         turn->api_error = detail->api_error;
         if (detail->stop_reason)

@@ -53,6 +53,7 @@ struct turn_detail {
 struct turn {
     enum turn_state state;
     bool busy_seen, quiet, stop_hook, duration, interrupting, interrupted, api_error;
+    bool last_is_answer;  /* the last record was a block of an answer */
     int assistant_blocks; /* since the message was accepted */
     int open_tools;       /* calls without a result */
     int records;          /* records since the message was accepted */

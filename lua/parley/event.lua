@@ -53,24 +53,23 @@ local function present(value)
 end
 
 local function content_of(message)
-  local content = present(message.content)
-  if type(content) == "string" then return { { type = "text", text = content } } end
-  return content or {}
+  if type(message.content) == "string" then return { { type = "text", text = message.content } } end
+  return type(message.content) == "table" and message.content or {}
 end
 
 local readers = {}
 
 function readers.user(record, fields)
-  local message = present(record.message)
-  if not message then return nil end
+  local message = record.message
+  if type(message) ~= "table" then return nil end
   fields.content = content_of(message)
   fields.is_meta = present(record.isMeta) or nil
   return fields
 end
 
 function readers.assistant(record, fields)
-  local message = present(record.message)
-  if not message then return nil end
+  local message = record.message
+  if type(message) ~= "table" then return nil end
   fields.content = content_of(message)
   fields.message_id = present(message.id)
   fields.model = present(message.model)

@@ -45,6 +45,7 @@ function M.write(path, text)
     uv.fs_unlink(temporary)
     error(errors.new(code or "EIO", ("cannot write '%s': %s"):format(path, problem), { path = path }), 0)
   end
+  uv.fs_unlink(temporary) -- left by a process of the same number that was killed
   local descriptor = check(uv.fs_open(temporary, "wx", 384))
   local offset = 0
   while offset < #text do
@@ -70,6 +71,10 @@ function M.temporary_folder(name)
   if not path then error(errors.new(code or "EIO", "cannot make a temporary folder: " .. problem), 0) end
   return path
 end
+
+--- Removes a file; one that is not there is no error.
+---@param path string
+function M.remove(path) uv.fs_unlink(path) end
 
 --- Removes a folder and what is in it; what is not there is no error.
 ---@param path string

@@ -1,7 +1,9 @@
 --- Parley: conversations with Claude Code. This table is the public face.
+local backend = require "parley.backend"
 local core = require "parley.core"
 local errors = require "parley.errors"
 local event = require "parley.event"
+local history = require "parley.history"
 local launch = require "parley.launch"
 local paths = require "parley.paths"
 local process = require "parley.process"
@@ -17,6 +19,9 @@ local M = {
   build_argv = launch.build_argv,
   build_env = launch.build_env,
   resolve_jsonl_path = paths.resolve_jsonl_path,
+  hash_history = history.hash_history,
+  synthesize_turn_messages = history.synthesize_turn_messages,
+  backend = backend.new,
   process = process.new,
 }
 

@@ -45,6 +45,15 @@ local function are_dimensions(value)
   end
 end
 
+--- Flags that turn the interactive program into one that prints and ends.
+local PRINT_FLAGS = { ["--print"] = true, ["-p"] = true, ["--output-format"] = true, ["--input-format"] = true }
+
+local function are_interactive(words)
+  for _, word in ipairs(words) do
+    if PRINT_FLAGS[word:match "^[^=]*"] then return "arguments of the interactive program, without " .. word end
+  end
+end
+
 --- The options of one process. Their meaning is that of the flags of `claude` with the same names.
 ---@type table<string, parley.OptionRule>
 M.rules = {
@@ -64,7 +73,7 @@ M.rules = {
   add_dir = { type = { "string", "list of strings" } },
   effort = { type = "string" },
   settings = { type = { "string", "table" }, copy = false },
-  extra_args = { type = "list of strings" },
+  extra_args = { type = "list of strings", check = are_interactive },
   dimensions = { type = "table", default = { rows = 40, columns = 120 }, check = are_dimensions },
   preserve_provider_env = { type = "boolean", default = false },
   extra_env = { type = "map of strings" },
@@ -103,6 +112,10 @@ local function as_list(value)
   return type(value) == "table" and value or { value }
 end
 
+local function is_filled(list)
+  return list and #list > 0
+end
+
 --- The argument vector for options that were checked.
 ---@param set table  from `check`
 ---@return string[] argv
@@ -125,10 +138,10 @@ function M.argv(set)
   if set.model then add("--model", set.model) end
   if set.system_prompt then add("--system-prompt", set.system_prompt) end
   if set.append_system_prompt then add("--append-system-prompt", set.append_system_prompt) end
-  if set.allowed_tools then add("--allowedTools", table.concat(set.allowed_tools, ",")) end
-  if set.disallowed_tools then add("--disallowedTools", table.concat(set.disallowed_tools, ",")) end
+  if is_filled(set.allowed_tools) then add("--allowedTools", table.concat(set.allowed_tools, ",")) end
+  if is_filled(set.disallowed_tools) then add("--disallowedTools", table.concat(set.disallowed_tools, ",")) end
   for _, file in ipairs(as_list(set.mcp_config)) do add("--mcp-config", file) end
-  if set.add_dir and #as_list(set.add_dir) > 0 then add("--add-dir", table.unpack(as_list(set.add_dir))) end
+  if is_filled(set.add_dir) then add("--add-dir", table.unpack(as_list(set.add_dir))) end
   if set.effort then add("--effort", set.effort) end
   if set.settings then
     add("--settings", type(set.settings) == "table" and assert(core.json.encode(set.settings)) or set.settings)

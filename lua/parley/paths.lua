@@ -38,8 +38,8 @@ local function base36(number)
   return table.concat(digits)
 end
 
---- The name of a working directory's folder under `projects/`: each UTF-16 unit outside `[A-Za-z0-9]` is a `-`; past 200
---- units, the first 200 and a hash of the whole (measured on 2.1.330 and older).
+--- The name of a working directory's folder under `projects/`: each UTF-16 unit outside `[A-Za-z0-9]` is a `-`; past
+--- 200 units, the first 200 and a hash of the whole (measured on 2.1.330 and older).
 ---@param path string  a real path, in UTF-8
 ---@return string
 function M.encode_project(path)

@@ -88,6 +88,7 @@ local function reap(self)
   self.exit = self.pty:poll_exit()
   if not self.exit then return end
   close_handle(self.child_signal)
+  if self.retiring then self:discard() end
   self.changed:notify()
 end
 
@@ -199,16 +200,27 @@ function Process:terminate(grace_ms)
   end)
 end
 
+--- Ends the program as `terminate` does, without waiting for it.
+---@param grace_ms? number  default 2000
+function Process:retire(grace_ms)
+  if not self.pty then return end
+  if self.exit then return self:discard() end
+  self.pty:signal "SIGTERM"
+  self.retiring = uv.new_timer()
+  self.retiring:start(grace_ms or 2000, 0, function() self:discard() end)
+end
+
 --- Closes the terminal at once, killing the program if it still runs. For callers that cannot wait.
 function Process:discard()
   if not self.pty then return end
   close_handle(self.pipe)
   close_handle(self.child_signal)
+  close_handle(self.retiring)
   self.pty:close()
   self.exit = self.exit or self.pty:poll_exit() or { signal = "SIGKILL" }
   self.changed:notify()
 end
 
-Process.__close = Process.terminate
+Process.__close = function(self) self:terminate() end
 
 return M

@@ -16,7 +16,7 @@ local watcher = require "parley.watcher"
 local M = {}
 
 --- Enter that was swallowed leaves the message in the composer; it is pressed again after so long.
-local ENTER_AGAIN_MS = 1000
+local ENTER_AGAIN_MS = 400
 --- A dialog is read when it has stood still for so long, for it is drawn in pieces.
 local DIALOG_STILL_MS = 80
 
@@ -79,7 +79,7 @@ function M.new(process, given, jsonl_path, start_offset)
     policies = with_defaults(set.policies),
     turn = core.turn.new(),
     turns = 0,
-    events = {},
+    events = {}, chain = {}, endings = {}, usage = {},
   }, Session)
 end
 
@@ -271,10 +271,10 @@ local function assistant_record(self, happening)
 end
 
 --- The records that the program writes last may overtake those before them in the file: they count when the record
---- that they follow has been seen.
+--- that they follow has been seen in this turn.
 local function take_endings(self)
   for kind, parent in pairs(self.endings) do
-    if self.seen[parent] or parent == core.json.null then
+    if self.chain[parent] then
       self.endings[kind] = nil
       self.turn:apply(kind)
     end
@@ -283,27 +283,37 @@ end
 
 local ENDINGS = { turn_duration = "duration", stop_hook_summary = "stop" }
 
+--- Follows the records of this turn from the message on: each names the one before it.
+local function follow(self, record, starts)
+  local parent = record.parentUuid
+  if type(record.uuid) ~= "string" then return end
+  if starts or self.chain[parent] or record.subtype == "compact_boundary" then self.chain[record.uuid] = true end
+end
+
+local function is_accepted(self)
+  local state = self.turn:state()
+  return state == "running" or state == "waiting"
+end
+
 local function on_record(self, record)
   self.version = type(record.version) == "string" and record.version or self.version
-  if type(record.uuid) == "string" then self.seen[record.uuid] = true end
   local happening = event.from_record(record)
-  local accepted = self.turn:state() == "running" or self.turn:state() == "waiting"
-  if happening and not accepted then
-    accepted = self.turn:state() == "submitted" and happening.type == "user" and receipt(self, record, happening)
-    if accepted then table.insert(self.events, happening) end
-  elseif happening and happening.type ~= "system" then
-    if happening.type == "user" then user_record(self, happening) else assistant_record(self, happening) end
+  local ending = happening and happening.type == "system" and ENDINGS[happening.subtype]
+  if ending then
+    self.endings[ending] = record.parentUuid
+    self.offers_duration = self.offers_duration or ending == "duration"
+    follow(self, record, false)
+  elseif is_accepted(self) then
+    follow(self, record, false)
+    if happening and happening.type == "user" then user_record(self, happening) end
+    if happening and happening.type == "assistant" then assistant_record(self, happening) end
+    if happening then table.insert(self.events, happening) end
+  elseif happening and happening.type == "user" and self.turn:state() == "submitted"
+      and receipt(self, record, happening) then
+    follow(self, record, true)
     table.insert(self.events, happening)
   end
-  if happening and happening.type == "system" and self.turn:state() ~= "idle" then
-    local ending = ENDINGS[happening.subtype]
-    if ending then
-      self.endings[ending] = record.parentUuid or core.json.null
-    elseif accepted then
-      table.insert(self.events, happening)
-    end
-  end
-  if accepted then take_endings(self) end
+  if is_accepted(self) then take_endings(self) end
 end
 
 local function system_event(self, subtype, fields)
@@ -422,7 +432,10 @@ local function look(self)
   local generation = self.process.screen:generation()
   if any or moved or generation ~= self.sign_generation then self.last_sign, self.sign_generation = now, generation end
 
-  local verdict, look_again = self.policies.settling.judge(self.turn:facts(), now - self.last_change)
+  local facts = self.turn:facts()
+  local offers_status = self.status and self.status.value and self.status.value.status ~= nil
+  facts.offers_duration = self.offers_duration or offers_status or false
+  local verdict, look_again = self.policies.settling.judge(facts, now - self.last_change)
   if verdict then return conclude(self, verdict) end
   if state == "dialog" and #self.events == 0 then
     self:answer_dialog()
@@ -434,7 +447,7 @@ end
 local function deliver(self)
   self:wait_until_ready()
   read_transcript(self) -- what came after the last verdict is no part of this turn
-  self.events, self.seen, self.endings, self.usage, self.api_error = {}, {}, {}, {}, nil
+  self.events, self.chain, self.endings, self.usage, self.api_error = {}, {}, {}, {}, nil
   typist.type(self, self.text)
   self.stamp = self.status and self.status.value and self.status.value.statusUpdatedAt
   self.turn:apply "submit"
@@ -446,11 +459,9 @@ local function next_event(self)
   if self.turn:state() == "typing" then deliver(self) end
   while true do
     local first = table.remove(self.events, 1)
+    if first and first.type == "result" then self.running = nil end
     if first then return first end
-    if self.turn:state() == "ended" then
-      self.running = nil
-      return nil
-    end
+    if self.turn:state() == "ended" then return nil end
     local wait = look(self)
     if #self.events == 0 then self.changed:wait(wait) end
   end
@@ -492,15 +503,24 @@ function Session:interrupt()
   return true
 end
 
---- Ends the program and lets go of everything. A second call does nothing.
----@param grace_ms? number
-function Session:close(grace_ms)
-  if self.closed then return end
+local function release(self)
   self.closed = true
   if self.watcher then self.watcher:close() end
   if self.status then self.status:close() end
+end
+
+--- Ends the program and lets go of everything. A second call does nothing.
+---@param grace_ms? number
+function Session:close(grace_ms)
+  release(self)
   self.process:terminate(grace_ms)
   self.changed:notify()
+end
+
+--- Ends the program without waiting for it. For callers that cannot wait.
+function Session:retire()
+  release(self)
+  self.process:retire()
 end
 
 Session.__close = function(self) self:close() end

@@ -37,7 +37,7 @@ function Status:read()
   if text == self.text then return end
   self.text = text
   local value = text and core.json.decode(text)
-  if text and not value then return end -- caught in the middle of a write: the next event brings the rest
+  if text and type(value) ~= "table" then return end -- caught in the middle of a write: the next event brings the rest
   self.value = value
   self.on_change()
 end

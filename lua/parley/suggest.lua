@@ -1,20 +1,22 @@
 --- "did you mean": the nearest of some names.
 local M = {}
 
---- Levenshtein's distance.
+--- Levenshtein's distance, with two neighbours swapped as one step.
 local function distance(left, right)
-  local row = {}
-  for column = 0, #right do row[column] = column end
+  local rows = { [0] = {} }
+  for column = 0, #right do rows[0][column] = column end
   for i = 1, #left do
-    local diagonal = row[0]
-    row[0] = i
+    local row, above = { [0] = i }, rows[i - 1]
+    rows[i] = row
     for column = 1, #right do
       local cost = left:byte(i) == right:byte(column) and 0 or 1
-      local value = math.min(row[column] + 1, row[column - 1] + 1, diagonal + cost)
-      diagonal, row[column] = row[column], value
+      row[column] = math.min(above[column] + 1, row[column - 1] + 1, above[column - 1] + cost)
+      if i > 1 and column > 1 and left:byte(i) == right:byte(column - 1) and left:byte(i - 1) == right:byte(column) then
+        row[column] = math.min(row[column], rows[i - 2][column - 2] + 1)
+      end
     end
   end
-  return row[#right]
+  return rows[#left][#right]
 end
 
 --- A hint to append to a message about an unknown name.

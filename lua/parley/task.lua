@@ -207,24 +207,37 @@ end
 ---@return parley.Task
 function M.new_root(fn, ...) return new_task(nil, fn, ...) end
 
+--- Lets the loop call back, outside of any task. Raises nothing: a raw callback's error is the second result.
+local function turn_loop(mode)
+  local outer = current -- a task that runs another main task pumps from inside
+  current = nil
+  local is_alive = uv.run(mode)
+  current = outer
+  local uncaught = registry[UNCAUGHT]
+  registry[UNCAUGHT] = nil
+  return is_alive, uncaught
+end
+
 --- Runs the loop until a task made by `new_root` has ended.
 ---@param task parley.Task
+--- Raises an error with code `EDEADLK` when a task that was cancelled still waits for what cannot happen.
 function M.pump(task)
   while task.state ~= "done" do
     drain()
     if task.state == "done" then break end
-    local alive = uv.run(ready_first <= ready_last and "nowait" or "once")
-    local uncaught = registry[UNCAUGHT]
+    local is_alive, uncaught = turn_loop(ready_first <= ready_last and "nowait" or "once")
     if uncaught ~= nil then
-      registry[UNCAUGHT] = nil
       fail(task, uncaught)
-    elseif not alive and ready_first > ready_last then
-      if task.cancelled and task.stuck then error("a task that was cancelled waits for what cannot happen", 0) end
+    elseif not is_alive and ready_first > ready_last then
+      if task.stuck then
+        error(errors.new("EDEADLK", "a task that was cancelled waits for what cannot happen"), 0)
+      end
       task.stuck = true
       fail(task, errors.new("EDEADLK", "every task waits and nothing is left that could wake one"))
     end
   end
-  uv.run "nowait" -- let the handles closed last report it
+  local _, uncaught = turn_loop "nowait" -- let the handles closed last report it
+  if uncaught ~= nil and task.outcome[1] then task.outcome = table.pack(false, uncaught) end
 end
 
 --- Starts a child of the current task. It runs when the current one waits next.

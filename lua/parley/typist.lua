@@ -37,7 +37,7 @@ local function is_empty(composer) return composer.is_empty end
 local function clear(session)
   for _ = 1, ATTEMPTS do
     local composer = composer_of(session:view())
-    if composer and composer.is_empty then return end
+    if composer and composer.is_empty and composer.text == "" then return end
     if composer then session.process:write(session.policies.delivery.clear(composer)) end
     if wait_for_composer(session, LOST_MS, is_empty) then return end
   end
@@ -51,7 +51,7 @@ local function type_steps(session, steps)
     session.process:write(step.keys)
     local patience = LOST_MS + #step.keys * MS_PER_BYTE
     local arrived = wait_for_composer(session, patience, function(composer)
-      return holds(composer, step.holds) == "whole"
+      return (step.cursor == nil or composer.cursor == step.cursor) and holds(composer, step.holds) == "whole"
     end)
     if not arrived then return false end
   end

@@ -4,7 +4,7 @@
 --- missing on the nearest folder above it that exists, and moves down as folders appear; it tells of creation,
 --- replacement and removal. The *file watch* stands on the file itself and tells of what is appended. No event falls
 --- between two stools: after a watch is set, the path is looked at again, and every event that moves a watch is passed
---- on as a change. Nothing polls, unless the kernel refuses a watch. A folder above the watched one that is renamed goes
+--- on as a change. Nothing polls, unless the kernel refuses a watch. Renaming a folder above the watched one goes
 --- unnoticed.
 local uv = require "luv"
 local core = require "parley.core"
@@ -132,8 +132,8 @@ end
 
 --- Takes the next event; ask until there is none.
 ---@return "record"|"malformed"|"truncated"|"replaced"|nil event  nil when there is nothing more now
----@return table|parley.Error|nil record  the record; `{ line, error }` of a malformed line, cut to 200 bytes; with a nil
----                                       event the error, if it was one
+---@return table|parley.Error|nil record  the record; `{ line, error }` of a malformed line cut to 200 bytes; with a nil
+---                                       event the error, if there is one
 ---@return integer? offset                in the file, after the line
 function Watcher:next()
   local event, text, offset = self._file:next()

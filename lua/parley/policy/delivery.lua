@@ -3,13 +3,15 @@
 --- To replace it, return a table with any of these functions. They get and return plain data and must not wait; the
 --- session writes the keys, watches the composer, presses Enter and compares the receipt.
 ---
---- What is done to a text before it is typed (`prepare`), all of it documented:
----  * CRLF and CR become LF; a tab becomes four spaces; trailing white space goes: so the program does itself.
---- What cannot arrive as it is is refused: see `prepare`.
+--- What is done to a text before it is typed (`prepare`), because every version does it, or some do:
+---  * CRLF and CR become LF; a tab becomes four spaces; trailing white space goes; Unicode is composed (NFC).
+--- What would not arrive as it is is refused: see `prepare`.
+local core = require "parley.core"
+
 local M = {}
 
 local PASTE, END_PASTE = "\27[200~", "\27[201~"
-local CTRL_A, CTRL_D, CTRL_E, CTRL_K, CTRL_U = "\1", "\4", "\5", "\11", "\21"
+local CTRL_A, CTRL_D, CTRL_E, CTRL_U, BACKSPACE = "\1", "\4", "\5", "\21", "\127"
 
 --- A paste of more is shown collapsed, and 2.1.330 wraps it in <pasted_content> on its way to the model.
 local PASTE_UNITS, PASTE_NEWLINES = 800, 2
@@ -19,9 +21,34 @@ local TYPED_LIMIT = 100 * 1024
 --- Words that end the program when they are the whole message.
 local EXIT_WORDS = { exit = true, quit = true, [":q"] = true, [":q!"] = true, [":wq"] = true, [":wq!"] = true }
 
-local function control_character(text)
+--- Characters that 2.1.330 takes out of a message, or turns into line breaks.
+local REMOVED = {
+  { 0x2028, 0x2029 }, { 0xAD, 0xAD }, { 0x34F, 0x34F }, { 0x115F, 0x1160 }, { 0x17B4, 0x17B5 }, { 0x180B, 0x180E },
+  { 0x200B, 0x200B }, { 0x2060, 0x2065 }, { 0x206A, 0x206F }, { 0x3164, 0x3164 }, { 0xFEFF, 0xFEFF }, { 0xFFA0, 0xFFA0 },
+  { 0xFFF9, 0xFFFB }, { 0xE0100, 0xE01EF },
+}
+--- Those that it keeps in scripts and sequences that need them, and takes out between Latin letters.
+local JOINERS = { [0x200C] = true, [0x200D] = true }
+local BIDI = { { 0x200E, 0x200F }, { 0x202A, 0x202E }, { 0x2066, 0x2069 } }
+
+local function is_in(code, ranges)
+  for _, range in ipairs(ranges) do
+    if code >= range[1] and code <= range[2] then return true end
+  end
+  return false
+end
+
+--- Finds the first character that would not arrive.
+local function undeliverable(text)
+  local before = 0
+  local has_rtl = text:find "[\xD6-\xDF]" ~= nil or text:find "\xE0[\xA0-\xA3]" ~= nil
   for position, code in utf8.codes(text) do
-    if code < 32 and code ~= 10 or code >= 127 and code < 160 then return position, code end
+    if code < 32 and code ~= 10 or code >= 127 and code < 160 then return position, code, "would be taken as a key" end
+    if code > 127 then
+      local lost = is_in(code, REMOVED) or JOINERS[code] and before < 0x250 or not has_rtl and is_in(code, BIDI)
+      if lost then return position, code, "is invisible, and the program takes it out" end
+    end
+    before = code
   end
 end
 
@@ -38,10 +65,10 @@ end
 function M.prepare(text, options)
   local valid, position = utf8.len(text)
   if not valid then return nil, ("byte %d is not valid UTF-8"):format(position) end
-  text = text:gsub("\r\n?", "\n"):gsub("\t", "    "):gsub("%s+$", "")
+  text = assert(core.text.nfc(text:gsub("\r\n?", "\n"):gsub("\t", "    "):gsub("%s+$", ""), nil))
   if not text:find "%S" then return nil, "there is nothing in it to send" end
-  local at, code = control_character(text)
-  if at then return nil, ("the control character U+%04X at byte %d would be taken as a key"):format(code, at) end
+  local at, code, problem = undeliverable(text)
+  if at then return nil, ("the character U+%04X at byte %d %s"):format(code, at, problem) end
   local trimmed = text:match "^%s*(.*)$"
   if EXIT_WORDS[trimmed] then return nil, ("the program ends itself on the message '%s'"):format(trimmed) end
   local command = trimmed:match "^/[%w:_-]*%f[%s\0]"
@@ -94,40 +121,41 @@ end
 ---@class parley.Step
 ---@field keys string    bytes to write
 ---@field holds string   what the composer must hold before the next step
+---@field cursor? "start"|"end"  and where the cursor must be
 
 --- The keys that put a prepared text into the composer, Enter not among them.
 ---
---- A `!` in front would switch the shell mode on: it is pasted behind a space, which is deleted then. A trailing `\`, or a
---- word that opens a pop-up (`@…`, `:…`), gets a space behind it, which the program trims.
+--- A `!` in front would switch the shell mode on: it is pasted behind a space, which is deleted then. The space behind
+--- the text, which the program trims, closes the pop-ups that `@part` and `:word` open, and keeps a `\` from making a
+--- new line of Enter.
 ---@param text string
 ---@param view parley.View
 ---@param options parley.DeliveryOptions
 ---@return parley.Step[]
 function M.keystrokes(text, view, options)
-  local steps, sent = {}, ""
-  local function add(keys, part)
-    sent = sent .. part
-    table.insert(steps, { keys = keys, holds = sent })
-  end
-  local rest = text
-  if rest:sub(1, 1) == "!" then
+  local steps, rest = {}, text .. " "
+  local function add(keys, holds, cursor) table.insert(steps, { keys = keys, holds = holds, cursor = cursor }) end
+  local before = ""
+  if text:sub(1, 1) == "!" then
     add(PASTE .. " !" .. END_PASTE, " !")
-    sent = ""
-    add(CTRL_A .. CTRL_D .. CTRL_E, "!")
-    rest = rest:sub(2)
+    add(CTRL_A, " !", "start") -- each key is seen to work before the next: they overtake each other
+    add(CTRL_D, "!", "start")
+    add(CTRL_E, "!", "end")
+    before, rest = "!", rest:sub(2)
   end
-  local tail = (text:find "\\$" or text:find "[@:]%S*$") and " " or ""
-  local whole = is_short(rest .. tail) or keeps_pastes(view)
-    or options.long_text ~= "typed" and #text > TYPED_LIMIT
-  if rest == "" and tail == "" then return steps end
-  if whole then
-    add(PASTE .. rest .. tail .. END_PASTE, rest .. tail)
+  if is_short(rest) then
+    add(PASTE .. rest .. END_PASTE, text)
+  elseif keeps_pastes(view) or options.long_text ~= "typed" and #text > TYPED_LIMIT then
+    add(PASTE .. rest:sub(1, -2) .. END_PASTE, text) -- shown collapsed, and not trimmed
   elseif view.modes.alternate_screen then -- this renderer takes pastes one after the other, and in order
     local keys = {}
-    for i, piece in ipairs(pieces_of(rest .. tail)) do keys[i] = PASTE .. piece .. END_PASTE end
-    add(table.concat(keys), rest .. tail)
+    for i, piece in ipairs(pieces_of(rest)) do keys[i] = PASTE .. piece .. END_PASTE end
+    add(table.concat(keys), text)
   else
-    for _, piece in ipairs(pieces_of(rest .. tail)) do add(PASTE .. piece .. END_PASTE, piece) end
+    for _, piece in ipairs(pieces_of(rest)) do
+      before = before .. piece
+      add(PASTE .. piece .. END_PASTE, before)
+    end
   end
   return steps
 end
@@ -135,12 +163,13 @@ end
 --- The keys that send what the composer holds.
 M.enter = "\r"
 
---- The keys that empty a composer: from the end, line by line.
+--- The keys that empty a composer, line by line from the end. A lone Backspace leaves the shell mode.
 ---@param composer parley.Composer
 ---@return string
 function M.clear(composer)
+  if composer.shell and composer.text == "" then return BACKSPACE end
   local lines = 1 + select(2, composer.text:gsub("\n", ""))
-  return (CTRL_E .. CTRL_U .. CTRL_K .. "\127"):rep(lines + 1)
+  return CTRL_E .. (CTRL_U .. BACKSPACE):rep(math.max(30, lines + 2))
 end
 
 local function without_space(text)
@@ -158,7 +187,6 @@ end
 ---@param text string
 ---@return "whole"|"empty"|"other"
 function M.holds(composer, text)
-  if composer.is_empty then return "empty" end
   if composer.shell then return "other" end
   local shown, wanted = without_space(composer.text), without_space(text)
   local before, collapsed = shown:match "^(.-)%[Pastedtext#%d+(.-)%]$"
@@ -172,10 +200,11 @@ function M.holds(composer, text)
     local visible = plain(shown)
     return visible ~= "" and plain(wanted):sub(-#visible) == visible and "whole" or "other"
   end
-  if composer.text:match "^ *" ~= text:match "^ *" then return "other" end
-  if shown == wanted then return "whole" end
+  local is_indented_alike = composer.text:match "^ *" == text:match "^ *"
+  if shown == wanted and is_indented_alike then return "whole" end
+  if composer.is_empty then return "empty" end
   -- Marks, joined emoji and the like are not drawn as they are spelled.
-  if wanted:find "[\x80-\xFF]" and plain(shown) == plain(wanted) then return "whole" end
+  if wanted:find "[\x80-\xFF]" and plain(shown) == plain(wanted) and is_indented_alike then return "whole" end
   return "other"
 end
 

@@ -3,14 +3,24 @@
 --- To replace it, return a table with `judge`. It is called after every change with plain facts and must not wait.
 local M = {}
 
---- How long the transcript must be silent, where no record says that it is complete: the program writes it in batches
---- about 100 ms after the event.
-local FLUSH_MS = 300
---- The same when not one line of an answer has come: a slow disk must not make an answer an empty one.
-local FIRST_LINE_MS = 2000
+--- How long the transcript must be silent where no record says that it is complete. It is written in batches about
+--- 100 ms after the event, and up to 650 ms on a busy machine; the lines of one answer come together.
+local ANSWERED_MS = 300 -- the last line seen ends an answer
+local FLUSH_MS = 1500 -- it does not
+local OWED_MS = 3000 -- this version writes a last record, or not one line of an answer has come
+
+--- Stop reasons after which the program goes on by itself.
+local GOES_ON = { tool_use = true, max_tokens = true, refusal = true }
+
+local function patience(facts)
+  if facts.interrupting then return ANSWERED_MS end
+  if facts.offers_duration or facts.assistant_blocks == 0 then return OWED_MS end
+  local answered = facts.last_is_answer and facts.stop_reason and not GOES_ON[facts.stop_reason]
+  return answered and ANSWERED_MS or FLUSH_MS
+end
 
 local function verdict_of(facts)
-  if facts.interrupting or facts.interrupted then return "interrupted" end
+  if facts.interrupted or facts.interrupting and not facts.duration then return "interrupted" end
   if facts.api_error then return "error_api" end
   if facts.assistant_blocks == 0 then return "error_no_output" end
   return "success"
@@ -21,15 +31,15 @@ end
 ---@field stop_reason? string
 
 --- Judges whether the turn is over.
----@param facts table       see `turn:facts()`; `certainty` is `"goes_on"`, `"likely"` or `"certain"`
+---@param facts table       see `turn:facts()`: `certainty` is `"goes_on"`, `"likely"` or `"certain"`; `offers_duration` is
+---                          true when this program has a last record for each turn
 ---@param still_ms number   since the last record or change of state
 ---@return parley.Verdict? verdict
 ---@return number? look_again_ms  when only time is missing
 function M.judge(facts, still_ms)
   if facts.certainty == "goes_on" then return nil end
   if facts.certainty == "likely" then
-    local answered = facts.assistant_blocks > 0 or facts.interrupting
-    local missing = (answered and FLUSH_MS or FIRST_LINE_MS) - still_ms
+    local missing = patience(facts) - still_ms
     if missing > 0 then return nil, missing end
   end
   return { subtype = verdict_of(facts), stop_reason = facts.stop_reason }

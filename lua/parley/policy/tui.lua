@@ -18,6 +18,7 @@ local function starts_with(row, prefix) return row:sub(1, #prefix) == prefix end
 ---@field text string     what it shows, rows joined by newlines, without the prompt
 ---@field shell boolean   true in the shell mode that a leading `!` switches on
 ---@field scrolled boolean  true when its beginning is out of sight
+---@field cursor "start"|"end"  where the cursor is, as far as it matters
 ---@field is_empty boolean
 
 --- Finds the composer: the rows between the prompt and the lower rule. The prompt's glyph is followed by a no-break
@@ -37,17 +38,18 @@ function M.composer(rows, cursor)
         if prompt or scrolled and #lines > 0 then
           if scrolled and not row:find "more" then break end -- the rule of something else
           local text = table.concat(lines, "\n")
-          -- A suggestion stands in an empty composer too, with the cursor before it.
-          local suggested = cursor ~= nil and #lines == 1 and cursor.row == i and cursor.column <= 3
+          local at_start = cursor ~= nil and cursor.row == i and cursor.column <= 3
           return {
-            text = text, shell = prompt == "!", scrolled = scrolled,
-            is_empty = not scrolled and prompt ~= "!" and (text == "" or suggested),
+            text = text, shell = prompt == "!", scrolled = scrolled, cursor = at_start and "start" or "end",
+            -- A suggestion stands in an empty composer too, with the cursor before it.
+            is_empty = not scrolled and prompt ~= "!" and (text == "" or at_start and #lines == 1),
           }
         end
         if scrolled or not (row == "" or starts_with(row, "  ")) then break end
         table.insert(lines, 1, row:sub(3))
         if i == 1 then -- 2.1.197 lets a long text grow over the whole screen
-          return { text = table.concat(lines, "\n"), shell = false, scrolled = true, is_empty = false }
+          return { text = table.concat(lines, "\n"), shell = false, scrolled = true, cursor = "end",
+            is_empty = false }
         end
       end
     end
@@ -147,11 +149,11 @@ end
 function M.retry(rows)
   for i = #rows, 1, -1 do
     local row = rows[i]
-    local seconds, attempt, of = row:match "[Rr]etrying in (%d+)s.-attempt (%d+)/(%d+)"
-    if seconds then
+    local wait, attempt, of = row:match "[Rr]etrying(.-) · attempt (%d+)/(%d+)"
+    if wait then
       local message = row:match "^%W*(.-) · [Rr]etrying" or row
-      return { attempt = tonumber(attempt), max_attempts = tonumber(of), wait_ms = tonumber(seconds) * 1000,
-        message = message }
+      return { attempt = tonumber(attempt), max_attempts = tonumber(of),
+        wait_ms = (tonumber(wait:match "(%d+)s") or 0) * 1000, message = message }
     end
   end
 end

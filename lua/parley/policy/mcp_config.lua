@@ -1,0 +1,30 @@
+--- Where the MCP servers of a backend are written for `--mcp-config`.
+---
+--- To replace it, return a table with `write` and `remove`.
+local core = require "parley.core"
+local errors = require "parley.errors"
+local files = require "parley.files"
+
+local M = {}
+
+--- Writes the configuration, in a private folder.
+---@param mcp_servers table<string, table>  by name, as in `.mcp.json`
+---@return string path  mode 0600 in a folder of mode 0700
+--- Raises `ValueError` for what JSON cannot hold, or the system's error.
+function M.write(mcp_servers)
+  local text, err = core.json.encode({ mcpServers = mcp_servers }, { sort_keys = true })
+  if not text then error(errors.value_error("mcp_servers cannot be written as JSON: " .. err.message), 0) end
+  local folder = files.temporary_folder "parley-mcp"
+  local ok, problem = pcall(files.write, folder .. "/mcp.json", text)
+  if not ok then
+    files.remove_tree(folder)
+    error(problem, 0)
+  end
+  return folder .. "/mcp.json"
+end
+
+--- Removes what `write` wrote.
+---@param path string
+function M.remove(path) files.remove_tree(path:match "^(.*)/") end
+
+return M
