@@ -70,6 +70,10 @@ asan:
 	$(MAKE) B=$(B)/asan SANITIZE="-fsanitize=address,undefined -fno-sanitize-recover=undefined" CFLAGS="-O1 -g" all
 	ASAN_OPTIONS=detect_leaks=1 $(MAKE) B=$(B)/asan SANITIZE="-fsanitize=address,undefined" CFLAGS="-O1 -g" test
 
+# The real program, offline; with your own account: RUN_CLAUDE_SMOKE=1.
+smoke: all
+	CLAUDE_VERSION="$(CLAUDE_VERSION)" BUILD=$(B) sh scripts/smoke.sh
+
 clean:
 	rm -rf $(B)
 

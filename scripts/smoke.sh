@@ -44,6 +44,11 @@ trap clean_up EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM HUP
 
+# The line of npm's complaint that says what is wrong.
+npm_problem() {
+  sed -nE 's/^npm (ERR!|error) (notarget |network |[0-9]+ )?//p' "$run/log" | grep -vE '^(code|errno|syscall) |^$' | head -n 1
+}
+
 # Downloads into a folder beside the place and renames it: what is there is whole.
 fetch() {
   place=$BUILD/claude/$1
@@ -58,20 +63,22 @@ fetch() {
   run=$(mktemp -d "$BUILD/claude/fetch.XXXXXX")
   package=@anthropic-ai/claude-code-$platform@$1
   say "fetching $package"
-  npm pack --silent --pack-destination "$run" "$package" >"$run/log" 2>&1 \
-    || fail "cannot fetch $package: $(grep -v '^npm ERR! A complete log' "$run/log" | tail -n 1)"
+  npm pack --loglevel=error --pack-destination "$run" "$package" >"$run/log" 2>&1 \
+    || fail "cannot fetch $package: $(npm_problem)"
   tar -xzf "$run"/*.tgz -C "$run" || fail "cannot unpack $package"
   [ -x "$run/package/claude" ] || fail "$package holds no program"
   mv -T "$run/package" "$place" || [ -x "$place/claude" ] || fail "cannot make $place"
   clean_up
 }
 
-# bring_up_loopback runs inside; ip is not everywhere, perl is on every Debian. 0x8914 is SIOCSIFFLAGS, 0x41 up and running.
-# shellcheck disable=SC2016 # both are programs for other interpreters
+# What runs inside: it says which namespace this is, brings loopback up and becomes the specs. `ip` is not everywhere, perl
+# is on every Debian; 0x8914 is SIOCSIFFLAGS, 0x41 means up and running.
+# shellcheck disable=SC2016 # for other interpreters to expand
 inside='
   readlink /proc/self/ns/net >"$1/namespace"
   ip link set lo up 2>/dev/null || perl -MSocket -e '\''
-    socket(my $s, PF_INET, SOCK_DGRAM, 0) && ioctl($s, 0x8914, pack("Z16sx14", "lo", 0x41)) or die "$!\n"'\'' || exit 77
+    my $request = pack("Z16sx14", "lo", 0x41);
+    socket(S, PF_INET, SOCK_DGRAM, 0) && ioctl(S, 0x8914, $request) or die "cannot bring up lo: $!\n"'\'' || exit 77
   shift
   exec "$@"
 '

@@ -38,6 +38,8 @@ static int fault(struct pass *pass, const char *at, const char *what)
 static int append(struct pass *pass, const char *bytes, size_t length)
 {
     struct json_text *text = pass->text;
+    if (length == 0)
+        return 0; /* memcpy takes no NULL, not even for nothing */
     if (pass->room - text->length < length) {
         /* The first allocation is as large as the source and then some: most rewritten texts never need a second. */
         size_t least = text->length + length;

@@ -137,11 +137,8 @@ static _Noreturn void run_child(struct plan *plan)
     reset_signals();
     for (const char *file = plan->candidates; *file; file += strlen(file) + 1) {
         execve(file, plan->options->argv, plan->env);
-        if (errno == ENOENT || errno == ENOTDIR)
-            continue;
-        error = errno;
-        if (error != EACCES) /* a later element of PATH may have one that can be executed */
-            break;
+        if (errno != ENOENT && errno != ENOTDIR)
+            error = errno; /* says more, unless a later element of PATH has one that can be executed */
     }
     give_up(plan, PTY_EXEC, error);
 }

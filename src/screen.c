@@ -13,7 +13,7 @@ static void *allocate(size_t size, void *user)
     struct screen *screen = user;
     void *block = calloc(1, size);
     if (!block)
-        abort();
+        abort(); /* libvterm would use it all the same */
     screen->memory += malloc_usable_size(block);
     return block;
 }
@@ -129,12 +129,12 @@ static void write_checked(void *user, const char *bytes, size_t length)
     vterm_input_write(((struct screen *)user)->terminal, bytes, length);
 }
 
-/* libvterm brings back a place that a screen made smaller may lack (the next CSI, here an empty status report, puts it
- * inside), and whether the cursor was visible, which is none of this sequence's business. */
+/* libvterm brings back a place that a screen made smaller may lack, which any CSI puts inside, and whether the cursor
+ * was visible, which is none of this sequence's business. */
 static void restore_cursor(struct screen *screen)
 {
     bool is_visible = screen->is_cursor_visible;
-    write_string(screen, "\0338\033[0n");
+    write_string(screen, "\0338");
     write_string(screen, is_visible ? "\033[?25h" : "\033[?25l");
 }
 
@@ -145,7 +145,6 @@ static void leave_alternate(struct screen *screen)
         write_string(screen, "\033[?6l\033[s\033[r\033[4l\033[m\033[2J\033[H");
         if (screen->primary)
             escape_feed(&escape, screen->primary, strlen(screen->primary));
-        screen->escape.characters = escape.characters; /* with the stand-ins of that text */
         free(screen->primary);
         screen->primary = NULL;
         screen->is_alternate = false;

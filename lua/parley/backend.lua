@@ -339,6 +339,10 @@ end
 ---@return table<string, parley.Process>
 function Backend:live_sessions() return self.pool:processes() end
 
+--- What the live sessions are doing, by session id: `"starting"`, `"ready"`, `"busy"` or `"dialog"`.
+---@return table<string, string>
+function Backend:session_states() return self.pool:states() end
+
 ---@return integer
 function Backend:live_session_count() return self.pool:count() end
 

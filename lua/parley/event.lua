@@ -25,8 +25,8 @@ Event.__name = "parley.Event"
 ---@return string
 function Event:text()
   local parts = {}
-  for _, block in ipairs(self.content or {}) do
-    if block.type == "text" and type(block.text) == "string" then table.insert(parts, block.text) end
+  for _, block in ipairs(self:blocks "text") do
+    if type(block.text) == "string" then table.insert(parts, block.text) end
   end
   return table.concat(parts, "\n")
 end
@@ -37,7 +37,7 @@ end
 function Event:blocks(kind)
   local found = {}
   for _, block in ipairs(self.content or {}) do
-    if block.type == kind then table.insert(found, block) end
+    if type(block) == "table" and block.type == kind then table.insert(found, block) end
   end
   return found
 end

@@ -110,7 +110,9 @@ end
 
 local function report(err, with_traceback)
   local text = tostring(err)
-  if not with_traceback then text = text:gsub("%s*\nstack traceback:.*", ""):gsub("%s*\n%s*", " | ") end
+  if not with_traceback then
+    text = text:gsub("%s*\nstack traceback:.*", ""):gsub("%s+$", ""):gsub("%s*\n%s*", " | ")
+  end
   io.stderr:write("parley: ", text, "\n")
   if with_traceback then
     io.stderr:write(task.traceback(err) or "", "\n")

@@ -158,6 +158,13 @@ function Pool:processes()
   return processes
 end
 
+---@return table<string, string>  what each session's program is doing, by session id
+function Pool:states()
+  local states = {}
+  for session in pairs(self.entries) do states[session.session_id] = session:state() end
+  return states
+end
+
 ---@return integer
 function Pool:count()
   local count = 0

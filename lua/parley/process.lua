@@ -1,5 +1,5 @@
---- One `claude` on a pseudo-terminal: the bottom layer. It starts the program, writes keys, keeps what the terminal shows
---- and has received, and ends the program. What any of it means is decided above.
+--- One `claude` on a pseudo-terminal: the bottom layer. It starts the program, writes keys, keeps what the terminal
+--- shows and has received, and ends the program. What any of it means is decided above.
 local uv = require "luv"
 local core = require "parley.core"
 local errors = require "parley.errors"
@@ -93,7 +93,7 @@ local function reap(self)
 end
 
 --- Starts the program.
---- Raises `CLINotFoundError` when there is no such program, `SessionError` (reason `"start"`) when it cannot be started.
+--- Raises `CLINotFoundError` when there is no such program, `SessionError` (reason `"start"`) when it cannot start.
 function Process:start()
   if self.pty then error(errors.session_error("the process was started already", { reason = "start" }), 0) end
   local rows, columns = self.screen:size()

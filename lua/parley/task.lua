@@ -68,6 +68,14 @@ end
 ---@return parley.Task?
 function M.current() return current end
 
+--- The level, for `error` in the function that calls this, of the line that called into this file.
+local function outside()
+  local own = debug.getinfo(1, "S").source
+  local level = 2
+  while (debug.getinfo(level, "S") or {}).source == own do level = level + 1 end
+  return level - 1
+end
+
 --- Waits until `register`'s argument is called. Everything that waits is built on this.
 ---
 --- `register(wake)` arranges for `wake(...)` to be called, at once or later; the first call counts. It may return a
@@ -77,7 +85,8 @@ function M.current() return current end
 function M.suspend(register)
   local task = current
   if not task or coroutine.running() ~= task.thread then
-    error("this call waits, so it must run inside a task, and not in a coroutine of its own (see parley.run)", 3)
+    error("this call waits, so it must run inside a task, and not in a coroutine of its own (see parley.run)",
+      outside())
   end
   if task.cancelled and task.shields == 0 then error(task.cancelled, 0) end
   local results, is_over
@@ -333,7 +342,7 @@ function M.timeout(milliseconds, fn, ...)
   if not milliseconds or milliseconds == math.huge then return fn(...) end
   local child = M.spawn(fn, ...)
   local late = errors.new("ETIMEDOUT", ("it took longer than %g ms"):format(milliseconds))
-  local timer <close> = M.closing(start_timer(milliseconds, function() cancel(child, late) end))
+  local _ <close> = M.closing(start_timer(milliseconds, function() cancel(child, late) end))
   local outcome = table.pack(pcall(child.await, child))
   if not child:is_done() then -- this task was cancelled: the child goes first
     child:cancel(current.cancelled)

@@ -61,13 +61,16 @@ end
 --- Types a prepared message and leaves it in the composer.
 ---@param session parley.Session
 ---@param text string
+---@param is_command boolean  it is short, and every character counts
 --- Raises `SessionError` (reason `"delivery"`) when the composer does not take it; nothing was sent then.
-function M.type(session, text)
+function M.type(session, text, is_command)
   local delivery = session.policies.delivery
   for _ = 1, ATTEMPTS do
     session:wait_until_ready()
     clear(session)
-    if type_steps(session, delivery.keystrokes(text, session:view(), session.delivery)) then return end
+    local steps = is_command and { { keys = "\27[200~" .. text .. "\27[201~", holds = text } }
+      or delivery.keystrokes(text, session:view(), session.delivery)
+    if type_steps(session, steps) then return end
   end
   local composer = composer_of(session:view())
   session:fail("delivery", ("the message was typed %d times and the composer does not hold it; nothing was sent (%s)")
@@ -91,5 +94,12 @@ function M.still_holds(session, text)
     and session.policies.delivery.holds(composer, text) == "whole"
 end
 
+--- Whether the composer is there and empty.
+---@param session parley.Session
+---@return boolean
+function M.is_empty(session)
+  local composer = composer_of(session:view())
+  return composer ~= nil and composer.is_empty
+end
 
 return M

@@ -26,6 +26,7 @@ local methods = {}
 ---@field interrupting boolean      ESC was pressed
 ---@field interrupted boolean       the transcript says that the user interrupted
 ---@field api_error boolean         the last block reports an API error
+---@field last_is_answer boolean    the last record was a block of an answer
 ---@field assistant_blocks integer  since the message was accepted
 ---@field open_tools integer        tool calls without a result
 ---@field records integer           that show the program at work, since the message was accepted

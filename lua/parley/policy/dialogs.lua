@@ -38,11 +38,11 @@ M.kinds = {
 }
 
 ---@class parley.Dialog
----@field kind string       `"trust"`, `"bypass"`, …, or `"unknown"`
+---@field kind string       `"trust"`, `"bypass"`, …; `"panel"` of a command that shows something; or `"unknown"`
 ---@field text string       what the dialog shows
 ---@field choices string[]  the labels, top to bottom
 ---@field selected? integer where the pointer stands
----@field tool? string      of a permission prompt: what asks
+---@field tool_use? table   the tool call that waits for it, a block of the Messages API, where one does
 ---@field remedy string     what a person would do
 
 local function known(text)
@@ -66,7 +66,7 @@ local function text_of(rows, choices)
     local line = rows[i]:gsub("^%s+", "")
     if line ~= "" and not line:find "^[─╌▔]+$" then table.insert(lines, line) end
   end
-  return table.concat(lines, "\n"), lines[1]
+  return table.concat(lines, "\n")
 end
 
 --- Reads the dialog that the screen shows.
@@ -74,13 +74,15 @@ end
 ---@return parley.Dialog? dialog  nil when there is none to be seen
 function M.recognize(view)
   local choices = tui.choices(view.rows)
-  local text, title = text_of(view.rows, choices)
+  local text = text_of(view.rows, choices)
   local entry = known(text)
-  if not choices and entry.kind == "unknown" then return nil end
+  if entry.kind == "unknown" and not choices then
+    if not (view.status and view.status.waitingFor == "dialog open") then return nil end
+    entry = { kind = "panel", remedy = "press ESC" }
+  end
   return {
     kind = entry.kind, text = text,
     choices = choices and choices.labels or {}, selected = choices and choices.selected,
-    tool = entry.kind == "permission" and title or nil,
     remedy = entry.remedy,
   }
 end
@@ -99,6 +101,7 @@ function M.decide(dialog, accept)
       end
     end
   end
+  if dialog.kind == "panel" then return { keys = "\27" } end -- it only shows something, and was asked for
   return { fail = dialog.remedy }
 end
 

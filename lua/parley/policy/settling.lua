@@ -14,6 +14,7 @@ local GOES_ON = { tool_use = true, max_tokens = true, refusal = true }
 
 local function patience(facts)
   if facts.interrupting then return ANSWERED_MS end
+  if facts.is_command then return FLUSH_MS end
   if facts.offers_duration or facts.assistant_blocks == 0 then return OWED_MS end
   local answered = facts.last_is_answer and facts.stop_reason and not GOES_ON[facts.stop_reason]
   return answered and ANSWERED_MS or FLUSH_MS
@@ -22,7 +23,7 @@ end
 local function verdict_of(facts)
   if facts.interrupted or facts.interrupting and not facts.duration then return "interrupted" end
   if facts.api_error then return "error_api" end
-  if facts.assistant_blocks == 0 then return "error_no_output" end
+  if facts.assistant_blocks == 0 and not facts.is_command then return "error_no_output" end
   return "success"
 end
 

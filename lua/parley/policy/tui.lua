@@ -12,6 +12,15 @@ local function is_rule(row)
   return row:sub(1, 3 * #RULE) == RULE:rep(3)
 end
 
+--- The row that ends every dialog which takes an answer.
+local function has_dialog_footer(rows)
+  for i = #rows, 1, -1 do
+    if rows[i] ~= "" then
+      return rows[i]:find "Enter to confirm" or rows[i]:find "Esc to cancel" or rows[i]:find "Enter to select"
+    end
+  end
+end
+
 local function starts_with(row, prefix) return row:sub(1, #prefix) == prefix end
 
 ---@class parley.Composer
@@ -27,6 +36,7 @@ local function starts_with(row, prefix) return row:sub(1, #prefix) == prefix end
 ---@param cursor? {row: integer, column: integer}
 ---@return parley.Composer?
 function M.composer(rows, cursor)
+  if has_dialog_footer(rows) then return nil end
   for bottom = #rows, 2, -1 do
     if is_rule(rows[bottom]) then
       local lines = {}
@@ -47,7 +57,7 @@ function M.composer(rows, cursor)
         end
         if scrolled or not (row == "" or starts_with(row, "  ")) then break end
         table.insert(lines, 1, row:sub(3))
-        if i == 1 then -- 2.1.197 lets a long text grow over the whole screen
+        if i == 1 and #lines > 10 then -- 2.1.197 lets a long text grow over the whole screen
           return { text = table.concat(lines, "\n"), shell = false, scrolled = true, cursor = "end",
             is_empty = false }
         end
@@ -101,7 +111,8 @@ end
 function M.choices(rows)
   for at = #rows, 1, -1 do
     local _, column, number, pointed = label_of(rows[at])
-    if pointed then
+    -- An old message stands behind such a pointer too, at the left edge and without a number.
+    if pointed and (number or rows[at]:sub(1, 1) == " ") then
       local labels, selected, first, last = {}, 1, at, at
       local function neighbour(i)
         if not rows[i] then return nil end

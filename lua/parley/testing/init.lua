@@ -1,0 +1,349 @@
+--- The test kit: run specs as tasks, wait without sleeping, find leaks, and drive a simulated `claude`.
+---
+---     local testing = require "parley.testing"
+---
+---     describe("my routing", function()
+---       it("answers", testing.task(function()
+---         local kit <close> = testing.kit { script = { answers = { { on = "weather", text = "sunny" } } } }
+---         local backend <close> = parley.backend(kit.options)
+---         …
+---         assert.same({ "how is the weather?" }, kit:taken())
+---       end))
+---     end)
+---
+--- A *script* says how the stand-in behaves: a table, or the path of a Lua file that returns one (or a function that
+--- makes one). Its fields, all optional:
+---
+---     profile = "2.1.330"        -- or "2.1.197", "2.1.110", "2.1.50"
+---     profile_changes = {}       -- facts of the profile to replace (stand_in/profiles.lua lists them)
+---     startup_delay_ms = 420     -- until keys are taken; the kit's default is 20
+---     flush_ms = 100             -- from a record to the transcript; the kit's default is 5
+---     notification_ms = 6000     -- from a permission prompt to the Notification hook
+---     answers = { … }            -- the first that fits answers
+---     faults = {
+---       lose_keys = 1,           -- so many keys after the start are lost
+---       lose_returns = 1,        -- so many Returns are swallowed; the text stays in the composer
+---       late_flush_ms = 500,     -- added to flush_ms
+---       never_ready = true,      -- nothing is ever shown
+---       startup_exit = { text = "…", status = 1 },
+---       ignore_sigterm = true,  survive_hangup = true,  stop_reading = true,
+---     }
+---
+--- An answer: `on` (a plain substring, or `function(text, turn_number)`; none fits every message), `times` (how often it
+--- may be used), and what the model says: `text`, `thinking`, `blocks` (as in the Messages API), `tool` or `tools`
+--- (`{name, input, result, is_error, duration_ms, permission, question}`) with `after` (the text that follows the
+--- results), `stop_reason`, `empty`, `delay_ms`, `block_delay_ms`, `dialog` (`{title, lines, choices, …}`, shown first);
+--- or `steps`, a list of such, one API message each. For the whole turn: `api_error` (`{status, text, error, retries,
+--- retry_ms}`), `retries` and `retry_ms` (announced on the screen, then the answer), `crash` (`"before_record"`,
+--- `"after_user"`, `"mid_line"`, `"during_tool"`, `"after_answer"`) with `crash_status` (default: SIGKILL), `hang`,
+--- `half_line_ms` (a pause inside the last line), `reorder` (`system` records first), `omit_turn_duration`.
+---
+--- Without an answer that fits, these words in a message pick one: USETOOL TWOTOOLS SLOWTOOL TOUCH AGENT THINK EMPTY SLOW
+--- DRIP LONG CUT COUNT MAXTOK REFUSE STOPSEQ PAUSE ERR400 ERR401 ERR413 ERR429 ERR500 ERR529. Any other message gets
+--- `echo: ` and itself.
+local uv = require "luv"
+local core = require "parley.core"
+local errors = require "parley.errors"
+local task = require "parley.task"
+local configuration = require "parley.testing.stand_in.configuration"
+local log = require "parley.testing.stand_in.log"
+local source = require "parley.testing.source"
+local terminal = require "parley.testing.terminal"
+
+local M = {}
+
+local POLL_MS = 3
+local DEFAULT_TIMEOUT_MS = 5000
+
+--- Wraps a function for busted's `it`: it runs as a task, with a deadline, and raises the error object unchanged.
+---@param fn fun()
+---@param options? {timeout_ms?: number}  default 5000
+---@return fun()
+function M.task(fn, options)
+  local milliseconds = options and options.timeout_ms or DEFAULT_TIMEOUT_MS
+  return function() task.run(task.timeout, milliseconds, fn) end
+end
+
+--- Waits until a predicate gives a true value.
+---@param predicate fun(): any
+---@param timeout_ms? number  default 5000
+---@param what? string        what is waited for, for the message
+---@return any value  what the predicate gave
+--- Raises an error with code `ETIMEDOUT` that says what did not happen.
+function M.eventually(predicate, timeout_ms, what)
+  local deadline = task.now() + (timeout_ms or DEFAULT_TIMEOUT_MS)
+  while true do
+    local value = predicate()
+    if value then return value end
+    if task.now() >= deadline then
+      error(errors.new("ETIMEDOUT", ("%s did not happen within %g ms"):format(what or "what the spec waits for",
+        timeout_ms or DEFAULT_TIMEOUT_MS)), 0)
+    end
+    task.sleep(POLL_MS)
+  end
+end
+
+-- Leaks ---------------------------------------------------------------------------------------------------------------
+
+local function read_file(path)
+  local file = io.open(path, "rb")
+  if not file then return nil end
+  local text = file:read "a"
+  file:close()
+  return text
+end
+
+local function open_descriptors()
+  local descriptors = {}
+  local scan = uv.fs_scandir "/proc/self/fd"
+  while scan do
+    local name = uv.fs_scandir_next(scan)
+    if not name then break end
+    local target = uv.fs_readlink("/proc/self/fd/" .. name)
+    if target then descriptors[name .. " " .. target] = true end
+  end
+  return descriptors
+end
+
+--- The fields of /proc/PID/stat behind the name: state, parent, …
+local function process_facts(pid)
+  local stat = read_file(("/proc/%d/stat"):format(pid))
+  local state, parent = (stat or ""):match "%) (%a) (%d+)"
+  return state, tonumber(parent)
+end
+
+local function children()
+  local found, own = {}, uv.os_getpid()
+  local scan = uv.fs_scandir "/proc"
+  while scan do
+    local name = uv.fs_scandir_next(scan)
+    if not name then break end
+    if name:find "^%d+$" then
+      local state, parent = process_facts(tonumber(name))
+      if parent == own then found[("%s (%s)"):format(name, state)] = true end
+    end
+  end
+  return found
+end
+
+local function live_handles()
+  local handles = {}
+  uv.walk(function(handle)
+    if not handle:is_closing() then handles[tostring(handle)] = true end
+  end)
+  return handles
+end
+
+---@class parley.testing.Leaks
+local Leaks = {}
+Leaks.__index = Leaks
+
+--- Takes stock of what this process holds: open descriptors, children (zombies too), luv handles. For `before_each`.
+---@return parley.testing.Leaks
+function M.leaks()
+  return setmetatable({ descriptors = open_descriptors(), children = children(), handles = live_handles() }, Leaks)
+end
+
+local function added(kind, before, after, list)
+  for name in pairs(after) do
+    if not before[name] then table.insert(list, kind .. " " .. name) end
+  end
+end
+
+--- What has been added since.
+---@return string[] found  one line each, sorted; empty when nothing leaked
+function Leaks:found()
+  uv.run "nowait" -- handles closed last still report it
+  local list = {}
+  added("descriptor", self.descriptors, open_descriptors(), list)
+  added("child", self.children, children(), list)
+  added("handle", self.handles, live_handles(), list)
+  table.sort(list)
+  return list
+end
+
+--- Raises an error that names what leaked, if anything did. For `after_each`.
+function Leaks:check()
+  local list = self:found()
+  if list[1] then error(errors.new("Leak", "left behind: " .. table.concat(list, "; "), { found = list }), 0) end
+end
+
+-- The kit -------------------------------------------------------------------------------------------------------------
+
+---@class parley.testing.Kit
+---@field home string        a private HOME, with every start-up dialog answered unless told otherwise
+---@field cwd string         a working directory
+---@field executable string  a program that is `claude`, as far as anybody can tell
+---@field options table      for parley.backend and parley.process: executable, cwd, extra_env
+---@field environment table<string, string>  what the executable needs, HOME among it
+---@field log_path string
+local Kit = {}
+Kit.__index = Kit
+Kit.__name = "parley.testing.Kit"
+
+local function write_file(path, text, mode)
+  local file = assert(io.open(path, "wb"))
+  file:write(text)
+  file:close()
+  assert(uv.fs_chmod(path, tonumber(mode or "600", 8)))
+end
+
+local function quote(word) return "'" .. word:gsub("'", "'\\''") .. "'" end
+
+--- The folder and everything in it.
+local function remove_tree(path)
+  local stat = uv.fs_lstat(path)
+  if not stat then return end
+  if stat.type ~= "directory" then return uv.fs_unlink(path) end
+  local scan = uv.fs_scandir(path)
+  while scan do
+    local name = uv.fs_scandir_next(scan)
+    if not name then break end
+    remove_tree(path .. "/" .. name)
+  end
+  uv.fs_rmdir(path)
+end
+
+--- The start-up dialogs that are answered already, as the real program remembers it.
+local function remember_answers(kit, given)
+  local state = { hasCompletedOnboarding = given.onboarded ~= false, theme = "dark" }
+  if given.trusted ~= false then state.projects = { [kit.cwd] = { hasTrustDialogAccepted = true } } end
+  write_file(kit.home .. "/.claude.json", core.json.encode(state))
+  local settings = given.settings or {}
+  if given.bypass_accepted ~= false then settings.skipDangerousModePermissionPrompt = true end
+  write_file(kit.home .. "/.claude/settings.json", core.json.encode(settings))
+end
+
+--- Makes a simulated `claude` with a home of its own.
+---@param given? {script?: table|string, profile?: string, trusted?: boolean, onboarded?: boolean,
+---       bypass_accepted?: boolean, settings?: table, cwd?: string, extra_env?: table<string, string>}
+---       `script` is a table or the path of a Lua file; `trusted`, `onboarded` and `bypass_accepted` are true unless said
+---       otherwise; `settings` go to CONFIG/settings.json; `cwd` is the name of the working directory, made if missing
+---@return parley.testing.Kit
+function M.kit(given)
+  given = given or {}
+  local folder = assert(uv.fs_mkdtemp(assert(uv.fs_realpath(uv.os_tmpdir())) .. "/parley-kit-XXXXXX"))
+  local kit = setmetatable({ folder = folder, home = folder .. "/home", cwd = folder .. "/" .. (given.cwd or "work"),
+    executable = folder .. "/claude", log_path = folder .. "/log.jsonl", script_path = folder .. "/script.lua" }, Kit)
+  configuration.make_folders(kit.home .. "/.claude")
+  configuration.make_folders(kit.cwd)
+  remember_answers(kit, given)
+  kit.environment = { HOME = kit.home, IS_SANDBOX = "1", PARLEY_STAND_IN_LOG = kit.log_path }
+  for name, value in pairs(given.extra_env or {}) do kit.environment[name] = value end
+  kit.options = { executable = kit.executable, cwd = kit.cwd, extra_env = kit.environment }
+  kit:use(given.script or {}, given.profile)
+  return kit
+end
+
+--- Gives the stand-in another script. Processes that run keep theirs.
+---@param script table|string  a table, or the path of a Lua file
+---@param profile? string
+function Kit:use(script, profile)
+  local path = script
+  if type(script) == "table" then
+    local defaults = { startup_delay_ms = 20, flush_ms = 5 }
+    for name, value in pairs(script) do defaults[name] = value end
+    write_file(self.script_path, "return " .. source.of(defaults))
+    path = self.script_path
+  end
+  local words = { "exec", quote(uv.exepath()), "stand-in", "--script", quote(path) }
+  if profile then table.move({ "--profile", quote(profile) }, 1, 2, #words + 1, words) end
+  write_file(self.executable, "#!/bin/sh\n" .. table.concat(words, " ") .. ' "$@"\n', "700")
+end
+
+--- Starts the stand-in on a terminal, as a person would.
+---@param words? string[]  flags of `claude`
+---@param options? {rows?: integer, columns?: integer, is_ready?: false}  `is_ready` false does not wait for the composer
+---@return parley.testing.Terminal
+function Kit:terminal(words, options)
+  options = options or {}
+  local environment = uv.os_environ()
+  environment.ANTHROPIC_API_KEY = nil
+  for name, value in pairs(self.environment) do environment[name] = value end
+  local ready_before = #self:events "ready"
+  local opened = terminal.open { argv = { self.executable, table.unpack(words or {}) }, cwd = self.cwd,
+    environment = environment, rows = options.rows, columns = options.columns }
+  if options.is_ready ~= false then
+    opened:wait_for(function() return #self:events "ready" > ready_before or opened.pty:poll_exit() end)
+  end
+  return opened
+end
+
+--- What the stand-ins of this kit have logged: tables with `event`, `pid` and more.
+---@param event? string  only these: `"started"`, `"ready"`, `"received"`, `"taken"`, `"command"`, `"ended"`
+---@return table[]
+function Kit:events(event)
+  local found = {}
+  for _, entry in ipairs(log.read(self.log_path)) do
+    if not event or entry.event == event then table.insert(found, entry) end
+  end
+  return found
+end
+
+--- The messages that were taken, in order.
+---@return string[]
+function Kit:taken()
+  local texts = {}
+  for index, entry in ipairs(self:events "taken") do texts[index] = entry.text end
+  return texts
+end
+
+--- Every byte that was received, in order.
+---@return string
+function Kit:received()
+  local pieces = {}
+  for index, entry in ipairs(self:events "received") do pieces[index] = entry.bytes end
+  return table.concat(pieces)
+end
+
+--- Where a session's transcript is.
+---@param session_id string
+---@return string path
+function Kit:transcript_path(session_id)
+  return ("%s/.claude/projects/%s/%s.jsonl"):format(self.home, configuration.project_name(self.cwd), session_id)
+end
+
+--- The whole lines of a session's transcript, decoded.
+---@param session_id string
+---@return table[] records
+function Kit:transcript(session_id)
+  local records = {}
+  for line in (read_file(self:transcript_path(session_id)) or ""):gmatch "([^\n]*)\n" do
+    table.insert(records, assert(core.json.decode(line)))
+  end
+  return records
+end
+
+--- The stand-ins that still live. One that was not reaped yet is dead.
+---@return integer[] pids
+function Kit:processes()
+  local pids = {}
+  for _, entry in ipairs(self:events "started") do
+    local state = process_facts(entry.pid)
+    if state and state ~= "Z" then table.insert(pids, entry.pid) end
+  end
+  return pids
+end
+
+local function kill_all(pids)
+  for _, pid in ipairs(pids) do uv.kill(pid, "sigkill") end
+end
+
+--- Removes the folders. Raises when a stand-in still lives, after killing it.
+function Kit:close()
+  if self.is_closed then return end
+  self.is_closed = true
+  local left = self:processes()
+  kill_all(left)
+  remove_tree(self.folder)
+  if left[1] then
+    error(errors.new("Leak", "stand-ins left alive: " .. table.concat(left, ", "), { pids = left }), 0)
+  end
+end
+
+function Kit:__close(err)
+  if err == nil then return self:close() end
+  pcall(self.close, self) -- what went wrong first is what the spec should report
+end
+
+return M

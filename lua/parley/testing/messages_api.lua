@@ -1,0 +1,359 @@
+--- A stand-in for the Messages API on loopback, so that the real `claude` answers without a network.
+---
+---     local server <close> = messages_api.start {}
+---     -- claude with ANTHROPIC_BASE_URL = server.url
+---     server:last_messages()   --> what the model would have seen
+---
+--- From a shell: `parley -e 'return require("parley.testing.messages_api").main(...)' 8788 requests.jsonl`
+---
+--- The answer to a message is `echo: ` and its whole text, as the API received it. "The message" is what the user typed
+--- last; reminders and continuations that the program adds by itself are passed over. These words in it, whole words in
+--- capitals, change the answer. They combine: `THINK DRIP`; of two that contradict each other the one earlier
+--- in `M.rules` wins.
+---
+---   USETOOL    a text and a Bash call (`echo tool-out`)     SLOWTOOL   a Bash call that takes 30 s
+---   TWOTOOLS   two Bash calls in one answer                 AGENT      a sub-agent, asked `SUBPROMPT do it`
+---   WRITETOOL  writes `written.txt`                         EDITTOOL   makes `edited.txt` with the Edit tool
+---   ASKUSER    AskUserQuestion: Red or Blue?                PLAN       ExitPlanMode with a plan
+---   THINK      a thinking block and two texts               EMPTY      no content block
+---   LONG       100 kB of text                               COUNT      `1` to `500`, a line each 20 ms
+---   MAXTOK REFUSE STOPSEQ PAUSE   the echo, with the stop reason max_tokens, refusal, stop_sequence, pause_turn
+---   SLOW       6 s before the first byte                    DRIP       1 s after each content block
+---   CUT        the connection ends after the first delta    RETRYONCE  one 529 for this message, then the answer
+---   ERR400 ERR401 ERR413 ERR429 ERR500 ERR529   that HTTP error, every time
+---
+--- They count for the first answer to a message only. What comes later in the same turn (after a tool's result, after
+--- max_tokens) is answered with the echo, so that every turn ends.
+---
+--- `script` replaces that table. It is a list of rules like those in `M.rules`:
+---
+---   on           a plain substring of the message, or `function(text, request)` that returns true
+---   blocks       content blocks, or `function(request)` that returns them; tool calls get an `id`
+---   stop_reason  default `tool_use` when there is a tool call, else `end_turn`
+---   status       an HTTP error instead; `message` is its text
+---   times        applies to at most so many requests for one message (for errors that are retried)
+---   step         which answer to the message: 0, the default, is the first, 1 what follows a tool's result, …
+---   usage        `{ input_tokens, output_tokens }`, default 10 and 5
+---   delay_ms, drip_ms, line_ms   waits: before the first byte, after each block, after each line of a text
+---   cut          true: the connection ends after the first delta
+---
+--- Each rule that applies adds what those before it left open. Or `script` is `function(text, request)`, asked at every
+--- step, which returns one such table without `on`, or nil for the echo.
+---
+--- Requests that are no turn (`messages_request.kind`) are answered on the side, whatever words they hold; what is no
+--- request for a message at all gets a 404.
+local errors = require "parley.errors"
+local http_server = require "parley.testing.http_server"
+local json = require("parley.core").json
+local messages_request = require "parley.testing.messages_request"
+local messages_stream = require "parley.testing.messages_stream"
+local task = require "parley.task"
+local uv = require "luv"
+
+local M = {}
+
+local ERROR_TYPES = {
+  [400] = "invalid_request_error", [401] = "authentication_error", [413] = "request_too_large",
+  [429] = "rate_limit_error", [500] = "api_error", [529] = "overloaded_error",
+}
+
+local function has_word(word)
+  local pattern = "%f[%w_]" .. word .. "%f[^%w_]"
+  return function(text) return text:find(pattern) ~= nil end
+end
+
+local function text_block(text) return { type = "text", text = text } end
+
+local function tool_call(name, input) return { type = "tool_use", name = name, input = input } end
+
+local function bash(command)
+  return tool_call("Bash", { command = command, description = "as the stand-in was asked" })
+end
+
+--- A file in the program's working directory: its tools want absolute paths.
+local function file_path(request, name)
+  return (messages_request.working_directory(request.body) or ".") .. "/" .. name
+end
+
+local function count_to(last)
+  local lines = {}
+  for number = 1, last do lines[number] = tostring(number) end
+  return table.concat(lines, "\n")
+end
+
+--- What the words do, in the form of a `script`.
+M.rules = {
+  { on = has_word "USETOOL", blocks = { text_block "let me run that", bash "echo tool-out" } },
+  { on = has_word "TWOTOOLS", blocks = { bash "echo A", bash "echo B" } },
+  { on = has_word "SLOWTOOL", blocks = { bash "sh -c 'sleep 30'" } }, -- 2.1.330 refuses to run a bare sleep
+  { on = has_word "AGENT", blocks = { -- 2.1.330 runs it in the background and tells of its end in a turn of its own
+    tool_call("Agent", { description = "a sub-agent", prompt = "SUBPROMPT do it", subagent_type = "general-purpose" }),
+  } },
+  { on = has_word "WRITETOOL", blocks = function(request)
+    return { tool_call("Write", { file_path = file_path(request, "written.txt"), content = "written\n" }) }
+  end },
+  { on = has_word "EDITTOOL", blocks = function(request)
+    local path = file_path(request, "edited.txt")
+    return { tool_call("Edit", { file_path = path, old_string = "", new_string = "edited\n" }) }
+  end },
+  { on = has_word "ASKUSER", blocks = {
+    tool_call("AskUserQuestion", { questions = { {
+      question = "Which colour shall it be?", header = "Colour", multiSelect = false,
+      options = { { label = "Red", description = "like a rose" }, { label = "Blue", description = "like the sky" } },
+    } } }),
+  } },
+  { on = has_word "PLAN", blocks = { tool_call("ExitPlanMode", { plan = "# The plan\n\n1. Do it.\n" }) } },
+  { on = has_word "THINK", blocks = {
+    { type = "thinking", thinking = "hmm", signature = "c2ln" }, text_block "first text", text_block "second text",
+  } },
+  { on = has_word "EMPTY", blocks = {} },
+  { on = has_word "LONG", blocks = { text_block(("word "):rep(20000)) } },
+  { on = has_word "COUNT", blocks = { text_block(count_to(500)) }, line_ms = 20 },
+  { on = has_word "MAXTOK", stop_reason = "max_tokens" },
+  { on = has_word "REFUSE", stop_reason = "refusal" },
+  { on = has_word "STOPSEQ", stop_reason = "stop_sequence" },
+  { on = has_word "PAUSE", stop_reason = "pause_turn" },
+  { on = has_word "SLOW", delay_ms = 6000 },
+  { on = has_word "DRIP", drip_ms = 1000 },
+  { on = has_word "CUT", cut = true },
+  { on = has_word "RETRYONCE", status = 529, times = 1 },
+}
+for status in pairs(ERROR_TYPES) do
+  table.insert(M.rules, { on = has_word("ERR" .. status), status = status })
+end
+
+---@class parley.testing.ApiRequest: parley.testing.HttpRequest
+---@field kind "turn"|"side"|"count_tokens"|"other"
+---@field body any       decoded JSON; the bytes where it is none
+---@field text? string   turns only: what the user typed last
+---@field step? integer  turns only: how many answers that had already
+
+---@class parley.testing.ApiAnswer
+---@field blocks table[]
+---@field stop_reason string
+---@field usage { input_tokens: integer, output_tokens: integer }
+---@field status? integer
+---@field message? string
+---@field delay_ms? number
+---@field drip_ms? number
+---@field line_ms? number
+---@field cut? boolean
+
+---@class parley.testing.MessagesApi
+---@field port integer
+---@field url string                            for `ANTHROPIC_BASE_URL`
+---@field requests parley.testing.ApiRequest[]  all of them, in order
+---@field package script table|function
+---@field package used table<table, table<string, integer>>
+---@field package changed parley.Condition
+---@field package log? file*
+local Server = {}
+Server.__index = Server
+Server.__name = "parley.testing.MessagesApi"
+
+--- Whether a rule has a use left for a message, and if so uses it.
+local function has_use_left(server, rule, request)
+  if not rule.times then return true end
+  local message = #request.body.messages .. " " .. request.text
+  local used = server.used[rule] or {}
+  server.used[rule] = used
+  used[message] = (used[message] or 0) + 1
+  return used[message] <= rule.times
+end
+
+local function applies(server, rule, request)
+  if request.step ~= (rule.step or 0) then return false end
+  local on = rule.on
+  local matches
+  if type(on) == "function" then
+    matches = on(request.text, request)
+  else
+    matches = request.text:find(on, 1, true)
+  end
+  return matches and has_use_left(server, rule, request)
+end
+
+--- What the script says about a turn; what it leaves open is missing.
+local function consult(server, request)
+  if type(server.script) == "function" then return server.script(request.text, request) or {} end
+  local found = {}
+  for _, rule in ipairs(server.script) do
+    if applies(server, rule, request) then
+      for name, value in pairs(rule) do
+        if found[name] == nil then found[name] = value end
+      end
+    end
+  end
+  return found
+end
+
+--- Ids must not come twice, also not from two servers: the program takes records with one message id for one message.
+local function new_id(prefix)
+  return ("%s_%x"):format(prefix, uv.hrtime())
+end
+
+local function with_ids(blocks)
+  local copies, has_tools = {}, false
+  for index, block in ipairs(blocks) do
+    local copy = {}
+    for name, value in pairs(block) do copy[name] = value end
+    if block.type == "tool_use" then
+      has_tools = true
+      copy.id = block.id or new_id "toolu"
+    end
+    copies[index] = copy
+  end
+  return copies, has_tools
+end
+
+---@return parley.testing.ApiAnswer
+local function answer_to(server, request)
+  local answer = {}
+  if request.kind == "side" then
+    answer.blocks = { text_block(messages_request.side_text(request.body)) }
+  else
+    for name, value in pairs(consult(server, request)) do answer[name] = value end
+  end
+  local blocks = answer.blocks or { text_block("echo: " .. request.text) }
+  if type(blocks) == "function" then blocks = blocks(request) end
+  local has_tools
+  answer.blocks, has_tools = with_ids(blocks)
+  answer.stop_reason = answer.stop_reason or (has_tools and "tool_use" or "end_turn")
+  answer.usage = answer.usage or { input_tokens = 10, output_tokens = 5 }
+  return answer
+end
+
+local function send_json(connection, status, value)
+  connection:send(status, { ["content-type"] = "application/json" }, assert(json.encode(value)))
+end
+
+local function send_error(connection, status, message)
+  local kind = ERROR_TYPES[status] or (status == 404 and "not_found_error" or "api_error")
+  send_json(connection, status, { type = "error", error = { type = kind, message = message } })
+end
+
+local function send_answer(connection, request, answer)
+  if answer.status then return send_error(connection, answer.status, answer.message or "as asked") end
+  local message = { id = new_id "msg", type = "message", role = "assistant", model = request.body.model }
+  if request.body.stream == true then
+    local steps = messages_stream.steps(message, answer)
+    return connection:play(200, { ["content-type"] = "text/event-stream" }, steps)
+  end
+  local body = assert(json.encode(messages_stream.object(message, answer)))
+  local steps = { { bytes = answer.cut and body:sub(1, #body // 2) or body, cut = answer.cut } }
+  connection:play(200, { ["content-type"] = "application/json" }, steps)
+end
+
+local function write_log(server, request)
+  local messages = type(request.body) == "table" and request.body.messages
+  local line = {
+    method = request.method, path = request.path, kind = request.kind, text = request.text, step = request.step,
+    messages = messages and #messages or nil,
+  }
+  server.log:write(assert(json.encode(line, { sort_keys = true })), "\n")
+end
+
+local function serve(server, request, connection)
+  request.body = json.decode(request.body) or request.body
+  request.kind = messages_request.kind(request.method, request.path, request.body)
+  if request.kind == "turn" then
+    request.text, request.step = messages_request.last_typed(request.body.messages)
+  end
+  table.insert(server.requests, request)
+  if server.log then write_log(server, request) end
+  server.changed:notify()
+
+  if request.kind == "other" then return send_error(connection, 404, "nothing is here") end
+  if request.kind == "count_tokens" then return send_json(connection, 200, { input_tokens = 10 }) end
+  local answer = answer_to(server, request)
+  if not answer.delay_ms then return send_answer(connection, request, answer) end
+  connection:wait(answer.delay_ms, function() send_answer(connection, request, answer) end)
+end
+
+--- Starts a server on loopback. It keeps the loop alive until it is closed.
+---@param options? { port?: integer, script?: table|function, log?: string }  port 0, the default, takes a free one; to
+---  the file `log` a line of JSON is appended for each request
+---@return parley.testing.MessagesApi
+--- Raises an error object with the system's code when it cannot listen or the log cannot be opened.
+function M.start(options)
+  options = options or {}
+  local server = setmetatable({
+    script = options.script or M.rules, requests = {}, used = {}, changed = task.condition(),
+  }, Server)
+  server.http = http_server.listen {
+    port = options.port or 0,
+    on_request = function(request, connection) serve(server, request, connection) end,
+    on_change = function() server.changed:notify() end,
+  }
+  server.port = server.http.port
+  server.url = "http://127.0.0.1:" .. server.port
+  if options.log then
+    local log, why = io.open(options.log, "a")
+    if not log then
+      server:close()
+      error(errors.value_error("cannot open the log: " .. why), 0)
+    end
+    log:setvbuf "line"
+    server.log = log
+  end
+  return server
+end
+
+--- The requests that are turns of a conversation, sub-agents' included, in order.
+---@return parley.testing.ApiRequest[]
+function Server:turns()
+  local turns = {}
+  for _, request in ipairs(self.requests) do
+    if request.kind == "turn" then table.insert(turns, request) end
+  end
+  return turns
+end
+
+--- The messages of the newest turn: what the model would have seen last.
+---@return table[]?  nil before the first
+function Server:last_messages()
+  local turns = self:turns()
+  return turns[1] and turns[#turns].body.messages
+end
+
+--- Waits until a request is there that meets a condition; those that came before count too. Looks again whenever one
+--- arrives, and when its answer is out or broken off (`request.state`).
+---@param is_it fun(request: parley.testing.ApiRequest): boolean?
+---@param milliseconds? number  default 10000
+---@return parley.testing.ApiRequest
+--- Raises an error with code `ETIMEDOUT`.
+function Server:wait_for(is_it, milliseconds)
+  return task.timeout(milliseconds or 10000, function()
+    while true do
+      for _, request in ipairs(self.requests) do
+        if is_it(request) then return request end
+      end
+      self.changed:wait()
+    end
+  end)
+end
+
+--- Ends every connection and stops listening. Further calls do nothing.
+function Server:close()
+  self.http:close()
+  if self.log then self.log:close() end
+  self.log = nil
+end
+
+Server.__close = Server.close
+
+function Server:__tostring() return ("%s (%s)"):format(Server.__name, self.url) end
+
+--- Serves until a signal comes: the whole stand-in as a program of its own.
+---@param port? string|integer  default 8788
+---@param log? string           path
+function M.main(port, log)
+  local number = math.tointeger(tonumber(port or 8788))
+  if not number then error(errors.value_error("the port must be a number, not " .. tostring(port)), 0) end
+  local server <close> = M.start { port = number, log = log }
+  print("listening on " .. server.url)
+  io.stdout:flush()
+  task.channel():receive()
+end
+
+return M

@@ -1,0 +1,106 @@
+--- The stand-in: a simulated `claude` that the host runs on a real pty.
+---
+--- It behaves as the published program was measured to behave, per version (stand_in/profiles.lua), and answers what a
+--- *script* says (a Lua table; parley.testing documents it) or an echo. It holds no text of the real program beyond the
+--- short strings that it is recognised by.
+local uv = require "luv"
+local core = require "parley.core"
+local errors = require "parley.errors"
+local task = require "parley.task"
+local flags_of = require "parley.testing.stand_in.flags"
+local input = require "parley.testing.stand_in.input"
+local program_of = require "parley.testing.stand_in.program"
+local screen = require "parley.testing.stand_in.screen"
+local start = require "parley.testing.stand_in.start"
+
+local M = {}
+
+local function write(bytes)
+  io.stdout:write(bytes)
+  io.stdout:flush()
+end
+
+--- Why the program refuses to start, as its one line.
+local function refusal(program)
+  local fault = program.faults.startup_exit
+  if fault then return fault.text or "", fault.status end
+  local is_root = uv.getuid() == 0 and program.environment.IS_SANDBOX ~= "1"
+  if program.permission_mode == "bypassPermissions" and is_root then
+    return "--dangerously-skip-permissions cannot be used with root/sudo privileges for security reasons"
+  end
+  return start.choose_session(program)
+end
+
+--- Signals for which the host's answer is not the real program's.
+local function watch_signals(program)
+  local handles = {}
+  local function watch(signal, callback)
+    local handle = uv.new_signal()
+    handle:start(signal, callback)
+    table.insert(handles, handle)
+  end
+  watch("sigint", function()
+    local ending = errors.cancelled "interrupted by SIGINT"
+    ending.exit_status = 0
+    program.main:cancel(ending)
+  end)
+  if program.faults.ignore_sigterm then watch("sigterm", function() end) end
+  if program.faults.survive_hangup then watch("sighup", function() end) end
+  return setmetatable(handles, { __close = function()
+    for _, handle in ipairs(handles) do handle:close() end
+  end })
+end
+
+local function run_on_terminal(program)
+  local problem
+  program.input, problem = input.open {
+    on_resize = function()
+      if not program.screen then return end
+      program.screen:resize(program.input:size())
+      program:redraw()
+    end,
+    ignores_hangup = program.faults.survive_hangup,
+  }
+  if not program.input then
+    io.stderr:write("Error: ", problem, "\n")
+    return 1
+  end
+  local rows, columns = program.input:size()
+  program.screen = screen.new { profile = program.profile, write = write, rows = rows, columns = columns }
+  local _ <close> = watch_signals(program)
+  local _, err = pcall(program.run, program)
+  local is_end = errors.is(err, "Cancelled")
+  task.shield(program.close, program, is_end and err or {})
+  if not is_end then error(err, 0) end
+  return err.exit_status or 0
+end
+
+--- Runs the stand-in.
+---@param words string[]  the command line of `claude`
+---@param script table    see parley.testing
+---@return integer exit_status
+function M.run(words, script)
+  local flags, problem = flags_of.parse(words)
+  if not flags then
+    io.stderr:write(problem, "\n")
+    return 1
+  end
+  local program = program_of.new(script, flags, uv.os_environ())
+  if flags.version then
+    print(program.profile.version .. " (Claude Code)")
+    return 0
+  elseif flags.help then
+    print "Usage: claude [options] [command] [prompt]"
+    return 0
+  end
+  program.log:add("started", { argv = core.json.array(words), cwd = program.cwd, session_id = flags["session-id"] })
+  local line, status = refusal(program)
+  if line then
+    print(line)
+    program.log:add("ended", { status = status or 1 })
+    return status or 1
+  end
+  return run_on_terminal(program)
+end
+
+return M

@@ -1,0 +1,134 @@
+--- What a taken text is: an exit word, a `/` command, a shell command or a message. And what commands do.
+local core = require "parley.core"
+local dialogs = require "parley.testing.stand_in.dialogs"
+local hooks = require "parley.testing.stand_in.hooks"
+
+local M = {}
+
+local EXIT_WORDS = { exit = true, quit = true, [":q"] = true, [":q!"] = true, [":wq"] = true, [":wq!"] = true }
+
+local commands = {}
+
+--- Finds the command that a word names. 2.1.110 takes the first of its pop-up when the word goes on after a name.
+local function find(name, profile)
+  name = name:lower()
+  if commands[name] then return name end
+  for known in pairs(profile.takes_nearest_command and commands or {}) do
+    if name:sub(1, #known) == known and name:sub(#known + 1):find "^%w+$" then return known end
+  end
+end
+
+--- Tells what a text is.
+---@param taken {text: string, is_shell: boolean}
+---@param profile parley.testing.Profile
+---@return "exit"|"command"|"shell"|"message"|"malformed" kind
+---@return string? name
+---@return string? arguments
+function M.classify(taken, profile)
+  if taken.is_shell then return "shell" end
+  local trimmed = taken.text:match "^%s*(.-)%s*$"
+  if EXIT_WORDS[trimmed] then return "exit" end
+  local candidate = profile.commands_behind_space and trimmed or taken.text
+  local name, rest = candidate:match "^/([%w:_-]+)(.*)$"
+  if name and (rest == "" or rest:find "^%s") then return "command", name, rest:match "^%s*(.-)%s*$" end
+  if candidate:find "^/%s" or candidate == "/" then return "malformed" end
+  return "message"
+end
+
+-- Records -------------------------------------------------------------------------------------------------------------
+
+local function record_call(program, name, arguments)
+  program.transcript:user("<local-command-caveat>", { isMeta = true })
+  program.transcript:user(("<command-name>/%s</command-name>\n<command-message>%s</command-message>\n"
+    .. "<command-args>%s</command-args>"):format(name, name, arguments))
+end
+
+local function record_output(program, kind, output)
+  local text = ("<local-command-stdout>%s</local-command-stdout>"):format(output)
+  if kind == "user" then return program.transcript:user(text) end
+  program.transcript:chain("system", { subtype = "local_command", level = "info", isMeta = false, content = text })
+end
+
+--- Shows a dialog over the composer, until Escape.
+local function show(program, title, choices)
+  program:ask(dialogs.custom { title = title, choices = choices, numbered = false, footer = "Esc to cancel" })
+end
+
+-- Commands ------------------------------------------------------------------------------------------------------------
+
+function commands.exit(program, arguments)
+  record_call(program, "exit", arguments)
+  record_output(program, "user", "Goodbye!")
+  program:exit(0, { reason = "prompt_input_exit" })
+end
+commands.quit = commands.exit
+
+function commands.clear(program, arguments)
+  program.hooks:run("SessionEnd", { reason = "clear" })
+  program.transcript:flush()
+  program:begin_session(core.uuid.generate())
+  program.view.history = {}
+  if program.profile.clear_changes_status then program:set_status "idle" end
+  record_call(program, "clear", arguments)
+  record_output(program, "system", "")
+  program.hooks:run("SessionStart", { source = "clear", model = program.model })
+end
+
+function commands.compact(program, arguments)
+  program:set_status "busy"
+  program.transcript:chain("system", { subtype = "compact_boundary", content = "Conversation compacted", level = "info" })
+  program.transcript:user("This session is being continued from a previous conversation.", { isCompactSummary = true })
+  record_call(program, "compact", arguments)
+  record_output(program, "user", "Compacted")
+  program:set_status "idle"
+end
+
+function commands.help(program)
+  show(program, "Claude Code v" .. program.profile.version, { "general", "commands" })
+  if not program.profile.records_help then return end
+  record_call(program, "help", "")
+  record_output(program, "system", "Help dialog dismissed")
+end
+
+function commands.cost(program, arguments)
+  if program.profile.cost_is_dialog then return show(program, "Usage", { "Session" }) end
+  record_call(program, "cost", arguments)
+  record_output(program, "system", "Total cost: $0.00")
+end
+
+function commands.model(program, arguments)
+  if arguments ~= "" then program.model = arguments end
+  record_call(program, "model", arguments)
+  record_output(program, "user", "Set model to " .. program.model)
+end
+
+--- Runs a `/` command, inside the program's own task.
+---@param program parley.testing.Program
+---@param name string
+---@param arguments string
+function M.run(program, name, arguments)
+  local known = find(name, program.profile)
+  if known then return commands[known](program, arguments) end
+  local problem = "Unknown command: /" .. name
+  program:show("● ", problem)
+  if program.profile.unknown_command == "user" then program.transcript:user(problem) end
+  local lines = { program.profile.unknown_command == "system" and problem or nil }
+  if arguments ~= "" then table.insert(lines, "Args from unknown skill: " .. arguments) end
+  for _, line in ipairs(lines) do
+    program.transcript:chain("system", { subtype = "informational", content = line, level = "info" })
+  end
+end
+
+--- Runs a shell command for real, with no permission asked.
+---@param program parley.testing.Program
+---@param command string
+function M.shell(program, command)
+  program.transcript:user(("<bash-input>%s</bash-input>"):format(command))
+  local result = hooks.shell(command, "", program.cwd)
+  local output = result.output:gsub("\n$", "")
+  program.transcript:user(("<bash-stdout>%s</bash-stdout><bash-stderr></bash-stderr>"):format(output))
+  program:show("! ", command)
+  program:show("  ⎿  ", output)
+end
+
+return M

@@ -1,0 +1,307 @@
+--- The input box: what keys and pastes make of its text, and what Return makes of it.
+---
+--- It does no I/O but listing the working directory for the `@` pop-up.
+local uv = require "luv"
+local text_of = require "parley.testing.stand_in.text"
+
+local M = {}
+
+--- A paste longer than this, in UTF-16 units or in newlines, is shown as one word.
+local PASTE_UNITS, PASTE_NEWLINES = 800, 2
+
+local EMOJI = { heart = "❤️", rocket = "🚀", smile = "😄", tada = "🎉" }
+
+--- White space that is trimmed at the end of a message, besides what `%s` knows.
+local WIDE_SPACES = { "\u{A0}", "\u{2028}", "\u{2029}", "\u{3000}" }
+
+---@class parley.testing.Composer
+---@field text string        with a collapsed paste as `[Pasted text #1 +3 lines]`
+---@field cursor integer     a byte offset: what stands before it
+---@field is_shell boolean   `!` was pressed
+---@field notice? string     a hint beneath the box
+---@field private pastes table<integer, string>
+local Composer = {}
+Composer.__index = Composer
+
+--- An empty composer.
+---@param options {profile: parley.testing.Profile, cwd: string, now: fun(): number}
+---@return parley.testing.Composer
+function M.new(options)
+  local self = setmetatable(options, Composer)
+  self.paste_count, self.marker = 0, ("%04x"):format(math.random(0, 0xFFFF))
+  self:clear()
+  return self
+end
+
+function Composer:clear()
+  self.text, self.cursor, self.is_shell = "", 0, false
+  self.pastes, self.last_paste, self.popup_closed, self.notice = {}, nil, false, nil
+end
+
+function Composer:is_empty() return self.text == "" and not self.is_shell end
+
+--- Puts a text where the cursor stands, as if it had been typed there.
+---@param text string
+function Composer:insert(text)
+  self.text = self.text:sub(1, self.cursor) .. text .. self.text:sub(self.cursor + 1)
+  self.cursor = self.cursor + #text
+  self.popup_closed = false
+end
+
+--- Puts a text in front of what is there: an interrupted message comes back so.
+---@param text string
+function Composer:give_back(text)
+  self.text = text .. self.text
+  self.cursor = #self.text
+end
+
+function Composer:milliseconds_since_paste()
+  return self.last_paste and self.now() - self.last_paste.at or math.huge
+end
+
+--- How long it still takes until Return is not swallowed any more.
+---@return number milliseconds  0 when there is nothing to wait for
+function Composer:milliseconds_to_settle()
+  if not self.last_paste then return 0 end
+  local settle = self.profile.paste_settle
+  local limit = self.last_paste.is_first and settle.cold_return_ms or settle.warm_return_ms
+  return math.max(0, limit - self:milliseconds_since_paste())
+end
+
+--- What is shown: a process's first paste only once it has settled.
+---@return string text
+---@return integer cursor
+function Composer:shown()
+  if self:milliseconds_to_settle() > 0 and self.last_paste.is_first then
+    return self.last_paste.text_before, self.last_paste.cursor_before
+  end
+  return self.text, self.cursor
+end
+
+--- What was pasted last has not settled, and what comes now overwrites it.
+function Composer:lose_unsettled_paste(limit)
+  if self:milliseconds_since_paste() >= limit then return end
+  self.text, self.cursor = self.last_paste.text_before, self.last_paste.cursor_before
+end
+
+--- Enters shell mode when the box is empty, or its text would begin with the `!`.
+function Composer:takes_bang(text)
+  if text:sub(1, 1) ~= "!" or self.is_shell or self.cursor > 0 then return text end
+  self.is_shell = true
+  return text:sub(2)
+end
+
+--- What a paste leaves of its bytes.
+function Composer:cleaned(bytes)
+  local text = text_of.valid(bytes):gsub("\r\n?", "\n"):gsub("\t", "    ")
+  text = text:gsub("\27%[[0-?]*[ -/]*[@-~]", ""):gsub("\27.?", "")
+  if self.profile.strips_invisible then return text end
+  return (text:gsub("\u{C2}[\x90\x98\x9B\x9D-\x9F].*", "")) -- taken for the start of a string that never ends
+end
+
+---@param bytes string  a bracketed paste, or one long write
+function Composer:paste(bytes)
+  self:lose_unsettled_paste(self.profile.paste_settle.paste_ms)
+  local text = self:cleaned(bytes)
+  local before, cursor_before = self.text, self.cursor
+  local newlines = select(2, text:gsub("\n", ""))
+  if text_of.utf16_length(text) > PASTE_UNITS or newlines > PASTE_NEWLINES then
+    self.paste_count = self.paste_count + 1
+    self.pastes[self.paste_count] = text
+    local lines = newlines > 0 and (" +%d lines"):format(newlines) or ""
+    self:insert(("[Pasted text #%d%s]"):format(self.paste_count, lines))
+  elseif self.text == "" then
+    self:insert(self:takes_bang(text))
+  else
+    self:insert(text)
+  end
+  self.last_paste = { at = self.now(), text_before = before, cursor_before = cursor_before,
+    is_first = not self.has_pasted }
+  self.has_pasted = true
+end
+
+---@param text string  printable characters that came in one read
+function Composer:type(text)
+  if text_of.utf16_length(text_of.valid(text)) > PASTE_UNITS then return self:paste(text) end
+  text = text_of.valid(text)
+  self:lose_unsettled_paste(self.profile.paste_settle.key_ms)
+  self:insert(self:takes_bang(text))
+end
+
+--- Where the line that holds the cursor begins and ends, as byte offsets.
+local function line_bounds(text, cursor)
+  local start = #(text:sub(1, cursor):match "^.*\n" or "")
+  local stop = text:find("\n", cursor + 1, true)
+  return start, stop and stop - 1 or #text
+end
+
+function Composer:delete(from, to)
+  self.text = self.text:sub(1, from) .. self.text:sub(to + 1)
+  self.cursor = from
+  self.popup_closed = false
+end
+
+--- The byte offset before the character, or the collapsed paste, that ends at the cursor.
+function Composer:before_cursor()
+  local word = self.text:sub(1, self.cursor):match "%[Pasted text #%d+[^%]]*%]$"
+  if word then return self.cursor - #word end
+  return self.cursor > 0 and utf8.offset(self.text, -1, self.cursor + 1) - 1 or 0
+end
+
+local function after_cursor(text, cursor)
+  return cursor < #text and utf8.offset(text, 2, cursor + 1) - 1 or cursor
+end
+
+function Composer:move_vertically(direction)
+  local start, stop = line_bounds(self.text, self.cursor)
+  local column = self.cursor - start
+  if direction < 0 and start > 0 then
+    local above = line_bounds(self.text, start - 1)
+    self.cursor = math.min(above + column, start - 1)
+  elseif direction > 0 and stop < #self.text then
+    local _, below_stop = line_bounds(self.text, stop + 1)
+    self.cursor = math.min(stop + 1 + column, below_stop)
+  end
+end
+
+local actions = {
+  newline = function(self)
+    self:lose_unsettled_paste(self.profile.paste_settle.key_ms)
+    self:insert "\n"
+  end,
+  backspace = function(self, is_alone)
+    if self.cursor > 0 then
+      self:delete(self:before_cursor(), self.cursor)
+    elseif is_alone or self.profile.leaves_shell_at_once then
+      self.is_shell = false
+    end
+  end,
+  delete = function(self) self:delete(self.cursor, after_cursor(self.text, self.cursor)) end,
+  left = function(self) self.cursor = self:before_cursor() end,
+  right = function(self) self.cursor = after_cursor(self.text, self.cursor) end,
+  up = function(self) self:move_vertically(-1) end,
+  down = function(self) self:move_vertically(1) end,
+  home = function(self) self.cursor = line_bounds(self.text, self.cursor) end,
+  ["end"] = function(self) self.cursor = select(2, line_bounds(self.text, self.cursor)) end,
+  ["ctrl-k"] = function(self)
+    local _, stop = line_bounds(self.text, self.cursor)
+    local cursor = self.cursor
+    self:delete(cursor, stop == cursor and math.min(stop + 1, #self.text) or stop)
+  end,
+  ["ctrl-u"] = function(self)
+    local start = line_bounds(self.text, self.cursor)
+    if start == self.cursor and start > 0 then start = start - 1 end
+    self:delete(start, self.cursor)
+  end,
+  ["ctrl-w"] = function(self)
+    local word = self.text:sub(1, self.cursor):match "%S*%s*$"
+    self:delete(self.cursor - #word, self.cursor)
+  end,
+}
+actions["ctrl-d"] = actions.delete
+
+--- Applies a key that edits.
+---@param name string
+---@param is_alone? boolean  no other key came in the same read
+function Composer:edit(name, is_alone)
+  local action = actions[name]
+  if action then action(self, is_alone) end
+end
+
+local function files_beginning_with(folder, part)
+  local names = {}
+  local scan = uv.fs_scandir(folder)
+  while scan do
+    local name = uv.fs_scandir_next(scan)
+    if not name then break end
+    if name:sub(1, #part):lower() == part:lower() and name:sub(1, 1) ~= "." then table.insert(names, name) end
+  end
+  table.sort(names)
+  return names
+end
+
+--- The pop-up that is open: what stands before the cursor and what could take its place.
+---@return {token: string, choices: string[]}?
+function Composer:popup()
+  if self.popup_closed or self.is_shell or self.cursor < #self.text then return nil end
+  local lead, part = self.text:match "^(.*)@([^%s@]*)$"
+  if lead and (lead == "" or lead:find "%s$") then
+    local choices = {}
+    for _, name in ipairs(files_beginning_with(self.cwd, part)) do table.insert(choices, "@" .. name .. " ") end
+    local holds = #choices > 0 or part == "" and self.profile.empty_popup_holds
+    if holds then return { token = "@" .. part, choices = choices } end
+  end
+  local name = self.profile.has_emoji_popup and (" " .. self.text):match "%s:(%l%l+)$"
+  for known, emoji in pairs(name and EMOJI or {}) do
+    if known:sub(1, #name) == name then return { token = ":" .. name, choices = { emoji } } end
+  end
+end
+
+function Composer:close_popup() self.popup_closed = true end
+
+local function trimmed(text)
+  local length
+  repeat
+    length = #text
+    text = text:gsub("%s+$", "")
+    for _, space in ipairs(WIDE_SPACES) do
+      if text:sub(-#space) == space then text = text:sub(1, -#space - 1) end
+    end
+  until #text == length
+  return text
+end
+
+--- The message's text: collapsed pastes unfolded.
+function Composer:unfolded()
+  local text = self.text:gsub("%[Pasted text #(%d+)[^%]]*%]", function(number)
+    local content = self.pastes[tonumber(number)]
+    if not content then return nil end
+    if not self.profile.wraps_pastes then return content end
+    return ('\n\n<pasted_content id="%s">\n%s\n</pasted_content id="%s">\n'):format(self.marker, content, self.marker)
+  end)
+  local has_mark = self.profile.wraps_pastes and next(self.pastes) ~= nil
+  return has_mark and text or trimmed(text)
+end
+
+--- Presses Return.
+---@return {text: string, is_shell: boolean}? taken  nil when nothing is sent, whatever else happened
+function Composer:submit()
+  if self:milliseconds_to_settle() > 0 then return nil end
+  local popup = self:popup()
+  if popup then
+    if popup.choices[1] then
+      self:delete(self.cursor - #popup.token, self.cursor)
+      self:insert(popup.choices[1])
+    end
+    self:close_popup()
+    return nil
+  end
+  if self.cursor > 0 and self.text:sub(self.cursor, self.cursor) == "\\" then
+    self:delete(self.cursor - 1, self.cursor)
+    self:insert "\n"
+    return nil
+  end
+  local text = self:unfolded()
+  if not text:find "%S" and not self.is_shell then
+    self:clear()
+    return nil
+  end
+  local taken = { text = text, is_shell = self.is_shell }
+  local notice
+  if self.profile.strips_invisible then
+    if text_of.has_direction_marks(self.text) then -- what could mislead is shown to the user first
+      self.text = text_of.without_invisible(self.text)
+      self.cursor = #self.text
+      self.notice = "Removed invisible characters · review and press Enter to send"
+      return nil
+    end
+    local removed
+    taken.text, removed = text_of.without_invisible(text)
+    notice = removed > 0 and "Removed invisible characters from your prompt" or nil
+  end
+  self:clear()
+  self.notice = notice
+  return taken
+end
+
+return M

@@ -1,0 +1,195 @@
+--- The files that `claude` keeps for its user: `.claude.json`, the settings, where a transcript goes. The stand-in reads
+--- and writes them as the real program does, so that what a driver prepares or accepts is there at the next start.
+---
+--- The rule for the transcript's folder is written here a second time, away from parley.paths: if both came from one
+--- place, no spec could tell that they are wrong.
+local uv = require "luv"
+local core = require "parley.core"
+
+local M = {}
+
+---@class parley.testing.Configuration
+---@field folder string      CONFIG
+---@field cwd string         real path
+---@field state table        `.claude.json`
+---@field settings table[]   every settings file and `--settings`, the weakest first
+local Configuration = {}
+Configuration.__index = Configuration
+
+local function read_all(path)
+  local file = io.open(path, "rb")
+  if not file then return nil end
+  local text = file:read "a"
+  file:close()
+  return text
+end
+
+local function read_json(path)
+  local text = read_all(path)
+  local value = text and core.json.decode(text)
+  return type(value) == "table" and value or nil
+end
+
+local function write_whole(path, text)
+  local temporary = ("%s.%d.tmp"):format(path, uv.os_getpid())
+  local file = assert(io.open(temporary, "wb"))
+  file:write(text)
+  file:close()
+  uv.fs_chmod(temporary, tonumber("600", 8))
+  assert(os.rename(temporary, path))
+end
+
+--- Makes a folder and those above it, closed to others.
+---@param path string
+function M.make_folders(path)
+  local made = ""
+  for part in path:gmatch "/[^/]+" do
+    made = made .. part
+    uv.fs_mkdir(made, tonumber("700", 8))
+  end
+end
+
+--- Reads what stands in a user's home and in a folder.
+---@param environment table<string, string>
+---@param cwd string
+---@param extra_settings? string  the value of `--settings`: JSON, or a file
+---@return parley.testing.Configuration
+function M.load(environment, cwd, extra_settings)
+  local self = setmetatable({ environment = environment, cwd = assert(uv.fs_realpath(cwd)) }, Configuration)
+  local own_folder = environment.CLAUDE_CONFIG_DIR
+  if own_folder == "" then own_folder = nil end
+  self.folder = own_folder or environment.HOME .. "/.claude"
+  self.state_path = (own_folder or environment.HOME) .. "/.claude.json"
+  self.state = read_json(self.state_path) or {}
+  self.settings = {}
+  for _, path in ipairs { self.folder .. "/settings.json", self.cwd .. "/.claude/settings.json",
+    self.cwd .. "/.claude/settings.local.json" } do
+    table.insert(self.settings, read_json(path))
+  end
+  if extra_settings then
+    local is_inline = extra_settings:match "^%s*{"
+    table.insert(self.settings, is_inline and core.json.decode(extra_settings) or read_json(extra_settings))
+  end
+  return self
+end
+
+--- The hook commands for an event, from all settings.
+---@param event string
+---@return string[] commands
+function Configuration:hooks(event)
+  local commands = {}
+  for _, settings in ipairs(self.settings) do
+    for _, group in ipairs(settings.hooks and settings.hooks[event] or {}) do
+      for _, hook in ipairs(group.hooks or {}) do
+        if hook.type == "command" then table.insert(commands, hook.command) end
+      end
+    end
+  end
+  return commands
+end
+
+--- Changes `.claude.json` on the disk.
+---@param change fun(state: table)
+function Configuration:update(change)
+  self.state = read_json(self.state_path) or {}
+  change(self.state)
+  write_whole(self.state_path, core.json.encode(self.state))
+end
+
+function Configuration:is_trusted()
+  local project = (self.state.projects or {})[self.cwd]
+  return project ~= nil and project.hasTrustDialogAccepted == true
+end
+
+function Configuration:trust()
+  self:update(function(state)
+    state.projects = state.projects or {}
+    local project = state.projects[self.cwd] or {}
+    project.hasTrustDialogAccepted = true
+    state.projects[self.cwd] = project
+  end)
+end
+
+--- The key in the environment, shortened as it is remembered, while nobody has said whether to use it.
+---@return string? shortened
+function Configuration:undecided_key()
+  local key = self.environment.ANTHROPIC_API_KEY
+  if not key or key == "" then return nil end
+  local shortened = key:sub(-20)
+  local responses = self.state.customApiKeyResponses or {}
+  for _, list in pairs { responses.approved or {}, responses.rejected or {} } do
+    for _, known in ipairs(list) do
+      if known == shortened then return nil end
+    end
+  end
+  return shortened
+end
+
+---@param shortened string
+---@param verdict "approved"|"rejected"
+function Configuration:decide_key(shortened, verdict)
+  self:update(function(state)
+    local responses = state.customApiKeyResponses or {}
+    responses.approved = core.json.array(responses.approved or {})
+    responses.rejected = core.json.array(responses.rejected or {})
+    table.insert(responses[verdict], shortened)
+    state.customApiKeyResponses = responses
+  end)
+end
+
+function Configuration:is_bypass_accepted()
+  if self.state.bypassPermissionsModeAccepted == true then return true end
+  for _, settings in ipairs(self.settings) do
+    if settings.skipDangerousModePermissionPrompt == true then return true end
+  end
+  return false
+end
+
+function Configuration:accept_bypass()
+  local path = self.folder .. "/settings.json"
+  local settings = read_json(path) or {}
+  settings.skipDangerousModePermissionPrompt = true
+  M.make_folders(self.folder)
+  write_whole(path, core.json.encode(settings))
+end
+
+--- A folder's name under `projects/`.
+---@param path string
+---@return string
+function M.project_name(path)
+  local name, hash = {}, 0
+  local function unit(code)
+    local is_plain = code < 128 and string.char(code):find "%w"
+    name[#name + 1] = is_plain and string.char(code) or "-"
+    hash = (hash * 31 + code) & 0xFFFFFFFF
+  end
+  for _, code in utf8.codes(path, true) do
+    if code < 0x10000 then
+      unit(code)
+    else
+      unit(0xD7C0 + (code >> 10))
+      unit(0xDC00 + (code & 0x3FF))
+    end
+  end
+  if #name <= 200 then return table.concat(name) end
+  hash = hash < 0x80000000 and hash or 0x100000000 - hash
+  local digits = ""
+  while hash > 0 or digits == "" do
+    local digit = hash % 36
+    digits = ("0123456789abcdefghijklmnopqrstuvwxyz"):sub(digit + 1, digit + 1) .. digits
+    hash = hash // 36
+  end
+  return table.concat(name, "", 1, 200) .. "-" .. digits
+end
+
+---@param session_id string
+---@return string path
+function Configuration:transcript_path(session_id)
+  return ("%s/projects/%s/%s.jsonl"):format(self.folder, M.project_name(self.cwd), session_id)
+end
+
+---@param pid integer
+---@return string path
+function Configuration:status_path(pid) return ("%s/sessions/%d.json"):format(self.folder, pid) end
+
+return M

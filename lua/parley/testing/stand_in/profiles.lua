@@ -1,0 +1,201 @@
+--- What differs between the versions of `claude` that the stand-in can be. Only data: the code asks for a fact, never
+--- for a version. Every value was measured on the published program, with a Messages API that answers at once.
+local M = {}
+
+---@class parley.testing.Profile
+---@field version string
+---@field model string
+---@field model_name string            as the banner shows it
+---
+--- Starting
+---@field startup_ms integer           from the start to the moment when keys are taken
+---@field composer_lead_ms integer     the composer is on the screen so long before keys are taken
+---@field status_file "none"|"plain"|"live"  `plain` has no `status`; `live` follows every change
+---@field numbered_choices boolean     start-up dialogs count their choices, and a digit picks one
+---@field default_is_no boolean        the trust dialog stands on "no" and lists it first
+---@field trust_escape_status integer  exit status after Escape in the trust dialog
+---@field bypass_implies_trust boolean bypassPermissions skips the trust dialog
+---@field settings_problem "error"|"warning"  the dialog about a hook name that the version does not know
+---@field settings_choices string[]    of that dialog
+---@field resume_needs {timestamp?: true, model?: true}  what each record of a resumed file must have
+---
+--- The screen
+---@field is_fullscreen boolean        alternate screen, composer at its foot; else below the text
+---@field draws_cursor boolean         an inverse cell at the insertion point
+---@field composer_rows? integer       the composer scrolls when it is taller
+---@field placeholder? string          in the empty composer, until the first turn
+---@field error_placeholder? string    in the empty composer, after an API error
+---@field hook_row string              with {event} and {seconds}
+---@field retry_text string            with {error}, {seconds}, {attempt} and {attempts}
+---@field shows_done_time boolean
+---@field default_mode_row string      the last row in permission mode `default`
+---
+--- Typing
+---@field paste_settle {cold_return_ms: integer, warm_return_ms: integer, key_ms: integer, paste_ms: integer}
+---        after a paste, Return within so long (the process's first paste, a later one) is swallowed; a text key within
+---        `key_ms` or another paste within `paste_ms` makes the paste's text vanish
+---@field wraps_pastes boolean         a collapsed paste is marked as such in the record
+---@field strips_invisible boolean     control and invisible characters are taken out of a message
+---@field has_emoji_popup boolean
+---@field empty_popup_holds boolean    Return only closes an `@` pop-up that offers nothing
+---@field leaves_shell_at_once boolean Backspace leaves shell mode even behind other keys of one write
+---@field commands_behind_space boolean  leading white space does not protect a `/` command
+---@field takes_nearest_command boolean  `/exitx` runs `/exit`
+---
+--- The transcript
+---@field stop_reason "every"|"none"   which block lines carry it
+---@field turn_duration boolean        the last record of a turn
+---@field duration_after_api_error boolean
+---@field system_records_first boolean the records of type `system` of the first batch stand before the others
+---@field head string[]                record types before the first message
+---@field attachments string[]         attachment types behind the first message
+---@field user_fields table            further fields of a typed message's record
+---@field records_max_tokens boolean   the line that the program adds is in the transcript
+---@field records_empty_reply boolean  the same, for an empty reply
+---@field records_retries boolean      each try leaves a record, and no row on the screen
+---@field records_help boolean         `/help` leaves records
+---@field cost_is_dialog boolean
+---@field clear_changes_status boolean the status file names the new session
+---@field unknown_command "system"|"user"  the record's type
+---@field refusal "continue"|"error"   what it does about stop_reason `refusal`
+---@field refusal_stop_reason? string  stop_reason of the error line
+---@field interruption_names_message boolean
+---
+--- Permissions, questions and hooks
+---@field permission_choices string[]  with {folder}
+---@field edit_choices string[]
+---@field permission_footer string
+---@field question_waits_for string    `waitingFor` while AskUserQuestion is up
+---@field hook_events table<string, true>
+---@field hooks_have_prompt_id boolean
+---@field agents_run_behind boolean    a sub-agent ends in a turn of its own
+
+local function set(...)
+  local members = {}
+  for _, name in ipairs { ... } do members[name] = true end
+  return members
+end
+
+--- A profile that differs from another in the fields given.
+local function derive(from, changes)
+  local profile = {}
+  for name, value in pairs(from) do profile[name] = value end
+  for name, value in pairs(changes) do profile[name] = value end
+  return profile
+end
+
+local v2_1_50 = {
+  version = "2.1.50", model = "claude-sonnet-4-6", model_name = "Sonnet 4.6",
+
+  startup_ms = 1500, composer_lead_ms = 300, status_file = "none",
+  numbered_choices = true, default_is_no = false, trust_escape_status = 1, bypass_implies_trust = true,
+  settings_problem = "error",
+  settings_choices = { "Exit and fix manually", "Continue without these settings" },
+  resume_needs = {},
+
+  is_fullscreen = false, draws_cursor = false,
+  placeholder = 'Try "edit <filepath> to..."',
+  hook_row = "(running {event} hook)",
+  retry_text = "Retrying in {seconds}s · attempt {attempt}/{attempts}",
+  shows_done_time = false,
+  default_mode_row = "? for shortcuts",
+
+  paste_settle = { cold_return_ms = 120, warm_return_ms = 80, key_ms = 40, paste_ms = 40 },
+  wraps_pastes = false, strips_invisible = false, has_emoji_popup = false, empty_popup_holds = true,
+  leaves_shell_at_once = false, commands_behind_space = false, takes_nearest_command = true,
+
+  stop_reason = "none", turn_duration = false, duration_after_api_error = false, system_records_first = false,
+  head = { "permission-mode", "file-history-snapshot" }, attachments = {}, user_fields = {},
+  records_max_tokens = false, records_empty_reply = false, records_retries = true, records_help = true,
+  cost_is_dialog = false, clear_changes_status = false, unknown_command = "user",
+  refusal = "error", refusal_stop_reason = "stop_sequence", interruption_names_message = false,
+
+  permission_choices = { "Yes", "Yes, and always allow access to {folder}/ from this project", "No" },
+  edit_choices = { "Yes", "Yes, allow all edits during this session (shift+tab)", "No" },
+  permission_footer = "Esc to cancel · Tab to amend · ctrl+e to explain",
+  question_waits_for = "permission prompt",
+  hook_events = set("SessionStart", "UserPromptSubmit", "PreToolUse", "PostToolUse", "Stop", "SubagentStop",
+    "Notification", "PermissionRequest", "SessionEnd"),
+  hooks_have_prompt_id = false, agents_run_behind = false,
+}
+
+local v2_1_110 = derive(v2_1_50, {
+  version = "2.1.110",
+  startup_ms = 650, composer_lead_ms = 0, status_file = "plain", bypass_implies_trust = false,
+  settings_problem = "warning", settings_choices = { "Continue", "Exit and fix manually" },
+  resume_needs = { timestamp = true },
+  placeholder = false,
+  stop_reason = "every",
+  attachments = { "skill_listing" },
+  hook_events = set("SessionStart", "UserPromptSubmit", "PreToolUse", "PostToolUse", "Stop", "StopFailure",
+    "SubagentStart", "SubagentStop", "PreCompact", "Notification", "PermissionRequest", "SessionEnd"),
+})
+
+local v2_1_197 = derive(v2_1_110, {
+  version = "2.1.197", model = "claude-opus-4-8", model_name = "Opus 4.8 (1M context)",
+  startup_ms = 600, status_file = "live",
+  resume_needs = { timestamp = true, model = true },
+  settings_choices = { "Continue", "Fix with Claude", "Exit and fix manually" },
+  draws_cursor = true,
+  retry_text = "{error} · Retrying in {seconds}s · attempt {attempt}/{attempts}",
+  paste_settle = { cold_return_ms = 45, warm_return_ms = 0, key_ms = 45, paste_ms = 0 },
+  empty_popup_holds = false, takes_nearest_command = false,
+  turn_duration = true, duration_after_api_error = true, system_records_first = true,
+  head = { "mode", "permission-mode", "file-history-snapshot" },
+  attachments = { "agent_listing_delta", "skill_listing" },
+  user_fields = { origin = { kind = "human" }, promptSource = "typed" },
+  records_empty_reply = true, records_retries = false, cost_is_dialog = true, clear_changes_status = true,
+  unknown_command = "system", refusal_stop_reason = "refusal", interruption_names_message = true,
+  hooks_have_prompt_id = true,
+})
+
+local v2_1_330 = derive(v2_1_197, {
+  version = "2.1.330", model = "claude-opus-5-5", model_name = "Opus 5.5",
+  startup_ms = 420,
+  numbered_choices = false, default_is_no = true, trust_escape_status = 0,
+  resume_needs = {},
+  is_fullscreen = true, composer_rows = 14,
+  error_placeholder = "Resend your message to try again",
+  hook_row = "(running {event} hook · {seconds}s)",
+  retry_text = "{error} · retrying in {seconds}s · attempt {attempt}/{attempts}",
+  shows_done_time = true,
+  default_mode_row = "⏸ manual mode on · ? for shortcuts",
+  paste_settle = { cold_return_ms = 0, warm_return_ms = 0, key_ms = 0, paste_ms = 0 },
+  wraps_pastes = true, strips_invisible = true, has_emoji_popup = true, leaves_shell_at_once = true,
+  commands_behind_space = true,
+  duration_after_api_error = false, system_records_first = false,
+  attachments = { "environment", "model", "deferred_tools_delta", "session_context" },
+  user_fields = { origin = { kind = "human" }, promptSource = "typed", turnOrigin = "human" },
+  records_max_tokens = true, records_help = false, refusal = "continue",
+  permission_choices = { "Yes", "Yes, and always allow access to {folder} from this project",
+    "Yes, and switch to auto mode · auto mode handles these prompts for you", "No" },
+  edit_choices = { "Yes", "Yes, and switch to accept edits for this session (shift+tab)", "No" },
+  permission_footer = "Esc to cancel · Tab to amend",
+  question_waits_for = "input needed",
+  agents_run_behind = true,
+})
+
+--- The versions known, oldest first.
+M.versions = { "2.1.50", "2.1.110", "2.1.197", "2.1.330" }
+
+--- The version that is simulated when nothing else is asked for.
+M.default = "2.1.330"
+
+local profiles = {}
+for _, profile in ipairs { v2_1_50, v2_1_110, v2_1_197, v2_1_330 } do profiles[profile.version] = profile end
+
+--- Finds a profile.
+---@param version? string
+---@return parley.testing.Profile? profile  nil for a version that is not known
+function M.get(version) return profiles[version or M.default] end
+
+--- A profile with some of its facts replaced.
+---@param version? string
+---@param changes? table
+---@return parley.testing.Profile? profile
+function M.derive(version, changes)
+  local profile = M.get(version)
+  return profile and derive(profile, changes or {})
+end
+
+return M

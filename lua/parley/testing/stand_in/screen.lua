@@ -1,0 +1,202 @@
+--- The screen: rows laid out as the real program lays them out, and written as the difference to what stands there.
+local text_of = require "parley.testing.stand_in.text"
+local dialogs = require "parley.testing.stand_in.dialogs"
+
+local M = {}
+
+local PROMPT, SHELL_PROMPT, NO_BREAK_SPACE = "❯", "!", "\u{A0}"
+local SPINNER = { "·", "✢", "*", "✶", "✻", "✽" }
+local MODES = {
+  bypassPermissions = "⏵⏵ bypass permissions on (shift+tab to cycle)",
+  acceptEdits = "⏵⏵ accept edits on (shift+tab to cycle)",
+  plan = "⏸ plan mode on (shift+tab to cycle)",
+  auto = "⏵⏵ auto mode on (shift+tab to cycle)",
+  dontAsk = "⏵⏵ don't ask on (shift+tab to cycle)",
+}
+
+---@class parley.testing.Screen
+---@field rows integer
+---@field columns integer
+---@field private shown string[]
+local Screen = {}
+Screen.__index = Screen
+
+--- A screen.
+---@param options {profile: parley.testing.Profile, write: fun(bytes: string), rows: integer, columns: integer}
+---@return parley.testing.Screen
+function M.new(options)
+  local self = setmetatable(options, Screen)
+  self.shown = {}
+  return self
+end
+
+--- Switches on what the program switches on before it takes keys.
+function Screen:announce()
+  self.write "\27[?2004h\27[?1004h\27[?2031h\27]0;✳ Claude Code\7"
+end
+
+--- Takes the screen over, and asks the terminal what it is, as the program does once it is up.
+function Screen:open()
+  if self.is_open then return end
+  self.is_open = true
+  if self.profile.is_fullscreen then
+    self.write "\27[?1049h\27[2J\27[H\27[?1000h\27[?1002h\27[?1003h\27[?1006h"
+  end
+  self.write "\27[?25l\27[>0q\27[c"
+  self.shown = {}
+end
+
+--- Gives the screen back.
+function Screen:close()
+  if self.profile.is_fullscreen and self.is_open then
+    self.write "\27[?1006l\27[?1003l\27[?1002l\27[?1000l\27[?1049l"
+  elseif self.is_open then
+    self.write(("\27[%d;1H\r\n"):format(math.max(1, #self.shown)))
+  end
+  self.write "\27[?25h\27[?1004l\27[?2031l\27[?2004l\27]0;\7"
+end
+
+---@param rows integer
+---@param columns integer
+function Screen:resize(rows, columns)
+  self.rows, self.columns, self.shown = rows, columns, {}
+  self.write "\27[2J"
+end
+
+function Screen:rule() return ("─"):rep(self.columns) end
+
+function Screen:banner(view)
+  local version, model = "Claude Code v" .. self.profile.version, self.profile.model_name .. " · API Usage Billing"
+  if self.profile.is_fullscreen then
+    return { "▐▛███▛█   " .. version, "▝▜██████▀  " .. model, " ▝▝   ▝▝   " .. view.cwd, "" }
+  end
+  local inner = math.max(0, self.columns - 2)
+  local function boxed(text)
+    return "│" .. text .. (" "):rep(math.max(0, inner - text_of.width(text))) .. "│"
+  end
+  local title = "─── " .. version .. " "
+  return { "╭" .. title .. ("─"):rep(math.max(0, inner - text_of.width(title))) .. "╮", boxed "  Welcome back!",
+    boxed("  " .. model), boxed("  " .. view.cwd), "╰" .. ("─"):rep(inner) .. "╯", "" }
+end
+
+--- The composer's rows without its rules, and where the cursor is in them.
+function Screen:composer_rows(composer, placeholder)
+  local prompt = (composer.is_shell and SHELL_PROMPT or PROMPT) .. NO_BREAK_SPACE
+  local columns = self.columns - 4
+  local text, cursor = composer:shown()
+  local before = text_of.wrap(text:sub(1, cursor), columns)
+  local rows = text_of.wrap(text == "" and placeholder or text, columns)
+  for index, row in ipairs(rows) do rows[index] = (index == 1 and prompt or "  ") .. row end
+  return rows, #before, 3 + text_of.width(before[#before])
+end
+
+--- Cuts a tall composer down to the rows around its cursor.
+local function scroll(rows, cursor_row, height)
+  if not height or #rows <= height then return rows, cursor_row, 0 end
+  local first = math.max(1, math.min(cursor_row - height // 2, #rows - height + 1))
+  return table.move(rows, first, first + height - 1, 1, {}), cursor_row - first + 1, first - 1
+end
+
+function Screen:composer_block(view)
+  local placeholder = #view.queued > 0 and "Press up to edit queued messages" or view.placeholder
+  local rows, cursor_row, cursor_column = self:composer_rows(view.composer, placeholder)
+  local hidden
+  rows, cursor_row, hidden = scroll(rows, cursor_row, self.profile.composer_rows)
+  local top = self:rule()
+  if hidden > 0 then
+    top = ("─── ↑ %d more "):format(hidden)
+    top = top .. ("─"):rep(math.max(0, self.columns - text_of.width(top)))
+  end
+  if self.profile.draws_cursor and view.composer:is_empty() and not placeholder then
+    rows[1] = rows[1] .. "\27[7m \27[27m"
+  end
+  local block = { top }
+  table.move(rows, 1, #rows, 2, block)
+  table.insert(block, self:rule())
+  local popup = view.composer:popup()
+  if popup then
+    for index = 1, math.min(5, #popup.choices) do table.insert(block, "  " .. popup.choices[index]) end
+  end
+  local is_pasting = view.composer:milliseconds_to_settle() > 0
+  local hint = is_pasting and "Pasting text…" or view.composer.notice or view.hint
+  local status = "  " .. (MODES[view.permission_mode] or self.profile.default_mode_row)
+  if view.busy then status = status .. " · esc to interrupt" end
+  table.insert(block, hint and "  " .. hint or status)
+  return block, cursor_row + 1, cursor_column
+end
+
+--- A row that shows that a turn runs.
+function Screen:busy_row(view)
+  local glyph = SPINNER[view.frame % #SPINNER + 1]
+  if view.retry then return "✻ " .. view.retry end
+  local detail = view.seconds > 0 and ("(%ds)"):format(view.seconds) or ""
+  if view.hook then
+    detail = self.profile.hook_row:gsub("{(%w+)}", { event = view.hook, seconds = view.seconds })
+  end
+  return glyph .. " " .. view.busy .. "…" .. (detail == "" and "" or " " .. detail)
+end
+
+function Screen:body(view)
+  local rows = self:banner(view)
+  local function add(text, first, following)
+    for index, row in ipairs(text_of.wrap(text, self.columns - 2)) do
+      table.insert(rows, (index == 1 and first or following) .. row)
+    end
+  end
+  for _, entry in ipairs(view.history) do add(entry.text, entry.mark, "  ") end
+  if view.busy and not view.dialog then
+    table.insert(rows, "")
+    table.insert(rows, self:busy_row(view))
+  end
+  for _, text in ipairs(view.queued) do add(text, "  ❯ ", "    ") end
+  table.insert(rows, "")
+  return rows
+end
+
+function Screen:dialog_block(view)
+  local block = { self:rule() }
+  for _, row in ipairs(dialogs.rows(view.dialog)) do table.insert(block, row) end
+  local cursor_row = 1
+  for index, row in ipairs(block) do
+    if row:find("❯", 1, true) then cursor_row = index end
+  end
+  return block, cursor_row, 2
+end
+
+--- Everything that should stand on the screen, and where the cursor belongs.
+function Screen:layout(view)
+  if view.dialog and view.dialog.is_whole_screen then return self:dialog_block(view) end
+  local body = self:body(view)
+  local block, cursor_row, cursor_column
+  if view.dialog then
+    block, cursor_row, cursor_column = self:dialog_block(view)
+  else
+    block, cursor_row, cursor_column = self:composer_block(view)
+  end
+  local room = math.max(0, self.rows - #block)
+  local rows = table.move(body, math.max(1, #body - room + 1), #body, 1, {})
+  while self.profile.is_fullscreen and #rows < room do table.insert(rows, "") end
+  local above = #rows
+  table.move(block, 1, #block, above + 1, rows)
+  return rows, above + cursor_row, cursor_column
+end
+
+--- Draws.
+---@param view table
+function Screen:draw(view)
+  local rows, cursor_row, cursor_column = self:layout(view)
+  local first = math.max(0, #rows - self.rows) -- what does not fit has scrolled away
+  local output = {}
+  for index = 1, self.rows do
+    local row = rows[first + index] or ""
+    if row ~= (self.shown[index] or "") then
+      table.insert(output, ("\27[%d;1H\27[2K%s"):format(index, row))
+      self.shown[index] = row
+    end
+  end
+  local cursor = ("\27[%d;%dH"):format(math.max(1, cursor_row - first), math.min(cursor_column, self.columns))
+  if #output > 0 or cursor ~= self.cursor then self.write(table.concat(output) .. cursor) end
+  self.cursor = cursor
+end
+
+return M

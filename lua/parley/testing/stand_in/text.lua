@@ -1,0 +1,130 @@
+--- Text as a terminal and as the composer see it: widths, wrapping, and what is taken out of a message.
+local M = {}
+
+--- Code points that take two cells, as pairs of first and last.
+local WIDE = { 0x1100, 0x115F, 0x2E80, 0x303E, 0x3041, 0xA4CF, 0xAC00, 0xD7A3, 0xF900, 0xFAFF, 0xFE30, 0xFE6F, 0xFF00,
+  0xFF60, 0xFFE0, 0xFFE6, 0x1F300, 0x1F64F, 0x1F680, 0x1F6FF, 0x1F900, 0x1FAFF, 0x20000, 0x3FFFD }
+--- Code points that take none.
+local EMPTY = { 0x300, 0x36F, 0x200B, 0x200F, 0x202A, 0x202E, 0x2060, 0x2064, 0xFE00, 0xFE0F, 0xFEFF, 0xFEFF, 0xE0100,
+  0xE01EF }
+
+--- What 2.1.330 takes out of a message, besides control characters. Measured one by one.
+local INVISIBLE = { 0xAD, 0xAD, 0x34F, 0x34F, 0x115F, 0x115F, 0x180E, 0x180E, 0x200B, 0x200F, 0x202A, 0x202E, 0x2060,
+  0x2064, 0x2066, 0x2069, 0x3164, 0x3164, 0xFEFF, 0xFEFF, 0xFFF9, 0xFFFB, 0xE0000, 0xE007F, 0xE0100, 0xE01EF }
+--- What turns the direction of text.
+local DIRECTION = { 0x200E, 0x200F, 0x202A, 0x202E, 0x2066, 0x2069 }
+--- What it makes a new line of.
+local BREAKS = { [0x0B] = true, [0x0C] = true, [0x85] = true, [0x2028] = true, [0x2029] = true }
+
+local function is_in(code, ranges)
+  for index = 1, #ranges, 2 do
+    if code >= ranges[index] and code <= ranges[index + 1] then return true end
+  end
+  return false
+end
+
+--- How many cells a text takes.
+---@param text string
+---@return integer
+function M.width(text)
+  local cells = 0
+  for _, code in utf8.codes(text, true) do
+    if not is_in(code, EMPTY) then cells = cells + (is_in(code, WIDE) and 2 or 1) end
+  end
+  return cells
+end
+
+--- UTF-16 code units in a text.
+---@param text string
+---@return integer
+function M.utf16_length(text)
+  local units = 0
+  for _, code in utf8.codes(text, true) do units = units + (code > 0xFFFF and 2 or 1) end
+  return units
+end
+
+--- Bytes that are no UTF-8 become replacement characters.
+---@param text string
+---@return string
+function M.valid(text)
+  local pieces, at = {}, 1
+  while true do
+    local _, broken = utf8.len(text, at)
+    if not broken then break end
+    table.insert(pieces, text:sub(at, broken - 1) .. "\u{FFFD}")
+    at = broken + 1
+  end
+  return table.concat(pieces) .. text:sub(at)
+end
+
+--- Whether a joiner behind this character means something: in scripts that shape their letters, and in emoji.
+local function is_joined(code) return code ~= nil and code >= 0x600 end
+
+--- Whether this is a letter of a script that runs from right to left.
+local function is_right_to_left(code) return code ~= nil and code >= 0x590 and code < 0x900 end
+
+--- What 2.1.330 leaves of a message.
+---@param text string
+---@return string cleaned
+---@return integer removed  how many characters it took out
+function M.without_invisible(text)
+  local pieces, removed, previous = {}, 0, nil
+  for _, code in utf8.codes(text, true) do
+    local is_kept = (code == 0x200C or code == 0x200D) and is_joined(previous)
+      or is_in(code, DIRECTION) and is_right_to_left(previous)
+    if BREAKS[code] then
+      table.insert(pieces, "\n")
+    elseif is_kept or not (code < 0x20 and code ~= 0x0A or code >= 0x7F and code < 0xA0 or is_in(code, INVISIBLE)) then
+      table.insert(pieces, utf8.char(code))
+    else
+      removed = removed + 1
+    end
+    previous = code
+  end
+  return table.concat(pieces), removed
+end
+
+--- Whether a text holds characters that turn its direction where nothing runs from right to left.
+---@param text string
+---@return boolean
+function M.has_direction_marks(text)
+  local previous
+  for _, code in utf8.codes(text, true) do
+    if is_in(code, DIRECTION) and not is_right_to_left(previous) then return true end
+    previous = code
+  end
+  return false
+end
+
+local function wrap_line(line, columns, rows)
+  local row, cells, break_at, break_cells = "", 0, nil, 0
+  for _, code in utf8.codes(line, true) do
+    local char = utf8.char(code)
+    local width = M.width(char)
+    if cells + width > columns then
+      if break_at then
+        table.insert(rows, row:sub(1, break_at - 1))
+        row, cells = row:sub(break_at + 1), cells - break_cells
+      else
+        table.insert(rows, row)
+        row, cells = "", 0
+      end
+      break_at = nil
+    end
+    row, cells = row .. char, cells + width
+    if char == " " then break_at, break_cells = #row, cells end
+  end
+  table.insert(rows, row)
+end
+
+--- Breaks a text into rows, at spaces where it can.
+---@param text string
+---@param columns integer
+---@return string[] rows
+function M.wrap(text, columns)
+  local rows = {}
+  for line in (text .. "\n"):gmatch "(.-)\n" do wrap_line(line, math.max(1, columns), rows) end
+  return rows
+end
+
+return M

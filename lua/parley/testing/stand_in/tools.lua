@@ -1,0 +1,73 @@
+--- Tool calls: who is asked, what the result is.
+local task = require "parley.task"
+local dialogs = require "parley.testing.stand_in.dialogs"
+local hooks = require "parley.testing.stand_in.hooks"
+
+local M = {}
+
+--- What the result of a call says that the user did not want.
+M.REJECTED = "The user doesn't want to proceed with this tool use. The tool use was rejected."
+
+--- Shell commands that need no permission, when nothing is joined to them.
+local READ_ONLY = { echo = true, ls = true, cat = true, pwd = true, head = true, sleep = true }
+local FREE_TOOLS = { Agent = true, Read = true, Glob = true, Grep = true }
+local EDITS = { Write = true, Edit = true }
+
+local function needs_permission(program, tool)
+  if tool.permission ~= nil then return tool.permission end
+  local mode = program.permission_mode
+  if mode == "bypassPermissions" or mode == "auto" or program.always_allowed or FREE_TOOLS[tool.name] then
+    return false
+  end
+  if mode == "acceptEdits" and EDITS[tool.name] then return false end
+  local command = tool.name == "Bash" and (tool.input.command or ""):match "^(%w+)[^>;|&]*$"
+  return not READ_ONLY[command]
+end
+
+--- Asks for a permission, by hook or by dialog.
+---@return "allow"|"refuse"|"deny"  `deny` is the user's no, which ends the turn; `refuse` is a rule's
+local function ask(turn, tool, facts)
+  local program = turn.program
+  local decision = hooks.decision(turn:run_hooks("PreToolUse", facts))
+  if not decision and (tool.question or needs_permission(program, tool)) then
+    if program.permission_mode == "dontAsk" then return "refuse" end
+    decision = hooks.decision(turn:run_hooks("PermissionRequest", facts))
+    if not decision and not tool.question then
+      local answer = program:ask(dialogs.permission(program.profile, tool, program.cwd))
+      if answer == "always" then program.always_allowed = true end
+      if answer == "auto" or answer == "acceptEdits" then program.permission_mode = answer end
+      return answer == "deny" and "deny" or "allow"
+    end
+  end
+  return decision == "deny" and "refuse" or "allow"
+end
+
+--- Runs the first of a turn's pending calls.
+---@param turn parley.testing.Turn
+---@param tool table  of the script
+---@return boolean goes_on  false when the user's no ended the turn
+function M.run(turn, tool)
+  local program, entry = turn.program, turn.pending[1]
+  local facts = { tool_name = tool.name, tool_input = tool.input, tool_use_id = entry.call.id }
+  program:show("● ", ("%s(%s)"):format(tool.name, tool.input and tool.input.command or ""))
+  local permission = ask(turn, tool, facts)
+  if permission == "deny" then return false end
+  local result, is_error = tool.result or "", tool.is_error or false
+  if permission == "refuse" then
+    result, is_error = "Permission to use " .. tool.name .. " was denied.", true
+  elseif tool.question then
+    local choice = program:ask(dialogs.question(program.profile, tool.question))
+    if choice == "deny" then return false end
+    result = ('Your questions have been answered: "%s"="%s".'):format(tool.question.text, choice)
+  elseif tool.duration_ms then
+    task.sleep(tool.duration_ms)
+  end
+  table.remove(turn.pending, 1)
+  program.transcript:tool_result(entry.call, result, is_error, entry.uuid, turn.prompt_id)
+  program:show("  ⎿  ", result)
+  facts.tool_response = { stdout = result, stderr = "", interrupted = false }
+  turn:run_hooks("PostToolUse", facts)
+  return true
+end
+
+return M

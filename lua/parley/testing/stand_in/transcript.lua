@@ -1,0 +1,223 @@
+--- The transcript: records made as the real program makes them, gathered and written in batches.
+local uv = require "luv"
+local core = require "parley.core"
+local task = require "parley.task"
+local configuration = require "parley.testing.stand_in.configuration"
+
+local M = {}
+
+local null = core.json.null
+
+---@class parley.testing.TranscriptWriter
+---@field session_id string
+---@field path string
+---@field parent? string      uuid of the last record in the chain
+---@field is_held boolean     nothing is written until somebody asks for it
+---@field reorders boolean    the next batch has its `system` records first
+---@field private waiting table[]
+local Transcript = {}
+Transcript.__index = Transcript
+
+--- A writer. Nothing is created before the first record.
+---@param options {path: string, session_id: string, cwd: string, profile: parley.testing.Profile, flush_ms: number,
+---       permission_mode: string}
+---@return parley.testing.TranscriptWriter
+function M.new(options)
+  local self = setmetatable(options, Transcript)
+  self.waiting, self.count, self.is_held, self.reorders = {}, 0, false, false
+  self.has_head = uv.fs_stat(self.path) ~= nil
+  return self
+end
+
+--- The records of a file, or nil when there is none or none of it can be read.
+---@param path string
+---@return table[]?
+function M.read(path)
+  local file = io.open(path, "rb")
+  if not file then return nil end
+  local records = {}
+  for line in file:lines() do
+    local record = core.json.decode(line)
+    if type(record) == "table" then table.insert(records, record) end
+  end
+  file:close()
+  return records[1] and records or nil
+end
+
+local function timestamp()
+  local seconds, microseconds = uv.gettimeofday()
+  return os.date("!%Y-%m-%dT%H:%M:%S", seconds) .. (".%03dZ"):format(microseconds // 1000)
+end
+
+--- A record that is no part of the chain.
+---@param kind string
+---@param fields table
+function Transcript:note(kind, fields)
+  local record = { type = kind, sessionId = self.session_id }
+  for name, value in pairs(fields) do record[name] = value end
+  self:append(record)
+end
+
+--- A record in the chain. Returns its uuid.
+---@param kind string
+---@param fields table
+---@return string uuid
+function Transcript:chain(kind, fields)
+  local record = {
+    type = kind, uuid = core.uuid.generate(), parentUuid = self.parent or null, isSidechain = false,
+    timestamp = timestamp(), userType = "external", entrypoint = "cli", cwd = self.cwd, sessionId = self.session_id,
+    version = self.profile.version, gitBranch = "HEAD",
+  }
+  for name, value in pairs(fields) do record[name] = value end
+  self.parent = record.uuid
+  self.count = self.count + 1
+  self:append(record)
+  return record.uuid
+end
+
+local heads = {
+  mode = function(self) self:note("mode", { mode = "normal" }) end,
+  ["permission-mode"] = function(self) self:note("permission-mode", { permissionMode = self.permission_mode }) end,
+  ["file-history-snapshot"] = function(self)
+    local id = core.uuid.generate()
+    self:append { type = "file-history-snapshot", messageId = id, isSnapshotUpdate = false,
+      snapshot = { messageId = id, trackedFileBackups = {}, timestamp = timestamp() } }
+  end,
+}
+
+--- What the user typed, with what surrounds it in a new file.
+---@param content string|table
+---@param fields? table
+---@return string uuid
+function Transcript:user(content, fields)
+  local is_new = not self.has_head
+  self.has_head = true
+  for _, name in ipairs(is_new and self.profile.head or {}) do heads[name](self) end
+  local record = { message = { role = "user", content = content }, promptId = core.uuid.generate(),
+    permissionMode = self.permission_mode }
+  for name, value in pairs(self.profile.user_fields) do record[name] = value end
+  for name, value in pairs(fields or {}) do record[name] = value end
+  local uuid = self:chain("user", record)
+  for _, name in ipairs(is_new and self.profile.attachments or {}) do
+    self:chain("attachment", { attachment = { type = name } })
+  end
+  return uuid
+end
+
+--- A line that the program itself put between the messages.
+---@param text string
+function Transcript:meta(text)
+  self:chain("user", { message = { role = "user", content = text }, isMeta = true, promptId = core.uuid.generate() })
+end
+
+local function usage(output_tokens)
+  return { input_tokens = 1, output_tokens = output_tokens, cache_creation_input_tokens = 0,
+    cache_read_input_tokens = 0, service_tier = "standard" }
+end
+
+--- One content block of an API message.
+---@param message {id: string, model: string, stop_reason: string}
+---@param block table
+---@return string uuid
+function Transcript:assistant(message, block)
+  local reason = self.profile.stop_reason == "every" and message.stop_reason or null -- null when it was cut off
+  return self:chain("assistant", { message = {
+    id = message.id, type = "message", role = "assistant", model = message.model, content = { block },
+    stop_reason = reason, stop_sequence = null, usage = usage(5),
+  } })
+end
+
+--- The line that an API error leaves.
+---@param text string
+---@param fields table   `error`, `apiErrorStatus`
+---@param stop_reason? string
+function Transcript:api_error(text, fields, stop_reason)
+  local record = { isApiErrorMessage = true, message = {
+    id = core.uuid.generate(), type = "message", role = "assistant", model = "<synthetic>",
+    content = { { type = "text", text = text } }, stop_reason = stop_reason or "stop_sequence", stop_sequence = "",
+    usage = usage(0),
+  } }
+  for name, value in pairs(fields) do record[name] = value end
+  self:chain("assistant", record)
+end
+
+--- The result of a tool call.
+---@param call table        the `tool_use` block
+---@param content string
+---@param is_error boolean
+---@param call_uuid string  of the record that holds the call
+---@param prompt_id? string
+function Transcript:tool_result(call, content, is_error, call_uuid, prompt_id)
+  self:chain("user", {
+    message = { role = "user", content = {
+      { type = "tool_result", tool_use_id = call.id, content = content, is_error = is_error } } },
+    toolUseResult = is_error and content or { stdout = content, stderr = "", interrupted = false, isImage = false },
+    sourceToolAssistantUUID = call_uuid, promptId = prompt_id,
+  })
+end
+
+--- Queues a record for the next batch.
+---@param record table
+function Transcript:append(record)
+  table.insert(self.waiting, { line = core.json.encode(record) .. "\n", is_system = record.type == "system" })
+  if self.is_held then return end
+  if self.flush_ms <= 0 then return self:flush() end
+  if self.timer then return end
+  self.timer = uv.new_timer()
+  self.timer:start(math.max(1, math.floor(self.flush_ms)), 0, function()
+    self:stop_timer()
+    self:flush()
+  end)
+end
+
+function Transcript:stop_timer()
+  if not self.timer then return end
+  self.timer:close()
+  self.timer = nil
+end
+
+function Transcript:write(bytes)
+  configuration.make_folders(self.path:match "^(.*)/")
+  local is_new = uv.fs_stat(self.path) == nil
+  local file = assert(io.open(self.path, "ab"))
+  file:write(bytes)
+  file:close()
+  if is_new then uv.fs_chmod(self.path, tonumber("600", 8)) end
+end
+
+--- Takes what waits, in the order in which this batch is written.
+function Transcript:take()
+  local lines, late = {}, {}
+  for _, entry in ipairs(self.waiting) do
+    local reorders = self.reorders or self.profile.system_records_first and not self.has_written
+    table.insert(reorders and not entry.is_system and late or lines, entry.line)
+  end
+  self.waiting, self.has_written, self.reorders = {}, true, false
+  table.move(late, 1, #late, #lines + 1, lines)
+  return table.concat(lines)
+end
+
+--- Writes what waits.
+function Transcript:flush()
+  if #self.waiting > 0 then self:write(self:take()) end
+end
+
+--- Writes what waits, but only the first half of its last line.
+---@return string rest  what `write` must get for the line to be whole
+function Transcript:flush_half()
+  local bytes = self:take()
+  local last = #(bytes:sub(1, -2):match "^.*\n" or "")
+  local half = last + (#bytes - last) // 2
+  self:write(bytes:sub(1, half))
+  return bytes:sub(half + 1)
+end
+
+--- Writes what waits, in two parts with a pause within the last line.
+---@param milliseconds number
+function Transcript:flush_slowly(milliseconds)
+  local rest = self:flush_half()
+  task.sleep(milliseconds)
+  self:write(rest)
+end
+
+return M

@@ -1,0 +1,128 @@
+--- A person at a terminal, for specs: starts a program on a pty, presses keys, looks at the screen. It knows nothing of
+--- Parley's sessions, so that what it sees can be held against them.
+local uv = require "luv"
+local core = require "parley.core"
+local errors = require "parley.errors"
+local task = require "parley.task"
+
+local M = {}
+
+local RULE = "^" .. ("─"):rep(3)
+local PASTE_START, PASTE_END = "\27[200~", "\27[201~"
+local DEFAULT_TIMEOUT_MS = 3000
+
+---@class parley.testing.Terminal
+---@field screen parley.Screen
+---@field output string  everything that was printed
+local Terminal = {}
+Terminal.__index = Terminal
+Terminal.__name = "parley.testing.Terminal"
+
+--- Starts a program.
+---@param options {argv: string[], environment: table<string, string>, cwd: string, rows?: integer, columns?: integer}
+---@return parley.testing.Terminal
+function M.open(options)
+  local rows, columns = options.rows or 40, options.columns or 120
+  local environment = {}
+  for name, value in pairs(options.environment) do table.insert(environment, name .. "=" .. value) end
+  local pty, problem = core.pty.spawn { argv = options.argv, env = environment, cwd = options.cwd, rows = rows,
+    columns = columns }
+  if not pty then error(problem, 0) end
+  local self = setmetatable({ pty = pty, screen = core.screen.new(rows, columns), output = "",
+    changed = task.condition(), pipe = uv.new_pipe(false), child_signal = uv.new_signal() }, Terminal)
+  assert(self.pipe:open(pty:duplicate()))
+  self.pipe:read_start(function(_, bytes)
+    if bytes then
+      self.output = self.output .. bytes
+      self.screen:feed(bytes)
+    end
+    self.is_ended = not bytes
+    self.changed:notify()
+  end)
+  self.child_signal:start("sigchld", function() self.changed:notify() end)
+  return self
+end
+
+---@return integer
+function Terminal:pid() return self.pty:pid() end
+
+--- Presses keys: one write.
+---@param bytes string
+function Terminal:write(bytes)
+  task.suspend(function(wake) self.pipe:write(bytes, wake) end)
+end
+
+--- Pastes a text, as a terminal does in bracketed mode.
+---@param text string
+function Terminal:paste(text) self:write(PASTE_START .. text .. PASTE_END) end
+
+---@param text string
+---@return boolean
+function Terminal:shows(text) return self.screen:text():find(text, 1, true) ~= nil end
+
+--- Waits for a text on the screen, or for a predicate, which is asked at every output.
+---@param wanted string|fun(terminal: parley.testing.Terminal): any
+---@param timeout_ms? number  default 3000
+---@return any value
+--- Raises an error with code `ETIMEDOUT` and the screen.
+function Terminal:wait_for(wanted, timeout_ms)
+  local deadline = task.now() + (timeout_ms or DEFAULT_TIMEOUT_MS)
+  while true do
+    local value
+    if type(wanted) == "string" then value = self:shows(wanted) else value = wanted(self) end
+    if value then return value end
+    if task.now() >= deadline then
+      local what = type(wanted) == "string" and ("'%s'"):format(wanted) or "what was waited for"
+      error(errors.new("ETIMEDOUT", what .. " did not come; the screen:\n" .. self.screen:text()), 0)
+    end
+    self.changed:wait(math.min(5, deadline - task.now()))
+  end
+end
+
+--- What the composer holds: its rows between the two rules, joined by line feeds, without the prompt.
+---@return string? text  nil when no composer is up
+---@return string? prompt  `"❯"`, or `"!"` in shell mode
+function Terminal:composer()
+  local rows = self.screen:rows()
+  local last
+  for index = #rows, 1, -1 do
+    if rows[index]:find(RULE) then
+      if last then
+        local prompt, text = (rows[index + 1] or ""):match "^(%S-)\u{A0}(.*)$"
+        if not prompt then return nil end
+        local lines = { (text:gsub("%s+$", "")) }
+        for row = index + 2, last - 1 do table.insert(lines, (rows[row]:gsub("^  ", ""))) end
+        return table.concat(lines, "\n"), prompt
+      end
+      last = index
+    end
+  end
+end
+
+--- Waits for the program's end.
+---@param timeout_ms? number
+---@return parley.ExitRecord
+function Terminal:exit(timeout_ms)
+  return self:wait_for(function() return self.pty:poll_exit() end, timeout_ms)
+end
+
+---@param name string  `"SIGTERM"`
+function Terminal:signal(name) self.pty:signal(name) end
+
+--- Closes the terminal, and kills the program if it still runs.
+function Terminal:close()
+  if self.pipe:is_closing() then return end
+  self.pipe:close()
+  self.child_signal:close()
+  self.pty:close()
+end
+
+--- Hangs up without killing: what the program sees when its terminal's owner is gone.
+function Terminal:hang_up()
+  self.pipe:close()
+  self.child_signal:close()
+end
+
+Terminal.__close = Terminal.close
+
+return M

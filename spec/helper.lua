@@ -1,0 +1,168 @@
+--- What the specs share beyond `parley.testing`, under short names.
+local uv = require "luv"
+local files = require "parley.files"
+local task = require "parley.task"
+local testing = require "parley.testing"
+
+local M = {}
+
+--- The host that runs these specs, for specs that run it as a program.
+M.host = uv.exepath()
+
+--- libuv opens its inotify descriptor at the first watch and keeps it: no leak of the spec that happens to come first.
+local warm <close> = task.closing(uv.new_fs_event())
+warm.handle:start("/", {}, function() end)
+
+--- For busted's `it`: the body runs as a task with a deadline, and its error object comes out unchanged.
+---@param fn fun()
+---@param timeout_ms? number  default 5000
+---@return fun()
+function M.task(fn, timeout_ms) return testing.task(fn, { timeout_ms = timeout_ms }) end
+
+--- Takes stock of descriptors, children and luv handles.
+---@return fun() check  raises when there is more of any by then
+function M.leaks()
+  local stock = testing.leaks()
+  return function() stock:check() end
+end
+
+--- Waits until a predicate gives a true value, and returns it.
+---@type fun(predicate: (fun(): any), timeout_ms?: number, what?: string): any
+M.eventually = testing.eventually
+
+--- Lets every task that is ready run until it waits.
+function M.tick() task.spawn(function() end):await() end
+
+local folders = {}
+
+--- Makes a private folder, which `remove_folders` removes.
+---@return string path  a real path
+function M.temporary_folder()
+  local path = assert(uv.fs_realpath(files.temporary_folder "parley-spec"))
+  table.insert(folders, path)
+  return path
+end
+
+--- For `after_each`.
+function M.remove_folders()
+  while folders[1] do files.remove_tree(table.remove(folders)) end
+end
+
+--- Writes a file.
+---@param path string
+---@param text string
+---@param mode? string  octal, default `"600"`
+---@return string path
+function M.write(path, text, mode)
+  local file = assert(io.open(path, "wb"))
+  assert(file:write(text))
+  file:close()
+  assert(uv.fs_chmod(path, tonumber(mode or "600", 8)))
+  return path
+end
+
+--- Writes an executable shell script.
+---@param path string
+---@param body string
+---@return string path
+function M.write_script(path, body) return M.write(path, "#!/bin/sh\n" .. body .. "\n", "700") end
+
+--- The names in a folder, sorted.
+---@param path string
+---@return string[]
+function M.names_in(path)
+  local names = {}
+  local scan = assert(uv.fs_scandir(path))
+  for name in function() return (uv.fs_scandir_next(scan)) end do table.insert(names, name) end
+  table.sort(names)
+  return names
+end
+
+--- Tells whether a process has ended; a zombie that its parent has not reaped yet has.
+---@param pid integer
+---@return boolean
+function M.has_ended(pid)
+  local file = io.open(("/proc/%d/stat"):format(pid))
+  if not file then return true end
+  local stat = file:read "a"
+  file:close()
+  return stat == nil or stat:match "%) (%a)" == "Z"
+end
+
+---@class spec.Program
+---@field pid integer
+---@field output string    what it has written to standard output so far
+---@field errors string    and to standard error
+---@field status? integer  its exit status, once it has ended
+---@field signal? integer  the number of the signal that ended it, or 0
+local Program = {}
+Program.__index = Program
+
+--- Starts a program with pipes for its standard streams.
+---@param argv string[]
+---@param options? {env?: string[], cwd?: string, input?: string}
+---@return spec.Program
+function M.start(argv, options)
+  options = options or {}
+  local self = setmetatable({ output = "", errors = "", open = 2, changed = task.condition() }, Program)
+  local streams = { uv.new_pipe(false), uv.new_pipe(false), uv.new_pipe(false) }
+  self.streams = streams
+  local pid
+  self.handle, pid = uv.spawn(argv[1], {
+    args = { table.unpack(argv, 2) }, stdio = streams, env = options.env, cwd = options.cwd,
+  }, function(status, signal)
+    self.status, self.signal = status, signal
+    self.handle:close()
+    self.changed:notify()
+  end)
+  self.pid = math.tointeger(pid) or error(pid)
+  for index, name in pairs { [2] = "output", [3] = "errors" } do
+    streams[index]:read_start(function(_, bytes)
+      if bytes then self[name] = self[name] .. bytes else self.open = self.open - 1 end
+      self.changed:notify()
+    end)
+  end
+  if options.input then streams[1]:write(options.input) end
+  streams[1]:shutdown(function() streams[1]:close() end)
+  return self
+end
+
+--- Waits until the program has written a text to standard output.
+---@param text string
+function Program:expect(text)
+  while not self.output:find(text, 1, true) do
+    assert(self.open > 0, "the program ended: " .. self.errors)
+    self.changed:wait()
+  end
+end
+
+---@param signal string  `"sigint"`
+function Program:kill(signal) uv.kill(self.pid, signal) end
+
+--- Waits for its end and that of its output.
+---@return spec.Program self
+function Program:wait()
+  while not self.status or self.open > 0 do self.changed:wait() end
+  return self
+end
+
+function Program:__close()
+  task.shield(function()
+    if not self.status then self:kill "sigkill" end
+    while not self.status do self.changed:wait() end
+  end)
+  for _, stream in ipairs(self.streams) do
+    if not stream:is_closing() then stream:close() end
+  end
+end
+
+--- Runs a program to its end.
+---@param argv string[]
+---@param options? {env?: string[], cwd?: string, input?: string}
+---@return spec.Program  with `status`, `signal`, `output`, `errors`
+function M.run(argv, options)
+  local program <close> = M.start(argv, options)
+  return program:wait()
+end
+
+return M

@@ -1,0 +1,220 @@
+local uv = require "luv"
+local helper = require "spec.helper"
+local task = require "parley.task"
+
+local SIGNALS = { sighup = 1, sigint = 2, sigterm = 15 }
+
+---Start the host with a line of Lua that prints "ready" when it is.
+local function start(chunk, options) return helper.start({ helper.host, "-e", chunk }, options) end
+
+-- A script that waits for ever, with a close on the way out.
+local WAITING = [[
+  local _ <close> = setmetatable({}, { __close = function() io.stdout:write "closed\n" end })
+  local timer <close> = require("parley.task").closing(require("luv").new_timer())
+  timer.handle:start(60000, 0, function() end)
+  io.stdout:write "ready\n" io.stdout:flush()
+  require("parley.task").condition():wait()]]
+
+describe("the host", function()
+  local folder, check_leaks
+
+  before_each(function()
+    check_leaks = helper.leaks()
+    folder = helper.temporary_folder()
+  end)
+
+  after_each(function()
+    helper.remove_folders()
+    check_leaks()
+  end)
+
+  describe("at a signal", function()
+    for name, number in pairs(SIGNALS) do
+      it(("%s cancels the main task, runs its closes and exits with %d"):format(name, 128 + number), helper.task(
+        function()
+          local program <close> = start(WAITING)
+          program:expect "ready"
+          program:kill(name)
+          program:wait()
+          assert.same({ 128 + number, 0, "ready\nclosed\n", "" },
+            { program.status, program.signal, program.output, program.errors })
+        end))
+    end
+
+    it("tells the script which one it was", helper.task(function()
+      local program <close> = start [[
+        io.stdout:write "ready\n" io.stdout:flush()
+        local timer = require("luv").new_timer()
+        timer:start(60000, 0, function() end)
+        local task = require "parley.task"
+        local _, err = pcall(function() task.condition():wait() end)
+        print(err.code, err.signal)]]
+      program:expect "ready"
+      program:kill "sigterm"
+      assert.equal("ready\nCancelled\t15\n", program:wait().output)
+      assert.equal(143, program.status)
+    end))
+
+    it("lets closes wait, shielded", helper.task(function()
+      local program <close> = start [[
+        local task = require "parley.task"
+        local _ <close> = setmetatable({}, { __close = function()
+          task.shield(function() task.condition():wait(2) end)
+          print "closed"
+        end })
+        io.stdout:write "ready\n" io.stdout:flush()
+        task.condition():wait(60000)]]
+      program:expect "ready"
+      program:kill "sigint"
+      assert.equal("ready\nclosed\n", program:wait().output)
+      assert.equal(130, program.status)
+    end))
+
+    it("that comes twice ends a script that never waits", helper.task(function()
+      local program <close> = start [[io.stdout:write "ready\n" io.stdout:flush() while true do end]]
+      program:expect "ready"
+      program:kill "sigint"
+      helper.eventually(function() return uv.kill(program.pid, "sigint") ~= 0 or program.status end)
+      program:wait()
+      assert.equal(SIGNALS.sigint, program.signal)
+    end))
+
+    it("that comes twice ends a script that ignores its cancellation", helper.task(function()
+      local program <close> = start [[
+        local task = require "parley.task"
+        io.stdout:write "ready\n" io.stdout:flush()
+        pcall(function() task.condition():wait(60000) end)
+        io.stdout:write "ignored\n" io.stdout:flush()
+        task.shield(function() task.condition():wait(60000) end)]]
+      program:expect "ready"
+      program:kill "sigint"
+      program:expect "ignored"
+      program:kill "sigint"
+      assert.equal(SIGNALS.sigint, program:wait().signal)
+    end))
+
+    it("ends the program on its pty with it, when it has to end at once", helper.task(function()
+      helper.write_script(folder .. "/claude", [[trap '' HUP INT TERM; echo ready; exec sleep 60]])
+      local program <close> = start(([[
+        local process = require "parley.process"
+        local child = process.new { executable = %q }
+        child:start()
+        while not child:captured_output():find "ready" do child.changed:wait() end
+        print(child:pid()) print "ready" io.stdout:flush()
+        while true do end]]):format(folder .. "/claude"))
+      program:expect "ready"
+      local pid = tonumber(program.output:match "%d+")
+      program:kill "sigint"
+      helper.eventually(function() return uv.kill(program.pid, "sigint") ~= 0 or program.status end)
+      helper.eventually(function() return helper.has_ended(pid) end, 5000, "the end of the child")
+    end, 10000))
+
+    it("that was ignored from the start is ignored", helper.task(function()
+      local program <close> = helper.start { "sh", "-c", [[trap '' INT; exec "$0" -e "$1"]], helper.host, WAITING }
+      program:expect "ready"
+      local file <close> = assert(io.open(("/proc/%d/status"):format(program.pid)))
+      local ignored = tonumber(file:read("a"):match "SigIgn:%s*(%x+)", 16)
+      assert.not_equal(0, ignored & 1 << SIGNALS.sigint - 1)
+      program:kill "sigint"
+      program:kill "sigterm"
+      assert.equal(143, program:wait().status)
+    end))
+  end)
+
+  it("that is killed takes the program on its pty along", helper.task(function()
+    helper.write_script(folder .. "/claude", [[trap '' HUP INT TERM; echo ready; exec sleep 60]])
+    local program <close> = start(([[
+      local process = require "parley.process"
+      local child <close> = process.new { executable = %q }
+      child:start()
+      while not child:captured_output():find "ready" do child.changed:wait() end
+      print(child:pid()) print "ready" io.stdout:flush()
+      require("parley.task").condition():wait()]]):format(folder .. "/claude"))
+    program:expect "ready"
+    local pid = tonumber(program.output:match "%d+")
+    assert.is_false(helper.has_ended(pid))
+    program:kill "sigkill"
+    assert.equal(9, program:wait().signal)
+    helper.eventually(function() return helper.has_ended(pid) end, 5000, "the end of the child")
+  end, 10000))
+
+  it("that is interrupted ends the program on its pty by its closes", helper.task(function()
+    helper.write_script(folder .. "/claude", [[trap 'echo bye; exit 3' TERM; echo ready; read -r _]])
+    local program <close> = start(([[
+      local process = require "parley.process"
+      local child = process.new { executable = %q }
+      local _ <close> = setmetatable({}, { __close = function() print("exit", child:terminate().exit_code) end })
+      child:start()
+      while not child:captured_output():find "ready" do child.changed:wait() end
+      print "ready" io.stdout:flush()
+      require("parley.task").condition():wait()]]):format(folder .. "/claude"))
+    program:expect "ready"
+    program:kill "sigint"
+    assert.equal("ready\nexit\t3\n", program:wait().output)
+    assert.equal(130, program.status)
+  end))
+
+  it("works from another folder with an empty environment", helper.task(function()
+    local program = helper.run({ helper.host, "-e", [[
+      local parley = require "parley"
+      local task = require "parley.task"
+      print(task.timeout(1000, function() return parley.json.encode { 1, 2 } end), next(require("luv").os_environ()))]]
+    }, { cwd = folder, env = {} })
+    assert.same({ 0, "[1,2]\tnil\n", "" }, { program.status, program.output, program.errors })
+  end))
+
+  it("survives a reader that went away", helper.task(function()
+    local program = helper.run { "sh", "-c", [[{ "$0" -e '
+      io.stdout:setvbuf "no"
+      local ok, problem
+      repeat ok, problem = io.write(("x"):rep(4096)) until not ok
+      io.stderr:write(problem, "\n")' && echo "status $?" >&2; } | true]], helper.host }
+    assert.equal("Broken pipe\nstatus 0\n", program.errors)
+  end))
+
+  it("survives a file that may not grow", helper.task(function()
+    local program = helper.run { "sh", "-c", ([[ulimit -f 1; exec "$0" -e '
+      local file <close> = io.open("%s/a", "w")
+      file:setvbuf "no"
+      local ok, problem
+      repeat ok, problem = file:write(("x"):rep(4096)) until not ok
+      print(problem)']]):format(folder), helper.host }
+    assert.equal("File too large\n", program.output, program.errors)
+  end))
+
+  it("keeps its own descriptors from the programs that it starts", helper.task(function()
+    helper.write_script(folder .. "/claude", [[ls /proc/self/fd | tr '\n' ' '; echo .]])
+    local program = helper.run { helper.host, "-e", ([[
+      local file <close> = io.open "/dev/null"
+      local child <close> = require("parley.process").new { executable = %q }
+      child:start()
+      while not child:captured_output():find "%%." do child.changed:wait() end
+      print(child:captured_output())]]):format(folder .. "/claude") }
+    assert.matches("^0 1 2 3 %.", program.output, program.errors)
+  end))
+
+  it("closes what a script left open, and exits", helper.task(function()
+    local program = helper.run { helper.host, "-e", [[
+      local uv = require "luv"
+      uv.new_timer():start(60000, 60000, function() end)
+      uv.new_pipe(false)
+      uv.new_fs_event():start("/", {}, function() end)
+      local pipe = uv.new_pipe(false)
+      pipe:close(function() print "reported" end)
+      print "end"]] }
+    assert.same({ 0, "end\nreported\n", "" }, { program.status, program.output, program.errors })
+  end))
+
+  it("starts a hundred times without a failure", helper.task(function()
+    local most = 8
+    local semaphore = task.semaphore(most)
+    local runs = {}
+    for index = 1, 100 do
+      runs[index] = task.spawn(function()
+        local _ <close> = semaphore:acquire()
+        return helper.run({ helper.host, "-e", "return 5" }).status
+      end)
+    end
+    for _, run in ipairs(runs) do assert.equal(5, run:await()) end
+  end, 30000))
+end)
