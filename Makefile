@@ -6,7 +6,7 @@ PREFIX ?= /usr/local
 B ?= build
 
 LUA ?= lua5.4
-PACKAGES = lua5.4 lua5.4-luv libuv libcjson uuid vterm libsodium libutf8proc
+PACKAGES = lua5.4 lua5.4-luv libuv libcjson uuid vterm libsodium libutf8proc libedit
 MISSING := $(shell for p in $(PACKAGES); do pkg-config --exists $$p 2>/dev/null || printf '%s ' $$p; done)
 BUILDING := $(filter-out help clean bootstrap,$(or $(MAKECMDGOALS),all))
 ifneq ($(BUILDING),)
@@ -26,7 +26,7 @@ CORE_OBJECTS := $(CORE_SOURCES:src/%.c=$(B)/obj/%.o)
 # Stubs for the language server describe the C modules; nobody loads them.
 BUNDLED := $(sort $(shell find lua scripts -name '*.lua' -not -path 'lua/parley/core/*'))
 
-.PHONY: all test check lint format smoke bench demo install uninstall clean asan valgrind help
+.PHONY: all test check lint format smoke soak bench demo install uninstall clean asan valgrind help
 all: $(B)/parley $(B)/lib/parley/core.so
 
 $(B)/obj/%.o: src/%.c | $(B)/obj
@@ -46,6 +46,10 @@ $(B)/lib/parley/core.so: $(CORE_OBJECTS) | $(B)/lib/parley
 $(B)/obj $(B)/lib/parley:
 	@mkdir -p $@
 -include $(wildcard $(B)/obj/*.d)
+
+# DEMO=claude takes the real program and your own account.
+demo: all
+	@if [ "$(DEMO)" = claude ]; then $(B)/parley demo --claude; else $(B)/parley demo; fi
 
 BUSTED = PARLEY_TEST=1 $(B)/parley /usr/bin/busted
 # What the specs are of; SPEC=spec/lua/task_spec.lua runs one.
@@ -74,6 +78,16 @@ asan:
 smoke: all
 	CLAUDE_VERSION="$(CLAUDE_VERSION)" BUILD=$(B) sh scripts/smoke.sh
 
+# With the simulated claude, and with the real one where `make smoke` has fetched it.
+bench: all
+	$(B)/parley bench
+	@if [ -x $(B)/claude/$(firstword $(CLAUDE_VERSION))/claude ]; then \
+	  CLAUDE_VERSION=$(firstword $(CLAUDE_VERSION)) BUILD=$(B) sh scripts/smoke.sh --run $(B)/parley bench; fi
+
+# Hours are not needed: 1,000 turns on the real program over 4 sessions, with interrupts and kills.
+soak: all
+	CLAUDE_VERSION=$(firstword $(CLAUDE_VERSION)) BUILD=$(B) sh scripts/smoke.sh --run $(B)/parley soak
+
 clean:
 	rm -rf $(B)
 
@@ -95,5 +109,6 @@ help:
 	@echo 'make smoke      the real claude, offline (CLAUDE_VERSION=2.1.330; RUN_CLAUDE_SMOKE=1: yours)'
 	@echo 'make lint       luacheck, clang-format, cppcheck, -Werror'
 	@echo 'make bench      timings'
+	@echo 'make soak       1,000 turns on the real claude, with interrupts and kills'
 	@echo 'make install    PREFIX=/usr/local DESTDIR='
 	@echo 'make format uninstall clean'

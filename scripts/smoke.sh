@@ -2,6 +2,7 @@
 # Runs the smoke specs (spec/smoke) against the real `claude`, in a network namespace whose only interface is loopback.
 #
 #   usage: scripts/smoke.sh [SPEC...]              `make smoke` calls it
+#          scripts/smoke.sh --run COMMAND [ARG...] another program in that place (`make bench`, `make soak`)
 #
 #   CLAUDE_VERSION      versions to run, default "2.1.330 2.1.197"; fetched once with npm into BUILD/claude/VERSION
 #   RUN_CLAUDE_SMOKE=1  instead: the specs tagged #account, with the `claude` on PATH, your home and your account
@@ -86,7 +87,9 @@ inside='
 # Puts a spec run's last words into one line, and judges them.
 judge() {
   counts=$(grep -aE '^[0-9]+ success' "$run/log" | tail -n 1)
-  if [ "$2" = 0 ]; then
+  if [ "$2" = 0 ] && [ -n "$is_program" ]; then
+    problem=''
+  elif [ "$2" = 0 ]; then
     case $counts in
       '' | 0\ success*) problem='no spec ran' ;;
       *) problem='' ;;
@@ -119,10 +122,15 @@ smoke() {
   run=$(mktemp -d "${TMPDIR:-/tmp}/parley-smoke.XXXXXX")
   mkdir "$run/home" "$run/tmp"
   status=0
+  [ -n "$is_program" ] || set -- "$BUILD/parley" "$BUSTED" --output=plainTerminal --exclude-tags=account "$@"
+  # A program's output is for people; that of the specs is shown when they fail.
+  : >"$run/log"
+  if [ -n "$is_program" ]; then exec 3>&1; else exec 3>"$run/log"; fi
   $namespace_command sh -c "$inside" sh "$run" env -i HOME="$run/home" TMPDIR="$run/tmp" PATH="$PATH" LANG=C.UTF-8 \
     PARLEY_CLAUDE="$(realpath "$BUILD/claude/$version/claude")" PARLEY_CLAUDE_VERSION="$version" \
-    "$BUILD/parley" "$BUSTED" --output=plainTerminal --exclude-tags=account "$@" >"$run/log" 2>&1 </dev/null &
+    "$@" >&3 2>&1 </dev/null &
   child=$!
+  exec 3>&-
   wait "$child" || status=$?
   child=''
   outcome=0
@@ -145,6 +153,11 @@ smoke_account() {
 }
 
 [ -x "$BUILD/parley" ] || fail "$BUILD/parley is missing (run: make)"
+is_program=''
+if [ "${1:-}" = --run ]; then
+  is_program=1
+  shift
+fi
 [ $# -gt 0 ] || set -- spec/smoke
 if [ "${RUN_CLAUDE_SMOKE:-}" = 1 ]; then
   smoke_account "$@"

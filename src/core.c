@@ -7,8 +7,8 @@
 
 static const luaL_Reg submodules[] = {
     {"digest", luaopen_parley_digest},   {"json", luaopen_parley_json},
-    {"pty", luaopen_parley_pty},         {"screen", luaopen_parley_screen},
-    {"text", luaopen_parley_text},
+    {"line", luaopen_parley_line},       {"pty", luaopen_parley_pty},
+    {"screen", luaopen_parley_screen},   {"text", luaopen_parley_text},
     {"turn", luaopen_parley_turn},       {"uuid", luaopen_parley_uuid},
     {"watcher", luaopen_parley_watcher}, {NULL, NULL},
 };

@@ -8,6 +8,7 @@ int luaopen_parley_core(lua_State *L);
 
 int luaopen_parley_digest(lua_State *L);
 int luaopen_parley_json(lua_State *L);
+int luaopen_parley_line(lua_State *L);
 int luaopen_parley_pty(lua_State *L);
 int luaopen_parley_screen(lua_State *L);
 int luaopen_parley_text(lua_State *L);

@@ -1,4 +1,4 @@
-/* The parser in front of libvterm. Each quirk below was seen to crash, hang or mislead libvterm 0.1.4. */
+/* The parser in front of libvterm. Each quirk below was seen to crash, hang or mislead libvterm 0.1.4 or 0.3.3. */
 #include "escape.h"
 
 #include <stdio.h>
@@ -166,6 +166,9 @@ static void finish_csi(struct escape *escape)
     bool is_plain = !csi.leader && !csi.intermediate;
     if (is_plain && csi.command == 'b') /* repeat: hangs when nothing was printed, crashes after a wide character */
         return;
+    /* Name and soft reset, which libvterm 0.1 lacks: 0.3 tells its own name, and takes modes back without a word. */
+    if ((csi.leader == '>' && csi.command == 'q') || (csi.intermediate == '!' && csi.command == 'p'))
+        return;
     if (csi.leader == '?' && !csi.intermediate && (csi.command == 'h' || csi.command == 'l')) {
         emit_modes(escape, &csi);
         return;
@@ -183,9 +186,21 @@ static void on_csi(struct escape *escape, unsigned char byte)
         finish_csi(escape);
 }
 
+/* A title, or the question for a setting. libvterm 0.3 does not see the end of a DCS without a command, and knows
+ * selections, which are none of ours. */
+static bool is_known_string(const struct escape *escape)
+{
+    static const char *const known[] = {"\033]0;", "\033]2;", "\033P$q"};
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+        if (escape->sequence_length >= strlen(known[i]) && !memcmp(escape->sequence, known[i], strlen(known[i])))
+            return true;
+    return false;
+}
+
 static void on_string(struct escape *escape, unsigned char byte)
 {
     if (byte == '\a') {
+        escape->discard |= !is_known_string(escape);
         append(escape, byte);
         finish(escape);
     } else if (byte >= ' ') { /* libvterm obeys control characters in there */

@@ -1,4 +1,4 @@
-/* Cuts a program's output into characters and whole escape sequences, and passes on only what libvterm 0.1 survives.
+/* Cuts output into characters and whole escape sequences, and passes on only what libvterm 0.1 to 0.3 survives.
  * That library crashes or hangs on some input that any program may print, and the host has many sessions to lose. What
  * is held back or rewritten, and why, stands in escape.c beside the code that does it. */
 #ifndef PARLEY_ESCAPE_H

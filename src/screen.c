@@ -1,4 +1,4 @@
-/* A screen in memory, on libvterm 0.1. */
+/* A screen in memory, on libvterm 0.1 to 0.3. */
 #include "screen.h"
 
 #include <malloc.h>
@@ -61,6 +61,16 @@ static int on_cursor(VTermPos to, VTermPos from, int visible, void *user)
     return 1;
 }
 
+/* Owned by the caller; NULL when there is no memory. */
+static char *copy_title(const VTermValue *value)
+{
+#if VTERM_VERSION_MAJOR == 0 && VTERM_VERSION_MINOR < 2
+    return strdup(value->string);
+#else
+    return strndup(value->string.str, value->string.len); /* all of it: escape.c passes on whole sequences */
+#endif
+}
+
 static int on_property(VTermProp property, VTermValue *value, void *user)
 {
     struct screen *screen = user;
@@ -71,7 +81,7 @@ static int on_property(VTermProp property, VTermValue *value, void *user)
         screen->mouse = value->number;
     else if (property == VTERM_PROP_TITLE) {
         free(screen->title);
-        screen->title = strdup(value->string);
+        screen->title = copy_title(value);
     }
     return 1;
 }

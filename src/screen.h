@@ -10,10 +10,6 @@
 #include <stdint.h>
 #include <vterm.h>
 
-#if VTERM_VERSION_MAJOR > 0 || VTERM_VERSION_MINOR > 1
-#error "screen.c is written for libvterm 0.1: 0.2 hands out titles in fragments"
-#endif
-
 /* libvterm crashes on one column (a wide character needs two), and each cell costs 36 bytes. */
 enum { SCREEN_COLUMNS_MIN = 2, SCREEN_SIZE_MAX = 1000 };
 

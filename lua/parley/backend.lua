@@ -266,12 +266,12 @@ end
 
 --- Stores the session for what the client will send next, or ends it after a failed turn.
 local function settle(self, run, result)
-  if result.is_error and result.subtype ~= "error_no_output" or result.subtype == "interrupted" then
-    return self.pool:drop(run.session)
-  end
-  local keys = self.policies.routing.keys(run.request, {
-    messages = history.synthesize_turn_messages(run.events), events = run.events, result = result,
-  })
+  if result.is_error and result.subtype ~= "error_no_output" then return self.pool:drop(run.session) end
+  if run.command then return self.pool:release(run.session, { run.key }) end
+  local answer = history.synthesize_turn_messages(run.events)
+  -- A message that was interrupted before its answer began is not in the program's history, but may be in the client's.
+  if result.subtype == "interrupted" and #answer == 0 then return self.pool:drop(run.session) end
+  local keys = self.policies.routing.keys(run.request, { messages = answer, events = run.events, result = result })
   for i, key in ipairs(keys) do keys[i] = run.prefix .. key end
   self.pool:release(run.session, keys)
 end
@@ -279,7 +279,7 @@ end
 local function next_event(self, run)
   if not run.steps then
     acquire(self, run)
-    run.steps = run.session:send(run.payload)
+    run.steps = run.command and run.session:command(run.command) or run.session:send(run.payload)
   end
   local notice = table.remove(run.notices, 1)
   if notice then return notice end
@@ -299,16 +299,8 @@ local function abandon(self, run)
   if run.session then task.shield(function() self.pool:drop(run.session) end) end
 end
 
---- Sends the last message of a conversation and reports what follows, to the `result`.
----@param messages table[]  messages of the Messages API; all but the last are the history
----@param request? table    further fields of the request for the routing policy, such as `tag`
----@return fun(): parley.Event? next_event  for the generic `for`; leaving the loop early cancels the turn
----@return nil
----@return nil
----@return table closer
---- Raises `ValueError` (with `index`) before anything is started; `ClosedError`; from the loop `CLINotFoundError`,
---- `SessionError`, `DialogError`, `Cancelled`. A turn that raises has closed its session.
-function Backend:complete(messages, request)
+--- Checks a request and finds its route. Nothing is started.
+local function new_run(self, messages, request)
   if self.closed then error(errors.closed_error "the backend is closed", 0) end
   history.check(messages)
   local asked = {}
@@ -318,9 +310,14 @@ function Backend:complete(messages, request)
   local text = text_to_send(messages)
   check_text(self, text, #messages)
   local found = route(self, asked)
-  local run = { request = asked, text = text, key = found.key, prefix = found.prefix, set = found.set, events = {},
+  return { request = asked, text = text, key = found.key, prefix = found.prefix, set = found.set, events = {},
     notices = {} }
-  local closer = setmetatable({}, { __close = function() abandon(self, run) end })
+end
+
+--- The four values of a generic `for` over the events of a run.
+local function events_of(self, run)
+  local handle = setmetatable({}, { __close = function() abandon(self, run) end })
+  function handle.interrupt() return run.session ~= nil and not run.over and run.session:interrupt() end
   local function step()
     if run.over then return nil end
     local results = table.pack(pcall(next_event, self, run))
@@ -332,7 +329,53 @@ function Backend:complete(messages, request)
     end
     error(err, 0)
   end
-  return step, nil, nil, closer
+  return step, nil, nil, handle
+end
+
+--- Sends the last message of a conversation and reports what follows, to the `result`.
+---@param messages table[]  messages of the Messages API; all but the last are the history
+---@param request? table    further fields of the request for the routing policy, such as `tag`
+---@return fun(): parley.Event? next_event  for the generic `for`; leaving the loop early cancels the turn
+---@return nil
+---@return nil
+---@return table handle  a `<close>` value; `handle.interrupt()`, from another task, interrupts the turn: its events end
+---                      with a `result` of subtype `interrupted`. It returns false when no turn runs (yet)
+--- Raises `ValueError` (with `index`) before anything is started; `ClosedError`; from the loop `CLINotFoundError`,
+--- `SessionError`, `DialogError`, `Cancelled`. A turn that raises has closed its session.
+function Backend:complete(messages, request) return events_of(self, new_run(self, messages, request)) end
+
+--- The conversation as it would be if it went on: what has no last message yet has a route, too.
+local function to_go_on(messages)
+  local going_on = table.move(messages, 1, #messages, 1, {})
+  table.insert(going_on, { role = "user", content = "…" })
+  return going_on
+end
+
+--- Runs one of the program's own commands in the session of a conversation, which is found by the conversation as it is.
+---@param messages table[]  the conversation so far; may be empty
+---@param text string       `"/compact"`
+---@param request? table    as for `complete`
+---@return fun(): parley.Event? next_event  as for `complete`
+---@return nil
+---@return nil
+---@return table handle
+function Backend:command(messages, text, request)
+  local run = new_run(self, to_go_on(messages), request)
+  run.command = text
+  return events_of(self, run)
+end
+
+--- Starts a session for a conversation before its next message is known; `complete` finds it ready then.
+---@param messages table[]  the conversation so far; may be empty
+---@param request? table    as for `complete`
+---@return boolean prepared  false when the history would have to go with the message
+--- Raises what `complete` raises.
+function Backend:prepare(messages, request)
+  local run = new_run(self, to_go_on(messages), request)
+  acquire(self, run)
+  local is_ready = run.payload == run.text
+  if is_ready then self.pool:release(run.session, { run.key }) else self.pool:drop(run.session) end
+  return is_ready
 end
 
 --- The processes that live now, idle ones included, by session id.

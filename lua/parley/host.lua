@@ -49,6 +49,7 @@ local function help()
   for _, name in ipairs(commands()) do table.insert(lines, ("  %-10s %s"):format(name, summary(name))) end
   return table.concat(lines, "\n") .. "\n"
 end
+package.loaded["parley.bundle"].usage, package.loaded["parley.bundle"].help = USAGE, help
 
 local function usage_error(message)
   return errors.value_error(message .. " (see parley --help)")

@@ -289,7 +289,7 @@ end
 local function conclude(self, verdict)
   self.turns = self.turns + 1
   self.turn:conclude(verdict, { duration_ms = task.now() - self.began_at, num_turns = self.turns,
-    session_id = self.session_id })
+    typing_ms = self.entered_at - self.began_at, session_id = self.session_id })
 end
 
 --- Looks at everything once: queues events, gives the verdict. Returns how long nothing is to be expected from the

@@ -3,6 +3,7 @@
 --- The file is a tree: each record names the one before it (`parentUuid`). A message that was taken back, or cut off
 --- before its answer, is a branch that leads nowhere. Parallel tool calls branch too, and only one of the branches leads
 --- on (measured on 2.1.330, 2.1.197 and 2.1.110): the other calls and their results are fetched back.
+local uv = require "luv"
 local core = require "parley.core"
 local errors = require "parley.errors"
 local event = require "parley.event"
@@ -16,10 +17,11 @@ local function text_or_nil(value) return type(value) == "string" and value or ni
 --- The records that are part of the tree, in the order of the file. A line that is no JSON is passed over: the last one
 --- may be half written.
 local function read_records(path)
-  local file, problem = io.open(path, "rb")
-  local first = file and file:read(0)
-  if file and not first and file:seek "end" ~= 0 then problem = "it is no file that can be read" end
-  if not file or problem then error(errors.value_error(("cannot read '%s': %s"):format(path, problem)), 0) end
+  local stat, problem = uv.fs_stat(path)
+  if stat and stat.type == "directory" then problem = "it is a folder" end
+  local file
+  if not problem then file, problem = io.open(path, "rb") end
+  if not file then error(errors.value_error(("cannot read '%s': %s"):format(path, problem)), 0) end
   local _ <close> = file
   local records = {}
   for line in file:lines() do
@@ -34,13 +36,18 @@ local function read_records(path)
   return records
 end
 
+--- Whether it is a message, and not a sub-agent's.
 local function is_said(record)
-  return (record.type == "user" or record.type == "assistant") and record.isSidechain ~= true
+  return (record.type == "user" or record.type == "assistant") and type(record.message) == "table"
+    and record.isSidechain ~= true
 end
 
-local function content_of(record)
-  local message = record.message
-  return type(message) == "table" and type(message.content) == "table" and message.content or {}
+local function blocks_of(record)
+  local blocks = {}
+  for _, block in ipairs(type(record.message.content) == "table" and record.message.content or {}) do
+    if type(block) == "table" then table.insert(blocks, block) end
+  end
+  return blocks
 end
 
 --- Adds the other blocks of the messages on the way, and the results of their calls.
@@ -51,15 +58,15 @@ local function add_branches(records, active)
   end
   ids[false] = nil
   for _, record in ipairs(records) do
-    if is_said(record) and record.type == "assistant" and ids[record.message.id] then active[record.uuid] = true end
+    if record.type == "assistant" and ids[record.message.id] then active[record.uuid] = true end
     if active[record.uuid] then
-      for _, block in ipairs(content_of(record)) do
+      for _, block in ipairs(blocks_of(record)) do
         if block.type == "tool_use" then calls[block.id or false] = true end
       end
     end
   end
   for _, record in ipairs(records) do
-    for _, block in ipairs(is_said(record) and content_of(record) or {}) do
+    for _, block in ipairs(blocks_of(record)) do
       if block.type == "tool_result" and calls[block.tool_use_id] then active[record.uuid] = true end
     end
   end
@@ -68,17 +75,20 @@ end
 --- The records that lead to the last thing said, in the order of the file. A compaction starts a new tree, whose root
 --- names the end of the old one as its logical parent.
 local function active_records(records)
-  local by_uuid, last = {}, nil
+  local by_uuid, said, last = {}, {}, nil
   for _, record in ipairs(records) do
     by_uuid[record.uuid] = record
-    if is_said(record) and type(record.message) == "table" then last = record end
+    if is_said(record) then
+      last = record
+      table.insert(said, record)
+    end
   end
   local active = {}
   while last and not active[last.uuid] do
     active[last.uuid] = true
     last = by_uuid[text_or_nil(last.parentUuid) or last.logicalParentUuid]
   end
-  add_branches(records, active)
+  add_branches(said, active)
   local list = {}
   for _, record in ipairs(records) do
     if active[record.uuid] and by_uuid[record.uuid] == record then table.insert(list, record) end

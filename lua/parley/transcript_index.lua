@@ -129,8 +129,9 @@ local function near(word, entries)
 end
 
 local function fail(message, ids)
-  if ids[1] then message = ("%s; there %s %s"):format(message, #ids == 1 and "is" or "are", table.concat(ids, ", ")) end
-  error(errors.value_error(message), 0)
+  local hint = ids[1] and ("; there %s %s"):format(#ids == 1 and "is" or "are", table.concat(ids, ", "))
+    or " (parley sessions --all lists them)"
+  error(errors.value_error(message .. hint), 0)
 end
 
 --- Finds a transcript.

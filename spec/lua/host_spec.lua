@@ -247,13 +247,14 @@ describe("parley", function()
     it("is not undone by a pcall around it", helper.task(function()
       assert_run(4, "", "", parley("-e", [[
         pcall(os.exit, 4)
-        require("parley.task").condition():wait()]]))
+        require("parley.task").condition():wait(1)
+        print "on"]]))
     end))
   end)
 
   it("carries the library inside and prefers it", helper.task(function()
     helper.write(folder .. "/parley.lua", "error 'not this one'")
-    assert_run(0, "function\n", "", helper.run({ helper.host, "-e", "print(type(require('parley.task').run))" },
+    assert_run(0, "function\n", "", helper.run({ helper.host, "-e", "print(type(require('parley').run))" },
       { cwd = folder, env = { "LUA_PATH=" .. folder .. "/?.lua" } }))
   end))
 

@@ -74,7 +74,7 @@ describe("the host", function()
       local program <close> = start [[io.stdout:write "ready\n" io.stdout:flush() while true do end]]
       program:expect "ready"
       program:kill "sigint"
-      helper.eventually(function() return uv.kill(program.pid, "sigint") ~= 0 or program.status end)
+      helper.eventually(function() return program.status or uv.kill(program.pid, "sigint") ~= 0 end)
       program:wait()
       assert.equal(SIGNALS.sigint, program.signal)
     end))
@@ -105,7 +105,7 @@ describe("the host", function()
       program:expect "ready"
       local pid = tonumber(program.output:match "%d+")
       program:kill "sigint"
-      helper.eventually(function() return uv.kill(program.pid, "sigint") ~= 0 or program.status end)
+      helper.eventually(function() return program.status or uv.kill(program.pid, "sigint") ~= 0 end)
       helper.eventually(function() return helper.has_ended(pid) end, 5000, "the end of the child")
     end, 10000))
 

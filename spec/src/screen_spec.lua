@@ -368,6 +368,21 @@ describe("screen", function()
       assert.equal("", screen:title())
     end)
 
+    it("in strings of unknown kinds, or of none, is passed over", function()
+      screen:feed("a\27P\7b\27P1;2\27\\c\27]\7d\27]99999999999;x\7e\27]52;c;eA==\7f\27]02;t\7")
+      assert.equal("abcdef", screen:text())
+      assert.equal("", screen:title())
+      assert.equal("", screen:replies())
+    end)
+
+    it("does not reset modes behind the host's back", function()
+      screen:feed("\27[?2004h\27[?1000h\27[?25l\27[!p")
+      assert.same(
+        { bracketed_paste = true, alternate_screen = false, cursor_visible = false, mouse = "click" },
+        screen:modes()
+      )
+    end)
+
     it("in random order does no harm either", function()
       local parts = {
         "\27[", "\27]", "\27P", "\27", "\7", "\27\\", "漢", "か\u{3099}", "\u{200d}", "\u{1f4bb}", "A", " ", "\n", "\r",

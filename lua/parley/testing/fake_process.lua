@@ -40,8 +40,9 @@ FakeProcess.__name = "parley.testing.FakeProcess"
 --- Makes a fake that is not started yet.
 ---@param options? {session_id?: string, argv?: string[], cwd?: string, environment?: table<string, string>,
 ---       jsonl_path?: string, status_folder?: string, profile?: string, rows?: integer, columns?: integer,
----       on_start?: fun(fake: parley.testing.FakeProcess), on_write?: fun(fake: parley.testing.FakeProcess, bytes: string),
----       on_terminate?: fun(fake: parley.testing.FakeProcess): table?}
+---       on_start?: fun(fake: parley.testing.FakeProcess),
+---       on_write?: fun(fake: parley.testing.FakeProcess, bytes: string),
+---       on_terminate?: fun(fake: parley.testing.FakeProcess, grace_ms?: number): table?}
 ---       `jsonl_path` is where `append` writes; `status_folder` is CONFIG, for `set_status`; `on_terminate` returns the
 ---       exit record (default: 143)
 ---@return parley.testing.FakeProcess
@@ -119,13 +120,17 @@ function FakeProcess:terminate(grace_ms)
   return self.ending
 end
 
+--- Ends the fake as `terminate` does.
+---@param grace_ms? number
+function FakeProcess:retire(grace_ms) self:terminate(grace_ms) end
+
 function FakeProcess:drain() end -- luacheck: ignore 212
 
 function FakeProcess:discard()
   if self:is_alive() then self:exit { signal = "SIGKILL" } end
 end
 
-FakeProcess.__close = FakeProcess.terminate
+FakeProcess.__close = function(self) self:terminate() end
 
 -- The spec's side -----------------------------------------------------------------------------------------------------
 

@@ -12,13 +12,15 @@
 ---     end)
 ---
 --- A *script* says how the stand-in behaves: a table, or the path of a Lua file that returns one (or a function that
---- makes one). Its fields, all optional:
+--- makes one). Its functions must not use locals around them. All fields are optional:
 ---
 ---     profile = "2.1.330"        -- or "2.1.197", "2.1.110", "2.1.50"
 ---     profile_changes = {}       -- facts of the profile to replace (stand_in/profiles.lua lists them)
 ---     startup_delay_ms = 420     -- until keys are taken; the kit's default is 20
 ---     flush_ms = 100             -- from a record to the transcript; the kit's default is 5
 ---     notification_ms = 6000     -- from a permission prompt to the Notification hook
+---     start_dialogs = { … }      -- more dialogs at the start, each as `dialog` below, with
+---                                -- `exit_on = { ["Leave"] = 1 }`: the answers that end the program, and its status
 ---     answers = { … }            -- the first that fits answers
 ---     faults = {
 ---       lose_keys = 1,           -- so many keys after the start are lost
@@ -26,24 +28,29 @@
 ---       late_flush_ms = 500,     -- added to flush_ms
 ---       never_ready = true,      -- nothing is ever shown
 ---       startup_exit = { text = "…", status = 1 },
----       ignore_sigterm = true,  survive_hangup = true,  stop_reading = true,
+---       ignore_sigterm = true, survive_hangup = true, stop_reading = true,
 ---     }
 ---
---- An answer: `on` (a plain substring, or `function(text, turn_number)`; none fits every message), `times` (how often it
---- may be used), and what the model says: `text`, `thinking`, `blocks` (as in the Messages API), `tool` or `tools`
---- (`{name, input, result, is_error, duration_ms, permission, question}`) with `after` (the text that follows the
---- results), `stop_reason`, `empty`, `delay_ms`, `block_delay_ms`, `dialog` (`{title, lines, choices, …}`, shown first);
---- or `steps`, a list of such, one API message each. For the whole turn: `api_error` (`{status, text, error, retries,
---- retry_ms}`), `retries` and `retry_ms` (announced on the screen, then the answer), `crash` (`"before_record"`,
---- `"after_user"`, `"mid_line"`, `"during_tool"`, `"after_answer"`) with `crash_status` (default: SIGKILL), `hang`,
---- `half_line_ms` (a pause inside the last line), `reorder` (`system` records first), `omit_turn_duration`.
+--- An answer is for the messages that `on` fits: a plain substring, or `function(text, turn_number)`; without it, for
+--- every message. `times` says how often it may be used. What the model says: `text`, `thinking`, `blocks` (as in the
+--- Messages API), `tool` or `tools` (`{name, input, result, is_error, duration_ms, permission, question}`) with `after`
+--- (the text that follows the results), `stop_reason`, `empty`; when: `delay_ms`, `block_delay_ms`; `dialog`
+--- (`{title, lines, choices, selected, numbered, footer, waiting_for}`) is asked first. Or `steps`, a list of such, one
+--- API message each. An answer that says none of this echoes.
 ---
---- Without an answer that fits, these words in a message pick one: USETOOL TWOTOOLS SLOWTOOL TOUCH AGENT THINK EMPTY SLOW
---- DRIP LONG CUT COUNT MAXTOK REFUSE STOPSEQ PAUSE ERR400 ERR401 ERR413 ERR429 ERR500 ERR529. Any other message gets
---- `echo: ` and itself.
+--- For the whole turn: `api_error` (`{status, text, error, retries, retry_ms}`), `retries` and `retry_ms` (shown, then
+--- the answer), `own_turn` (`{text, after_ms, status}`: a turn that the program starts afterwards by itself), `hang`,
+--- `crash` (`"before_record"`, `"after_user"`, `"mid_line"`, `"during_tool"`, `"after_answer"`) with `crash_status`
+--- (default: SIGKILL), `half_line_ms` (a pause inside the last line), `reorder` (`system` records first),
+--- `omit_turn_duration`.
+---
+--- Without an answer that fits, these words in a message pick one: USETOOL TWOTOOLS SLOWTOOL TOUCH AGENT THINK EMPTY
+--- SLOW DRIP LONG CUT COUNT MAXTOK REFUSE STOPSEQ PAUSE ERR400 ERR401 ERR413 ERR429 ERR500 ERR529. Any other message
+--- gets `echo: ` and itself.
 local uv = require "luv"
 local core = require "parley.core"
 local errors = require "parley.errors"
+local files = require "parley.files"
 local task = require "parley.task"
 local configuration = require "parley.testing.stand_in.configuration"
 local log = require "parley.testing.stand_in.log"
@@ -85,14 +92,6 @@ end
 
 -- Leaks ---------------------------------------------------------------------------------------------------------------
 
-local function read_file(path)
-  local file = io.open(path, "rb")
-  if not file then return nil end
-  local text = file:read "a"
-  file:close()
-  return text
-end
-
 local function open_descriptors()
   local descriptors = {}
   local scan = uv.fs_scandir "/proc/self/fd"
@@ -107,7 +106,7 @@ end
 
 --- The fields of /proc/PID/stat behind the name: state, parent, …
 local function process_facts(pid)
-  local stat = read_file(("/proc/%d/stat"):format(pid))
+  local stat = files.read(("/proc/%d/stat"):format(pid))
   local state, parent = (stat or ""):match "%) (%a) (%d+)"
   return state, tonumber(parent)
 end
@@ -190,20 +189,6 @@ end
 
 local function quote(word) return "'" .. word:gsub("'", "'\\''") .. "'" end
 
---- The folder and everything in it.
-local function remove_tree(path)
-  local stat = uv.fs_lstat(path)
-  if not stat then return end
-  if stat.type ~= "directory" then return uv.fs_unlink(path) end
-  local scan = uv.fs_scandir(path)
-  while scan do
-    local name = uv.fs_scandir_next(scan)
-    if not name then break end
-    remove_tree(path .. "/" .. name)
-  end
-  uv.fs_rmdir(path)
-end
-
 --- The start-up dialogs that are answered already, as the real program remembers it.
 local function remember_answers(kit, given)
   local state = { hasCompletedOnboarding = given.onboarded ~= false, theme = "dark" }
@@ -222,11 +207,11 @@ end
 ---@return parley.testing.Kit
 function M.kit(given)
   given = given or {}
-  local folder = assert(uv.fs_mkdtemp(assert(uv.fs_realpath(uv.os_tmpdir())) .. "/parley-kit-XXXXXX"))
+  local folder = assert(uv.fs_realpath(files.temporary_folder "parley-kit"))
   local kit = setmetatable({ folder = folder, home = folder .. "/home", cwd = folder .. "/" .. (given.cwd or "work"),
     executable = folder .. "/claude", log_path = folder .. "/log.jsonl", script_path = folder .. "/script.lua" }, Kit)
-  configuration.make_folders(kit.home .. "/.claude")
-  configuration.make_folders(kit.cwd)
+  assert(files.make_folder(kit.home .. "/.claude"))
+  assert(files.make_folder(kit.cwd))
   remember_answers(kit, given)
   kit.environment = { HOME = kit.home, IS_SANDBOX = "1", PARLEY_STAND_IN_LOG = kit.log_path }
   for name, value in pairs(given.extra_env or {}) do kit.environment[name] = value end
@@ -253,7 +238,7 @@ end
 
 --- Starts the stand-in on a terminal, as a person would.
 ---@param words? string[]  flags of `claude`
----@param options? {rows?: integer, columns?: integer, is_ready?: false}  `is_ready` false does not wait for the composer
+---@param options? {rows?: integer, columns?: integer, is_ready?: false}  `is_ready` false does not wait until it is
 ---@return parley.testing.Terminal
 function Kit:terminal(words, options)
   options = options or {}
@@ -308,7 +293,7 @@ end
 ---@return table[] records
 function Kit:transcript(session_id)
   local records = {}
-  for line in (read_file(self:transcript_path(session_id)) or ""):gmatch "([^\n]*)\n" do
+  for line in (files.read(self:transcript_path(session_id)) or ""):gmatch "([^\n]*)\n" do
     table.insert(records, assert(core.json.decode(line)))
   end
   return records
@@ -335,7 +320,7 @@ function Kit:close()
   self.is_closed = true
   local left = self:processes()
   kill_all(left)
-  remove_tree(self.folder)
+  files.remove_tree(self.folder)
   if left[1] then
     error(errors.new("Leak", "stand-ins left alive: " .. table.concat(left, ", "), { pids = left }), 0)
   end

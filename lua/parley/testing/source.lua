@@ -10,8 +10,8 @@ local function function_source(fn, path)
     local name = debug.getupvalue(fn, index)
     if not name then break end
     if name ~= "_ENV" then
-      error(errors.value_error(("script%s: the function uses the local '%s' around it, which another process cannot see")
-        :format(path, name)), 0)
+      local problem = "script%s: the function uses the local '%s' around it, which another process cannot see"
+      error(errors.value_error(problem:format(path, name)), 0)
     end
   end
   return ("load(%q, '=script%s', 'b')"):format(string.dump(fn), path)

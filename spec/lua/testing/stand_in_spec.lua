@@ -1,5 +1,5 @@
---- The stand-in on a real pty, driven by raw keys: the command line, the start, the dialogs, the composer. What it should
---- do was measured on the published program.
+--- The stand-in on a real pty, driven by raw keys: the command line, the start, the dialogs, the composer. What it
+--- should do was measured on the published program.
 local uv = require "luv"
 local core = require "parley.core"
 local testing = require "parley.testing"
@@ -50,11 +50,12 @@ describe("the stand-in's command line", function()
     second:wait_for(("Error: Session ID %s is already in use."):format(id))
   end))
 
-  it("refuses bypassPermissions to root outside a sandbox", scene({ extra_env = { IS_SANDBOX = "0" } }, function(_, open)
-    if uv.getuid() ~= 0 then return end
-    local terminal = open({ "--permission-mode", "bypassPermissions" }, { is_ready = false })
-    assert.same({ exit_code = 1 }, terminal:exit())
-  end))
+  it("refuses bypassPermissions to root outside a sandbox", scene({ extra_env = { IS_SANDBOX = "0" } },
+    function(_, open)
+      if uv.getuid() ~= 0 then return end
+      local terminal = open({ "--permission-mode", "bypassPermissions" }, { is_ready = false })
+      assert.same({ exit_code = 1 }, terminal:exit())
+    end))
 end)
 
 describe("the stand-in while it starts", function()
@@ -89,7 +90,8 @@ describe("the stand-in while it starts", function()
     terminal:wait_for "echo: still there"
   end))
 
-  for version, kind in pairs { ["2.1.50"] = "none", ["2.1.110"] = "plain", ["2.1.197"] = "live", ["2.1.330"] = "live" } do
+  local kinds = { ["2.1.50"] = "none", ["2.1.110"] = "plain", ["2.1.197"] = "live", ["2.1.330"] = "live" }
+  for version, kind in pairs(kinds) do
     it(("keeps a status file of the kind '%s' on %s"):format(kind, version), scene({ profile = version },
       function(kit, open)
         local terminal = open()
@@ -287,9 +289,10 @@ describe("the stand-in's composer", function()
           return texts[1] and texts
         end, 3000, "the user record")
         if rule.wrapped then
-          local mark, content = texts[1]:match '^\n\n<pasted_content id="(%x%x%x%x)">\n(.*)\n</pasted_content id="%x+">\n$'
-          assert.truthy(mark)
+          local opening, closing = '^\n\n<pasted_content id="(%x%x%x%x)">\n', '\n</pasted_content id="(%x+)">\n$'
+          local mark, content, end_mark = texts[1]:match(opening .. "(.*)" .. closing)
           assert.equal(rule.wrapped, content)
+          assert.equal(mark, end_mark)
         else
           assert.same({ expected }, texts)
         end
@@ -401,8 +404,8 @@ describe("the stand-in's composer", function()
     terminal:write "\r"
     testing.eventually(function() return uv.fs_stat(kit.cwd .. "/proof") end)
     testing.eventually(function() return user_texts(kit, id)[2] end)
-    assert.same({ "<bash-input> echo ran > proof</bash-input>", "<bash-stdout></bash-stdout><bash-stderr></bash-stderr>" },
-      user_texts(kit, id))
+    assert.same({ "<bash-input> echo ran > proof</bash-input>",
+      "<bash-stdout></bash-stdout><bash-stderr></bash-stderr>" }, user_texts(kit, id))
   end))
 
   for version, stays in pairs { ["2.1.197"] = true, ["2.1.330"] = false } do

@@ -230,7 +230,8 @@ describe("the stand-in's turn", function()
   end))
 
   it("bounds its tries by CLAUDE_CODE_MAX_RETRIES", session({ profile = "2.1.110",
-    extra_env = { CLAUDE_CODE_MAX_RETRIES = "1" }, script = { answers = { { api_error = { status = 429, retry_ms = 1 } } } } },
+    extra_env = { CLAUDE_CODE_MAX_RETRIES = "1" },
+    script = { answers = { { api_error = { status = 429, retry_ms = 1 } } } } },
     function(kit, terminal, id)
       send(terminal, "try")
       wait_for_labels(kit, id, { "user", "system api_error", "assistant text" })
@@ -244,7 +245,7 @@ describe("the stand-in's turn", function()
     assert.same({ "AGENT" }, kit:taken())
   end))
 
-  it("queues what is sent meanwhile", session({ script = { answers = { { on = "one", delay_ms = 100 } } } },
+  it("queues what is sent meanwhile", session({ script = { answers = { { on = "one", delay_ms = 500 } } } },
     function(kit, terminal, id)
       send(terminal, "one")
       terminal:wait_for "esc to interrupt"

@@ -1,7 +1,7 @@
---- What the simulated model answers: the script's answers first, then the words of the lab's Messages API, else an echo.
+--- What the simulated model answers: what the script says, else what a word in the message picks, else an echo.
 ---
---- An answer is a list of steps, one API message each; a step with tool calls is followed by the next once their results
---- are there.
+--- An answer is a list of steps, one API message each; a step with tool calls is followed by the next once their
+--- results are there.
 local M = {}
 
 local STOPS = { MAXTOK = "max_tokens", REFUSE = "refusal", STOPSEQ = "stop_sequence", PAUSE = "pause_turn" }
@@ -46,8 +46,8 @@ local words = {
       return { steps = { { tool = { name = "Agent", input = { description = "sub", prompt = "do it" },
         result = "launched" } }, { text = "started" } }, own_turn = { text = "<task-notification>done" } }
     end
-    return { steps = { { tool = { name = "Agent", input = { description = "sub", prompt = "do it" }, result = "done" } },
-      { text = 'echo: TOOLRESULT:"done"' } } }
+    return { steps = { { tool = { name = "Agent", input = { description = "sub", prompt = "do it" },
+      result = "done" } }, { text = 'echo: TOOLRESULT:"done"' } } }
   end },
   { "THINK", function()
     return { blocks = { { type = "thinking", thinking = "hmm", signature = "c2ln" },

@@ -76,7 +76,8 @@ end
 
 function commands.compact(program, arguments)
   program:set_status "busy"
-  program.transcript:chain("system", { subtype = "compact_boundary", content = "Conversation compacted", level = "info" })
+  program.transcript:chain("system", { subtype = "compact_boundary", content = "Conversation compacted",
+    level = "info" })
   program.transcript:user("This session is being continued from a previous conversation.", { isCompactSummary = true })
   record_call(program, "compact", arguments)
   record_output(program, "user", "Compacted")

@@ -1,5 +1,5 @@
---- The files that `claude` keeps for its user: `.claude.json`, the settings, where a transcript goes. The stand-in reads
---- and writes them as the real program does, so that what a driver prepares or accepts is there at the next start.
+--- The files that `claude` keeps for its user: `.claude.json`, the settings, where a transcript goes. The stand-in
+--- reads and writes them as the real program does, so that what was prepared or accepted is there at the next start.
 ---
 --- The rule for the transcript's folder is written here a second time, away from parley.paths: if both came from one
 --- place, no spec could tell that they are wrong.

@@ -50,7 +50,8 @@ end
 function M.bypass(profile)
   return start_up(profile, {
     kind = "bypass",
-    rows = { "WARNING: Claude Code running in Bypass Permissions mode", "", "No tool call will ask before it runs.", "" },
+    rows = { "WARNING: Claude Code running in Bypass Permissions mode", "", "No tool call will ask before it runs.",
+      "" },
     choices = { { label = "No, exit", answer = "no" }, { label = "Yes, I accept", answer = "yes" } },
     selected = 1,
     escape = "cancel",

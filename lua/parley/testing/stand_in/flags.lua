@@ -1,4 +1,4 @@
---- The command line of `claude`, as far as the stand-in cares: the flags it acts on, and how many words the others take.
+--- The command line of `claude`, as far as the stand-in cares: the flags it acts on, and the words the others take.
 local M = {}
 
 --- What a flag is followed by. `optional` takes the next word unless it looks like a flag; `variadic` takes all such.

@@ -19,6 +19,15 @@ local SEQUENCES = {
   ["\r"] = "newline", ["\127"] = "ctrl-w",
 }
 
+--- How many bytes at the end are the beginning of a character.
+local function cut_length(bytes)
+  local lead = bytes:match("[\xC2-\xF4][\x80-\xBF]*$")
+  if not lead then return 0 end
+  local first = lead:byte()
+  local needed = first >= 0xF0 and 4 or first >= 0xE0 and 3 or 2
+  return #lead < needed and #lead or 0
+end
+
 ---@class parley.testing.KeyDecoder
 ---@field private rest string        bytes that cannot be decided yet
 ---@field private pasting? string[]  the paste that has begun
@@ -93,14 +102,19 @@ function Decoder:feed(chunk)
       at = following
     else
       local _, last = bytes:find("^[^%c]+", at)
-      table.insert(keys, { kind = "text", text = bytes:sub(at, last) })
+      local text = bytes:sub(at, last)
+      if last == #bytes then
+        local cut = cut_length(text)
+        text, self.rest = text:sub(1, #text - cut), text:sub(#text - cut + 1)
+      end
+      if text ~= "" then table.insert(keys, { kind = "text", text = text }) end
       at = last + 1
     end
   end
   return keys
 end
 
---- Whether bytes wait for more: a lone Escape among them, which becomes a key when nothing follows.
+--- Whether bytes wait for more: the beginning of a character, or a lone Escape, which is a key when nothing follows.
 ---@return boolean
 function Decoder:is_waiting() return self.rest ~= "" and not self.pasting end
 
@@ -109,7 +123,8 @@ function Decoder:is_waiting() return self.rest ~= "" and not self.pasting end
 function Decoder:flush()
   local rest = self.rest
   self.rest = ""
-  if rest:sub(1, 1) ~= "\27" then return {} end
+  if rest == "" then return {} end
+  if rest:sub(1, 1) ~= "\27" then return { { kind = "text", text = rest } } end
   local keys = { { kind = "key", name = "escape" } }
   for _, key in ipairs(self:feed(rest:sub(2))) do table.insert(keys, key) end
   return keys

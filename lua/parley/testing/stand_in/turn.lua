@@ -73,7 +73,8 @@ end
 -- The answer ----------------------------------------------------------------------------------------------------------
 
 function Turn:new_message(stop_reason)
-  self.message = { id = self.program.new_id "msg", model = self.program.model, stop_reason = stop_reason, finished = {} }
+  self.message = { id = self.program.new_id "msg", model = self.program.model, stop_reason = stop_reason,
+    finished = {} }
   return self.message
 end
 

@@ -1,0 +1,61 @@
+--- What the last answer of a conversation must be like.
+---
+--- An expectation is a text that the answer contains, `{contains = text}`, `{pattern = Lua pattern}`, a list of these,
+--- all of which must hold, or, from a Lua file, `function(answer_text, messages)` that returns true, or false and why.
+local M = {}
+
+local function is_callable(value)
+  return type(value) == "function" or type(value) == "table" and (getmetatable(value) or {}).__call ~= nil
+end
+
+local FORMS = 'a text, {"contains": text}, {"pattern": Lua pattern} or a list of these'
+
+local function check_fields(expected)
+  for name, value in pairs(expected) do
+    if name ~= "contains" and name ~= "pattern" then
+      return ("expect must be %s; it has the unknown field '%s'"):format(FORMS, tostring(name))
+    end
+    if type(value) ~= "string" then return ("expect: '%s' must be a text"):format(name) end
+  end
+  if not next(expected) then return "expect must be " .. FORMS end
+  local ok, problem = pcall(string.find, "", expected.pattern or "")
+  if not ok then return ("expect: the pattern %q is wrong: %s"):format(expected.pattern, problem) end
+end
+
+--- Says what is wrong with an expectation, before anything is started.
+---@param expected any
+---@return string? problem
+function M.check(expected)
+  if type(expected) == "string" or is_callable(expected) then return nil end
+  if type(expected) ~= "table" then return "expect must be " .. FORMS end
+  if #expected == 0 then return check_fields(expected) end
+  for _, item in ipairs(expected) do
+    local problem = M.check(item)
+    if problem then return problem end
+  end
+end
+
+--- Holds an answer against an expectation.
+---@param expected any        one that `check` finds nothing wrong with
+---@param text string         the last answer's
+---@param messages table[]    the whole conversation
+---@return string? complaint  nil when it holds
+function M.complaint(expected, text, messages)
+  if type(expected) == "string" then expected = { contains = expected } end
+  if is_callable(expected) then
+    local holds, why = expected(text, messages)
+    return not holds and (why and tostring(why) or "the answer is not as expected") or nil
+  end
+  for _, item in ipairs(expected) do
+    local complaint = M.complaint(item, text, messages)
+    if complaint then return complaint end
+  end
+  if expected.contains and not text:find(expected.contains, 1, true) then
+    return ("the answer does not contain %q"):format(expected.contains)
+  end
+  if expected.pattern and not text:find(expected.pattern) then
+    return ("the answer does not match %q"):format(expected.pattern)
+  end
+end
+
+return M

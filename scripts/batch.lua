@@ -1,0 +1,111 @@
+-- Holds many conversations, so many at a time, and writes one line of results each.
+local uv = require "luv"
+local parley = require "parley"
+local backend = require "parley.backend"
+local batch = require "parley.batch"
+local cli = require "parley.cli"
+local input = require "parley.batch.input"
+local output = require "parley.batch.output"
+local progress = require "parley.batch.progress"
+
+local function count_from(least)
+  return function(text)
+    local number = math.tointeger(tonumber(text))
+    if number and number >= least then return number end
+    return nil, ("'%s' is not a whole number from %d on"):format(text, least)
+  end
+end
+
+local function shard_of(text)
+  local index, count = text:match "^(%d+)/(%d+)$"
+  index, count = math.tointeger(tonumber(index)), math.tointeger(tonumber(count))
+  if index and count and index >= 1 and index <= count then return { index = index, count = count } end
+  return nil, ("'%s' is not of the form I/N with I from 1 to N"):format(text)
+end
+
+local function seconds(text)
+  local number = tonumber(text)
+  if number and number >= 0 then return number end
+  return nil, ("'%s' is not a number of seconds"):format(text)
+end
+
+local function define(parser)
+  parser:argument("input", 'Conversations: lines of JSON, {"id", "turns": ["…"]} or {"id", "messages": […]}, '
+    .. "with cwd, model, system_prompt, expect and metadata as you like; a Lua file (*.lua) that returns an iterator "
+    .. "of such tables; or - for lines from standard input.")
+  parser:option("-o --output", "Where the results go, one line of JSON each; default: standard output."):argname "FILE"
+  parser:option("-j --jobs", "Conversations at a time."):argname("N"):convert(count_from(1)):default "4"
+  parser:flag("--resume", "Go on where an earlier run ended: what stands in the output is not run again.")
+  parser:option("--retries", "How often a conversation that failed is played again."):argname("N")
+    :convert(count_from(0)):default "0"
+  parser:option("--retry-wait", "Seconds before the first retry, doubled for each further one, up to 60.")
+    :argname("S"):convert(seconds):default "1"
+  parser:flag("--fail-fast", "End at the first failure; what is running then is not written, and --resume runs it.")
+  parser:option("--shard", "Only part I of N, 1 to N, chosen by a hash of the id."):argname("I/N"):convert(shard_of)
+  cli.backend_options(parser)
+end
+
+--- Backends for single conversations. Policies are loaded once, so that they may keep state.
+local function backend_maker(arguments)
+  local common = cli.to_backend(arguments)
+  for name, file in pairs(common.policies or {}) do common.policies[name] = backend.load_policy(name, file) end
+  local function new_backend(options)
+    local own = { max_sessions = 1 }
+    for name, value in pairs(common) do own[name] = value end
+    for name, value in pairs(options) do own[name] = value end
+    return parley.backend(own)
+  end
+  new_backend({}):close() -- options that nobody can work with are an error at once
+  return new_backend
+end
+
+local function describe(result)
+  local id = result.id ~= parley.json.null and (" (%s)"):format(result.id) or ""
+  return ("line %d%s failed: %s: %s"):format(result.line, id, result.error.code,
+    (result.error.message:gsub("%s*\n%s*", " | ")))
+end
+
+local function refuse_same_file(one, other)
+  local left, right = uv.fs_stat(one), uv.fs_stat(other)
+  if left and right and left.type == "file" and left.ino == right.ino and left.dev == right.dev then
+    error(parley.errors.value_error(("'%s' is both the input and the output"):format(other)), 0)
+  end
+end
+
+local function main(arguments)
+  local path = arguments.output or "-"
+  local new_backend = backend_maker(arguments)
+  local source <close> = input.open(arguments.input)
+  refuse_same_file(arguments.input, path)
+  local results <close> = output.open(path, { resume = arguments.resume })
+  local counts, memory = batch.counts(), batch.memory()
+  counts.total = source.total and math.ceil(source.total / (arguments.shard and arguments.shard.count or 1))
+  local shares_terminal = path == "-" and cli.is_terminal(1)
+  local reports <close> = progress.open(counts, cli.is_terminal(2) and not shares_terminal)
+  local function say(text) reports:say(text) end
+  if arguments.resume then results:replay(function(result) batch.see(memory, result) end, say) end
+
+  local ok, problem, stopped = pcall(batch.run, {
+    source = source, write = function(result) results:append(result) end, new_backend = new_backend,
+    jobs = arguments.jobs, memory = memory, counts = counts, retries = arguments.retries,
+    retry_wait_ms = arguments.retry_wait * 1000, fail_fast = arguments.fail_fast, shard = arguments.shard,
+    on_result = function(result)
+      if result.error then say(describe(result)) end
+    end,
+  })
+  local took = reports:close()
+  say(progress.summary(counts, took))
+  if (not ok or stopped) and path ~= "-" then say "ended early; the same command with --resume goes on" end
+  if not ok then error(problem, 0) end
+  return counts.failed + counts.resumed_failed > 0 and 1 or 0
+end
+
+return cli.run({
+  name = "batch", summary = "Holds many conversations, so many at a time, and writes one line of results each.",
+  define = define, main = main,
+  examples = [[
+  parley batch questions.jsonl -o answers.jsonl --jobs 8
+  parley batch questions.jsonl -o answers.jsonl --jobs 8 --resume --retries 2 --turn-timeout 300
+  parley batch interview.lua -o answers.jsonl          the script decides each next turn
+  parley batch questions.jsonl -o part-3.jsonl --shard 3/10 --resume]],
+}, ...)

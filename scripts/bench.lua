@@ -1,0 +1,146 @@
+-- Prints timings: start-up, fingerprints, JSON, and what a turn costs beyond the program's own way.
+local parley = require "parley"
+local cli = require "parley.cli"
+local messages_api = require "parley.testing.messages_api"
+local offline_home = require "parley.testing.offline_home"
+local testing = require "parley.testing"
+local uv = require "luv"
+
+local function median(values)
+  table.sort(values)
+  return values[(#values + 1) // 2]
+end
+
+local function report(what, values, unit)
+  local middle = median(values)
+  cli.write(("%-58s median %8.2f %s  (min %.2f, max %.2f, n %d)\n"):format(what, middle, unit, values[1],
+    values[#values], #values))
+end
+
+local function timed(count, fn)
+  local values = {}
+  for i = 1, count do
+    local began = uv.hrtime()
+    fn()
+    values[i] = (uv.hrtime() - began) / 1e6
+  end
+  return values
+end
+
+local function start_up()
+  report("start-up of an empty script", timed(20, function()
+    parley.task.suspend(function(wake)
+      local child
+      child = uv.spawn(uv.exepath(), { args = { "-e", "" } }, function()
+        child:close()
+        wake()
+      end)
+    end)
+  end), "ms")
+end
+
+local function history_of(megabytes, size)
+  local messages, text = {}, ("All work and no play makes Jack a dull boy. "):rep(size // 44)
+  while #messages * #text < megabytes * 1e6 do
+    local i = #messages + 1
+    messages[i] = { role = i % 2 == 1 and "user" or "assistant", content = text .. i }
+  end
+  return messages
+end
+
+local function fingerprints()
+  report("fingerprint of 10 MB in messages of 2 kB", timed(7, function() parley.hash_history(history_of(10, 2000)) end),
+    "ms (with making them)")
+  local messages = history_of(10, 2000)
+  parley.hash_history(messages)
+  report("the same again, one message more", timed(20, function()
+    table.insert(messages, { role = "user", content = "next" })
+    parley.hash_history(messages)
+  end), "ms")
+end
+
+local function json()
+  local messages = history_of(10, 2000)
+  local text = assert(parley.json.encode(messages))
+  report("JSON, 10 MB: decode", timed(5, function() assert(parley.json.decode(text)) end), "ms")
+  report("JSON, 10 MB: encode", timed(5, function() assert(parley.json.encode(messages)) end), "ms")
+end
+
+--- The transcript's last line, as the kernel saw it arrive: when the program had done its part.
+local function arrival_of_last_line(path)
+  local stat = uv.fs_stat(path)
+  return stat.mtime.sec * 1e3 + stat.mtime.nsec / 1e6
+end
+
+local function wall_clock()
+  local seconds, microseconds = uv.gettimeofday()
+  return seconds * 1e3 + microseconds / 1e3
+end
+
+--- Warm turns on one session: from `complete` to its result, and from Enter to the last line of the transcript.
+local function turns(name, options, count)
+  local backend <close> = parley.backend(options)
+  local messages, whole, own, over, typing = {}, {}, {}, {}, {}
+  for i = 0, count do
+    table.insert(messages, { role = "user", content = "turn " .. i })
+    local events, began = {}, wall_clock()
+    for event in backend:complete(messages) do table.insert(events, event) end
+    local ended = wall_clock()
+    for _, message in ipairs(parley.synthesize_turn_messages(events)) do table.insert(messages, message) end
+    if i > 0 then -- the first turn starts the program
+      local result = events[#events]
+      local arrived = arrival_of_last_line(parley.resolve_jsonl_path(result.session_id, options.cwd, options.extra_env))
+      local entered = began + (result.typing_ms or 0)
+      table.insert(whole, ended - began)
+      table.insert(own, arrived - entered)
+      table.insert(over, (ended - began) - (arrived - entered))
+      table.insert(typing, result.typing_ms or 0)
+    end
+  end
+  report(name .. ": warm turn, complete to result", whole, "ms")
+  report(name .. ": the program's own way, Enter to its last line", own, "ms")
+  report(name .. ": what Parley adds", over, "ms")
+  report(name .. ":   of that, typing until the composer shows the message", typing, "ms")
+end
+
+--- From spawn to the accepted message, beside the time at which the program was ready.
+local function starts(name, options, count)
+  local ready, entered, accepted = {}, {}, {}
+  for i = 1, count do
+    local began = parley.task.now()
+    local session <close> = parley.session(options)
+    session:start()
+    ready[i] = parley.task.now() - began
+    local sent = parley.task.now()
+    for event in session:send "hello" do
+      if event.type == "user" then accepted[i] = parley.task.now() - sent end
+      if event.type == "result" then entered[i] = event.typing_ms end
+    end
+  end
+  report(name .. ": from spawn until it is ready", ready, "ms")
+  report(name .. ": from ready until Enter is pressed", entered, "ms")
+  report(name .. ": from ready until the transcript has the message", accepted, "ms")
+end
+
+local function main()
+  start_up()
+  fingerprints()
+  json()
+  if os.getenv "PARLEY_CLAUDE" then
+    local server <close> = messages_api.start()
+    local home <close> = offline_home.new { base_url = server.url }
+    local options = { executable = os.getenv "PARLEY_CLAUDE", cwd = home.cwd, extra_env = home.extra_env }
+    local name = "claude " .. (os.getenv "PARLEY_CLAUDE_VERSION" or "")
+    starts(name, options, 5)
+    turns(name, options, 40)
+  else
+    local kit <close> = testing.kit { script = { startup_delay_ms = 0, flush_ms = 100 } }
+    starts("stand-in", kit.options, 5)
+    turns("stand-in", kit.options, 40)
+  end
+  return 0
+end
+
+return cli.run({
+  name = "bench", summary = "Prints timings.", define = function() end, main = main,
+}, ...)

@@ -1,0 +1,36 @@
+-- A dialogs policy: a person answers on the terminal. Other sessions go on meanwhile.
+--
+--   parley ask --permission-mode default --policy dialogs=scripts/examples/ask_on_terminal.lua "Tidy up this folder"
+local parley = require "parley"
+local uv = require "luv"
+
+local M = {}
+
+--- One dialog at a time has the terminal.
+local terminal = parley.task.semaphore(1)
+
+--- Reads a line from the terminal; nil when there is none.
+local function read_line()
+  local descriptor = uv.fs_open("/dev/tty", "r", 0)
+  if not descriptor then return nil end
+  local tty = uv.new_tty(descriptor, true)
+  local _ <close> = parley.task.closing(tty)
+  return parley.task.suspend(function(wake)
+    tty:read_start(function(_, bytes) wake(bytes and bytes:match "^%s*(.-)%s*$") end)
+  end)
+end
+
+function M.decide(dialog)
+  local _ <close> = terminal:acquire()
+  io.stderr:write("\n", dialog.text, "\n")
+  while true do
+    for i, label in ipairs(dialog.choices) do io.stderr:write(("  %d  %s\n"):format(i, label)) end
+    io.stderr:write "your choice (or nothing, to give up): "
+    local answer = read_line()
+    if not answer or answer == "" then return { fail = "nobody answered it" } end
+    local choice = math.tointeger(tonumber(answer))
+    if choice and dialog.choices[choice] then return { choose = choice } end
+  end
+end
+
+return M

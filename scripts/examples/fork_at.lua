@@ -1,0 +1,34 @@
+-- Forks a conversation: goes back to its message K and asks each of the questions there, side by side.
+--
+--   parley show --json SESSION > talk.json
+--   parley scripts/examples/fork_at.lua talk.json 4 "And in Lua?" "And in C?"
+local parley = require "parley"
+local cli = require "parley.cli"
+local conversation = require "parley.conversation"
+
+local path, words = ..., { select(2, ...) }
+local k = math.tointeger(tonumber(words[1]))
+if not path or not k or #words < 2 then
+  error(parley.errors.value_error "usage: fork_at.lua CONVERSATION.json K QUESTION…", 0)
+end
+
+local messages = conversation.decode(cli.read(path), path)
+if k < 0 or k > #messages or k > 0 and messages[k].role ~= "assistant" then
+  error(parley.errors.value_error(("message %d is not an answer of this conversation of %d"):format(k, #messages)), 0)
+end
+
+local backend <close> = parley.backend { executable = os.getenv "PARLEY_CLAUDE" }
+
+local function ask(question)
+  local fork = table.move(messages, 1, k, 1, {})
+  table.insert(fork, { role = "user", content = question })
+  local parts = {}
+  for event in backend:complete(fork) do
+    if event.type == "assistant" then table.insert(parts, event:text()) end
+  end
+  return table.concat(parts, "\n")
+end
+
+local tasks = {}
+for i = 2, #words do tasks[i - 1] = parley.task.spawn(ask, words[i]) end
+for i, asked in ipairs(tasks) do print(("> %s\n%s\n"):format(words[i + 1], asked:await())) end

@@ -1,0 +1,36 @@
+-- A routing policy: the words of a message pick the MCP servers that its session is started with.
+--
+--   backend = parley.backend { policies = { routing = "scripts/examples/mcp_by_message.lua" } }
+local parley = require "parley"
+
+local SERVERS = {
+  { word = "database", name = "postgres", server = { command = "mcp-postgres", args = { "--read-only" } } },
+  { word = "issue", name = "tracker", server = { type = "http", url = "http://localhost:8080/mcp" } },
+}
+
+local M = {}
+
+local function text_of(message)
+  if type(message.content) == "string" then return message.content end
+  local parts = {}
+  for _, block in ipairs(message.content) do table.insert(parts, block.text or "") end
+  return table.concat(parts, "\n")
+end
+
+--- The whole conversation decides, so that its later turns find the same session.
+function M.route(request)
+  local words, servers = {}, {}
+  for _, message in ipairs(request.messages) do
+    if message.role == "user" then table.insert(words, text_of(message):lower()) end
+  end
+  local text = table.concat(words, "\n")
+  for _, entry in ipairs(SERVERS) do
+    if text:find(entry.word, 1, true) then servers[entry.name] = entry.server end
+  end
+  return {
+    key = parley.hash_history(request.history),
+    options = next(servers) and { mcp_servers = servers } or nil,
+  }
+end
+
+return M

@@ -1,0 +1,28 @@
+-- Prints the help of a command, the man page, or the completion for bash.
+local cli = require "parley.cli"
+local manual = require "parley.manual"
+
+local function define(parser)
+  parser:argument("command", "The command; without one, all of them in short."):args "?"
+  parser:mutex(parser:flag("--man", "Print the man page, in roff."), parser:flag("--bash", "Print a completion for bash."))
+end
+
+local function main(arguments)
+  if arguments.man then
+    cli.write(manual.man())
+  elseif arguments.bash then
+    cli.write(manual.bash())
+  elseif arguments.command then
+    cli.write(manual.help(arguments.command), "\n")
+  else
+    cli.write(package.loaded["parley.bundle"].help())
+  end
+end
+
+return cli.run({
+  name = "help", summary = "Prints the help of a command, the man page, or the completion for bash.", define = define,
+  main = main, examples = [[
+  parley help ask
+  parley help --man | man -l -
+  source <(parley help --bash)]],
+}, ...)

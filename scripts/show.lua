@@ -1,0 +1,117 @@
+-- Prints a transcript as a conversation.
+local uv = require "luv"
+local cli = require "parley.cli"
+local index = require "parley.transcript_index"
+local json = require("parley.core").json
+local paint = require "parley.paint"
+local paths = require "parley.paths"
+local transcript = require "parley.transcript"
+
+local LINE = 100
+
+local function define(parser)
+  parser:argument("session", "Its id, the beginning of its id, or a file.")
+  parser:flag("--json", "Print messages, for `parley ask --history` and `parley batch`.")
+end
+
+--- The one argument that says what a tool call is about.
+local TELLING = { "command", "file_path", "path", "pattern", "query", "url", "description", "prompt", "skill" }
+
+local function call_in_short(block)
+  local input = type(block.input) == "table" and block.input or {}
+  for _, name in ipairs(TELLING) do
+    if type(input[name]) == "string" then return ("%s: %s"):format(block.name, input[name]) end
+  end
+  return next(input) and ("%s: %s"):format(block.name, json.encode(input) or "…") or tostring(block.name)
+end
+
+local function result_in_short(block)
+  local text = block.content
+  if type(text) == "table" then
+    local parts = {}
+    for _, part in ipairs(text) do table.insert(parts, part.text or "(" .. tostring(part.type) .. ")") end
+    text = table.concat(parts, "\n")
+  end
+  text = type(text) == "string" and text or ""
+  local lines = select(2, text:gsub("[^\n]+", ""))
+  local prefix = block.is_error == true and "failed: " or ""
+  return prefix .. (lines > 1 and ("%d lines: "):format(lines) or "") .. text
+end
+
+--- Prints events: a heading says who speaks, when somebody else does; an empty line stands between the texts and what
+--- is told in short.
+local function printer()
+  local color, out = paint.painter(1), {}
+  local speaker, last
+  local function piece(kind, who, style, happening, text)
+    if speaker ~= who then
+      local time = type(happening.timestamp) == "string" and happening.timestamp:match "^%d+%-%d+%-%d+T%d+:%d+" or ""
+      cli.write(speaker and "\n" or "", color(style, who), color("dim", (time:gsub("^(.-)T", "  %1 "))), "\n")
+    elseif kind == "text" or last == "text" then
+      cli.write "\n"
+    end
+    speaker, last = who, kind
+    cli.write("  ", text, "\n")
+  end
+  local function body(who, style, happening, text, color_of_text)
+    text = paint.plain(text):gsub("%s+$", ""):gsub("\n", "\n  ")
+    piece("text", who, style, happening, color_of_text and color(color_of_text, text) or text)
+  end
+  local function aside(happening, mark, text)
+    piece("aside", speaker or "claude", "green", happening, color("dim", mark .. " " .. paint.line(text, LINE)))
+  end
+
+  function out.assistant(happening)
+    for _, block in ipairs(happening:blocks "text") do
+      body("claude", "green", happening, tostring(block.text), happening.is_error and "red")
+    end
+    for _, block in ipairs(happening:blocks "tool_use") do
+      piece("aside", "claude", "green", happening, color("dim", "→ " .. paint.line(call_in_short(block), LINE)))
+    end
+  end
+
+  function out.user(happening)
+    local kind = transcript.kind(happening)
+    if kind == "results" then
+      for _, block in ipairs(happening:blocks "tool_result") do aside(happening, "←", result_in_short(block)) end
+    elseif kind == "typed" or kind == "command" then
+      body("you", "cyan", happening, kind == "command" and transcript.command_text(happening) or happening:text())
+      for _, block in ipairs(happening.content) do
+        if block.type ~= "text" then aside(happening, "+", tostring(block.type)) end
+      end
+    elseif kind ~= "program" or happening:text():find "^%[Request" then
+      aside(happening, "·", happening:text())
+    end
+  end
+
+  function out.system(happening)
+    if happening.subtype == "compact_boundary" then aside(happening, "·", "what stands above was compacted here") end
+  end
+  return out
+end
+
+--- The messages as a JSON list, one a line.
+local function print_json(messages)
+  local lines = {}
+  for i, message in ipairs(messages) do lines[i] = assert(json.encode(message, { sort_keys = true })) end
+  cli.write("[", table.concat(lines, ",\n"), "]\n")
+end
+
+local function main(arguments)
+  local entries = index.list_all(paths.config_folder(uv.os_environ()))
+  local events = transcript.read(index.find(arguments.session, entries))
+  if arguments.json then return print_json(transcript.messages(events)) end
+  local out = printer()
+  for _, happening in ipairs(events) do
+    if out[happening.type] then out[happening.type](happening) end
+  end
+end
+
+return cli.run({
+  name = "show", summary = "Prints a transcript as a conversation.", define = define, main = main,
+  examples = [[
+  parley show 3f2a
+  parley show --json 3f2a > history.json
+  parley ask --history history.json "Go on"
+  parley show --json 3f2a | jq -c '{id: "3f2a", messages: .}' > batch.jsonl]],
+}, ...)

@@ -1,0 +1,236 @@
+--- The test kit itself: the kit, tasks, waiting, leaks.
+local uv = require "luv"
+local errors = require "parley.errors"
+local process = require "parley.process"
+local source = require "parley.testing.source"
+local task = require "parley.task"
+local testing = require "parley.testing"
+
+local leaks
+before_each(function() leaks = testing.leaks() end)
+after_each(function() leaks:check() end)
+
+local function is_folder(path)
+  local stat = uv.fs_stat(path)
+  return stat ~= nil and stat.type == "directory"
+end
+
+describe("testing.kit", function()
+  it("has a home, a working directory and an executable, all private", testing.task(function()
+    local kit <close> = testing.kit()
+    assert.is_true(is_folder(kit.home))
+    assert.is_true(is_folder(kit.cwd))
+    assert.equal(tonumber("700", 8), uv.fs_stat(kit.folder).mode & tonumber("777", 8))
+    assert.equal(tonumber("700", 8), uv.fs_stat(kit.executable).mode & tonumber("777", 8))
+    assert.equal(uv.fs_realpath(kit.cwd), kit.cwd)
+  end))
+
+  it("gives options with which a process runs", testing.task(function()
+    local kit <close> = testing.kit()
+    local claude <close> = process.new(kit.options)
+    claude:start()
+    testing.eventually(function() return kit:events("ready")[1] end)
+    assert.same({ claude:pid() }, kit:processes())
+    claude:terminate()
+    assert.same({}, kit:processes())
+  end))
+
+  it("tells what was received, taken and recorded", testing.task(function()
+    local kit <close> = testing.kit()
+    local terminal <close> = kit:terminal()
+    terminal:write "h\195"
+    terminal:write "\169"
+    terminal:wait_for(function() return terminal:composer() == "hé" end)
+    terminal:write "\r"
+    terminal:wait_for "echo: hé"
+    assert.equal("hé\r", kit:received())
+    assert.same({ "hé" }, kit:taken())
+    local id = kit:events("ready")[1].session_id
+    testing.eventually(function() return #kit:transcript(id) > 3 end)
+    assert.equal("mode", kit:transcript(id)[1].type)
+  end))
+
+  it("has no records of a session that has none", testing.task(function()
+    local kit <close> = testing.kit()
+    assert.same({}, kit:transcript "nobody")
+    assert.same({}, kit:events())
+  end))
+
+  it("leaves the start-up dialogs unanswered that it is told to", testing.task(function()
+    local kit <close> = testing.kit { trusted = false }
+    local terminal <close> = kit:terminal({}, { is_ready = false })
+    terminal:wait_for "Accessing workspace:"
+  end))
+
+  it("takes the path of a script, which may be a function", testing.task(function()
+    local kit <close> = testing.kit()
+    local path = kit.folder .. "/mine.lua"
+    local file = assert(io.open(path, "w"))
+    file:write "return function() return { startup_delay_ms = 1, answers = { { text = 'from a file' } } } end"
+    file:close()
+    kit:use(path)
+    local terminal <close> = kit:terminal()
+    terminal:write "x\r"
+    terminal:wait_for "from a file"
+  end))
+
+  it("changes the script between two processes", testing.task(function()
+    local kit <close> = testing.kit { script = { answers = { { text = "before" } } } }
+    kit:use({ answers = { { text = "after" } } }, "2.1.197")
+    local terminal <close> = kit:terminal()
+    terminal:write "x\r"
+    terminal:wait_for "● after"
+    assert.is_true(terminal:shows "v2.1.197")
+  end))
+
+  it("says no to a profile that it does not know", testing.task(function()
+    local kit <close> = testing.kit { profile = "9.9.9" }
+    local terminal <close> = kit:terminal()
+    terminal:wait_for "no profile '9.9.9'"
+    assert.same({ exit_code = 1 }, terminal:exit())
+  end))
+
+  it("removes its folders when it is closed", testing.task(function()
+    local kit = testing.kit()
+    kit:close()
+    kit:close()
+    assert.is_nil(uv.fs_stat(kit.folder))
+  end))
+
+  it("kills a stand-in that is left alive, and raises", testing.task(function()
+    local kit = testing.kit()
+    local terminal <close> = kit:terminal()
+    local ok, err = pcall(kit.close, kit)
+    assert.is_false(ok)
+    assert.equal("Leak", err.code)
+    assert.same({ terminal:pid() }, err.pids)
+    assert.equal("SIGKILL", terminal:exit().signal)
+    assert.is_nil(uv.fs_stat(kit.folder))
+  end))
+
+  it("does not hide the error of the spec behind its own", testing.task(function()
+    local mine = errors.new("Mine", "the spec failed")
+    local terminal
+    local ok, err = pcall(function()
+      local kit <close> = testing.kit()
+      terminal = kit:terminal()
+      error(mine, 0)
+    end)
+    assert.is_false(ok)
+    assert.equal(mine, err)
+    terminal:exit()
+    terminal:close()
+  end))
+end)
+
+describe("testing.task", function()
+  it("runs the function as a task", function()
+    local seen
+    testing.task(function()
+      task.sleep(0)
+      seen = task.current()
+    end)()
+    assert.truthy(seen)
+  end)
+
+  it("raises what the function raised, unchanged", function()
+    local thrown = setmetatable({}, { __tostring = function() return "thrown" end })
+    local ok, err = pcall(testing.task(function() error(thrown, 0) end))
+    assert.is_false(ok)
+    assert.equal(thrown, err)
+  end)
+
+  it("raises what a child task raised", function()
+    local ok, err = pcall(testing.task(function()
+      task.spawn(error, errors.new("Child", "from the child"), 0)
+    end))
+    assert.is_false(ok)
+    assert.equal("Child", err.code)
+  end)
+
+  it("ends at its deadline", function()
+    local ok, err = pcall(testing.task(function() task.condition():wait(60000) end, { timeout_ms = 20 }))
+    assert.is_false(ok)
+    assert.equal("ETIMEDOUT", err.code)
+  end)
+end)
+
+describe("testing.eventually", function()
+  it("gives what the predicate gave", testing.task(function()
+    local calls = 0
+    assert.equal("third", testing.eventually(function()
+      calls = calls + 1
+      return calls == 3 and "third"
+    end))
+  end))
+
+  it("names what did not happen", testing.task(function()
+    local ok, err = pcall(testing.eventually, function() return false end, 10, "the miracle")
+    assert.is_false(ok)
+    assert.equal("ETIMEDOUT", err.code)
+    assert.truthy(err.message:find("the miracle", 1, true))
+  end))
+end)
+
+describe("testing.leaks", function()
+  it("finds nothing when nothing was left", function()
+    assert.same({}, testing.leaks():found())
+  end)
+
+  it("finds a descriptor", function()
+    local stock = testing.leaks()
+    local file <close> = assert(io.open "/dev/null")
+    assert.equal(1, #stock:found())
+    assert.truthy(stock:found()[1]:find("descriptor %d+ /dev/null"))
+    assert.truthy(file)
+  end)
+
+  it("finds a handle", function()
+    local stock = testing.leaks()
+    local timer <close> = task.closing(uv.new_timer())
+    assert.truthy(stock:found()[1]:find "handle")
+    assert.has_error(function() stock:check() end)
+    assert.truthy(timer)
+  end)
+
+  it("finds a child that nobody reaped", testing.task(function()
+    local stock = testing.leaks()
+    local kit <close> = testing.kit()
+    local terminal = kit:terminal({ "--version" }, { is_ready = false })
+    testing.eventually(function() return terminal.is_ended end)
+    assert.truthy(table.concat(stock:found(), " "):find("child " .. terminal:pid(), 1, true))
+    terminal:exit()
+    terminal:close()
+    stock:check()
+  end))
+end)
+
+describe("testing.source", function()
+  it("makes a value again", function()
+    local value = { 1, "a\n\0b", true, nested = { [2.5] = false } }
+    assert.same(value, load("return " .. source.of(value))())
+  end)
+
+  it("sends functions that use nothing around them", function()
+    local copy = load("return " .. source.of { fn = function(text) return #text + 1 end })()
+    assert.equal(4, copy.fn "abc")
+  end)
+
+  for name, value in pairs {
+    ["a function with an upvalue"] = { { on = function() return is_folder end }, "[on]" },
+    ["a thread"] = { { coroutine.create(print) }, "[1]" },
+  } do
+    it("refuses " .. name .. " and says where it is", function()
+      local ok, err = pcall(source.of, value[1])
+      assert.is_false(ok)
+      assert.equal("ValueError", err.code)
+      assert.truthy(err.message:find(value[2], 1, true))
+    end)
+  end
+
+  it("refuses a table that holds itself", function()
+    local loop = {}
+    loop.again = loop
+    assert.is_false(pcall(source.of, loop))
+  end)
+end)

@@ -1,0 +1,342 @@
+/* The module `line`: a line editor, by libedit, for a program that waits on a loop.
+ *
+ * libedit edits, keeps the history and paints; it never reads. The caller reads the terminal, decides what a key means
+ * and calls an action by its name. Each action is bound to one of the 32 C1 controls, which no keyboard sends, and
+ * libedit is handed that one character: it finds nothing more to read and returns. So nothing here ever blocks.
+ *
+ * libedit paints by the C locale's character widths. Parley's text is UTF-8 whatever the environment says, so every
+ * call runs under a locale of its own and the process's stays untouched. */
+#include "core.h"
+
+#include "fault.h"
+
+#include <errno.h>
+#include <histedit.h>
+#include <lauxlib.h>
+#include <locale.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+#include <uv.h>
+#include <wchar.h>
+
+#define EDITOR "parley.line"
+#define FIRST_KEY 0x80
+
+typedef struct {
+    EditLine *line;
+    History *history;
+    locale_t utf8;
+    wchar_t key; /* what libedit reads next; 0: nothing */
+    char prompt[64];
+} Editor;
+
+/* Own commands; their return value is what libedit does next. */
+static unsigned char restart(EditLine *line, int key)
+{
+    (void)line, (void)key;
+    return CC_FATAL; /* forgets the text and its place in the history, paints the prompt where the cursor stands */
+}
+
+static unsigned char repaint(EditLine *line, int key)
+{
+    (void)line, (void)key;
+    return CC_REFRESH;
+}
+
+static const struct {
+    const char *name, *command;
+} actions[] = {
+    {"left", "ed-prev-char"},
+    {"right", "ed-next-char"},
+    {"word_left", "ed-prev-word"},
+    {"word_right", "em-next-word"},
+    {"home", "ed-move-to-beg"},
+    {"end", "ed-move-to-end"},
+    {"line_up", "ed-prev-line"},
+    {"line_down", "ed-next-line"},
+    {"history_back", "ed-prev-history"},
+    {"history_forward", "ed-next-history"},
+    {"search_back", "ed-search-prev-history"},
+    {"search_forward", "ed-search-next-history"},
+    {"erase", "ed-delete-prev-char"},
+    {"delete", "ed-delete-next-char"},
+    {"erase_word", "ed-delete-prev-word"},
+    {"delete_word", "em-delete-next-word"},
+    {"kill_to_end", "ed-kill-line"},
+    {"kill_to_start", "vi-kill-line-prev"},
+    {"yank", "em-yank"},
+    {"transpose", "ed-transpose-chars"},
+    {"clear_screen", "ed-clear-screen"},
+    {"restart", "parley-restart"},
+    {"repaint", "parley-repaint"},
+};
+#define ACTIONS (sizeof actions / sizeof *actions)
+_Static_assert(ACTIONS <= 32, "there are 32 C1 controls");
+
+static Editor *check_editor(lua_State *L)
+{
+    Editor *editor = luaL_checkudata(L, 1, EDITOR);
+    if (!editor->line)
+        luaL_error(L, "the line editor is closed");
+    return editor;
+}
+
+/* libedit asks for one wide character: 1 and the character, or 0 for none. */
+static int next_key(EditLine *line, wchar_t *key)
+{
+    Editor *editor = NULL;
+    el_get(line, EL_CLIENTDATA, &editor);
+    if (!editor || !editor->key)
+        return 0;
+    *key = editor->key;
+    editor->key = 0;
+    return 1;
+}
+
+static char *prompt_of(EditLine *line)
+{
+    Editor *editor = NULL;
+    static char none[] = "";
+    el_get(line, EL_CLIENTDATA, &editor);
+    return editor ? editor->prompt : none;
+}
+
+static void run_action(Editor *editor, size_t index)
+{
+    int count;
+    editor->key = (wchar_t)(FIRST_KEY + index);
+    el_wgets(editor->line, &count);
+    editor->key = 0;
+}
+
+static void run_named(Editor *editor, const char *name)
+{
+    for (size_t i = 0; i < ACTIONS; i++)
+        if (strcmp(actions[i].name, name) == 0)
+            run_action(editor, i);
+}
+
+static void set_up(Editor *editor)
+{
+    EditLine *line = editor->line;
+    HistEvent event;
+    el_set(line, EL_CLIENTDATA, editor);
+    el_set(line, EL_EDITOR, "emacs");
+    el_set(line, EL_SIGNAL, 0);
+    el_set(line, EL_PROMPT_ESC, prompt_of, '\1');
+    el_set(line, EL_ADDFN, "parley-restart", "a new line", restart);
+    el_set(line, EL_ADDFN, "parley-repaint", "paint it again", repaint);
+    for (size_t i = 0; i < ACTIONS; i++) {
+        char key[8];
+        snprintf(key, sizeof key, "\\%03o", (unsigned)(FIRST_KEY + i));
+        el_set(line, EL_BIND, key, actions[i].command, NULL);
+    }
+    el_wset(line, EL_GETCFN, next_key);
+    /* Every key reaches the caller: Ctrl-C, Ctrl-Z, Ctrl-S, and Ctrl-J apart from Return. */
+    el_set(line, EL_SETTY, "-d", "-isig", "-ixon", "-icrnl", "-inlcr", NULL);
+    history(editor->history, &event, H_SETSIZE, 1000);
+    history(editor->history, &event, H_SETUNIQUE, 1);
+    el_set(line, EL_HIST, history, editor->history);
+    el_set(line, EL_UNBUFFERED, 1); /* one key a call; takes the terminal into raw mode */
+}
+
+/* line.open() takes over the terminal of standard input and output, or returns nil and an error object. */
+static int line_open(lua_State *L)
+{
+    struct termios settings;
+    Editor *editor = lua_newuserdatauv(L, sizeof *editor, 0);
+    *editor = (Editor){0};
+    luaL_setmetatable(L, EDITOR);
+    if (tcgetattr(STDIN_FILENO, &settings) || tcgetattr(STDOUT_FILENO, &settings))
+        return fault_push(L, -errno, "standard input and output are no terminal");
+    editor->utf8 = newlocale(LC_CTYPE_MASK, "C.UTF-8", (locale_t)0);
+    if (!editor->utf8)
+        editor->utf8 = newlocale(LC_CTYPE_MASK, "", (locale_t)0);
+    if (!editor->utf8)
+        return fault_push(L, -errno, "there is no UTF-8 locale");
+    locale_t outer = uselocale(editor->utf8);
+    editor->history = history_init();
+    editor->line = editor->history ? el_init("parley", stdin, stdout, stderr) : NULL;
+    if (editor->line)
+        set_up(editor);
+    uselocale(outer);
+    return editor->line ? 1 : fault_push(L, UV_ENOMEM, "the line editor cannot be made");
+}
+
+static int line_close(lua_State *L)
+{
+    Editor *editor = luaL_checkudata(L, 1, EDITOR);
+    locale_t outer = editor->utf8 ? uselocale(editor->utf8) : (locale_t)0;
+    if (editor->line)
+        el_end(editor->line); /* puts the terminal back as it was */
+    if (editor->history)
+        history_end(editor->history);
+    if (editor->utf8) {
+        uselocale(outer);
+        freelocale(editor->utf8);
+    }
+    *editor = (Editor){0};
+    return 0;
+}
+
+/* Between these two the terminal is as it was found: for a stop by Ctrl-Z. */
+static int line_set_raw(lua_State *L)
+{
+    Editor *editor = check_editor(L);
+    el_set(editor->line, EL_PREP_TERM, lua_toboolean(L, 2));
+    return 0;
+}
+
+static int line_begin(lua_State *L)
+{
+    Editor *editor = check_editor(L);
+    const char *prompt = luaL_checkstring(L, 2);
+    luaL_argcheck(L, strlen(prompt) < sizeof editor->prompt, 2, "the prompt is too long");
+    strcpy(editor->prompt, prompt);
+    locale_t outer = uselocale(editor->utf8);
+    el_resize(editor->line);
+    run_named(editor, "restart");
+    uselocale(outer);
+    return 0;
+}
+
+static int line_act(lua_State *L)
+{
+    Editor *editor = check_editor(L);
+    const char *name = luaL_checkstring(L, 2);
+    for (size_t i = 0; i < ACTIONS; i++) {
+        if (strcmp(actions[i].name, name) == 0) {
+            locale_t outer = uselocale(editor->utf8);
+            run_action(editor, i);
+            uselocale(outer);
+            return 0;
+        }
+    }
+    return luaL_error(L, "the line editor has no action '%s'", name);
+}
+
+static int line_insert(lua_State *L)
+{
+    Editor *editor = check_editor(L);
+    const char *text = luaL_checkstring(L, 2);
+    locale_t outer = uselocale(editor->utf8);
+    int status = *text ? el_insertstr(editor->line, text) : 0;
+    run_named(editor, "repaint");
+    uselocale(outer);
+    lua_pushboolean(L, status == 0);
+    return 1;
+}
+
+static int line_text(lua_State *L)
+{
+    Editor *editor = check_editor(L);
+    locale_t outer = uselocale(editor->utf8);
+    const LineInfo *info = el_line(editor->line);
+    uselocale(outer);
+    lua_pushlstring(L, info->buffer, (size_t)(info->lastchar - info->buffer));
+    lua_pushinteger(L, info->cursor - info->buffer);
+    return 2;
+}
+
+static int line_remember(lua_State *L)
+{
+    Editor *editor = check_editor(L);
+    HistEvent event;
+    history(editor->history, &event, H_ENTER, luaL_checkstring(L, 2));
+    return 0;
+}
+
+static unsigned short columns_of_terminal(void)
+{
+    struct winsize size;
+    return ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
+}
+
+/* The row that the cursor is in, counted from the prompt's, when the terminal wraps at `columns`. */
+static int rows_above_cursor(Editor *editor, int columns)
+{
+    const LineInfoW *info = el_wline(editor->line);
+    int column = 0, row = 0;
+    int is_literal = 0;
+    for (const char *byte = editor->prompt; *byte; byte++) {
+        if (*byte == '\1')
+            is_literal = !is_literal;
+        else if (!is_literal)
+            column++;
+    }
+    for (const wchar_t *at = info->buffer; at < info->cursor; at++) {
+        int width = wcwidth(*at);
+        if (*at == L'\n' || column + width > columns) {
+            row++;
+            column = 0;
+        }
+        column += width > 0 ? width : 0;
+    }
+    return row + (column >= columns);
+}
+
+/* Wipes prompt and text off the screen and leaves the cursor where the prompt began. */
+static int line_hide(lua_State *L)
+{
+    Editor *editor = check_editor(L);
+    locale_t outer = uselocale(editor->utf8);
+    int rows = rows_above_cursor(editor, columns_of_terminal());
+    uselocale(outer);
+    if (rows > 0)
+        printf("\033[%dA", rows);
+    fputs("\r\033[J", stdout);
+    fflush(stdout);
+    return 0;
+}
+
+/* Paints prompt and text from where the cursor stands: after `hide`, or once the terminal has another size. */
+static int line_show(lua_State *L)
+{
+    Editor *editor = check_editor(L);
+    locale_t outer = uselocale(editor->utf8);
+    el_resize(editor->line);
+    el_set(editor->line, EL_REFRESH);
+    uselocale(outer);
+    return 0;
+}
+
+static int line_tostring(lua_State *L)
+{
+    Editor *editor = luaL_checkudata(L, 1, EDITOR);
+    lua_pushstring(L, editor->line ? EDITOR : EDITOR " (closed)");
+    return 1;
+}
+
+static const luaL_Reg methods[] = {
+    {"act", line_act},         {"begin", line_begin},
+    {"close", line_close},     {"hide", line_hide},
+    {"insert", line_insert},   {"remember", line_remember},
+    {"set_raw", line_set_raw}, {"show", line_show},
+    {"text", line_text},       {NULL, NULL},
+};
+
+static const luaL_Reg metamethods[] = {
+    {"__close", line_close},
+    {"__gc", line_close},
+    {"__tostring", line_tostring},
+    {NULL, NULL},
+};
+
+static const luaL_Reg functions[] = {
+    {"open", line_open},
+    {NULL, NULL},
+};
+
+int luaopen_parley_line(lua_State *L)
+{
+    if (luaL_newmetatable(L, EDITOR)) {
+        luaL_setfuncs(L, metamethods, 0);
+        luaL_newlib(L, methods);
+        lua_setfield(L, -2, "__index");
+    }
+    lua_pop(L, 1);
+    luaL_newlib(L, functions);
+    return 1;
+}
