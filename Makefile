@@ -7,17 +7,16 @@ B ?= build
 
 LUA ?= lua5.4
 PACKAGES = lua5.4 lua5.4-luv libuv libcjson uuid vterm libsodium libutf8proc libedit
+ifneq ($(filter-out help clean format uninstall,$(or $(MAKECMDGOALS),all)),)
 MISSING := $(shell for p in $(PACKAGES); do pkg-config --exists $$p 2>/dev/null || printf '%s ' $$p; done)
-BUILDING := $(filter-out help clean bootstrap,$(or $(MAKECMDGOALS),all))
-ifneq ($(BUILDING),)
 ifneq ($(strip $(MISSING)),)
 $(error Missing libraries: $(MISSING)(run: sh scripts/bootstrap))
 endif
+PKG_CFLAGS := $(shell pkg-config --cflags $(PACKAGES))
+PKG_LIBS := $(shell pkg-config --libs $(PACKAGES))
 endif
 
 WARNINGS = -Wall -Wextra -Wpedantic -Wshadow
-PKG_CFLAGS := $(shell pkg-config --cflags $(PACKAGES))
-PKG_LIBS := $(shell pkg-config --libs $(PACKAGES)) -lutil
 ALL_CFLAGS = -std=c11 -D_GNU_SOURCE $(WARNINGS) -fPIC -MMD -MP $(PKG_CFLAGS) $(SANITIZE) $(CFLAGS)
 
 VERSION := $(shell sed -n 's/^version = "\(.*\)-.*"/\1/p' *.rockspec)
@@ -32,17 +31,22 @@ all: $(B)/parley $(B)/lib/parley/core.so
 $(B)/obj/%.o: src/%.c | $(B)/obj
 	$(CC) $(ALL_CFLAGS) -c $< -o $@
 $(B)/obj/main.o: ALL_CFLAGS += -DPARLEY_VERSION='"$(VERSION)"'
+$(B)/obj/main.o: $(wildcard *.rockspec)
 
-# Every Lua file goes into the host as it stands, under its path.
-$(B)/bundle.S: $(BUNDLED) Makefile | $(B)/obj
-	@sh src/bundle.sh $(BUNDLED) > $@
+# Every Lua file goes into the host as it stands, under its path. The list is written each time, for a deleted file is
+# newer than nothing; an unchanged one is thrown away.
+$(B)/bundle.S: FORCE | $(B)/obj
+	@sh src/bundle.sh $(BUNDLED) > $@.new
+	@if cmp -s $@.new $@; then rm $@.new; else mv $@.new $@; fi
+FORCE:
 $(B)/obj/bundle.o: $(B)/bundle.S $(BUNDLED)
-	$(CC) -I. -c $< -o $@
+	$(CC) $(CFLAGS) -I. -c $< -o $@
 
 $(B)/parley: $(B)/obj/main.o $(B)/obj/bundle.o $(CORE_OBJECTS)
-	$(CC) $(SANITIZE) $(LDFLAGS) -Wl,-E -o $@ $^ $(PKG_LIBS)
+	$(CC) $(CFLAGS) $(SANITIZE) $(LDFLAGS) -Wl,-E -o $@ $^ $(PKG_LIBS)
+# Lua itself comes with the program that loads it.
 $(B)/lib/parley/core.so: $(CORE_OBJECTS) | $(B)/lib/parley
-	$(CC) $(SANITIZE) $(LDFLAGS) -shared -o $@ $^ $(PKG_LIBS)
+	$(CC) $(CFLAGS) $(SANITIZE) $(LDFLAGS) -shared -o $@ $^ $(filter-out -llua%,$(PKG_LIBS))
 $(B)/obj $(B)/lib/parley:
 	@mkdir -p $@
 -include $(wildcard $(B)/obj/*.d)
@@ -53,7 +57,7 @@ demo: all
 
 BUSTED = PARLEY_TEST=1 $(B)/parley /usr/bin/busted
 # What the specs are of; SPEC=spec/lua/task_spec.lua runs one.
-SPEC ?= spec/src spec/lua spec/scripts
+SPEC ?= spec/src spec/lua spec/scripts spec/readme_spec.lua
 
 test check: all
 	$(BUSTED) $(SPEC)
@@ -71,8 +75,23 @@ format:
 
 # A leak at exit fails the run like any other fault.
 asan:
-	$(MAKE) B=$(B)/asan SANITIZE="-fsanitize=address,undefined -fno-sanitize-recover=undefined" CFLAGS="-O1 -g" all
-	ASAN_OPTIONS=detect_leaks=1 $(MAKE) B=$(B)/asan SANITIZE="-fsanitize=address,undefined" CFLAGS="-O1 -g" test
+	ASAN_OPTIONS=detect_leaks=1 $(MAKE) B=$(B)/asan CFLAGS="-O1 -g" \
+	  SANITIZE="-fsanitize=address,undefined -fno-sanitize-recover=undefined" test
+
+# 200 starts and ends of the simulated claude. A child between fork and exec has nothing to free, and is not asked.
+VALGRIND = valgrind --quiet --error-exitcode=1 --leak-check=full --child-silent-after-fork=yes --sim-hints=lax-ioctls
+define SESSIONS
+local parley, testing = require "parley", require "parley.testing"
+local kit <close> = testing.kit {}
+for _ = 1, 200 do
+  local process <close> = parley.process(kit.options)
+  process:start()
+  testing.eventually(function() return process.screen:text() ~= "" end)
+end
+endef
+export SESSIONS
+valgrind: all
+	$(VALGRIND) $(B)/parley -e "$$SESSIONS"
 
 # The real program, offline; with your own account: RUN_CLAUDE_SMOKE=1.
 smoke: all
@@ -95,7 +114,8 @@ install: all
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/lua/5.4/parley
 	install $(B)/parley $(DESTDIR)$(PREFIX)/bin/parley
 	install -m 644 $(B)/lib/parley/core.so $(DESTDIR)$(PREFIX)/lib/lua/5.4/parley/core.so
-	cd lua && find parley -name '*.lua' -exec install -D -m 644 '{}' '$(DESTDIR)$(PREFIX)/share/lua/5.4/{}' ';'
+	find lua/parley -name '*.lua' | while read -r file; do \
+	  install -D -m 644 "$$file" "$(DESTDIR)$(PREFIX)/share/lua/5.4/$${file#lua/}" || exit 1; done
 
 uninstall:
 	rm -rf $(DESTDIR)$(PREFIX)/bin/parley $(DESTDIR)$(PREFIX)/lib/lua/5.4/parley \
@@ -106,6 +126,7 @@ help:
 	@echo 'make demo       a conversation on a pseudo-terminal (DEMO=claude: with the real program)'
 	@echo 'make test       the specs (SPEC=FILE for one)'
 	@echo 'make asan       the specs under AddressSanitizer and UBSan'
+	@echo 'make valgrind   200 sessions started and ended: no leak, no error'
 	@echo 'make smoke      the real claude, offline (CLAUDE_VERSION=2.1.330; RUN_CLAUDE_SMOKE=1: yours)'
 	@echo 'make lint       luacheck, clang-format, cppcheck, -Werror'
 	@echo 'make bench      timings'

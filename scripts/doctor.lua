@@ -1,11 +1,11 @@
 -- Looks for what stands between you and the first answer.
 local parley = require "parley"
-local backend = require "parley.backend"
 local cli = require "parley.cli"
 local doctor = require "parley.doctor"
 local files = require "parley.files"
 local launch = require "parley.launch"
 local paint = require "parley.paint"
+local policies = require "parley.policies"
 local probe = require "parley.probe"
 local probe_findings = require "parley.probe_findings"
 local session = require "parley.session"
@@ -25,10 +25,8 @@ local function split(options)
     if launch.rules[name] then of_process[name] = value end
     if launch.rules[name] or session.rules[name] then of_all[name] = value end
   end
-  for name, policy in pairs(options.policies or {}) do
-    if of_all.policies == options.policies then of_all.policies = {} end
-    of_all.policies[name] = backend.load_policy(name, policy)
-  end
+  of_all.policies = {}
+  for name, policy in pairs(options.policies or {}) do of_all.policies[name] = policies.load(name, policy) end
   return of_process, of_all
 end
 

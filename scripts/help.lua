@@ -4,7 +4,9 @@ local manual = require "parley.manual"
 
 local function define(parser)
   parser:argument("command", "The command; without one, all of them in short."):args "?"
-  parser:mutex(parser:flag("--man", "Print the man page, in roff."), parser:flag("--bash", "Print a completion for bash."))
+  parser:mutex(
+    parser:flag("--man", "Print the man page, in roff."),
+    parser:flag("--bash", "Print a completion for bash."))
 end
 
 local function main(arguments)

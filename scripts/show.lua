@@ -29,7 +29,9 @@ local function result_in_short(block)
   local text = block.content
   if type(text) == "table" then
     local parts = {}
-    for _, part in ipairs(text) do table.insert(parts, part.text or "(" .. tostring(part.type) .. ")") end
+    for _, part in ipairs(text) do
+      if type(part) == "table" then table.insert(parts, part.text or "(" .. tostring(part.type) .. ")") end
+    end
     text = table.concat(parts, "\n")
   end
   text = type(text) == "string" and text or ""
@@ -63,7 +65,8 @@ local function printer()
 
   function out.assistant(happening)
     for _, block in ipairs(happening:blocks "text") do
-      body("claude", "green", happening, tostring(block.text), happening.is_error and "red")
+      local text = type(block.text) == "string" and block.text or ""
+      if text:find "%S" then body("claude", "green", happening, text, happening.is_error and "red") end
     end
     for _, block in ipairs(happening:blocks "tool_use") do
       piece("aside", "claude", "green", happening, color("dim", "→ " .. paint.line(call_in_short(block), LINE)))

@@ -1,10 +1,21 @@
--- a simulated claude for tests: parley stand-in [--profile VERSION] [--script FILE] [claude's flags…]
+-- Behaves as claude does, for tests: a simulated claude on this terminal.
 local core = require "parley.core"
 local errors = require "parley.errors"
 local profiles = require "parley.testing.stand_in.profiles"
 local stand_in = require "parley.testing.stand_in"
 
+local USAGE = [[
+usage: parley stand-in [--profile VERSION] [--script FILE] [--log FILE] [claude's flags…]
+
+Behaves as `claude` does, on the terminal that it runs on. VERSION is one of %s.
+FILE of --script is a Lua file that returns what lua/parley/testing/init.lua describes; without it every message is
+echoed. --log appends what was received and taken, one JSON object a line.]]
+
 local words = { ... }
+if words[1] == "--help" then
+  print(USAGE:format(table.concat(profiles.versions, ", ")))
+  return 0
+end
 local own = { ["--profile"] = true, ["--script"] = true, ["--log"] = true }
 local given = {}
 while own[words[1]] do

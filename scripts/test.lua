@@ -24,12 +24,13 @@ local function main(arguments)
   package.path = PATHS .. package.path
   local run = load_runner()
   arg = { [0] = "busted", table.unpack(arguments.words) } -- luacheck: globals arg
-  run { standalone = false } -- ends with os.exit when a spec fails
+  -- It ends with os.exit when a spec fails, and calls itself by the name of the chunk that calls it.
+  load("local run = ... run { standalone = false }", "@busted")(run)
 end
 
 return cli.run({
-  name = "test", summary = "Runs busted specs inside the host, with parley.testing at hand.", define = define, main = main,
-  examples = [[
+  name = "test", summary = "Runs busted specs inside the host, with parley.testing at hand.", define = define,
+  main = main, examples = [[
   parley test
   parley test spec/routing_spec.lua --filter weather
   parley test -o TAP]],

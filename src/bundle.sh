@@ -10,7 +10,7 @@ done
 printf '.section .data.rel.ro,"aw"\n.balign 8\n.globl parley_bundle\nparley_bundle:\n'
 index=0
 while [ "$index" -lt "$number" ]; do
-  printf '.quad .Ln%d, .Lb%d, .Le%d\n' "$index" "$index" "$index"
+  printf '.dc.a .Ln%d, .Lb%d, .Le%d\n' "$index" "$index" "$index"
   index=$((index + 1))
 done
-printf '.quad 0, 0, 0\n.section .note.GNU-stack,"",@progbits\n'
+printf '.dc.a 0, 0, 0\n.section .note.GNU-stack,"",%%progbits\n'

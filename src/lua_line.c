@@ -126,8 +126,8 @@ static void set_up(Editor *editor)
     el_set(line, EL_EDITOR, "emacs");
     el_set(line, EL_SIGNAL, 0);
     el_set(line, EL_PROMPT_ESC, prompt_of, '\1');
-    el_set(line, EL_ADDFN, "parley-restart", "a new line", restart);
-    el_set(line, EL_ADDFN, "parley-repaint", "paint it again", repaint);
+    el_wset(line, EL_ADDFN, L"parley-restart", L"a new line", restart); /* libedit keeps the pointers */
+    el_wset(line, EL_ADDFN, L"parley-repaint", L"paint it again", repaint);
     for (size_t i = 0; i < ACTIONS; i++) {
         char key[8];
         snprintf(key, sizeof key, "\\%03o", (unsigned)(FIRST_KEY + i));

@@ -7,6 +7,8 @@
 
 #define TURN_METATABLE "parley.turn"
 
+enum { TOOLS_MAX = 10000 }; /* in one record */
+
 static struct turn *check_turn(lua_State *L)
 {
     return luaL_checkudata(L, 1, TURN_METATABLE);
@@ -34,7 +36,9 @@ static int turn_lua_apply(lua_State *L)
         lua_getfield(L, 3, "stop_reason");
         detail.stop_reason = luaL_optstring(L, -1, NULL); /* stays on the stack during the call */
         lua_getfield(L, 3, "tools");
-        detail.tools = (int)luaL_optinteger(L, -1, 0);
+        lua_Integer tools = luaL_optinteger(L, -1, 0);
+        luaL_argcheck(L, tools >= 0 && tools <= TOOLS_MAX, 3, "tools is out of range");
+        detail.tools = (int)tools;
         lua_getfield(L, 3, "api_error");
         detail.api_error = lua_toboolean(L, -1);
     }

@@ -140,6 +140,13 @@ static int run(lua_State *L)
     return 1;
 }
 
+/* Runs in protected mode, for an object's __tostring may raise. */
+static int report(lua_State *L)
+{
+    fprintf(stderr, "parley: %s\n", luaL_tolstring(L, 1, NULL));
+    return 0;
+}
+
 static void close_handle(uv_handle_t *handle, void *unused)
 {
     (void)unused;
@@ -163,10 +170,14 @@ int main(int argc, char **argv)
     lua_pushcfunction(L, run);
     lua_pushinteger(L, argc);
     lua_pushlightuserdata(L, argv);
-    if (lua_pcall(L, 2, 1, 1))
-        fprintf(stderr, "parley: %s\n", luaL_tolstring(L, -1, NULL));
-    else
+    if (lua_pcall(L, 2, 1, 1) == LUA_OK) {
         status = (int)lua_tointeger(L, -1);
+    } else {
+        lua_pushcfunction(L, report);
+        lua_insert(L, -2);
+        if (lua_pcall(L, 1, 0, 0))
+            fputs("parley: an error that has no text\n", stderr);
+    }
 
     /* luv frees a handle's memory in its close callback, which must run while the Lua state still stands. */
     uv_walk(&loop, close_handle, NULL);

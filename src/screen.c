@@ -121,7 +121,8 @@ static char *copy_text(const struct screen *screen)
         end += screen_text(screen, row, 0, screen_end(screen, row, false), end);
         end = stpcpy(end, row < screen->rows - 1 ? "\r\n" : "");
     }
-    return text ? realloc(text, (size_t)(end - text) + 1) : NULL;
+    char *fitted = text ? realloc(text, (size_t)(end - text) + 1) : NULL;
+    return fitted ? fitted : text;
 }
 
 /* libvterm's alternate screen doubles what a session costs, and the real program lives on it. So there is one screen:

@@ -54,8 +54,8 @@ static const struct {
     [TURN_BUSY] = {OPEN, STAY},
     [TURN_QUIET] = {OPEN, STAY},
     [TURN_DIALOG] = {ACCEPTED, TURN_WAITING},
-    [TURN_INTERRUPT] = {SENT, STAY},
-    [TURN_END] = {SENT, TURN_ENDED},
+    [TURN_INTERRUPT] = {OPEN, STAY},
+    [TURN_END] = {OPEN, TURN_ENDED},
     [TURN_FAIL] = {IN(TURN_IDLE) | OPEN | IN(TURN_ENDED), TURN_FAILED},
 };
 
@@ -144,6 +144,8 @@ int turn_apply(struct turn *turn, enum turn_event event, const struct turn_detai
 
 enum turn_certainty turn_certainty(const struct turn *turn)
 {
+    if (turn->state == TURN_TYPING) /* nothing was sent */
+        return turn->interrupting ? TURN_CERTAIN : TURN_GOES_ON;
     if (turn->state == TURN_SUBMITTED) /* interrupted before its first record: nothing will ever accept the message */
         return turn->interrupting && turn->quiet ? TURN_LIKELY : TURN_GOES_ON;
     if (turn->state != TURN_RUNNING)

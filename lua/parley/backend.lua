@@ -8,6 +8,7 @@ local history = require "parley.history"
 local launch = require "parley.launch"
 local options = require "parley.options"
 local paths = require "parley.paths"
+local policies = require "parley.policies"
 local pool = require "parley.pool"
 local process = require "parley.process"
 local session = require "parley.session"
@@ -27,13 +28,15 @@ M.rules = {
   session_factory = { type = "callable" },
 }
 
---- What a caller may set for one request.
 local NOT_FOR_ALL = { session_id = true, resume_session_id = true, fork_session = true, base_env = true }
 
 ---@class parley.Backend
 ---@field options table
----@field policies table
+---@field policies table      those that the backend calls itself
 ---@field package pool parley.Pool
+---@field package mcp_paths table<string, string>  by the servers, as JSON
+---@field package mcp_lock parley.Semaphore        one task writes or removes them
+---@field package closed? true
 local Backend = {}
 Backend.__index = Backend
 Backend.__name = "parley.Backend"
@@ -46,77 +49,12 @@ local function rules_for_all()
   return options.merge(process_rules, session.rules, M.rules)
 end
 
---- Policies that a backend calls itself; the others are its sessions'.
-local OWN_POLICIES = { routing = true, injection = true, mcp_config = true }
-
---- A policy is a table of functions; a string names the Lua file that returns it.
----@param name string
----@param given any
----@return table policy
---- Raises `ValueError`, naming the policy and its file.
-function M.load_policy(name, given)
-  local where = ("the policy '%s'"):format(name)
-  if type(given) == "string" then
-    where = ("the policy '%s' (%s)"):format(name, given)
-    local chunk, problem = loadfile(given, "t")
-    if not chunk then error(errors.value_error(where .. " cannot be loaded: " .. problem, { policy = name }), 0) end
-    local ok, result = pcall(chunk)
-    if not ok then
-      error(errors.value_error(("%s fails when it is loaded: %s"):format(where, tostring(result)),
-        { policy = name, cause = result }), 0)
-    end
-    given = result
-  end
-  if type(given) ~= "table" then
-    error(errors.value_error(("%s must be a table of functions, not a %s"):format(where, type(given)),
-      { policy = name }), 0)
-  end
-  local default = name == "injection" and require "parley.policy.injection.native_jsonl"
-    or require("parley.policy." .. name)
-  local known = false
-  for field, value in pairs(given) do
-    if type(default[field]) == "function" then
-      known = true
-      if type(value) ~= "function" then
-        error(errors.value_error(("%s: '%s' must be a function, not a %s"):format(where, field, type(value)),
-          { policy = name }), 0)
-      end
-    end
-  end
-  if not known then
-    local names = {}
-    for field, value in pairs(default) do
-      if type(value) == "function" then table.insert(names, "'" .. field .. "'") end
-    end
-    table.sort(names)
-    error(errors.value_error(("%s has none of the functions of such a policy: %s"):format(where,
-      table.concat(names, ", ")), { policy = name }), 0)
-  end
-  return given
-end
-
-local POLICIES = { "routing", "injection", "mcp_config", "readiness", "dialogs", "delivery", "settling" }
-
-local function load_policies(given, injection_mode)
-  for name in pairs(given) do
-    local expected = options.one_of(POLICIES)(name)
-    if expected then
-      error(errors.value_error(("there is no policy '%s': it must be %s"):format(tostring(name), expected),
-        { option = "policies" }), 0)
-    end
-  end
-  local own, of_sessions = {}, {}
-  for _, name in ipairs(POLICIES) do
-    local policy = given[name] ~= nil and M.load_policy(name, given[name]) or {}
-    if OWN_POLICIES[name] then
-      local default = name == "injection" and require("parley.policy.injection." .. injection_mode)
-        or require("parley.policy." .. name)
-      own[name] = setmetatable({}, { __index = function(_, field) return policy[field] or default[field] end })
-    else
-      of_sessions[name] = policy
-    end
-  end
-  return own, of_sessions
+--- What a routing policy may set for a request: whatever is one session's own affair.
+local function rules_for_one()
+  local rules = rules_for_all()
+  for name in pairs(M.rules) do rules[name] = name == "mcp_servers" and rules[name] or nil end
+  rules.policies = nil
+  return rules
 end
 
 --- Splits checked options into those of the process and those of the session.
@@ -135,25 +73,45 @@ end
 --- Raises `ValueError` for bad options and policies.
 function M.new(given)
   local set = options.check(rules_for_all(), given, "parley.backend")
-  local own, of_sessions = load_policies(set.policies, set.history_injection_mode)
+  local own, of_sessions = policies.load_all(set.policies, set.history_injection_mode)
   set.policies = of_sessions
   launch.check((split(set)), "parley.backend")
   return setmetatable({
     options = set, policies = own, pool = pool.new(set.max_sessions, set.idle_timeout_ms),
+    mcp_paths = {}, mcp_lock = task.semaphore(1),
   }, Backend)
+end
+
+--- A policy's result that is not what it should be.
+local function wrong_shape(policy, must)
+  error(errors.value_error(("%s must return %s"):format(policy.described, must)), 0)
+end
+
+--- The file that holds the servers, written on first use.
+local function mcp_path_of(self, servers)
+  local text, err = core.json.encode(servers, { sort_keys = true })
+  if not text then
+    error(errors.value_error("mcp_servers cannot be written as JSON: " .. err.message, { option = "mcp_servers" }), 0)
+  end
+  local _ <close> = self.mcp_lock:acquire()
+  if self.closed then error(errors.closed_error "the backend is closed", 0) end
+  local policy = self.policies.mcp_config
+  local path = self.mcp_paths[text] or policy.write(servers)
+  if type(path) ~= "string" then wrong_shape(policy, "a path from 'write'") end
+  self.mcp_paths[text] = path
+  return path
+end
+
+local function mcp_config_of(self, set)
+  local given = set.mcp_config or {}
+  local list = type(given) == "table" and table.move(given, 1, #given, 1, {}) or { given }
+  if set.mcp_servers then table.insert(list, mcp_path_of(self, set.mcp_servers)) end
+  return list
 end
 
 --- The files for `--mcp-config`: those of the option, and the one that holds `mcp_servers`, written on first use.
 ---@return string[] paths  empty without either
-function Backend:mcp_config_argument()
-  local given = self.options.mcp_config or {}
-  local list = type(given) == "table" and table.move(given, 1, #given, 1, {}) or { given }
-  if self.options.mcp_servers then
-    self.mcp_path = self.mcp_path or self.policies.mcp_config.write(self.options.mcp_servers)
-    table.insert(list, self.mcp_path)
-  end
-  return list
-end
+function Backend:mcp_config_argument() return mcp_config_of(self, self.options) end
 
 --- The text of the message to be sent.
 local function text_to_send(messages)
@@ -168,10 +126,11 @@ local function text_to_send(messages)
   return table.concat(parts, "\n")
 end
 
---- What the delivery policy says of the message before anything is started.
-local function check_text(self, text, index)
-  local delivery = setmetatable(self.options.policies.delivery or {}, { __index = require "parley.policy.delivery" })
-  local prepared, why = delivery.prepare(text, { long_text = self.options.long_text, mentions = self.options.mentions })
+--- What the delivery policy says of a text before anything is started.
+local function check_text(self, set, text, index)
+  local own = self.options.policies.delivery or {}
+  local prepare = own.prepare or require("parley.policy.delivery").prepare
+  local prepared, why = prepare(text, { long_text = set.long_text, mentions = set.mentions })
   if not prepared then
     error(errors.value_error(("messages[%d] cannot be sent: %s"):format(index, why), { index = index }), 0)
   end
@@ -179,155 +138,192 @@ end
 
 --- Asks the routing policy; its options are checked like the caller's.
 local function route(self, request)
-  local answer, why = self.policies.routing.route(request)
+  local policy = self.policies.routing
+  local answer, why = policy.route(request)
   if answer == nil then
-    error(errors.value_error("the routing policy refuses the request: " .. tostring(why or "no reason given")), 0)
+    error(errors.value_error(("%s refuses the request: %s"):format(policy.described, why or "no reason given")), 0)
   end
   if type(answer) ~= "table" or answer.key ~= nil and type(answer.key) ~= "string" then
-    error(errors.value_error "the routing policy must return {key = string?, options = table?}", 0)
+    wrong_shape(policy, "{key = string?, options = table?} from 'route'")
   end
-  local own = options.check(rules_for_all(), answer.options or {}, "the routing policy's options")
-  local set = {}
+  local own = options.check(rules_for_one(), answer.options, "the options from " .. policy.described)
+  local set, is_changed = {}, false
   for name, value in pairs(self.options) do set[name] = value end
-  for name in pairs(answer.options or {}) do set[name] = own[name] end
-  local text = answer.options and next(answer.options) and assert(core.json.encode(answer.options, { sort_keys = true }))
-  local prefix = text and core.digest.hex(core.digest.blake2b(text, 16)) .. "/" or ""
-  return { key = answer.key and prefix .. answer.key, prefix = prefix, set = set }
+  for name in pairs(answer.options or {}) do set[name], is_changed = own[name], true end
+  if not is_changed then return set, answer.key, "" end
+  launch.check((split(set)), "the options from " .. policy.described)
+  local text, err = core.json.encode(answer.options, { sort_keys = true })
+  if not text then
+    error(errors.value_error(("the options from %s: %s"):format(policy.described, err.message)), 0)
+  end
+  local prefix = core.digest.hex(core.digest.blake2b(text, 16)) .. "/"
+  return set, answer.key and prefix .. answer.key, prefix
 end
 
 --- Makes the session that `injection` asks for.
 local function make_session(self, set, id, injection, jsonl_path)
   local offset = injection.start_offset or 0
-  if self.options.session_factory then
-    return self.options.session_factory(self, id, injection.resume or false, jsonl_path, offset)
+  local factory = self.options.session_factory
+  if factory then
+    local made = factory(self, id, injection.resume or false, jsonl_path, offset)
+    if type(made) == "table" and type(made.start) == "function" then return made end
+    error(errors.value_error("session_factory must return a session, not a " .. type(made),
+      { option = "session_factory" }), 0)
   end
   local of_process, of_session = split(set)
   of_process[injection.resume and "resume_session_id" or "session_id"] = id
-  of_process.mcp_config = self:mcp_config_argument()
+  of_process.mcp_config = mcp_config_of(self, set)
   return session.new(process.new(of_process), of_session, jsonl_path, offset)
 end
 
---- Prepares a fresh session for a history, by a policy.
-local function inject(self, set, policy, request, text)
-  local id = core.uuid.generate()
-  local environment = launch.environment(set)
-  local jsonl_path = paths.resolve_jsonl_path(id, set.cwd, environment)
-  local injection = policy.prepare {
-    history = request.history, text = text, session_id = id, jsonl_path = jsonl_path, cwd = paths.real_folder(set.cwd),
-    model = set.model, permission_mode = set.permission_mode,
-  }
-  if type(injection) ~= "table" or type(injection.text) ~= "string" then
-    error(errors.value_error "the injection policy must return {text = string, resume = boolean?, …}", 0)
+local function check_injection(policy, injection)
+  local is_right = type(injection) == "table" and type(injection.text) == "string"
+    and (injection.start_offset == nil or math.type(injection.start_offset) == "integer")
+  if not is_right then
+    wrong_shape(policy, "{text = string, resume = boolean?, start_offset = integer?} from 'prepare'")
   end
-  return make_session(self, set, id, injection, jsonl_path), injection
 end
 
---- Starts a fresh session in a reserved place. When the program does not resume from the written history, the history
---- goes into the message, once.
-local function start_fresh(self, run)
-  local pooled, live, injection = false, nil, nil
-  local guard <close> = setmetatable({}, { __close = function()
-    if not pooled then self.pool:give_back() end
+--- Starts a fresh session for a history, in the place that the run holds. A seed that nobody went on from is removed.
+local function start_with(self, run, policy)
+  local set, id = run.set, core.uuid.generate()
+  local path = paths.resolve_jsonl_path(id, set.cwd, launch.environment(set))
+  local injection = policy.prepare {
+    history = run.request.history, text = run.text, session_id = id, jsonl_path = path,
+    cwd = paths.real_folder(set.cwd), model = set.model, permission_mode = set.permission_mode or "bypassPermissions",
+  }
+  check_injection(policy, injection)
+  local _ <close> = setmetatable({}, { __close = function(_, err)
+    if err ~= nil and injection.resume then files.remove(path) end
   end })
-  live, injection = inject(self, run.set, self.policies.injection, run.request, run.text)
+  check_text(self, set, injection.text, #run.request.messages)
+  local live = make_session(self, set, id, injection, path)
   self.pool:add(live)
-  pooled = true
-  run.session, run.payload = live, injection.text
-  local ok, err = pcall(live.start, live)
-  if ok then return end
-  local is_refused = injection.resume and errors.is(err, "SessionError")
-  self.pool:drop(live)
-  run.session = nil
-  if not is_refused then error(err, 0) end
-  files.remove(live.jsonl_path)
-  self.pool:reserve()
-  pooled = false
-  live, injection = inject(self, run.set, require "parley.policy.injection.concat_message", run.request, run.text)
-  self.pool:add(live)
-  pooled = true
-  run.session, run.payload = live, injection.text
-  table.insert(run.notices, event.new { type = "system", subtype = "injection_fallback", session_id = live.session_id,
-    message = "the program did not resume from the written history; it went into the message instead", cause = err })
+  run.session, run.has_place, run.payload, run.is_resumed = live, false, injection.text, injection.resume
   live:start()
+end
+
+--- Starts a fresh session. When the program does not resume from a written history, it goes into the message, once.
+local function start_fresh(self, run)
+  local ok, err = pcall(start_with, self, run, self.policies.injection)
+  if ok then return end
+  if not (run.session and run.is_resumed and errors.is(err, "SessionError")) then error(err, 0) end
+  self.pool:vacate(run.session)
+  run.session, run.has_place = nil, true
+  start_with(self, run, require "parley.policy.injection.concat_message")
+  table.insert(run.notices, event.new { type = "system", subtype = "injection_fallback",
+    session_id = run.session.session_id, cause = err,
+    message = "the program did not resume from the written history; it went into the message instead" })
 end
 
 --- Finds or makes the session of a request.
 local function acquire(self, run)
-  local leased = self.pool:lease(run.key)
-  if not leased then
-    local reserved = self.pool:reserve(function()
-      leased = self.pool:lease(run.key)
-      return leased ~= nil
-    end)
-    if reserved then return start_fresh(self, run) end
-  end
-  run.session, run.payload = leased, run.text
+  run.session = self.pool:acquire(run.key)
+  run.is_leased, run.has_place, run.payload = run.session ~= nil, run.session == nil, run.text
+  if run.has_place then start_fresh(self, run) end
+end
+
+local function begin_turn(run)
+  run.steps = run.command and run.session:command(run.command) or run.session:send(run.payload)
+end
+
+--- Whether a session had died since its last turn, before anything of this one was sent.
+local function was_dead(run, err)
+  local turn = run.session.turn
+  return run.is_leased and errors.is(err, "SessionError") and err.reason == "exit" and turn ~= nil
+    and #run.events == 0 and turn:state() == "typing"
 end
 
 --- Stores the session for what the client will send next, or ends it after a failed turn.
 local function settle(self, run, result)
   if result.is_error and result.subtype ~= "error_no_output" then return self.pool:drop(run.session) end
-  if run.command then return self.pool:release(run.session, { run.key }) end
+  if run.command then
+    local is_emptied = run.command:find "^/clear%f[%s\0]" -- what it goes on with is not this conversation
+    if is_emptied then return self.pool:drop(run.session) end
+    return self.pool:release(run.session, { run.key })
+  end
   local answer = history.synthesize_turn_messages(run.events)
   -- A message that was interrupted before its answer began is not in the program's history, but may be in the client's.
   if result.subtype == "interrupted" and #answer == 0 then return self.pool:drop(run.session) end
-  local keys = self.policies.routing.keys(run.request, { messages = answer, events = run.events, result = result })
-  for i, key in ipairs(keys) do keys[i] = run.prefix .. key end
+  local policy, keys = self.policies.routing, {}
+  local given = policy.keys(run.request, { messages = answer, events = run.events, result = result })
+  if type(given) ~= "table" then wrong_shape(policy, "a list of strings from 'keys'") end
+  for i, key in ipairs(given) do
+    if type(key) ~= "string" then wrong_shape(policy, "a list of strings from 'keys'") end
+    keys[i] = run.prefix .. key
+  end
   self.pool:release(run.session, keys)
 end
 
 local function next_event(self, run)
   if not run.steps then
     acquire(self, run)
-    run.steps = run.command and run.session:command(run.command) or run.session:send(run.payload)
+    begin_turn(run)
   end
   local notice = table.remove(run.notices, 1)
   if notice then return notice end
-  local happening = run.steps()
+  local ok, happening = pcall(run.steps)
+  if not ok then
+    if not was_dead(run, happening) then error(happening, 0) end
+    self.pool:vacate(run.session)
+    run.session, run.has_place, run.is_leased = nil, true, false
+    start_fresh(self, run)
+    begin_turn(run)
+    return next_event(self, run)
+  end
   if happening then table.insert(run.events, happening) end
   if happening and happening.type == "result" then
-    run.over = true
     settle(self, run, happening)
+    run.session = nil
   end
   return happening
 end
 
 --- Ends what a request holds, after an error or when its loop was left.
 local function abandon(self, run)
-  if run.over then return end
-  run.over = true
-  if run.session then task.shield(function() self.pool:drop(run.session) end) end
+  run.is_over = true
+  local live, has_place = run.session, run.has_place
+  run.session, run.has_place = nil, false
+  if live then
+    task.shield(self.pool.drop, self.pool, live)
+  elseif has_place then
+    self.pool:give_back()
+  end
 end
 
 --- Checks a request and finds its route. Nothing is started.
 local function new_run(self, messages, request)
   if self.closed then error(errors.closed_error "the backend is closed", 0) end
   history.check(messages)
-  local asked = {}
+  if request ~= nil and type(request) ~= "table" then
+    error(errors.value_error("the fields of a request must be a table, not a " .. type(request)), 0)
+  end
+  local count, asked = #messages, {}
   for name, value in pairs(request or {}) do asked[name] = value end
-  asked.messages, asked.last = messages, messages[#messages]
-  asked.history = table.move(messages, 1, #messages - 1, 1, {})
+  asked.messages = table.move(messages, 1, count, 1, {}) -- the caller may go on with its own list
+  asked.last, asked.history = messages[count], table.move(messages, 1, count - 1, 1, {})
   local text = text_to_send(messages)
-  check_text(self, text, #messages)
-  local found = route(self, asked)
-  return { request = asked, text = text, key = found.key, prefix = found.prefix, set = found.set, events = {},
-    notices = {} }
+  local set, key, prefix = route(self, asked)
+  check_text(self, set, text, count)
+  return { request = asked, text = text, key = key, prefix = prefix, set = set, events = {}, notices = {} }
 end
 
 --- The four values of a generic `for` over the events of a run.
 local function events_of(self, run)
   local handle = setmetatable({}, { __close = function() abandon(self, run) end })
-  function handle.interrupt() return run.session ~= nil and not run.over and run.session:interrupt() end
+  function handle.interrupt() return run.session ~= nil and run.session:interrupt() end
   local function step()
-    if run.over then return nil end
-    local results = table.pack(pcall(next_event, self, run))
-    if results[1] then return results[2] end
-    abandon(self, run)
-    local err = results[2]
-    if self.closed and not errors.is(err, "Cancelled") then
-      err = errors.cancelled("the backend was closed during the turn", { cause = err })
+    if run.is_over then return nil end
+    local ok, happening = pcall(next_event, self, run)
+    if ok then
+      run.is_over = happening == nil or happening.type == "result"
+      return happening
     end
-    error(err, 0)
+    abandon(self, run)
+    if self.closed and not errors.is(happening, "Cancelled") then
+      happening = errors.cancelled("the backend was closed during the turn", { cause = happening })
+    end
+    error(happening, 0)
   end
   return step, nil, nil, handle
 end
@@ -346,12 +342,13 @@ function Backend:complete(messages, request) return events_of(self, new_run(self
 
 --- The conversation as it would be if it went on: what has no last message yet has a route, too.
 local function to_go_on(messages)
+  if type(messages) ~= "table" then history.check(messages) end
   local going_on = table.move(messages, 1, #messages, 1, {})
   table.insert(going_on, { role = "user", content = "…" })
   return going_on
 end
 
---- Runs one of the program's own commands in the session of a conversation, which is found by the conversation as it is.
+--- Runs one of the program's own commands in the session of a conversation, found by the conversation as it is.
 ---@param messages table[]  the conversation so far; may be empty
 ---@param text string       `"/compact"`
 ---@param request? table    as for `complete`
@@ -372,10 +369,12 @@ end
 --- Raises what `complete` raises.
 function Backend:prepare(messages, request)
   local run = new_run(self, to_go_on(messages), request)
+  local _ <close> = setmetatable({}, { __close = function() abandon(self, run) end })
   acquire(self, run)
-  local is_ready = run.payload == run.text
-  if is_ready then self.pool:release(run.session, { run.key }) else self.pool:drop(run.session) end
-  return is_ready
+  if run.payload ~= run.text then return false end
+  self.pool:release(run.session, { run.key })
+  run.session = nil
+  return true
 end
 
 --- The processes that live now, idle ones included, by session id.
@@ -389,22 +388,27 @@ function Backend:session_states() return self.pool:states() end
 ---@return integer
 function Backend:live_session_count() return self.pool:count() end
 
-local function remove_mcp_config(self)
-  if self.mcp_path then self.policies.mcp_config.remove(self.mcp_path) end
-  self.mcp_path = nil
+local function remove_mcp_configs(self)
+  for text, path in pairs(self.mcp_paths) do
+    self.mcp_paths[text] = nil
+    self.policies.mcp_config.remove(path)
+  end
 end
 
 --- Ends every session and removes what was written. Turns that run raise `Cancelled`. A second call does nothing.
 function Backend:close()
   if self.closed then return end
   self.closed = true
-  task.shield(function() self.pool:close() end)
-  remove_mcp_config(self)
+  task.shield(function()
+    self.pool:close()
+    local _ <close> = self.mcp_lock:acquire()
+    remove_mcp_configs(self)
+  end)
 end
 
 Backend.__close = Backend.close
 
 -- A backend that was never closed leaves no file when the host ends.
-Backend.__gc = function(self) pcall(remove_mcp_config, self) end
+Backend.__gc = function(self) pcall(remove_mcp_configs, self) end
 
 return M

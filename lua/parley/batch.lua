@@ -188,7 +188,7 @@ function M.run(options)
     write = options.write, new_backend = options.new_backend, on_result = options.on_result,
     memory = options.memory or M.memory(), counts = options.counts or M.counts(), shard = options.shard,
     retries = options.retries or 0, retry_wait_ms = options.retry_wait_ms or 1000, fail_fast = options.fail_fast,
-    stop = errors.cancelled "a conversation has failed",
+    stop = errors.new("Stopped", "a conversation has failed"), -- no `Cancelled`: it must end the siblings
   }, Run)
   -- In a task of its own: what fails in it cancels the workers, and not the caller.
   local whole = task.spawn(run_all, run, options.source, options.jobs)

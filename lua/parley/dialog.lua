@@ -1,33 +1,71 @@
 --- Brings a session's dialogs to its policy and does what the policy says. Nothing is pressed that was not seen.
+local core = require "parley.core"
 local errors = require "parley.errors"
 local task = require "parley.task"
 
 local M = {}
 
---- A dialog is drawn in pieces: it is read when it has stood still for so long.
-local STILL_MS = 80
+--- A dialog is drawn in pieces: it is read when it has stood still for so long. One of a turn does not take keys for some
+--- 150 ms after it was drawn (2.1.330).
+local STILL_MS, TURN_STILL_MS = 80, 250
 --- One that was answered stays on the screen for a while; one whose rows say nothing yet is still being drawn.
 local STALE_MS = 2000
 local STEP_MS = 1000
 
---- Moves the pointer to a choice, looking after each step, and presses Enter.
+local function has_input_in(call, text)
+  for _, value in pairs(type(call.input) == "table" and call.input or {}) do
+    local line = type(value) == "string" and value:match "[^\n]*%S" -- a long one may be wrapped
+    if line and text:find(line:sub(1, 60), 1, true) then return true end
+  end
+  return false
+end
+
+--- The tool call that a dialog is about: several may be open, and the program asks about one after the other.
+local function call_of(session, text)
+  local open = session.running and session.turn.open_tools or {}
+  for _, call in ipairs(open) do
+    if has_input_in(call, text) then return call end
+  end
+  return open[1]
+end
+
+local function recognize(session)
+  local view, dialogs = session:view(), session.policies.dialogs
+  local dialog = dialogs.recognize(view)
+  local call = dialog and call_of(session, dialog.text)
+  if not call then return dialog end
+  dialog = dialogs.recognize(view, call)
+  if dialog then dialog.tool_use = call end
+  return dialog
+end
+
+--- Picks a choice: by its number, where they have numbers; else the pointer is moved to it, looking after each step, and
+--- Enter pressed. (2.1.330 swallows an Enter that follows the pointer's last step too soon.)
 local function choose(session, dialog, choice)
+  local number = dialog.first_number and dialog.first_number + choice - 1
+  if number and number <= 9 then
+    local current = recognize(session)
+    if current and current.text == dialog.text then session.process:write(tostring(number)) end
+    return
+  end
   for _ = 1, 3 * #dialog.choices do
-    local current = session.policies.dialogs.recognize(session:view())
+    local current = recognize(session)
     if not current or current.kind ~= dialog.kind or #current.choices ~= #dialog.choices then return end
     if current.selected == choice then return session.process:write "\r" end
     session.process:write(current.selected < choice and "\27[B" or "\27[A")
     local deadline, generation = task.now() + STEP_MS, session.process.screen:generation()
     while session.process.screen:generation() == generation and task.now() < deadline do
-      session.changed:wait(deadline - task.now())
+      session:wait(deadline - task.now())
+      session:check()
     end
   end
   session:fail("dialog", "the dialog's pointer does not move to the choice", { dialog = dialog })
 end
 
 local function fail(session, dialog, why)
-  local title = dialog.text:match "^[^\n]*" or ""
-  local asks = dialog.tool_use and ("%s wants to run %s"):format(title, dialog.tool_use.name) or ("%q"):format(title)
+  local call = dialog.tool_use
+  local asks = call and ("%s %s"):format(call.name, core.json.encode(call.input) or "")
+    or ("%q"):format(dialog.text:match "^[^\n]*" or "")
   error(errors.dialog_error(("the program asks (%s: %s) and nothing may answer: %s"):format(dialog.kind, asks,
     why or dialog.remedy), { dialog = dialog, session_id = session.session_id,
     screen = session.process.screen:text() }), 0)
@@ -36,7 +74,6 @@ end
 local function decide(session, dialog)
   dialog = dialog or { kind = "unknown", text = session.process.screen:text(), choices = {},
     remedy = "it cannot be read; look at the screen" }
-  dialog.tool_use = session.turn and select(2, next(session.turn.open_tools)) or nil
   local decision = session.policies.dialogs.decide(dialog, session.options.accept)
   if type(decision) ~= "table" then
     error(errors.value_error "the dialogs policy must return {choose = integer}, {keys = string} or {fail = string}", 0)
@@ -48,11 +85,13 @@ local function decide(session, dialog)
     end
     choose(session, dialog, decision.choose)
   elseif decision.keys then
+    local current = recognize(session) -- it may have gone while the policy waited
+    if not current or current.text ~= dialog.text then return end
     session.process:write(decision.keys)
   else
     fail(session, dialog, decision.fail)
   end
-  if session.turn then
+  if session.running then
     session.turn:notice("dialog_answered", { session_id = session.session_id, kind = dialog.kind, text = dialog.text,
       choice = decision.choose and dialog.choices[decision.choose], keys = decision.keys, message = dialog.text })
   end
@@ -66,14 +105,15 @@ function M.answer(session)
   local since, seen = task.now(), nil
   while session:state() == "dialog" do
     session:check()
-    local dialog = session.policies.dialogs.recognize(session:view())
+    local dialog = recognize(session)
     local text = dialog and dialog.text
     if text ~= seen then since, seen = task.now(), text end
     local still = task.now() - since
     local is_stale = text == nil or text == session.answered or dialog.kind == "unknown"
-    local patience = is_stale and STALE_MS or STILL_MS
+    local patience = is_stale and STALE_MS or session.has_started and TURN_STILL_MS or STILL_MS
     if still >= patience then return decide(session, dialog) end
-    session.changed:wait(patience - still)
+    session:wait(patience - still)
+    if session:is_interrupted() then return end
   end
 end
 

@@ -106,8 +106,9 @@ function checks.executable(context, report)
   local name = context.set.executable
   local path = resolve(name, context.environment)
   if not path then
-    return report("executable", "problem", ("there is no program '%s'%s"):format(name,
-      name:find "/" and " that may be run" or " on the PATH"), "install Claude Code, or name the program (--executable)")
+    local where = name:find "/" and "that may be run" or "on the PATH"
+    return report("executable", "problem", ("there is no program '%s' %s"):format(name, where),
+      "install Claude Code, or name the program (--executable)")
   end
   local text, problem = output_of({ path, "--version" }, context.environment, context.version_timeout_ms)
   local major, minor, patch = (text or ""):match "(%d+)%.(%d+)%.(%d+)"
@@ -140,8 +141,8 @@ end
 
 --- Files that stop claude with a dialog when they cannot be read.
 function checks.files(context, report)
-  for _, problem in ipairs(context.broken) do
-    report("files", "problem", ("%s is no JSON object: claude will ask what to do"):format(problem), "mend or remove it")
+  for _, path in ipairs(context.broken) do
+    report("files", "problem", path .. " is no JSON object: claude will ask what to do", "mend or remove it")
   end
 end
 
@@ -187,10 +188,10 @@ local function check_key(context, report, key)
     return report("login", "warning", "claude was told not to use the ANTHROPIC_API_KEY of its environment",
       "take the key out of customApiKeyResponses.rejected in .claude.json, or log in")
   end
-  pending(context, report, "login", "api_key", "claude will ask whether to use the ANTHROPIC_API_KEY of its environment")
+  pending(context, report, "login", "api_key", "claude will ask whether to use the ANTHROPIC_API_KEY that it gets")
 end
 
-local function check_credentials(context, report, path, credentials)
+local function check_credentials(report, path, credentials)
   local mode = assert(uv.fs_stat(path)).mode & 511
   if mode & 63 ~= 0 then
     report("credentials", "warning", ("%s can be read by others (mode %03o)"):format(path, mode), "chmod 600 " .. path)
@@ -210,7 +211,7 @@ function checks.login(context, report)
   local path = context.config_folder .. "/.credentials.json"
   local stored = table_or_nil(core.json.decode(files.read(path) or ""))
   if stored and table_or_nil(stored.claudeAiOauth) then
-    return check_credentials(context, report, path, stored.claudeAiOauth)
+    return check_credentials(report, path, stored.claudeAiOauth)
   end
   if type(context.state.primaryApiKey) == "string" then return report("login", "ok", "by the key in .claude.json") end
   local is_kept = (context.host_environment.ANTHROPIC_API_KEY or "") ~= ""
@@ -288,11 +289,12 @@ end
 
 function checks.terminal(context, report)
   local rows, columns = context.set.dimensions.rows, context.set.dimensions.columns
+  local size = ("claude gets %d rows and %d columns"):format(rows, columns)
   if rows < SMALLEST.rows or columns < SMALLEST.columns then
-    return report("terminal", "warning", ("claude gets %d rows and %d columns; its screen was read at 40 and 120"):format(
-      rows, columns), ("dimensions of at least {%d, %d}"):format(SMALLEST.rows, SMALLEST.columns))
+    return report("terminal", "warning", size .. ", fewer than its screen was ever read at",
+      ("dimensions of at least {%d, %d}"):format(SMALLEST.rows, SMALLEST.columns))
   end
-  report("terminal", "ok", ("claude gets %d rows and %d columns"):format(rows, columns))
+  report("terminal", "ok", size)
 end
 
 local ORDER = { "executable", "config", "files", "onboarding", "login", "trust", "permissions", "transcripts",

@@ -95,10 +95,6 @@ function M.check(given, where)
   if checked.fork_session and not checked.resume_session_id then
     error(errors.value_error(where .. ": fork_session needs resume_session_id", { option = "fork_session" }), 0)
   end
-  if checked.dangerously_skip_permissions and given.permission_mode then
-    error(errors.value_error(where .. ": give permission_mode or dangerously_skip_permissions, not both",
-      { option = "permission_mode" }), 0)
-  end
   checked.permission_mode = checked.permission_mode or "bypassPermissions"
   if not checked.resume_session_id or checked.fork_session then
     checked.session_id = checked.session_id or core.uuid.generate()

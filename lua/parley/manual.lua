@@ -64,8 +64,10 @@ function M.bash()
   return all:get_bash_complete()
 end
 
+--- A text for roff, in ASCII: man pages are read in every locale.
 local function roff(text)
-  return (text:gsub("\\", "\\e"):gsub("-", "\\-"):gsub("%f[^\n\0]([.'])", "\\&%1"))
+  text = text:gsub("\\", "\\e"):gsub("-", "\\-"):gsub("%f[^\n\0]([.'])", "\\&%1")
+  return (text:gsub("[\xC2-\xF4][\x80-\xBF]+", function(char) return ("\\[u%04X]"):format(utf8.codepoint(char)) end))
 end
 
 local function literal(text) return ".nf\n" .. roff(text:gsub("%s+$", "")) .. "\n.fi\n" end
@@ -87,8 +89,9 @@ ANTHROPIC_API_KEY and the like
 function M.man()
   local synopsis, prose = bundle().usage:match "^usage: (.-)\n\n(.*)$"
   synopsis = synopsis:gsub("\n +", "\n")
-  local parts = { (".TH PARLEY 1 \"\" \"parley %s\"\n.SH NAME\nparley \\- hold conversations with Claude Code\n"):format(
-    roff(bundle().version)), ".SH SYNOPSIS\n", literal(synopsis), ".SH DESCRIPTION\n", roff(prose), ".SH COMMANDS\n" }
+  local parts = { ('.TH PARLEY 1 "" "parley %s"\n'):format(roff(bundle().version)),
+    ".SH NAME\nparley \\- hold conversations with Claude Code\n", ".SH SYNOPSIS\n", literal(synopsis),
+    ".SH DESCRIPTION\n", roff(prose), ".SH COMMANDS\n" }
   for _, entry in ipairs(M.commands()) do
     table.insert(parts, (".SS parley %s\n"):format(roff(entry.name)))
     local help = entry.summary

@@ -21,6 +21,10 @@ M.MESSAGE = "This is `parley doctor` trying the connection. Answer with the one 
   .. "! neither this line\n/nor this one is a command;\ta tab, é, 日本語 and 👍 must arrive as they are."
 
 local TURN_TIMEOUT_MS = 180000
+--- A ready composer may be seen before the status file is written.
+local STATUS_FILE_MS = 1500
+--- What a program has started may end a little after it.
+local GROUP_MS = 2000
 
 ---@class parley.ProbeFacts
 ---@field ready_ms? number      from the start until a message is taken
@@ -98,10 +102,19 @@ local function leaked(pid, dropped)
   return found
 end
 
+local function status_file_of(live)
+  local text = files.read(paths.status_file(live.process:pid(), live.process.environment))
+  local value = text and core.json.decode(text)
+  return type(value) == "table" and (value.status and "live" or "plain") or "none"
+end
+
 local function observe(live, facts, dropped)
-  local status = files.read(paths.status_file(live.process:pid(), live.process.environment))
-  local value = status and core.json.decode(status)
-  facts.status_file = type(value) == "table" and (value.status and "live" or "plain") or "none"
+  local deadline = task.now() + STATUS_FILE_MS
+  facts.status_file = status_file_of(live)
+  while facts.status_file ~= "live" and task.now() < deadline do
+    live.changed:wait(deadline - task.now())
+    facts.status_file = status_file_of(live)
+  end
   facts.version = live:view().version
   facts.watch = live.watcher and live.watcher:mode()
   facts.leaked = leaked(live.process:pid(), dropped)
@@ -152,8 +165,11 @@ local function close(live, facts)
   local pid = live.process:pid()
   live:close()
   facts.exit = live.process:exit_record()
+  local is_left = pid ~= nil and exists(pid)
+  local deadline = task.now() + GROUP_MS
+  while pid and exists(-pid) and task.now() < deadline do task.shield(task.sleep, 20) end
   facts.left = {
-    process = pid ~= nil and exists(pid), group = pid ~= nil and exists(-pid),
+    process = is_left, group = pid ~= nil and exists(-pid),
     status_file = pid ~= nil and uv.fs_stat(paths.status_file(pid, live.process.environment)) ~= nil,
   }
 end

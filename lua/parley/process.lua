@@ -2,6 +2,7 @@
 --- shows and has received, and ends the program. What any of it means is decided above.
 local uv = require "luv"
 local core = require "parley.core"
+local descendants = require "parley.descendants"
 local errors = require "parley.errors"
 local launch = require "parley.launch"
 local paths = require "parley.paths"
@@ -180,20 +181,37 @@ function Process:drain(milliseconds)
   end
 end
 
---- Ends the program: SIGTERM, a grace time, SIGKILL; reaps it and closes the terminal. A second call gives the same
---- answer. A cancellation does not end it half-way.
+--- How long what the program's tools have started may take to end, and how often that is looked at: the kernel tells
+--- nobody of the end of a process that is not its child.
+local LEFT_OVER_MS, LOOK_MS = 500, 10
+
+local function end_left_over(left)
+  left = descendants.signal(left, "sigterm")
+  local deadline = task.now() + LEFT_OVER_MS
+  while left[1] and task.now() < deadline do
+    task.sleep(LOOK_MS)
+    left = descendants.alive(left)
+  end
+  descendants.signal(left, "sigkill")
+end
+
+--- Ends the program: SIGTERM, a grace time, SIGKILL; reaps it and closes the terminal. What its tools have started and it
+--- has left behind is ended too. A second call gives the same answer. A cancellation does not end it half-way.
 ---@param grace_ms? number  default 2000
 ---@return parley.ExitRecord
 function Process:terminate(grace_ms)
   if not self.pty then return { not_started = true } end
   return task.shield(function()
+    local left = {}
     if not self.exit then
+      left = descendants.of { self.pty:pid() } -- once it has ended nothing tells whose they were
       self.pty:signal "SIGTERM"
       if not wait_for_exit(self, grace_ms or 2000) then
         self.pty:signal "SIGKILL"
         wait_for_exit(self, 5000)
       end
     end
+    end_left_over(left)
     self:drain(50)
     self:discard()
     return self.exit
@@ -205,6 +223,7 @@ end
 function Process:retire(grace_ms)
   if not self.pty then return end
   if self.exit then return self:discard() end
+  self.descendants = descendants.of { self.pty:pid() }
   self.pty:signal "SIGTERM"
   self.retiring = uv.new_timer()
   self.retiring:start(grace_ms or 2000, 0, function() self:discard() end)
@@ -216,7 +235,10 @@ function Process:discard()
   close_handle(self.pipe)
   close_handle(self.child_signal)
   close_handle(self.retiring)
+  local left = self.descendants or not self.exit and descendants.of { self.pty:pid() } or {}
   self.pty:close()
+  self.descendants = nil
+  descendants.signal(left, "sigkill")
   self.exit = self.exit or self.pty:poll_exit() or { signal = "SIGKILL" }
   self.changed:notify()
 end

@@ -4,6 +4,7 @@
 --- of the status file notifies `changed`; a waiting task then looks at all of them. Decisions are the policies'.
 local dialog = require "parley.dialog"
 local errors = require "parley.errors"
+local files = require "parley.files"
 local options = require "parley.options"
 local paths = require "parley.paths"
 local status = require "parley.status"
@@ -16,8 +17,13 @@ local watcher = require "parley.watcher"
 
 local M = {}
 
---- Enter that was swallowed leaves the message in the composer; it is pressed again after so long.
-local ENTER_AGAIN_MS = 400
+--- Enter that was swallowed leaves the message in the composer, and is pressed again. Not soon: where the program is only
+--- slow, the second one would come late and answer whatever dialog is up by then.
+local ENTER_AGAIN_MS = 1500
+--- An ESC that changed nothing for so long (it reached another turn, or a dialog) is pressed again.
+local ESCAPE_AGAIN_MS = 1000
+--- A permission prompt may be on the screen before the call that it is about is in the transcript; so long it may take.
+local CALL_MS = 1000
 
 --- The options of a session beside those of its process.
 ---@type table<string, parley.OptionRule>
@@ -42,6 +48,7 @@ local POLICIES = { "readiness", "dialogs", "delivery", "settling" }
 ---@field turns integer        how many have ended
 ---@field turn? parley.LiveTurn  the one that runs, or ran last
 ---@field policies table
+---@field has_started boolean   it was ready once
 ---@field delivery parley.DeliveryOptions
 local Session = {}
 Session.__index = Session
@@ -81,7 +88,7 @@ function M.new(process, given, jsonl_path, start_offset)
     options = set,
     delivery = { long_text = set.long_text, mentions = set.mentions },
     policies = with_defaults(set.policies),
-    turns = 0,
+    turns = 0, has_started = false,
   }, Session)
 end
 
@@ -102,7 +109,7 @@ function Session:view()
   local current, picture = status_value(self), self.picture
   return {
     rows = picture.rows, cursor = picture.cursor, modes = picture.modes, title = picture.title,
-    status = current, version = current and current.version or self.version,
+    status = current, version = current and current.version or self.version, has_started = self.has_started,
     elapsed_ms = self.started_at and task.now() - self.started_at or 0,
   }
 end
@@ -127,9 +134,16 @@ local function describe_exit(exit)
   return ("exited with status %s"):format(exit.exit_code)
 end
 
---- Raises when the session was closed or its process has ended.
+--- Raises when the session was closed, when its process has ended, or when the turn's time is over.
 function Session:check()
   if self.closed then error(errors.closed_error "the session is closed", 0) end
+  local limit = self.running and self.options.turn_timeout_ms
+  if limit and task.now() >= self.began_at + limit then
+    local retry = self.turn:retry()
+    self:fail("timeout", ("the turn took longer than %g ms (turn_timeout_ms)%s"):format(limit, retry
+      and (", as the program tried again: %s, attempt %d of %d"):format(retry.message, retry.attempt,
+        retry.max_attempts) or ""), { retry = retry })
+  end
   if self.process:is_alive() then return end
   self.process:drain(200)
   local exit = self.process:exit_record() or { not_started = true }
@@ -138,27 +152,43 @@ function Session:check()
     { exit = exit })
 end
 
+--- Waits until something changes, and not beyond the turn's own deadline, which `check` reports.
+---@param milliseconds number  at most so long
+function Session:wait(milliseconds)
+  local limit = self.running and self.options.turn_timeout_ms
+  if limit then milliseconds = math.min(milliseconds, self.began_at + limit - task.now()) end
+  self.changed:wait(math.max(milliseconds, 0))
+end
+
 --- Answers the dialog that is up, by the dialogs policy.
 --- Raises `DialogError` when the policy does not answer it.
 function Session:answer_dialog() dialog.answer(self) end
 
---- Waits until the composer takes a message, answering dialogs on the way.
----@param milliseconds? number  default: the start-up time-out
-function Session:wait_until_ready(milliseconds)
-  milliseconds = milliseconds or self.options.startup_timeout_ms
-  local deadline = task.now() + milliseconds
+---@return boolean  true when ESC ended, or will end, the turn that runs
+function Session:is_interrupted() return self.running == true and self.turn:facts().interrupting end
+
+--- Waits until the composer takes a message, answering dialogs on the way. A program that works by itself, for a task in
+--- the background has ended, is waited for as long as it shows signs of life.
+---@return boolean ready  false when the turn was interrupted first
+function Session:wait_until_ready()
+  local option = self.has_started and "stall_timeout_ms" or "startup_timeout_ms"
+  local patience, generation, deadline = self.options[option], nil, nil
   while true do
     self:check()
-    local state = self:state()
+    if self:is_interrupted() then return false end
+    local state, current = self:state(), self.process.screen:generation()
     if state == "ready" then
-      self.answered = nil
-      return
+      self.answered, self.has_started = nil, true
+      return true
     end
+    if not deadline or state == "busy" and generation ~= current then deadline = task.now() + patience end
+    generation = current
     local left = deadline - task.now()
     if left <= 0 then
-      self:fail("timeout", ("the program was not ready for a message within %g ms (%s)"):format(milliseconds, state))
+      self:fail("timeout", ("the program was not ready for a message within %g ms (%s); it is %s"):format(patience,
+        option, state))
     end
-    if state == "dialog" then self:answer_dialog() else self.changed:wait(left) end
+    if state == "dialog" then self:answer_dialog() else self:wait(left) end
   end
 end
 
@@ -191,12 +221,14 @@ function Session:prepare(text)
   if type(text) ~= "string" then
     error(errors.value_error("a message must be a string, not a " .. type(text)), 0)
   end
-  local prepared, why = self.policies.delivery.prepare(text, self.delivery)
+  local prepared, why = self.policies.delivery.prepare(text, self.delivery, self.has_started and self:view() or nil)
   if not prepared then error(errors.value_error("the message cannot be sent: " .. why), 0) end
   return prepared
 end
 
---- Takes in what the transcript has; true when there was something.
+--- Takes in what the transcript has, to the turn's end: what comes after it is not this turn's.
+---@return boolean any   there was something
+---@return boolean more  there may be more of it
 local function read_transcript(self)
   local any = false
   while true do
@@ -205,10 +237,11 @@ local function read_transcript(self)
       if value then
         self:fail("transcript", "the transcript cannot be read: " .. tostring(value), { cause = value })
       end
-      return any
+      return any, false
     elseif kind == "record" then
       self.version = type(value.version) == "string" and value.version or self.version
       if self.turn:take(value) == "duration" then self.offers_duration = true end
+      if self.turn:facts().certainty == "certain" then return true, true end
     elseif kind == "malformed" then
       self.turn:notice("malformed_line", { line = value.line, message = tostring(value.error) })
     else
@@ -218,46 +251,45 @@ local function read_transcript(self)
   end
 end
 
---- Announced retries become events.
-local function watch_retries(self)
-  local retry = tui.retry(self:view().rows)
-  local key = retry and ("%d/%d"):format(retry.attempt, retry.max_attempts)
-  if retry and key ~= self.retry then
-    self.turn:notice("api_retry", { session_id = self.session_id, attempt = retry.attempt,
-      max_attempts = retry.max_attempts, wait_ms = retry.wait_ms, message = retry.message })
-  end
-  self.retry = key
-end
-
 local function stamp_of(self)
   local current = status_value(self)
   return current and current.statusUpdatedAt
 end
 
 --- Raises when a deadline of the turn has passed; else returns when the next one does.
-local function next_deadline(self, now)
+local function next_deadline(self, facts, now)
   local nearest = math.huge
   local function limit(since, milliseconds, message)
-    if not milliseconds then return end
     if now >= since + milliseconds then self:fail("timeout", message:format(milliseconds)) end
     nearest = math.min(nearest, since + milliseconds)
   end
-  limit(self.began_at, self.options.turn_timeout_ms, "the turn took longer than %g ms")
-  limit(self.last_sign, self.options.stall_timeout_ms, "the program has shown no sign of life for %g ms")
-  if self.turn:state() == "submitted" and not self.turn.is_command then
-    limit(self.entered_at, self.options.file_wait_timeout_ms, "the transcript does not show the message %g ms after "
-      .. "it was sent")
+  if facts.agents == 0 then
+    limit(self.last_sign, self.options.stall_timeout_ms,
+      "the program has shown no sign of life for %g ms (stall_timeout_ms)")
+  end
+  if facts.state == "submitted" and not facts.is_command and not facts.queued then
+    limit(self.entered_at, self.options.file_wait_timeout_ms,
+      "the transcript does not show the message %g ms after it was sent (file_wait_timeout_ms)")
   end
   return nearest
 end
 
---- Presses Enter again when it was swallowed. Returns when to look for that next.
-local function repeat_enter(self, now)
-  if self.turn:state() ~= "submitted" or self.turn:facts().interrupting then return math.huge end
-  if now < self.last_enter + ENTER_AGAIN_MS then return self.last_enter + ENTER_AGAIN_MS end
-  if typist.still_holds(self, self.turn.text) then typist.enter(self) end
-  self.last_enter = now
-  return now + ENTER_AGAIN_MS
+--- Presses a key again that had no effect. Returns when to look for that next.
+local function press_again(self, facts, state, now)
+  if facts.interrupting then
+    if state ~= "busy" and state ~= "dialog" then return math.huge end
+    if now >= self.escaped_at + ESCAPE_AGAIN_MS then
+      self.escaped_at = now
+      self.process:write "\27"
+    end
+    return self.escaped_at + ESCAPE_AGAIN_MS
+  end
+  if facts.state ~= "submitted" or facts.queued then return math.huge end
+  if now >= self.last_enter + ENTER_AGAIN_MS then
+    self.last_enter = now
+    if stamp_of(self) == self.stamp and typist.still_holds(self, self.turn.text) then typist.enter(self) end
+  end
+  return self.last_enter + ENTER_AGAIN_MS
 end
 
 --- A command leaves no receipt that all versions share; an empty composer says that it was taken.
@@ -276,7 +308,9 @@ local function follow_session(self)
     while request and not id do
       local name = uv.fs_scandir_next(request)
       if not name then break end
-      if name:find "%.jsonl$" and not self.transcripts_before[name] then id = name:match "^(.*)%.jsonl$" end
+      local own = name:find "%.jsonl$" and not self.transcripts_before[name]
+        and (files.read(self.jsonl_path:gsub("[^/]*$", "") .. name) or ""):find("<command-name>/clear", 1, true)
+      if own then id = name:match "^(.*)%.jsonl$" end -- another session of this folder may have begun meanwhile
     end
   end
   if not id or id == self.session_id then return end
@@ -287,48 +321,76 @@ local function follow_session(self)
 end
 
 local function conclude(self, verdict)
+  self.withdrawn = self.turn:state() == "submitted" and self.turn.text or nil -- its record may still come
   self.turns = self.turns + 1
   self.turn:conclude(verdict, { duration_ms = task.now() - self.began_at, num_turns = self.turns,
-    typing_ms = self.entered_at - self.began_at, session_id = self.session_id })
+    typing_ms = (self.entered_at or task.now()) - self.began_at, session_id = self.session_id })
+end
+
+--- Brings a dialog to its policy once the call that it is about is known. Returns how long that may still take.
+local function look_at_dialog(self, facts, now)
+  self.dialog_since = self.dialog_since or now
+  local missing = self.dialog_since + CALL_MS - now
+  if not facts.is_command and #self.turn.open_tools == 0 and missing > 0 then return missing end
+  self:answer_dialog()
+  self.dialog_since = nil
+  return 0
 end
 
 --- Looks at everything once: queues events, gives the verdict. Returns how long nothing is to be expected from the
 --- clock alone.
 local function look(self)
-  local any = read_transcript(self)
-  self:check()
+  if self.closed then self:check() end
+  local any, more = read_transcript(self)
+  if not self.process:is_alive() and not more then
+    self.process:drain(200)
+    read_transcript(self) -- its last words
+  end
+  local facts = self.turn:facts()
+  if facts.certainty ~= "certain" then self:check() end
   local state = self:state()
   accept_command(self, state)
   if self.turn.is_command then follow_session(self) end
   local moved = self.turn:observe(state, stamp_of(self) ~= self.stamp)
-  watch_retries(self)
+  local retry = state ~= "ready" and tui.retry(self:view().rows)
+  if retry then self.turn:announce_retry(retry, self.session_id) end
+  if state ~= "dialog" then self.answered, self.dialog_since = nil, nil end
   local now, generation = task.now(), self.process.screen:generation()
   if any or moved or not self.last_change then self.last_change = now end
   if any or moved or generation ~= self.sign_generation then self.last_sign, self.sign_generation = now, generation end
 
-  local facts, current = self.turn:facts(), status_value(self)
+  local current = status_value(self)
+  facts = self.turn:facts()
   facts.offers_duration = self.offers_duration or current ~= nil and current.status ~= nil
   local verdict, look_again = self.policies.settling.judge(facts, now - self.last_change)
-  if verdict then return conclude(self, verdict) end
-  if state == "dialog" and #self.turn.events == 0 then
-    self:answer_dialog()
+  if verdict then
+    conclude(self, verdict)
     return 0
   end
-  return math.min(look_again or math.huge, next_deadline(self, now) - now, repeat_enter(self, now) - now)
+  self:check()
+  if #self.turn.events > 0 or more then return 0 end
+  if state == "dialog" and not facts.interrupting then
+    local missing = look_at_dialog(self, facts, now)
+    if missing == 0 then return 0 end
+    look_again = math.min(look_again or math.huge, missing)
+  end
+  return math.min(look_again or math.huge, next_deadline(self, facts, now) - now,
+    press_again(self, facts, state, now) - now)
 end
 
 local function deliver(self)
-  self:wait_until_ready()
+  local is_typed = self:wait_until_ready()
   read_transcript(self) -- what came after the last verdict is no part of this turn
-  typist.type(self, self.turn.text, self.turn.is_command)
+  is_typed = is_typed and typist.type(self, self.turn.text, self.turn.is_command)
+  if not is_typed then return end -- it was interrupted, and look gives the verdict
   self.stamp = stamp_of(self)
-  self.turn:apply "submit"
+  self.turn:submit(self.withdrawn)
   self.entered_at, self.last_enter, self.last_sign, self.last_change = task.now(), task.now(), task.now(), nil
   typist.enter(self)
 end
 
 local function next_event(self)
-  if self.turn:state() == "typing" then deliver(self) end
+  if self.turn:state() == "typing" and not self.turn:facts().interrupting then deliver(self) end
   while true do
     local first = table.remove(self.turn.events, 1)
     if first then
@@ -337,7 +399,7 @@ local function next_event(self)
     end
     if self.turn:state() == "ended" then return nil end
     local wait = look(self)
-    if #self.turn.events == 0 then self.changed:wait(wait) end
+    if wait > 0 and #self.turn.events == 0 then self:wait(wait) end
   end
 end
 
@@ -345,7 +407,8 @@ local function begin(self, text, is_command)
   if self.closed then error(errors.closed_error "the session is closed", 0) end
   if self.running then error(errors.session_error("a turn is running in this session", { reason = "busy" }), 0) end
   self.turn = turn.new(text, self.policies.delivery.matches, is_command)
-  self.running, self.began_at = true, task.now()
+  self.running, self.began_at, self.entered_at = true, task.now(), nil
+  self.last_sign, self.last_change = self.began_at, nil
   local closer = setmetatable({}, { __close = function()
     if self.running then self:close() end
   end })
@@ -355,6 +418,7 @@ local function begin(self, text, is_command)
     local err = results[2]
     if errors.is(err, "SessionError") then err.screen = err.screen or self.process.screen:text() end
     self:close()
+    if errors.is(err, "SessionError") and err.reason == "exit" then err.exit = err.exit or self.process:exit_record() end
     error(err, 0)
   end
   return step, nil, nil, closer
@@ -394,16 +458,21 @@ function Session:command(text)
   return begin(self, text:gsub("%s+$", ""), true)
 end
 
---- Interrupts the turn that runs: its events end with a `result` of subtype `interrupted`, and the session takes the next
---- message. What the program gives back of the message is cleared before that.
+--- Interrupts the turn that runs: its events end with a `result` of subtype `interrupted`, or of the one that it came to
+--- before ESC did, and the session takes the next message. What the program gives back of the message, or what of it was
+--- typed, is cleared before that.
 ---@return boolean interrupted  false when no turn runs
 function Session:interrupt()
   local state = self.running and self.turn:state()
-  if state ~= "submitted" and state ~= "running" and state ~= "waiting" then return false end
-  if not self.turn:facts().interrupting then
-    self.turn:apply "interrupt"
-    self.process:write "\27"
-  end
+  if not state or state == "ended" or state == "failed" then return false end
+  local facts, last = self.turn:facts(), self.escaped_at or -math.huge
+  if facts.interrupting then return true end
+  self.turn:apply "interrupt"
+  self.changed:notify()
+  -- Two presses that find nothing to interrupt open a menu: none where the turn has ended, none soon after another.
+  if state == "typing" or facts.quiet or task.now() < last + ESCAPE_AGAIN_MS then return true end
+  self.escaped_at = task.now()
+  self.process:write "\27"
   return true
 end
 

@@ -1,7 +1,7 @@
 --- What was said in a transcript: its records as the one conversation that the program would go on with.
 ---
 --- The file is a tree: each record names the one before it (`parentUuid`). A message that was taken back, or cut off
---- before its answer, is a branch that leads nowhere. Parallel tool calls branch too, and only one of the branches leads
+--- before its answer, is a branch that leads nowhere. Parallel tool calls branch too, and only one of the branches goes
 --- on (measured on 2.1.330, 2.1.197 and 2.1.110): the other calls and their results are fetched back.
 local uv = require "luv"
 local core = require "parley.core"
@@ -13,6 +13,14 @@ local M = {}
 local json = core.json
 
 local function text_or_nil(value) return type(value) == "string" and value or nil end
+
+local function drop_odd_blocks(message)
+  local content = type(message) == "table" and message.content
+  if type(content) ~= "table" then return end
+  for i = #content, 1, -1 do
+    if type(content[i]) ~= "table" then table.remove(content, i) end
+  end
+end
 
 --- The records that are part of the tree, in the order of the file. A line that is no JSON is passed over: the last one
 --- may be half written.
@@ -29,6 +37,7 @@ local function read_records(path)
       local record = json.decode(line)
       if type(record) == "table" and text_or_nil(record.uuid) then
         record.toolUseResult = nil -- the result a second time
+        drop_odd_blocks(record.message)
         table.insert(records, record)
       end
     end
@@ -43,11 +52,7 @@ local function is_said(record)
 end
 
 local function blocks_of(record)
-  local blocks = {}
-  for _, block in ipairs(type(record.message.content) == "table" and record.message.content or {}) do
-    if type(block) == "table" then table.insert(blocks, block) end
-  end
-  return blocks
+  return type(record.message.content) == "table" and record.message.content or {}
 end
 
 --- Adds the other blocks of the messages on the way, and the results of their calls.
@@ -139,7 +144,6 @@ function M.command_text(happening)
   return words == "" and name or name .. " " .. words
 end
 
---- Whether a message has calls that nothing after it answers.
 local function without_open_calls(message)
   local content = json.array {}
   for _, block in ipairs(message.content) do

@@ -3,6 +3,7 @@
 local core = require "parley.core"
 local errors = require "parley.errors"
 local event = require "parley.event"
+local uv = require "luv"
 
 local M = {}
 
@@ -10,7 +11,8 @@ local M = {}
 ---@field text string             the message as it is typed
 ---@field is_command boolean      a slash command, which has an end of its own
 ---@field events parley.Event[]   not yet reported
----@field open_tools table<string, table>  tool_use blocks without a result, by id
+---@field open_tools table[]     tool_use blocks without a result, in the order of the calls
+---@field queued boolean         the message waits behind a turn of the program's own
 ---@field package machine parley.Turn
 local Turn = {}
 Turn.__index = Turn
@@ -26,7 +28,7 @@ function M.new(text, matches, is_command)
   machine:apply "begin"
   return setmetatable({
     text = text, matches = matches, is_command = is_command or false, machine = machine,
-    events = {}, early = {}, chain = {}, endings = {}, usage = {}, open_tools = {},
+    events = {}, early = {}, chain = {}, endings = {}, usage = {}, open_tools = {}, agents = {}, queued = false,
   }, Turn)
 end
 
@@ -37,11 +39,28 @@ function Turn:state() return self.machine:state() end
 ---@param name string
 function Turn:apply(name) self.machine:apply(name) end
 
+--- The time as records have it: ISO 8601, UTC.
+local function timestamp()
+  local seconds, microseconds = uv.gettimeofday()
+  return os.date("!%Y-%m-%dT%H:%M:%S", seconds) .. (".%03dZ"):format(microseconds // 1000)
+end
+
+--- Tells that Enter is about to be pressed.
+---@param withdrawn? string  the message before, when it was interrupted and its record had not come by then
+function Turn:submit(withdrawn)
+  self.machine:apply "submit"
+  self.withdrawn, self.submitted_at = withdrawn, timestamp()
+end
+
 --- What the settling policy judges by.
----@return table
+---@return table  the state machine's facts, `is_command`, `queued`, and `agents`, the number of sub-agents that this turn
+---  has started in the background and not heard of again
 function Turn:facts()
   local facts = self.machine:facts()
-  facts.is_command = self.is_command
+  facts.is_command, facts.queued, facts.agents = self.is_command, self.queued, 0
+  for _ in pairs(self.agents) do facts.agents = facts.agents + 1 end
+  -- What a sub-agent reports starts a turn by the program itself: for whoever asked, it belongs to the answer.
+  if facts.agents > 0 and facts.certainty == "certain" and not facts.interrupted then facts.certainty = "likely" end
   return facts
 end
 
@@ -71,11 +90,15 @@ local function is_typed(record, happening)
   return true
 end
 
---- The record that proves that the message has arrived. One that differs is an error: it is not what was sent.
+--- The record that proves that the message has arrived. One that differs is an error: it is not what was sent. But the
+--- message before this one may have been interrupted so early that its record comes only now.
 local function is_receipt(self, record, happening)
-  if not is_typed(record, happening) then return false end
+  if record.promptSource == "system" or happening.is_meta or #happening:blocks "tool_result" > 0 then return false end
   local text = happening:text()
+  local is_late = self.withdrawn and self.matches(text, self.withdrawn)
+  if is_late and (happening.timestamp or "") < self.submitted_at then return false end
   if self.matches(text, self.text) then return true end
+  if is_late or not is_typed(record, happening) then return false end
   error(errors.session_error(("the message arrived changed: %q instead of %q"):format(text:sub(1, 80),
     self.text:sub(1, 80)), { reason = "delivery", sent = self.text, received = text }), 0)
 end
@@ -105,10 +128,30 @@ local function follow(self, record, starts)
   end
 end
 
-local function take_user(self, happening)
-  local results = happening:blocks "tool_result"
-  for _, block in ipairs(results) do self.open_tools[block.tool_use_id] = nil end
-  if happening:text():find "^%[Request interrupted by user" then
+local function close_tool(self, id)
+  for i, call in ipairs(self.open_tools) do
+    if call.id == id then return table.remove(self.open_tools, i) end
+  end
+end
+
+--- Follows the sub-agents that 2.1.330 lets work in the background: they are started by a tool's result and heard of in
+--- a notification, which starts a turn of the program's own or comes as an attachment to the one that runs.
+local function follow_agents(self, record, text)
+  local result = record.toolUseResult
+  if type(result) == "table" and result.isAsync == true and type(result.agentId) == "string" then
+    self.agents[result.agentId] = true
+  end
+  for id in text:gmatch "<task%-id>([%w_-]+)</task%-id>" do self.agents[id] = nil end
+end
+
+local function take_user(self, record, happening)
+  local results, text = happening:blocks "tool_result", happening:text()
+  for _, block in ipairs(results) do close_tool(self, block.tool_use_id) end
+  follow_agents(self, record, text)
+  happening.is_meta = happening.is_meta or record.promptSource == "system" or text:find "^<task%-notification>" ~= nil
+    or nil
+  if text:find "^%[Request interrupted by user" then
+    self.open_tools = {}
     self.machine:apply "interrupted"
   elseif #results > 0 then
     self.machine:apply("tool_result", { tools = #results })
@@ -119,13 +162,37 @@ end
 
 local function take_assistant(self, happening)
   local calls = happening:blocks "tool_use"
-  for _, block in ipairs(calls) do self.open_tools[block.id] = block end
+  for _, block in ipairs(calls) do table.insert(self.open_tools, block) end
   self.machine:apply("assistant", {
     stop_reason = happening.stop_reason, tools = #calls, api_error = happening.is_error,
   })
   self.api_error = happening.is_error and happening or nil
   if happening.message_id and happening.usage then self.usage[happening.message_id] = happening.usage end
 end
+
+--- 2.1.110 has each retry in the transcript.
+local function retry_of(record)
+  if record.subtype ~= "api_error" or math.type(record.retryAttempt) ~= "integer" then return nil end
+  local failure = type(record.error) == "table" and record.error or {}
+  local status = math.type(failure.status) == "integer" and (" (%d)"):format(failure.status) or ""
+  return { attempt = record.retryAttempt, max_attempts = math.tointeger(record.maxRetries) or record.retryAttempt,
+    wait_ms = math.floor(tonumber(record.retryInMs) or 0), message = "API error" .. status }
+end
+
+--- Reports that the program will try an API request again, once for each attempt.
+---@param retry parley.Retry
+---@param session_id? string
+function Turn:announce_retry(retry, session_id)
+  local last = self.last_retry
+  if last and last.attempt == retry.attempt and last.max_attempts == retry.max_attempts then return end
+  self.last_retry = retry
+  self:notice("api_retry", { session_id = session_id, attempt = retry.attempt, max_attempts = retry.max_attempts,
+    wait_ms = retry.wait_ms, message = retry.message })
+end
+
+--- The retry that was announced last, when nothing has come of it yet.
+---@return parley.Retry?
+function Turn:retry() return self.last_retry end
 
 --- The records that the program writes last may overtake those before them in the file: they count when the record that
 --- they follow has been seen in this turn.
@@ -143,9 +210,15 @@ local ENDINGS = { turn_duration = "duration", stop_hook_summary = "stop" }
 --- Takes in a record of a turn whose message was seen.
 local function take_accepted(self, record, happening)
   follow(self, record, false)
+  if record.type == "attachment" and type(record.attachment) == "table" then
+    follow_agents(self, record, tostring(record.attachment.prompt))
+  end
   if not happening then return end
-  if happening.type == "user" then take_user(self, happening) end
+  if happening.type == "user" then take_user(self, record, happening) end
   if happening.type == "assistant" then take_assistant(self, happening) end
+  local retry = happening.type == "system" and retry_of(record)
+  if retry then return self:announce_retry(retry, happening.session_id) end
+  self.last_retry = nil
   table.insert(self.events, happening)
 end
 
@@ -166,6 +239,9 @@ end
 --- Takes in a record that came after Enter and may be the message's own.
 local function take_submitted(self, record, happening)
   local arrived
+  if record.type == "queue-operation" and record.operation == "enqueue" and type(record.content) == "string" then
+    self.queued = self.queued or self.matches(record.content, self.text)
+  end
   if self.is_command then
     arrived = happening and is_of_command(record, happening)
   else

@@ -16,7 +16,7 @@ local function composer_of(view)
 end
 
 --- Waits until the composer satisfies the predicate.
----@return boolean
+---@return boolean  false when it did not in time
 local function wait_for_composer(session, milliseconds, predicate)
   local deadline = task.now() + milliseconds
   while true do
@@ -27,7 +27,7 @@ local function wait_for_composer(session, milliseconds, predicate)
     if session:state() == "dialog" then session:answer_dialog() end
     local left = deadline - task.now()
     if left <= 0 then return false end
-    session.changed:wait(left)
+    session:wait(left)
   end
 end
 
@@ -44,7 +44,16 @@ local function clear(session)
   session:fail("delivery", "the composer cannot be emptied of what is left in it")
 end
 
---- Types the steps of one attempt; false when keys were lost.
+local function rest(session, milliseconds)
+  local deadline = task.now() + milliseconds
+  while task.now() < deadline do
+    session:wait(deadline - task.now())
+    session:check()
+  end
+end
+
+--- Types the steps of one attempt; false when keys were lost, or when the turn was interrupted: after a step, for keys
+--- that are still on their way would follow those that clear the composer.
 local function type_steps(session, steps)
   local holds = session.policies.delivery.holds
   for _, step in ipairs(steps) do
@@ -53,7 +62,8 @@ local function type_steps(session, steps)
     local arrived = wait_for_composer(session, patience, function(composer)
       return (step.cursor == nil or composer.cursor == step.cursor) and holds(composer, step.holds) == "whole"
     end)
-    if not arrived then return false end
+    if not arrived or session:is_interrupted() then return false end
+    rest(session, step.rest_ms or 0)
   end
   return true
 end
@@ -62,15 +72,18 @@ end
 ---@param session parley.Session
 ---@param text string
 ---@param is_command boolean  it is short, and every character counts
+---@return boolean typed  false when the turn was interrupted first; what was typed is cleared with the next message
 --- Raises `SessionError` (reason `"delivery"`) when the composer does not take it; nothing was sent then.
 function M.type(session, text, is_command)
   local delivery = session.policies.delivery
   for _ = 1, ATTEMPTS do
-    session:wait_until_ready()
+    if not session:wait_until_ready() then return false end
     clear(session)
+    if session:is_interrupted() then return false end
     local steps = is_command and { { keys = "\27[200~" .. text .. "\27[201~", holds = text } }
       or delivery.keystrokes(text, session:view(), session.delivery)
-    if type_steps(session, steps) then return end
+    if type_steps(session, steps) then return true end
+    if session:is_interrupted() then return false end
   end
   local composer = composer_of(session:view())
   session:fail("delivery", ("the message was typed %d times and the composer does not hold it; nothing was sent (%s)")
@@ -87,11 +100,16 @@ end
 ---@param session parley.Session
 ---@param text string
 ---@return boolean
+--- Raises `SessionError` (reason `"delivery"`) when the program has changed it there; it was not sent.
 function M.still_holds(session, text)
   local view = session:view()
   local composer = composer_of(view)
-  return composer ~= nil and session:state() == "ready"
-    and session.policies.delivery.holds(composer, text) == "whole"
+  if not composer or composer.is_empty or session:state() ~= "ready" then return false end
+  if tui.has_changed_text(view.rows) then
+    session:fail("delivery", ("the program has taken characters out of the message; it was not sent (it shows %q)")
+      :format(composer.text:sub(1, 80)))
+  end
+  return session.policies.delivery.holds(composer, text) == "whole"
 end
 
 --- Whether the composer is there and empty.

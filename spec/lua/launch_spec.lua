@@ -62,6 +62,8 @@ describe("build_argv", function()
       { dangerously_skip_permissions = true })
     assert_argv({ "claude", "--resume", ID, "--dangerously-skip-permissions" },
       { dangerously_skip_permissions = true, resume_session_id = ID })
+    assert_argv({ "claude", "--session-id", ID, "--dangerously-skip-permissions" },
+      { dangerously_skip_permissions = true, permission_mode = "plan" })
   end)
 
   it("does not skip permissions for false", function()
@@ -150,10 +152,6 @@ describe("the options of a process", function()
 
   it("refuse an unknown permission mode", function()
     for _, mode in ipairs { "yolo", "", "Plan" } do assert_refused("permission_mode", { permission_mode = mode }) end
-  end)
-
-  it("refuse a permission mode beside dangerously_skip_permissions", function()
-    assert_refused("permission_mode", { permission_mode = "plan", dangerously_skip_permissions = true })
   end)
 
   it("refuse dimensions that are not positive integers", function()

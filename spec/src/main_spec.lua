@@ -28,6 +28,12 @@ describe("the host", function()
     check_leaks()
   end)
 
+  it("survives an error that raises another when it is to be printed", helper.task(function()
+    local program = helper.run { helper.host, "-e",
+      "local t; t = setmetatable({}, { __tostring = function() error(t) end }) error(t)" }
+    assert.same({ 1, "parley: an error that has no text\n" }, { program.status, program.errors })
+  end))
+
   describe("at a signal", function()
     for name, number in pairs(SIGNALS) do
       it(("%s cancels the main task, runs its closes and exits with %d"):format(name, 128 + number), helper.task(

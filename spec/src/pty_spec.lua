@@ -137,8 +137,16 @@ describe("pty", function()
 
   -- Runs a chunk in a Lua of its own, on a pty, started by `prefix`.
   local function inner_host(prefix, chunk)
+    local library = uv.exepath():match("^(.*)/") .. "/lib/?.so"
+    local maps <close> = assert(io.open("/proc/self/maps"))
+    local sanitizer = maps:read("a"):match("/%S*/libasan%S*") -- `make asan`: Lua must load it before the module
     return shell(("exec %s lua5.4 -e \"$CHUNK\""):format(prefix), {
-      env = { "PATH=" .. os.getenv("PATH"), ("CHUNK=package.cpath = %q\n%s"):format(package.cpath, chunk) },
+      env = {
+        "PATH=" .. os.getenv("PATH"),
+        "LD_PRELOAD=" .. (sanitizer or ""),
+        "ASAN_OPTIONS=detect_leaks=0",
+        ("CHUNK=package.cpath = %q .. ';' .. package.cpath\n%s"):format(library, chunk),
+      },
     })
   end
 

@@ -27,8 +27,8 @@ local TRANSITIONS = {
   busy = { typing = "typing", submitted = "submitted", running = "running", waiting = "running" },
   quiet = { typing = "typing", submitted = "submitted", running = "running", waiting = "running" },
   dialog = { running = "waiting", waiting = "waiting" },
-  interrupt = { submitted = "submitted", running = "running", waiting = "waiting" },
-  ["end"] = { submitted = "ended", running = "ended", waiting = "ended" },
+  interrupt = { typing = "typing", submitted = "submitted", running = "running", waiting = "waiting" },
+  ["end"] = { typing = "ended", submitted = "ended", running = "ended", waiting = "ended" },
   fail = {
     idle = "failed", typing = "failed", submitted = "failed", running = "failed", waiting = "failed", ended = "failed",
   },
@@ -133,6 +133,8 @@ describe("turn", function()
       assert.error_matches(function() machine:apply() end, "string expected")
       assert.error_matches(function() machine:apply("assistant", "end_turn") end, "table expected")
       assert.error_matches(function() machine:apply("assistant", { tools = "two" }) end, "number expected")
+      assert.error_matches(function() machine:apply("assistant", { tools = -1 }) end, "out of range")
+      assert.error_matches(function() machine:apply("assistant", { tools = 2 ^ 31 }) end, "out of range")
       assert.error_matches(function() machine:apply("assistant", { stop_reason = {} }) end, "string expected")
       assert.error_matches(function() machine.apply(io.stdout, "begin") end, "parley.turn expected")
       assert.equal(0, machine:facts().assistant_blocks)

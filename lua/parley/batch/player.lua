@@ -80,8 +80,8 @@ end
 --- Plays a conversation from its beginning.
 ---@param backend parley.Backend  its own
 ---@param conversation parley.batch.Conversation
----@param record table  gets `messages`, `turn_ms`, `result`, `turn` (the number of the last one that was begun) and, added
----                       to what it has, `usage`, as far as it goes
+---@param record table  gets `messages`, `turn_ms`, `result`, `turn` (the number of the last one that was begun) and,
+---                       added to what it has, `usage`, as far as it goes
 --- Raises what went wrong.
 function M.play(backend, conversation, record)
   local given = conversation.messages or {}

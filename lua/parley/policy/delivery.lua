@@ -5,7 +5,8 @@
 ---
 --- What is done to a text before it is typed (`prepare`), because every version does it, or some do:
 ---  * CRLF and CR become LF; a tab becomes four spaces; trailing white space goes; Unicode is composed (NFC).
---- What would not arrive as it is is refused: see `prepare`.
+--- What would not arrive as it is, on one version or on all, is refused: invalid UTF-8, control characters, characters
+--- that are taken out for being invisible, commands, words that end the program, and nothing at all.
 local core = require "parley.core"
 
 local M = {}
@@ -18,18 +19,23 @@ local PASTE_UNITS, PASTE_NEWLINES = 800, 2
 --- Typing a text in pastes of that size costs about 50 ms for each kB of it.
 local TYPED_LIMIT = 100 * 1024
 
+local PASTE_REST_MS = 130
+
 --- Words that end the program when they are the whole message.
 local EXIT_WORDS = { exit = true, quit = true, [":q"] = true, [":q!"] = true, [":wq"] = true, [":wq!"] = true }
 
 --- Characters that 2.1.330 takes out of a message, or turns into line breaks.
 local REMOVED = {
-  { 0x2028, 0x2029 }, { 0xAD, 0xAD }, { 0x34F, 0x34F }, { 0x115F, 0x1160 }, { 0x17B4, 0x17B5 }, { 0x180B, 0x180E },
+  { 0x2028, 0x2029 }, { 0xAD, 0xAD }, { 0x34F, 0x34F }, { 0x115F, 0x1160 }, { 0x17B4, 0x17B5 }, { 0x180B, 0x180F },
   { 0x200B, 0x200B }, { 0x2060, 0x2065 }, { 0x206A, 0x206F }, { 0x3164, 0x3164 }, { 0xFEFF, 0xFEFF }, { 0xFFA0, 0xFFA0 },
-  { 0xFFF9, 0xFFFB }, { 0xE0100, 0xE01EF },
+  { 0xFFF0, 0xFFFB }, { 0x1BCA0, 0x1BCA3 }, { 0x1D173, 0x1D17A }, { 0xE0000, 0xE0FFF },
 }
---- Those that it keeps in scripts and sequences that need them, and takes out between Latin letters.
-local JOINERS = { [0x200C] = true, [0x200D] = true }
-local BIDI = { { 0x200E, 0x200F }, { 0x202A, 0x202E }, { 0x2066, 0x2069 } }
+--- Those that it keeps where a script or an emoji needs them, and takes out between Latin letters.
+local JOINERS = { { 0x200C, 0x200D } }
+local JOINABLE = { { 0x590, 0xDFF }, { 0x2190, 0x2BFF }, { 0xFE0F, 0xFE0F }, { 0x1F000, 0x1FAFF } }
+local BIDI = { { 0x61C, 0x61C }, { 0x200E, 0x200F }, { 0x202A, 0x202E }, { 0x2066, 0x2069 } }
+--- The letters of a flag: behind a black flag, or behind another of them.
+local TAGS, FLAG = { { 0xE0020, 0xE007F } }, 0x1F3F4
 
 local function is_in(code, ranges)
   for _, range in ipairs(ranges) do
@@ -39,17 +45,55 @@ local function is_in(code, ranges)
 end
 
 --- Finds the first character that would not arrive.
-local function undeliverable(text)
-  local before = 0
+---@param text string  valid UTF-8
+---@return integer? position  nil when all would
+---@return integer? code
+---@return string? why
+function M.undeliverable(text)
+  local before, in_flag = 0, false
   local has_rtl = text:find "[\xD6-\xDF]" ~= nil or text:find "\xE0[\xA0-\xA3]" ~= nil
   for position, code in utf8.codes(text) do
     if code < 32 and code ~= 10 or code >= 127 and code < 160 then return position, code, "would be taken as a key" end
     if code > 127 then
-      local lost = is_in(code, REMOVED) or JOINERS[code] and before < 0x250 or not has_rtl and is_in(code, BIDI)
-      if lost then return position, code, "is invisible, and the program takes it out" end
+      local is_tag = is_in(code, TAGS)
+      local is_lost = is_in(code, REMOVED) and not (is_tag and in_flag)
+        or is_in(code, JOINERS) and not is_in(before, JOINABLE) or is_in(code, BIDI) and not has_rtl
+      if is_lost then return position, code, "is invisible, and the program takes it out" end
+      in_flag = code == FLAG or is_tag and in_flag
+    else
+      in_flag = false
     end
     before = code
   end
+end
+
+--- White space as JavaScript trims it, besides what `%s` knows.
+local SPACES = { [0xA0] = true, [0x1680] = true, [0x202F] = true, [0x205F] = true, [0x3000] = true }
+for code = 0x2000, 0x200A do SPACES[code] = true end
+
+local function without_trailing_space(text)
+  while true do
+    text = text:gsub("%s+$", "")
+    local start = utf8.offset(text, -1)
+    if not start or not SPACES[utf8.codepoint(text, start)] then return text end
+    text = text:sub(1, start - 1)
+  end
+end
+
+local function without_leading_space(text)
+  for position, code in utf8.codes(text) do
+    if not (SPACES[code] or code == 32 or code == 10) then return text:sub(position) end
+  end
+  return ""
+end
+
+--- Whether the program tells what it is doing: 2.1.197 and later do.
+local function has_status(view) return view.status ~= nil and view.status.status ~= nil end
+
+--- The command that the program would see in a message. 2.1.330 looks behind leading white space. 2.1.110, which is known
+--- by a status file that tells no status, runs the command that comes nearest: `/exitx` ends it, and so may a path.
+local function command_in(text, trimmed, view)
+  return trimmed:match "^/[%w:_-]*%f[%s\0]" or view and not has_status(view) and text:match "^/%w[^%s]*"
 end
 
 ---@class parley.DeliveryOptions
@@ -57,35 +101,48 @@ end
 ---                                           in <pasted_content>), or refused; default "pasted"
 ---@field mentions? "allow"|"refuse"            `@path` in a message attaches the file; default "allow"
 
+local function utf16_length(text)
+  return utf8.len(text) + select(2, text:gsub("[\xF0-\xF7]", ""))
+end
+
+local function is_short(text)
+  return utf16_length(text) <= PASTE_UNITS and select(2, text:gsub("\n", "")) <= PASTE_NEWLINES
+end
+
+--- A version that was seen to send a long paste as it is.
+local function keeps_pastes(view)
+  local major, minor, patch = (view and view.version or ""):match "^(%d+)%.(%d+)%.(%d+)$"
+  return major ~= nil and not view.modes.alternate_screen
+    and tonumber(major) == 2 and tonumber(minor) <= 1 and tonumber(patch) <= 197
+end
+
 --- Normalises a message, or says why it cannot be delivered as it is.
 ---@param text string
 ---@param options parley.DeliveryOptions
+---@param view? parley.View  of the program that is to get it; without one, what holds for every version
 ---@return string? prepared
 ---@return string? why
-function M.prepare(text, options)
+function M.prepare(text, options, view)
   local valid, position = utf8.len(text)
   if not valid then return nil, ("byte %d is not valid UTF-8"):format(position) end
-  text = assert(core.text.nfc(text:gsub("\r\n?", "\n"):gsub("\t", "    "):gsub("%s+$", ""), nil))
-  if not text:find "%S" then return nil, "there is nothing in it to send" end
-  local at, code, problem = undeliverable(text)
+  text = without_trailing_space((text:gsub("\r\n?", "\n"):gsub("\t", "    ")))
+  text = assert(core.text.nfc(text))
+  local trimmed = without_leading_space(text)
+  if trimmed == "" then return nil, "there is nothing in it to send" end
+  local at, code, problem = M.undeliverable(text)
   if at then return nil, ("the character U+%04X at byte %d %s"):format(code, at, problem) end
-  local trimmed = text:match "^%s*(.*)$"
   if EXIT_WORDS[trimmed] then return nil, ("the program ends itself on the message '%s'"):format(trimmed) end
-  local command = trimmed:match "^/[%w:_-]*%f[%s\0]"
+  local command = command_in(text, trimmed, view)
   if command then
     return nil, ("the program would run it as the command '%s'; session:command sends commands"):format(command)
   end
   if options.mentions == "refuse" and (" " .. text):find "[%s]@[%w./~\"_-]" then
     return nil, "it mentions a file (@path), which would be attached"
   end
-  if options.long_text == "refuse" and #text > TYPED_LIMIT then
+  if options.long_text == "refuse" and #text > TYPED_LIMIT and not keeps_pastes(view) then
     return nil, ("it has %d bytes, more than the %d that can be typed as they are"):format(#text, TYPED_LIMIT)
   end
   return text
-end
-
-local function utf16_length(text)
-  return utf8.len(text) + select(2, text:gsub("[\xF0-\xF7]", ""))
 end
 
 --- Cuts a text into pieces that are each shown, and sent, as they are.
@@ -107,21 +164,11 @@ local function pieces_of(text)
   return pieces
 end
 
-local function is_short(text)
-  return utf16_length(text) <= PASTE_UNITS and select(2, text:gsub("\n", "")) <= PASTE_NEWLINES
-end
-
---- A version that was seen to send a long paste as it is.
-local function keeps_pastes(view)
-  local major, minor, patch = (view.version or ""):match "^(%d+)%.(%d+)%.(%d+)$"
-  return major ~= nil and not view.modes.alternate_screen
-    and tonumber(major) == 2 and tonumber(minor) <= 1 and tonumber(patch) <= 197
-end
-
 ---@class parley.Step
 ---@field keys string    bytes to write
 ---@field holds string   what the composer must hold before the next step
 ---@field cursor? "start"|"end"  and where the cursor must be
+---@field rest_ms? number  how long it must have held that before the next step, or Enter
 
 --- The keys that put a prepared text into the composer, Enter not among them.
 ---
@@ -134,7 +181,12 @@ end
 ---@return parley.Step[]
 function M.keystrokes(text, view, options)
   local steps, rest = {}, text .. " "
-  local function add(keys, holds, cursor) table.insert(steps, { keys = keys, holds = holds, cursor = cursor }) end
+  -- 2.1.110 swallows one Enter in five that follows a paste within 110 ms, and none that follows plain keys.
+  local is_plain = not has_status(view) and is_short(rest) and not rest:find "[\n]"
+  local rest_ms = not has_status(view) and PASTE_REST_MS or nil
+  local function add(keys, holds, cursor)
+    table.insert(steps, { keys = keys, holds = holds, cursor = cursor, rest_ms = rest_ms })
+  end
   local before = ""
   if text:sub(1, 1) == "!" then
     add(PASTE .. " !" .. END_PASTE, " !")
@@ -143,7 +195,10 @@ function M.keystrokes(text, view, options)
     add(CTRL_E, "!", "end")
     before, rest = "!", rest:sub(2)
   end
-  if is_short(rest) then
+  if is_plain and text:sub(1, 1) ~= "!" then
+    rest_ms = nil
+    add(rest, text)
+  elseif is_short(rest) then
     add(PASTE .. rest .. END_PASTE, text)
   elseif keeps_pastes(view) or options.long_text ~= "typed" and #text > TYPED_LIMIT then
     add(PASTE .. rest:sub(1, -2) .. END_PASTE, text) -- shown collapsed, and not trimmed
@@ -168,7 +223,8 @@ M.enter = "\r"
 ---@return string
 function M.clear(composer)
   if composer.shell and composer.text == "" then return BACKSPACE end
-  local lines = 1 + select(2, composer.text:gsub("\n", ""))
+  local lines = 1 + select(2, composer.text:gsub("\n", "")) + composer.hidden
+  if composer.scrolled and composer.hidden == 0 then lines = 1000 end -- how many are out of sight is not said
   return CTRL_E .. (CTRL_U .. BACKSPACE):rep(math.max(30, lines + 2))
 end
 
@@ -181,6 +237,12 @@ local function plain(text)
   return (text:gsub("[^\33-\126]", ""))
 end
 
+--- Marks, joined emoji and the like are not drawn as they are spelled: most of it must be there, and all plain characters.
+local function is_drawn_alike(shown, wanted)
+  return wanted:find "[\x80-\xFF]" ~= nil and plain(shown) == plain(wanted)
+    and 2 * (utf8.len(shown) or 0) >= utf8.len(wanted)
+end
+
 --- Compares what the composer shows with what it should hold. It wraps at spaces and collapses a long paste, so white
 --- space does not count, and a collapsed paste is known by its number of lines.
 ---@param composer parley.Composer
@@ -189,6 +251,8 @@ end
 function M.holds(composer, text)
   if composer.shell then return "other" end
   local shown, wanted = without_space(composer.text), without_space(text)
+  local is_indented_alike = composer.text:match "^ *" == text:match "^ *"
+  if shown == wanted and is_indented_alike and not composer.scrolled then return "whole" end
   local before, collapsed = shown:match "^(.-)%[Pastedtext#%d+(.-)%]$"
   if before then
     if is_short(text) or wanted:sub(1, #before) ~= before then return "other" end
@@ -200,12 +264,8 @@ function M.holds(composer, text)
     local visible = plain(shown)
     return visible ~= "" and plain(wanted):sub(-#visible) == visible and "whole" or "other"
   end
-  local is_indented_alike = composer.text:match "^ *" == text:match "^ *"
-  if shown == wanted and is_indented_alike then return "whole" end
   if composer.is_empty then return "empty" end
-  -- Marks, joined emoji and the like are not drawn as they are spelled.
-  if wanted:find "[\x80-\xFF]" and plain(shown) == plain(wanted) and is_indented_alike then return "whole" end
-  return "other"
+  return is_drawn_alike(shown, wanted) and is_indented_alike and "whole" or "other"
 end
 
 --- Compares the receipt, the text of the transcript's user record, with the message.

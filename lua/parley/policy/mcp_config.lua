@@ -7,12 +7,26 @@ local files = require "parley.files"
 
 local M = {}
 
+--- A server whose arguments are an empty table of Lua's has an empty list of them.
+local function with_lists(mcp_servers)
+  local servers = {}
+  for name, server in pairs(mcp_servers) do
+    servers[name] = server
+    if type(server) == "table" and type(server.args) == "table" and next(server.args) == nil then
+      servers[name] = {}
+      for field, value in pairs(server) do servers[name][field] = value end
+      servers[name].args = core.json.array {}
+    end
+  end
+  return servers
+end
+
 --- Writes the configuration, in a private folder.
 ---@param mcp_servers table<string, table>  by name, as in `.mcp.json`
 ---@return string path  mode 0600 in a folder of mode 0700
 --- Raises `ValueError` for what JSON cannot hold, or the system's error.
 function M.write(mcp_servers)
-  local text, err = core.json.encode({ mcpServers = mcp_servers }, { sort_keys = true })
+  local text, err = core.json.encode({ mcpServers = with_lists(mcp_servers) }, { sort_keys = true })
   if not text then error(errors.value_error("mcp_servers cannot be written as JSON: " .. err.message), 0) end
   local folder = files.temporary_folder "parley-mcp"
   local ok, problem = pcall(files.write, folder .. "/mcp.json", text)

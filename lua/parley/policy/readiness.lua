@@ -14,12 +14,13 @@ local M = {}
 ---@field status? table     the status file (2.1.110 and later; `status` in it from 2.1.19x on)
 ---@field version? string   of the program, as far as it has shown
 ---@field elapsed_ms number since the process was started
+---@field has_started boolean  it was ready once: start-up dialogs come before that, those of tools after it
 
 local function on_screen(view)
   if tui.composer(view.rows, view.cursor) then
     return tui.is_busy(view.rows) and "busy" or "ready"
   end
-  return tui.choices(view.rows) and "dialog" or "starting"
+  return (tui.choices(view.rows) or tui.has_dialog_footer(view.rows)) and "dialog" or "starting"
 end
 
 --- Says what the program is doing.

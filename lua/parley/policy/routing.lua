@@ -1,7 +1,7 @@
 --- Which live session a request goes to.
 ---
---- To replace it, return a table with any of these functions; what it leaves out is taken from here. They get plain data
---- and may call `parley.task`. Sessions that were started with different options are never mixed up, whatever the keys.
+--- To replace it, return a table with any of these functions; what it leaves out is taken from here. They get plain
+--- data and may call `parley.task`. Sessions started with different options are never mixed up, whatever the keys.
 local history = require "parley.history"
 
 local M = {}
@@ -48,10 +48,8 @@ end
 function M.keys(request, answer)
   local texts = final_texts(answer.messages)
   local forms = { answer.messages }
-  if #texts > 0 then
-    table.insert(forms, { { role = "assistant", content = table.concat(texts) } })
-    table.insert(forms, { { role = "assistant", content = table.concat(texts, "\n") } })
-  end
+  if #texts > 0 then table.insert(forms, { { role = "assistant", content = table.concat(texts) } }) end
+  if #texts > 1 then table.insert(forms, { { role = "assistant", content = table.concat(texts, "\n") } }) end
   local keys = {}
   for i, form in ipairs(forms) do
     local whole = table.move(request.messages, 1, #request.messages, 1, {})

@@ -4,25 +4,35 @@
 local M = {}
 
 --- How long the transcript must be silent where no record says that it is complete. It is written in batches about
---- 100 ms after the event, and up to 650 ms on a busy machine; the lines of one answer come together.
+--- 100 ms after the event, and up to 650 ms on a busy machine; the lines of one answer come together. A Stop hook of ours
+--- would leave such a record on 2.1.110 too, but it costs each turn two processes and some 50 ms, the user's own
+--- `--settings` would have to be merged into ours, and a hook name that a version does not know opens a dialog.
 local ANSWERED_MS = 300 -- the last line seen ends an answer
 local FLUSH_MS = 1500 -- it does not
 local OWED_MS = 3000 -- this version writes a last record, or not one line of an answer has come
+--- Sub-agents that work in the background are waited for, as their report is a part of the answer; so long they may be
+--- silent. Commands in the background are not: they may never end.
+local AGENTS_MS = 30 * 60 * 1000
 
 --- Stop reasons after which the program goes on by itself.
 local GOES_ON = { tool_use = true, max_tokens = true, refusal = true }
 
+local function is_answered(facts)
+  return facts.last_is_answer and facts.stop_reason and not GOES_ON[facts.stop_reason]
+end
+
 local function patience(facts)
-  if facts.interrupting then return ANSWERED_MS end
+  if facts.interrupting then return facts.state == "submitted" and FLUSH_MS or ANSWERED_MS end
+  if facts.agents > 0 then return AGENTS_MS end
   if facts.is_command then return FLUSH_MS end
   if facts.offers_duration or facts.assistant_blocks == 0 then return OWED_MS end
-  local answered = facts.last_is_answer and facts.stop_reason and not GOES_ON[facts.stop_reason]
-  return answered and ANSWERED_MS or FLUSH_MS
+  return is_answered(facts) and ANSWERED_MS or FLUSH_MS
 end
 
 local function verdict_of(facts)
-  if facts.interrupted or facts.interrupting and not facts.duration then return "interrupted" end
+  if facts.interrupted then return "interrupted" end
   if facts.api_error then return "error_api" end
+  if facts.interrupting and not facts.duration and not is_answered(facts) then return "interrupted" end
   if facts.assistant_blocks == 0 and not facts.is_command then return "error_no_output" end
   return "success"
 end

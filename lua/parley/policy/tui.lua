@@ -12,13 +12,17 @@ local function is_rule(row)
   return row:sub(1, 3 * #RULE) == RULE:rep(3)
 end
 
---- The row that ends every dialog which takes an answer.
-local function has_dialog_footer(rows)
+--- Whether the last row is that of a dialog or a panel.
+---@param rows string[]
+---@return boolean
+function M.has_dialog_footer(rows)
   for i = #rows, 1, -1 do
-    if rows[i] ~= "" then
-      return rows[i]:find "Enter to confirm" or rows[i]:find "Esc to cancel" or rows[i]:find "Enter to select"
+    local row = rows[i]
+    if row ~= "" then
+      return (row:find "Enter to confirm" or row:find "Esc to cancel" or row:find "Enter to select") ~= nil
     end
   end
+  return false
 end
 
 local function starts_with(row, prefix) return row:sub(1, #prefix) == prefix end
@@ -29,6 +33,9 @@ local function starts_with(row, prefix) return row:sub(1, #prefix) == prefix end
 ---@field scrolled boolean  true when its beginning is out of sight
 ---@field cursor "start"|"end"  where the cursor is, as far as it matters
 ---@field is_empty boolean
+---@field hidden integer  how many of its rows are out of sight, as far as it says
+---@field first_row integer  where it begins on the screen: its prompt, or what is left of it
+---@field last_row integer   and the rule below it
 
 --- Finds the composer: the rows between the prompt and the lower rule. The prompt's glyph is followed by a no-break
 --- space, which tells it from a dialog's pointer and from an old message.
@@ -36,7 +43,7 @@ local function starts_with(row, prefix) return row:sub(1, #prefix) == prefix end
 ---@param cursor? {row: integer, column: integer}
 ---@return parley.Composer?
 function M.composer(rows, cursor)
-  if has_dialog_footer(rows) then return nil end
+  if M.has_dialog_footer(rows) then return nil end
   for bottom = #rows, 2, -1 do
     if is_rule(rows[bottom]) then
       local lines = {}
@@ -51,6 +58,7 @@ function M.composer(rows, cursor)
           local at_start = cursor ~= nil and cursor.row == i and cursor.column <= 3
           return {
             text = text, shell = prompt == "!", scrolled = scrolled, cursor = at_start and "start" or "end",
+            hidden = tonumber(row:match "↑ (%d+) more") or 0, first_row = i, last_row = bottom,
             -- A suggestion stands in an empty composer too, with the cursor before it.
             is_empty = not scrolled and prompt ~= "!" and (text == "" or at_start and #lines == 1),
           }
@@ -59,36 +67,36 @@ function M.composer(rows, cursor)
         table.insert(lines, 1, row:sub(3))
         if i == 1 and #lines > 10 then -- 2.1.197 lets a long text grow over the whole screen
           return { text = table.concat(lines, "\n"), shell = false, scrolled = true, cursor = "end",
-            is_empty = false }
+            is_empty = false, hidden = 0, first_row = 1, last_row = bottom }
         end
       end
     end
   end
 end
 
---- What says that a turn runs, where there is no status file: the hint how to interrupt it.
----@param rows string[]
----@return boolean
-function M.is_busy(rows)
-  for i = math.max(1, #rows - 20), #rows do
-    if rows[i]:find("esc to interrupt", 1, true) then return true end
+--- Looks for a text below the composer, where only the program writes.
+local function is_in_footer(rows, text)
+  local composer = M.composer(rows)
+  for i = composer and composer.last_row + 1 or #rows + 1, #rows do
+    if rows[i]:find(text, 1, true) then return true end
   end
   return false
 end
+
+--- What says that a turn runs, where there is no status file: the hint how to interrupt it.
+---@param rows string[]
+---@return boolean
+function M.is_busy(rows) return is_in_footer(rows, "esc to interrupt") end
 
 --- The program is still taking in a paste; Enter would be lost.
 ---@param rows string[]
 ---@return boolean
-function M.is_pasting(rows)
-  for i = math.max(1, #rows - 20), #rows do
-    if rows[i]:find("Pasting text…", 1, true) then return true end
-  end
-  return false
-end
+function M.is_pasting(rows) return is_in_footer(rows, "Pasting text…") end
 
 ---@class parley.Choices
 ---@field labels string[]   from top to bottom, without numbers
 ---@field selected integer  where the pointer stands
+---@field first_number? integer  of the topmost, where they are numbered: a digit picks one then
 ---@field first_row integer
 ---@field last_row integer
 
@@ -143,7 +151,8 @@ function M.choices(rows)
           if not number or missed > 4 then break end
         end
       end
-      return { labels = labels, selected = selected, first_row = first, last_row = last }
+      return { labels = labels, selected = selected, first_row = first, last_row = last,
+        first_number = number and number - selected + 1 }
     end
   end
 end
@@ -154,15 +163,31 @@ end
 ---@field wait_ms integer
 ---@field message string
 
---- Finds the row that announces that an API request will be tried again.
+--- 2.1.330 has taken invisible characters out of the text in the composer, has not sent it, and wants Enter again.
+---@param rows string[]
+---@return boolean
+function M.has_changed_text(rows)
+  local composer = M.composer(rows)
+  for i = composer and math.max(1, composer.first_row - 3) or #rows + 1, #rows do
+    local is_outside = i < composer.first_row or i > composer.last_row
+    if is_outside and rows[i]:find "Removed .*review and press Enter to send" then return true end
+  end
+  return false
+end
+
+--- How many rows above the lower edge of the screen, or of what is on it, the row with the spinner may stand.
+local STATUS_ROWS = 25
+
+--- Finds the row that announces that an API request will be tried again: it stands in the spinner's place, behind a
+--- glyph at the left edge that no row of an answer begins with.
 ---@param rows string[]
 ---@return parley.Retry?
 function M.retry(rows)
-  for i = #rows, 1, -1 do
-    local row = rows[i]
-    local wait, attempt, of = row:match "[Rr]etrying(.-) · attempt (%d+)/(%d+)"
+  for i = #rows, math.max(1, #rows - STATUS_ROWS), -1 do
+    local row = rows[i]:match "^[·✢✳✶✻✽*]+ (.*)$" or rows[i]:match "^%s+⎿?%s*([Rr]etrying.*)$"
+    local wait, attempt, of = (row or ""):match "[Rr]etrying(.-) · attempt (%d+)/(%d+)"
     if wait then
-      local message = row:match "^%W*(.-) · [Rr]etrying" or row
+      local message = row:match "^(.-) · [Rr]etrying" or row
       return { attempt = tonumber(attempt), max_attempts = tonumber(of),
         wait_ms = (tonumber(wait:match "(%d+)s") or 0) * 1000, message = message }
     end

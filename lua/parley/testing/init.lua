@@ -202,8 +202,8 @@ end
 --- Makes a simulated `claude` with a home of its own.
 ---@param given? {script?: table|string, profile?: string, trusted?: boolean, onboarded?: boolean,
 ---       bypass_accepted?: boolean, settings?: table, cwd?: string, extra_env?: table<string, string>}
----       `script` is a table or the path of a Lua file; `trusted`, `onboarded` and `bypass_accepted` are true unless said
----       otherwise; `settings` go to CONFIG/settings.json; `cwd` is the name of the working directory, made if missing
+---       `script` is a table or the path of a Lua file; `trusted`, `onboarded` and `bypass_accepted` are true unless
+---       said otherwise; `settings` go to CONFIG/settings.json; `cwd` is the name of the working directory
 ---@return parley.testing.Kit
 function M.kit(given)
   given = given or {}
@@ -249,7 +249,9 @@ function Kit:terminal(words, options)
   local opened = terminal.open { argv = { self.executable, table.unpack(words or {}) }, cwd = self.cwd,
     environment = environment, rows = options.rows, columns = options.columns }
   if options.is_ready ~= false then
-    opened:wait_for(function() return #self:events "ready" > ready_before or opened.pty:poll_exit() end)
+    opened:wait_for(function()
+      return opened:composer() and #self:events "ready" > ready_before or opened.pty:poll_exit()
+    end)
   end
   return opened
 end

@@ -127,7 +127,7 @@ describe("testing.task", function()
   it("runs the function as a task", function()
     local seen
     testing.task(function()
-      task.sleep(0)
+      task.spawn(function() end):await()
       seen = task.current()
     end)()
     assert.truthy(seen)

@@ -59,13 +59,13 @@ describe("the stand-in's command line", function()
 end)
 
 describe("the stand-in while it starts", function()
-  it("loses the keys typed before it is ready", scene({ script = { startup_delay_ms = 150 } }, function(kit, open)
+  it("loses the keys typed before it is ready", scene({ script = { startup_delay_ms = 500 } }, function(kit, open)
     local terminal = open({ "--session-id", core.uuid.generate() }, { is_ready = false })
     testing.eventually(function() return #kit:events "started" == 1 end)
     terminal:write "early"
     testing.eventually(function() return kit:received() == "early" end)
     testing.eventually(function() return #kit:events "ready" == 1 end)
-    assert.equal("", (terminal:composer()))
+    assert.equal("", (terminal:wait_for(function() return terminal:composer() end)))
   end))
 
   it("switches bracketed paste on before it takes keys", scene({ script = { startup_delay_ms = 150 } },
@@ -75,7 +75,7 @@ describe("the stand-in while it starts", function()
       assert.equal(0, #kit:events "ready")
     end))
 
-  it("shows its composer too early on 2.1.50", scene({ profile = "2.1.50", script = { startup_delay_ms = 150 } },
+  it("shows its composer too early on 2.1.50", scene({ profile = "2.1.50", script = { startup_delay_ms = 250 } },
     function(kit, open)
       local terminal = open({}, { is_ready = false })
       terminal:wait_for(function() return terminal:composer() end)
@@ -257,11 +257,16 @@ local rules = {
   { "takes a command behind a space for text on older versions", { pasted " /help" }, " /help", versions = OLDER },
   { "takes a bang behind a space for text", { pasted " !ls" }, " !ls" },
   { "takes a bang whose space is deleted for text", { pasted " ! ls", CTRL_A, CTRL_D, CTRL_E }, "! ls" },
+  { "takes a bang behind other text for text", { "say", "!" }, "say!" },
   { "takes Home and Delete for that too", { pasted " ! ls", HOME, DELETE }, "! ls" },
   { "takes `@` behind a word that names nothing", { pasted "see @nothing" }, "see @nothing" },
   { "closes the pop-up with a trailing space", { pasted "see @READ " }, "see @READ" },
-  { "does not complete away from the end", { pasted "see @READ", CTRL_A }, "see @READ" },
-  { "deletes to the beginning of the line", { "wrong" .. CTRL_U .. "right" }, "right" },
+  { "sends a word that names a file on 2.1.330", { pasted "see @READ" }, "see @READ", versions = NEWEST },
+  { "sends a lone at-sign on 2.1.330", { pasted "@" }, "@", versions = NEWEST },
+  { "deletes to the beginning of the line", { pasted "wrong", CTRL_U, pasted "right" }, "right" },
+  { "takes plain bytes behind Ctrl-U", { "wrong" .. CTRL_U .. "right" }, "right", versions = { "2.1.197", "2.1.330" } },
+  { "loses plain bytes behind Ctrl-U on 2.1.110", { "wrong" .. CTRL_U .. "lost", "kept" }, "kept",
+    versions = { "2.1.110" } },
   { "clears everything with Ctrl-U and Backspace", { pasted "a\nb", (CTRL_U .. BACKSPACE):rep(5), "new" }, "new" },
   { "clears everything with Ctrl-C", { pasted "old", CTRL_C, "new" }, "new" },
   { "answers a lone slash by itself", { pasted "/ x" }, "Commands are in the form `/command [args]`" },
@@ -355,17 +360,40 @@ describe("the stand-in's composer", function()
       end))
   end
 
-  for _, text in ipairs { "see @READ", "one\\" } do
-    it("sends nothing at Return behind " .. text, scene(nil, function(kit, open)
+  for _, case in ipairs {
+    { "2.1.110", "see @READ", "see @README" }, { "2.1.197", "see @READ", "see @README" },
+    { "2.1.330", "see @./READ", "see @./README" }, { "2.1.197", "@", "@README" },
+    { "2.1.110", "one\\", "one\n" }, { "2.1.197", "one\\", "one\n" }, { "2.1.330", "one\\", "one\n" },
+  } do
+    local version, text, after = table.unpack(case)
+    it(("sends nothing at Return behind '%s' on %s"):format(text, version), scene({ profile = version },
+      function(kit, open)
+        assert(io.open(kit.cwd .. "/README", "w")):close()
+        local terminal = open()
+        terminal:paste(text)
+        terminal:wait_for(function() return terminal:composer() == text and not terminal:shows "Pasting text…" end)
+        terminal:write "\r"
+        terminal:wait_for(function() return terminal:composer() == after end)
+        assert.same({}, kit:taken())
+      end))
+  end
+
+  it("holds Return while a pop-up is open, wherever the cursor is, on 2.1.197", scene({ profile = "2.1.197" },
+    function(kit, open)
       assert(io.open(kit.cwd .. "/README", "w")):close()
       local terminal = open()
-      terminal:paste(text)
-      terminal:wait_for(function() return terminal:composer() == text end)
+      terminal:paste "see @READ"
+      terminal:wait_for(function() return terminal:shows "+ README" and not terminal:shows "Pasting text…" end)
+      terminal:write(CTRL_A)
       terminal:write "\r"
-      terminal:wait_for(function() return terminal:composer() ~= text end)
+      testing.eventually(function() return kit:received():sub(-2) == CTRL_A .. "\r" end)
+      terminal:write(CTRL_E)
+      terminal:write " "
+      terminal:wait_for(function() return not terminal:shows "+ README" end)
       assert.same({}, kit:taken())
+      terminal:write "\r"
+      terminal:wait_for "echo: see @READ"
     end))
-  end
 
   it("makes an emoji of `:smile` on 2.1.330", scene(nil, function(kit, open)
     local terminal = open()
@@ -406,6 +434,15 @@ describe("the stand-in's composer", function()
     testing.eventually(function() return user_texts(kit, id)[2] end)
     assert.same({ "<bash-input> echo ran > proof</bash-input>",
       "<bash-stdout></bash-stdout><bash-stderr></bash-stderr>" }, user_texts(kit, id))
+  end))
+
+  it("enters shell mode at a bang key before the text", scene(nil, function(_, open)
+    local terminal = open()
+    terminal:write "ls"
+    terminal:write(CTRL_A)
+    terminal:write "!"
+    terminal:wait_for(function() return select(2, terminal:composer()) == "!" end)
+    assert.equal("ls", (terminal:composer()))
   end))
 
   for version, stays in pairs { ["2.1.197"] = true, ["2.1.330"] = false } do

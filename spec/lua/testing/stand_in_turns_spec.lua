@@ -466,7 +466,7 @@ describe("the stand-in's commands", function()
   it("show a dialog that waits: /help", session(nil, function(kit, terminal)
     send(terminal, "/help")
     assert.equal("dialog open", play.wait_for_status(kit, terminal, "waiting").waitingFor)
-    assert.is_nil(terminal:composer())
+    terminal:wait_for(function() return not terminal:composer() end)
     terminal:write(ESCAPE)
     play.wait_for_status(kit, terminal, "idle")
     terminal:wait_for(function() return terminal:composer() == "" end)
@@ -500,7 +500,7 @@ describe("the stand-in that resumes", function()
     terminal:signal "SIGKILL"
     terminal:exit()
     local again = open { "--resume", id }
-    assert.is_true(again:shows "echo: first")
+    again:wait_for "echo: first"
     send(again, "second")
     play.wait_for_answer(kit, id, 2)
     local users = records(kit, id, "user")
@@ -540,7 +540,7 @@ describe("the stand-in that resumes", function()
       local id = core.uuid.generate()
       seed(kit, id)
       local terminal = open { "--resume", id }
-      assert.is_true(terminal:shows "seeded assistant")
+      terminal:wait_for "seeded assistant"
       send(terminal, "on")
       play.wait_for_answer(kit, id, 2)
     end))
@@ -555,7 +555,7 @@ describe("the stand-in that resumes", function()
         assert.same({ exit_code = 1 }, terminal:exit())
         terminal:wait_for(problem)
         kit:use({}, "2.1.330")
-        assert.is_true(open({ "--resume", id }):shows "seeded user")
+        open({ "--resume", id }):wait_for "seeded user"
       end))
   end
 end)

@@ -2,6 +2,8 @@
 ---
 --- An injection policy returns a table with `prepare`.
 local core = require "parley.core"
+local delivery = require "parley.policy.delivery"
+local errors = require "parley.errors"
 local history = require "parley.history"
 
 local M = {}
@@ -10,34 +12,40 @@ local NAMES = { user = "User", assistant = "Assistant" }
 
 local readable = {}
 
+local function spell(content)
+  local parts = {}
+  for _, block in ipairs(history.blocks_of(content)) do
+    local text
+    if readable[block.type] then text = readable[block.type](block) else text = ("[%s]"):format(block.type) end
+    if text and text ~= "" then table.insert(parts, text) end
+  end
+  return table.concat(parts, "\n")
+end
+
 function readable.text(block) return block.text end
 
 function readable.tool_use(block)
-  return ("[used the tool %s with %s]"):format(block.name, core.json.encode(block.input, { sort_keys = true }) or "{}")
+  local input, err = core.json.encode(block.input, { sort_keys = true })
+  if not input then error(errors.value_error("a tool's input in the history is no JSON: " .. err.message), 0) end
+  return ("[used the tool %s with %s]"):format(block.name, input)
 end
 
 function readable.tool_result(block)
-  return ("[%s: %s]"):format(block.is_error == true and "the tool failed" or "the tool answered",
-    history.text_of { content = block.content })
+  return ("[%s: %s]"):format(block.is_error == true and "the tool failed" or "the tool answered", spell(block.content))
 end
 
 function readable.thinking() return nil end
 
 readable.redacted_thinking = readable.thinking
 
-local function spell(message)
-  local parts = {}
-  for _, block in ipairs(history.blocks_of(message.content)) do
-    local text = readable[block.type] and readable[block.type](block)
-    if not readable[block.type] then text = ("[%s]"):format(block.type) end
-    if text and text ~= "" then table.insert(parts, text) end
-  end
-  return table.concat(parts, "\n")
-end
-
---- A control character in a tool's output would be a key when it is typed.
+--- What a tool has put out may hold what would be a key when it is typed, or would not arrive.
 local function typeable(text)
-  return (text:gsub("[\0-\8\11\12\14-\31\127]", "\u{FFFD}"):gsub("\u{80}", "\u{FFFD}"))
+  text = text:gsub("\r\n?", "\n"):gsub("\t", "    ")
+  while true do
+    local position, code = delivery.undeliverable(text)
+    if not position then return text end
+    text = text:gsub(utf8.char(code), "\u{FFFD}")
+  end
 end
 
 ---@class parley.InjectionRequest
@@ -46,6 +54,8 @@ end
 ---@field session_id string     of the session that will be started
 ---@field jsonl_path string     where its transcript will be
 ---@field cwd string            a real path
+---@field model? string
+---@field permission_mode string
 
 ---@class parley.Injection
 ---@field text string           what is typed first
@@ -59,7 +69,7 @@ function M.prepare(request)
   if #request.history == 0 then return { text = request.text } end
   local lines = { "Previous conversation context:" }
   for _, message in ipairs(request.history) do
-    local text = spell(message)
+    local text = spell(message.content)
     if text ~= "" then table.insert(lines, ("[%s]: %s"):format(NAMES[message.role], typeable(text))) end
   end
   table.insert(lines, "Continue from here. New user message: " .. request.text)

@@ -35,17 +35,55 @@ end
 
 function Composer:clear()
   self.text, self.cursor, self.is_shell = "", 0, false
-  self.pastes, self.last_paste, self.popup_closed, self.notice = {}, nil, false, nil
+  self.pastes, self.last_paste, self.open_popup, self.notice = {}, nil, nil, nil
 end
 
 function Composer:is_empty() return self.text == "" and not self.is_shell end
+
+local function files_beginning_with(folder, part)
+  local names = {}
+  local scan = uv.fs_scandir(folder)
+  while scan do
+    local name = uv.fs_scandir_next(scan)
+    if not name then break end
+    if name:sub(1, #part):lower() == part:lower() and name:sub(1, 1) ~= "." then table.insert(names, name) end
+  end
+  table.sort(names)
+  return names
+end
+
+--- The names that an `@` word could mean: of files, then, behind a lone `@`, of the agents that are always there.
+local function choices_for(part, folder)
+  local lead = part:match "^%./" or ""
+  local choices = {}
+  for _, name in ipairs(files_beginning_with(folder, part:sub(#lead + 1))) do
+    table.insert(choices, "@" .. lead .. name .. " ")
+  end
+  if part == "" then table.insert(choices, "@agent-Plan ") end
+  return choices
+end
+
+--- Finds what a pop-up could offer for the word that ends at the cursor. `holds` says whether Return picks from it.
+local function find_popup(self)
+  if self.is_shell or self.cursor < #self.text then return nil end
+  local lead, part = self.text:match "^(.*)@([^%s@]*)$"
+  if lead and (lead == "" or lead:find "%s$") then
+    local choices = choices_for(part, self.cwd)
+    local holds = self.profile.file_popup_holds or part:find "^%.?/" ~= nil
+    return choices[1] and { token = "@" .. part, choices = choices, holds = holds }
+  end
+  local name = self.profile.has_emoji_popup and (" " .. self.text):match "%s:(%l%l+)$"
+  for known, emoji in pairs(name and EMOJI or {}) do
+    if known:sub(1, #name) == name then return { token = ":" .. name, choices = { emoji }, holds = true } end
+  end
+end
 
 --- Puts a text where the cursor stands, as if it had been typed there.
 ---@param text string
 function Composer:insert(text)
   self.text = self.text:sub(1, self.cursor) .. text .. self.text:sub(self.cursor + 1)
   self.cursor = self.cursor + #text
-  self.popup_closed = false
+  self.open_popup = find_popup(self)
 end
 
 --- Puts a text in front of what is there: an interrupted message comes back so.
@@ -102,6 +140,7 @@ end
 ---@param bytes string  a bracketed paste, or one long write
 function Composer:paste(bytes)
   self:lose_unsettled_paste(self.profile.paste_settle.paste_ms)
+  self.has_killed = false
   local text = self:cleaned(bytes)
   local before, cursor_before = self.text, self.cursor
   local newlines = select(2, text:gsub("\n", ""))
@@ -122,6 +161,9 @@ end
 
 ---@param text string  printable characters that came in one read
 function Composer:type(text)
+  local is_lost = self.has_killed and self.profile.loses_text_behind_kill
+  self.has_killed = false
+  if is_lost then return end
   if text_of.utf16_length(text_of.valid(text)) > PASTE_UNITS then return self:paste(text) end
   text = text_of.valid(text)
   self:lose_unsettled_paste(self.profile.paste_settle.key_ms)
@@ -138,7 +180,7 @@ end
 function Composer:delete(from, to)
   self.text = self.text:sub(1, from) .. self.text:sub(to + 1)
   self.cursor = from
-  self.popup_closed = false
+  self.open_popup = find_popup(self)
 end
 
 --- The byte offset before the character, or the collapsed paste, that ends at the cursor.
@@ -192,6 +234,7 @@ local actions = {
     local start = line_bounds(self.text, self.cursor)
     if start == self.cursor and start > 0 then start = start - 1 end
     self:delete(start, self.cursor)
+    self.has_killed = true
   end,
   ["ctrl-w"] = function(self)
     local word = self.text:sub(1, self.cursor):match "%S*%s*$"
@@ -205,39 +248,15 @@ actions["ctrl-d"] = actions.delete
 ---@param is_alone? boolean  no other key came in the same read
 function Composer:edit(name, is_alone)
   local action = actions[name]
+  self.has_killed = false
   if action then action(self, is_alone) end
 end
 
-local function files_beginning_with(folder, part)
-  local names = {}
-  local scan = uv.fs_scandir(folder)
-  while scan do
-    local name = uv.fs_scandir_next(scan)
-    if not name then break end
-    if name:sub(1, #part):lower() == part:lower() and name:sub(1, 1) ~= "." then table.insert(names, name) end
-  end
-  table.sort(names)
-  return names
-end
+--- The pop-up that is open. It opens and closes as the text changes; moving the cursor leaves it as it is.
+---@return {token: string, choices: string[], holds: boolean}?
+function Composer:popup() return self.open_popup end
 
---- The pop-up that is open: what stands before the cursor and what could take its place.
----@return {token: string, choices: string[]}?
-function Composer:popup()
-  if self.popup_closed or self.is_shell or self.cursor < #self.text then return nil end
-  local lead, part = self.text:match "^(.*)@([^%s@]*)$"
-  if lead and (lead == "" or lead:find "%s$") then
-    local choices = {}
-    for _, name in ipairs(files_beginning_with(self.cwd, part)) do table.insert(choices, "@" .. name .. " ") end
-    local holds = #choices > 0 or part == "" and self.profile.empty_popup_holds
-    if holds then return { token = "@" .. part, choices = choices } end
-  end
-  local name = self.profile.has_emoji_popup and (" " .. self.text):match "%s:(%l%l+)$"
-  for known, emoji in pairs(name and EMOJI or {}) do
-    if known:sub(1, #name) == name then return { token = ":" .. name, choices = { emoji } } end
-  end
-end
-
-function Composer:close_popup() self.popup_closed = true end
+function Composer:close_popup() self.open_popup = nil end
 
 local function trimmed(text)
   local length
@@ -267,12 +286,11 @@ end
 ---@return {text: string, is_shell: boolean}? taken  nil when nothing is sent, whatever else happened
 function Composer:submit()
   if self:milliseconds_to_settle() > 0 then return nil end
-  local popup = self:popup()
-  if popup then
-    if popup.choices[1] then
-      self:delete(self.cursor - #popup.token, self.cursor)
-      self:insert(popup.choices[1])
-    end
+  local popup = self.open_popup
+  if popup and popup.holds then
+    if self.cursor < #self.text and self.profile.file_popup_holds then return nil end -- and it stays open
+    self:delete(self.cursor - #popup.token, self.cursor)
+    self:insert(popup.choices[1])
     self:close_popup()
     return nil
   end

@@ -37,7 +37,9 @@ local M = {}
 ---@field wraps_pastes boolean         a collapsed paste is marked as such in the record
 ---@field strips_invisible boolean     control and invisible characters are taken out of a message
 ---@field has_emoji_popup boolean
----@field empty_popup_holds boolean    Return only closes an `@` pop-up that offers nothing
+---@field file_popup_holds boolean    Return picks from an `@` pop-up; with the cursor moved away it does nothing.
+---        Otherwise only paths (`@./…`) are picked, and other words are sent as they are
+---@field loses_text_behind_kill boolean  plain bytes right after Ctrl-U are lost
 ---@field leaves_shell_at_once boolean Backspace leaves shell mode even behind other keys of one write
 ---@field commands_behind_space boolean  leading white space does not protect a `/` command
 ---@field takes_nearest_command boolean  `/exitx` runs `/exit`
@@ -101,7 +103,8 @@ local v2_1_50 = {
   default_mode_row = "? for shortcuts",
 
   paste_settle = { cold_return_ms = 120, warm_return_ms = 80, key_ms = 40, paste_ms = 40 },
-  wraps_pastes = false, strips_invisible = false, has_emoji_popup = false, empty_popup_holds = true,
+  wraps_pastes = false, strips_invisible = false,
+  has_emoji_popup = false, file_popup_holds = true, loses_text_behind_kill = true,
   leaves_shell_at_once = false, commands_behind_space = false, takes_nearest_command = true,
 
   stop_reason = "none", turn_duration = false, duration_after_api_error = false, system_records_first = false,
@@ -139,7 +142,7 @@ local v2_1_197 = derive(v2_1_110, {
   draws_cursor = true,
   retry_text = "{error} · Retrying in {seconds}s · attempt {attempt}/{attempts}",
   paste_settle = { cold_return_ms = 45, warm_return_ms = 0, key_ms = 45, paste_ms = 0 },
-  empty_popup_holds = false, takes_nearest_command = false,
+  loses_text_behind_kill = false, takes_nearest_command = false,
   turn_duration = true, duration_after_api_error = true, system_records_first = true,
   head = { "mode", "permission-mode", "file-history-snapshot" },
   attachments = { "agent_listing_delta", "skill_listing" },
@@ -161,8 +164,8 @@ local v2_1_330 = derive(v2_1_197, {
   shows_done_time = true,
   default_mode_row = "⏸ manual mode on · ? for shortcuts",
   paste_settle = { cold_return_ms = 0, warm_return_ms = 0, key_ms = 0, paste_ms = 0 },
-  wraps_pastes = true, strips_invisible = true, has_emoji_popup = true, leaves_shell_at_once = true,
-  commands_behind_space = true,
+  wraps_pastes = true, strips_invisible = true, has_emoji_popup = true, file_popup_holds = false,
+  leaves_shell_at_once = true, commands_behind_space = true,
   duration_after_api_error = false, system_records_first = false,
   attachments = { "environment", "model", "deferred_tools_delta", "session_context" },
   user_fields = { origin = { kind = "human" }, promptSource = "typed", turnOrigin = "human" },

@@ -5,6 +5,7 @@ local dialogs = require "parley.testing.stand_in.dialogs"
 local M = {}
 
 local PROMPT, SHELL_PROMPT, NO_BREAK_SPACE = "❯", "!", "\u{A0}"
+local POPUP_ROWS = 5
 local SPINNER = { "·", "✢", "*", "✶", "✻", "✽" }
 local MODES = {
   bypassPermissions = "⏵⏵ bypass permissions on (shift+tab to cycle)",
@@ -110,19 +111,22 @@ function Screen:composer_block(view)
   if self.profile.draws_cursor and view.composer:is_empty() and not placeholder then
     rows[1] = rows[1] .. "\27[7m \27[27m"
   end
-  local block = { top }
-  table.move(rows, 1, #rows, 2, block)
-  table.insert(block, self:rule())
-  local popup = view.composer:popup()
-  if popup then
-    for index = 1, math.min(5, #popup.choices) do table.insert(block, "  " .. popup.choices[index]) end
+  local block, offers = {}, {}
+  for _, choice in ipairs((view.composer:popup() or {}).choices or {}) do
+    if #offers < POPUP_ROWS then table.insert(offers, "+ " .. choice:gsub("^@", "")) end
   end
+  if self.profile.is_fullscreen then table.move(offers, 1, #offers, 1, block) end
+  table.insert(block, top)
+  local above = #block
+  table.move(rows, 1, #rows, above + 1, block)
+  table.insert(block, self:rule())
+  if not self.profile.is_fullscreen then table.move(offers, 1, #offers, #block + 1, block) end
   local is_pasting = view.composer:milliseconds_to_settle() > 0
   local hint = is_pasting and "Pasting text…" or view.composer.notice or view.hint
   local status = "  " .. (MODES[view.permission_mode] or self.profile.default_mode_row)
   if view.busy then status = status .. " · esc to interrupt" end
   table.insert(block, hint and "  " .. hint or status)
-  return block, cursor_row + 1, cursor_column
+  return block, cursor_row + above, cursor_column
 end
 
 --- A row that shows that a turn runs.

@@ -1,0 +1,17 @@
+-- Talks with claude in the terminal, or answers lines from a pipe.
+local chat = require "parley.chat"
+local cli = require "parley.cli"
+
+local function define(parser)
+  parser:flag("--no-history", "Neither read nor keep the messages typed before.")
+  cli.backend_options(parser)
+end
+
+return cli.run({
+  name = "chat", summary = "Talks with claude in the terminal, or answers lines from a pipe.", define = define,
+  main = chat.main,
+  examples = [[
+  parley chat --cwd /src/thing
+  parley chat --model haiku --append-system-prompt "Answer in one line."
+  printf '%s\n' "Remember 17." "Double it." /quit | parley chat > answers.txt]],
+}, ...)

@@ -1,0 +1,44 @@
+local conversation = require "parley.conversation"
+local errors = require "parley.errors"
+
+local MESSAGES = { { role = "user", content = "hello" }, { role = "assistant", content = "hi" } }
+local USER, ASSISTANT = '{"role":"user","content":"hello"}', '{"role":"assistant","content":"hi"}'
+
+describe("conversation.decode", function()
+  local function decode(text) return conversation.decode(text, "history.json") end
+
+  it("takes a list of messages", function()
+    assert.same(MESSAGES, decode(("[%s,\n%s]"):format(USER, ASSISTANT)))
+    assert.same({}, decode "[]")
+  end)
+
+  it("takes an object with messages, as batch writes it", function()
+    assert.same(MESSAGES, decode(('{"id":"a","messages":[%s,%s]}'):format(USER, ASSISTANT)))
+  end)
+
+  it("takes one message a line, and empty lines between", function()
+    assert.same(MESSAGES, decode(USER .. "\n\n \t\n" .. ASSISTANT .. "\n"))
+  end)
+
+  it("takes a single message", function() assert.same({ MESSAGES[1] }, decode(USER .. "\n")) end)
+
+  it("takes an empty file for an empty conversation", function() assert.same({}, decode "") end)
+
+  it("refuses what is no JSON, and names its source", function()
+    for _, text in ipairs { "hello", "[" .. USER, USER .. "\nhello" } do
+      local ok, err = pcall(decode, text)
+      assert.is_false(ok)
+      assert.is_true(errors.is(err, "ValueError"))
+      assert.matches("^history.json is no JSON: ", err.message)
+    end
+  end)
+
+  it("refuses JSON that is no conversation", function()
+    for _, text in ipairs { "5", '"hello"', "null", "{}", '{"messages":5}' } do
+      local ok, err = pcall(decode, text)
+      assert.is_false(ok)
+      assert.is_true(errors.is(err, "ValueError"))
+      assert.equal("history.json holds no conversation: expected a list of messages", err.message)
+    end
+  end)
+end)

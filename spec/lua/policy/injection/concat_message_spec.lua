@@ -1,0 +1,74 @@
+local concat_message = require "parley.policy.injection.concat_message"
+local delivery = require "parley.policy.delivery"
+local errors = require "parley.errors"
+
+local function prepare(history, text)
+  return concat_message.prepare { history = history, text = text or "and now?", session_id = "x", cwd = "/",
+    jsonl_path = "/nowhere/x" }
+end
+
+local function user(content) return { role = "user", content = content } end
+local function assistant(content) return { role = "assistant", content = content } end
+
+describe("concat_message", function()
+  it("leaves a first message alone", function()
+    assert.same({ text = "hi" }, prepare({}, "hi"))
+  end)
+
+  it("puts the conversation in front of the message", function()
+    assert.same({ text = "Previous conversation context:\n[User]: My name is Beaver.\n[Assistant]: Hello, Beaver.\n"
+      .. "Continue from here. New user message: and now?" },
+      prepare { user "My name is Beaver.", assistant "Hello, Beaver." })
+  end)
+
+  it("gives tool blocks a readable form", function()
+    local prepared = prepare {
+      user "list it",
+      assistant { { type = "text", text = "let me" },
+        { type = "tool_use", id = "t", name = "Bash", input = { command = "ls", all = true } } },
+      user { { type = "tool_result", tool_use_id = "t", content = "a.lua" } },
+      user { { type = "tool_result", tool_use_id = "u", is_error = true, content = {
+        { type = "text", text = "no" }, { type = "image", source = {} } } } },
+      assistant "done",
+    }
+    assert.equal([=[
+Previous conversation context:
+[User]: list it
+[Assistant]: let me
+[used the tool Bash with {"all":true,"command":"ls"}]
+[User]: [the tool answered: a.lua]
+[User]: [the tool failed: no
+[image]]
+[Assistant]: done
+Continue from here. New user message: and now?]=], prepared.text)
+  end)
+
+  it("names blocks that have no text, and leaves thinking and empty messages out", function()
+    local prepared = prepare { user { { type = "image", source = {} } },
+      assistant { { type = "thinking", thinking = "hm" }, { type = "redacted_thinking", data = "x" } } }
+    assert.equal("Previous conversation context:\n[User]: [image]\nContinue from here. New user message: and now?",
+      prepared.text)
+  end)
+
+  it("is always something that can be typed", function()
+    local every = {}
+    for code = 0, 0x2FF do every[#every + 1] = utf8.char(code) end
+    for code = 0x2000, 0x206F do every[#every + 1] = utf8.char(code) end
+    table.insert(every, "\u{FEFF}\u{E0041}e\u{200D}\27[201~\r\n\tend")
+    local prepared = prepare { user { { type = "tool_result", tool_use_id = "t", content = table.concat(every) } } }
+    assert.is_string(delivery.prepare(prepared.text, {}))
+    assert.matches("!\"#$%%&'%(%)", prepared.text) -- what can be typed is as it was
+    assert.matches("\n    end", prepared.text)
+    assert.is_nil(prepared.text:find "[\0-\9\11-\31\127]")
+  end)
+
+  it("keeps emoji that are joined", function()
+    assert.matches("👩‍👩‍👧", prepare({ user "👩‍👩‍👧" }).text)
+  end)
+
+  it("refuses a tool's input that is no JSON", function()
+    local ok, err = pcall(prepare, { assistant { { type = "tool_use", id = "t", name = "x", input = { f = print } } } })
+    assert.is_false(ok)
+    assert.is_true(errors.is(err, "ValueError"))
+  end)
+end)

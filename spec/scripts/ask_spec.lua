@@ -1,0 +1,122 @@
+local files = require "parley.files"
+local helper = require "spec.helper"
+local json = require("parley.core").json
+local testing = require "parley.testing"
+
+describe("parley ask", function()
+  local check_leaks, kit
+
+  before_each(function()
+    check_leaks = helper.leaks()
+    kit = testing.kit { script = { answers = { { on = "weather", text = "Sunny." } } } }
+  end)
+  after_each(function()
+    kit:close()
+    check_leaks()
+    helper.remove_folders()
+  end)
+
+  --- Starts `parley ask` with the stand-in.
+  local function start(arguments, input)
+    local environment = { "PATH=" .. os.getenv "PATH" }
+    for name, value in pairs(kit.environment) do table.insert(environment, name .. "=" .. value) end
+    return helper.start({ helper.host, "ask", "--executable", kit.executable, table.unpack(arguments) },
+      { env = environment, cwd = kit.cwd, input = input })
+  end
+
+  --- The same, to its end.
+  local function ask(arguments, input)
+    local program <close> = start(arguments, input)
+    return program:wait()
+  end
+
+  it("prints the answer and nothing else", helper.task(function()
+    local program = ask { "How is the weather?" }
+    assert.equal("Sunny.\n", program.output)
+    assert.equal("", program.errors)
+    assert.equal(0, program.status)
+    assert.same({ "How is the weather?" }, kit:taken())
+    assert.same({}, kit:processes())
+  end, 20000))
+
+  it("prints an event a line with --json, the result last", helper.task(function()
+    local events = {}
+    for line in ask({ "--json", "USETOOL" }).output:gmatch "[^\n]+" do
+      table.insert(events, assert(json.decode(line)))
+    end
+    local types = {}
+    for i, event in ipairs(events) do types[i] = event.type end
+    assert.same({ "user", "assistant", "assistant", "user", "assistant", "result" }, types)
+    assert.equal("success", events[6].subtype)
+    assert.equal("end_turn", events[6].stop_reason)
+    assert.equal("tool_use", events[3].content[1].type)
+  end, 20000))
+
+  it("reads the message from standard input", helper.task(function()
+    local program = ask({ "-" }, "How is the weather\nin Rome?\n")
+    assert.equal("Sunny.\n", program.output)
+    assert.same({ "How is the weather\nin Rome?" }, kit:taken())
+  end, 20000))
+
+  it("takes a conversation that goes before", helper.task(function()
+    local path = helper.write(helper.temporary_folder() .. "/talk.json",
+      '[{"role":"user","content":"I live in Oslo."},{"role":"assistant","content":"Noted."}]')
+    assert.equal("Sunny.\n", ask({ "--history", path, "How is the weather?" }).output)
+    assert.same({ "How is the weather?" }, kit:taken())
+    local sessions = kit:events "started"
+    assert.equal("Noted.", kit:transcript(sessions[1].session_id)[4].message.content[1].text)
+  end, 20000))
+
+  it("fails with a line on standard error when the turn ends in an error", helper.task(function()
+    local program = ask { "ERR400" }
+    assert.equal(1, program.status)
+    assert.equal("", program.output)
+    assert.truthy(program.errors:find "^parley: the turn ended with error_api: API Error: 400[^\n]*\n$")
+  end, 20000))
+
+  it("never answers the trust dialog by itself", helper.task(function()
+    kit:close()
+    kit = testing.kit { trusted = false }
+    local program = ask { "hi" }
+    assert.equal(1, program.status)
+    assert.truthy(program.errors:find("DialogError: the program asks (trust:", 1, true))
+    assert.truthy(program.errors:find("--accept trust", 1, true))
+    local state = files.read(kit.home .. "/.claude.json")
+    assert.falsy(state:find "hasTrustDialogAccepted")
+    assert.same({}, kit:taken())
+  end, 20000))
+
+  it("answers it when it is told to", helper.task(function()
+    kit:close()
+    kit = testing.kit { trusted = false }
+    local program = ask { "--accept", "trust", "hi" }
+    assert.equal("echo: hi\n", program.output)
+    assert.truthy(files.read(kit.home .. "/.claude.json"):find "hasTrustDialogAccepted")
+  end, 20000))
+
+  for name, case in pairs {
+    ["a missing message"] = { {}, "missing argument 'message'" },
+    ["an unknown option"] = { { "--jsn", "hi" }, "unknown option '%-%-jsn'.*%-%-json" },
+    ["a bad number"] = { { "--turn-timeout", "soon", "hi" }, "'soon' is not a number of seconds" },
+    ["a bad variable"] = { { "--env", "NAME", "hi" }, "NAME=VALUE" },
+    ["a command as a message"] = { { "/help" }, "session:command" },
+    ["a policy that is not there"] = { { "--policy", "routing=/nowhere.lua", "hi" }, "'routing' %(/nowhere.lua%)" },
+    ["a history that is not there"] = { { "--history", "/nowhere", "hi" }, "cannot read '/nowhere'" },
+  } do
+    it("tells of " .. name .. " in one line, before anything is started", helper.task(function()
+      local program = ask(case[1])
+      assert.equal(1, program.status)
+      assert.truthy(program.errors:find("^parley: ValueError: [^\n]*" .. case[2] .. "[^\n]*\n$"), program.errors)
+      assert.same({}, kit:events "started")
+    end, 20000))
+  end
+
+  it("ends its claude and exits with 130 on Ctrl-C", helper.task(function()
+    kit:use { answers = { { on = "wait", hang = true } } }
+    local program <close> = start { "wait" }
+    helper.eventually(function() return #kit:taken() == 1 end)
+    program:kill "sigint"
+    assert.equal(130, program:wait().status)
+    assert.same({}, kit:processes())
+  end, 20000))
+end)

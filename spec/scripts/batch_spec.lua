@@ -1,0 +1,501 @@
+local uv = require "luv"
+local batch = require "parley.batch"
+local files = require "parley.files"
+local helper = require "spec.helper"
+local json = require("parley.core").json
+local task = require "parley.task"
+local terminal = require "parley.testing.terminal"
+local testing = require "parley.testing"
+
+--- The environment of a command that finds the kit's `claude` and home.
+local function environment_of(kit)
+  local environment = { PATH = os.getenv "PATH", TERM = "xterm-256color" }
+  for name, value in pairs(kit.environment) do environment[name] = value end
+  return environment
+end
+
+local function as_list(environment)
+  local list = {}
+  for name, value in pairs(environment) do table.insert(list, name .. "=" .. value) end
+  return list
+end
+
+local function argv_of(kit, words)
+  local argv = { helper.host, "batch", "--executable", kit.executable, "--cwd", kit.cwd }
+  return table.move(words, 1, #words, #argv + 1, argv)
+end
+
+--- Starts `parley batch` with the kit's `claude`.
+local function start(kit, words, input)
+  return helper.start(argv_of(kit, words), { env = as_list(environment_of(kit)), cwd = kit.folder, input = input })
+end
+
+local function run(kit, words, input)
+  local program <close> = start(kit, words, input)
+  return program:wait()
+end
+
+--- Writes an input of tables; a text goes in as it is.
+local function write_input(kit, items)
+  local lines = {}
+  for i, item in ipairs(items) do lines[i] = type(item) == "string" and item or assert(json.encode(item)) end
+  helper.write(kit.folder .. "/in.jsonl", table.concat(lines, "\n") .. "\n")
+end
+
+local function numbered(count, format)
+  local items = {}
+  for i = 1, count do items[i] = { id = ("c%d"):format(i), turns = { (format or "hello %d"):format(i) } } end
+  return items
+end
+
+--- The whole lines of an output, decoded, and by id.
+local function read_results(kit, name)
+  local ordered, by_id = {}, {}
+  for line in (files.read(kit.folder .. "/" .. (name or "out.jsonl")) or ""):gmatch "([^\n]*)\n" do
+    local result = assert(json.decode(line))
+    table.insert(ordered, result)
+    by_id[result.id] = result
+  end
+  return ordered, by_id
+end
+
+local function count_ids(kit)
+  local times, count = {}, 0
+  for _, result in ipairs((read_results(kit))) do
+    if not times[result.id] then count = count + 1 end
+    times[result.id] = (times[result.id] or 0) + 1
+  end
+  return count, times
+end
+
+local function wait_for_the_dead(kit)
+  helper.eventually(function() return #kit:processes() == 0 end, 5000, "the end of every stand-in")
+end
+
+local BASIC = { "in.jsonl", "-o", "out.jsonl" }
+
+local function basic(...)
+  return table.move({ ... }, 1, select("#", ...), #BASIC + 1, table.move(BASIC, 1, #BASIC, 1, {}))
+end
+
+describe("parley batch", function()
+  local check_leaks
+
+  before_each(function() check_leaks = helper.leaks() end)
+  after_each(function()
+    helper.remove_folders()
+    check_leaks()
+  end)
+
+  it("holds the conversations of its input and writes a line each", helper.task(function()
+    local kit <close> = testing.kit()
+    write_input(kit, {
+      { id = "turns", turns = { "one", "COUNT two", "COUNT three" }, expect = "turn 3", metadata = { tag = "x" } },
+      { id = "history", messages = { { role = "user", content = "my name is Ada" },
+        { role = "assistant", content = "hello Ada" }, { role = "user", content = "and now?" } } },
+      { id = "tools", turns = { "USETOOL" }, expect = { { contains = "TOOLRESULT" }, { pattern = "^echo" } } },
+    })
+    local program = run(kit, basic())
+    assert.equal(0, program.status, program.errors)
+    local ordered, results = read_results(kit)
+    assert.equal(3, #ordered)
+    for _, result in ipairs(ordered) do assert.equal("success", result.verdict) end
+
+    local turns = results.turns
+    assert.same({ 1, 1, 3, 6, "x" },
+      { turns.line, turns.attempts, #turns.turn_ms, #turns.messages, turns.metadata.tag })
+    assert.same({ role = "user", content = "COUNT three" }, turns.messages[5])
+    assert.same({ { type = "text", text = "turn 3" } }, turns.messages[6].content)
+    assert.same({ "success", 3 }, { turns.result.subtype, turns.result.num_turns }) -- one session for all
+    assert.is_true(turns.usage.output_tokens > turns.result.usage.output_tokens)
+    assert.is_truthy(turns.started_at:find "^%d+%-%d%d%-%d%dT%d%d:%d%d:%d%d%.%d%d%dZ$")
+    assert.is_true(turns.duration_ms >= turns.turn_ms[1] + turns.turn_ms[2] + turns.turn_ms[3] - 3)
+
+    assert.equal(4, #results.history.messages)
+    assert.equal("tool_use", results.tools.messages[2].content[2].type)
+    assert.is_truthy(program.errors:find("3 succeeded, 0 failed", 1, true))
+    assert.equal(0, #kit:processes())
+  end))
+
+  it("starts a conversation with the options of its own", helper.task(function()
+    local kit <close> = testing.kit()
+    uv.fs_mkdir(kit.cwd .. "/below", 448)
+    helper.write(kit.home .. "/.claude.json", json.encode { hasCompletedOnboarding = true, theme = "dark",
+      projects = { [kit.cwd] = { hasTrustDialogAccepted = true },
+        [kit.cwd .. "/below"] = { hasTrustDialogAccepted = true } } })
+    write_input(kit, { { id = "own", turns = { "x" }, model = "opus", system_prompt = "Be brief.",
+      cwd = kit.cwd .. "/below" }, { id = "common", turns = { "x" } } })
+    local program = run(kit, basic("--jobs", "1", "--model", "haiku"))
+    assert.equal(0, program.status, program.errors)
+    local started = kit:events "started"
+    local words = table.concat(started[1].argv, " ")
+    assert.is_truthy(words:find("--model opus --system-prompt Be brief.", 1, true), words)
+    assert.equal(kit.cwd .. "/below", started[1].cwd)
+    assert.is_truthy(table.concat(started[2].argv, " "):find("--model haiku", 1, true))
+    assert.equal(kit.cwd, started[2].cwd)
+  end))
+
+  it("lets a Lua file decide the next turn from the last answer", helper.task(function()
+    local kit <close> = testing.kit { script = { answers = { { on = "guess 1", text = "higher" },
+      { on = "guess 2", text = "higher" }, { on = "guess 3", text = "right" } } } }
+    helper.write(kit.folder .. "/game.lua", [[
+      local function play(answer, turn_number)
+        if answer ~= "right" then return "guess " .. turn_number end
+      end
+      return coroutine.wrap(function()
+        for game = 1, 2 do
+          coroutine.yield { id = "game-" .. game, turns = play, expect = function(text) return text == "right" end }
+        end
+      end)
+    ]])
+    local program = run(kit, { "game.lua", "-o", "out.jsonl" })
+    assert.equal(0, program.status, program.errors)
+    local _, results = read_results(kit)
+    assert.same({ "success", 6 }, { results["game-2"].verdict, #results["game-2"].messages })
+  end))
+
+  it("reports malformed lines with their numbers and runs the rest", helper.task(function()
+    local kit <close> = testing.kit()
+    write_input(kit, { { id = "a", turns = { "x" } }, "{nonsense", '{"id":"b","turn":["x"]}',
+      { id = "a", turns = { "again" } }, { id = "c", turns = { "x" } } })
+    local program = run(kit, basic())
+    assert.equal(1, program.status)
+    local ordered, results = read_results(kit)
+    assert.same({ 5, "success", "success" }, { #ordered, results.a.verdict, results.c.verdict })
+    local failed = {}
+    for _, result in ipairs(ordered) do
+      if result.verdict == "failed" then failed[result.line] = result.error.code end
+    end
+    assert.same({ [2] = "ValueError", [3] = "ValueError", [4] = "DuplicateId" }, failed)
+    for _, text in ipairs { "line 2 failed: ValueError: not JSON", "line 3 failed",
+      'line 4 failed: DuplicateId: the id "a"', "2 succeeded, 3 failed" } do
+      assert.is_truthy(program.errors:find(text, 1, true), program.errors)
+    end
+    assert.same({ "x", "x" }, kit:taken())
+  end))
+
+  it("keeps a conversation's failure to itself", helper.task(function()
+    local kit <close> = testing.kit { script = { answers = { { on = "crash", crash = "after_user" },
+      { on = "never", hang = true } } } }
+    write_input(kit, { { id = "crash", turns = { "fine", "crash" } }, { id = "api", turns = { "ERR400" } },
+      { id = "late", turns = { "never" } }, { id = "empty", turns = { "EMPTY" } },
+      { id = "unexpected", turns = { "x" }, expect = "y" }, { id = "folder", turns = { "x" }, cwd = "/no/such" },
+      { id = "good", turns = { "x" } } })
+    local program = run(kit, basic("--turn-timeout", "0.5"))
+    assert.equal(1, program.status)
+    local ordered, results = read_results(kit)
+    assert.equal(7, #ordered)
+    local found = {}
+    for id, result in pairs(results) do found[id] = (result.error or {}).code or result.verdict end
+    assert.same({ crash = "SessionError", api = "error_api", late = "SessionError", empty = "error_no_output",
+      unexpected = "ExpectationError", folder = "ValueError", good = "success" }, found)
+    assert.same({ "exit", 2, 3 }, { results.crash.error.reason, results.crash.error.turn, #results.crash.messages })
+    assert.equal("timeout", results.late.error.reason)
+    assert.is_string(results.late.error.screen)
+    wait_for_the_dead(kit)
+  end))
+
+  it("plays a conversation that failed again with --retries", helper.task(function()
+    local kit <close> = testing.kit()
+    helper.write(kit.folder .. "/faulty.lua", [[
+      local path = ... or ""
+      return { startup_delay_ms = 20, flush_ms = 5, answers = { {
+        on = function(text)
+          if text ~= "second" then return false end
+          local seen = io.open("]] .. kit.folder .. [[/seen")
+          if not seen then io.open("]] .. kit.folder .. [[/seen", "w"):close() end
+          return not seen
+        end, crash = "after_user" } } } ]])
+    kit:use(kit.folder .. "/faulty.lua")
+    write_input(kit, { { id = "a", turns = { "first", "second" } } })
+    local program = run(kit, basic("--retries", "2", "--retry-wait", "0"))
+    assert.equal(0, program.status, program.errors)
+    local _, results = read_results(kit)
+    assert.same({ "success", 2, 4 }, { results.a.verdict, results.a.attempts, #results.a.messages })
+    assert.same({ "first", "second", "first", "second" }, kit:taken())
+  end))
+
+  it("ends at the first failure with --fail-fast, and goes on with --resume", helper.task(function()
+    local kit <close> = testing.kit { script = { answers = { { on = "never", hang = true } } } }
+    write_input(kit, { { id = "a", turns = { "x" } }, { id = "b", turns = { "never" } },
+      { id = "c", turns = { "ERR400" } }, { id = "d", turns = { "x" } } })
+    local program = run(kit, basic("--jobs", "2", "--fail-fast"))
+    assert.equal(1, program.status)
+    local ordered, results = read_results(kit)
+    assert.same({ 2, "success", "failed" }, { #ordered, results.a.verdict, results.c.verdict })
+    assert.is_truthy(program.errors:find("--resume goes on", 1, true))
+    wait_for_the_dead(kit)
+
+    kit:use {}
+    program = run(kit, basic("--resume"))
+    assert.equal(1, program.status) -- for the failure that stands in the output
+    assert.is_truthy(program.errors:find("2 succeeded, 0 failed, 2 done before (1 of them failed)", 1, true))
+    assert.equal(4, #read_results(kit))
+  end))
+
+  it("runs each conversation in one of the shards", helper.task(function()
+    local kit <close> = testing.kit()
+    write_input(kit, numbered(12))
+    local seen = {}
+    for index = 1, 3 do
+      local name = ("part-%d.jsonl"):format(index)
+      local program = run(kit, { "in.jsonl", "-o", name, "--shard", index .. "/3" })
+      assert.equal(0, program.status, program.errors)
+      for _, result in ipairs((read_results(kit, name))) do
+        assert.is_nil(seen[result.id])
+        assert.equal(index, batch.shard_of(result.id, 3))
+        seen[result.id] = true
+      end
+    end
+    for i = 1, 12 do assert.is_true(seen["c" .. i]) end
+  end))
+
+  it("reads standard input and writes standard output", helper.task(function()
+    local kit <close> = testing.kit()
+    local program = run(kit, { "-" }, '{"id":"a","turns":["x"]}\n{"id":"b","turns":["y"]}')
+    assert.equal(0, program.status, program.errors)
+    local ids = {}
+    for line in program.output:gmatch "[^\n]+" do ids[json.decode(line).id] = true end
+    assert.same({ a = true, b = true }, ids)
+  end))
+
+  for what, case in pairs {
+    ["an option's bad value"] = { { "in.jsonl", "--jobs", "0" }, "'0' is not a whole number from 1 on" },
+    ["a shard that there is not"] = { { "in.jsonl", "--shard", "4/3" }, "'4/3' is not of the form I/N" },
+    ["a missing input"] = { { "none.jsonl", "-o", "out.jsonl" }, "cannot read 'none.jsonl'" },
+    ["an input that is the output"] = { { "in.jsonl", "-o", "in.jsonl" }, "both the input and the output" },
+    ["an output in no folder"] = { { "in.jsonl", "-o", "no/out.jsonl" }, "cannot write 'no/out.jsonl': ENOENT" },
+    ["an output that is a folder"] = { { "in.jsonl", "-o", "work" }, "cannot write 'work': EISDIR" },
+    ["an output that holds results"] = { { "in.jsonl", "-o", "full.jsonl" }, "'full.jsonl' holds results already" },
+    ["a bad option of the backend"] = { { "in.jsonl", "--permission-mode", "x" }, "permission_mode" },
+    ["a policy that is none"] = { { "in.jsonl", "--policy", "routing=none.lua" }, "the policy 'routing'" },
+  } do
+    it("refuses " .. what .. " with one line, before anything is started", helper.task(function()
+      local kit <close> = testing.kit()
+      write_input(kit, numbered(3))
+      helper.write(kit.folder .. "/full.jsonl", '{"id":"c1","line":1,"verdict":"success"}\n')
+      local program = run(kit, case[1])
+      assert.equal(1, program.status)
+      assert.is_truthy(program.errors:find(case[2], 1, true), program.errors)
+      assert.same({ 1, "" }, { select(2, program.errors:gsub("\n", "")), program.output })
+      assert.same({}, kit:events "started")
+      assert.is_nil(uv.fs_stat(kit.folder .. "/out.jsonl"))
+    end))
+  end
+
+  it("ends when there is no claude, and blames no conversation for it", helper.task(function()
+    local kit <close> = testing.kit()
+    write_input(kit, numbered(3))
+    local program = run(kit, basic("--executable", "/no/such/claude"))
+    assert.equal(1, program.status)
+    assert.is_truthy(program.errors:find("cannot run '/no/such/claude'", 1, true), program.errors)
+    assert.same({}, (read_results(kit)))
+  end))
+
+  describe("when the disk is full", function()
+    --- Three results of which only the first fits into 64 KiB.
+    local function large_input(kit)
+      local items = numbered(3)
+      for _, item in ipairs(items) do item.metadata = ("x"):rep(40000) end
+      write_input(kit, items)
+    end
+
+    local function check_full(kit, program, code)
+      assert.equal(1, program.status)
+      assert.is_truthy(program.errors:find("cannot write 'out.jsonl': " .. code, 1, true), program.errors)
+      assert.is_truthy(program.errors:find("1 succeeded, 0 failed", 1, true), program.errors)
+      assert.equal(1, select(2, files.read(kit.folder .. "/out.jsonl"):gsub("\n", "")))
+      assert.equal("\n", files.read(kit.folder .. "/out.jsonl"):sub(-1))
+      wait_for_the_dead(kit)
+      program = run(kit, basic("--resume"))
+      assert.equal(0, program.status, program.errors)
+      local count = count_ids(kit)
+      assert.same({ 3, 3 }, { count, #read_results(kit) })
+    end
+
+    it("stops with one error and nothing half-written, at a limit on file sizes", helper.task(function()
+      local kit <close> = testing.kit()
+      large_input(kit)
+      local argv = argv_of(kit, basic("--jobs", "1"))
+      local program <close> = helper.start({ "/bin/sh", "-c", 'ulimit -f 128; exec "$@"', "sh", table.unpack(argv) },
+        { env = as_list(environment_of(kit)), cwd = kit.folder })
+      check_full(kit, program:wait(), "EFBIG")
+    end))
+
+    it("stops with one error and nothing half-written, on a small tmpfs", helper.task(function()
+      local probe = helper.run({ "/usr/bin/env", "unshare", "-rm", "mount", "-t", "tmpfs", "none", "/mnt" })
+      if probe.status ~= 0 then return pending "nothing can be mounted here" end
+      local kit <close> = testing.kit()
+      large_input(kit)
+      local argv = argv_of(kit, basic("--jobs", "1"))
+      local program <close> = helper.start({ "/usr/bin/env", "unshare", "-rm", "sh", "-c", [[
+        mkdir small && mount -t tmpfs -o size=64k none small && cp in.jsonl whole && cd small &&
+        ln -s ../in.jsonl in.jsonl && "$@"
+        status=$?
+        cp out.jsonl ..
+        exit $status]], "sh", table.unpack(argv) }, { env = as_list(environment_of(kit)), cwd = kit.folder })
+      check_full(kit, program:wait(), "ENOSPC")
+    end))
+
+    it("stops at once when standard output takes nothing", helper.task(function()
+      local kit <close> = testing.kit()
+      write_input(kit, numbered(3))
+      local program = run(kit, { "in.jsonl", "-o", "/dev/full" })
+      assert.equal(1, program.status)
+      assert.is_truthy(program.errors:find("cannot write '/dev/full': ENOSPC", 1, true), program.errors)
+      wait_for_the_dead(kit)
+    end))
+  end)
+
+  it("lets one process write a file, and the next one once it is dead", helper.task(function()
+    local kit <close> = testing.kit { script = { answers = { { on = "never", hang = true } } } }
+    write_input(kit, { { id = "a", turns = { "x" } }, { id = "b", turns = { "never" } } })
+    local first <close> = start(kit, basic "--resume")
+    helper.eventually(function() return #read_results(kit) == 1 end)
+    local second = run(kit, basic "--resume")
+    assert.equal(1, second.status)
+    assert.is_truthy(second.errors:find(("'out.jsonl' is being written by process %d"):format(first.pid), 1, true),
+      second.errors)
+    first:kill "sigkill"
+    first:wait()
+    wait_for_the_dead(kit)
+    kit:use {}
+    local third = run(kit, basic "--resume")
+    assert.equal(0, third.status, third.errors)
+    assert.equal(2, #read_results(kit))
+    for _, name in ipairs(helper.names_in(kit.folder)) do assert.is_nil(name:find ".lock") end
+  end))
+
+  for _, signal in ipairs { "sigint", "sigterm" } do
+    it("finishes cleanly at " .. signal .. ", to be resumed", helper.task(function()
+      local kit <close> = testing.kit { script = { answers = { { on = "never", hang = true } } } }
+      write_input(kit, { { id = "a", turns = { "x" } }, { id = "b", turns = { "x", "never" } },
+        { id = "c", turns = { "never" } }, { id = "d", turns = { "x" } } })
+      local program <close> = start(kit, basic("--jobs", "2"))
+      helper.eventually(function() return #read_results(kit) == 1 and #kit:taken() == 4 end)
+      program:kill(signal)
+      program:wait()
+      assert.equal(signal == "sigint" and 130 or 143, program.status)
+      assert.is_truthy(program.errors:find("1 succeeded, 0 failed", 1, true), program.errors)
+      assert.is_truthy(program.errors:find("--resume goes on", 1, true), program.errors)
+      assert.equal(0, #kit:processes())
+      assert.equal(1, #read_results(kit))
+      kit:use {}
+      local resumed = run(kit, basic "--resume")
+      assert.equal(0, resumed.status, resumed.errors)
+      assert.same({ 4, 4 }, { count_ids(kit), #read_results(kit) })
+    end))
+  end
+
+  it("loses nothing and repeats nothing over 20 SIGKILLs at random moments", helper.task(function()
+    local seed = tonumber(os.getenv "PARLEY_SEED") or uv.hrtime() & 0xffffffff
+    io.stderr:write(("seed %d (PARLEY_SEED repeats it)\n"):format(seed))
+    math.randomseed(seed)
+    local kit <close> = testing.kit()
+    local count, kills = 240, 0
+    local items = {}
+    for i = 1, count do items[i] = { id = "c" .. i, turns = { ("c%d first"):format(i), ("c%d second"):format(i) } } end
+    write_input(kit, items)
+    local over, taken = {}, 0
+    while true do
+      local program <close> = start(kit, basic("--resume", "--jobs", "4"))
+      local deadline = task.now() + math.random(10, 200)
+      while kills < 20 and not program.status and task.now() < deadline do
+        program.changed:wait(deadline - task.now())
+      end
+      if kills < 20 then
+        assert.is_nil(program.status, "the batch was done before its 20th kill: " .. program.errors)
+        program:kill "sigkill"
+        kills = kills + 1
+      end
+      program:wait()
+      wait_for_the_dead(kit)
+      local texts = kit:taken()
+      for i = taken + 1, #texts do
+        local id = texts[i]:match "^%S+"
+        assert.is_nil(over[id], "run again though it stood in the output: " .. id)
+      end
+      taken = #texts
+      for _, result in ipairs((read_results(kit))) do over[result.id] = true end
+      if program.signal == 0 then
+        assert.equal(0, program.status, program.errors)
+        break
+      end
+    end
+    local ids, times = count_ids(kit)
+    assert.same({ 20, count }, { kills, ids })
+    for id, number in pairs(times) do assert.equal(1, number, id) end
+    for _, result in ipairs((read_results(kit))) do
+      assert.same({ "success", 4 }, { result.verdict, #result.messages })
+    end
+  end, 120000))
+
+  it("holds 1,000 conversations, 8 at a time", helper.task(function()
+    local kit <close> = testing.kit()
+    write_input(kit, numbered(1000))
+    local program <close> = start(kit, basic("--jobs", "8"))
+    local most = 0
+    while not program.status do
+      local children = files.read(("/proc/%d/task/%d/children"):format(program.pid, program.pid)) or ""
+      most = math.max(most, select(2, children:gsub("%d+", "")))
+      program.changed:wait(20)
+    end
+    program:wait()
+    assert.equal(0, program.status, program.errors)
+    assert.equal(8, most)
+    local _, results = read_results(kit)
+    assert.equal(1000, (count_ids(kit)))
+    for i = 1, 1000 do
+      assert.same({ { type = "text", text = "echo: hello " .. i } }, results["c" .. i].messages[2].content)
+    end
+  end, 180000))
+
+  describe("on a terminal", function()
+    local function open(kit, words, columns)
+      return terminal.open { argv = argv_of(kit, words), environment = environment_of(kit), cwd = kit.folder,
+        rows = 12, columns = columns or 100 }
+    end
+
+    local SLOW = { answers = { { on = "slow", text = "well", delay_ms = 1200 } } }
+
+    it("shows a bar, which makes way for messages and is gone at the end", helper.task(function()
+      local kit <close> = testing.kit { script = SLOW }
+      write_input(kit, { { id = "a", turns = { "x" } }, { id = "b", turns = { "ERR400" } },
+        { id = "c", turns = { "slow" } }, { id = "d", turns = { "slow" } } })
+      local person <close> = open(kit, basic("--jobs", "2"))
+      person:wait_for "[============            ] 2 of 4 done  1 failed  2 running"
+      assert.is_truthy(person:shows "left")
+      assert.equal(1, person:exit(10000).exit_code)
+      person:wait_for "3 succeeded, 1 failed"
+      assert.is_truthy(person:shows "line 2 (b) failed: error_api: API Error: 400")
+      assert.is_false(person:shows "2 running")
+      assert.is_nil(person.screen:text():find("[=", 1, true))
+    end, 20000))
+
+    it("keeps the bar on one row when the window becomes narrow", helper.task(function()
+      local kit <close> = testing.kit { script = { answers = { { on = "never", hang = true } } } }
+      write_input(kit, { { id = "a", turns = { "never" } } })
+      local person <close> = open(kit, basic())
+      person:wait_for "[                        ] 0 of 1 done  0 failed  1 running"
+      person.pty:resize(12, 30)
+      person.screen:resize(12, 30)
+      person:wait_for(function() return person.screen:text():match "^0 of 1 done  0 failed%s*$" end)
+      person:write "\3"
+      assert.equal(130, person:exit().exit_code)
+      wait_for_the_dead(kit)
+    end, 20000))
+
+    it("is ended by Ctrl-C with a summary and how to go on", helper.task(function()
+      local kit <close> = testing.kit { script = { answers = { { on = "never", hang = true } } } }
+      write_input(kit, { { id = "a", turns = { "x" } }, { id = "b", turns = { "never" } } })
+      local person <close> = open(kit, basic())
+      person:wait_for "1 of 2 done"
+      person:write "\3"
+      assert.equal(130, person:exit().exit_code)
+      person:wait_for "1 succeeded, 0 failed"
+      person:wait_for "--resume goes on"
+      assert.equal(1, #read_results(kit))
+      assert.equal(0, #kit:processes())
+    end, 20000))
+  end)
+end)

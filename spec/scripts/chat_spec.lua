@@ -1,0 +1,592 @@
+local uv = require "luv"
+local core = require "parley.core"
+local files = require "parley.files"
+local helper = require "spec.helper"
+local terminals = require "spec.terminal"
+local testing = require "parley.testing"
+
+local SCRIPT = {
+  answers = {
+    { on = "list it", after = "Three.",
+      tool = { name = "Bash", input = { command = "ls -l" }, result = "one\ntwo\nthree" } },
+    { on = "work hard", tool = { name = "Bash", input = { command = "make" }, result = "made", duration_ms = 60000 } },
+    { on = "take long", text = "At last.", delay_ms = 60000 },
+    { on = "take a second", text = "A second.", delay_ms = 2000 },
+    { on = "beep", text = "a\27]0;title\7b\u{9b}31mc" },
+    { on = "fail", api_error = { status = 400 } },
+  },
+}
+local PASTE_BEGIN, PASTE_END = "\27[200~", "\27[201~"
+
+describe("parley chat", function()
+  local check_leaks, kit
+
+  before_each(function()
+    check_leaks = helper.leaks()
+    kit = testing.kit { script = SCRIPT }
+  end)
+  after_each(function()
+    -- A program that was killed with its terminal takes claude with it, but not at once.
+    helper.task(function() helper.eventually(function() return #kit:processes() == 0 end) end)()
+    kit:close()
+    check_leaks()
+    helper.remove_folders()
+  end)
+
+  local function environment(changes)
+    local all = { PATH = os.getenv "PATH", TERM = "xterm-256color", PS1 = "" }
+    for name, value in pairs(kit.environment) do all[name] = value end
+    for name, value in pairs(changes or {}) do all[name] = value end
+    local list = {}
+    for name, value in pairs(all) do table.insert(list, name .. "=" .. value) end
+    return list
+  end
+
+  local function command(arguments)
+    return { helper.host, "chat", "--executable", kit.executable, table.unpack(arguments or {}) }
+  end
+
+  --- Starts it on a terminal and waits for the prompt.
+  local function open(options)
+    options = options or {}
+    local terminal = terminals.open(command(options.arguments), { env = environment(options.env), cwd = kit.cwd,
+      rows = options.rows, columns = options.columns })
+    terminal:expect "Ctrl-D leaves\n>"
+    return terminal
+  end
+
+  --- The same below a shell that says afterwards how it ended and whether the terminal is as it was.
+  local function open_below_shell(arguments)
+    local script = [[before=$(stty -g); "$@"; echo "status $?"
+      if [ "$(stty -g)" = "$before" ]; then echo "as before"; else stty -a; fi]]
+    local argv = { "/bin/sh", "-c", script, "sh", table.unpack(command(arguments)) }
+    local terminal = terminals.open(argv, { env = environment(), cwd = kit.cwd })
+    terminal:expect "Ctrl-D leaves\n>"
+    return terminal
+  end
+
+  --- The process below the shell.
+  local function child_of(terminal)
+    local shell = terminal.pty:pid()
+    return tonumber((files.read(("/proc/%d/task/%d/children"):format(shell, shell)) or ""):match "%d+")
+  end
+
+  --- Everything below the first line, which names a folder.
+  local function body(terminal) return (terminal.screen:text():gsub("^[^\n]*\n", "")) end
+
+  local function expect_body(terminal, text)
+    local ok = pcall(helper.eventually, function() return body(terminal) == text end, 10000)
+    if not ok then assert.equal(text, body(terminal)) end
+  end
+
+  local function it_does(sentence, fn) it(sentence, helper.task(fn, 40000)) end
+
+  local function wait_for_claude()
+    helper.eventually(function() return #kit:events "started" > 0 end, 10000, "the start of claude")
+  end
+
+  describe("on a terminal", function()
+    it_does("shows the prompt before claude is ready", function()
+      kit:use { startup_delay_ms = 700 }
+      local terminal <close> = open()
+      terminal:type "hello\r"
+      terminal:expect "claude is starting"
+      terminal:expect "echo: hello"
+      assert.equal(1, #kit:events "started")
+      terminal:type "\4"
+      assert.same({ exit_code = 0 }, terminal:wait())
+    end)
+
+    it_does("shows answers, and tool calls in a line each", function()
+      local terminal <close> = open()
+      terminal:type "hello\r"
+      terminal:expect "echo: hello\n\n>"
+      terminal:type "list it\r"
+      expect_body(terminal, "> hello\necho: hello\n\n> list it\n[Bash] ls -l\n  one (+2 lines, 13 B)\nThree.\n\n>")
+      assert.same({ "hello", "list it" }, kit:taken())
+    end)
+
+    it_does("says what is waited for, and how long, and wipes that away", function()
+      local terminal <close> = open()
+      terminal:type "take a second\r"
+      terminal:expect "\nwaiting for the answer, 0 s (Ctrl-C interrupts)"
+      terminal:expect "\nwaiting for the answer, 1 s (Ctrl-C interrupts)"
+      expect_body(terminal, "> take a second\nA second.\n\n>")
+      terminal:type "work hard\r"
+      terminal:expect "[Bash] make\nrunning Bash, "
+    end)
+
+    it_does("goes on when the terminal is resized in the middle of an answer", function()
+      local terminal <close> = open()
+      terminal:type "work hard\r"
+      terminal:expect "running Bash"
+      terminal:resize(10, 30)
+      terminal:expect "running Bash, 1 s"
+      terminal:type "\3"
+      terminal:expect "(interrupted)\n\n>"
+      terminal:type(("x"):rep(40))
+      terminal:expect("\n> " .. ("x"):rep(28) .. "\n" .. ("x"):rep(12))
+    end)
+
+    it_does("paints the line anew when the terminal is resized while it is typed", function()
+      local terminal <close> = open { columns = 40 }
+      terminal:type(("abcdefghij"):rep(3))
+      terminal:expect "> abcdefghij"
+      terminal:resize(24, 60)
+      terminal:type "klmno"
+      terminal:expect(("abcdefghij"):rep(3) .. "klmno")
+      local _, count = terminal.screen:text():gsub("\n> abc", "")
+      assert.equal(1, count)
+      terminal:type "\r"
+      terminal:expect("echo: " .. ("abcdefghij"):rep(3) .. "klmno")
+    end)
+
+    it_does("keeps what is typed during an answer for the next message", function()
+      local terminal <close> = open()
+      terminal:type "take a second\r"
+      terminal:expect "waiting for the answer"
+      terminal:type "and then?\r"
+      terminal:expect "echo: and then?"
+      assert.same({ "take a second", "and then?" }, kit:taken())
+    end)
+
+    it_does("lets no control character of an answer act on the terminal", function()
+      local terminal <close> = open()
+      terminal:type "beep\r"
+      terminal:expect "a\u{fffd}]0;title\u{fffd}b\u{fffd}31mc"
+      assert.equal("", terminal.screen:title())
+    end)
+
+    it_does("colours, but not with NO_COLOR", function()
+      do
+        local terminal <close> = open()
+        terminal:type "list it\r"
+        terminal:expect "Three.\n\n>"
+        assert.truthy(terminal.raw:find("\27[2m", 1, true))
+      end
+      local terminal <close> = open { env = { NO_COLOR = "1" } }
+      terminal:type "list it\r"
+      terminal:expect "Three.\n\n>"
+      assert.is_nil(terminal.raw:find "\27%[[%d;]*m")
+    end)
+
+    it_does("tells of a turn that failed, and goes on", function()
+      local terminal <close> = open()
+      terminal:type "fail\r"
+      terminal:expect "the turn ended with error_api: API Error: 400 as asked"
+      terminal:expect "the message is not part of the conversation"
+      terminal:type "hello\r"
+      terminal:expect "echo: hello"
+    end)
+
+    it_does("tells at once that claude cannot be run, and stays", function()
+      local terminal <close> = terminals.open({ helper.host, "chat", "--executable", "/nowhere/claude" },
+        { env = environment(), cwd = kit.cwd })
+      terminal:expect "cannot run '/nowhere/claude': no such program"
+      terminal:expect "\n>"
+      terminal:type "/quit\r"
+      assert.same({ exit_code = 0 }, terminal:wait())
+    end)
+  end)
+
+  describe("Ctrl-C", function()
+    it_does("interrupts the turn; the session and the conversation go on", function()
+      local terminal <close> = open()
+      terminal:type "work hard\r"
+      terminal:expect "running Bash"
+      terminal:type "\3"
+      terminal:expect "(interrupted)\n\n>"
+      terminal:type "hello\r"
+      terminal:expect "echo: hello"
+      assert.equal(1, #kit:events "started")
+      assert.same({ "work hard", "hello" }, kit:taken())
+    end)
+
+    it_does("withdraws a message that has no answer yet", function()
+      local terminal <close> = open()
+      terminal:type "take long\r"
+      terminal:expect "waiting for the answer"
+      helper.eventually(function() return #kit:taken() == 1 end)
+      terminal:type "\3"
+      terminal:expect "the message is not part of the conversation; Up brings it back\n\n>"
+      terminal:type "hello\r"
+      terminal:expect "echo: hello"
+      terminal:type "/save it.json\r"
+      terminal:expect "wrote it.json: 2 messages"
+      assert.same({ "take long", "hello" }, kit:taken())
+    end)
+
+    it_does("leaves at the second time, with nothing left behind", function()
+      local terminal <close> = open_below_shell()
+      terminal:type "work hard\r"
+      terminal:expect "running Bash"
+      terminal:type "\3\3"
+      terminal:expect "status 130\nas before"
+      terminal:wait()
+      assert.same({}, kit:processes())
+    end)
+
+    it_does("clears the line, and leaves when pressed twice on an empty one", function()
+      local terminal <close> = open_below_shell()
+      terminal:type "half a mess\3"
+      terminal:expect "> half a mess\n>"
+      terminal:type "\3"
+      terminal:expect "Ctrl-C again leaves, as Ctrl-D does\n>"
+      terminal:type "hello\r"
+      terminal:expect "echo: hello"
+      terminal:type "\3\3"
+      terminal:expect "status 130\nas before"
+    end)
+  end)
+
+  describe("the terminal", function()
+    it_does("is as it was after Ctrl-D", function()
+      local terminal <close> = open_below_shell()
+      terminal:type "\4"
+      terminal:expect "status 0\nas before"
+      assert.is_false(terminal.screen:modes().bracketed_paste)
+    end)
+
+    for signal, status in pairs { sigterm = 143, sighup = 129, sigquit = 1 } do
+      it_does(("is as it was after %s, at the prompt and in a turn"):format(signal:upper()), function()
+        for _, text in ipairs { "", "work hard\r" } do
+          local terminal <close> = open_below_shell()
+          terminal:type(text)
+          if text ~= "" then terminal:expect "running Bash" end
+          uv.kill(child_of(terminal), signal)
+          terminal:expect(("status %d\nas before"):format(status))
+        end
+      end)
+    end
+
+    it_does("is as it was after an error", function()
+      local folder = helper.temporary_folder()
+      helper.write(folder .. "/bad.lua", [[return { judge = function()
+        require("luv").new_timer():start(0, 0, function() error "the policy is broken" end)
+        return nil, 100
+      end }]])
+      local terminal <close> = open_below_shell { "--policy", "settling=" .. folder .. "/bad.lua" }
+      terminal:type "hello\r"
+      terminal:expect "the policy is broken"
+      terminal:expect "status 1\nas before"
+    end)
+
+    it_does("is given back while Ctrl-Z stops the program, and taken again", function()
+      local script = '"$@"; echo; stty -a | grep -wo -e -icanon -e icanon; fg; echo "status $?"'
+      local argv = { "/bin/sh", "-mc", script, "sh", table.unpack(command()) }
+      local terminal <close> = terminals.open(argv, { env = environment(), cwd = kit.cwd })
+      terminal:expect "Ctrl-D leaves\n>"
+      terminal:type "hel\26"
+      terminal:expect "\nicanon"
+      terminal:expect "\n> hel"
+      terminal:type "lo\r"
+      terminal:expect "echo: hello\n\n>"
+      terminal:type "\4"
+      terminal:expect "status 0"
+    end)
+  end)
+
+  describe("line editing", function()
+    it_does("edits and repeats", function()
+      local terminal <close> = open()
+      terminal:type "helo wurld\27[D\27[D\27[D\127o\27[Hxx\27[3~\27[1;5C\27[1;5D\27OF!\r"
+      terminal:expect "echo: xxelo world!"
+      terminal:type "\27[A"
+      terminal:expect "\n\n> xxelo world!"
+      terminal:type "?\r"
+      terminal:expect "echo: xxelo world!?"
+    end)
+
+    it_does("takes no part of an unknown key as text", function()
+      local terminal <close> = open()
+      terminal:type "a\27[17;5~\27[?997;1nb\27Oz\27xc\r"
+      terminal:expect "echo: abc"
+    end)
+
+    it_does("gives wide characters two columns", function()
+      local terminal <close> = open()
+      terminal:type "漢字é\27[D\27[D\127\u{1f600}"
+      terminal:expect "> \u{1f600}字é"
+      helper.eventually(function() return select(2, terminal.screen:cursor()) == 5 end)
+      terminal:type "\r"
+      terminal:expect "echo: \u{1f600}字é"
+      assert.same({ "\u{1f600}字é" }, kit:taken())
+    end)
+
+    it_does("breaks a line at a backslash, Alt-Enter and Ctrl-J", function()
+      local terminal <close> = open()
+      terminal:type "one\\\rtwo\27\rthree\nfour"
+      expect_body(terminal, "> one\ntwo\nthree\nfour")
+      terminal:type "\27[A\27[A!\r"
+      terminal:expect "echo: one"
+      assert.same({ "one\ntwo!\nthree\nfour" }, kit:taken())
+    end)
+
+    it_does("keeps the lines of a paste and sends nothing for it", function()
+      local terminal <close> = open()
+      terminal:type(PASTE_BEGIN .. "first\r\nsecond\rthird\3\n" .. PASTE_END)
+      expect_body(terminal, "> first\nsecond\nthird")
+      assert.same({}, kit:taken())
+      terminal:type "end\r"
+      terminal:expect "echo: first"
+      assert.same({ "first\nsecond\nthird\nend" }, kit:taken())
+    end)
+
+    it_does("names a long paste and sends it whole", function()
+      local rows = {}
+      for i = 1, 60 do rows[i] = "row " .. i end
+      local text = table.concat(rows, "\n")
+      local terminal <close> = open()
+      terminal:type("see: " .. PASTE_BEGIN .. text:sub(1, 100))
+      terminal:type(text:sub(101) .. PASTE_END)
+      terminal:expect "> see: [text 1: 60 lines, 410 characters]"
+      terminal:type "\r"
+      terminal:expect "row 60\n\n>"
+      assert.same({ "see: " .. text }, kit:taken())
+    end)
+
+    it_does("remembers messages from one conversation to the next, privately", function()
+      local path = kit.home .. "/.local/state/parley/chat_history.jsonl"
+      do
+        local terminal <close> = open()
+        terminal:type "one\\\rtwo\r"
+        terminal:expect "echo: one"
+        terminal:type "\4"
+        terminal:wait()
+      end
+      assert.equal('"one\\ntwo"\n', files.read(path))
+      assert.equal(384, uv.fs_stat(path).mode & 511)
+      local terminal <close> = open()
+      terminal:type "\27[A"
+      expect_body(terminal, "> one\ntwo")
+      terminal:type "\3"
+      terminal:type "on\18"
+      expect_body(terminal, "> one\ntwo\n> one\ntwo")
+    end)
+  end)
+
+  describe("commands", function()
+    it_does("help", function()
+      local terminal <close> = open()
+      terminal:type "/help\r"
+      terminal:expect "/save FILE"
+      terminal:expect "Ctrl-R finds"
+    end)
+
+    it_does("names the near one for an unknown one, and sends what begins with two slashes", function()
+      local terminal <close> = open()
+      terminal:type "/sesion\r"
+      terminal:expect "there is no command '/sesion'; did you mean '/session'?"
+      terminal:type "//etc/passwd is a file\r"
+      terminal:expect "echo: /etc/passwd is a file"
+      assert.same({ "/etc/passwd is a file" }, kit:taken())
+    end)
+
+    it_does("shows the session", function()
+      local terminal <close> = open { columns = 200 }
+      wait_for_claude()
+      terminal:type "hello\r"
+      terminal:expect "echo: hello"
+      terminal:type "/session\r"
+      terminal:expect "turns          1"
+      local started = kit:events "started"[1]
+      terminal:expect(("session        %s\ntranscript     %s\nprocess        %d\n"):format(started.session_id,
+        kit:transcript_path(started.session_id), started.pid))
+      terminal:expect "version        2.1.330\nstate          ready\n"
+      terminal:expect "conversation   2 messages, not saved"
+    end)
+
+    it_does("shows claude's screen", function()
+      local terminal <close> = open { rows = 60, columns = 100 }
+      terminal:type "hello\r"
+      terminal:expect "echo: hello"
+      terminal:type "/screen\r"
+      terminal:expect "❯ hello"
+      terminal:expect "40 rows, 120 columns"
+    end)
+
+    it_does("runs a command of claude's", function()
+      local terminal <close> = open()
+      terminal:type "hello\r"
+      terminal:expect "echo: hello"
+      terminal:type "/claude compact\r"
+      terminal:expect "\n\n> /claude compact"
+      helper.eventually(function() return #kit:events "command" == 1 end, 10000)
+      terminal:type "again\r"
+      terminal:expect "echo: again"
+      assert.equal(1, #kit:events "started")
+    end)
+
+    it_does("saves and loads, and overwrites nothing of somebody else's", function()
+      local path = kit.cwd .. "/talk.json"
+      helper.write(path, "mine")
+      do
+        local terminal <close> = open()
+        terminal:type "/save talk.json\r"
+        terminal:expect "there is nothing to save yet"
+        terminal:type "hello\r"
+        terminal:expect "echo: hello"
+        terminal:type "/save talk.json\r"
+        terminal:expect "'talk.json' is there already, and not from this conversation: /save!"
+        assert.equal("mine", files.read(path))
+        terminal:type "/save! talk.json\r"
+        terminal:expect "replaced talk.json: 2 messages"
+        terminal:type "more\r"
+        terminal:expect "echo: more"
+        terminal:type "/load talk.json\r"
+        terminal:expect "this conversation is not saved (4 messages): /save FILE keeps"
+        terminal:type "/save talk.json\r"
+        terminal:expect "replaced talk.json: 4 messages"
+        terminal:type "\4"
+        terminal:wait()
+      end
+      local messages = assert(core.json.decode(files.read(path)))
+      assert.same({ role = "user", content = "hello" }, messages[1])
+      assert.equal("echo: more", messages[4].content[1].text)
+      local terminal <close> = open()
+      terminal:type "/load talk.json\r"
+      terminal:expect "loaded talk.json: 4 messages; the last is the assistant's: echo: more"
+      terminal:type "COUNT\r"
+      terminal:expect "\nturn "
+      local started = kit:events "started"
+      local id = table.concat(started[#started].argv, " "):match "%-%-resume (%S+)"
+      local texts = {}
+      for _, record in ipairs(kit:transcript(id)) do
+        if record.type == "user" then
+          local content = record.message.content
+          table.insert(texts, type(content) == "table" and content[1].text or content)
+        end
+      end
+      assert.same({ "hello", "more", "COUNT" }, texts)
+    end)
+
+    it_does("refuses a file that holds no conversation", function()
+      helper.write(kit.cwd .. "/bad.json", '[{"role": "robot", "content": "x"}]')
+      local terminal <close> = open()
+      terminal:type "/load bad.json\r"
+      terminal:expect 'messages[1] has the role "robot"'
+      terminal:type "/load missing.json\r"
+      terminal:expect "cannot read 'missing.json'"
+      terminal:type "hello\r"
+      terminal:expect "echo: hello"
+    end)
+  end)
+
+  describe("on a terminal that can do nothing", function()
+    it_does("reads lines, writes plain text, and interrupts", function()
+      local terminal <close> = terminals.open(command(), { env = environment { TERM = "dumb" }, cwd = kit.cwd })
+      terminal:expect "Ctrl-D leaves\n>"
+      terminal:type "one\\\ntwo\n"
+      terminal:expect "echo: one\ntwo"
+      terminal:type "work hard\n"
+      terminal:expect "[Bash] make"
+      terminal:type "\3"
+      terminal:expect "(interrupted)"
+      terminal:type "\4"
+      assert.same({ exit_code = 0 }, terminal:wait())
+      assert.is_nil(terminal.raw:find("\27", 1, true))
+    end)
+  end)
+
+  describe("on no terminal", function()
+    local function filter(input)
+      local program <close> = helper.start(command(), { env = environment(), cwd = kit.cwd, input = input })
+      return program:wait()
+    end
+
+    it_does("answers a message a line", function()
+      local program = filter "hello\nlist it\n\none\\\ntwo\n//x/y is text"
+      assert.equal("echo: hello\nThree.\necho: one\ntwo\necho: /x/y is text\n", program.output)
+      assert.equal("[Bash] ls -l\n  one (+2 lines, 13 B)\n", program.errors)
+      assert.equal(0, program.status)
+      assert.same({ "hello", "list it", "one\ntwo", "/x/y is text" }, kit:taken())
+      assert.equal(1, #kit:events "started")
+    end)
+
+    it_does("reads a file", function()
+      local path = helper.write(helper.temporary_folder() .. "/in", "hello\n/quit\nnot this\n")
+      local argv = { "/bin/sh", "-c", '"$@" < ' .. path, "sh", table.unpack(command()) }
+      local program <close> = helper.start(argv, { env = environment(), cwd = kit.cwd })
+      assert.equal("echo: hello\n", program:wait().output)
+      assert.same({ "hello" }, kit:taken())
+    end)
+
+    it_does("stops at the first thing that goes wrong", function()
+      local program = filter "fail\nhello\n"
+      assert.equal("", program.output)
+      assert.equal("parley: SessionError: the turn ended with error_api: API Error: 400 as asked\n", program.errors)
+      assert.equal(1, program.status)
+      assert.same({ "fail" }, kit:taken())
+      program = filter "/nonsense\nhello\n"
+      assert.equal(1, program.status)
+      assert.truthy(program.errors:find "there is no command '/nonsense'")
+    end)
+  end)
+
+  describe("in tmux", function()
+    local has_tmux = os.execute "command -v tmux > /dev/null 2>&1"
+
+    local function in_tmux(sentence, fn)
+      if not has_tmux then
+        it(sentence, function() pending "tmux is not installed (scripts/bootstrap installs it)" end)
+      else
+        it_does(sentence, fn)
+      end
+    end
+
+    local name = ("parley-spec-%d"):format(uv.os_getpid())
+
+    local function tmux(...)
+      local program = helper.run({ "/usr/bin/env", "tmux", "-L", name, "-f", "/dev/null", ... },
+        { env = environment { TERM = "xterm-256color", TMUX_TMPDIR = kit.folder, LC_ALL = "C.UTF-8" } })
+      return program.output
+    end
+
+    local function expect(text)
+      local shown = ""
+      local ok = pcall(helper.eventually, function()
+        shown = tmux("capture-pane", "-p"):gsub("%s*$", "")
+        return shown:find(text, 1, true)
+      end, 15000)
+      if not ok then error(("%q did not appear; tmux shows:\n%s"):format(text, shown), 2) end
+      return shown
+    end
+
+    in_tmux("talks, is resized, interrupted and left", function()
+      local words = {}
+      for _, word in ipairs(command()) do table.insert(words, "'" .. word .. "'") end
+      local line = ("cd '%s' && %s; echo status $?; cat"):format(kit.cwd, table.concat(words, " "))
+      local _ <close> = setmetatable({}, { __close = function() tmux "kill-server" end })
+      tmux("new-session", "-d", "-x", "80", "-y", "24", line)
+      expect "Ctrl-D leaves\n>"
+      tmux("send-keys", "-l", "漢字")
+      tmux("send-keys", "M-Enter")
+      tmux("send-keys", "-l", "two")
+      expect "> 漢字\ntwo"
+      tmux("send-keys", "Enter")
+      expect "echo: 漢字\ntwo\n\n>"
+      tmux("set-buffer", "pasted\nlines")
+      tmux("paste-buffer", "-p")
+      expect "> pasted\nlines"
+      tmux("send-keys", "Enter")
+      expect "echo: pasted\nlines\n\n>"
+      tmux("send-keys", "work hard", "Enter")
+      expect "running Bash"
+      tmux("resize-window", "-x", "40", "-y", "20")
+      expect "running Bash, 2 s"
+      tmux("send-keys", "C-c")
+      local shown = expect "(interrupted)"
+      assert.is_nil(shown:find("running Bash", 1, true))
+      expect "\n\n>"
+      tmux("send-keys", "-l", ("0123456789"):rep(5))
+      expect("> " .. ("0123456789"):rep(5):sub(1, 38) .. "\n")
+      tmux("resize-window", "-x", "70", "-y", "20")
+      shown = expect("> " .. ("0123456789"):rep(5))
+      local _, count = shown:gsub("\n> 0123456789", "")
+      assert.equal(1, count)
+      tmux("send-keys", "C-c", "C-c", "C-c")
+      expect "status 130"
+      assert.same({ "漢字\ntwo", "pasted\nlines", "work hard" }, kit:taken())
+    end)
+  end)
+end)

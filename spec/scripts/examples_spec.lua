@@ -1,0 +1,153 @@
+-- The examples are read and copied: each does what its head says.
+local helper = require "spec.helper"
+local parley = require "parley"
+local read_only = dofile "scripts/examples/read_only_permissions.lua"
+local testing = require "parley.testing"
+
+local function example(name) return ("scripts/examples/%s.lua"):format(name) end
+
+describe("scripts/examples", function()
+  local check_leaks, kit, backend
+
+  before_each(function()
+    check_leaks = helper.leaks()
+    kit = testing.kit()
+  end)
+  after_each(function()
+    if backend then parley.run(backend.close, backend) end
+    backend = nil
+    kit:close()
+    check_leaks()
+    helper.remove_folders()
+  end)
+
+  local function with(policies, options)
+    options = options or {}
+    for name, value in pairs(kit.options) do options[name] = value end
+    options.policies = policies
+    backend = parley.backend(options)
+  end
+
+  --- Sends a conversation of texts, user and assistant by turns.
+  local function ask(texts, request)
+    local messages, answer, result = {}, nil, nil
+    for i, text in ipairs(texts) do messages[i] = { role = i % 2 == 1 and "user" or "assistant", content = text } end
+    for event in backend:complete(messages, request) do
+      if event.type == "assistant" then answer = event:text() end
+      if event.type == "result" then result = event end
+    end
+    return answer, result
+  end
+
+  local function argv_of(session_id) return table.concat(backend:live_sessions()[session_id].argv, " ") end
+
+  it("route_by_tag picks the model by the tag, and refuses one that it does not know", helper.task(function()
+    with { routing = example "route_by_tag" }
+    local _, quick = ask({ "one" }, { tag = "quick" })
+    local _, plain = ask { "one" }
+    assert.truthy(argv_of(quick.session_id):find("--model haiku", 1, true))
+    assert.falsy(argv_of(plain.session_id):find("--model", 1, true))
+    local _, again = ask({ "one", "echo: one", "two" }, { tag = "quick" })
+    assert.equal(quick.session_id, again.session_id)
+    assert.equal(2, again.num_turns)
+    local _, err = pcall(ask, { "one" }, { tag = "nosuch" })
+    assert.truthy(tostring(err):find("there is no tag 'nosuch'", 1, true))
+  end, 20000))
+
+  it("sticky_by_user keeps a user's session whatever the history, up to the cap", helper.task(function()
+    with { routing = example "sticky_by_user" }
+    local _, first = ask({ "one" }, { user = "ada" })
+    local _, second = ask({ "quite", "another", "history" }, { user = "ada" })
+    local _, other = ask({ "one" }, { user = "bob" })
+    assert.equal(first.session_id, second.session_id)
+    assert.not_equal(first.session_id, other.session_id)
+    for _ = 3, 20 do ask({ "more" }, { user = "ada" }) end
+    local _, fresh = ask({ "after the cap" }, { user = "ada" })
+    assert.not_equal(first.session_id, fresh.session_id)
+    assert.equal(1, fresh.num_turns)
+    local _, err = pcall(ask, { "one" })
+    assert.truthy(tostring(err):find("needs a user", 1, true))
+  end, 30000))
+
+  it("injection_by_size writes a short history into the message and a long one into a transcript", helper.task(function()
+    with { injection = example "injection_by_size" }
+    ask { "short", "history", "now" }
+    assert.truthy(kit:taken()[1]:find "^Previous conversation context:")
+    ask { ("long "):rep(500), "history", "now" }
+    assert.equal("now", kit:taken()[2])
+  end, 20000))
+
+  it("mcp_by_message starts the session with the servers that the message speaks of", helper.task(function()
+    with { routing = example "mcp_by_message" }
+    local _, plain = ask { "hello" }
+    assert.falsy(argv_of(plain.session_id):find("--mcp-config", 1, true))
+    local _, with_server = ask { "look into the database" }
+    local path = argv_of(with_server.session_id):match "%-%-mcp%-config (%S+)"
+    local text = assert(io.open(path)):read "a"
+    assert.truthy(text:find("mcp-postgres", 1, true))
+    assert.falsy(text:find("tracker", 1, true))
+    local _, again = ask { "look into the database", "echo: look into the database", "once more" }
+    assert.equal(with_server.session_id, again.session_id)
+  end, 20000))
+
+  describe("read_only_permissions", function()
+    local dialog = { kind = "permission", choices = { "Yes", "Yes, and don't ask again", "No" } }
+
+    local function decide(tool_use)
+      dialog.tool_use = tool_use
+      return read_only.decide(dialog, {}).choose
+    end
+
+    it("allows tools and commands that only read", function()
+      assert.equal(1, decide { name = "Read", input = {} })
+      assert.equal(1, decide { name = "Bash", input = { command = "ls -l /tmp" } })
+    end)
+
+    it("denies all others, and what hides behind a harmless one", function()
+      assert.equal(3, decide { name = "Write", input = {} })
+      for _, command in ipairs { "rm -r x", "ls; rm x", "cat x > y", "ls $(rm x)", "ls `rm x`", "cat x\nrm y" } do
+        assert.equal(3, decide { name = "Bash", input = { command = command } }, command)
+      end
+    end)
+
+    it("leaves other dialogs to the default", function()
+      assert.truthy(read_only.decide({ kind = "trust", choices = { "Yes" }, remedy = "answer it" }, {}).fail)
+      assert.same({ choose = 1 }, read_only.decide({ kind = "trust", choices = { "Yes" } }, { "trust" }))
+    end)
+
+    it("denies a prompt on the terminal", helper.task(function()
+      with({ dialogs = example "read_only_permissions" }, { permission_mode = "default" })
+      local _, result = ask { "TOUCH" }
+      assert.equal("interrupted", result.subtype)
+    end, 20000))
+  end)
+
+  it("ask_on_terminal brings the dialog to the terminal and does what is typed there", helper.task(function()
+    kit:close()
+    kit = testing.kit { trusted = false }
+    local terminal = require "parley.testing.terminal"
+    local environment = { PATH = os.getenv "PATH" }
+    for name, value in pairs(kit.environment) do environment[name] = value end
+    local opened = terminal.open {
+      argv = { helper.host, "ask", "--executable", kit.executable, "--cwd", kit.cwd, "--policy",
+        "dialogs=" .. example "ask_on_terminal", "hi" },
+      cwd = require("luv").cwd(), environment = environment,
+    }
+    opened:wait_for(function() return opened:text():find "your choice" end)
+    assert.truthy(opened:text():find "Yes, I trust this folder")
+    local number = opened:text():match "(%d)  Yes, I trust"
+    opened:write(number .. "\n")
+    opened:wait_for(function() return opened:text():find("echo: hi", 1, true) end)
+    opened:close()
+  end, 20000))
+
+  it("fork_at asks each question at the same place of a conversation", helper.task(function()
+    local path = helper.write(helper.temporary_folder() .. "/talk.json", [==[
+      [{"role":"user","content":"one"},{"role":"assistant","content":"echo: one"},{"role":"user","content":"two"}]]==])
+    local environment = { "PATH=" .. os.getenv "PATH", "PARLEY_CLAUDE=" .. kit.executable }
+    for name, value in pairs(kit.environment) do table.insert(environment, name .. "=" .. value) end
+    local program = helper.run({ helper.host, example "fork_at", path, "2", "left?", "right?" }, { env = environment })
+    assert.equal("> left?\necho: left?\n\n> right?\necho: right?\n\n", program.output)
+    assert.equal(0, program.status)
+  end, 20000))
+end)

@@ -1,0 +1,103 @@
+local helper = require "spec.helper"
+
+--- Every command that the host lists.
+local function commands(text)
+  local names = {}
+  for name in text:match("\nCommands.-\n(.*)$"):gmatch "\n?  ([%w-]+) [^\n]*" do table.insert(names, name) end
+  return names
+end
+
+describe("parley help", function()
+  after_each(helper.remove_folders)
+
+  local function run(...) return helper.run { helper.host, ... } end
+
+  it("prints the same as parley --help", helper.task(function()
+    local program = run "help"
+    assert.equal(0, program.status)
+    assert.equal(run("--help").output, program.output)
+    assert.matches("\n  doctor +Looks for ", program.output)
+  end))
+
+  it("prints the help of a command", helper.task(function()
+    for _, name in ipairs { "ask", "doctor", "sessions", "show", "help", "test" } do
+      local program = run("help", name)
+      assert.equal(0, program.status)
+      assert.matches("^Usage: parley " .. name .. " ", program.output)
+      assert.equal(run(name, "--help").output, program.output)
+    end
+  end, 20000))
+
+  it("does not run a command that reads its command line itself", helper.task(function()
+    local program = run("help", "stand-in")
+    assert.equal(0, program.status)
+    assert.matches("a simulated claude", program.output, 1, true)
+    assert.not_matches("Usage", program.output)
+  end))
+
+  it("suggests the near one for a command that is none", helper.task(function()
+    local program = run("help", "docter")
+    assert.equal(1, program.status)
+    assert.matches("no command 'docter'; did you mean 'doctor'?", program.errors, 1, true)
+  end))
+
+  describe("--man", function()
+    it("makes a page with every command's help", helper.task(function()
+      local page = run("help", "--man").output
+      assert.matches('^.TH PARLEY 1 "" "parley %d', page)
+      for _, name in ipairs(commands(run("--help").output)) do
+        assert.matches("\n.SS parley " .. name:gsub("-", "\\-") .. "\n", page, 1, true)
+      end
+      assert.matches("\\-\\-probe\\-turn", page, 1, true)
+      assert.matches("\n  parley show \\-\\-json 3f2a > history.json\n", page, 1, true) -- an example, unwrapped
+    end))
+
+    it("makes one that man takes without a warning", helper.task(function()
+      local path = helper.temporary_folder() .. "/parley.1"
+      helper.write(path, run("help", "--man").output)
+      local checked = helper.run({ "/bin/sh", "-c",
+        "command -v groff > /dev/null || exit 77; groff -ww -man -Tutf8 -P-c -z '" .. path .. "'" }, {
+        env = { "PATH=/usr/bin:/bin" } })
+      if checked.status == 77 then return pending "needs groff" end
+      assert.equal("", checked.errors)
+      assert.equal(0, checked.status)
+    end))
+
+    it("writes lines that begin with a dot as text", helper.task(function()
+      assert.not_matches("\n%.[^%uf]", (run("help", "--man").output:gsub("\n%.nf", "")))
+    end))
+  end)
+
+  describe("--bash", function()
+    --- What bash offers for a line of words, the last one being completed.
+    local function complete(...)
+      local path = helper.temporary_folder() .. "/parley"
+      helper.write(path, run("help", "--bash").output)
+      local program = helper.run({ "/bin/bash", "--norc", "-c", [[
+        source "$1"; shift
+        COMP_WORDS=("$@") COMP_CWORD=$(($# - 1)) COMPREPLY=()
+        _parley
+        echo "${COMPREPLY[*]}"
+      ]], "bash", path, ... }, { env = { "PATH=/usr/bin:/bin" } })
+      assert.equal("", program.errors)
+      local words = {}
+      for word in program.output:gmatch "%S+" do words[word] = true end
+      return words
+    end
+
+    it("completes every command", helper.task(function()
+      local words = complete("parley", "")
+      for _, name in ipairs(commands(run("--help").output)) do assert.is_true(words[name], name) end
+    end))
+
+    it("completes the beginning of one", helper.task(function()
+      assert.same({ sessions = true }, complete("parley", "ses"))
+    end))
+
+    it("completes a command's options", helper.task(function()
+      assert.same({ ["--probe"] = true, ["--probe-turn"] = true }, complete("parley", "doctor", "--prob"))
+      assert.same({ ["--limit"] = true }, complete("parley", "sessions", "--json", "--li"))
+      assert.same({}, complete("parley", "sessions", "--prob"))
+    end))
+  end)
+end)

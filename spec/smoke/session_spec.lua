@@ -1,0 +1,531 @@
+-- The session layer on the real program: what DESIGN.md promises, against our Messages API.
+local core = require "parley.core"
+local descendants = require "parley.descendants"
+local errors = require "parley.errors"
+local files = require "parley.files"
+local helper = require "spec.helper"
+local messages_api = require "parley.testing.messages_api"
+local offline_home = require "parley.testing.offline_home"
+local process = require "parley.process"
+local session = require "parley.session"
+local task = require "parley.task"
+local uv = require "luv"
+
+local claude, version = os.getenv "PARLEY_CLAUDE", os.getenv "PARLEY_CLAUDE_VERSION"
+
+---What is known of one version and not of another.
+local is_oldest = version == "2.1.110" -- no status, no turn_duration
+local is_newest = version == "2.1.330"
+
+local DENY = { decide = function(dialog)
+  for i, label in ipairs(dialog.choices) do
+    if label:find "^No" then return { choose = i } end
+  end
+  return { fail = "there is no No" }
+end }
+
+---Sends a message, or runs a command, to its result.
+local function say(live, text, on_event, is_command)
+  local said = { texts = {}, events = {} }
+  for event in (is_command and live.command or live.send)(live, text) do
+    table.insert(said.events, event)
+    if event.type == "assistant" and event:text() ~= "" then table.insert(said.texts, event:text()) end
+    if event.type == "result" then said.result = event end
+    if on_event then on_event(event) end
+  end
+  said.verdict = said.result.subtype
+  return said
+end
+
+local function run(live, command) return say(live, command, nil, true) end
+
+local function of_subtype(said, subtype)
+  local found = {}
+  for _, event in ipairs(said.events) do
+    if event.subtype == subtype then table.insert(found, event) end
+  end
+  return found
+end
+
+local function failure_of(code, fn, ...)
+  local ok, err = pcall(fn, ...)
+  assert.is_false(ok, "no error was raised")
+  assert(errors.is(err), tostring(err))
+  assert.equal(code, err.code, tostring(err))
+  return err
+end
+
+---The texts that were typed, by the transcript.
+local function recorded(live)
+  local texts = {}
+  for line in (files.read(live.jsonl_path) or ""):gmatch "[^\n]+" do
+    local record = assert(core.json.decode(line))
+    local content = record.type == "user" and not record.isMeta and record.message.content
+    if type(content) == "string" and not content:find "^<local%-command" and not content:find "^<command%-" then
+      table.insert(texts, content)
+    end
+  end
+  return texts
+end
+
+local function last_text(server)
+  local turns = server:turns()
+  return turns[#turns].text
+end
+
+describe("a session of the real program", function()
+  if not claude then return pending "needs PARLEY_CLAUDE: run make smoke" end
+  local check_leaks
+
+  before_each(function() check_leaks = helper.leaks() end)
+  after_each(function() check_leaks() end)
+
+  ---A session, not started. `given`: options of the session, and `process`, those of its process.
+  local function new(server, home, given)
+    local of_process = { executable = claude, cwd = home.cwd, extra_env = home.extra_env }
+    for name, value in pairs(given.process or {}) do of_process[name] = value end
+    return session.new(process.new(of_process), given.session)
+  end
+
+  ---A spec with a server, a home and a session that is started.
+  local function converses(name, given, body)
+    if not body then given, body = {}, given end
+    it(name, helper.task(function()
+      local server <close> = messages_api.start { script = given.script }
+      local home <close> = offline_home.new { base_url = server.url, answers = given.answers,
+        settings = given.settings, variables = given.variables }
+      if given.prepare then given.prepare(home) end
+      local live <close> = new(server, home, given)
+      if not given.is_not_started then live:start() end
+      body(live, server, home)
+    end, 100000))
+  end
+
+  local function is_fine(live, server, text)
+    local said = say(live, text or "still there?")
+    assert.equal("success", said.verdict)
+    assert.same({ "echo: " .. (text or "still there?") }, said.texts)
+    assert.equal(text or "still there?", last_text(server))
+  end
+
+  it("answers `parley ask`", helper.task(function()
+    local server <close> = messages_api.start()
+    local home <close> = offline_home.new { base_url = server.url }
+    local environment = { "PATH=" .. os.getenv "PATH", "LANG=C.UTF-8" }
+    for name, value in pairs(home.extra_env) do table.insert(environment, name .. "=" .. value) end
+    local program = helper.run({ helper.host, "ask", "--executable", claude, "--preserve-provider-env", "say hi" },
+      { env = environment, cwd = home.cwd })
+    assert.equal("echo: say hi\n", program.output, program.errors)
+    assert.equal(0, program.status)
+  end, 60000))
+
+  describe("ends a turn with all its blocks", function()
+    converses("of every kind", function(live, server)
+      local said = say(live, "THINK about it")
+      assert.equal("success", said.verdict)
+      assert.equal("end_turn", said.result.stop_reason)
+      assert.same({ "first text", "second text" }, said.texts)
+      local kinds = {}
+      for _, event in ipairs(said.events) do
+        if event.type == "assistant" then table.insert(kinds, event.content[1].type) end
+      end
+      assert.same({ "thinking", "text", "text" }, kinds)
+
+      said = say(live, "USETOOL now")
+      assert.equal("success", said.verdict)
+      assert.same({ "let me run that", "echo: USETOOL now" }, said.texts)
+      said = say(live, "TWOTOOLS now")
+      local results = 0
+      for _, event in ipairs(said.events) do results = results + #event:blocks "tool_result" end
+      assert.equal(2, results)
+      assert.equal("success", said.verdict)
+
+      said = say(live, "EMPTY please")
+      assert.equal("error_no_output", said.verdict)
+      assert.same({}, said.texts)
+
+      said = say(live, "MAXTOK please")
+      assert.equal("success", said.verdict)
+      assert.equal("end_turn", said.result.stop_reason)
+      assert.equal(2, #said.texts)
+      for word, reason in pairs { STOPSEQ = "stop_sequence", PAUSE = "pause_turn" } do
+        said = say(live, word .. " please")
+        assert.equal("success", said.verdict)
+        assert.equal(reason, said.result.stop_reason)
+      end
+      assert.same({ "let me run that", "echo: USETOOL again" }, say(live, "USETOOL again").texts)
+      assert.equal(100000, #say(live, "LONG please").texts[1])
+      said = say(live, "THINK and DRIP")
+      assert.same({ "first text", "second text" }, said.texts)
+      is_fine(live, server)
+    end)
+
+    converses("after a refusal", function(live, server)
+      local said = say(live, "REFUSE please")
+      assert.equal(is_newest and "success" or "error_api", said.verdict)
+      is_fine(live, server)
+    end)
+
+    converses("after an error of the API", { variables = { CLAUDE_CODE_MAX_RETRIES = "1" } }, function(live, server)
+      for _, status in ipairs { 400, 413 } do
+        local said = say(live, ("ERR%d please"):format(status))
+        assert.equal("error_api", said.verdict)
+        assert.is_true(said.result.is_error)
+        assert.equal(1, #said.texts)
+      end
+      for status, kind in pairs { [401] = "authentication_failed", [429] = "rate_limit", [500] = "server_error",
+        [529] = "server_error" } do
+        local said = say(live, ("ERR%d please"):format(status))
+        assert.equal("error_api", said.verdict)
+        assert.equal(kind, said.result.error, status)
+        local retries = of_subtype(said, "api_retry")
+        assert.equal(1, #retries, status)
+        assert.equal(1, retries[1].attempt)
+        assert.equal(1, retries[1].max_attempts)
+      end
+      local said = say(live, "CUT please") -- some versions ask again without streaming, and once too often here
+      assert.is_truthy(said.verdict == "success" or said.verdict == "error_api", said.verdict)
+      said = say(live, "RETRYONCE please")
+      assert.equal("success", said.verdict)
+      assert.equal(1, #of_subtype(said, "api_retry"))
+      is_fine(live, server)
+    end)
+
+    converses("of a sub-agent, which may work in the background", function(live, server)
+      local said = say(live, "AGENT please")
+      assert.equal("success", said.verdict)
+      local asked = 0
+      for _, request in ipairs(server:turns()) do
+        if request.text:find("SUBPROMPT", 1, true) then asked = asked + 1 end
+      end
+      assert.is_true(asked >= 1)
+      is_fine(live, server)
+      is_fine(live, server, "and again")
+      assert.same({ "still there?", "and again" }, { table.unpack(recorded(live), #recorded(live) - 1) })
+    end)
+
+    converses("in its time, or says that it did not", { session = { turn_timeout_ms = 1500 } }, function(live)
+      local err = failure_of("SessionError", say, live, "SLOW please")
+      assert.equal("timeout", err.reason)
+      assert.matches("turn_timeout_ms", tostring(err))
+      assert.matches("SLOW please", err.screen)
+    end)
+  end)
+
+  describe("delivers verbatim or refuses", function()
+    local corpus = require "spec.smoke.corpus"
+
+    for name, messages in pairs(corpus(version)) do
+      converses(name, function(live, server)
+        local expected, problems = {}, {}
+        for _, message in ipairs(messages) do
+          if message.refused then
+            local before, written = #server.requests, live.process:captured_output()
+            local err = failure_of("ValueError", live.send, live, message.text)
+            assert.matches("cannot be sent", tostring(err))
+            assert.equal(before, #server.requests)
+            assert.equal(#written, #live.process:captured_output())
+          else
+            local wanted = message.arrives or message.text
+            table.insert(expected, wanted)
+            local ok, said = pcall(say, live, message.text)
+            if not ok then
+              error(("%q: %s\n%s"):format(message.text:sub(1, 60), said, live.process.screen:text()), 0)
+            end
+            if said.verdict ~= "success" then table.insert(problems, ("%q: %s"):format(wanted, said.verdict)) end
+            if last_text(server) ~= wanted then
+              table.insert(problems, ("the API got %q for %q"):format(last_text(server):sub(1, 90), wanted:sub(1, 60)))
+            end
+          end
+        end
+        assert.same({}, problems)
+        local texts = recorded(live)
+        assert.equal(#expected, #texts)
+        for i, wanted in ipairs(expected) do assert.equal(wanted, texts[i]) end
+      end)
+    end
+
+    converses("a text of 60 kB", function(live, server)
+      local text = ("0123456789 "):rep(6000):sub(1, 60000) .. "end"
+      is_fine(live, server, text)
+    end)
+  end)
+
+  describe("runs commands", function()
+    converses("and goes on", function(live, server)
+      is_fine(live, server, "one")
+      assert.equal("success", run(live, "/compact").verdict)
+      is_fine(live, server, "two")
+      assert.equal("success", run(live, "/help").verdict)
+      is_fine(live, server, "three")
+      local before = live.session_id
+      assert.equal("success", run(live, "/clear").verdict)
+      is_fine(live, server, "four")
+      assert.are_not.equal(before, live.session_id)
+      assert.same({ "four" }, recorded(live))
+      assert.is_truthy(run(live, "/nosuchcommand").verdict)
+      is_fine(live, server, "five")
+    end)
+  end)
+
+  describe("at a dialog of the start", function()
+    local function mcp_server(home) helper.write(home.cwd .. "/.mcp.json", '{"mcpServers":{"foo":{"command":"true"}}}') end
+    local function imports(home)
+      helper.write(home.cwd .. "/../outside.md", "outside\n")
+      helper.write(home.cwd .. "/CLAUDE.md", "@../outside.md\n")
+    end
+    local dialogs = {
+      trust = { answers = { trust = false } },
+      api_key = { answers = { api_key = false } },
+      bypass = { answers = { bypass = false } },
+      imports = { prepare = imports },
+      settings_warning = not is_newest and { settings = { hooks = { NoSuchHook = {} } } } or nil,
+    }
+    if not is_oldest then dialogs.mcp = { prepare = mcp_server, process = { permission_mode = "default" } } end
+
+    for kind, given in pairs(dialogs) do
+      given.is_not_started = true
+      converses(kind .. ", unanswered, raises DialogError", given, function(live, _, home)
+        local started = task.now()
+        local err = failure_of("DialogError", live.start, live)
+        assert.equal(kind, err.dialog.kind)
+        assert.is_true(task.now() - started < 6000)
+        assert.is_false(live.process:is_alive())
+        local state = assert(core.json.decode(files.read(home.home .. "/.claude.json")))
+        if kind == "trust" then assert.is_falsy(state.projects[home.cwd].hasTrustDialogAccepted) end
+        if kind == "api_key" then
+          local answers = state.customApiKeyResponses or {} -- one that nobody gave is not kept
+          assert.is_nil((answers.approved or {})[1])
+          assert.is_nil((answers.rejected or {})[1])
+        end
+        if kind == "bypass" then
+          assert.is_nil(files.read(home.home .. "/.claude/settings.json"):find "skipDangerous")
+        end
+      end)
+
+      local accepting = { session = { accept = { kind } } }
+      for name, value in pairs(given) do accepting[name] = value end
+      converses(kind .. ", accepted, goes on", accepting, function(live, server)
+        live:start()
+        is_fine(live, server)
+      end)
+    end
+
+    converses("all of them, accepted, goes on", {
+      answers = { trust = false, api_key = false, bypass = false }, prepare = imports, is_not_started = true,
+      session = { accept = { "trust", "api_key", "bypass", "imports" } },
+    }, function(live, server)
+      live:start()
+      is_fine(live, server)
+    end)
+
+    converses("onboarding, which needs a network, raises", { answers = { onboarding = false }, is_not_started = true },
+      function(live)
+        local ok, err = pcall(live.start, live)
+        assert.is_false(ok)
+        assert.is_truthy(err.code == "SessionError" or err.code == "DialogError")
+        assert.is_truthy(err.screen:find "Unable to connect" or tostring(err):find "Unable to connect"
+          or err.screen:find "Welcome")
+      end)
+  end)
+
+  describe("at a dialog of a turn", function()
+    local by_default = { permission_mode = "default" }
+
+    converses("raises DialogError, which names tool and input", { process = by_default }, function(live, _, home)
+      local err = failure_of("DialogError", say, live, "WRITETOOL please")
+      assert.equal("permission", err.dialog.kind)
+      assert.equal("Write", err.dialog.tool_use.name)
+      assert.equal(home.cwd .. "/written.txt", err.dialog.tool_use.input.file_path)
+      assert.matches("written.txt", tostring(err))
+      assert.is_nil(files.read(home.cwd .. "/written.txt"))
+    end)
+
+    converses("is denied by a policy", { process = by_default, session = { policies = { dialogs = DENY } } },
+      function(live, server, home)
+        local said = say(live, "WRITETOOL please")
+        assert.equal("interrupted", said.verdict)
+        assert.equal(1, #of_subtype(said, "dialog_answered"))
+        assert.is_nil(files.read(home.cwd .. "/written.txt"))
+        is_fine(live, server)
+      end)
+
+    converses("is allowed", { process = by_default, session = { accept = { "permission" } } },
+      function(live, server, home)
+        assert.equal("success", say(live, "WRITETOOL please").verdict)
+        assert.equal("written\n", files.read(home.cwd .. "/written.txt"))
+        assert.equal("success", say(live, "EDITTOOL please").verdict)
+        is_fine(live, server)
+      end)
+
+    converses("answers a question", { process = by_default, session = { policies = { dialogs = {
+      decide = function(dialog)
+        assert(dialog.kind == "question", dialog.kind)
+        for i, label in ipairs(dialog.choices) do
+          if label:find "Blue" then return { choose = i } end
+        end
+        return { fail = "there is no Blue" }
+      end } } } }, function(live, server)
+      local said = say(live, "ASKUSER please")
+      assert.equal("success", said.verdict)
+      local answer = assert(core.json.encode(server:last_messages()))
+      assert.matches("=.?\"Blue", answer)
+    end)
+
+    converses("does not answer a question unasked", { process = by_default,
+      session = { accept = { "permission", "plan", "trust" } } }, function(live)
+      local err = failure_of("DialogError", say, live, "ASKUSER please")
+      assert.equal("question", err.dialog.kind)
+      assert.equal("AskUserQuestion", err.dialog.tool_use.name)
+    end)
+
+    converses("approves a plan", { process = { permission_mode = "plan" }, session = { accept = { "plan" } } },
+      function(live)
+        assert.equal("success", say(live, "PLAN please").verdict)
+      end)
+
+    converses("does not approve a plan unasked", { process = { permission_mode = "plan" },
+      session = { accept = { "permission" } } }, function(live)
+      local err = failure_of("DialogError", say, live, "PLAN please")
+      assert.equal("plan", err.dialog.kind)
+    end)
+  end)
+
+  describe("interrupts", function()
+    converses("before the first token, twice in a row", function(live, server)
+      for number = 1, 2 do
+        local text = "SLOW number " .. number
+        local waiter = task.spawn(function()
+          server:wait_for(function(request) return request.text == text end)
+          assert.is_true(live:interrupt())
+          assert.is_true(live:interrupt())
+        end)
+        assert.equal("interrupted", say(live, text).verdict)
+        waiter:await()
+      end
+      is_fine(live, server)
+      local seen = assert(core.json.encode(server:last_messages()))
+      assert.is_nil(seen:find("SLOW", 1, true))
+    end)
+
+    converses("right after Enter, and sends the same again", function(live, server)
+      for _ = 1, 3 do
+        local waiter = task.spawn(function()
+          helper.eventually(function() return live.turn and live.turn:state() == "submitted" end)
+          live:interrupt()
+        end)
+        assert.equal("interrupted", say(live, "SLOW again").verdict)
+        waiter:await()
+      end
+      is_fine(live, server)
+    end)
+
+    converses("in a tool", function(live, server)
+      local said = say(live, "SLOWTOOL please", function(event)
+        if #event:blocks "tool_use" > 0 then live:interrupt() end
+      end)
+      assert.equal("interrupted", said.verdict)
+      assert.is_true(said.result.duration_ms < 15000)
+      is_fine(live, server)
+    end)
+
+    converses("in the middle of an answer", function(live, server)
+      local waiter = task.spawn(function()
+        server:wait_for(function(request) return request.text == "COUNT please" end)
+        helper.eventually(function() return live.process.screen:text():find "\n%s+9\n" end, nil, "a count on the screen")
+        live:interrupt()
+      end)
+      assert.equal("interrupted", say(live, "COUNT please").verdict)
+      waiter:await()
+      is_fine(live, server)
+    end)
+
+    converses("while it types", function(live, server)
+      local waiter = task.spawn(function()
+        helper.eventually(function() return live.turn and live.turn:state() == "typing" end)
+        live:interrupt()
+      end)
+      local said = say(live, ("0123456789\n"):rep(600))
+      waiter:await()
+      assert.equal("interrupted", said.verdict)
+      is_fine(live, server)
+      assert.equal(1, #server:turns())
+    end)
+
+    converses("as the turn ends by itself", function(live, server)
+      for number = 1, 5 do
+        local said = say(live, "quick " .. number, function(event)
+          if event.type == (number % 2 == 0 and "user" or "assistant") then live:interrupt() end
+        end)
+        assert.is_truthy(said.verdict == "success" or said.verdict == "interrupted", said.verdict)
+        if said.verdict == "success" then assert.same({ "echo: quick " .. number }, said.texts) end
+      end
+      is_fine(live, server)
+    end)
+  end)
+
+  describe("when the program is killed", function()
+    local function kill(live) uv.kill(live.process:pid(), "sigkill") end
+
+    local function says_so(err, live)
+      assert.equal("exit", err.reason)
+      assert.equal("SIGKILL", err.exit.signal)
+      assert.is_string(err.screen)
+      assert.is_false(live.process:is_alive())
+    end
+
+    converses("as it starts, says so", { is_not_started = true }, function(live)
+      local killer = task.spawn(function()
+        helper.eventually(function() return live.process:pid() end)
+        kill(live)
+      end)
+      says_so(failure_of("SessionError", live.start, live), live)
+      killer:await()
+    end)
+
+    for _, state in ipairs { "typing", "submitted", "running" } do
+      converses(state .. ", says so", function(live)
+        local killer = task.spawn(function()
+          helper.eventually(function() return live.turn and live.turn:state() == state end, 20000, state)
+          kill(live)
+        end)
+        local text = state == "typing" and ("0123456789\n"):rep(300) or "SLOW please"
+        says_so(failure_of("SessionError", say, live, text), live)
+        killer:await()
+      end)
+    end
+
+    converses("waiting, says so", { process = { permission_mode = "default" }, session = { policies = { dialogs = {
+      decide = function() return { keys = "" } end } } } }, function(live)
+      local killer = task.spawn(function()
+        helper.eventually(function() return live.turn and live.turn:state() == "waiting" end, 20000, "the dialog")
+        kill(live)
+      end)
+      says_so(failure_of("SessionError", say, live, "WRITETOOL please"), live)
+      killer:await()
+    end)
+
+    converses("between two turns, says so", function(live, server)
+      is_fine(live, server)
+      kill(live)
+      says_so(failure_of("SessionError", say, live, "too late"), live)
+    end)
+  end)
+
+  converses("takes along what a tool has started when it ends", function(live)
+    local started
+    local ok, err = pcall(say, live, "SLOWTOOL please", function(event)
+      if #event:blocks "tool_use" == 0 then return end
+      helper.eventually(function()
+        started = descendants.of { live.process:pid() }
+        for _, one in ipairs(started) do
+          if (files.read(("/proc/%d/cmdline"):format(one.pid)) or ""):find("sleep\0" .. "30", 1, true) then return true end
+        end
+      end, 10000, "the tool")
+      live:close()
+    end)
+    assert.is_false(ok)
+    assert.equal("ClosedError", err.code, tostring(err))
+    assert.same({}, descendants.alive(started))
+  end)
+end)

@@ -1,0 +1,164 @@
+local core = require "parley.core"
+local helper = require "spec.helper"
+local terminals = require "spec.terminal"
+
+local function documented_names(path, class)
+  local names = {}
+  for line in io.lines(path) do names[#names + 1] = line:match("^function " .. class .. "[.:]([%w_]+)%(") end
+  table.sort(names)
+  return names
+end
+
+local function names_of(functions)
+  local names = {}
+  for name in pairs(functions) do names[#names + 1] = name end
+  table.sort(names)
+  return names
+end
+
+--- Runs a chunk with a line editor on a terminal of its own, in a locale that is not UTF-8. Each piece says when it is
+--- done, and the next begins at a key.
+local PRELUDE = [[
+  local line = assert(require("parley.core").line.open())
+  local function text() return (("%q %d"):format(line:text()):gsub("\n", "n")) end
+  local function pause() io.stdout:flush(); io.read(1) end
+  local function say(...) io.stdout:write("\n", ...) io.stdout:write("\n") io.stdout:flush() end
+]]
+
+describe("line", function()
+  local check_leaks
+
+  before_each(function() check_leaks = helper.leaks() end)
+  after_each(function() check_leaks() end)
+
+  local function run(chunk, options)
+    return terminals.open({ helper.host, "-e", PRELUDE .. chunk }, {
+      env = { "TERM=xterm", "LC_ALL=C", "PATH=/usr/bin:/bin" }, columns = options and options.columns or 40, rows = 12,
+    })
+  end
+
+  local function it_does(sentence, chunk, expected, options)
+    it(sentence, helper.task(function()
+      local terminal <close> = run(chunk, options)
+      terminal:expect_screen(expected)
+    end, 15000))
+  end
+
+  it("has exactly the functions that its stub documents", function()
+    local path = "lua/parley/core/line.lua"
+    assert.same(documented_names(path, "M"), names_of(core.line))
+    assert.same(documented_names(path, "Line"), names_of(debug.getregistry()["parley.line"].__index))
+  end)
+
+  it("has exactly the actions that its stub documents", helper.task(function()
+    local file <close> = assert(io.open "lua/parley/core/line.lua")
+    local alias = file:read "a":match "(%-%-%-@alias.-)\n\n"
+    local terminal <close> = run(([[
+      line:begin ""
+      for name in (%q):gmatch '"([%%w_]+)"' do line:act(name) end
+      say(select(2, pcall(line.act, line, "dance")))]]):format(alias))
+    terminal:expect "the line editor has no action 'dance'"
+  end, 15000))
+
+  it("refuses what is no terminal", helper.task(function()
+    local program = helper.run { helper.host, "-e", [[
+      local line, err = require("parley.core").line.open()
+      print(line, err.code)]] }
+    assert.equal("nil\tENOTTY\n", program.output)
+  end, 15000))
+
+  it_does("paints the prompt and the text", [[
+    line:begin "> "
+    line:insert "hello"
+    pause()]], "> hello")
+
+  it_does("takes what stands between \\1 for no text", [[
+    line:begin "\1\27[1m\1>\1\27[0m\1 "
+    line:insert "ab"
+    line:act "home"
+    line:insert "x"
+    pause()]], "> xab")
+
+  it_does("edits at the cursor, wide characters too", [[
+    line:begin "> "
+    line:insert "漢字é"
+    line:act "left"
+    line:act "erase"
+    line:insert "ü"
+    local seen = text()
+    line:act "end"
+    say(seen)
+    pause()]], '> 漢üé\n"漢üé" 5')
+
+  it_does("moves between the lines of the text", [[
+    line:begin "> "
+    line:insert "one\ntwo\nthree"
+    line:act "line_up"
+    line:act "line_up"
+    line:insert "!"
+    pause()]], "> one!\ntwo\nthree")
+
+  it_does("goes through the history and back to what was typed", [[
+    line:remember "first"
+    line:remember "second\nline"
+    line:begin "> "
+    line:insert "draft"
+    line:act "history_back"
+    line:act "history_back"
+    local oldest = text()
+    line:act "history_forward"
+    local newer = text()
+    line:act "history_forward"
+    say(oldest, newer, text())
+    pause()]], '> draft\n"first" 5"second\\nline" 11"draft" 5')
+
+  it_does("forgets its place in the history at a new line", [[
+    line:remember "first"
+    line:remember "second"
+    line:begin "> "
+    line:act "history_back"
+    line:act "history_back"
+    say()
+    line:begin "> "
+    line:act "history_back"
+    pause()]], "> first\n\n> second")
+
+  it_does("finds the message that begins alike", [[
+    line:remember "apple"
+    line:remember "pear"
+    line:begin "> "
+    line:insert "ap"
+    line:act "search_back"
+    pause()]], "> apple")
+
+  it_does("hides and shows the line, however many rows it has", [[
+    line:begin "> "
+    line:insert(("0123456789"):rep(5) .. "\nlast")
+    line:hide()
+    io.stdout:write "above\r\n"
+    line:show()
+    pause()]], "above\n> 012345678901234567\n89012345678901234567\n890123456789\nlast", { columns = 20 })
+
+  it_does("never waits for a key", [[
+    line:begin "> "
+    for _ = 1, 3 do line:act "erase" end
+    for _, name in ipairs { "history_back", "search_back", "yank", "line_up", "transpose" } do line:act(name) end
+    say "done"
+    pause()]], ">\ndone")
+
+  it("puts the terminal back when it is collected", helper.task(function()
+    local terminal <close> = terminals.open({ "/bin/sh", "-c", [[before=$(stty -g)
+      "$1" -e 'require("parley.core").line.open(); collectgarbage() collectgarbage()
+        os.execute "stty -g > modes"'
+      [ "$(cat modes)" = "$before" ] && echo "as before"; rm modes]], "sh", helper.host },
+      { env = { "TERM=xterm", "PATH=/usr/bin:/bin" }, cwd = helper.temporary_folder() })
+    terminal:expect "as before"
+    helper.remove_folders()
+  end, 15000))
+
+  it("rejects a closed one", helper.task(function()
+    local terminal <close> = run [[line:close() line:close() print(line, pcall(line.text, line))]]
+    terminal:expect "parley.line (closed)"
+    terminal:expect "the line\n editor is closed"
+  end, 15000))
+end)
