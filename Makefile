@@ -3,6 +3,8 @@ CC ?= cc
 CFLAGS ?= -O2 -g
 CLAUDE_VERSION ?= 2.1.330 2.1.197
 PREFIX ?= /usr/local
+TURNS ?= 20000
+SEED ?= 20261122
 B ?= build
 
 LUA ?= lua5.4
@@ -25,7 +27,7 @@ CORE_OBJECTS := $(CORE_SOURCES:src/%.c=$(B)/obj/%.o)
 # Stubs for the language server describe the C modules; nobody loads them.
 BUNDLED := $(sort $(shell find lua scripts -name '*.lua' -not -path 'lua/parley/core/*'))
 
-.PHONY: all test check lint format smoke soak bench demo install uninstall clean asan valgrind help
+.PHONY: all test check lint format smoke soak faults bench demo install uninstall clean asan valgrind help
 all: $(B)/parley $(B)/lib/parley/core.so
 
 $(B)/obj/%.o: src/%.c | $(B)/obj
@@ -103,23 +105,36 @@ bench: all
 	@if [ -x $(B)/claude/$(firstword $(CLAUDE_VERSION))/claude ]; then \
 	  CLAUDE_VERSION=$(firstword $(CLAUDE_VERSION)) BUILD=$(B) sh scripts/smoke.sh --run $(B)/parley bench; fi
 
-# Hours are not needed: 1,000 turns on the real program over 4 sessions, with interrupts and kills.
+# 20,000 turns on the simulated claude, with faults of every kind; the seed repeats them.
+faults: all
+	$(B)/parley soak --turns $(TURNS) --sessions 12 --seed $(SEED)
+
+# 1,000 turns on the real program over 4 sessions, with interrupts and kills.
 soak: all
 	CLAUDE_VERSION=$(firstword $(CLAUDE_VERSION)) BUILD=$(B) sh scripts/smoke.sh --run $(B)/parley soak
 
 clean:
 	rm -rf $(B)
 
-install: all
+# The man page and the completion are the commands' own help.
+$(B)/parley.1: $(B)/parley
+	$(B)/parley help --man > $@.new && mv $@.new $@
+$(B)/parley.bash: $(B)/parley
+	$(B)/parley help --bash > $@.new && mv $@.new $@
+
+install: all $(B)/parley.1 $(B)/parley.bash
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/lua/5.4/parley
 	install $(B)/parley $(DESTDIR)$(PREFIX)/bin/parley
 	install -m 644 $(B)/lib/parley/core.so $(DESTDIR)$(PREFIX)/lib/lua/5.4/parley/core.so
 	find lua/parley -name '*.lua' | while read -r file; do \
 	  install -D -m 644 "$$file" "$(DESTDIR)$(PREFIX)/share/lua/5.4/$${file#lua/}" || exit 1; done
+	install -D -m 644 $(B)/parley.1 $(DESTDIR)$(PREFIX)/share/man/man1/parley.1
+	install -D -m 644 $(B)/parley.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/parley
 
 uninstall:
 	rm -rf $(DESTDIR)$(PREFIX)/bin/parley $(DESTDIR)$(PREFIX)/lib/lua/5.4/parley \
-	  $(DESTDIR)$(PREFIX)/share/lua/5.4/parley
+	  $(DESTDIR)$(PREFIX)/share/lua/5.4/parley $(DESTDIR)$(PREFIX)/share/man/man1/parley.1 \
+	  $(DESTDIR)$(PREFIX)/share/bash-completion/completions/parley
 
 help:
 	@echo 'make            build/parley, and build/lib/parley/core.so for plain lua5.4'
@@ -130,6 +145,7 @@ help:
 	@echo 'make smoke      the real claude, offline (CLAUDE_VERSION=2.1.330; RUN_CLAUDE_SMOKE=1: yours)'
 	@echo 'make lint       luacheck, clang-format, cppcheck, -Werror'
 	@echo 'make bench      timings'
+	@echo 'make faults     20,000 turns on the simulated claude, with faults (TURNS=, SEED=)'
 	@echo 'make soak       1,000 turns on the real claude, with interrupts and kills'
 	@echo 'make install    PREFIX=/usr/local DESTDIR='
 	@echo 'make format uninstall clean'

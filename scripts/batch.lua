@@ -1,11 +1,11 @@
 -- Holds many conversations, so many at a time, and writes one line of results each.
 local uv = require "luv"
 local parley = require "parley"
-local backend = require "parley.backend"
 local batch = require "parley.batch"
 local cli = require "parley.cli"
 local input = require "parley.batch.input"
 local output = require "parley.batch.output"
+local policies = require "parley.policies"
 local progress = require "parley.batch.progress"
 
 local function count_from(least)
@@ -48,15 +48,14 @@ end
 --- Backends for single conversations. Policies are loaded once, so that they may keep state.
 local function backend_maker(arguments)
   local common = cli.to_backend(arguments)
-  for name, file in pairs(common.policies or {}) do common.policies[name] = backend.load_policy(name, file) end
-  local function new_backend(options)
+  parley.backend(common):close() -- options that nobody can work with are an error at once
+  for name, file in pairs(common.policies or {}) do common.policies[name] = policies.load(name, file) end
+  return function(options)
     local own = { max_sessions = 1 }
     for name, value in pairs(common) do own[name] = value end
     for name, value in pairs(options) do own[name] = value end
     return parley.backend(own)
   end
-  new_backend({}):close() -- options that nobody can work with are an error at once
-  return new_backend
 end
 
 local function describe(result)

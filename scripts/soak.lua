@@ -103,7 +103,7 @@ function Soak:turn(session, number)
   elseif fault ~= "interrupt" then
     self:broken("the turn ended with " .. result.subtype, text)
   end
-  return session.process:is_alive()
+  return fault ~= "kill" and session.process:is_alive() -- a kill may come after the result
 end
 
 --- One after the other: sessions, and turns in each, until there were enough.

@@ -31,7 +31,7 @@ local function wait_for_composer(session, milliseconds, predicate)
   end
 end
 
-local function is_empty(composer) return composer.is_empty end
+local function is_cleared(composer) return composer.is_empty or composer.shell and composer.text == "" end
 
 --- Empties the composer of what is left in it.
 local function clear(session)
@@ -39,7 +39,7 @@ local function clear(session)
     local composer = composer_of(session:view())
     if composer and composer.is_empty and composer.text == "" then return end
     if composer then session.process:write(session.policies.delivery.clear(composer)) end
-    if wait_for_composer(session, LOST_MS, is_empty) then return end
+    if wait_for_composer(session, LOST_MS, is_cleared) and M.is_empty(session) then return end
   end
   session:fail("delivery", "the composer cannot be emptied of what is left in it")
 end

@@ -6,9 +6,10 @@ local parley = require "parley"
 local cli = require "parley.cli"
 local conversation = require "parley.conversation"
 
-local path, words = ..., { select(2, ...) }
-local k = math.tointeger(tonumber(words[1]))
-if not path or not k or #words < 2 then
+local path, place = ...
+local questions = { select(3, ...) }
+local k = math.tointeger(tonumber(place))
+if not k or #questions == 0 then
   error(parley.errors.value_error "usage: fork_at.lua CONVERSATION.json K QUESTION…", 0)
 end
 
@@ -30,5 +31,5 @@ local function ask(question)
 end
 
 local tasks = {}
-for i = 2, #words do tasks[i - 1] = parley.task.spawn(ask, words[i]) end
-for i, asked in ipairs(tasks) do print(("> %s\n%s\n"):format(words[i + 1], asked:await())) end
+for i, question in ipairs(questions) do tasks[i] = parley.task.spawn(ask, question) end
+for i, asked in ipairs(tasks) do print(("> %s\n%s\n"):format(questions[i], asked:await())) end

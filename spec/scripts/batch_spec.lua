@@ -135,6 +135,23 @@ describe("parley batch", function()
     assert.equal(kit.cwd, started[2].cwd)
   end))
 
+  it("loads a policy once for all, and tells it whose turn it is", helper.task(function()
+    local kit <close> = testing.kit()
+    helper.write(kit.folder .. "/routing.lua", [[
+      local count = 0
+      return { route = function(request)
+        count = count + 1
+        return { options = { model = ("%s-%s-%d"):format(request.id, request.metadata.tag, count) } }
+      end }]])
+    write_input(kit, { { id = "a", turns = { "x" }, metadata = { tag = "t" } },
+      { id = "b", turns = { "x" }, metadata = { tag = "u" } } })
+    local program = run(kit, basic("--jobs", "1", "--policy", "routing=routing.lua"))
+    assert.equal(0, program.status, program.errors)
+    local words = {}
+    for i, event in ipairs(kit:events "started") do words[i] = table.concat(event.argv, " "):match "%-%-model (%S+)" end
+    assert.same({ "a-t-1", "b-u-2" }, words)
+  end))
+
   it("lets a Lua file decide the next turn from the last answer", helper.task(function()
     local kit <close> = testing.kit { script = { answers = { { on = "guess 1", text = "higher" },
       { on = "guess 2", text = "higher" }, { on = "guess 3", text = "right" } } } }
@@ -268,6 +285,7 @@ describe("parley batch", function()
     ["an output that is a folder"] = { { "in.jsonl", "-o", "work" }, "cannot write 'work': EISDIR" },
     ["an output that holds results"] = { { "in.jsonl", "-o", "full.jsonl" }, "'full.jsonl' holds results already" },
     ["a bad option of the backend"] = { { "in.jsonl", "--permission-mode", "x" }, "permission_mode" },
+    ["a policy of an unknown name"] = { { "in.jsonl", "--policy", "rooting=none.lua" }, "no policy 'rooting'" },
     ["a policy that is none"] = { { "in.jsonl", "--policy", "routing=none.lua" }, "the policy 'routing'" },
   } do
     it("refuses " .. what .. " with one line, before anything is started", helper.task(function()

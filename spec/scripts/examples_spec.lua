@@ -2,7 +2,9 @@
 local helper = require "spec.helper"
 local parley = require "parley"
 local read_only = dofile "scripts/examples/read_only_permissions.lua"
+local terminal = require "parley.testing.terminal"
 local testing = require "parley.testing"
+local uv = require "luv"
 
 local function example(name) return ("scripts/examples/%s.lua"):format(name) end
 
@@ -112,7 +114,8 @@ describe("scripts/examples", function()
 
     it("leaves other dialogs to the default", function()
       assert.truthy(read_only.decide({ kind = "trust", choices = { "Yes" }, remedy = "answer it" }, {}).fail)
-      assert.same({ choose = 1 }, read_only.decide({ kind = "trust", choices = { "Yes" } }, { "trust" }))
+      local trust = { kind = "trust", choices = { "Yes, I trust this folder" } }
+      assert.same({ choose = 1 }, read_only.decide(trust, { "trust" }))
     end)
 
     it("denies a prompt on the terminal", helper.task(function()
@@ -125,20 +128,19 @@ describe("scripts/examples", function()
   it("ask_on_terminal brings the dialog to the terminal and does what is typed there", helper.task(function()
     kit:close()
     kit = testing.kit { trusted = false }
-    local terminal = require "parley.testing.terminal"
     local environment = { PATH = os.getenv "PATH" }
     for name, value in pairs(kit.environment) do environment[name] = value end
     local opened = terminal.open {
       argv = { helper.host, "ask", "--executable", kit.executable, "--cwd", kit.cwd, "--policy",
         "dialogs=" .. example "ask_on_terminal", "hi" },
-      cwd = require("luv").cwd(), environment = environment,
+      cwd = uv.cwd(), environment = environment,
     }
-    opened:wait_for(function() return opened:text():find "your choice" end)
-    assert.truthy(opened:text():find "Yes, I trust this folder")
-    local number = opened:text():match "(%d)  Yes, I trust"
-    opened:write(number .. "\n")
-    opened:wait_for(function() return opened:text():find("echo: hi", 1, true) end)
-    opened:close()
+    local _ <close> = setmetatable({}, { __close = function() opened:close() end })
+    opened:wait_for "your choice"
+    local number = opened.screen:text():match "(%d)  Yes, I trust"
+    opened:write(number .. "\r")
+    opened:wait_for "echo: hi"
+    opened:exit()
   end, 20000))
 
   it("fork_at asks each question at the same place of a conversation", helper.task(function()
@@ -146,7 +148,8 @@ describe("scripts/examples", function()
       [{"role":"user","content":"one"},{"role":"assistant","content":"echo: one"},{"role":"user","content":"two"}]]==])
     local environment = { "PATH=" .. os.getenv "PATH", "PARLEY_CLAUDE=" .. kit.executable }
     for name, value in pairs(kit.environment) do table.insert(environment, name .. "=" .. value) end
-    local program = helper.run({ helper.host, example "fork_at", path, "2", "left?", "right?" }, { env = environment })
+    local program = helper.run({ helper.host, uv.cwd() .. "/" .. example "fork_at", path, "2", "left?", "right?" },
+      { env = environment, cwd = kit.cwd })
     assert.equal("> left?\necho: left?\n\n> right?\necho: right?\n\n", program.output)
     assert.equal(0, program.status)
   end, 20000))

@@ -51,7 +51,8 @@ end
 ---@return string? why
 function M.undeliverable(text)
   local before, in_flag = 0, false
-  local has_rtl = text:find "[\xD6-\xDF]" ~= nil or text:find "\xE0[\xA0-\xA3]" ~= nil
+  local letters = text:gsub("\u{61C}", "")
+  local has_rtl = letters:find "[\xD6-\xDF]" ~= nil or letters:find "\xE0[\xA0-\xA3]" ~= nil
   for position, code in utf8.codes(text) do
     if code < 32 and code ~= 10 or code >= 127 and code < 160 then return position, code, "would be taken as a key" end
     if code > 127 then

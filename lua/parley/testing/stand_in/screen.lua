@@ -140,14 +140,25 @@ function Screen:busy_row(view)
   return glyph .. " " .. view.busy .. "…" .. (detail == "" and "" or " " .. detail)
 end
 
+--- The index of the first entry of the history that can still be seen.
+function Screen:first_visible(history)
+  local rows = 0
+  for index = #history, 1, -1 do
+    rows = rows + 1 + select(2, history[index].text:gsub("\n", ""))
+    if rows > self.rows then return index end
+  end
+  return 1
+end
+
 function Screen:body(view)
-  local rows = self:banner(view)
-  local function add(text, first, following)
+  local first = self:first_visible(view.history)
+  local rows = first == 1 and self:banner(view) or {}
+  local function add(text, mark, following)
     for index, row in ipairs(text_of.wrap(text, self.columns - 2)) do
-      table.insert(rows, (index == 1 and first or following) .. row)
+      table.insert(rows, (index == 1 and mark or following) .. row)
     end
   end
-  for _, entry in ipairs(view.history) do add(entry.text, entry.mark, "  ") end
+  for index = first, #view.history do add(view.history[index].text, view.history[index].mark, "  ") end
   if view.busy and not view.dialog then
     table.insert(rows, "")
     table.insert(rows, self:busy_row(view))

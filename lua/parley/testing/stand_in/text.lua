@@ -27,6 +27,7 @@ end
 ---@param text string
 ---@return integer
 function M.width(text)
+  if not text:find "[\x80-\xFF]" then return #text end
   local cells = 0
   for _, code in utf8.codes(text, true) do
     if not is_in(code, EMPTY) then cells = cells + (is_in(code, WIDE) and 2 or 1) end
@@ -97,6 +98,7 @@ function M.has_direction_marks(text)
 end
 
 local function wrap_line(line, columns, rows)
+  if #line <= columns and not line:find "[\x80-\xFF]" then return table.insert(rows, line) end
   local row, cells, break_at, break_cells = "", 0, nil, 0
   for _, code in utf8.codes(line, true) do
     local char = utf8.char(code)

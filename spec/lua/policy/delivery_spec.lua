@@ -1,0 +1,215 @@
+local delivery = require "parley.policy.delivery"
+
+local NEWEST = { version = "2.1.330", status = { status = "idle" }, modes = { alternate_screen = true } }
+local MIDDLE = { version = "2.1.197", status = { status = "idle" }, modes = { alternate_screen = false } }
+local OLDEST = { version = "2.1.110", status = {}, modes = { alternate_screen = false } }
+
+local function prepare(text, options, view) return delivery.prepare(text, options or {}, view) end
+
+local function composer(text, changes)
+  local all = { text = text, shell = false, scrolled = false, cursor = "end", is_empty = text == "", hidden = 0 }
+  for name, value in pairs(changes or {}) do all[name] = value end
+  return all
+end
+
+---The pasted texts of the keys, joined.
+local function pasted(keys)
+  local texts = {}
+  for text in keys:gmatch "\27%[200~(.-)\27%[201~" do table.insert(texts, text) end
+  return table.concat(texts), #texts
+end
+
+describe("policy.delivery", function()
+  describe("normalises", function()
+    for _, case in ipairs {
+      { "line breaks", "a\r\nb\rc", "a\nb\nc" }, { "tabs", "\ta\tb", "    a    b" },
+      { "white space at the end", "a \n\t\r\n", "a" }, { "wide white space at the end", "a\u{A0}\u{3000} \u{2003}", "a" },
+      { "to composed characters", "e\u{301}", "é" }, { "nothing else", "  a\n\n b", "  a\n\n b" },
+    } do
+      it(case[1], function() assert.equal(case[3], prepare(case[2])) end)
+    end
+  end)
+
+  describe("refuses", function()
+    local function refuses(text, why, options, view)
+      local prepared, problem = prepare(text, options, view)
+      assert.is_nil(prepared, ("%q"):format(text))
+      assert.matches(why, problem)
+    end
+
+    it("what is no UTF-8, saying where", function()
+      refuses("ab\xFF", "byte 3")
+      refuses("\xED\xA0\x80", "UTF%-8")
+    end)
+
+    it("nothing, and only white space", function()
+      for _, text in ipairs { "", " ", "\n\t", "\u{A0}", "\u{3000} " } do refuses(text, "nothing") end
+    end)
+
+    it("control characters", function()
+      for code = 0, 159 do
+        local is_control = code < 32 or code >= 127
+        if is_control and code ~= 9 and code ~= 10 and code ~= 13 then
+          refuses("a" .. utf8.char(code) .. "b", ("U%%+%04X at byte 2"):format(code))
+        end
+      end
+    end)
+
+    it("invisible characters, where they are taken out", function()
+      for _, code in ipairs { 0xAD, 0x200B, 0x2060, 0xFEFF, 0x2028, 0xE0041, 0xE0100, 0x200C, 0x200D, 0x200E, 0x202E,
+        0x2066, 0x61C } do
+        refuses("a" .. utf8.char(code) .. "b", "invisible")
+      end
+    end)
+
+    it("words that end the program", function()
+      for _, word in ipairs { "exit", "quit", ":q", ":wq!", " exit", "exit\n", "\u{A0}quit" } do
+        refuses(word, "ends itself")
+      end
+    end)
+
+    it("commands", function()
+      for _, text in ipairs { "/help", "/help me", "/nosuch\nx", "/", "/ x", " /help", "\n/help", "\u{A0}/help" } do
+        refuses(text, "command")
+      end
+    end)
+
+    it("whatever 2.1.110 may take for a command", function()
+      refuses("/exitx", "command", {}, OLDEST)
+      refuses("/etc/passwd is a file", "command", {}, OLDEST)
+      assert.is_truthy(prepare("//x", {}, OLDEST))
+      assert.is_truthy(prepare("/etc/passwd is a file", {}, MIDDLE))
+    end)
+
+    it("mentions, when told to", function()
+      for _, text in ipairs { "@README", "see @src/x.c", "a\n@~/x" } do
+        refuses(text, "mentions a file", { mentions = "refuse" })
+        assert.is_truthy(prepare(text, { mentions = "allow" }))
+      end
+      assert.is_truthy(prepare("me@example.org", { mentions = "refuse" }))
+    end)
+
+    it("long texts, when told to, where they would be wrapped", function()
+      local text = ("word "):rep(30000) .. "end"
+      refuses(text, "bytes", { long_text = "refuse" }, NEWEST)
+      assert.is_truthy(prepare(text, { long_text = "refuse" }, MIDDLE))
+      assert.is_truthy(prepare(text, { long_text = "typed" }, NEWEST))
+    end)
+  end)
+
+  it("takes joiners, flags and direction marks where they belong", function()
+    for _, text in ipairs { "👨‍👩‍👧", "می‌خواهم", "क्‍ष", "🏴󠁧󠁢󠁥󠁮󠁧󠁿", "שלום\u{200F}", "❤️" } do
+      assert.equal(text, prepare(text))
+    end
+  end)
+
+  describe("types", function()
+    it("a short text in one paste, with a space that closes pop-ups", function()
+      local steps = delivery.keystrokes("a\nb", NEWEST, {})
+      assert.same({ { keys = "\27[200~a\nb \27[201~", holds = "a\nb" } }, steps)
+    end)
+
+    it("a long text in pieces that are not collapsed, in one write, on the newest", function()
+      local text = ("12345 "):rep(1000) .. ("line\n"):rep(50) .. "😀"
+      local steps = delivery.keystrokes(text, NEWEST, {})
+      assert.equal(1, #steps)
+      assert.equal(text .. " ", (pasted(steps[1].keys)))
+      for piece in steps[1].keys:gmatch "\27%[200~(.-)\27%[201~" do
+        assert.is_true(utf8.len(piece) <= 800)
+        assert.is_true(select(2, piece:gsub("\n", "")) <= 2)
+      end
+    end)
+
+    it("a long text in one paste where that arrives as it is", function()
+      local steps = delivery.keystrokes(("line\n"):rep(50) .. "end", MIDDLE, {})
+      assert.same({ ("line\n"):rep(50) .. "end", 1 }, { pasted(steps[1].keys) })
+    end)
+
+    it("a text too long for pieces in one paste, unless told otherwise", function()
+      local text = ("word "):rep(30000) .. "end"
+      assert.equal(1, select(2, pasted(delivery.keystrokes(text, NEWEST, { long_text = "pasted" })[1].keys)))
+      assert.is_true(select(2, pasted(delivery.keystrokes(text, NEWEST, { long_text = "typed" })[1].keys)) > 100)
+    end)
+
+    it("plain keys on the oldest, which swallows Enter after a paste", function()
+      assert.same({ { keys = "hello ", holds = "hello" } }, delivery.keystrokes("hello", OLDEST, {}))
+      local steps = delivery.keystrokes("a\nb", OLDEST, {})
+      assert.equal("\27[200~a\nb \27[201~", steps[1].keys)
+      assert.is_true(steps[1].rest_ms >= 110)
+    end)
+
+    it("a bang behind a space, which is deleted once it is seen", function()
+      for _, view in ipairs { NEWEST, MIDDLE, OLDEST } do
+        local steps = delivery.keystrokes("!ls", view, {})
+        assert.equal(5, #steps)
+        assert.equal("\27[200~ !\27[201~", steps[1].keys)
+        assert.same({ "\1", "\4", "\5" }, { steps[2].keys, steps[3].keys, steps[4].keys })
+        assert.same({ "start", "start", "end" }, { steps[2].cursor, steps[3].cursor, steps[4].cursor })
+        assert.equal("!ls", steps[5].holds)
+      end
+    end)
+  end)
+
+  describe("clears", function()
+    it("as many lines as there are, seen or not", function()
+      local function presses(it_holds) return select(2, delivery.clear(it_holds):gsub("\21", "")) end
+      assert.is_true(presses(composer(("x\n"):rep(50))) > 50)
+      assert.is_true(presses(composer("x", { scrolled = true, hidden = 600 })) > 600)
+      assert.is_true(presses(composer("x", { scrolled = true })) >= 1000)
+    end)
+
+    it("the shell mode with a key of its own", function()
+      assert.equal("\127", delivery.clear(composer("", { shell = true })))
+    end)
+  end)
+
+  describe("sees in the composer", function()
+    local function holds(shown, text, changes) return delivery.holds(composer(shown, changes), text) end
+
+    it("the whole text, however it is wrapped", function()
+      assert.equal("whole", holds("hello", "hello"))
+      assert.equal("whole", holds("hello\nworld", "hello world"))
+      assert.equal("empty", holds("", "hello"))
+    end)
+
+    it("another one", function()
+      assert.equal("other", holds("hell", "hello"))
+      assert.equal("other", holds("hellohello", "hello"))
+      assert.equal("other", holds("hello", " hello"))
+      assert.equal("other", holds("hello", "hello", { shell = true }))
+      assert.equal("other", holds("日", "日本語のテキスト"))
+    end)
+
+    it("a collapsed paste by its lines", function()
+      assert.equal("whole", holds("[Pasted text #1 +4 lines]", "a\nb\nc\nd\ne"))
+      assert.equal("other", holds("[Pasted text #1 +4 lines]", "a\nb\nc\nd"))
+      assert.equal("whole", holds("[Pasted text #2]", ("x"):rep(900)))
+      assert.equal("other", holds("x[Pasted text #2]", ("y"):rep(900)))
+    end)
+
+    it("a text that only looks like a collapsed paste", function()
+      assert.equal("whole", holds("[Pasted text #1 +3 lines]", "[Pasted text #1 +3 lines]"))
+      assert.equal("other", holds("[Pasted text #1 +3 lines]", "hello"))
+    end)
+
+    it("the end of a long one", function()
+      assert.equal("whole", holds("tail of it", "x\ny\ntail of it", { scrolled = true }))
+      assert.equal("other", holds("tail of", "x\ny\ntail of it", { scrolled = true }))
+    end)
+  end)
+
+  describe("compares the receipt", function()
+    it("with the text", function()
+      assert.is_true(delivery.matches("a\nb", "a\nb"))
+      assert.is_true(delivery.matches("a ", "a"))
+      assert.is_false(delivery.matches("ab", "a"))
+      assert.is_false(delivery.matches(" a", "a"))
+    end)
+
+    it("inside the mark of a paste", function()
+      local marked = '\n\n<pasted_content id="cf34">\nTEXT\n</pasted_content id="cf34">\n'
+      assert.is_true(delivery.matches(marked, "TEXT"))
+      assert.is_false(delivery.matches(marked, "TEX"))
+    end)
+  end)
+end)

@@ -1,0 +1,113 @@
+local dialogs = require "parley.policy.dialogs"
+
+local RULE = ("─"):rep(60)
+
+local function start(...) return { rows = { ... }, has_started = false } end
+local function turn(...) return { rows = { RULE, ... }, has_started = true } end
+local function recognize(view, call) return dialogs.recognize(view, call) end
+
+local TRUST = start(" Accessing workspace:", "", " /work", "", " ❯ No, exit", "   Yes, I trust this folder", "",
+  " Enter to confirm · Esc to cancel")
+local BASH = turn(" Bash command", "", "   rm x", "   clean up", "", " Do you want to proceed?", " ❯ 1. Yes",
+  "   2. Yes, and always allow access", "   3. No", "", " Esc to cancel · Tab to amend")
+
+describe("policy.dialogs", function()
+  describe("recognizes at the start", function()
+    local anchors = {
+      trust = "Accessing workspace:", bypass = "WARNING: Claude Code running in Bypass Permissions mode",
+      api_key = "Do you want to use this API key?", mcp = "New MCP server found in this project: foo",
+      imports = "Allow external CLAUDE.md file imports?", settings_error = "Settings Error",
+      settings_warning = "Settings Warning", configuration_error = "Configuration error",
+      login = "Select login method:", onboarding = "Choose the text style that looks best with your terminal",
+    }
+    for kind, anchor in pairs(anchors) do
+      it(kind, function()
+        local dialog = recognize(start("  " .. anchor, "", "  ❯ 1. One", "    2. Two", "", "  Enter to confirm"))
+        assert.equal(kind, dialog.kind)
+        assert.same({ "One", "Two" }, dialog.choices)
+        assert.equal(1, dialog.selected)
+        assert.is_truthy(dialog.remedy)
+      end)
+    end
+
+    it("one that is not known", function()
+      assert.equal("unknown", recognize(start("Something new", "", " ❯ Go", "   Stop", "", " Enter to confirm")).kind)
+    end)
+
+    it("nothing where there are no choices", function()
+      assert.is_nil(recognize(start "Loading"))
+    end)
+  end)
+
+  describe("recognizes in a turn", function()
+    it("a permission prompt, by the row above its choices", function()
+      assert.equal("permission", recognize(BASH).kind)
+      assert.equal("permission", recognize(BASH, { name = "Bash", input = {} }).kind)
+    end)
+
+    it("a plan and a question, by the tool that waits", function()
+      local view = turn(" ☐ Colour", "Which?", "❯ 1. Red", "  2. Blue", "Enter to select · Esc to cancel")
+      assert.equal("question", recognize(view, { name = "AskUserQuestion" }).kind)
+      view = turn(" Exit plan mode?", " ❯ 1. Yes", "   2. No")
+      assert.equal("plan", recognize(view, { name = "ExitPlanMode" }).kind)
+    end)
+
+    it("a permission prompt whose command looks like other dialogs", function()
+      for _, text in ipairs { "Accessing workspace:", "Would you like to proceed?", RULE, "Settings Warning",
+        "Exit plan mode?", "Do you want to use this API key?" } do
+        local view = turn(" Bash command", "", "   echo '", "  " .. text, "  '", "", " Do you want to proceed?",
+          " ❯ 1. Yes", "   2. No", "", " Esc to cancel")
+        assert.equal("permission", recognize(view, { name = "Bash", input = {} }).kind, text)
+      end
+    end)
+
+    it("no permission in what a question asks", function()
+      local view = turn(" ☐ Sure", "Do you want to proceed?", "❯ 1. Yes", "  2. No", "Enter to select")
+      assert.equal("question", recognize(view, { name = "AskUserQuestion" }).kind)
+    end)
+
+    it("a panel without choices", function()
+      assert.equal("panel", recognize(turn("  general  commands", "", "  Esc to cancel")).kind)
+      assert.equal("panel", recognize({ rows = { "x" }, has_started = true, status = { waitingFor = "dialog open" } }).kind)
+    end)
+
+    it("the menu of two presses of ESC", function()
+      assert.equal("panel", recognize(turn(" Rewind", "", " ❯ (current)", "", " Enter to continue")).kind)
+    end)
+  end)
+
+  it("gives the same text wherever the pointer is", function()
+    local there = recognize(start(" Accessing workspace:", "", "   No, exit", " ❯ Yes, I trust this folder"))
+    local here = recognize(start(" Accessing workspace:", "", " ❯ No, exit", "   Yes, I trust this folder"))
+    assert.equal(here.text, there.text)
+  end)
+
+  describe("decides", function()
+    it("to answer nothing that accept does not name", function()
+      assert.is_truthy(dialogs.decide(recognize(TRUST), {}).fail)
+      assert.is_truthy(dialogs.decide(recognize(TRUST), { "bypass", "permission" }).fail)
+      assert.is_truthy(dialogs.decide(recognize(BASH), { "trust", "plan" }).fail)
+    end)
+
+    it("by the label, wherever it stands", function()
+      assert.same({ choose = 2 }, dialogs.decide(recognize(TRUST), { "trust" }))
+      assert.same({ choose = 1 }, dialogs.decide(recognize(BASH), { "permission" }))
+    end)
+
+    it("for the plain yes, never for one that changes more", function()
+      local view = turn(" Do you want to proceed?", " ❯ 1. Yes, and always", "   2. Yes", "   3. No")
+      assert.same({ choose = 2 }, dialogs.decide(recognize(view), { "permission" }))
+      view = turn(" Do you want to proceed?", " ❯ 1. Yes, and always", "   2. No")
+      assert.is_truthy(dialogs.decide(recognize(view), { "permission" }).fail)
+    end)
+
+    it("never for an unknown one, even when it is named", function()
+      local view = start("Something new", "", " ❯ Yes", "   No", "", " Enter to confirm")
+      assert.is_truthy(dialogs.decide(recognize(view), { "unknown" }).fail)
+    end)
+
+    it("to close a panel", function()
+      assert.same({ keys = "\27" }, dialogs.decide(recognize(turn("  x", "  Esc to cancel")), {}))
+    end)
+  end)
+end)

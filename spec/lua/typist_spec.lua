@@ -1,0 +1,113 @@
+-- How a message gets into the composer: each step seen before the next, nothing into a dialog.
+local errors = require "parley.errors"
+local fake_process = require "parley.testing.fake_process"
+local helper = require "spec.helper"
+local session = require "parley.session"
+local typist = require "parley.typist"
+
+local TRUST = " Accessing workspace:\r\n\r\n ❯ No, exit\r\n   Yes, I trust this folder\r\n\r\n Enter to confirm · Esc to cancel"
+
+describe("typist", function()
+  local folder, check_leaks
+
+  before_each(function()
+    check_leaks = helper.leaks()
+    folder = helper.temporary_folder()
+  end)
+
+  after_each(function()
+    helper.remove_folders()
+    check_leaks()
+  end)
+
+  ---A session on a fake with a composer, started. `on_write` may take a write away by returning true.
+  local function started(profile, on_write)
+    local fake = fake_process.answering { jsonl_path = folder .. "/t.jsonl", status_folder = folder, profile = profile,
+      environment = { CLAUDE_CONFIG_DIR = folder } }
+    local plain = fake.options.on_write
+    function fake.options.on_write(process, bytes)
+      if not (on_write and on_write(process, bytes)) then plain(process, bytes) end
+    end
+    local live = session.new(fake, {}, fake.jsonl_path)
+    live:start()
+    return live, fake
+  end
+
+  local function composer_of(live)
+    local view = live:view()
+    return require("parley.policy.tui").composer(view.rows, view.cursor)
+  end
+
+  for _, profile in ipairs { "2.1.110", "2.1.197", "2.1.330" } do
+    describe("on " .. profile, function()
+      for _, text in ipairs { "hello", "  a\nb", "!ls", ("long "):rep(400) .. "end", ("line\n"):rep(20) .. "end", "日本語 é 😀" } do
+        it(("leaves %q in the composer"):format(text:sub(1, 12)), helper.task(function()
+          local live <close>, fake = started(profile)
+          assert.is_true(typist.type(live, text, false))
+          assert.equal("whole", live.policies.delivery.holds(composer_of(live), text))
+          assert.is_true(typist.still_holds(live, text))
+          assert.is_nil(fake:written():find("\r", 1, true))
+        end))
+      end
+    end)
+  end
+
+  it("clears what was left in the composer first", helper.task(function()
+    local live <close>, fake = started "2.1.330"
+    fake:write "left over\27[200~\nand more\27[201~"
+    assert.is_true(typist.type(live, "new", false))
+    assert.equal("new", composer_of(live).text:match "^%S+")
+  end))
+
+  it("leaves the shell mode first", helper.task(function()
+    local live <close>, fake = started "2.1.330"
+    fake:write "!ls"
+    assert.is_true(composer_of(live).shell)
+    assert.is_true(typist.type(live, "new", false))
+    assert.is_false(composer_of(live).shell)
+  end))
+
+  it("types again what was lost", helper.task(function()
+    local lost = 0
+    local live <close> = started("2.1.330", function(_, bytes)
+      if bytes:find "hello" and lost == 0 then
+        lost = 1
+        return true
+      end
+    end)
+    assert.is_true(typist.type(live, "hello", false))
+    assert.equal(1, lost)
+  end))
+
+  it("sends nothing when the composer never takes it", helper.task(function()
+    local live <close>, fake = started("2.1.330", function(_, bytes) return bytes:find "hello" ~= nil end)
+    local ok, err = pcall(typist.type, live, "hello", false)
+    assert.is_false(ok)
+    assert.is_true(errors.is(err, "SessionError"))
+    assert.equal("delivery", err.reason)
+    assert.matches("nothing was sent", tostring(err))
+    assert.is_nil(fake:written():find("\r", 1, true))
+  end, 15000))
+
+  it("never types into a dialog that comes up in between", helper.task(function()
+    local live <close>, fake = started("2.1.330", function(fake, bytes)
+      if bytes:find "\1" then
+        fake:set_status("waiting", "dialog open")
+        fake:feed("\27[2J\27[H" .. TRUST)
+        return true
+      end
+    end)
+    local ok, err = pcall(typist.type, live, "!secret", false)
+    assert.is_false(ok)
+    assert.equal("DialogError", err.code)
+    assert.is_nil(fake:written():find("secret", 1, true))
+    assert.is_nil(fake:written():find("\r", 1, true))
+  end))
+
+  it("does not take another text in the composer for the message", helper.task(function()
+    local live <close>, fake = started "2.1.330"
+    fake:write "other"
+    assert.is_false(typist.still_holds(live, "hello"))
+    assert.is_false(typist.is_empty(live))
+  end))
+end)
