@@ -75,7 +75,6 @@ function M.new(given)
   local set = options.check(rules_for_all(), given, "parley.backend")
   local own, of_sessions = policies.load_all(set.policies, set.history_injection_mode)
   set.policies = of_sessions
-  launch.check((split(set)), "parley.backend")
   return setmetatable({
     options = set, policies = own, pool = pool.new(set.max_sessions, set.idle_timeout_ms),
     mcp_paths = {}, mcp_lock = task.semaphore(1),
@@ -151,7 +150,6 @@ local function route(self, request)
   for name, value in pairs(self.options) do set[name] = value end
   for name in pairs(answer.options or {}) do set[name], is_changed = own[name], true end
   if not is_changed then return set, answer.key, "" end
-  launch.check((split(set)), "the options from " .. policy.described)
   local text, err = core.json.encode(answer.options, { sort_keys = true })
   if not text then
     error(errors.value_error(("the options from %s: %s"):format(policy.described, err.message)), 0)

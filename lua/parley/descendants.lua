@@ -1,5 +1,6 @@
---- The processes that a program has started, and those that they have: what its tools run has sessions of its own, which
---- neither a signal to the program's group nor the terminal's end reaches (2.1.110, 2.1.197; after SIGKILL every version).
+--- The processes that a program has started, and those that they have: what its tools run has sessions of its own,
+--- which neither a signal to the program's group nor the terminal's end reaches (2.1.110, 2.1.197; after SIGKILL every
+--- version).
 local uv = require "luv"
 local files = require "parley.files"
 

@@ -5,8 +5,8 @@ local task = require "parley.task"
 
 local M = {}
 
---- A dialog is drawn in pieces: it is read when it has stood still for so long. One of a turn does not take keys for some
---- 150 ms after it was drawn (2.1.330).
+--- A dialog is drawn in pieces: it is read when it has stood still for so long. One of a turn does not take keys for
+--- some 150 ms after it was drawn (2.1.330).
 local STILL_MS, TURN_STILL_MS = 80, 250
 --- One that was answered stays on the screen for a while; one whose rows say nothing yet is still being drawn.
 local STALE_MS = 2000
@@ -39,8 +39,8 @@ local function recognize(session)
   return dialog
 end
 
---- Picks a choice: by its number, where they have numbers; else the pointer is moved to it, looking after each step, and
---- Enter pressed. (2.1.330 swallows an Enter that follows the pointer's last step too soon.)
+--- Picks a choice: by its number, where they have numbers; else the pointer is moved to it, looking after each step,
+--- and Enter pressed. (2.1.330 swallows an Enter that follows the pointer's last step too soon.)
 local function choose(session, dialog, choice)
   local number = dialog.first_number and dialog.first_number + choice - 1
   if number and number <= 9 then

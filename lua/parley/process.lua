@@ -195,8 +195,8 @@ local function end_left_over(left)
   descendants.signal(left, "sigkill")
 end
 
---- Ends the program: SIGTERM, a grace time, SIGKILL; reaps it and closes the terminal. What its tools have started and it
---- has left behind is ended too. A second call gives the same answer. A cancellation does not end it half-way.
+--- Ends the program: SIGTERM, a grace time, SIGKILL; reaps it and closes the terminal. What its tools have started and
+--- it has left behind is ended too. A second call gives the same answer. A cancellation does not end it half-way.
 ---@param grace_ms? number  default 2000
 ---@return parley.ExitRecord
 function Process:terminate(grace_ms)

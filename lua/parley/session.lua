@@ -2,9 +2,9 @@
 ---
 --- What happens is observed, never guessed: every output of the terminal, every line of the transcript and every change
 --- of the status file notifies `changed`; a waiting task then looks at all of them. Decisions are the policies'.
+local clear = require "parley.clear"
 local dialog = require "parley.dialog"
 local errors = require "parley.errors"
-local files = require "parley.files"
 local options = require "parley.options"
 local paths = require "parley.paths"
 local status = require "parley.status"
@@ -12,13 +12,12 @@ local task = require "parley.task"
 local tui = require "parley.policy.tui"
 local turn = require "parley.turn"
 local typist = require "parley.typist"
-local uv = require "luv"
 local watcher = require "parley.watcher"
 
 local M = {}
 
---- Enter that was swallowed leaves the message in the composer, and is pressed again. Not soon: where the program is only
---- slow, the second one would come late and answer whatever dialog is up by then.
+--- Enter that was swallowed leaves the message in the composer, and is pressed again. Not soon: where the program is
+--- only slow, the second one would come late and answer whatever dialog is up by then.
 local ENTER_AGAIN_MS = 1500
 --- An ESC that changed nothing for so long (it reached another turn, or a dialog) is pressed again.
 local ESCAPE_AGAIN_MS = 1000
@@ -167,8 +166,8 @@ function Session:answer_dialog() dialog.answer(self) end
 ---@return boolean  true when ESC ended, or will end, the turn that runs
 function Session:is_interrupted() return self.running == true and self.turn:facts().interrupting end
 
---- Waits until the composer takes a message, answering dialogs on the way. A program that works by itself, for a task in
---- the background has ended, is waited for as long as it shows signs of life.
+--- Waits until the composer takes a message, answering dialogs on the way. A program that works by itself, for a task
+--- in the background has ended, is waited for as long as it shows signs of life.
 ---@return boolean ready  false when the turn was interrupted first
 function Session:wait_until_ready()
   local option = self.has_started and "stall_timeout_ms" or "startup_timeout_ms"
@@ -295,28 +294,19 @@ end
 --- A command leaves no receipt that all versions share; an empty composer says that it was taken.
 local function accept_command(self, state)
   if not self.turn.is_command or self.turn:state() ~= "submitted" then return end
-  if state == "dialog" or state == "busy" or state == "ready" and typist.is_empty(self) then self.turn:apply "accept" end
+  local is_taken = state == "dialog" or state == "busy" or state == "ready" and typist.is_empty(self)
+  if is_taken then self.turn:apply "accept" end
 end
 
---- `/clear` starts a new session in the same process: 2.1.197 and later say so in the status file, older ones only by a
---- new transcript.
+--- Goes on with the session that `/clear` has started.
 local function follow_session(self)
   local current = status_value(self)
   local id = current and current.status and current.sessionId
-  if self.transcripts_before then
-    local request = uv.fs_scandir(self.jsonl_path:match "^(.*)/")
-    while request and not id do
-      local name = uv.fs_scandir_next(request)
-      if not name then break end
-      local own = name:find "%.jsonl$" and not self.transcripts_before[name]
-        and (files.read(self.jsonl_path:gsub("[^/]*$", "") .. name) or ""):find("<command-name>/clear", 1, true)
-      if own then id = name:match "^(.*)%.jsonl$" end -- another session of this folder may have begun meanwhile
-    end
-  end
+    or self.beside and clear.find(self.jsonl_path, self.beside)
   if not id or id == self.session_id then return end
   local path = self.jsonl_path:gsub("[^/]*$", id .. ".jsonl")
   self.turn:notice("session_changed", { session_id = id, message = "the program goes on in session " .. id })
-  self.session_id, self.jsonl_path, self.transcripts_before = id, path, nil
+  self.session_id, self.jsonl_path, self.beside = id, path, nil
   open_transcript(self, 0)
 end
 
@@ -416,9 +406,10 @@ local function begin(self, text, is_command)
     local results = table.pack(pcall(next_event, self))
     if results[1] then return results[2] end
     local err = results[2]
-    if errors.is(err, "SessionError") then err.screen = err.screen or self.process.screen:text() end
+    local is_ours = errors.is(err, "SessionError")
+    if is_ours then err.screen = err.screen or self.process.screen:text() end
     self:close()
-    if errors.is(err, "SessionError") and err.reason == "exit" then err.exit = err.exit or self.process:exit_record() end
+    if is_ours and err.reason == "exit" then err.exit = err.exit or self.process:exit_record() end
     error(err, 0)
   end
   return step, nil, nil, closer
@@ -430,7 +421,8 @@ end
 ---@return nil
 ---@return nil
 ---@return table closer
---- Raises `ValueError` before a key is pressed; then `SessionError`, `DialogError`, `Cancelled`, which close the session.
+--- Raises `ValueError` before a key is pressed; then `SessionError`, `DialogError`, `Cancelled`, which close the
+--- session.
 function Session:send(text) return begin(self, self:prepare(text), false) end
 
 --- Runs one of the program's own commands and reports what follows, to the `result`. A command that opens a dialog
@@ -446,21 +438,13 @@ function Session:command(text)
     error(errors.value_error(("a command is one line that begins with a slash and its name, not %s"):format(
       type(text) == "string" and ("%q"):format(text:sub(1, 40)) or "a " .. type(text))), 0)
   end
-  if text:find "^/clear%f[%s\0]" then
-    self.transcripts_before = {}
-    local request = uv.fs_scandir(self.jsonl_path:match "^(.*)/")
-    while request do
-      local name = uv.fs_scandir_next(request)
-      if not name then break end
-      self.transcripts_before[name] = true
-    end
-  end
+  self.beside = text:find "^/clear%f[%s\0]" and clear.remember(self.jsonl_path) or nil
   return begin(self, text:gsub("%s+$", ""), true)
 end
 
---- Interrupts the turn that runs: its events end with a `result` of subtype `interrupted`, or of the one that it came to
---- before ESC did, and the session takes the next message. What the program gives back of the message, or what of it was
---- typed, is cleared before that.
+--- Interrupts the turn that runs: its events end with a `result` of subtype `interrupted`, or of the one that it came
+--- to before ESC did, and the session takes the next message. What the program gives back of the message, or what of it
+--- was typed, is cleared before that.
 ---@return boolean interrupted  false when no turn runs
 function Session:interrupt()
   local state = self.running and self.turn:state()

@@ -1,5 +1,5 @@
---- One message and all that follows until it is answered: takes in the transcript's records and what the program is seen
---- to be doing, and keeps what the settling policy judges by. The state machine below it is `parley.core`'s.
+--- One message and all that follows until it is answered: takes in the transcript's records and what the program is
+--- seen to be doing, and keeps what the settling policy judges by. The state machine below it is `parley.core`'s.
 local core = require "parley.core"
 local errors = require "parley.errors"
 local event = require "parley.event"
@@ -53,8 +53,8 @@ function Turn:submit(withdrawn)
 end
 
 --- What the settling policy judges by.
----@return table  the state machine's facts, `is_command`, `queued`, and `agents`, the number of sub-agents that this turn
----  has started in the background and not heard of again
+---@return table  the state machine's facts, `is_command`, `queued`, and `agents`: how many sub-agents this turn has
+---  started in the background and not heard of again
 function Turn:facts()
   local facts = self.machine:facts()
   facts.is_command, facts.queued, facts.agents = self.is_command, self.queued, 0

@@ -1,5 +1,5 @@
---- Puts a message into a session's composer and presses Enter: the delivery policy's keys, one step after the other, each
---- seen on the screen before the next. Nothing here presses Enter on a composer that holds anything else.
+--- Puts a message into a session's composer and presses Enter: the delivery policy's keys, one step after the other,
+--- each seen on the screen before the next. Nothing here presses Enter on a composer that holds anything else.
 local task = require "parley.task"
 local tui = require "parley.policy.tui"
 

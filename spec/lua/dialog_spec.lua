@@ -121,7 +121,8 @@ describe("dialog.answer", function()
   end))
 
   it("writes the keys that a policy wants", helper.task(function()
-    local live, fake = before(NUMBERED, { policies = { dialogs = { decide = function() return { keys = "\27" } end } } },
+    local policy = { decide = function() return { keys = "\27" } end }
+    local live, fake = before(NUMBERED, { policies = { dialogs = policy } },
       function(fake) draw(fake, { "closed" }) end)
     live.has_started = true
     dialog.answer(live)

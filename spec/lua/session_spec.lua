@@ -34,7 +34,8 @@ describe("session", function()
   end)
 
   local function fake_options(given)
-    local all = { jsonl_path = folder .. "/t.jsonl", environment = { CLAUDE_CONFIG_DIR = folder }, status_folder = folder }
+    local all = { jsonl_path = folder .. "/t.jsonl", status_folder = folder,
+      environment = { CLAUDE_CONFIG_DIR = folder } }
     for name, value in pairs(given or {}) do all[name] = value end
     return all
   end
@@ -130,7 +131,7 @@ describe("session", function()
 
     it("closes when the loop is left early", helper.task(function()
       local live, fake = answering()
-      for _ in live:send "hello" do break end
+      for _ in live:send "hello" do break end -- luacheck: ignore 512
       assert.is_false(fake:is_alive())
       failure_of("ClosedError", live.send, live, "late")
     end))
@@ -164,10 +165,10 @@ describe("session", function()
       local live, fake = answering()
       local on_write = fake.options.on_write
       local RULE = ("─"):rep(60)
+      local HINT = "Removed 1 invisible character · review and press Enter to send"
       function fake.options.on_write(process, bytes)
         if bytes == "\r" then
-          process:feed(("\27[H\27[2JRemoved 1 invisible character · review and press Enter to send\r\n%s\r\n❯\u{A0}hé\r\n%s")
-            :format(RULE, RULE))
+          process:feed(("\27[H\27[2J%s\r\n%s\r\n❯\u{A0}hé\r\n%s"):format(HINT, RULE, RULE))
         else
           on_write(process, bytes)
         end

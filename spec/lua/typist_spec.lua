@@ -5,7 +5,7 @@ local helper = require "spec.helper"
 local session = require "parley.session"
 local typist = require "parley.typist"
 
-local TRUST = " Accessing workspace:\r\n\r\n ❯ No, exit\r\n   Yes, I trust this folder\r\n\r\n Enter to confirm · Esc to cancel"
+local TRUST = " Accessing workspace:\r\n\r\n ❯ No, exit\r\n   Yes, I trust this folder\r\n\r\n Enter to confirm"
 
 describe("typist", function()
   local folder, check_leaks
@@ -40,7 +40,8 @@ describe("typist", function()
 
   for _, profile in ipairs { "2.1.110", "2.1.197", "2.1.330" } do
     describe("on " .. profile, function()
-      for _, text in ipairs { "hello", "  a\nb", "!ls", ("long "):rep(400) .. "end", ("line\n"):rep(20) .. "end", "日本語 é 😀" } do
+      for _, text in ipairs { "hello", "  a\nb", "!ls", ("long "):rep(400) .. "end", ("line\n"):rep(20) .. "end",
+        "日本語 é 😀" } do
         it(("leaves %q in the composer"):format(text:sub(1, 12)), helper.task(function()
           local live <close>, fake = started(profile)
           assert.is_true(typist.type(live, text, false))

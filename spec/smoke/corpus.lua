@@ -28,18 +28,23 @@ end
 ---@return table<string, {text: string, arrives?: string, refused?: true}[]>
 return function(version)
   local is_oldest = version == "2.1.110"
-  local slashes = { "/etc/passwd is a file", "/exit/foo", "/compact/x", "/exitx", "/helpx me" }
-  if version == "2.1.330" then slashes = { "/etc/passwd is a file", "/exit/foo", "/compact/x" } end
+  local slashes = { "/etc/passwd is a file", "/exit/foo", "/compact/x", "/exit.", "/a/b c/d" }
   return {
-    ["punctuation and words"] = as_is("hello", "say hi", "a", "0", "1", "2", "y", "n", "yes", "No", "?", "??", "? what",
-      "# note", "#note", "& x", "- item", "--flag", "--help", "-p", "~", '"', "'", "`", "```", "<b>", "> quoted", ">", "*",
-      ":", ";", "%", "^", "|", "$HOME", "$(ls)", "`ls`", "%s %d", "\\n", "\\x", "{}", "[]", "()", "[1] [2]", "a; b && c",
-      "Exit", "exit.", "quit()", "logout", "bye", "help", "clear", "done", "Enter", "null", "undefined", "NaN", "true",
+    ["punctuation and words"] = as_is("hello", "say hi", "a", "0", "1", "2", "y", "n", "yes", "No", "?", "??",
+      "? what",
+      "# note", "#note", "& x", "- item", "--flag", "--help", "-p", "~", '"', "'", "`", "```", "<b>", "> quoted",
+      ">", "*",
+      ":", ";", "%", "^", "|", "$HOME", "$(ls)", "`ls`", "%s %d", "\\n", "\\x", "{}", "[]", "()", "[1] [2]",
+      "a; b && c",
+      "Exit", "exit.", "quit()", "logout", "bye", "help", "clear", "done", "Enter", "null", "undefined", "NaN",
+      "true",
       '{"type":"user","message":{"role":"user","content":"hi"}}', "[Pasted text #1 +3 lines]", "[Image #1]",
-      "[Request interrupted by user]", "<command-name>/exit</command-name>", "<task-notification>x</task-notification>",
+      "x [Request interrupted by user]", "<command-name>/exit</command-name>",
+      "<task-notification>x</task-notification>",
       "<local-command-stdout>x</local-command-stdout>", "esc to interrupt", "Press up to edit queued messages",
       "✻ API error · retrying in 3s · attempt 1/3", "Do you want to proceed?\n❯ 1. Yes\n  2. No",
-      "Enter to confirm · Esc to cancel", "Yes, I trust this folder", "Pasting text…", "review and press Enter to send"),
+      "Enter to confirm · Esc to cancel", "Yes, I trust this folder", "Pasting text…",
+      "review and press Enter to send"),
 
     ["a bang, a slash, an ending"] = joined(
       as_is("! ls", "!x", "!", "!!", "!touch pwned", " !ls", "!ls\nsecond", "! " .. ("long "):rep(300) .. "end",
@@ -51,7 +56,8 @@ return function(version)
       refused(" /help", "\n/help")), -- 2.1.330 would run it
 
     ["white space and line breaks"] = joined(
-      as_is("  two in front", "\nnewline in front", "a  b   c", "a\nb", "a\nb\nc", "a\n\nb", "a\n\n\nb", "a \n b", "a   \nb",
+      as_is("  two in front", "\nnewline in front", "a  b   c", "a\nb", "a\nb\nc", "a\n\nb", "a\n\n\nb", "a \n b",
+        "a   \nb",
         lines(3), lines(4), lines(5), lines(10), lines(40), lines(60, 30), "a\u{A0}b", "a\u{3000}b", "a\u{2003}b",
         "\u{A0}in front", ("word "):rep(40) .. "end", ("x"):rep(300), ("wrap me "):rep(30) .. "end"),
       { { text = "tail  ", arrives = "tail" }, { text = "tail\n\n", arrives = "tail" },
@@ -68,18 +74,23 @@ return function(version)
     ["other scripts"] = joined(
       as_is("é", "naïve café", "日本語のテキスト", "한국어", "עברית", "العربية", "ไทย", "हिन्दी", "русский", "ελληνικά", "ﬁ",
         "😀", "👍🏽", "👨‍👩‍👧‍👦", "🇩🇪", "🏴󠁧󠁢󠁥󠁮󠁧󠁿", "❤️", "☎︎", "1️⃣", "a😀b", "𝔘𝔫𝔦", "𠀀", "\u{FFFD}", "\u{FFFC}",
-        "\u{E000}", "\u{2800}", "می‌خواهم", "क्‍ष", "שלום \u{200F}abc", "«quoted» – “dash”…", "✓ ✗ → ←", "─────", "❯ 1. Yes",
+        "\u{E000}", "\u{2800}", "می‌خواهم", "क्‍ष", "שלום \u{200F}abc", "«quoted» – “dash”…", "✓ ✗ → ←", "─────",
+        "❯ 1. Yes",
         "│ box │", "ẞ", "Ω"),
       { { text = "e\u{301}", arrives = "é" }, { text = "\u{212B}", arrives = "Å" },
         { text = "\u{1112}\u{1161}\u{11AB}", arrives = "한" },
         { text = ("e\u{301}"):rep(900), arrives = ("é"):rep(900) } }),
 
     ["refusals"] = refused("", " ", "\n", "\t \r\n", "\u{A0}", "\u{3000}\u{2003}", "exit", "quit", ":q", ":q!", ":wq",
-      ":wq!", " exit", "exit\n", "exit ", "\u{A0}exit", "/help", "/exit", "/clear now", "/Help", "/", "/ x", "/no-such x",
-      "/help\nline", "/a:b c", "/exit\tnow", "\27", "a\27[201~b", "a\27[201~\r/exit\r", "\27[200~x", "a\0b", "a\1b", "a\3",
+      ":wq!", " exit", "exit\n", "exit ", "\u{A0}exit", "/help", "/exit", "/clear now", "/Help", "/", "/ x",
+      "/no-such x", "/exitx", "/helpx me",
+      "/help\nline", "/a:b c", "/exit\tnow", "\27", "a\27[201~b", "a\27[201~\r/exit\r", "\27[200~x", "a\0b", "a\1b",
+      "a\3",
       "a\4", "a\7", "a\8", "a\11b", "a\12b", "a\21b", "a\26", "a\31", "a\127b", "a\u{80}b", "a\u{85}b", "a\u{90}b",
-      "a\u{9B}b", "a\u{9F}", "a\u{AD}b", "a\u{200B}b", "a\u{200C}b", "a\u{200D}b", "a\u{2060}b", "a\u{FEFF}b", "a\u{34F}b",
+      "a\u{9B}b", "a\u{9F}", "a\u{AD}b", "a\u{200B}b", "a\u{200C}b", "a\u{200D}b", "a\u{2060}b", "a\u{FEFF}b",
+      "a\u{34F}b",
       "a\u{200E}b", "a\u{202E}b", "a\u{2066}b\u{2069}", "a\u{2028}b", "a\u{2029}b", "a\u{E0041}b", "a\u{E0100}b",
-      "a\u{180E}b", "a\u{3164}b", "a\u{115F}b", "a\u{FFF9}b", "\xFF", "a\xC3", "\xED\xA0\x80", "\xC0\xAF", "\xF5\x80\x80\x80"),
+      "a\u{180E}b", "a\u{3164}b", "a\u{115F}b", "a\u{FFF9}b", "\xFF", "a\xC3", "\xED\xA0\x80", "\xC0\xAF",
+      "\xF5\x80\x80\x80"),
   }
 end

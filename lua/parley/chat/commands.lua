@@ -1,13 +1,13 @@
 --- What begins with a slash. A command is a function of the chat and the rest of the line.
+local uv = require "luv"
 local conversation = require "parley.conversation"
 local core = require "parley.core"
 local errors = require "parley.errors"
 local files = require "parley.files"
 local history = require "parley.history"
-local parley_paths = require "parley.paths"
+local paths = require "parley.paths"
 local suggest = require "parley.suggest"
 local tui = require "parley.policy.tui"
-local uv = require "luv"
 
 local M = {}
 
@@ -116,7 +116,7 @@ commands["/session"] = function(chat)
   for id, process in pairs(chat.backend:live_sessions()) do
     local version = chat.version or tui.version(process.screen:rows()) or "not known yet"
     for _, pair in ipairs {
-      { "session", id }, { "transcript", parley_paths.resolve_jsonl_path(id, process.cwd, process.environment) },
+      { "session", id }, { "transcript", paths.resolve_jsonl_path(id, process.cwd, process.environment) },
       { "process", tostring(process:pid()) }, { "version", version }, { "state", states[id] },
       { "turns", tostring(chat.turns) },
     } do

@@ -27,8 +27,8 @@ local EXIT_WORDS = { exit = true, quit = true, [":q"] = true, [":q!"] = true, ["
 --- Characters that 2.1.330 takes out of a message, or turns into line breaks.
 local REMOVED = {
   { 0x2028, 0x2029 }, { 0xAD, 0xAD }, { 0x34F, 0x34F }, { 0x115F, 0x1160 }, { 0x17B4, 0x17B5 }, { 0x180B, 0x180F },
-  { 0x200B, 0x200B }, { 0x2060, 0x2065 }, { 0x206A, 0x206F }, { 0x3164, 0x3164 }, { 0xFEFF, 0xFEFF }, { 0xFFA0, 0xFFA0 },
-  { 0xFFF0, 0xFFFB }, { 0x1BCA0, 0x1BCA3 }, { 0x1D173, 0x1D17A }, { 0xE0000, 0xE0FFF },
+  { 0x200B, 0x200B }, { 0x2060, 0x2065 }, { 0x206A, 0x206F }, { 0x3164, 0x3164 }, { 0xFEFF, 0xFEFF },
+  { 0xFFA0, 0xFFA0 }, { 0xFFF0, 0xFFFB }, { 0x1BCA0, 0x1BCA3 }, { 0x1D173, 0x1D17A }, { 0xE0000, 0xE0FFF },
 }
 --- Those that it keeps where a script or an emoji needs them, and takes out between Latin letters.
 local JOINERS = { { 0x200C, 0x200D } }
@@ -91,8 +91,9 @@ end
 --- Whether the program tells what it is doing: 2.1.197 and later do.
 local function has_status(view) return view.status ~= nil and view.status.status ~= nil end
 
---- The command that the program would see in a message. 2.1.330 looks behind leading white space. 2.1.110, which is known
---- by a status file that tells no status, runs the command that comes nearest: `/exitx` ends it, and so may a path.
+--- The command that the program would see in a message. 2.1.330 looks behind leading white space. 2.1.110, which is
+--- known by a status file that tells no status, runs the command that comes nearest: `/exitx` ends it, and so may a
+--- path.
 local function command_in(text, trimmed, view)
   return trimmed:match "^/[%w:_-]*%f[%s\0]" or view and not has_status(view) and text:match "^/%w[^%s]*"
 end
@@ -238,7 +239,8 @@ local function plain(text)
   return (text:gsub("[^\33-\126]", ""))
 end
 
---- Marks, joined emoji and the like are not drawn as they are spelled: most of it must be there, and all plain characters.
+--- Marks, joined emoji and the like are not drawn as they are spelled: most of it must be there, and all plain
+--- characters.
 local function is_drawn_alike(shown, wanted)
   return wanted:find "[\x80-\xFF]" ~= nil and plain(shown) == plain(wanted)
     and 2 * (utf8.len(shown) or 0) >= utf8.len(wanted)

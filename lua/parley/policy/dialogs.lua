@@ -33,8 +33,8 @@ M.kinds = {
   { kind = "configuration_error", row = "^Configuration [Ee]rror", remedy = "mend .claude.json" },
 }
 
---- The dialogs of a turn. What they show is the model's, a command that looks like another dialog's title for example: so
---- they are known by the tool that waits, or by the row right above the choices, never by the rest of their text.
+--- The dialogs of a turn. What they show is the model's, a command that looks like another dialog's title for example:
+--- so they are known by the tool that waits, or by the row right above the choices, never by the rest of their text.
 M.turn_kinds = {
   { kind = "question", tool = "AskUserQuestion", remedy = "give a dialogs policy that answers it" },
   { kind = "plan", tool = "ExitPlanMode", row = "Would you like to proceed%?$",
@@ -114,8 +114,8 @@ function M.recognize(view, call)
   local choices = tui.choices(view.rows)
   local text = text_of(view.rows, choices)
   local is_menu = view.has_started and text:find "^Rewind\n"
-  local entry = is_menu and PANEL or view.has_started and known_in_turn(view.rows, choices, call) or not view.has_started
-    and known_at_start(text)
+  local entry = is_menu and PANEL or view.has_started and known_in_turn(view.rows, choices, call)
+    or known_at_start(text)
   if entry.kind == "unknown" and not choices then
     local is_panel = view.status and view.status.waitingFor == "dialog open"
       or view.has_started and tui.has_dialog_footer(view.rows)

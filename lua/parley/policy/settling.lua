@@ -4,8 +4,8 @@
 local M = {}
 
 --- How long the transcript must be silent where no record says that it is complete. It is written in batches about
---- 100 ms after the event, and up to 650 ms on a busy machine; the lines of one answer come together. A Stop hook of ours
---- would leave such a record on 2.1.110 too, but it costs each turn two processes and some 50 ms, the user's own
+--- 100 ms after the event, and up to 650 ms on a busy machine; the lines of one answer come together. A Stop hook of
+--- ours would leave such a record on 2.1.110 too, but it costs each turn two processes and some 50 ms, the user's own
 --- `--settings` would have to be merged into ours, and a hook name that a version does not know opens a dialog.
 local ANSWERED_MS = 300 -- the last line seen ends an answer
 local FLUSH_MS = 1500 -- it does not
@@ -42,8 +42,8 @@ end
 ---@field stop_reason? string
 
 --- Judges whether the turn is over.
----@param facts table       see `turn:facts()`: `certainty` is `"goes_on"`, `"likely"` or `"certain"`; `offers_duration` is
----                          true when this program has a last record for each turn
+---@param facts table       see `turn:facts()`: `certainty` is `"goes_on"`, `"likely"` or `"certain"`; `offers_duration`
+---                          is true when this program has a last record for each turn
 ---@param still_ms number   since the last record or change of state
 ---@return parley.Verdict? verdict
 ---@return number? look_again_ms  when only time is missing

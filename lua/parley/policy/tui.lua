@@ -175,15 +175,12 @@ function M.has_changed_text(rows)
   return false
 end
 
---- How many rows above the lower edge of the screen, or of what is on it, the row with the spinner may stand.
-local STATUS_ROWS = 25
-
 --- Finds the row that announces that an API request will be tried again: it stands in the spinner's place, behind a
---- glyph at the left edge that no row of an answer begins with.
+--- glyph at the left edge that no row of a message or an answer begins with.
 ---@param rows string[]
 ---@return parley.Retry?
 function M.retry(rows)
-  for i = #rows, math.max(1, #rows - STATUS_ROWS), -1 do
+  for i = #rows, 1, -1 do
     local row = rows[i]:match "^[·✢✳✶✻✽*]+ (.*)$" or rows[i]:match "^%s+⎿?%s*([Rr]etrying.*)$"
     local wait, attempt, of = (row or ""):match "[Rr]etrying(.-) · attempt (%d+)/(%d+)"
     if wait then

@@ -23,7 +23,8 @@ describe("policy.delivery", function()
   describe("normalises", function()
     for _, case in ipairs {
       { "line breaks", "a\r\nb\rc", "a\nb\nc" }, { "tabs", "\ta\tb", "    a    b" },
-      { "white space at the end", "a \n\t\r\n", "a" }, { "wide white space at the end", "a\u{A0}\u{3000} \u{2003}", "a" },
+      { "white space at the end", "a \n\t\r\n", "a" },
+      { "wide white space at the end", "a\u{A0}\u{3000} \u{2003}", "a" },
       { "to composed characters", "e\u{301}", "é" }, { "nothing else", "  a\n\n b", "  a\n\n b" },
     } do
       it(case[1], function() assert.equal(case[3], prepare(case[2])) end)

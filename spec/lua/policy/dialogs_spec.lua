@@ -68,7 +68,8 @@ describe("policy.dialogs", function()
 
     it("a panel without choices", function()
       assert.equal("panel", recognize(turn("  general  commands", "", "  Esc to cancel")).kind)
-      assert.equal("panel", recognize({ rows = { "x" }, has_started = true, status = { waitingFor = "dialog open" } }).kind)
+      local view = { rows = { "x" }, has_started = true, status = { waitingFor = "dialog open" } }
+      assert.equal("panel", recognize(view).kind)
     end)
 
     it("the menu of two presses of ESC", function()

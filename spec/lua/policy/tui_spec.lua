@@ -96,13 +96,15 @@ end)
 
 describe("tui.choices", function()
   it("reads numbered ones, with explanations between", function()
-    local choices = tui.choices { "Which?", "❯ 1. Red", "     like fire", "  2. Blue", "     like sky", "", "  3. Other" }
+    local choices = tui.choices { "Which?", "❯ 1. Red", "     like fire", "  2. Blue", "     like sky", "",
+      "  3. Other" }
     assert.same({ "Red", "Blue", "Other" }, choices.labels)
     assert.same({ 1, 1, 2 }, { choices.selected, choices.first_number, choices.first_row })
   end)
 
   it("reads those without numbers, with the pointer below", function()
-    local choices = tui.choices { " Accessing workspace:", "", "   Yes, I trust this folder", " ❯ No, exit", "", " Enter" }
+    local choices = tui.choices { " Accessing workspace:", "", "   Yes, I trust this folder", " ❯ No, exit", "",
+      " Enter" }
     assert.same({ "Yes, I trust this folder", "No, exit" }, choices.labels)
     assert.equal(2, choices.selected)
     assert.is_nil(choices.first_number)

@@ -1,0 +1,430 @@
+-- The ten promises of DESIGN.md, on the stand-in over a real pty. Each spec fails when its promise is broken.
+local backend = require "parley.backend"
+local errors = require "parley.errors"
+local files = require "parley.files"
+local helper = require "spec.helper"
+local process = require "parley.process"
+local session = require "parley.session"
+local task = require "parley.task"
+local testing = require "parley.testing"
+local uv = require "luv"
+
+local PROFILES = { "2.1.110", "2.1.197", "2.1.330" }
+local ENDS = { "2.1.110", "2.1.330" } -- where those between them can be no different
+
+local function failure_of(code, fn, ...)
+  local ok, err = pcall(fn, ...)
+  assert.is_false(ok, "no error was raised")
+  assert(errors.is(err), tostring(err))
+  assert.equal(code, err.code, tostring(err))
+  return err
+end
+
+---Sends a message to its result.
+local function say(live, text, on_event)
+  local said = { texts = {}, events = {} }
+  for event in live:send(text) do
+    table.insert(said.events, event)
+    if event.type == "assistant" and event:text() ~= "" then table.insert(said.texts, event:text()) end
+    if event.type == "result" then said.result = event end
+    if on_event then on_event(event) end
+  end
+  said.verdict = said.result.subtype
+  return said
+end
+
+local function count_of(said, subtype)
+  local count = 0
+  for _, event in ipairs(said.events) do count = count + (event.subtype == subtype and 1 or 0) end
+  return count
+end
+
+describe("promise", function()
+  local check_leaks
+
+  before_each(function() check_leaks = helper.leaks() end)
+  after_each(function() check_leaks() end)
+
+  ---A session on a kit's stand-in, not started.
+  local function new(kit, options, of_process)
+    local all = {}
+    for name, value in pairs(kit.options) do all[name] = value end
+    for name, value in pairs(of_process or {}) do all[name] = value end
+    return session.new(process.new(all), options)
+  end
+
+  ---A spec with a stand-in of each of these profiles. `given`: `script`, `session`, `process`, the kit's options.
+  local function on(profiles, name, given, body)
+    for _, profile in ipairs(profiles) do
+      it(("%s (%s)"):format(name, profile), helper.task(function()
+        local of_kit = {}
+        for key, value in pairs(given) do of_kit[key] = value end
+        of_kit.session, of_kit.process = nil, nil
+        of_kit.script = { profile = profile }
+        for key, value in pairs(given.script or {}) do of_kit.script[key] = value end
+        local kit <close> = testing.kit(of_kit)
+        local live <close> = new(kit, given.session, given.process)
+        if not given.is_not_started then live:start() end
+        body(live, kit, profile)
+      end, 40000))
+    end
+  end
+
+  local function each(name, given, body) on(PROFILES, name, given, body) end
+
+  describe("1, once:", function()
+    each("a message is taken once, though keys and Enter are lost",
+      { script = { faults = { lose_keys = 1, lose_returns = 1 } } }, function(live, kit)
+        assert.equal("success", say(live, "hello").verdict)
+        assert.same({ "hello" }, kit:taken())
+        assert.equal("success", say(live, "hello").verdict)
+        assert.same({ "hello", "hello" }, kit:taken())
+      end)
+
+    on({ "2.1.330" }, "a message whose record comes late is not sent again",
+      { script = { faults = { late_flush_ms = 2000 } } }, function(live, kit)
+        assert.equal("success", say(live, "hello").verdict)
+        assert.same({ "hello" }, kit:taken())
+      end)
+
+    on({ "2.1.330" }, "one that is not taken is an error that says so",
+      { script = { faults = { lose_keys = 100000 } } }, function(live, kit)
+        local err = failure_of("SessionError", say, live, "hello")
+        assert.equal("delivery", err.reason)
+        assert.same({}, kit:taken())
+      end)
+
+    on({ "2.1.330" }, "behind a turn of the program's own it is taken once, and has its own answer", {
+      script = { answers = { { on = "first", text = "one", own_turn = { text = "<task-notification>x", after_ms = 1 } },
+        { on = "task-notification", text = "about it", delay_ms = 700 } } },
+    }, function(live, kit)
+      assert.same({ "one" }, say(live, "first").texts)
+      local said = say(live, "second")
+      assert.same({ "echo: second" }, said.texts)
+      assert.equal("success", said.verdict)
+      assert.same({ "first", "second" }, kit:taken())
+    end)
+  end)
+
+  describe("2, verbatim:", function()
+    each("what arrives is what was sent, or nothing is", {}, function(live, kit)
+      local expected = {}
+      for _, text in ipairs { "hello", "  two\n\nlines", "tail \\", "a @", "! ls", "!a\nb\nc\nd", "# x", "naïve 日本 😀",
+        ("y"):rep(801), ("line\n"):rep(30) .. "end", ("é "):rep(2000) .. "end", "[Pasted text #1 +3 lines]" } do
+        assert.equal("success", say(live, text).verdict, text:sub(1, 20))
+        table.insert(expected, text)
+      end
+      for text, arrives in pairs { ["a\r\nb"] = "a\nb", ["a\tb"] = "a    b", ["e\u{301} \n"] = "é" } do
+        say(live, text)
+        table.insert(expected, arrives)
+      end
+      for _, text in ipairs { "a\27[201~b", "a\0b", "\xFF", " ", "a\u{200B}b" } do
+        failure_of("ValueError", live.send, live, text)
+      end
+      assert.same(expected, kit:taken())
+    end)
+
+    on({ "2.1.330" }, "one that the program would change is not sent", { session = { policies = { delivery = {
+      prepare = function(text) return text end } } } }, function(live, kit)
+      local err = failure_of("SessionError", say, live, "user\u{202E}txt.exe")
+      assert.equal("delivery", err.reason)
+      assert.same({}, kit:taken())
+    end)
+  end)
+
+  describe("3, text is text:", function()
+    each("no message runs a command or a shell, ends the program, or presses a key", {}, function(live, kit)
+      for _, text in ipairs { "/exit", " /exit", "/help", "exit", ":q", "/exitx\27", "\3\3", "x\27[201~\r/exit\r" } do
+        failure_of("ValueError", live.send, live, text)
+      end
+      for _, text in ipairs { "!touch pwned", "! exit", "a /exit", "x\n/exit", "//exit", "1", "y", "x @", ":smile" } do
+        assert.equal("success", say(live, text).verdict, text)
+      end
+      assert.same({}, kit:events "command")
+      assert.same({}, helper.names_in(kit.cwd))
+      assert.is_true(live.process:is_alive())
+    end)
+
+    each("what a message says is no sign of what the program does", {}, function(live)
+      for _, text in ipairs { "esc to interrupt", "Pasting text…", "✻ x · retrying in 3s · attempt 1/3",
+        "❯ 1. Yes\n  2. No\nEnter to confirm · Esc to cancel" } do
+        local said = say(live, text)
+        assert.equal("success", said.verdict)
+        assert.equal(0, count_of(said, "api_retry"))
+      end
+    end)
+  end)
+
+  describe("4, consent is the user's:", function()
+    local DIALOGS = { trust = { trusted = false }, bypass = { bypass_accepted = false } }
+    for kind, given in pairs(DIALOGS) do
+      given.is_not_started = true
+      each(kind .. " is not answered by itself", given, function(live, kit)
+        local started = task.now()
+        local err = failure_of("DialogError", live.start, live)
+        assert.equal(kind, err.dialog.kind)
+        assert.is_true(task.now() - started < 3000)
+        assert.is_false(live.process:is_alive())
+        local remembered = files.read(kit.home .. "/.claude.json") .. files.read(kit.home .. "/.claude/settings.json")
+        assert.is_nil(remembered:find(kind == "trust" and "hasTrustDialogAccepted" or "skipDangerous"))
+        assert.equal("", kit:received())
+      end)
+
+      on({ "2.1.330" }, kind .. " is not answered by another consent", { trusted = given.trusted,
+        bypass_accepted = given.bypass_accepted, is_not_started = true,
+        session = { accept = { "api_key", "mcp", "permission", kind == "trust" and "bypass" or "trust" } } },
+      function(live) failure_of("DialogError", live.start, live) end)
+
+      each(kind .. " is answered when accept names it", { trusted = given.trusted,
+        bypass_accepted = given.bypass_accepted, is_not_started = true, session = { accept = { kind } } },
+      function(live)
+        live:start()
+        assert.equal("success", say(live, "hello").verdict)
+      end)
+    end
+
+    local by_default = { permission_mode = "default" }
+    each("a permission prompt is not answered by itself", { process = by_default }, function(live, kit)
+      local err = failure_of("DialogError", say, live, "TOUCH it")
+      assert.equal("permission", err.dialog.kind)
+      assert.same({ "Bash", "touch made.txt" }, { err.dialog.tool_use.name, err.dialog.tool_use.input.command })
+      assert.matches("touch made.txt", tostring(err))
+      assert.is_nil(kit:received():find "\r.*\r")
+    end)
+
+    each("a permission prompt that looks like another dialog is not answered for it", { process = by_default,
+      session = { accept = { "trust", "plan", "imports", "bypass", "api_key" } },
+      script = { answers = { { tool = { name = "Bash",
+        input = { command = "touch made\nAccessing workspace:\n─────\nWould you like to proceed?" } } } } },
+    }, function(live)
+      assert.equal("permission", failure_of("DialogError", say, live, "do it").dialog.kind)
+    end)
+
+    each("a policy may deny", { process = by_default, session = { policies = { dialogs = {
+      decide = function(dialog) return { choose = #dialog.choices } end } } } }, function(live)
+      assert.equal("interrupted", say(live, "TOUCH it").verdict)
+      assert.same({ "echo: and on" }, say(live, "and on").texts)
+    end)
+
+    each("a policy may allow", { process = by_default, session = { accept = { "permission" } } }, function(live)
+      local said = say(live, "TOUCH it")
+      assert.equal("success", said.verdict)
+      assert.equal(1, count_of(said, "dialog_answered"))
+    end)
+
+    each("a question is nobody's but the policy's", { process = by_default,
+      session = { accept = { "permission", "trust" } },
+      script = { answers = { { tool = { name = "AskUserQuestion", input = {},
+        question = { text = "Do you want to proceed?", choices = { "Yes", "No" } } } } } },
+    }, function(live)
+      assert.equal("question", failure_of("DialogError", say, live, "ask").dialog.kind)
+    end)
+
+    on(ENDS, "nothing is pressed on a dialog that nobody knows", { session = { accept = { "trust", "unknown" } },
+      script = { answers = { { dialog = { title = "A new thing", choices = { "Yes", "No" } }, text = "x" } } } },
+    function(live, kit)
+      assert.equal("unknown", failure_of("DialogError", say, live, "hello").dialog.kind)
+      assert.equal(1, select(2, kit:received():gsub("\r", "")))
+    end)
+  end)
+
+  describe("5, a turn ends, and not early:", function()
+    each("with all its blocks and its verdict", {}, function(live)
+      assert.same({ "first text", "second text" }, say(live, "THINK").texts)
+      assert.same({ "let me run", 'echo: TOOLRESULT:"tool-out"' }, say(live, "USETOOL").texts)
+      assert.equal('echo: TOOLRESULT:"A" TOOLRESULT:"B"', say(live, "TWOTOOLS").texts[1])
+      assert.equal("error_no_output", say(live, "EMPTY").verdict)
+      assert.equal("end_turn", say(live, "MAXTOK").result.stop_reason)
+      assert.equal("stop_sequence", say(live, "STOPSEQ").result.stop_reason)
+      assert.equal("pause_turn", say(live, "PAUSE").result.stop_reason)
+      assert.same({ "drop one", "echo: DRIP" }, say(live, "DRIP").texts)
+      assert.is_truthy(say(live, "REFUSE").verdict)
+      assert.same({ "echo: fine" }, say(live, "fine").texts)
+    end)
+
+    each("when lines come late, in halves and out of order", { script = { answers = {
+      { on = "half", text = "whole", half_line_ms = 100 }, { on = "order", reorder = true, text = "in order" },
+      { on = "without", text = "no last record", omit_turn_duration = true } }, faults = { late_flush_ms = 150 } } },
+    function(live)
+      assert.same({ "whole" }, say(live, "half").texts)
+      assert.same({ "in order" }, say(live, "order").texts)
+      assert.same({ "no last record" }, say(live, "without").texts)
+    end)
+
+    each("on errors of the API, used up or not", { script = { answers = {
+      { on = "401", api_error = { status = 401, retries = 2, retry_ms = 150 } },
+      { on = "400", api_error = { status = 400 } },
+      { on = "once", retries = 1, retry_ms = 150, text = "after all" } } } }, function(live)
+      local said = say(live, "401")
+      assert.equal("error_api", said.verdict)
+      assert.same({ "authentication_failed", 401, true }, { said.result.error, said.result.api_error_status,
+        said.result.is_error })
+      assert.equal(2, count_of(said, "api_retry"))
+      assert.equal("error_api", say(live, "400").verdict)
+      said = say(live, "once")
+      assert.equal("success", said.verdict)
+      assert.equal(1, count_of(said, "api_retry"))
+    end)
+
+    each("by its deadline, with what was tried", { session = { turn_timeout_ms = 1500 }, script = { answers = {
+      { api_error = { status = 529, retries = 50, retry_ms = 300 } } } } }, function(live)
+      local err = failure_of("SessionError", say, live, "hello")
+      assert.equal("timeout", err.reason)
+      assert.is_truthy(err.retry)
+      assert.is_string(err.screen)
+    end)
+
+    on(ENDS, "when the program hangs", { session = { turn_timeout_ms = 1200 },
+      script = { answers = { { hang = true } } } }, function(live) assert.equal("timeout", failure_of("SessionError", say, live, "hello").reason) end)
+
+    for _, point in ipairs { "before_record", "after_user", "mid_line", "during_tool" } do
+      on(ENDS, "when the program dies: " .. point, { script = { answers = { { on = "die", crash = point, text = "x",
+        tool = point == "during_tool" and { name = "Bash", input = { command = "x" } } or nil } } } },
+      function(live)
+        local err = failure_of("SessionError", say, live, "die")
+        assert.same({ "exit", "SIGKILL" }, { err.reason, err.exit.signal })
+        assert.is_false(live.process:is_alive())
+      end)
+    end
+
+    on({ "2.1.197", "2.1.330" }, "a sub-agent's report is a part of it", {}, function(live, kit, profile)
+      assert.is_truthy(profile)
+      assert.equal("success", say(live, "AGENT").verdict)
+      assert.same({ "echo: next" }, say(live, "next").texts)
+      assert.same({ "AGENT", "next" }, kit:taken())
+    end)
+
+    on(ENDS, "a program that never gets ready", { is_not_started = true, session = { startup_timeout_ms = 400 },
+      script = { faults = { never_ready = true } } }, function(live)
+      assert.equal("timeout", failure_of("SessionError", live.start, live).reason)
+    end)
+  end)
+
+  describe("6, cancel is clean:", function()
+    each("a loop that is left leaves nothing", {}, function(live, kit)
+      for _ in live:send "SLOW" do break end -- luacheck: ignore 512
+      assert.is_false(live.process:is_alive())
+      assert.same({}, kit:processes())
+    end)
+
+    each("a task that is cancelled leaves nothing", {}, function(live, kit)
+      local talk = task.spawn(function() say(live, "SLOW") end)
+      helper.eventually(function() return live.turn and live.turn:state() == "running" end)
+      talk:cancel()
+      pcall(talk.await, talk)
+      assert.same({}, kit:processes())
+    end)
+
+    each("an interrupted message is not glued to the next", {}, function(live, kit)
+      for number = 1, 3 do
+        local waiter = task.spawn(function()
+          helper.eventually(function() return #kit:taken() == number and live.turn:state() ~= "typing" end)
+          live:interrupt()
+        end)
+        assert.equal("interrupted", say(live, "SLOW").verdict)
+        waiter:await()
+      end
+      assert.same({ "echo: next" }, say(live, "next").texts)
+      assert.same({ "SLOW", "SLOW", "SLOW", "next" }, kit:taken())
+    end)
+
+    each("an interrupt in a tool, or in the typing, is one too", {}, function(live, kit)
+      assert.equal("interrupted", say(live, "SLOWTOOL", function(event)
+        if #event:blocks "tool_use" > 0 then live:interrupt() end
+      end).verdict)
+      local waiter = task.spawn(function()
+        helper.eventually(function() return live.turn:state() == "typing" end)
+        live:interrupt()
+      end)
+      assert.equal("interrupted", say(live, ("line\n"):rep(200)).verdict)
+      waiter:await()
+      assert.same({ "echo: next" }, say(live, "next").texts)
+      assert.same({ "SLOWTOOL", "next" }, kit:taken())
+    end)
+  end)
+
+  describe("7, no orphans:", function()
+    on({ "2.1.330" }, "the program does not outlive a host that is killed", { is_not_started = true },
+      function(_, kit)
+        local code = ([[local p = require("parley.process").new { executable = %q, cwd = %q, extra_env = { HOME = %q,
+          IS_SANDBOX = "1", PARLEY_STAND_IN_LOG = %q } } p:start() print(p:pid()) io.stdout:flush()
+          require("parley.task").sleep(60000)]]):format(kit.executable, kit.cwd, kit.home, kit.log_path)
+        local host <close> = helper.start { helper.host, "-e", code }
+        host:expect "\n"
+        local pid = tonumber(host.output)
+        host:kill "sigkill"
+        helper.eventually(function() return helper.has_ended(pid) end, 5000, "the end of the program")
+      end)
+  end)
+
+  describe("8, private:", function()
+    on({ "2.1.330" }, "what is written is its owner's alone, and is gone afterwards", { is_not_started = true },
+      function(_, kit)
+        local before = helper.names_in(uv.os_tmpdir())
+        local of_backend = { history_injection_mode = "native_jsonl" }
+        for name, value in pairs(kit.options) do of_backend[name] = value end
+        local talks = backend.new(of_backend)
+        local messages = { { role = "user", content = "a" }, { role = "assistant", content = "b" },
+          { role = "user", content = "c" } }
+        for _ in talks:complete(messages) do end -- luacheck: ignore 542
+        local id = next(talks:live_sessions())
+        local path = kit:transcript_path(id)
+        assert.equal(tonumber("600", 8), uv.fs_stat(path).mode & tonumber("777", 8))
+        assert.equal(tonumber("700", 8), uv.fs_stat(path:match "^(.*)/").mode & tonumber("777", 8))
+        talks:close()
+        local after = {}
+        for _, name in ipairs(helper.names_in(uv.os_tmpdir())) do after[name] = true end
+        for _, name in ipairs(before) do after[name] = nil end
+        for name in pairs(after) do assert.is_nil(name:find "^parley%-[^ks]", name) end
+      end)
+
+    it("a session id cannot name a path, and provider keys stay outside", function()
+      failure_of("ValueError", process.new, { session_id = "../../etc/passwd" })
+      failure_of("ValueError", process.new, { resume_session_id = "a/b" })
+      local child = process.new { base_env = { ANTHROPIC_API_KEY = "x", ANTHROPIC_BASE_URL = "y", PATH = "z" } }
+      assert.is_nil(child.environment.ANTHROPIC_API_KEY)
+      assert.is_nil(child.environment.ANTHROPIC_BASE_URL)
+      assert.equal("z", child.environment.PATH)
+    end)
+  end)
+
+  describe("9, quiet:", function()
+    each("an idle session wakes nobody", {}, function(live)
+      say(live, "hello")
+      local looked, take = 0, live.watcher._file.next
+      assert.is_truthy(take)
+      local state = live.state
+      function live:state() -- whoever looks at the session asks for its state
+        looked = looked + 1
+        return state(self)
+      end
+      local before = uv.getrusage()
+      pcall(task.timeout, 300, function() task.condition():wait() end)
+      local after = uv.getrusage()
+      local used = (after.utime.sec - before.utime.sec) * 1e6 + after.utime.usec - before.utime.usec
+      assert.equal(0, looked)
+      assert.is_true(used < 30000, ("%d µs of CPU"):format(used))
+    end)
+  end)
+
+  describe("10, versions:", function()
+    each("what a version offers is observed", {}, function(live, _, profile)
+      assert.equal("success", say(live, "hello").verdict)
+      assert.equal(profile, live:view().version)
+      assert.equal(profile ~= "2.1.110", live.offers_duration == true)
+    end)
+
+    on({ "2.1.110" }, "a turn without a last record ends soon all the same", {}, function(live)
+      say(live, "warm")
+      local said = say(live, "hello")
+      assert.is_true(said.result.duration_ms < 1500)
+    end)
+
+    on({ "2.1.330" }, "a version that is not known, without status and last record, works as the oldest does",
+      { script = { profile_changes = { version = "9.9.9", status_file = "none", turn_duration = false } } },
+      function(live)
+        assert.same({ "echo: hello" }, say(live, "hello").texts)
+        assert.same({ "first text", "second text" }, say(live, "THINK").texts)
+      end)
+  end)
+end)
