@@ -3,16 +3,17 @@ local files = require "parley.files"
 local helper = require "spec.helper"
 local testing = require "parley.testing"
 
---- The README's Lua blocks, in order.
-local function blocks()
-  local found = {}
-  for block in assert(files.read "README.md"):gmatch "```lua\n(.-)```" do table.insert(found, block) end
-  return found
+--- The README's Lua block that has this text in it.
+local function block_with(text)
+  for block in assert(files.read "README.md"):gmatch "```lua\n(.-)```" do
+    if block:find(text, 1, true) then return block end
+  end
+  error("README.md has no Lua block with " .. text)
 end
 
 describe("README.md", function()
   local kit, folder
-  local lua = blocks()
+  local hello, going_on = block_with "-- hello.lua", block_with "And in French?"
 
   before_each(function()
     kit = testing.kit { script = { answers = { { on = "Say hi", text = "Hi." }, { on = "French", text = "Salut." } } } }
@@ -32,21 +33,21 @@ describe("README.md", function()
   end
 
   it("has a first script that answers, and one that goes on", helper.task(function()
-    helper.write(kit.cwd .. "/hello.lua", lua[1] .. lua[2])
+    helper.write(kit.cwd .. "/hello.lua", hello .. going_on)
     local program = run "hello.lua"
     assert.equal("Hi.\nsuccess\tend_turn\nSalut.\n", program.output, program.errors)
     assert.equal(1, #kit:events "started")
   end, 20000))
 
   it("has tasks that ask side by side", helper.task(function()
-    local first_lines = lua[1]:match "^(.-local backend[^\n]*\n)"
-    helper.write(kit.cwd .. "/tasks.lua", first_lines .. lua[3])
+    local first_lines = hello:match "^(.-local backend[^\n]*\n)"
+    helper.write(kit.cwd .. "/tasks.lua", first_lines .. block_with "local function ask(text)")
     assert.equal("echo: One?\techo: Two?\n", run("tasks.lua").output)
   end, 20000))
 
   it("has a routing script with a spec that passes", helper.task(function()
-    helper.write(folder .. "/quick.lua", lua[4])
-    helper.write(folder .. "/quick_spec.lua", lua[5])
+    helper.write(folder .. "/quick.lua", block_with "function M.route(request)")
+    helper.write(folder .. "/quick_spec.lua", block_with "describe(\"quick.lua\"")
     local environment = { "PATH=" .. os.getenv "PATH", "HOME=" .. folder }
     local program <close> = helper.start({ helper.host, "test", "quick_spec.lua" }, { env = environment, cwd = folder })
     program:wait()

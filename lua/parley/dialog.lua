@@ -52,11 +52,13 @@ local function choose(session, dialog, choice)
     local current = recognize(session)
     if not current or current.kind ~= dialog.kind or #current.choices ~= #dialog.choices then return end
     if current.selected == choice then return session.process:write "\r" end
-    session.process:write(current.selected < choice and "\27[B" or "\27[A")
-    local deadline, generation = task.now() + STEP_MS, session.process.screen:generation()
-    while session.process.screen:generation() == generation and task.now() < deadline do
+    local before = current.selected
+    session.process:write(before < choice and "\27[B" or "\27[A")
+    local deadline = task.now() + STEP_MS
+    while current and current.selected == before and task.now() < deadline do
       session:wait(deadline - task.now())
       session:check()
+      current = recognize(session)
     end
   end
   session:fail("dialog", "the dialog's pointer does not move to the choice", { dialog = dialog })

@@ -103,7 +103,7 @@ end
 --- Raises `ClosedError` when the pool is closed.
 function Pool:acquire(key)
   if self.closed then error(errors.closed_error "the backend is closed", 0) end
-  local granted = not self.waiting[1] and grant(self, key) or wait_in_line(self, key)
+  local granted = grant(self, key) or wait_in_line(self, key)
   if not granted then error(errors.closed_error "the backend is closed", 0) end
   if granted.victim then self:vacate(granted.victim) end
   return granted.session

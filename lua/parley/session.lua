@@ -277,7 +277,7 @@ end
 local function press_again(self, facts, state, now)
   if facts.interrupting then
     if state ~= "busy" and state ~= "dialog" then return math.huge end
-    if now >= self.escaped_at + ESCAPE_AGAIN_MS then
+    if now >= (self.escaped_at or 0) + ESCAPE_AGAIN_MS then
       self.escaped_at = now
       self.process:write "\27"
     end
@@ -352,7 +352,9 @@ local function look(self)
   local current = status_value(self)
   facts = self.turn:facts()
   facts.offers_duration = self.offers_duration or current ~= nil and current.status ~= nil
-  local verdict, look_again = self.policies.settling.judge(facts, now - self.last_change)
+  -- One that was not seen at work may still be about to begin: then the screen must be still as well.
+  local since = facts.busy_seen and self.last_change or self.last_sign
+  local verdict, look_again = self.policies.settling.judge(facts, now - since)
   if verdict then
     conclude(self, verdict)
     return 0
@@ -454,7 +456,8 @@ function Session:interrupt()
   self.turn:apply "interrupt"
   self.changed:notify()
   -- Two presses that find nothing to interrupt open a menu: none where the turn has ended, none soon after another.
-  if state == "typing" or facts.quiet or task.now() < last + ESCAPE_AGAIN_MS then return true end
+  local is_over = facts.quiet and self:state() == "ready"
+  if state == "typing" or is_over or task.now() < last + ESCAPE_AGAIN_MS then return true end
   self.escaped_at = task.now()
   self.process:write "\27"
   return true

@@ -281,7 +281,8 @@ end
 
 local SIGNS = { busy = "busy", ready = "quiet", dialog = "dialog" }
 
---- Takes in what the program is seen to be doing. "Ready" counts when something has happened since Enter.
+--- Takes in what the program is seen to be doing. "Ready" counts when something has happened since Enter: a turn may be
+--- too short to be seen at work.
 ---@param state "starting"|"ready"|"busy"|"dialog"
 ---@param has_moved boolean  the status file was written since Enter
 ---@return boolean changed
@@ -289,8 +290,7 @@ function Turn:observe(state, has_moved)
   local sign, facts = SIGNS[state], self.machine:facts()
   if not sign then return false end
   if sign == "quiet" then
-    local counts = facts.busy_seen or facts.records > 0 or facts.interrupting or has_moved
-      or self.is_command and facts.state == "running"
+    local counts = facts.busy_seen or facts.interrupting or has_moved or facts.state == "running"
     if facts.quiet or not counts then return false end
   elseif sign == "busy" and facts.busy_seen and not facts.quiet and facts.state ~= "waiting" then
     return false

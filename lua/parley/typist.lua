@@ -10,6 +10,8 @@ local ATTEMPTS = 4
 local LOST_MS = 2000
 --- A paste of 1 MB took 3.6 s to be shown.
 local MS_PER_BYTE = 0.1
+--- And each key that edits a long text has it drawn again.
+local MS_PER_EDIT = 5
 
 local function composer_of(view)
   return tui.composer(view.rows, view.cursor)
@@ -38,8 +40,10 @@ local function clear(session)
   for _ = 1, ATTEMPTS do
     local composer = composer_of(session:view())
     if composer and composer.is_empty and composer.text == "" then return end
-    if composer then session.process:write(session.policies.delivery.clear(composer)) end
-    if wait_for_composer(session, LOST_MS, is_cleared) and M.is_empty(session) then return end
+    local keys = composer and session.policies.delivery.clear(composer) or ""
+    if composer then session.process:write(keys) end
+    local patience = LOST_MS + #keys * MS_PER_EDIT
+    if wait_for_composer(session, patience, is_cleared) and M.is_empty(session) then return end
   end
   session:fail("delivery", "the composer cannot be emptied of what is left in it")
 end

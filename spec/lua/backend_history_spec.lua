@@ -66,7 +66,7 @@ describe("complete", function()
     end))
 
     it("raises and leaves nothing when the seed cannot be written", helper.task(function()
-      local backend <close> = place:backend()
+      local backend <close> = place:backend { max_sessions = 1 }
       helper.write(place.home .. "/.claude/projects", "in the way")
       local ok, err = pcall(collect, backend, with_history())
       assert.is_false(ok)

@@ -98,6 +98,8 @@ describe("hash_history", function()
     local many = table.move(one, 2, 3, 51, messages)
     assert.equal(hash(one), hash(many))
     assert.equal(hash(one, 1), hash(many, 50))
+    local around = { user { table.unpack(blocks, 1, 49) }, assistant { text "" }, user { blocks[50] }, one[2], one[3] }
+    assert.equal(hash(one), hash(around))
   end)
 
   local different = {

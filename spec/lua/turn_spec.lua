@@ -255,6 +255,7 @@ describe("turn", function()
 
   describe("observes", function()
     it("that it is quiet only after something has happened", function()
+      assert.is_true((accepted()):observe("ready", false))
       local live = sent()
       assert.is_false(live:observe("ready", false))
       assert.is_true(live:observe("ready", true))

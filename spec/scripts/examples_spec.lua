@@ -1,4 +1,5 @@
 -- The examples are read and copied: each does what its head says.
+local files = require "parley.files"
 local helper = require "spec.helper"
 local parley = require "parley"
 local read_only = dofile "scripts/examples/read_only_permissions.lua"
@@ -71,7 +72,7 @@ describe("scripts/examples", function()
     assert.truthy(tostring(err):find("needs a user", 1, true))
   end, 30000))
 
-  it("injection_by_size writes a short history into the message and a long one into a transcript", helper.task(function()
+  it("injection_by_size puts a short history into the message, a long one into a transcript", helper.task(function()
     with { injection = example "injection_by_size" }
     ask { "short", "history", "now" }
     assert.truthy(kit:taken()[1]:find "^Previous conversation context:")
@@ -85,7 +86,7 @@ describe("scripts/examples", function()
     assert.falsy(argv_of(plain.session_id):find("--mcp-config", 1, true))
     local _, with_server = ask { "look into the database" }
     local path = argv_of(with_server.session_id):match "%-%-mcp%-config (%S+)"
-    local text = assert(io.open(path)):read "a"
+    local text = files.read(path)
     assert.truthy(text:find("mcp-postgres", 1, true))
     assert.falsy(text:find("tracker", 1, true))
     local _, again = ask { "look into the database", "echo: look into the database", "once more" }

@@ -62,7 +62,8 @@ return function(version)
         "\u{A0}in front", ("word "):rep(40) .. "end", ("x"):rep(300), ("wrap me "):rep(30) .. "end"),
       { { text = "tail  ", arrives = "tail" }, { text = "tail\n\n", arrives = "tail" },
         { text = "tail\u{A0}", arrives = "tail" }, { text = "tail \u{3000}\n", arrives = "tail" },
-        { text = "a\tb", arrives = "a    b" }, { text = "\tb", arrives = "    b" }, { text = "a\r\nb", arrives = "a\nb" },
+        { text = "a\tb", arrives = "a    b" }, { text = "\tb", arrives = "    b" },
+        { text = "a\r\nb", arrives = "a\nb" },
         { text = "a\rb", arrives = "a\nb" }, { text = "a\r\nb\r\nc\r\nd\r\ne", arrives = "a\nb\nc\nd\ne" },
         { text = lines(30):gsub("\n", "\r\n"), arrives = lines(30) } }),
 

@@ -140,9 +140,10 @@ describe("native_jsonl", function()
     it("3. unsigned thinking and cache_control are left out", function()
       local marked = { type = "text", text = "hi", cache_control = { type = "ephemeral" } }
       local signed = { type = "thinking", thinking = "hm", signature = "sig" }
-      assert.same({ user "hi", assistant { signed, text "ho" } }, told { user { marked }, assistant {
-        { type = "thinking", thinking = "x" }, { type = "thinking", thinking = "x", signature = "" },
-        { type = "thinking", thinking = "x", signature = json.null }, signed, text "ho" } })
+      assert.same({ user { text "hi", text "you" }, assistant { signed, text "ho" } },
+        told { user { marked, text "you" }, assistant {
+          { type = "thinking", thinking = "x" }, { type = "thinking", thinking = "x", signature = "" },
+          { type = "thinking", thinking = "x", signature = json.null }, signed, text "ho" } })
       assert.same({ type = "ephemeral" }, marked.cache_control)
     end)
 
