@@ -7,7 +7,6 @@ TURNS ?= 20000
 SEED ?= 20261122
 B ?= build
 
-LUA ?= lua5.4
 PACKAGES = lua5.4 lua5.4-luv libuv libcjson uuid vterm libsodium libutf8proc libedit
 ifneq ($(filter-out help clean format uninstall,$(or $(MAKECMDGOALS),all)),)
 MISSING := $(shell for p in $(PACKAGES); do pkg-config --exists $$p 2>/dev/null || printf '%s ' $$p; done)
@@ -57,7 +56,7 @@ $(B)/obj $(B)/lib/parley:
 demo: all
 	@if [ "$(DEMO)" = claude ]; then $(B)/parley demo --claude; else $(B)/parley demo; fi
 
-BUSTED = PARLEY_TEST=1 $(B)/parley /usr/bin/busted
+BUSTED = $(B)/parley /usr/bin/busted
 # What the specs are of; SPEC=spec/lua/task_spec.lua runs one.
 SPEC ?= spec/src spec/lua spec/scripts spec/readme_spec.lua
 
