@@ -104,7 +104,7 @@ function M.backend_options(parser)
   parser:option("--turn-timeout", "Seconds that a turn may take."):argname("S"):convert(number_of)
   parser:option("--injection", "How a history reaches claude: native_jsonl or concat_message."):argname "MODE"
   parser:option("--long-text", "What becomes of a message over 100 kB: typed, pasted or refuse."):argname "HOW"
-  parser:option("--policy", "Replaces a policy: routing, injection, mcp_config, readiness, dialogs, delivery, settling.")
+  parser:option("--policy", "Replaces routing, injection, mcp_config, readiness, dialogs, delivery or settling.")
     :argname("NAME=FILE"):convert(pair_of):count "*"
 end
 

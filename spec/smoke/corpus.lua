@@ -28,7 +28,7 @@ end
 ---@return table<string, {text: string, arrives?: string, refused?: true}[]>
 return function(version)
   local is_oldest = version == "2.1.110"
-  local slashes = { "/etc/passwd is a file", "/exit/foo", "/compact/x", "/exit.", "/a/b c/d" }
+  local slashes = { "/etc/passwd is a file", "/exit/foo", "/compact/x", "/a/b c/d" }
   return {
     ["punctuation and words"] = as_is("hello", "say hi", "a", "0", "1", "2", "y", "n", "yes", "No", "?", "??",
       "? what",
@@ -84,7 +84,8 @@ return function(version)
 
     ["refusals"] = refused("", " ", "\n", "\t \r\n", "\u{A0}", "\u{3000}\u{2003}", "exit", "quit", ":q", ":q!", ":wq",
       ":wq!", " exit", "exit\n", "exit ", "\u{A0}exit", "/help", "/exit", "/clear now", "/Help", "/", "/ x",
-      "/no-such x", "/exitx", "/helpx me",
+      "/no-such x", "/exitx", "/exit.", "/exit,now",
+      "/helpx me", "/exité",
       "/help\nline", "/a:b c", "/exit\tnow", "\27", "a\27[201~b", "a\27[201~\r/exit\r", "\27[200~x", "a\0b", "a\1b",
       "a\3",
       "a\4", "a\7", "a\8", "a\11b", "a\12b", "a\21b", "a\26", "a\31", "a\127b", "a\u{80}b", "a\u{85}b", "a\u{90}b",

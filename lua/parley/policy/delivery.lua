@@ -91,11 +91,13 @@ end
 --- Whether the program tells what it is doing: 2.1.197 and later do.
 local function has_status(view) return view.status ~= nil and view.status.status ~= nil end
 
---- The command that the program would see in a message. 2.1.330 looks behind leading white space. 2.1.110, which is
---- known by a status file that tells no status, runs the command that comes nearest: `/exitx` ends it, and so may a
---- path.
+--- The command that the program would see in a message. 2.1.330 looks behind leading white space. Whatever comes near a
+--- command's name is taken for it, `/exit.` for `/exit`, but no path; on 2.1.110, which tells no status, paths too.
 local function command_in(text, trimmed, view)
-  return trimmed:match "^/[%w:_-]*%f[%s\0]" or view and not has_status(view) and text:match "^/%w[^%s]*"
+  local name = trimmed:match "^/[%w:_-]*%f[%s\0]"
+  if name then return name end
+  local word = text:match "^/%w[^%s]*"
+  if word and (not word:find("/", 2, true) or view and not has_status(view)) then return word end
 end
 
 ---@class parley.DeliveryOptions
