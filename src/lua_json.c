@@ -8,12 +8,28 @@
 
 #include <cjson/cJSON.h>
 #include <lauxlib.h>
+#include <math.h>
 #include <string.h>
 #include <uv.h>
 
 #define TREE_METATABLE "parley.json.tree"
 
-static void push_value(lua_State *L, const cJSON *item, bool has_nul);
+/* How a tree is to be read, and the first thing in it that a strict reading refuses. */
+struct reading {
+    bool has_nul, is_strict;
+    const char *fault; /* a format for `culprit`, static; NULL while all is well */
+    const char *culprit;
+};
+
+static void push_value(lua_State *L, const cJSON *item, struct reading *reading);
+
+static void refuse(struct reading *reading, const char *fault, const char *culprit)
+{
+    if (reading->is_strict && !reading->fault) {
+        reading->fault = fault;
+        reading->culprit = culprit;
+    }
+}
 
 static int tree_gc(lua_State *L)
 {
@@ -44,37 +60,49 @@ static void push_string(lua_State *L, const char *bytes, bool has_nul)
 }
 
 /* Lua reads a number by the rules promised here: an integer exactly while it fits 64 bits, anything else as a float. */
-static void push_number(lua_State *L, const char *digits)
+static void push_number(lua_State *L, const char *digits, struct reading *reading)
 {
     if (!lua_stringtonumber(L, digits))
         luaL_error(L, "no number in this locale: %s", digits);
+    if (isinf(lua_tonumber(L, -1)))
+        refuse(reading, "the number %s is too large", digits);
 }
 
-static void push_array(lua_State *L, const cJSON *array, bool has_nul)
+static void push_array(lua_State *L, const cJSON *array, struct reading *reading)
 {
     lua_createtable(L, cJSON_GetArraySize(array), 0);
     lua_Integer index = 0;
     for (const cJSON *item = array->child; item; item = item->next) {
-        push_value(L, item, has_nul);
+        push_value(L, item, reading);
         lua_rawseti(L, -2, ++index);
     }
     lua_pushvalue(L, JSON_ARRAY_INDEX);
     lua_setmetatable(L, -2);
 }
 
+static bool has_key(lua_State *L)
+{
+    lua_pushvalue(L, -1);
+    bool is_there = lua_rawget(L, -3) != LUA_TNIL;
+    lua_pop(L, 1);
+    return is_there;
+}
+
 /* A key that comes twice overwrites: the last one wins, as in JavaScript. */
-static void push_object(lua_State *L, const cJSON *object, bool has_nul)
+static void push_object(lua_State *L, const cJSON *object, struct reading *reading)
 {
     lua_createtable(L, 0, cJSON_GetArraySize(object));
     for (const cJSON *item = object->child; item; item = item->next) {
-        push_string(L, item->string, has_nul);
-        push_value(L, item, has_nul);
+        push_string(L, item->string, reading->has_nul);
+        if (reading->is_strict && has_key(L))
+            refuse(reading, "the key \"%s\" comes twice", item->string);
+        push_value(L, item, reading);
         lua_rawset(L, -3);
     }
 }
 
 /* Recursion is bounded by the depth that json_text_prepare let through. */
-static void push_value(lua_State *L, const cJSON *item, bool has_nul)
+static void push_value(lua_State *L, const cJSON *item, struct reading *reading)
 {
     luaL_checkstack(L, 4, "JSON nested too deep");
     switch (item->type & 0xFF) {
@@ -87,15 +115,15 @@ static void push_value(lua_State *L, const cJSON *item, bool has_nul)
         break;
     case cJSON_String:
         if (*item->valuestring == JSON_NUMBER_MARK)
-            push_number(L, item->valuestring + 1);
+            push_number(L, item->valuestring + 1, reading);
         else
-            push_string(L, item->valuestring, has_nul);
+            push_string(L, item->valuestring, reading->has_nul);
         break;
     case cJSON_Array:
-        push_array(L, item, has_nul);
+        push_array(L, item, reading);
         break;
     case cJSON_Object:
-        push_object(L, item, has_nul);
+        push_object(L, item, reading);
         break;
     default:
         lua_pushvalue(L, JSON_NULL_INDEX);
@@ -176,10 +204,12 @@ static int json_decode(lua_State *L)
         return push_fault(L, &text);
     if (error)
         return fault_push(L, error, "cannot decode %I bytes of JSON", (LUAI_UACINT)length);
-    push_value(L, *tree, text.has_nul);
+    struct reading reading = {.has_nul = text.has_nul, .is_strict = strict};
+    push_value(L, *tree, &reading);
+    int count = reading.fault ? fault_push_code(L, "EJSON", reading.fault, reading.culprit) : 1;
     cJSON_Delete(*tree);
     *tree = NULL;
-    return 1;
+    return count;
 }
 
 static int json_array(lua_State *L)

@@ -24,12 +24,18 @@ describe("conversation.decode", function()
 
   it("takes an empty file for an empty conversation", function() assert.same({}, decode "") end)
 
-  it("refuses what is no JSON, and names its source", function()
-    for _, text in ipairs { "hello", "[" .. USER, USER .. "\nhello" } do
+  it("refuses what is no JSON, and says where", function()
+    for text, message in pairs {
+      hello = "^history.json is no JSON: ",
+      ["[" .. USER] = "^history.json is no JSON: .* at byte 34",
+      ["[\n" .. USER .. ",\n}\n]"] = "^history.json is no JSON: .* at byte 37",
+      [USER .. "\n\nhello"] = "^line 3 of history.json is no JSON: ",
+      ['[{"role":"user","content":"a","content":"b"}]'] = '^history.json is no JSON: the key "content" comes twice',
+    } do
       local ok, err = pcall(decode, text)
       assert.is_false(ok)
       assert.is_true(errors.is(err, "ValueError"))
-      assert.matches("^history.json is no JSON: ", err.message)
+      assert.matches(message, err.message)
     end
   end)
 

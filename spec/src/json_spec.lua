@@ -80,6 +80,19 @@ describe("json", function()
       assert.same({ a = 3 }, json.decode('{"a":1,"a":{"b":2},"a":3}'))
     end)
 
+    it("refuses, when strict, what would be lost", function()
+      for text, message in pairs {
+        ['{"a":1,"b":[{"c":1,"d":2,"c":1}]}'] = 'the key "c" comes twice',
+        ['{"a":null,"\\u0061":1}'] = 'the key "a" comes twice',
+        ["[1, -1e999]"] = "the number -1e999 is too large",
+      } do
+        local value, err = json.decode(text, { strict = true })
+        assert.is_nil(value)
+        assert.same({ "EJSON", message }, { err.code, err.message })
+      end
+      assert.same({ { a = 1 }, { a = 1, A = 1e308 } }, json.decode('[{"a":1},{"a":1,"A":1e308}]', { strict = true }))
+    end)
+
     it("keeps keys apart that differ in case", function()
       assert.same({ a = 1, A = 2 }, json.decode('{"a":1,"A":2}'))
     end)

@@ -10,7 +10,8 @@ local json = {}
 
 ---@class parley.JsonDecodeOptions
 ---@field depth? integer How deep arrays and objects may nest, 1 to 1000 (cJSON's limit). Default 512.
----@field strict? boolean Make invalid UTF-8 and lone surrogates errors. Default false.
+---@field strict? boolean Make an error of what would otherwise be changed or lost: invalid UTF-8, lone surrogates, a
+---key that comes twice in one object, a number too large for a float. Default false.
 
 ---@class parley.JsonEncodeOptions
 ---@field depth? integer How deep tables may nest, 1 to 1000. Default 512.
@@ -22,7 +23,7 @@ local json = {}
 ---@class parley.JsonError: parley.Error
 ---@field code "EJSON"|"ENOMEM"
 ---@field message string What is wrong, and at which byte of the text or at which path of the value.
----@field offset? integer `decode` only: how many bytes stand before the fault.
+---@field offset? integer `decode` only: how many bytes stand before the fault, where it is one of the text.
 
 ---Decode one JSON text.
 ---
