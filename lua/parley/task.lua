@@ -5,7 +5,8 @@
 ---  * A failure that nobody awaits cancels the siblings and fails the parent.
 ---  * Cancellation goes down the tree. It is an error object with code `Cancelled`, raised where the task waits, and
 ---    sticky: each later wait raises it again, but for those inside `shield`.
----  * The body runs under `xpcall` inside its coroutine, so `<close>` variables run while unwinding and may wait too.
+---  * The body runs under `xpcall` inside its coroutine, so `<close>` variables run while unwinding. One that waits
+---    does so inside `shield`, for the task may unwind because it was cancelled.
 ---
 --- Callbacks never resume a task: they put it on the ready list, and `run`, the only place that pumps the loop,
 --- resumes it from there. So a task can be woken from anywhere, and no Lua frame of a task stands below a callback.
@@ -180,12 +181,22 @@ local function new_task(parent, fn, ...)
   return task
 end
 
+--- Nobody would ever resume a task that called `coroutine.yield`: it goes on with an error, raised right there.
+local function refuse_yield(task)
+  debug.sethook(task.thread, function()
+    debug.sethook()
+    error(errors.value_error "coroutine.yield was called in a task, which waits with parley.task", 0)
+  end, "", 1)
+  enqueue(task)
+end
+
 local function resume(task)
   local outer = current
   current, task.state = task, "running"
   local ok, err = coroutine.resume(task.thread)
   current = outer
   if not ok then finish(task, table.pack(false, err)) end
+  if ok and task.state == "running" then refuse_yield(task) end
 end
 
 local function drain()
@@ -295,7 +306,7 @@ function Task:cancellation() return self.cancelled end
 
 function Task:__tostring() return ("%s (%s)"):format(Task.__name, self.state) end
 
---- Runs a function whose waits a cancellation does not end: for cleaning up.
+--- Runs a function whose waits a cancellation does not end: for cleaning up, in a `__close` that waits.
 ---@param fn fun(...): ...
 ---@param ... any
 ---@return any ...

@@ -43,6 +43,25 @@ describe("task", function()
       assert.equal(err, error_of(task.run, function() error(err) end))
     end)
 
+    it("fails a task that calls coroutine.yield, where it does", function()
+      local closed
+      local err = error_of(task.run, function()
+        local _ <close> = defer(function()
+          helper.tick()
+          closed = true
+        end)
+        coroutine.yield "a value that nobody takes"
+        closed = "went on"
+      end)
+      assert.same({ "ValueError", "coroutine.yield was called in a task, which waits with parley.task", true },
+        { err.code, err.message, closed })
+      assert.matches("task_spec", task.traceback(err))
+      task.run(function()
+        assert.is_false(pcall(function() coroutine.yield() end))
+        helper.tick()
+      end)
+    end)
+
     it("raises it unchanged through children, timeouts and shields", function()
       local err = errors.new("EX", "it broke")
       assert.equal(err, error_of(task.run, function()
