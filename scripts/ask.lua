@@ -21,7 +21,7 @@ local function encode(event)
 end
 
 local function main(arguments)
-  local message = arguments.message == "-" and io.read "a" or arguments.message
+  local message = arguments.message == "-" and cli.read "-" or arguments.message
   local messages = arguments.history and conversation.decode(cli.read(arguments.history), arguments.history) or {}
   table.insert(messages, { role = "user", content = message })
 

@@ -100,7 +100,7 @@ Program.__index = Program
 
 --- Starts a program with pipes for its standard streams.
 ---@param argv string[]
----@param options? {env?: string[], cwd?: string, input?: string}
+---@param options? {env?: string[], cwd?: string, input?: string|false}  `false` leaves standard input open
 ---@return spec.Program
 function M.start(argv, options)
   options = options or {}
@@ -123,8 +123,18 @@ function M.start(argv, options)
     end)
   end
   if options.input then streams[1]:write(options.input) end
-  streams[1]:shutdown(function() streams[1]:close() end)
+  if options.input ~= false then streams[1]:shutdown(function() streams[1]:close() end) end
   return self
+end
+
+--- Waits until the program catches a signal.
+---@param number integer
+function Program:expect_handler(number)
+  M.eventually(function()
+    local file <close> = assert(io.open(("/proc/%d/status"):format(self.pid)))
+    local caught = tonumber(file:read "a":match "SigCgt:%s*(%x+)", 16)
+    return caught & 1 << number - 1 ~= 0
+  end, 4000, "a handler of signal " .. number)
 end
 
 --- Waits until the program has written a text to standard output.

@@ -54,6 +54,15 @@ static int catch_signals(void)
     return 0;
 }
 
+/* A closed descriptor from 0 to 2 would become that of the next thing opened. */
+static int open_standard_descriptors(void)
+{
+    for (int descriptor = 0; descriptor <= 2; descriptor++)
+        if (fcntl(descriptor, F_GETFD) == -1 && open("/dev/null", O_RDWR) != descriptor)
+            return -errno;
+    return 0;
+}
+
 static int add_traceback(lua_State *L)
 {
     if (lua_isnil(L, 1)) /* or an uncaught error(nil) would look like none */
@@ -160,7 +169,7 @@ int main(int argc, char **argv)
     int status = 1;
     argv = uv_setup_args(argc, argv);
     lua_State *L = luaL_newstate();
-    if (!L || catch_signals() || uv_loop_init(&loop)) {
+    if (!L || open_standard_descriptors() || catch_signals() || uv_loop_init(&loop)) {
         fprintf(stderr, "parley: cannot start: %s\n", strerror(errno));
         return 1;
     }

@@ -2,6 +2,7 @@
 local argparse = require "argparse"
 local uv = require "luv"
 local errors = require "parley.errors"
+local stdin = require "parley.stdin"
 local task = require "parley.task"
 
 local M = {}
@@ -182,7 +183,7 @@ end
 ---@return string text
 --- Raises `ValueError`.
 function M.read(path)
-  if path == "-" then return io.read "a" end
+  if path == "-" then return stdin.read() end
   local file, problem = io.open(path, "rb")
   local text
   if file then

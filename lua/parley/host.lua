@@ -15,9 +15,11 @@ end)
 package.loaded["parley.bundle"] = { files = host.files, read = host.bundled, version = host.version }
 
 local uv = require "luv"
-local task = require "parley.task"
+local core = require "parley.core"
 local errors = require "parley.errors"
+local stdin = require "parley.stdin"
 local suggest = require "parley.suggest"
+local task = require "parley.task"
 
 local USAGE = [[
 usage: parley [--traceback] SCRIPT [ARG…]     run a Lua file as the main task
@@ -76,7 +78,7 @@ local function find_chunk(index)
     text, name = argv[index], "=(command line)"
     if not text then error(usage_error "-e needs a line of Lua", 0) end
   elseif word == "-" then
-    text, name = io.read "a", "=stdin"
+    text, name = stdin.read(), "=stdin"
   elseif host.bundled("scripts/" .. word .. ".lua") and not word:find "[/.]" then
     path = "scripts/" .. word .. ".lua"
     text, name, word = host.bundled(path), "@" .. path, word
@@ -109,8 +111,24 @@ local function watch_signals(main, on_signal)
   pipe:unref()
 end
 
+--- What an exit status says, as in `os.exit`; nil for what is none.
+local function status_of(value)
+  if type(value) == "boolean" then return value and 0 or 1 end
+  if math.type(value) == "integer" and value >= 0 and value <= 255 then return value end
+end
+
+local function status_error(what, value)
+  return errors.value_error(("%s %s: expected an exit status, 0 to 255, or a boolean"):format(what, value))
+end
+
+local function text_of(err)
+  local metatable = debug.getmetatable(err)
+  if type(err) == "string" or metatable and metatable.__tostring then return tostring(err) end
+  return "an error without a text: " .. (core.json.encode(err, { sort_keys = true }) or tostring(err))
+end
+
 local function report(err, with_traceback)
-  local text = tostring(err)
+  local text = text_of(err)
   if not with_traceback then
     text = text:gsub("%s*\nstack traceback:.*", ""):gsub("%s+$", ""):gsub("%s*\n%s*", " | ")
   end
@@ -136,18 +154,15 @@ local function main()
     return word and 0 or 1
   end
 
-  local ok, chunk, name, first = pcall(find_chunk, index)
-  if not ok then
-    report(chunk, with_traceback)
-    return 1
-  end
-  arg = { [0] = name, table.unpack(argv, first) } -- luacheck: globals arg
-
   local signal, exit_status
-  local root = task.new_root(chunk, table.unpack(arg))
+  local root = task.new_root(function()
+    local chunk, name, first = find_chunk(index)
+    arg = { [0] = name, table.unpack(argv, first) } -- luacheck: globals arg
+    return chunk(table.unpack(arg))
+  end)
   watch_signals(root, function(number) signal = signal or number end)
   os.exit = function(status) -- luacheck: ignore 122
-    exit_status = status == nil and 0 or status == true and 0 or status == false and 1 or status
+    exit_status = status == nil and 0 or status_of(status) or error(status_error("os.exit was called with", status), 0)
     local exit = errors.cancelled("os.exit was called", { exit_status = exit_status })
     root:cancel(exit)
     error(exit, 0)
@@ -156,11 +171,14 @@ local function main()
   local succeeded, result = root:result()
   if exit_status then return exit_status end
   if signal then return 128 + signal end
+  if succeeded and math.type(result) == "integer" and not status_of(result) then
+    succeeded, result = false, status_error("the script returned", result)
+  end
   if not succeeded then
     report(result, with_traceback)
     return 1
   end
-  return math.type(result) == "integer" and result or 0
+  return status_of(result) or 0
 end
 
 return main()

@@ -1,6 +1,7 @@
 --- Bytes from standard input on the loop, whatever it is: a terminal, a pipe, a file.
 local uv = require "luv"
 local errors = require "parley.errors"
+local task = require "parley.task"
 
 local M = {}
 
@@ -15,13 +16,13 @@ local function read_file(self, on_bytes)
   uv.fs_read(0, 65536, -1, function(problem, bytes)
     if self.is_closed then return end
     local is_over = problem ~= nil or bytes == nil or bytes == ""
-    on_bytes(not is_over and bytes or nil)
+    on_bytes(not is_over and bytes or nil, problem)
     if not is_over then read_file(self, on_bytes) end
   end)
 end
 
 --- Opens standard input.
----@param on_bytes fun(bytes: string?)  nil at the end
+---@param on_bytes fun(bytes: string?, problem: string?)  no bytes at the end, which may be a problem
 ---@return parley.Stdin
 --- Raises `ValueError` when standard input is closed or of a kind that cannot be read.
 function M.open(on_bytes)
@@ -42,8 +43,25 @@ function M.open(on_bytes)
     self.handle:open(0)
   end
   if not self.handle then error(errors.value_error "standard input cannot be read", 0) end
-  self.handle:read_start(function(_, bytes) on_bytes(bytes) end)
+  self.handle:read_start(function(problem, bytes) on_bytes(bytes, problem) end)
   return self
+end
+
+--- Waits for the end of standard input.
+---@return string bytes  all of it
+--- Raises `ValueError` when it cannot be read.
+function M.read()
+  local received, self = {}, nil
+  local function close() self:close() end
+  local problem = task.suspend(function(wake)
+    self = M.open(function(bytes, problem)
+      if bytes then table.insert(received, bytes) else wake(problem) end
+    end)
+    return close
+  end)
+  close()
+  if problem then error(errors.value_error("cannot read standard input: " .. problem), 0) end
+  return table.concat(received)
 end
 
 --- How many columns the terminal has.

@@ -103,6 +103,10 @@ describe("parley", function()
   it("- runs what it reads from standard input", helper.task(function()
     local program = helper.run({ helper.host, "-", "one" }, { input = "print('read', ..., arg[0])\nerror 'oops'" })
     assert_run(1, "read\tone\t-\n", "parley: stdin:2: oops\n", program)
+    local path = script "print 'from a file'"
+    assert_run(0, "from a file\n", "", helper.run { "/bin/sh", "-c", '"$0" - <"$1"', helper.host, path })
+    assert_run(1, "", "parley: ValueError: standard input cannot be read\n",
+      helper.run { "/bin/sh", "-c", '"$0" - <"$1"', helper.host, folder })
   end))
 
   describe("COMMAND", function()
@@ -174,10 +178,12 @@ describe("parley", function()
     end))
 
     it("of other kinds is one line", helper.task(function()
-      assert_run(1, "", "parley: nil\n", parley("-e", "error(nil)"))
       assert_run(1, "", "parley: mine\n", parley("-e",
         "error(setmetatable({}, { __tostring = function() return 'mine' end }))"))
-      assert.matches("^parley: table: %S+\n$", parley("-e", "error {}").errors)
+      for chunk, text in pairs { ["error()"] = "nil", ["error {}"] = "{}", ["error { a = 1 }"] = '{"a":1}' } do
+        assert_run(1, "", "parley: an error without a text: " .. text .. "\n", parley("-e", chunk))
+      end
+      assert.matches("^parley: an error without a text: function: %S+\n$", parley("-e", "error(print)").errors)
     end))
 
     it("for want of anything to wait for is one line", helper.task(function()
@@ -210,14 +216,25 @@ describe("parley", function()
   end)
 
   describe("the exit status", function()
-    it("is the integer that the script returns, else 0", helper.task(function()
-      local cases = { ["return 7"] = 7, ["return 0"] = 0, ["return"] = 0, ["return '7'"] = 0, ["return true"] = 0 }
+    it("is the integer or the boolean that the script returns, else 0", helper.task(function()
+      local cases = { ["return 7"] = 7, ["return 0"] = 0, ["return"] = 0, ["return '7'"] = 0, ["return true"] = 0,
+        ["return false"] = 1, ["return 255"] = 255 }
       for chunk, status in pairs(cases) do assert_run(status, "", "", parley("-e", chunk)) end
     end))
 
     it("is what os.exit was given", helper.task(function()
       local cases = { ["os.exit(3)"] = 3, ["os.exit()"] = 0, ["os.exit(true)"] = 0, ["os.exit(false)"] = 1 }
       for chunk, status in pairs(cases) do assert_run(status, "", "", parley("-e", chunk .. " print 'on'")) end
+    end))
+
+    it("is never cut to a byte", helper.task(function()
+      for chunk, what in pairs {
+        ["return 256"] = "the script returned 256", ["return -1"] = "the script returned -1",
+        ["os.exit(256)"] = "os.exit was called with 256", ["os.exit 'x'"] = "os.exit was called with x",
+      } do
+        assert_run(1, "", ("parley: ValueError: %s: expected an exit status, 0 to 255, or a boolean\n"):format(what),
+          parley("-e", chunk))
+      end
     end))
   end)
 

@@ -34,6 +34,14 @@ describe("the host", function()
     assert.same({ 1, "parley: an error that has no text\n" }, { program.status, program.errors })
   end))
 
+  it("needs no standard descriptor", helper.task(function()
+    local closed = helper.run { "/bin/sh", "-c", [[exec "$0" -e "print(1) io.stderr:write(1) return 7" >&- 2>&-]],
+      helper.host }
+    assert.equal(7, closed.status)
+    local empty = helper.run { "/bin/sh", "-c", 'exec "$0" - <&-', helper.host }
+    assert.same({ 0, "", "" }, { empty.status, empty.output, empty.errors })
+  end))
+
   describe("at a signal", function()
     for name, number in pairs(SIGNALS) do
       it(("%s cancels the main task, runs its closes and exits with %d"):format(name, 128 + number), helper.task(
@@ -46,6 +54,15 @@ describe("the host", function()
             { program.status, program.signal, program.output, program.errors })
         end))
     end
+
+    it("stops reading its script, or a message, from standard input", helper.task(function()
+      for _, words in ipairs { { "-" }, { "ask", "-" } } do
+        local program <close> = helper.start({ helper.host, table.unpack(words) }, { input = false })
+        program:expect_handler(SIGNALS.sigterm)
+        program:kill "sigterm"
+        assert.same({ 143, "", "" }, { program:wait().status, program.output, program.errors })
+      end
+    end))
 
     it("tells the script which one it was", helper.task(function()
       local program <close> = start [[

@@ -9,7 +9,7 @@ local errors = require "parley.errors"
 local files = require "parley.files"
 local keys = require "parley.chat.keys"
 local lines = require "parley.chat.lines"
-local stdin = require "parley.chat.stdin"
+local stdin = require "parley.stdin"
 local task = require "parley.task"
 
 local M = {}

@@ -2,7 +2,7 @@
 ---
 --- It has the same face as `parley.chat.editor`.
 local uv = require "luv"
-local stdin = require "parley.chat.stdin"
+local stdin = require "parley.stdin"
 local task = require "parley.task"
 
 local M = {}
