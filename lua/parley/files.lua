@@ -12,8 +12,8 @@ function M.make_folder(path)
   local ok, problem, code = uv.fs_mkdir(path, 448)
   if ok or code == "EEXIST" then return true end
   if code == "ENOENT" then
-    local parent = path:match "^(.+)/[^/]+$"
-    if parent and parent ~= path then
+    local parent = path:match "^(.+)/[^/]+/*$"
+    if parent then
       ok, problem = M.make_folder(parent)
       if ok then return M.make_folder(path) end
     end
@@ -27,7 +27,7 @@ end
 ---@return string? problem
 function M.read(path)
   local file, problem = io.open(path, "rb")
-  if not file then return nil, problem end
+  if not file then return nil, problem:sub(#path + 3) end -- what stands behind the path
   local text
   text, problem = file:read "a"
   file:close()
@@ -76,14 +76,16 @@ end
 ---@param path string
 function M.remove(path) uv.fs_unlink(path) end
 
---- Removes a folder and what is in it; what is not there is no error.
+--- Removes a folder and what is in it, or a file. Of a link only the link goes; what is not there is no error.
 ---@param path string
 function M.remove_tree(path)
+  path = path:gsub("(.)/+$", "%1") -- a link with a slash behind it would be the folder
+  if uv.fs_unlink(path) then return end
   local request = uv.fs_scandir(path)
   while request do
-    local name, kind = uv.fs_scandir_next(request)
+    local name = uv.fs_scandir_next(request)
     if not name then break end
-    if kind == "directory" then M.remove_tree(path .. "/" .. name) else uv.fs_unlink(path .. "/" .. name) end
+    M.remove_tree(path .. "/" .. name)
   end
   uv.fs_rmdir(path)
 end

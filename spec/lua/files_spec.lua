@@ -117,6 +117,11 @@ describe("files", function()
       end
     end)
 
+    it("takes a path that ends with slashes", function()
+      assert.is_true(files.make_folder(folder .. "/a/b/c//"))
+      assert.equal("directory", uv.fs_stat(folder .. "/a/b/c").type)
+    end)
+
     it("is content with one that exists, and leaves its mode", function()
       assert(uv.fs_mkdir(folder .. "/a", tonumber("755", 8)))
       assert.is_true(files.make_folder(folder .. "/a"))
@@ -167,6 +172,17 @@ describe("files", function()
       files.remove_tree(folder .. "/t")
       assert.same({ "kept" }, helper.names_in(folder))
       assert.same({ "file" }, helper.names_in(folder .. "/kept"))
+    end)
+
+    it("removes a link that it is given, and nothing behind it", function()
+      files.make_folder(folder .. "/kept")
+      helper.write(folder .. "/kept/file", "")
+      for _, path in ipairs { "/link", "/link/" } do
+        assert(uv.fs_symlink(folder .. "/kept", folder .. "/link"))
+        files.remove_tree(folder .. path)
+        assert.same({ "kept" }, helper.names_in(folder))
+        assert.same({ "file" }, helper.names_in(folder .. "/kept"))
+      end
     end)
 
     it("is content with what is not there", function()

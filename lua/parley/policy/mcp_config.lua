@@ -37,8 +37,11 @@ function M.write(mcp_servers)
   return folder .. "/mcp.json"
 end
 
---- Removes what `write` wrote.
+--- Removes what `write` wrote. The file of a replaced `write` is not ours to remove.
 ---@param path string
-function M.remove(path) files.remove_tree(path:match "^(.*)/") end
+function M.remove(path)
+  local folder = path:match "^(.*/parley%-mcp%-%w+)/mcp%.json$"
+  if folder then files.remove_tree(folder) end
+end
 
 return M

@@ -36,6 +36,13 @@ describe("the default mcp_config policy", function()
     mcp_config.remove(path)
   end)
 
+  it("leaves what it did not write", function()
+    local path = helper.write(helper.temporary_folder() .. "/mcp.json", "{}")
+    finally(helper.remove_folders)
+    mcp_config.remove(path)
+    assert.equal("{}", files.read(path))
+  end)
+
   it("refuses what JSON cannot hold, and leaves nothing", function()
     local made = files.temporary_folder
     finally(function() files.temporary_folder = made end)
