@@ -23,8 +23,9 @@ ALL_CFLAGS = -std=c11 -D_GNU_SOURCE $(WARNINGS) -fPIC -MMD -MP $(PKG_CFLAGS) $(S
 VERSION := $(shell sed -n 's/^version = "\(.*\)-.*"/\1/p' *.rockspec)
 CORE_SOURCES := $(filter-out src/main.c,$(wildcard src/*.c))
 CORE_OBJECTS := $(CORE_SOURCES:src/%.c=$(B)/obj/%.o)
-# Stubs for the language server describe the C modules; nobody loads them.
-BUNDLED := $(sort $(shell find lua scripts -name '*.lua' -not -path 'lua/parley/core/*'))
+# Stubs for the language server; nobody loads them.
+STUBS = lua/parley/types.lua $(wildcard lua/parley/core/*.lua)
+BUNDLED := $(sort $(filter-out $(STUBS),$(shell find lua scripts -name '*.lua')))
 
 .PHONY: all test check lint format smoke soak faults bench demo install uninstall clean asan valgrind help
 all: $(B)/parley $(B)/lib/parley/core.so

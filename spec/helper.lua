@@ -89,6 +89,15 @@ function M.has_ended(pid)
   return stat == nil or stat:match "%) (%a)" == "Z"
 end
 
+--- The environment for a plain Lua that loads the library, and the shared module that was built with this host.
+---@return string[]
+function M.plain_lua_environment()
+  local maps <close> = assert(io.open "/proc/self/maps")
+  local sanitizer = maps:read "a":match "/%S*/libasan%S*" -- `make asan`: Lua must load it before the module
+  return { "PATH=" .. os.getenv "PATH", "LD_PRELOAD=" .. (sanitizer or ""), "ASAN_OPTIONS=detect_leaks=0",
+    "LUA_PATH=./lua/?.lua;./lua/?/init.lua;;", ("LUA_CPATH=%s/lib/?.so;;"):format(M.host:match "^(.*)/") }
+end
+
 ---@class spec.Program
 ---@field pid integer
 ---@field output string    what it has written to standard output so far

@@ -68,7 +68,7 @@ local function split(set)
 end
 
 --- Makes a backend. Nothing is started before the first `complete`.
----@param given? table  see the README's table of options
+---@param given? parley.BackendOptions
 ---@return parley.Backend
 --- Raises `ValueError` for bad options and policies.
 function M.new(given)

@@ -1,20 +1,5 @@
-local core = require "parley.core"
 local helper = require "spec.helper"
 local terminals = require "spec.terminal"
-
-local function documented_names(path, class)
-  local names = {}
-  for line in io.lines(path) do names[#names + 1] = line:match("^function " .. class .. "[.:]([%w_]+)%(") end
-  table.sort(names)
-  return names
-end
-
-local function names_of(functions)
-  local names = {}
-  for name in pairs(functions) do names[#names + 1] = name end
-  table.sort(names)
-  return names
-end
 
 --- Runs a chunk with a line editor on a terminal of its own, in a locale that is not UTF-8. Each piece says when it is
 --- done, and the next begins at a key.
@@ -43,12 +28,6 @@ describe("line", function()
       terminal:expect_screen(expected)
     end, 15000))
   end
-
-  it("has exactly the functions that its stub documents", function()
-    local path = "lua/parley/core/line.lua"
-    assert.same(documented_names(path, "M"), names_of(core.line))
-    assert.same(documented_names(path, "Line"), names_of(debug.getregistry()["parley.line"].__index))
-  end)
 
   it("has exactly the actions that its stub documents", helper.task(function()
     local file <close> = assert(io.open "lua/parley/core/line.lua")

@@ -1,5 +1,6 @@
 local core = require("parley.core")
 local uv = require("luv")
+local helper = require("spec.helper")
 
 local DEADLINE_MS = 10000
 
@@ -87,24 +88,6 @@ local function await_death(pid)
   uv.run("nowait")
 end
 
-local function documented_names(path, class)
-  local names = {}
-  for line in io.lines(path) do
-    names[#names + 1] = line:match("^function " .. class .. "[.:]([%w_]+)%(")
-  end
-  table.sort(names)
-  return names
-end
-
-local function names_of(functions)
-  local names = {}
-  for name in pairs(functions) do
-    names[#names + 1] = name
-  end
-  table.sort(names)
-  return names
-end
-
 describe("pty", function()
   local ptys, descriptors_before, handles_before
 
@@ -137,17 +120,9 @@ describe("pty", function()
 
   -- Runs a chunk in a Lua of its own, on a pty, started by `prefix`.
   local function inner_host(prefix, chunk)
-    local library = uv.exepath():match("^(.*)/") .. "/lib/?.so"
-    local maps <close> = assert(io.open("/proc/self/maps"))
-    local sanitizer = maps:read("a"):match("/%S*/libasan%S*") -- `make asan`: Lua must load it before the module
-    return shell(("exec %s lua5.4 -e \"$CHUNK\""):format(prefix), {
-      env = {
-        "PATH=" .. os.getenv("PATH"),
-        "LD_PRELOAD=" .. (sanitizer or ""),
-        "ASAN_OPTIONS=detect_leaks=0",
-        ("CHUNK=package.cpath = %q .. ';' .. package.cpath\n%s"):format(library, chunk),
-      },
-    })
+    local environment = helper.plain_lua_environment()
+    table.insert(environment, "CHUNK=" .. chunk)
+    return shell(("exec %s lua5.4 -e \"$CHUNK\""):format(prefix), { env = environment })
   end
 
   before_each(function()
@@ -164,13 +139,6 @@ describe("pty", function()
     assert.equal("", children())
     assert.equal(descriptors_before, descriptor_count())
     assert.equal(handles_before, handle_count())
-  end)
-
-  it("has exactly the functions that its stub documents", function()
-    local path = "lua/parley/core/pty.lua"
-    local pty = spawn({ argv = { "true" } })
-    assert.same(documented_names(path, "M"), names_of(core.pty))
-    assert.same(documented_names(path, "Pty"), names_of(getmetatable(pty).__index))
   end)
 
   describe("the child", function()

@@ -1,23 +1,5 @@
 local core = require("parley.core")
 
-local function documented_names(path, class)
-  local names = {}
-  for line in io.lines(path) do
-    names[#names + 1] = line:match("^function " .. class .. "[.:]([%w_]+)%(")
-  end
-  table.sort(names)
-  return names
-end
-
-local function names_of(functions)
-  local names = {}
-  for name in pairs(functions) do
-    names[#names + 1] = name
-  end
-  table.sort(names)
-  return names
-end
-
 describe("screen", function()
   local screen
 
@@ -27,12 +9,6 @@ describe("screen", function()
 
   after_each(function()
     screen:close()
-  end)
-
-  it("has exactly the functions that its stub documents", function()
-    local path = "lua/parley/core/screen.lua"
-    assert.same(documented_names(path, "M"), names_of(core.screen))
-    assert.same(documented_names(path, "Screen"), names_of(getmetatable(screen).__index))
   end)
 
   describe("text", function()

@@ -1,0 +1,17 @@
+---@meta parley.core
+
+---The primitives in C, each under its noun. They wait for nothing and own no handle of the loop.
+---@class parley.Core
+---@field digest parley.Digest
+---@field json parley.Json
+---@field line parley.core.line
+---@field pty parley.core.pty
+---@field screen parley.core.screen
+---@field text parley.Text
+---@field turn parley.TurnModule
+---@field uuid parley.Uuid
+---@field watcher parley.CoreWatcherModule
+---@field error_metatable table Of the errors that they return, which `parley.errors` completes.
+local core = {}
+
+return core
