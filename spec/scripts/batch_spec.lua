@@ -6,6 +6,7 @@ local json = require("parley.core").json
 local task = require "parley.task"
 local terminal = require "parley.testing.terminal"
 local testing = require "parley.testing"
+local tmux = require "spec.tmux"
 
 --- The environment of a command that finds the kit's `claude` and home.
 local function environment_of(kit)
@@ -502,6 +503,28 @@ describe("parley batch", function()
       assert.equal(130, person:exit().exit_code)
       wait_for_the_dead(kit)
     end, 20000))
+
+    tmux.it("in tmux draws its bar over itself, through failures, another width and Ctrl-C", function()
+      local kit <close> = testing.kit { script = { answers = { { on = "never", hang = true },
+        { on = "slow", text = "well", delay_ms = 2500 } } } }
+      write_input(kit, { { id = "a", turns = { "x" } }, "no conversation", { id = "c", turns = { "slow" } },
+        { id = "d", turns = { "never" } } })
+      local person <close> = tmux.open(argv_of(kit, basic("--jobs", "2")), { env = as_list(environment_of(kit)),
+        cwd = kit.folder, folder = kit.folder, columns = 100, rows = 12 })
+      local shown = person:expect("%[============            %] 2 of 4 done  1 failed  2 running  [%d.]+/%a+  %d:%d%d left$",
+        true)
+      assert.equal(2, select(2, shown:gsub("\n", "")) + 1, shown) -- the failure and the bar
+      assert.is_truthy(shown:find("^parley: line 2 failed: ValueError: not JSON"), shown)
+      person:resize(30)
+      shown = person:expect("\n3 of 4 done  1 failed$", true)
+      assert.equal(1, select(2, shown:gsub("of 4 done", "")), shown)
+      person:press "C-c"
+      shown = person:expect "status 130"
+      assert.is_nil(shown:find("of 4 done", 1, true), shown)
+      assert.is_truthy(shown:find("parley: 2 succeeded, 1 failed", 1, true), shown)
+      assert.equal(3, #read_results(kit))
+      wait_for_the_dead(kit)
+    end)
 
     it("is ended by Ctrl-C with a summary and how to go on", helper.task(function()
       local kit <close> = testing.kit { script = { answers = { { on = "never", hang = true } } } }

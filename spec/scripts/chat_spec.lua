@@ -4,6 +4,7 @@ local files = require "parley.files"
 local helper = require "spec.helper"
 local terminals = require "spec.terminal"
 local testing = require "parley.testing"
+local tmux = require "spec.tmux"
 
 local SCRIPT = {
   answers = {
@@ -525,84 +526,41 @@ describe("parley chat", function()
     end)
   end)
 
-  describe("in tmux", function()
-    local has_tmux = os.execute "command -v tmux > /dev/null 2>&1"
-
-    local function in_tmux(sentence, fn)
-      if not has_tmux then
-        it(sentence, function() pending "tmux is not installed (scripts/bootstrap installs it)" end)
-      else
-        it_does(sentence, fn)
-      end
-    end
-
-    local name = ("parley-spec-%d"):format(uv.os_getpid())
-
-    local function tmux(...)
-      local program = helper.run({ "/usr/bin/env", "tmux", "-L", name, "-f", "/dev/null", ... },
-        { env = environment { TERM = "xterm-256color", TMUX_TMPDIR = kit.folder, LC_ALL = "C.UTF-8" } })
-      return program.output
-    end
-
-    local function expect(text)
-      local shown = ""
-      local ok = pcall(helper.eventually, function()
-        shown = tmux("capture-pane", "-p"):gsub("%s*$", "")
-        return shown:find(text, 1, true)
-      end, 15000)
-      if not ok then error(("%q did not appear; tmux shows:\n%s"):format(text, shown), 2) end
-      return shown
-    end
-
-    --- Another width, once the program has been told: tmux takes its time for a second one.
-    local function resize(columns)
-      tmux("resize-window", "-x", tostring(columns), "-y", "20")
-      local name_of_terminal = tmux("display-message", "-p", "#{pane_tty}"):gsub("%s", "")
-      helper.eventually(function()
-        return helper.run { "/bin/stty", "-F", name_of_terminal, "size" }.output == ("20 %d\n"):format(columns)
-      end)
-    end
-
-    in_tmux("talks, is resized, interrupted and left", function()
-      local words = {}
-      for _, word in ipairs(command()) do table.insert(words, "'" .. word .. "'") end
-      local line = ("cd '%s' && %s; echo status $?; cat"):format(kit.cwd, table.concat(words, " "))
-      local _ <close> = setmetatable({}, { __close = function() tmux "kill-server" end })
-      tmux("new-session", "-d", "-x", "80", "-y", "24", line)
-      expect "Ctrl-D leaves\n>"
-      tmux("send-keys", "-l", "漢字")
-      tmux("send-keys", "M-Enter")
-      tmux("send-keys", "-l", "two")
-      expect "> 漢字\ntwo"
-      tmux("send-keys", "Enter")
-      expect "echo: 漢字\ntwo\n\n>"
-      tmux("set-buffer", "pasted\nlines")
-      tmux("paste-buffer", "-p")
-      expect "> pasted\nlines"
-      tmux("send-keys", "Enter")
-      expect "echo: pasted\nlines\n\n>"
-      tmux("send-keys", "work hard", "Enter")
-      expect "running Bash"
-      tmux("resize-window", "-x", "40", "-y", "20")
-      expect "running Bash, 2 s"
-      tmux("send-keys", "C-c")
-      local shown = expect "(interrupted)"
-      assert.is_nil(shown:find("running Bash", 1, true))
-      expect "\n\n>"
-      local digits = ("0123456789"):rep(5)
-      tmux("send-keys", "-l", digits)
-      expect("> " .. digits:sub(1, 38) .. "\n" .. digits:sub(39))
-      resize(70)
-      tmux("send-keys", "-l", "A")
-      shown = expect("> " .. digits .. "A")
-      assert.equal(1, select(2, shown:gsub("\n> B?0123", "")))
-      resize(30)
-      tmux("send-keys", "Home", "B")
-      shown = expect("\n> B" .. digits:sub(1, 27) .. "\n" .. digits:sub(28) .. "A")
-      assert.equal(1, select(2, shown:gsub("\n> B?0123", "")))
-      tmux("send-keys", "C-c", "C-c", "C-c")
-      expect "status 130"
-      assert.same({ "漢字\ntwo", "pasted\nlines", "work hard" }, kit:taken())
-    end)
+  tmux.it("in tmux talks, is resized, interrupted and left", function()
+    local person <close> = tmux.open(command(), { env = environment(), cwd = kit.cwd, folder = kit.folder })
+    person:expect "Ctrl-D leaves\n>"
+    person:type "漢字"
+    person:press "M-Enter"
+    person:type "two"
+    person:expect "> 漢字\ntwo"
+    person:press "Enter"
+    person:expect "echo: 漢字\ntwo\n\n>"
+    person:command("set-buffer", "pasted\nlines")
+    person:command("paste-buffer", "-p")
+    person:expect "> pasted\nlines"
+    person:press "Enter"
+    person:expect "echo: pasted\nlines\n\n>"
+    person:press("work hard", "Enter")
+    person:expect "running Bash"
+    person:resize(40)
+    person:expect "running Bash, 2 s"
+    person:press "C-c"
+    local shown = person:expect "(interrupted)"
+    assert.is_nil(shown:find("running Bash", 1, true))
+    person:expect "\n\n>"
+    local digits = ("0123456789"):rep(5)
+    person:type(digits)
+    person:expect("> " .. digits:sub(1, 38) .. "\n" .. digits:sub(39))
+    person:resize(70)
+    person:type "A"
+    shown = person:expect("> " .. digits .. "A")
+    assert.equal(1, select(2, shown:gsub("\n> B?0123", "")))
+    person:resize(30)
+    person:press("Home", "B")
+    shown = person:expect("\n> B" .. digits:sub(1, 27) .. "\n" .. digits:sub(28) .. "A")
+    assert.equal(1, select(2, shown:gsub("\n> B?0123", "")))
+    person:press("C-c", "C-c", "C-c")
+    person:expect "status 130"
+    assert.same({ "漢字\ntwo", "pasted\nlines", "work hard" }, kit:taken())
   end)
 end)

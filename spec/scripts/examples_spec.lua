@@ -44,6 +44,16 @@ describe("scripts/examples", function()
 
   local function argv_of(session_id) return table.concat(backend:live_sessions()[session_id].argv, " ") end
 
+  it("are short, and each has a spec", function()
+    local specs = assert(files.read "spec/scripts/examples_spec.lua")
+    for _, name in ipairs(helper.names_in "scripts/examples") do
+      local text = assert(files.read("scripts/examples/" .. name))
+      assert.is_true(select(2, text:gsub("\n", "")) < 60, name)
+      local stem = name:match "^([%w_]+)%.lua$"
+      assert.is_truthy(specs:find('it("' .. stem .. " ", 1, true) or specs:find('describe("' .. stem .. '"', 1, true), name)
+    end
+  end)
+
   it("route_by_tag picks the model by the tag, and refuses one that it does not know", helper.task(function()
     with { routing = example "route_by_tag" }
     local _, quick = ask({ "one" }, { tag = "quick" })

@@ -55,7 +55,7 @@ function M.wait_for_records(kit, session_id, kind, subtype, count)
   return testing.eventually(function()
     local found = M.records(kit, session_id, kind, subtype)
     return #found >= (count or 1) and found
-  end, 3000, ("%d records %s %s"):format(count or 1, kind, subtype or ""))
+  end, 10000, ("%d records %s %s"):format(count or 1, kind, subtype or ""))
 end
 
 function M.wait_for_answer(kit, session_id, count)
@@ -74,7 +74,7 @@ function M.wait_for_status(kit, terminal, wanted)
   return testing.eventually(function()
     local status = M.status_of(kit, terminal)
     return status and status.status == wanted and status
-  end, 3000, "status " .. wanted)
+  end, 10000, "status " .. wanted)
 end
 
 --- Types a message as a careful driver does: paste, echo, Return.

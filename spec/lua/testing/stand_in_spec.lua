@@ -292,7 +292,7 @@ describe("the stand-in's composer", function()
         local texts = testing.eventually(function()
           local texts = user_texts(kit, id)
           return texts[1] and texts
-        end, 3000, "the user record")
+        end, 10000, "the user record")
         if rule.wrapped then
           local opening, closing = '^\n\n<pasted_content id="(%x%x%x%x)">\n', '\n</pasted_content id="(%x+)">\n$'
           local mark, content, end_mark = texts[1]:match(opening .. "(.*)" .. closing)

@@ -42,7 +42,7 @@ local function labels(kit, id)
 end
 
 local function wait_for_labels(kit, id, expected)
-  testing.eventually(function() return #labels(kit, id) >= #expected end, 3000, #expected .. " records")
+  testing.eventually(function() return #labels(kit, id) >= #expected end, 10000, #expected .. " records")
   assert.same(expected, labels(kit, id))
 end
 
@@ -128,7 +128,7 @@ describe("the stand-in's transcript", function()
         if file then file:close() end
         return bytes
       end
-      testing.eventually(function() return text() ~= "" and text():sub(-1) ~= "\n" end, 3000, "half a line")
+      testing.eventually(function() return text() ~= "" and text():sub(-1) ~= "\n" end, 10000, "half a line")
       assert.equal(0, #records(kit, id, "assistant"))
       play.wait_for_answer(kit, id)
     end))
