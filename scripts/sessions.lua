@@ -9,7 +9,7 @@ local paths = require "parley.paths"
 local function define(parser)
   parser:argument("folder", "The working directory of the sessions; default: this one."):args "?"
   parser:flag("-a --all", "The sessions of every folder.")
-  parser:option("-n --limit", "At most so many, the newest."):argname("N"):convert(tonumber)
+  parser:option("-n --limit", "At most so many, the newest."):argname("N"):convert(cli.count_from(1))
   parser:flag("--json", "One JSON object a line.")
 end
 
@@ -22,13 +22,6 @@ local function age_of(seconds)
   return "now"
 end
 
-local function size_of(bytes)
-  for _, unit in ipairs { { 1e9, "GB" }, { 1e6, "MB" }, { 1e3, "kB" } } do
-    if bytes >= unit[1] then return ("%.1f %s"):format(bytes / unit[1], unit[2]) end
-  end
-  return bytes .. " B"
-end
-
 local function row_of(entry, arguments, now)
   local summary, problem = index.summary(entry.path)
   summary = summary or { turns = 0, first_words = "(cannot be read: " .. problem .. ")" }
@@ -39,7 +32,7 @@ local function row_of(entry, arguments, now)
   end
   local place = arguments.all and summary.cwd and paint.plain(summary.cwd) .. ": " or ""
   return ("%-36s %7s %5d %9s  %s%s"):format(entry.id, age_of(now - entry.modified), summary.turns,
-    size_of(entry.size), place, paint.line(summary.first_words or "", 60))
+    paint.size(entry.size), place, paint.line(summary.first_words or "", 60))
 end
 
 local function main(arguments)

@@ -1,8 +1,10 @@
 -- Prints a transcript as a conversation.
 local uv = require "luv"
 local cli = require "parley.cli"
+local event = require "parley.event"
 local index = require "parley.transcript_index"
 local json = require("parley.core").json
+local output = require "parley.chat.output"
 local paint = require "parley.paint"
 local paths = require "parley.paths"
 local transcript = require "parley.transcript"
@@ -12,32 +14,6 @@ local LINE = 100
 local function define(parser)
   parser:argument("session", "Its id, the beginning of its id, or a file.")
   parser:flag("--json", "Print messages, for `parley ask --history` and `parley batch`.")
-end
-
---- The one argument that says what a tool call is about.
-local TELLING = { "command", "file_path", "path", "pattern", "query", "url", "description", "prompt", "skill" }
-
-local function call_in_short(block)
-  local input = type(block.input) == "table" and block.input or {}
-  for _, name in ipairs(TELLING) do
-    if type(input[name]) == "string" then return ("%s: %s"):format(block.name, input[name]) end
-  end
-  return next(input) and ("%s: %s"):format(block.name, json.encode(input) or "…") or tostring(block.name)
-end
-
-local function result_in_short(block)
-  local text = block.content
-  if type(text) == "table" then
-    local parts = {}
-    for _, part in ipairs(text) do
-      if type(part) == "table" then table.insert(parts, part.text or "(" .. tostring(part.type) .. ")") end
-    end
-    text = table.concat(parts, "\n")
-  end
-  text = type(text) == "string" and text or ""
-  local lines = select(2, text:gsub("[^\n]+", ""))
-  local prefix = block.is_error == true and "failed: " or ""
-  return prefix .. (lines > 1 and ("%d lines: "):format(lines) or "") .. text
 end
 
 --- Prints events: a heading says who speaks, when somebody else does; an empty line stands between the texts and what
@@ -69,14 +45,17 @@ local function printer()
       if text:find "%S" then body("claude", "green", happening, text, happening.is_error and "red") end
     end
     for _, block in ipairs(happening:blocks "tool_use") do
-      piece("aside", "claude", "green", happening, color("dim", "→ " .. paint.line(call_in_short(block), LINE)))
+      piece("aside", "claude", "green", happening, color("dim", "→ " .. paint.line(output.describe_call(block), LINE)))
     end
   end
 
   function out.user(happening)
-    local kind = transcript.kind(happening)
+    local kind = event.kind(happening)
     if kind == "results" then
-      for _, block in ipairs(happening:blocks "tool_result") do aside(happening, "←", result_in_short(block)) end
+      for _, block in ipairs(happening:blocks "tool_result") do
+        local failed = block.is_error == true and "failed: " or ""
+        aside(happening, "←", failed .. output.describe_result(block))
+      end
     elseif kind == "typed" or kind == "command" then
       body("you", "cyan", happening, kind == "command" and transcript.command_text(happening) or happening:text())
       for _, block in ipairs(happening.content) do

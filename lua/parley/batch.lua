@@ -5,9 +5,9 @@
 --- session that nobody shares and that ends with it. What is remembered of one that is over is a hash of its id.
 local core = require "parley.core"
 local errors = require "parley.errors"
+local event = require "parley.event"
 local player = require "parley.batch.player"
 local task = require "parley.task"
-local uv = require "luv"
 
 local M = {}
 
@@ -51,11 +51,6 @@ function M.see(memory, result)
   else
     memory.verdicts[digest(tostring(result.id))] = result.verdict == "success" and "success" or "failed"
   end
-end
-
-local function timestamp()
-  local seconds, microseconds = uv.gettimeofday()
-  return os.date("!%Y-%m-%dT%H:%M:%S", seconds) .. (".%03dZ"):format(microseconds // 1000)
 end
 
 --- Writes a result and counts it.
@@ -105,7 +100,7 @@ local function converse(run, conversation)
   run.counts.running = run.counts.running + 1
   local _ <close> = setmetatable({}, { __close = function() run.counts.running = run.counts.running - 1 end })
   local record = { id = conversation.id, line = conversation.line, metadata = conversation.metadata, attempts = 0,
-    started_at = timestamp(), began = task.now(), usage = {}, turn_ms = {}, messages = core.json.array {} }
+    started_at = event.timestamp(), began = task.now(), usage = {}, turn_ms = {}, messages = core.json.array {} }
   while true do
     record.attempts = record.attempts + 1
     if attempt(run, conversation, record) then return end

@@ -1,4 +1,6 @@
 --- Transcript records as typed events.
+local uv = require "luv"
+
 local M = {}
 
 ---@class parley.Event
@@ -103,6 +105,34 @@ function M.from_record(record)
     record = record,
   })
   return fields and M.new(fields)
+end
+
+--- The time as records have it.
+---@return string  ISO 8601, UTC: `"2025-11-22T03:18:22.884Z"`
+function M.timestamp()
+  local seconds, microseconds = uv.gettimeofday()
+  return os.date("!%Y-%m-%dT%H:%M:%S", seconds) .. (".%03dZ"):format(microseconds // 1000)
+end
+
+--- Texts that the program writes under the user's name.
+local PROGRAM_TEXTS = {
+  { "^<command%-", "command" }, { "^<local%-command", "program" }, { "^%[Request interrupted", "program" },
+  { "^<task%-notification>", "notification" }, { "^<bash%-", "notification" },
+}
+
+--- Says what a user event is: `typed` by a person, a slash `command`, the `results` of tool calls, the `summary` that
+--- a compaction leaves, a `notification` that the model answers, or a word of the `program` that it does not.
+---@param happening parley.Event
+---@return "typed"|"command"|"results"|"summary"|"notification"|"program" kind
+function M.kind(happening)
+  local record, text = happening.record or {}, happening:text()
+  if happening.is_meta then return "program" end
+  if #happening:blocks "tool_result" > 0 then return "results" end
+  if record.isCompactSummary == true then return "summary" end
+  for _, entry in ipairs(PROGRAM_TEXTS) do
+    if text:find(entry[1]) then return entry[2] end
+  end
+  return record.promptSource == "system" and "notification" or "typed"
 end
 
 return M

@@ -37,4 +37,14 @@ function M.line(text, limit)
   return text:sub(1, (utf8.offset(text, limit) or limit) - 1) .. "…"
 end
 
+--- A number of bytes as people read it.
+---@param bytes integer
+---@return string  `"174.9 kB"`
+function M.size(bytes)
+  for _, unit in ipairs { { 1e9, "GB" }, { 1e6, "MB" }, { 1e3, "kB" } } do
+    if bytes >= unit[1] then return ("%.1f %s"):format(bytes / unit[1], unit[2]) end
+  end
+  return bytes .. " B"
+end
+
 return M

@@ -5,6 +5,7 @@ local uv = require "luv"
 local core = require "parley.core"
 local dialogs = require "parley.policy.dialogs"
 local errors = require "parley.errors"
+local event = require "parley.event"
 local files = require "parley.files"
 local launch = require "parley.launch"
 local paths = require "parley.paths"
@@ -143,7 +144,7 @@ end
 local function read_receipts(live, turn)
   turn.received = {}
   for _, happening in ipairs(transcript.read(live.jsonl_path)) do
-    if happening.type == "user" and transcript.kind(happening) == "typed" then
+    if happening.type == "user" and event.kind(happening) == "typed" then
       table.insert(turn.received, happening:text())
     end
   end

@@ -113,27 +113,6 @@ function M.read(path)
   return events
 end
 
---- Texts that the program writes under the user's name.
-local PROGRAM_TEXTS = {
-  { "^<command%-", "command" }, { "^<local%-command", "program" }, { "^%[Request interrupted", "program" },
-  { "^<task%-notification>", "notification" }, { "^<bash%-", "notification" },
-}
-
---- Says what a user event is: `typed` by a person, a slash `command`, the `results` of tool calls, the `summary` that
---- a compaction leaves, a `notification` that the model answers, or a word of the `program` that it does not.
----@param happening parley.Event
----@return "typed"|"command"|"results"|"summary"|"notification"|"program" kind
-function M.kind(happening)
-  local record, text = happening.record or {}, happening:text()
-  if happening.is_meta then return "program" end
-  if #happening:blocks "tool_result" > 0 then return "results" end
-  if record.isCompactSummary == true then return "summary" end
-  for _, entry in ipairs(PROGRAM_TEXTS) do
-    if text:find(entry[1]) then return entry[2] end
-  end
-  return record.promptSource == "system" and "notification" or "typed"
-end
-
 --- What a command's record stands for, as it was typed.
 ---@param happening parley.Event  of the kind `command`
 ---@return string  `"/review src"`
@@ -208,7 +187,7 @@ function M.messages(events)
     elseif happening.type == "assistant" and not happening.is_error and #happening.content > 0 then
       answer(happening)
     elseif happening.type == "user" then
-      local kind = M.kind(happening)
+      local kind = event.kind(happening)
       if kind == "command" then
         command = M.command_text(happening)
       elseif kind ~= "program" and #happening.content > 0 then

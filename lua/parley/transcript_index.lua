@@ -3,7 +3,6 @@ local uv = require "luv"
 local core = require "parley.core"
 local errors = require "parley.errors"
 local event = require "parley.event"
-local transcript = require "parley.transcript"
 
 local M = {}
 
@@ -101,7 +100,7 @@ function M.summary(path)
     for line in candidates(rest and block .. rest or block) do
       local record = core.json.decode(line)
       local happening = type(record) == "table" and event.from_record(record)
-      if happening and happening.type == "user" and transcript.kind(happening) == "typed" then
+      if happening and happening.type == "user" and event.kind(happening) == "typed" then
         summary.turns = summary.turns + 1
         if not summary.first_words then
           summary.first_words = cut(happening:text():gsub("%s+", " "):match "^ ?(.-) ?$", FIRST_WORDS)

@@ -3,7 +3,6 @@
 local core = require "parley.core"
 local errors = require "parley.errors"
 local event = require "parley.event"
-local uv = require "luv"
 
 local M = {}
 
@@ -39,17 +38,11 @@ function Turn:state() return self.machine:state() end
 ---@param name string
 function Turn:apply(name) self.machine:apply(name) end
 
---- The time as records have it: ISO 8601, UTC.
-local function timestamp()
-  local seconds, microseconds = uv.gettimeofday()
-  return os.date("!%Y-%m-%dT%H:%M:%S", seconds) .. (".%03dZ"):format(microseconds // 1000)
-end
-
 --- Tells that Enter is about to be pressed.
 ---@param withdrawn? string  the message before, when it was interrupted and its record had not come by then
 function Turn:submit(withdrawn)
   self.machine:apply "submit"
-  self.withdrawn, self.submitted_at = withdrawn, timestamp()
+  self.withdrawn, self.submitted_at = withdrawn, event.timestamp()
 end
 
 --- What the settling policy judges by.
@@ -78,18 +71,6 @@ function Turn:is_accepted()
   return state == "running" or state == "waiting"
 end
 
-local COMMAND_MARKS = { "^<command%-", "^<local%-command", "^<task%-notification>", "^%[Request interrupted" }
-
---- Whether a user record is what somebody has typed, and not written by the program under the user's name.
-local function is_typed(record, happening)
-  if record.promptSource == "system" or happening.is_meta or #happening:blocks "tool_result" > 0 then return false end
-  local text = happening:text()
-  for _, mark in ipairs(COMMAND_MARKS) do
-    if text:find(mark) then return false end
-  end
-  return true
-end
-
 --- The record that proves that the message has arrived. One that differs is an error: it is not what was sent. But the
 --- message before this one may have been interrupted so early that its record comes only now.
 local function is_receipt(self, record, happening)
@@ -98,7 +79,7 @@ local function is_receipt(self, record, happening)
   local is_late = self.withdrawn and self.matches(text, self.withdrawn)
   if is_late and (happening.timestamp or "") < self.submitted_at then return false end
   if self.matches(text, self.text) then return true end
-  if is_late or not is_typed(record, happening) then return false end
+  if is_late or event.kind(happening) ~= "typed" then return false end
   error(errors.session_error(("the message arrived changed: %q instead of %q"):format(text:sub(1, 80),
     self.text:sub(1, 80)), { reason = "delivery", sent = self.text, received = text }), 0)
 end

@@ -1,5 +1,6 @@
 local core = require "parley.core"
 local errors = require "parley.errors"
+local event = require "parley.event"
 local helper = require "spec.helper"
 local history = require "parley.history"
 local native_jsonl = require "parley.policy.injection.native_jsonl"
@@ -248,7 +249,7 @@ describe("transcript", function()
     result "A"
     messages()
     local kinds = {}
-    for i, happening in ipairs(transcript.read(folder .. "/t.jsonl")) do kinds[i] = transcript.kind(happening) end
+    for i, happening in ipairs(transcript.read(folder .. "/t.jsonl")) do kinds[i] = event.kind(happening) end
     assert.same({ "typed", "program", "command", "program", "notification", "notification", "notification", "summary",
       "results" }, kinds)
   end)

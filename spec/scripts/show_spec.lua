@@ -56,8 +56,8 @@ you
   a tool
 
 claude
-  → Bash: ls -l
-  ← 2 lines: one two
+  → [Bash] ls -l
+  ← one (+1 line, 7 B)
 
   Two files.
 ]], timeless(program.output))

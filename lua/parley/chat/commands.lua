@@ -14,19 +14,21 @@ local M = {}
 --- Names, arguments and what they do, in the order of the help.
 local COMMANDS = {
   { "/help", "", "this list" },
-  { "/save", "FILE", "writes the conversation as JSON; /save! replaces a file of somebody else's" },
-  { "/load", "FILE", "goes on with a conversation from a file; /load! drops one that is not saved" },
-  { "/new", "", "begins a new conversation; /new! drops one that is not saved" },
+  { "/save", "FILE", "writes the conversation as JSON; /save! replaces any file" },
+  { "/load", "FILE", "goes on with a saved one; /load! drops one that is not saved" },
+  { "/new", "", "begins a new one; /new! drops one that is not saved" },
   { "/session", "", "which claude runs, and where its transcript is" },
   { "/screen", "", "what claude shows right now" },
-  { "/claude", "COMMAND", "runs one of claude's own commands: /claude /compact" },
+  { "/claude", "/NAME", "runs one of claude's own commands: /claude /compact" },
   { "/quit", "", "leaves, as Ctrl-D does" },
 }
 
 local KEYS = [[
   //text         sends a text that begins with a slash
-  \ at the end, Alt-Enter or Ctrl-J   a new line in the message; a paste keeps its lines
-  Ctrl-C         interrupts the answer; a second one leaves. On an empty line: twice leaves
+  \ and Enter    a new line in the message, as Alt-Enter and Ctrl-J; a paste keeps its
+                 lines
+  Ctrl-C         interrupts the answer, and a second one leaves; at the prompt it clears
+                 the line, and two on an empty one leave
   Up, Down       earlier messages; Ctrl-R finds the one that begins like the line]]
 
 local commands = {}

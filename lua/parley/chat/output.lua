@@ -2,6 +2,7 @@
 --- waited for.
 ---
 --- Nothing that came from the model or a tool reaches the terminal with its control characters.
+local errors = require "parley.errors"
 local json = require "parley.core".json
 local paint = require "parley.paint"
 
@@ -69,12 +70,6 @@ local function line(self, style, text)
   self.options.aside(row(self, style, text) .. "\n")
 end
 
-local function size_of(bytes)
-  if bytes < 1000 then return bytes .. " B" end
-  if bytes < 1e6 then return ("%.1f kB"):format(bytes / 1e3) end
-  return ("%.1f MB"):format(bytes / 1e6)
-end
-
 --- The essence of a tool call: its name and what it works on.
 ---@param block table  of type `tool_use`
 ---@return string
@@ -95,7 +90,9 @@ function M.describe_result(block)
   if type(text) == "table" then
     local parts = {}
     for _, part in ipairs(text) do
-      table.insert(part.type == "text" and parts or others, part.text or part.type)
+      if type(part) == "table" then
+        table.insert(part.type == "text" and parts or others, part.text or tostring(part.type))
+      end
     end
     text = table.concat(parts, "\n")
   end
@@ -104,7 +101,7 @@ function M.describe_result(block)
   local first = trimmed:match "([^\n]*%S[^\n]*)" or others[1] or "(nothing)"
   local _, breaks = trimmed:gsub("\n", "")
   if breaks == 0 then return first end
-  return ("%s (+%d lines, %s)"):format(first, breaks, size_of(#text))
+  return ("%s (+%d line%s, %s)"):format(first, breaks, breaks == 1 and "" or "s", paint.size(#text))
 end
 
 local function command_output(text)
@@ -159,6 +156,8 @@ end
 
 --- Writes an error.
 ---@param err any
-function Output:error(err) self:note(tostring(err), "red") end
+function Output:error(err)
+  self:note(errors.is(err, "ValueError") and err.message or tostring(err), "red") -- what was typed wrong has no name
+end
 
 return M

@@ -36,8 +36,9 @@ describe("output", function()
     assert.equal("one (+2 lines, 10 B)", output.describe_result { content = "one\n\nthree" })
     assert.equal("(nothing)", output.describe_result { content = "" })
     assert.equal("(nothing)", output.describe_result { content = core.json.null })
+    assert.equal("(nothing)", output.describe_result { content = { "odd" } })
     assert.equal("image", output.describe_result { content = { { type = "image" } } })
-    assert.equal("a (+1 lines, 3.0 kB)",
+    assert.equal("a (+1 line, 3.0 kB)",
       output.describe_result { content = { { type = "text", text = "a\n" .. ("b"):rep(2998) } } })
   end)
 
