@@ -8,14 +8,6 @@ local output = require "parley.batch.output"
 local policies = require "parley.policies"
 local progress = require "parley.batch.progress"
 
-local function count_from(least)
-  return function(text)
-    local number = math.tointeger(tonumber(text))
-    if number and number >= least then return number end
-    return nil, ("'%s' is not a whole number from %d on"):format(text, least)
-  end
-end
-
 local function shard_of(text)
   local index, count = text:match "^(%d+)/(%d+)$"
   index, count = math.tointeger(tonumber(index)), math.tointeger(tonumber(count))
@@ -23,23 +15,17 @@ local function shard_of(text)
   return nil, ("'%s' is not of the form I/N with I from 1 to N"):format(text)
 end
 
-local function seconds(text)
-  local number = tonumber(text)
-  if number and number >= 0 then return number end
-  return nil, ("'%s' is not a number of seconds"):format(text)
-end
-
 local function define(parser)
   parser:argument("input", 'Conversations: lines of JSON, {"id", "turns": ["…"]} or {"id", "messages": […]}, '
     .. "with cwd, model, system_prompt, expect and metadata as you like; a Lua file (*.lua) that returns an iterator "
     .. "of such tables; or - for lines from standard input.")
   parser:option("-o --output", "Where the results go, one line of JSON each; default: standard output."):argname "FILE"
-  parser:option("-j --jobs", "Conversations at a time."):argname("N"):convert(count_from(1)):default "4"
+  parser:option("-j --jobs", "Conversations at a time."):argname("N"):convert(cli.count_from(1)):default "4"
   parser:flag("--resume", "Go on where an earlier run ended: what stands in the output is not run again.")
   parser:option("--retries", "How often a conversation that failed is played again."):argname("N")
-    :convert(count_from(0)):default "0"
+    :convert(cli.count_from(0)):default "0"
   parser:option("--retry-wait", "Seconds before the first retry, doubled for each further one, up to 60.")
-    :argname("S"):convert(seconds):default "1"
+    :argname("S"):convert(cli.seconds):default "1"
   parser:flag("--fail-fast", "End at the first failure; what is running then is not written, and --resume runs it.")
   parser:option("--shard", "Only part I of N, 1 to N, chosen by a hash of the id."):argname("I/N"):convert(shard_of)
   cli.backend_options(parser)

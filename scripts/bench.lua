@@ -143,4 +143,5 @@ end
 
 return cli.run({
   name = "bench", summary = "Prints timings.", define = function() end, main = main,
+  examples = "  parley bench",
 }, ...)

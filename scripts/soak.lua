@@ -179,9 +179,9 @@ local function with_claude(soak, sessions)
 end
 
 local function define(parser)
-  parser:option("--turns", "How many turns."):default "1000":convert(math.tointeger)
-  parser:option("--sessions", "How many sessions at a time."):default "4":convert(math.tointeger)
-  parser:option("--seed", "Repeats a run's choices."):default(tostring(os.time())):convert(math.tointeger)
+  parser:option("--turns", "How many turns."):default "1000":convert(cli.count_from(1))
+  parser:option("--sessions", "How many sessions at a time."):default "4":convert(cli.count_from(1))
+  parser:option("--seed", "Repeats a run's choices."):default(tostring(os.time())):convert(cli.count_from(1))
 end
 
 local function main(arguments)
@@ -203,4 +203,5 @@ end
 return cli.run({
   name = "soak", summary = "Plays random turns with faults and checks that nothing is lost, doubled, changed or hung.",
   define = define, main = main,
+  examples = "  parley soak --turns 20000 --sessions 12\n  parley soak --seed 20261122",
 }, ...)

@@ -1,39 +1,60 @@
 -- Behaves as claude does, for tests: a simulated claude on this terminal.
+local uv = require "luv"
+local cli = require "parley.cli"
 local core = require "parley.core"
 local errors = require "parley.errors"
 local profiles = require "parley.testing.stand_in.profiles"
 local stand_in = require "parley.testing.stand_in"
+local testing = require "parley.testing"
 
-local USAGE = [[
-usage: parley stand-in [--profile VERSION] [--script FILE] [--log FILE] [claude's flags…]
-
-Behaves as `claude` does, on the terminal that it runs on. VERSION is one of %s.
-FILE of --script is a Lua file that returns what lua/parley/testing/init.lua describes; without it every message is
-echoed. --log appends what was received and taken, one JSON object a line.]]
-
-local words = { ... }
-if words[1] == "--help" then
-  print(USAGE:format(table.concat(profiles.versions, ", ")))
-  return 0
-end
-local own = { ["--profile"] = true, ["--script"] = true, ["--log"] = true }
-local given = {}
-while own[words[1]] do
-  local name = table.remove(words, 1)
-  given[name] = table.remove(words, 1) or error(errors.value_error(name .. " needs a value"), 0)
+--- Its own options and how many words each is. They stand first; all from the first other word on is `claude`'s.
+local OWN = { ["--profile"] = 2, ["--script"] = 2, ["--log"] = 2, ["--new-home"] = 1 }
+local own, words = {}, { ... }
+if words[1] == "--help" or words[1] == "-h" then own, words = words, own end
+while OWN[words[1]] do
+  for _ = 1, OWN[words[1]] do table.insert(own, table.remove(words, 1)) end
 end
 
-local script = {}
-if given["--script"] then
-  local chunk, problem = loadfile(given["--script"])
+local function define(parser)
+  parser:option("--profile", "Which version to be: " .. table.concat(profiles.versions, ", ") .. "."):argname "VERSION"
+  parser:option("--script", "What to answer: a Lua file that returns what the head of lua/parley/testing/init.lua "
+    .. "describes; default: every message is echoed."):argname "FILE"
+  parser:option("--log", "Append what is received and taken, one JSON object a line."):argname "FILE"
+  parser:flag("--new-home", "Run in a home and a folder made for it, past claude's first dialogs; removed at the end.")
+  parser:argument("words", "claude's own options, behind these."):args "*"
+end
+
+local function load_script(path)
+  local chunk, problem = loadfile(path)
   if not chunk then error(errors.value_error("cannot read the script: " .. problem), 0) end
-  script = chunk()
+  local script = chunk()
   if type(script) == "function" then script = script(core) end
+  if type(script) ~= "table" then
+    error(errors.value_error(("the script '%s' must return a table, not a %s"):format(path, type(script))), 0)
+  end
+  return script
 end
-script.profile = given["--profile"] or script.profile
-script.log = given["--log"] or script.log
-if not profiles.get(script.profile) then
-  error(errors.value_error(("no profile '%s'; there are %s"):format(script.profile,
-    table.concat(profiles.versions, ", "))), 0)
+
+local function main(arguments)
+  local script = arguments.script and load_script(arguments.script) or {}
+  script.profile = arguments.profile or script.profile
+  script.log = arguments.log or script.log
+  if not profiles.get(script.profile) then
+    error(errors.value_error(("no profile '%s'; there are %s"):format(script.profile,
+      table.concat(profiles.versions, ", "))), 0)
+  end
+  local kit <close> = arguments.new_home and testing.kit() or nil
+  if kit then
+    for _, name in ipairs { "HOME", "CLAUDE_CONFIG_DIR", "IS_SANDBOX" } do uv.os_setenv(name, kit.environment[name]) end
+    assert(uv.chdir(kit.cwd))
+  end
+  return stand_in.run(words, script)
 end
-return stand_in.run(words, script)
+
+return cli.run({
+  name = "stand-in", summary = "Behaves as claude does, for tests: a simulated claude on this terminal.",
+  define = define, main = main, examples = [[
+  parley stand-in --new-home --profile 2.1.197         Ctrl-C twice leaves
+  parley stand-in --new-home --script answers.lua --log log.jsonl --permission-mode default
+  parley chat --stand-in]],
+}, table.unpack(own))

@@ -2,6 +2,7 @@
 local argparse = require "argparse"
 local uv = require "luv"
 local errors = require "parley.errors"
+local files = require "parley.files"
 local stdin = require "parley.stdin"
 local task = require "parley.task"
 
@@ -10,7 +11,7 @@ local M = {}
 ---@class parley.Command
 ---@field name string
 ---@field summary string
----@field examples? string     lines for the end of the help
+---@field examples string      lines for the end of the help
 ---@field define fun(parser: table)  adds arguments and options (argparse)
 ---@field main fun(arguments: table): integer?  returns the exit status
 
@@ -21,7 +22,7 @@ local function parser_of(command)
   local parser = argparse("parley " .. command.name, command.summary):help_max_width(100)
   parser:usage_max_width(100)
   command.define(parser)
-  if command.examples then parser:epilog("Examples:\n" .. command.examples) end
+  parser:epilog("Examples:\n" .. command.examples)
   return parser
 end
 
@@ -48,6 +49,8 @@ function M.run(command, ...)
   if not ok then
     error(errors.value_error(("%s (see parley %s --help)"):format(arguments:gsub("\n", "; "), command.name)), 0)
   end
+  local kit <close> = arguments.stand_in and require("parley.testing").kit() or nil
+  arguments.stand_in = kit
   return command.main(arguments)
 end
 
@@ -64,10 +67,25 @@ function M.describe(chunk)
   return parser, command
 end
 
-local function number_of(text)
+--- For an option's `convert`: seconds, whole or not.
+---@param text string
+---@return number? seconds
+---@return string? problem
+function M.seconds(text)
   local number = tonumber(text)
   if number and number >= 0 then return number end
   return nil, ("'%s' is not a number of seconds"):format(text)
+end
+
+--- Makes an option's `convert`: a whole number.
+---@param least integer
+---@return fun(text: string): integer?, string?
+function M.count_from(least)
+  return function(text)
+    local number = math.tointeger(tonumber(text))
+    if number and number >= least then return number end
+    return nil, ("'%s' is not a whole number from %d on"):format(text, least)
+  end
 end
 
 local function pair_of(text)
@@ -98,11 +116,12 @@ function M.backend_options(parser)
   parser:option("--effort", "How hard the model thinks."):argname "LEVEL"
   parser:option("--settings", "Settings for claude, a file or JSON."):argname "FILE"
   parser:option("--executable", "The claude to run."):argname "FILE"
+  parser:flag("--stand-in", "Run a simulated claude instead, in a home and a folder of its own: no account is needed.")
   parser:option("--extra-arg", "A further argument for claude, as it is."):argname("WORD"):count "*"
   parser:option("--env", "A variable of claude's environment."):argname("NAME=VALUE"):convert(pair_of):count "*"
   parser:flag("--preserve-provider-env", "Keep ANTHROPIC_API_KEY and the like in claude's environment.")
-  parser:option("--startup-timeout", "Seconds until claude must be ready."):argname("S"):convert(number_of)
-  parser:option("--turn-timeout", "Seconds that a turn may take."):argname("S"):convert(number_of)
+  parser:option("--startup-timeout", "Seconds until claude must be ready."):argname("S"):convert(M.seconds)
+  parser:option("--turn-timeout", "Seconds that a turn may take."):argname("S"):convert(M.seconds)
   parser:option("--injection", "How a history reaches claude: native_jsonl or concat_message."):argname "MODE"
   parser:option("--long-text", "What becomes of a message over 100 kB: typed, pasted or refuse."):argname "HOW"
   parser:option("--policy", "Replaces routing, injection, mcp_config, readiness, dialogs, delivery or settling.")
@@ -116,7 +135,7 @@ local function map_of(pairs_given)
   return map
 end
 
-local function seconds(value) return value and value * 1000 end
+local function to_ms(seconds) return seconds and seconds * 1000 end
 
 local function list_or_nil(value) return value and #value > 0 and value or nil end
 
@@ -124,15 +143,22 @@ local function list_or_nil(value) return value and #value > 0 and value or nil e
 ---@param arguments table
 ---@return table options
 function M.to_backend(arguments)
+  local stand_in = arguments.stand_in and arguments.stand_in.options or {}
+  local environment = map_of(arguments.env)
+  for name, value in pairs(stand_in.extra_env or {}) do
+    environment = environment or {}
+    environment[name] = environment[name] or value
+  end
   return {
-    cwd = arguments.cwd, model = arguments.model, system_prompt = arguments.system_prompt,
+    cwd = arguments.cwd or stand_in.cwd, model = arguments.model, system_prompt = arguments.system_prompt,
     append_system_prompt = arguments.append_system_prompt, permission_mode = arguments.permission_mode,
     accept = list_or_nil(arguments.accept), allowed_tools = list_or_nil(arguments.allowed_tools),
     disallowed_tools = list_or_nil(arguments.disallowed_tools), mcp_config = list_or_nil(arguments.mcp_config),
     add_dir = list_or_nil(arguments.add_dir), effort = arguments.effort, settings = arguments.settings,
-    executable = arguments.executable, extra_args = list_or_nil(arguments.extra_arg), extra_env = map_of(arguments.env),
-    preserve_provider_env = arguments.preserve_provider_env, startup_timeout_ms = seconds(arguments.startup_timeout),
-    turn_timeout_ms = seconds(arguments.turn_timeout), history_injection_mode = arguments.injection,
+    executable = stand_in.executable or arguments.executable, extra_env = environment,
+    extra_args = list_or_nil(arguments.extra_arg),
+    preserve_provider_env = arguments.preserve_provider_env, startup_timeout_ms = to_ms(arguments.startup_timeout),
+    turn_timeout_ms = to_ms(arguments.turn_timeout), history_injection_mode = arguments.injection,
     long_text = arguments.long_text, policies = map_of(arguments.policy),
   }
 end
@@ -184,12 +210,7 @@ end
 --- Raises `ValueError`.
 function M.read(path)
   if path == "-" then return stdin.read() end
-  local file, problem = io.open(path, "rb")
-  local text
-  if file then
-    text, problem = file:read "a"
-    file:close()
-  end
+  local text, problem = files.read(path)
   if not text then error(errors.value_error(("cannot read '%s': %s"):format(path, problem)), 0) end
   return text
 end

@@ -12,8 +12,8 @@ local MAN_WIDTH = 72
 ---@class parley.ManualEntry
 ---@field name string
 ---@field summary string      the first line of the script
----@field parser? table       argparse; nil for a command that does not take its command line from `parley.cli`
----@field command? parley.Command
+---@field parser table        argparse
+---@field command parley.Command
 
 local function bundle()
   return package.loaded["parley.bundle"] or error(errors.value_error "this needs the host: run it with parley", 0)
@@ -27,11 +27,9 @@ function M.commands()
     local name = path:match "^scripts/([%w-]+)%.lua$"
     if name then
       local text = bundle().read(path)
-      local entry = { name = name, summary = text:match "^%-%-+ ?([^\n]*)" or "" }
-      if text:find("cli.run(", 1, true) then -- others would run
-        entry.parser, entry.command = cli.describe(assert(load(text, "@" .. path, "t")))
-      end
-      table.insert(entries, entry)
+      local parser, command = cli.describe(assert(load(text, "@" .. path, "t")))
+      local summary = text:match "^%-%-+ ?([^\n]*)" or ""
+      table.insert(entries, { name = name, summary = summary, parser = parser, command = command })
     end
   end
   table.sort(entries, function(a, b) return a.name < b.name end)
@@ -45,7 +43,7 @@ end
 function M.help(name)
   local names = {}
   for _, entry in ipairs(M.commands()) do
-    if entry.name == name then return entry.parser and entry.parser:get_help() or entry.summary end
+    if entry.name == name then return entry.parser:get_help() end
     table.insert(names, entry.name)
   end
   error(errors.value_error(("no command '%s'%s (see parley --help)"):format(name, suggest.near(name, names))), 0)
@@ -59,7 +57,7 @@ function M.bash()
   all:flag "--traceback"
   for _, entry in ipairs(M.commands()) do
     local part = all:command(entry.name, entry.summary)
-    if entry.command then entry.command.define(part) end
+    entry.command.define(part)
   end
   return all:get_bash_complete()
 end
@@ -94,13 +92,9 @@ function M.man()
     ".SH DESCRIPTION\n", roff(prose), ".SH COMMANDS\n" }
   for _, entry in ipairs(M.commands()) do
     table.insert(parts, (".SS parley %s\n"):format(roff(entry.name)))
-    local help = entry.summary
-    if entry.parser then
-      help = entry.parser:usage_max_width(MAN_WIDTH):help_max_width(MAN_WIDTH):epilog(""):get_help()
-      local examples = entry.command.examples -- lines to copy: not wrapped
-      help = help:gsub("%s+$", "") .. (examples and "\n\nExamples:\n" .. examples or "")
-    end
-    table.insert(parts, literal(help))
+    local help = entry.parser:usage_max_width(MAN_WIDTH):help_max_width(MAN_WIDTH):epilog(""):get_help()
+    -- The examples are lines to copy: not wrapped.
+    table.insert(parts, literal(help:gsub("%s+$", "") .. "\n\nExamples:\n" .. entry.command.examples))
   end
   table.insert(parts, ".SH ENVIRONMENT\n" .. literal(VARIABLES))
   table.insert(parts, ".SH FILES\n" .. literal(FILES))

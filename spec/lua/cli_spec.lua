@@ -9,10 +9,12 @@ describe("cli", function()
   --- A command whose `main` hands its arguments over.
   local function command(define)
     local seen = {}
-    return { name = "try", summary = "Tries.", define = define or function() end, main = function(arguments)
+    local function main(arguments)
       seen.arguments = arguments
       return 7
-    end }, seen
+    end
+    return { name = "try", summary = "Tries.", examples = "  parley try", define = define or function() end,
+      main = main }, seen
   end
 
   local function with_backend()
@@ -64,6 +66,23 @@ describe("cli", function()
       local given, seen = command(function(parser) parser:argument "word" end)
       assert.equal(7, cli.run(given, "--", "--help"))
       assert.equal("--help", seen.arguments.word)
+    end)
+  end)
+
+  describe("an option's value", function()
+    it("is seconds, whole or not", function()
+      assert.equal(0.5, cli.seconds "0.5")
+      for _, text in ipairs { "-1", "soon", "" } do
+        assert.same({ nil, ("'%s' is not a number of seconds"):format(text) }, { cli.seconds(text) })
+      end
+    end)
+
+    it("is a whole number from some number on", function()
+      local convert = cli.count_from(1)
+      assert.equal(8, convert "8")
+      for _, text in ipairs { "0", "1.5", "many" } do
+        assert.same({ nil, ("'%s' is not a whole number from 1 on"):format(text) }, { convert(text) })
+      end
     end)
   end)
 

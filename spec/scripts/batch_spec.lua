@@ -511,8 +511,8 @@ describe("parley batch", function()
         { id = "d", turns = { "never" } } })
       local person <close> = tmux.open(argv_of(kit, basic("--jobs", "2")), { env = as_list(environment_of(kit)),
         cwd = kit.folder, folder = kit.folder, columns = 100, rows = 12 })
-      local shown = person:expect("%[============            %] 2 of 4 done  1 failed  2 running  [%d.]+/%a+  %d:%d%d left$",
-        true)
+      local shown = person:expect(
+        "%[============            %] 2 of 4 done  1 failed  2 running  [%d.]+/%a+  %d:%d%d left$", true)
       assert.equal(2, select(2, shown:gsub("\n", "")) + 1, shown) -- the failure and the bar
       assert.is_truthy(shown:find("^parley: line 2 failed: ValueError: not JSON"), shown)
       person:resize(30)

@@ -205,7 +205,11 @@ end
 ---       `script` is a table or the path of a Lua file; `trusted`, `onboarded` and `bypass_accepted` are true unless
 ---       said otherwise; `settings` go to CONFIG/settings.json; `cwd` is the name of the working directory
 ---@return parley.testing.Kit
+--- Raises `ValueError` outside of the host, which is what the stand-in runs on.
 function M.kit(given)
+  if not package.loaded["parley.bundle"] then
+    error(errors.value_error "the simulated claude needs parley: run this with `parley test` or `parley SCRIPT`", 0)
+  end
   given = given or {}
   local folder = assert(uv.fs_realpath(files.temporary_folder "parley-kit"))
   local kit = setmetatable({ folder = folder, home = folder .. "/home", cwd = folder .. "/" .. (given.cwd or "work"),
@@ -213,7 +217,7 @@ function M.kit(given)
   assert(files.make_folder(kit.home .. "/.claude"))
   assert(files.make_folder(kit.cwd))
   remember_answers(kit, given)
-  kit.environment = { HOME = kit.home, IS_SANDBOX = "1", PARLEY_STAND_IN_LOG = kit.log_path }
+  kit.environment = { HOME = kit.home, CLAUDE_CONFIG_DIR = "", IS_SANDBOX = "1", PARLEY_STAND_IN_LOG = kit.log_path }
   for name, value in pairs(given.extra_env or {}) do kit.environment[name] = value end
   kit.options = { executable = kit.executable, cwd = kit.cwd, extra_env = kit.environment }
   kit:use(given.script or {}, given.profile)

@@ -1,6 +1,7 @@
 --- The test kit itself: the kit, tasks, waiting, leaks.
 local uv = require "luv"
 local errors = require "parley.errors"
+local helper = require "spec.helper"
 local process = require "parley.process"
 local source = require "parley.testing.source"
 local task = require "parley.task"
@@ -23,6 +24,22 @@ describe("testing.kit", function()
     assert.equal(tonumber("700", 8), uv.fs_stat(kit.folder).mode & tonumber("777", 8))
     assert.equal(tonumber("700", 8), uv.fs_stat(kit.executable).mode & tonumber("777", 8))
     assert.equal(uv.fs_realpath(kit.cwd), kit.cwd)
+  end))
+
+  it("keeps to its home, wherever the user's own claude has its files", helper.task(function()
+    local folder = helper.temporary_folder()
+    finally(helper.remove_folders)
+    local program = helper.run({ helper.host, "ask", "--stand-in", "hello" }, { env = { "PATH=" .. os.getenv "PATH",
+      "HOME=" .. folder .. "/home", "CLAUDE_CONFIG_DIR=" .. folder .. "/config", "TMPDIR=" .. folder } })
+    assert.same({ "echo: hello\n", "" }, { program.output, program.errors })
+    assert.same({}, helper.names_in(folder))
+  end, 10000))
+
+  it("says what it needs where it is used without the host", helper.task(function()
+    local lua = helper.run({ "/usr/bin/env", "lua5.4", "-e", "require('parley.testing').kit()" },
+      { env = helper.plain_lua_environment() })
+    assert.equal(1, lua.status)
+    assert.matches("ValueError: the simulated claude needs parley: run this with `parley test`", lua.errors, 1, true)
   end))
 
   it("gives options with which a process runs", testing.task(function()
