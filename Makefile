@@ -3,6 +3,8 @@ CC ?= cc
 CFLAGS ?= -O2 -g
 CLAUDE_VERSION ?= 2.1.330 2.1.197
 PREFIX ?= /usr/local
+LUADIR = $(PREFIX)/share/lua/5.4
+LIBDIR = $(PREFIX)/lib/lua/5.4
 TURNS ?= 20000
 SEED ?= 20261122
 B ?= build
@@ -59,7 +61,7 @@ demo: all
 
 BUSTED = $(B)/parley /usr/bin/busted
 # What the specs are of; SPEC=spec/lua/task_spec.lua runs one.
-SPEC ?= spec/src spec/lua spec/scripts spec/readme_spec.lua
+SPEC ?= spec/src spec/lua spec/scripts spec/readme_spec.lua spec/install_spec.lua
 
 test check: all
 	$(BUSTED) $(SPEC)
@@ -123,18 +125,16 @@ $(B)/parley.bash: $(B)/parley
 	$(B)/parley help --bash > $@.new && mv $@.new $@
 
 install: all $(B)/parley.1 $(B)/parley.bash
-	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/lua/5.4/parley
-	install $(B)/parley $(DESTDIR)$(PREFIX)/bin/parley
-	install -m 644 $(B)/lib/parley/core.so $(DESTDIR)$(PREFIX)/lib/lua/5.4/parley/core.so
+	install -D $(B)/parley $(DESTDIR)$(PREFIX)/bin/parley
+	install -D -m 644 $(B)/lib/parley/core.so $(DESTDIR)$(LIBDIR)/parley/core.so
 	find lua/parley -name '*.lua' | while read -r file; do \
-	  install -D -m 644 "$$file" "$(DESTDIR)$(PREFIX)/share/lua/5.4/$${file#lua/}" || exit 1; done
+	  install -D -m 644 "$$file" "$(DESTDIR)$(LUADIR)/$${file#lua/}" || exit 1; done
 	install -D -m 644 $(B)/parley.1 $(DESTDIR)$(PREFIX)/share/man/man1/parley.1
 	install -D -m 644 $(B)/parley.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/parley
 
 uninstall:
-	rm -rf $(DESTDIR)$(PREFIX)/bin/parley $(DESTDIR)$(PREFIX)/lib/lua/5.4/parley \
-	  $(DESTDIR)$(PREFIX)/share/lua/5.4/parley $(DESTDIR)$(PREFIX)/share/man/man1/parley.1 \
-	  $(DESTDIR)$(PREFIX)/share/bash-completion/completions/parley
+	rm -rf $(DESTDIR)$(PREFIX)/bin/parley $(DESTDIR)$(LIBDIR)/parley $(DESTDIR)$(LUADIR)/parley \
+	  $(DESTDIR)$(PREFIX)/share/man/man1/parley.1 $(DESTDIR)$(PREFIX)/share/bash-completion/completions/parley
 
 help:
 	@echo 'make            build/parley, and build/lib/parley/core.so for plain lua5.4'

@@ -11,5 +11,5 @@ build = {
   type = "make",
   build_target = "all",
   install_target = "install",
-  install_variables = { PREFIX = "$(PREFIX)" },
+  install_variables = { PREFIX = "$(PREFIX)", LUADIR = "$(LUADIR)", LIBDIR = "$(LIBDIR)" },
 }

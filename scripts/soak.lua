@@ -181,14 +181,15 @@ end
 local function define(parser)
   parser:option("--turns", "How many turns."):default "1000":convert(cli.count_from(1))
   parser:option("--sessions", "How many sessions at a time."):default "4":convert(cli.count_from(1))
-  parser:option("--seed", "Repeats a run's choices."):default(tostring(os.time())):convert(cli.count_from(1))
+  parser:option("--seed", "Repeats a run's choices; default: the time."):convert(cli.count_from(1))
 end
 
 local function main(arguments)
-  math.randomseed(arguments.seed)
-  cli.write(("soak: %d turns over %d sessions, seed %d\n"):format(arguments.turns, arguments.sessions, arguments.seed))
+  local seed = arguments.seed or os.time()
+  math.randomseed(seed)
+  cli.write(("soak: %d turns over %d sessions, seed %d\n"):format(arguments.turns, arguments.sessions, seed))
   local began = parley.task.now()
-  local soak = setmetatable({ seed = arguments.seed, turns = arguments.turns, begun = 0, counts = {}, sent = {},
+  local soak = setmetatable({ seed = seed, turns = arguments.turns, begun = 0, counts = {}, sent = {},
     finished = {} }, Soak)
   local world = os.getenv "PARLEY_CLAUDE" and with_claude or with_stand_in
   world(soak, arguments.sessions)
