@@ -21,12 +21,13 @@ local M = {
   resolve_jsonl_path = paths.resolve_jsonl_path,
   hash_history = history.hash_history,
   synthesize_turn_messages = history.synthesize_turn_messages,
+  text_of = history.text_of,
   backend = backend.new,
   process = process.new,
 }
 
 --- Makes one live conversation that is not started yet: `session:start()`, then `session:send(text)`.
----@param options? table  those of `parley.process` and of a session (see `parley.session`) in one table
+---@param options? parley.SessionOptions
 ---@return parley.Session
 --- Raises `ValueError` for bad options.
 function M.session(options)

@@ -10,18 +10,11 @@ local SERVERS = {
 
 local M = {}
 
-local function text_of(message)
-  if type(message.content) == "string" then return message.content end
-  local parts = {}
-  for _, block in ipairs(message.content) do table.insert(parts, block.text or "") end
-  return table.concat(parts, "\n")
-end
-
 --- The whole conversation decides, so that its later turns find the same session.
 function M.route(request)
   local words, servers = {}, {}
   for _, message in ipairs(request.messages) do
-    if message.role == "user" then table.insert(words, text_of(message):lower()) end
+    if message.role == "user" then table.insert(words, parley.text_of(message):lower()) end
   end
   local text = table.concat(words, "\n")
   for _, entry in ipairs(SERVERS) do

@@ -4,7 +4,7 @@
 local dialogs = require "parley.policy.dialogs"
 
 local READ_ONLY = { Read = true, Grep = true, Glob = true, LS = true, NotebookRead = true, WebSearch = true }
-local HARMLESS = { ls = true, cat = true, head = true, tail = true, wc = true, pwd = true, file = true, stat = true }
+local HARMLESS = { ls = true, cat = true, head = true, tail = true, wc = true, pwd = true, stat = true }
 
 local M = {}
 

@@ -7,7 +7,7 @@ local parley = require "parley"
 local ROUTES = {
   quick = { model = "haiku" },
   review = { model = "opus", append_system_prompt = "You review code. Answer in one paragraph." },
-  docs = { model = "sonnet", add_dir = "/usr/share/doc" },
+  docs = { model = "sonnet", cwd = "/usr/share/doc" },
 }
 
 local M = {}

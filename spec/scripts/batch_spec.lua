@@ -356,6 +356,21 @@ describe("parley batch", function()
       check_full(kit, program:wait(), "ENOSPC")
     end))
 
+    it("starts nothing on a file system that takes no writing", helper.task(function()
+      local mounts = "mkdir still && mount -t tmpfs none still && cp in.jsonl still && %s mount -o remount,ro still"
+      for _, prepare in ipairs { "", "touch still/out.jsonl &&" } do
+        local kit <close> = testing.kit()
+        write_input(kit, numbered(1))
+        local program = helper.run({ "/usr/bin/env", "unshare", "-rm", "sh", "-c",
+          "{ " .. mounts:format(prepare) .. [[; } || exit 77; cd still && "$@"]], "sh",
+          table.unpack(argv_of(kit, basic("--resume"))) }, { env = as_list(environment_of(kit)), cwd = kit.folder })
+        if program.status == 77 then return pending "nothing can be mounted here" end
+        assert.equal(1, program.status)
+        assert.is_truthy(program.errors:find("^parley: EROFS: cannot write 'out.jsonl': [^\n]+\n$"), program.errors)
+        assert.same({}, kit:events "started")
+      end
+    end))
+
     it("stops at once when standard output takes nothing", helper.task(function()
       local kit <close> = testing.kit()
       write_input(kit, numbered(3))

@@ -54,8 +54,11 @@ describe("scripts/examples", function()
     end
   end)
 
-  it("route_by_tag picks the model by the tag, and refuses one that it does not know", helper.task(function()
-    with { routing = example "route_by_tag" }
+  it("route_by_tag picks model and folder by the tag, and refuses one that it does not know", helper.task(function()
+    with({ routing = example "route_by_tag" }, { accept = { "trust" } })
+    local _, docs = ask({ "one" }, { tag = "docs" })
+    assert.equal("/usr/share/doc", kit:events "started"[1].cwd)
+    assert.truthy(argv_of(docs.session_id):find("--model sonnet", 1, true))
     local _, quick = ask({ "one" }, { tag = "quick" })
     local _, plain = ask { "one" }
     assert.truthy(argv_of(quick.session_id):find("--model haiku", 1, true))
