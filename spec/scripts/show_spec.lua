@@ -92,6 +92,19 @@ claude
     assert.equal("hello", resumed[3].message.content) -- behind the two records that begin a seed
   end, 20000))
 
+  it("prints messages with --json, which batch goes on from", helper.task(function()
+    local messages = run({ "show", "--json", talk { "hello", "a tool" } }).output
+    local words = { helper.host, "batch", "-", "--executable", kit.executable, "--cwd", kit.cwd }
+    local variables = environment()
+    for name, value in pairs(kit.environment) do table.insert(variables, name .. "=" .. value) end
+    local program <close> = helper.start(words, { cwd = "/", env = variables,
+      input = ('{"id": "again", "messages": %s, "turns": ["and now?"]}'):format(messages:gsub("\n", " ")) })
+    local result = assert(core.json.decode(program:wait().output))
+    assert.equal("success", result.verdict)
+    assert.equal(8, #result.messages)
+    assert.same({ { type = "text", text = "echo: and now?" } }, result.messages[8].content)
+  end, 20000))
+
   it("prints an empty list for an empty transcript", helper.task(function()
     local path = helper.write(helper.temporary_folder() .. "/empty.jsonl", "")
     assert.same({}, core.json.decode(run({ "show", "--json", path }).output))

@@ -4,7 +4,10 @@
 --- all of which must hold, or, from a Lua file, `function(answer_text, messages)` that returns true, or false and why.
 local M = {}
 
-local function is_callable(value)
+--- Whether a value can be called.
+---@param value any
+---@return boolean
+function M.is_callable(value)
   return type(value) == "function" or type(value) == "table" and (getmetatable(value) or {}).__call ~= nil
 end
 
@@ -26,7 +29,7 @@ end
 ---@param expected any
 ---@return string? problem
 function M.check(expected)
-  if type(expected) == "string" or is_callable(expected) then return nil end
+  if type(expected) == "string" or M.is_callable(expected) then return nil end
   if type(expected) ~= "table" then return "expect must be " .. FORMS end
   if #expected == 0 then return check_fields(expected) end
   for _, item in ipairs(expected) do
@@ -42,7 +45,7 @@ end
 ---@return string? complaint  nil when it holds
 function M.complaint(expected, text, messages)
   if type(expected) == "string" then expected = { contains = expected } end
-  if is_callable(expected) then
+  if M.is_callable(expected) then
     local holds, why = expected(text, messages)
     return not holds and (why and tostring(why) or "the answer is not as expected") or nil
   end

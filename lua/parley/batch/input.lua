@@ -27,10 +27,6 @@ local json = core.json
 local OPTIONS = { "cwd", "model", "system_prompt" }
 local FIELDS = { "id", "messages", "turns", "expect", "metadata", table.unpack(OPTIONS) }
 
-local function is_callable(value)
-  return type(value) == "function" or type(value) == "table" and (getmetatable(value) or {}).__call ~= nil
-end
-
 local function is_list(value) return type(value) == "table" and (json.is_array(value) or #value > 0) end
 
 --- What is wrong with the fields, as the end of a sentence.
@@ -45,7 +41,7 @@ local function complaint(given)
   end
   if given.messages == nil and given.turns == nil then return "neither messages nor turns" end
   if given.messages ~= nil and not is_list(given.messages) then return "messages must be a list" end
-  if given.turns ~= nil and not is_callable(given.turns) then
+  if given.turns ~= nil and not expect.is_callable(given.turns) then
     if not is_list(given.turns) then return "turns must be a list of texts" end
     for i, turn in ipairs(given.turns) do
       if type(turn) ~= "string" and not is_list(turn) then return ("turns[%d] must be a text"):format(i) end
@@ -119,11 +115,11 @@ end
 --- returns one of them. What the function's first call gave, when it was the iterator itself, comes first.
 local function iterator_of(path, iterate, state, control)
   if is_list(iterate) then return ipairs(iterate) end
-  if not is_callable(iterate) then
+  if not expect.is_callable(iterate) then
     error(errors.value_error(("the script '%s' must return an iterator, not a %s"):format(path, type(iterate))), 0)
   end
   local first = table.pack(iterate(state, control))
-  if is_callable(first[1]) or is_list(first[1]) then return iterator_of(path, table.unpack(first, 1, first.n)) end
+  if expect.is_callable(first[1]) or is_list(first[1]) then return iterator_of(path, table.unpack(first, 1, first.n)) end
   return function(...)
     if not first then return iterate(...) end
     local values = first
