@@ -107,7 +107,7 @@ function M.backend_options(parser)
   parser:option("--system-prompt", "Replaces the system prompt."):argname "TEXT"
   parser:option("--append-system-prompt", "Goes behind the system prompt."):argname "TEXT"
   parser:option("--permission-mode", "bypassPermissions (the default), default, plan, acceptEdits, …"):argname "MODE"
-  parser:option("--accept", "Dialogs that may be answered with yes: trust, bypass, api_key, mcp, imports, permission.")
+  parser:option("--accept", "Dialogs that may be answered with yes: trust, bypass, api_key, mcp, imports, permission, plan.")
     :argname("KIND[,KIND]"):action(add_list):count "*"
   parser:option("--allowed-tools", "Tools that need no permission."):argname("TOOL[,TOOL]"):action(add_list):count "*"
   parser:option("--disallowed-tools", "Tools that are not offered."):argname("TOOL[,TOOL]"):action(add_list):count "*"

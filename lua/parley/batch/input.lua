@@ -7,6 +7,7 @@ local suggest = require "parley.suggest"
 
 local M = {}
 
+local is_callable = expect.is_callable
 local json = core.json
 
 ---@class parley.batch.Conversation
@@ -41,7 +42,7 @@ local function complaint(given)
   end
   if given.messages == nil and given.turns == nil then return "neither messages nor turns" end
   if given.messages ~= nil and not is_list(given.messages) then return "messages must be a list" end
-  if given.turns ~= nil and not expect.is_callable(given.turns) then
+  if given.turns ~= nil and not is_callable(given.turns) then
     if not is_list(given.turns) then return "turns must be a list of texts" end
     for i, turn in ipairs(given.turns) do
       if type(turn) ~= "string" and not is_list(turn) then return ("turns[%d] must be a text"):format(i) end
@@ -115,11 +116,11 @@ end
 --- returns one of them. What the function's first call gave, when it was the iterator itself, comes first.
 local function iterator_of(path, iterate, state, control)
   if is_list(iterate) then return ipairs(iterate) end
-  if not expect.is_callable(iterate) then
+  if not is_callable(iterate) then
     error(errors.value_error(("the script '%s' must return an iterator, not a %s"):format(path, type(iterate))), 0)
   end
   local first = table.pack(iterate(state, control))
-  if expect.is_callable(first[1]) or is_list(first[1]) then return iterator_of(path, table.unpack(first, 1, first.n)) end
+  if is_callable(first[1]) or is_list(first[1]) then return iterator_of(path, table.unpack(first, 1, first.n)) end
   return function(...)
     if not first then return iterate(...) end
     local values = first
