@@ -8,8 +8,6 @@ local M = {}
 local ATTEMPTS = 4
 --- Keys that the program was too busy to show for so long were lost, and are typed again.
 local LOST_MS = 2000
---- Or they come late: then the text is shown twice, and not at once. So long it must stand alone before Enter.
-local LATE_MS = 1000
 --- A paste of 1 MB took 3.6 s to be shown.
 local MS_PER_BYTE = 0.1
 --- And each key that edits a long text has it drawn again.
@@ -37,12 +35,11 @@ end
 
 local function is_cleared(composer) return composer.is_empty or composer.shell and composer.text == "" end
 
---- Empties the composer of what is left in it, and of keys that may still be on their way to it.
-local function clear(session, has_typed)
-  for attempt = 1, ATTEMPTS do
+--- Empties the composer of what is left in it.
+local function clear(session)
+  for _ = 1, ATTEMPTS do
     local composer = composer_of(session:view())
-    local is_sure = not has_typed or attempt > 1
-    if is_sure and composer and composer.is_empty and composer.text == "" then return end
+    if composer and composer.is_empty and composer.text == "" then return end
     local keys = composer and session.policies.delivery.clear(composer) or ""
     if composer then session.process:write(keys) end
     local patience = LOST_MS + #keys * MS_PER_EDIT
@@ -75,13 +72,6 @@ local function type_steps(session, steps)
   return true
 end
 
---- Whether the text that was typed a second time still stands alone when the first one had time to come.
-local function stays(session, text)
-  rest(session, LATE_MS)
-  local composer = composer_of(session:view())
-  return composer ~= nil and session.policies.delivery.holds(composer, text) == "whole"
-end
-
 --- Types a prepared message and leaves it in the composer.
 ---@param session parley.Session
 ---@param text string
@@ -90,13 +80,13 @@ end
 --- Raises `SessionError` (reason `"delivery"`) when the composer does not take it; nothing was sent then.
 function M.type(session, text, is_command)
   local delivery = session.policies.delivery
-  for attempt = 1, ATTEMPTS do
+  for _ = 1, ATTEMPTS do
     if not session:wait_until_ready() then return false end
-    clear(session, attempt > 1)
+    clear(session)
     if session:is_interrupted() then return false end
     local steps = is_command and { { keys = "\27[200~" .. text .. "\27[201~", holds = text } }
       or delivery.keystrokes(text, session:view(), session.delivery)
-    if type_steps(session, steps) and (attempt == 1 or stays(session, text)) then return true end
+    if type_steps(session, steps) then return true end
     if session:is_interrupted() then return false end
   end
   local composer = composer_of(session:view())

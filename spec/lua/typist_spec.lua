@@ -3,9 +3,7 @@ local errors = require "parley.errors"
 local fake_process = require "parley.testing.fake_process"
 local helper = require "spec.helper"
 local session = require "parley.session"
-local task = require "parley.task"
 local typist = require "parley.typist"
-local uv = require "luv"
 
 local TRUST = " Accessing workspace:\r\n\r\n ❯ No, exit\r\n   Yes, I trust this folder\r\n\r\n Enter to confirm"
 
@@ -81,34 +79,6 @@ describe("typist", function()
     assert.is_true(typist.type(live, "hello", false))
     assert.equal(1, lost)
   end))
-
-  for what, is_shown_first in pairs { ["all at once"] = false, ["one after the other"] = true } do
-    it("leaves it in the composer once when what seemed lost comes late, " .. what, helper.task(function()
-      local kept, is_slow = {}, true
-      local timer = uv.new_timer()
-      local _ <close> = task.closing(timer)
-      local function take(fake, bytes)
-        is_slow = false
-        fake.options.on_write(fake, bytes)
-      end
-      local live <close>, fake = started("2.1.330", function(fake, bytes)
-        if not is_slow or not kept[1] and not bytes:find "hello" then return false end
-        table.insert(kept, bytes)
-        if #kept > 1 and bytes:find "hello" then -- it was typed again, and now the program goes on
-          if is_shown_first then take(fake, table.remove(kept, 1)) end
-          is_slow = true
-          timer:start(150, 0, function()
-            while kept[1] do take(fake, table.remove(kept, 1)) end
-          end)
-        end
-        return true
-      end)
-      assert.is_true(typist.type(live, "hello", false))
-      assert.same({}, kept)
-      assert.equal("hello", composer_of(live).text:match "^(.-)%s*$")
-      assert.is_nil(fake:written():find("\r", 1, true))
-    end, 20000))
-  end
 
   it("sends nothing when the composer never takes it", helper.task(function()
     local live <close>, fake = started("2.1.330", function(_, bytes) return bytes:find "hello" ~= nil end)
