@@ -1,8 +1,10 @@
 /* Error objects made in C. */
 #include "fault.h"
 
+#include <errno.h>
 #include <lauxlib.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <uv.h>
 
 static int fault_tostring(lua_State *L)
@@ -42,9 +44,10 @@ int fault_push(lua_State *L, int error, const char *format, ...)
     va_start(arguments, format);
     lua_pushvfstring(L, format, arguments);
     va_end(arguments);
-    lua_pushfstring(L, ": %s", uv_strerror(error));
+    bool is_no_program = error == -ENOEXEC; /* libuv has no name for it */
+    lua_pushfstring(L, ": %s", is_no_program ? "not a program of this machine" : uv_strerror(error));
     lua_concat(L, 2);
-    return finish(L, uv_err_name(error));
+    return finish(L, is_no_program ? "ENOEXEC" : uv_err_name(error));
 }
 
 int fault_push_code(lua_State *L, const char *code, const char *format, ...)

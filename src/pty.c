@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <linux/close_range.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -126,6 +127,7 @@ static void reset_signals(void)
 
 static _Noreturn void run_child(struct plan *plan)
 {
+    bool is_named = strchr(plan->options->argv[0], '/') != NULL;
     int error = ENOENT;
 
     /* The parent may have died before prctl: then nobody is left to be reported to. */
@@ -137,8 +139,11 @@ static _Noreturn void run_child(struct plan *plan)
     reset_signals();
     for (const char *file = plan->candidates; *file; file += strlen(file) + 1) {
         execve(file, plan->options->argv, plan->env);
-        if (errno != ENOENT && errno != ENOTDIR)
-            error = errno; /* says more, unless a later element of PATH has one that can be executed */
+        int problem = errno;
+        /* A folder of PATH that may not be looked into is passed over, too. */
+        bool is_there = is_named || access(file, F_OK) == 0;
+        if (problem != ENOENT && problem != ENOTDIR && is_there)
+            error = problem; /* says more, unless a later element of PATH has one that can be executed */
     }
     give_up(plan, PTY_EXEC, error);
 }

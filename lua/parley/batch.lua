@@ -78,7 +78,8 @@ end
 
 --- Errors that are not this conversation's: the run ends with them, and what it was doing stays undone.
 local function is_fatal(err)
-  return task.current():cancellation() ~= nil or errors.is(err, "CLINotFoundError")
+  local cannot_run = errors.is(err, "SessionError") and errors.is(err.cause) and err.cause.step == "exec"
+  return task.current():cancellation() ~= nil or errors.is(err, "CLINotFoundError") or cannot_run
 end
 
 --- Plays a conversation once; true when it is over. It is written before its session is closed, for that takes time, in

@@ -93,8 +93,11 @@ local function reap(self)
   self.changed:notify()
 end
 
+local NO_SUCH_PROGRAM = { ENOENT = true, ENOTDIR = true }
+
 --- Starts the program.
---- Raises `CLINotFoundError` when there is no such program, `SessionError` (reason `"start"`) when it cannot start.
+--- Raises `CLINotFoundError` when there is no such program, `SessionError` (reason `"start"`) when it is there and
+--- cannot start.
 function Process:start()
   if self.pty then error(errors.session_error("the process was started already", { reason = "start" }), 0) end
   local rows, columns = self.screen:size()
@@ -103,12 +106,12 @@ function Process:start()
     env = as_list(self.environment), cwd = self.cwd, rows = rows, columns = columns,
   }
   if not pty then
-    if err.step == "exec" then
-      error(errors.cli_not_found_error(("cannot run '%s': %s (is it installed, and on PATH?)"):format(self.argv[1],
-        err.code == "ENOENT" and "no such program" or err.message), { executable = self.argv[1], cause = err }), 0)
+    if err.step == "exec" and NO_SUCH_PROGRAM[err.code] then
+      error(errors.cli_not_found_error(("cannot run '%s': no such program (is it installed, and on PATH?)"):format(
+        self.argv[1]), { executable = self.argv[1], cause = err }), 0)
     end
-    error(errors.session_error("cannot start '" .. self.argv[1] .. "': " .. err.message,
-      { reason = "start", cause = err }), 0)
+    error(errors.session_error("the program did not start: " .. err.message,
+      { reason = "start", executable = self.argv[1], cause = err }), 0)
   end
   self.pty = pty
   self.pipe = uv.new_pipe(false)

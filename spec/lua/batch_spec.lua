@@ -360,11 +360,15 @@ describe("a batch", function()
       for _, backend in ipairs(log) do assert.is_true(backend.is_closed) end
     end))
 
-    it("raises when the program is not there, which is nobody's failure", helper.task(function()
-      local written = 0
-      local ok, err = pcall(run, numbered(20), { retries = 3, write = function() written = written + 1 end,
-        new_backend = backend_of(function() error(errors.cli_not_found_error "no claude", 0) end) })
-      assert.same({ false, "CLINotFoundError", 0 }, { ok, err.code, written })
+    it("raises when the program is not there or cannot be executed, which is nobody's failure", helper.task(function()
+      local denied = errors.new("EACCES", "denied", { step = "exec" })
+      for _, failure in ipairs { errors.cli_not_found_error "no claude",
+        errors.session_error("not started", { reason = "start", cause = denied }) } do
+        local written = 0
+        local ok, err = pcall(run, numbered(20), { retries = 3, write = function() written = written + 1 end,
+          new_backend = backend_of(function() error(failure, 0) end) })
+        assert.same({ false, failure.code, 0 }, { ok, err.code, written })
+      end
     end))
 
     it("finishes what is running when its source fails", helper.task(function()

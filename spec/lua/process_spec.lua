@@ -145,11 +145,12 @@ describe("process", function()
     end))
 
     it("raises CLINotFoundError that names a missing executable", helper.task(function()
-      for _, name in ipairs { folder .. "/missing", "no-such-claude" } do
+      local text = helper.write(folder .. "/text", "text")
+      for _, name in ipairs { folder .. "/missing", "no-such-claude", text .. "/claude" } do
         local child <close> = process.new { executable = name, cwd = folder }
         local err = error_of(child.start, child)
         assert.same({ "CLINotFoundError", name }, { err.code, err.executable })
-        assert.truthy(err.message:find(name, 1, true), err.message)
+        assert.equal(("cannot run '%s': no such program (is it installed, and on PATH?)"):format(name), err.message)
         assert.equal("ENOENT", err.cause.code)
         assert.is_false(child:is_alive())
         assert.is_nil(child:pid())
@@ -157,9 +158,15 @@ describe("process", function()
       end
     end))
 
-    it("raises CLINotFoundError for what cannot be executed", helper.task(function()
-      local child <close> = process.new { executable = helper.write(folder .. "/text", "text"), cwd = folder }
-      assert.equal("EACCES", error_of(child.start, child).cause.code)
+    it("raises SessionError for one that is there and cannot be executed", helper.task(function()
+      for code, mode in pairs { EACCES = "600", ENOEXEC = "700" } do
+        local name = helper.write(folder .. "/text", "text", mode)
+        local child <close> = process.new { executable = name, cwd = folder }
+        local err = error_of(child.start, child)
+        assert.same({ "SessionError", "start", name, code }, { err.code, err.reason, err.executable, err.cause.code })
+        assert.matches("the program did not start: cannot execute '" .. name .. "'", err.message, 1, true)
+        assert.is_nil(err.message:find "installed")
+      end
     end))
 
     it("raises SessionError when the working directory has gone meanwhile", helper.task(function()

@@ -88,7 +88,7 @@ local M = {}
 ---program runs. Raises for options of a wrong name, type or value.
 ---@param options parley.PtyOptions
 ---@return parley.Pty? pty
----@return parley.Fault? err With `step`; `ENOENT` and `EACCES` for the step "exec" mean that there is no such program.
+---@return parley.Fault? err With `step`; `ENOENT` and `ENOTDIR` for the step "exec" mean that there is no such program.
 function M.spawn(options) end
 
 return M
