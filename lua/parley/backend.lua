@@ -73,6 +73,7 @@ end
 --- Raises `ValueError` for bad options and policies.
 function M.new(given)
   local set = options.check(rules_for_all(), given, "parley.backend")
+  launch.check_files(set, "parley.backend")
   local own, of_sessions = policies.load_all(set.policies, set.history_injection_mode)
   set.policies = of_sessions
   return setmetatable({

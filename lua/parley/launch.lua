@@ -2,6 +2,7 @@
 local uv = require "luv"
 local core = require "parley.core"
 local errors = require "parley.errors"
+local files = require "parley.files"
 local options = require "parley.options"
 
 local M = {}
@@ -34,15 +35,32 @@ local function is_session_id(value)
   if not core.uuid.is_valid(value) then return "a UUID" end
 end
 
+--- Rows and columns; nobody reads a larger screen, and each cell takes memory.
+local MOST = 1000
+
 local function are_dimensions(value)
   for key in pairs(value) do
     if key ~= "rows" and key ~= "columns" and key ~= 1 and key ~= 2 then return "{rows, columns}" end
   end
-  for _, number in ipairs { value.rows or value[1] or false, value.columns or value[2] or false } do
-    if math.type(number) ~= "integer" or number < 1 or number > 65535 then
-      return "{rows, columns}, both positive integers"
-    end
+  local rows, columns = value.rows or value[1], value.columns or value[2]
+  local function fits(number, least)
+    return math.type(number) == "integer" and number >= least and number <= MOST
   end
+  if not (fits(rows, 1) and fits(columns, 2)) then
+    return ("{rows, columns}, integers of 1 to %d rows and 2 to %d columns"):format(MOST, MOST)
+  end
+end
+
+local function are_variables(value)
+  for name in pairs(value) do
+    if name == "" or name:find "=" then return ("variables by name (%q is no name)"):format(name) end
+  end
+end
+
+local function are_settings(value)
+  if type(value) == "string" then return nil end
+  local _, err = core.json.encode(value)
+  return err and ("settings that JSON can hold (%s)"):format(err.message)
 end
 
 --- Flags that turn the interactive program into one that prints and ends.
@@ -72,12 +90,12 @@ M.rules = {
   mcp_config = { type = { "string", "list of strings" } },
   add_dir = { type = { "string", "list of strings" } },
   effort = { type = "string" },
-  settings = { type = { "string", "table" }, copy = false },
+  settings = { type = { "string", "table" }, copy = false, check = are_settings },
   extra_args = { type = "list of strings", check = are_interactive },
   dimensions = { type = "table", default = { rows = 40, columns = 120 }, check = are_dimensions },
   preserve_provider_env = { type = "boolean", default = false },
-  extra_env = { type = "map of strings" },
-  base_env = { type = "map of strings" },
+  extra_env = { type = "map of strings", check = are_variables },
+  base_env = { type = "map of strings", check = are_variables },
   capture_limit = { type = "positive integer", default = 1 << 20 },
 }
 
@@ -106,6 +124,22 @@ end
 
 local function as_list(value)
   return type(value) == "table" and value or { value }
+end
+
+--- Checks that the program will find its MCP configurations, where they are files and not JSON.
+---@param set table  from `check`
+---@param where string
+--- Raises `ValueError` that names the file.
+function M.check_files(set, where)
+  for _, given in ipairs(as_list(set.mcp_config)) do
+    local path = given:sub(1, 1) == "/" and given or (set.cwd or ".") .. "/" .. given
+    local text, problem = given, nil
+    if not given:find "^%s*{" then text, problem = files.read(path) end
+    if not text then
+      error(errors.value_error(("%s: option 'mcp_config' names a file that cannot be read: '%s': %s"):format(where,
+        given, problem:match "[^: ][^:]*$"), { option = "mcp_config" }), 0)
+    end
+  end
 end
 
 local function is_filled(list)

@@ -44,6 +44,15 @@ local function is_of(value, kind)
   return type(value) == kind
 end
 
+--- An argument, a variable or a path would end at a NUL byte.
+local function holds_nul(value)
+  if type(value) == "string" then return value:find("\0", 1, true) ~= nil end
+  for key, item in pairs(type(value) == "table" and value or {}) do
+    if holds_nul(key) or holds_nul(item) then return true end
+  end
+  return false
+end
+
 local function describe(value)
   if type(value) == "string" then return ("%q"):format(value) end
   if type(value) == "number" or type(value) == "boolean" then return tostring(value) end
@@ -87,10 +96,10 @@ function M.check(rules, given, where)
       value = rule.default
     else
       local types = type(rule.type) == "table" and rule.type or { rule.type }
-      local fits = false
-      for _, kind in ipairs(types) do fits = fits or is_of(value, kind) end
-      local expected = not fits and "a value of type " .. table.concat(types, " or ")
-        or rule.check and rule.check(value)
+      local kind
+      for _, candidate in ipairs(types) do kind = kind or is_of(value, candidate) and candidate end
+      local expected = not kind and "a value of type " .. table.concat(types, " or ")
+        or kind:find "string" and holds_nul(value) and "without NUL bytes" or rule.check and rule.check(value)
       if expected then
         error(errors.value_error(("%s: option '%s' must be %s, not %s"):format(where, name, expected,
           describe(value)), { option = name }), 0)

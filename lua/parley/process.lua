@@ -32,6 +32,7 @@ Process.__name = "parley.Process"
 --- Raises `ValueError` for bad options.
 function M.new(given)
   local set = launch.check(given)
+  launch.check_files(set, "parley.process")
   local size = set.dimensions
   return setmetatable({
     argv = launch.argv(set),

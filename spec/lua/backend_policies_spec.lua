@@ -36,9 +36,10 @@ describe("11. mcp_servers", function()
   end))
 
   it("stands behind the files of mcp_config", helper.task(function()
-    local backend <close> = parley.backend { cwd = place.cwd, mcp_servers = SERVERS, mcp_config = "/a.json" }
+    helper.write(place.cwd .. "/a.json", "{}")
+    local backend <close> = parley.backend { cwd = place.cwd, mcp_servers = SERVERS, mcp_config = "a.json" }
     local list = backend:mcp_config_argument()
-    assert.equal("/a.json", list[1])
+    assert.equal("a.json", list[1])
     assert.equal(2, #list)
   end))
 

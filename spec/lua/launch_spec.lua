@@ -1,6 +1,8 @@
 local core = require "parley.core"
 local errors = require "parley.errors"
+local helper = require "spec.helper"
 local launch = require "parley.launch"
+local parley = require "parley"
 
 local ID = "6d1c9e3a-8f62-4a86-9c5e-0f3d2b7a4e11"
 local OTHER_ID = "0b7c2f44-51d9-4e0a-b1a3-7c9d8e6f5a22"
@@ -154,10 +156,11 @@ describe("the options of a process", function()
     for _, mode in ipairs { "yolo", "", "Plan" } do assert_refused("permission_mode", { permission_mode = mode }) end
   end)
 
-  it("refuse dimensions that are not positive integers", function()
+  it("refuse dimensions that no screen has", function()
     local refused = {
       { rows = 0, columns = 80 }, { rows = 24, columns = -1 }, { rows = 24 }, { 24 }, {}, { 24, 80.5 }, { 24, "80" },
-      { rows = 24, columns = 65536 }, { rows = 24, columns = 80, depth = 1 }, { 24, 80, 1 },
+      { rows = 24, columns = 1001 }, { rows = 1001, columns = 80 }, { rows = 24, columns = 1 },
+      { rows = 24, columns = 80, depth = 1 }, { 24, 80, 1 },
     }
     for _, dimensions in ipairs(refused) do assert_refused("dimensions", { dimensions = dimensions }) end
   end)
@@ -165,7 +168,35 @@ describe("the options of a process", function()
   it("take dimensions by name or by place, 40 by 120 by default", function()
     assert.same({ rows = 24, columns = 80 }, launch.check({ dimensions = { rows = 24, columns = 80 } }).dimensions)
     assert.same({ rows = 24, columns = 80 }, launch.check({ dimensions = { 24, 80 } }).dimensions)
+    assert.same({ rows = 1, columns = 2 }, launch.check({ dimensions = { 1, 2 } }).dimensions)
+    assert.same({ rows = 1000, columns = 1000 }, launch.check({ dimensions = { 1000, 1000 } }).dimensions)
     assert.same({ rows = 40, columns = 120 }, launch.check({}).dimensions)
+  end)
+
+  it("refuse NUL bytes in whatever becomes an argument, a variable or a path", function()
+    for _, name in ipairs { "executable", "cwd", "model", "system_prompt", "append_system_prompt", "mcp_config",
+      "add_dir", "effort", "settings" } do
+      assert_refused(name, { [name] = "a\0b" })
+    end
+    for _, name in ipairs { "allowed_tools", "disallowed_tools", "extra_args", "mcp_config", "add_dir" } do
+      assert_refused(name, { [name] = { "a", "b\0" } })
+    end
+    for _, name in ipairs { "extra_env", "base_env" } do assert_refused(name, { [name] = { A = "\0" } }) end
+  end)
+
+  it("refuse what is no variable's name", function()
+    for _, variable in ipairs { "", "=", "A=B", "A\0" } do
+      assert_refused("extra_env", { extra_env = { [variable] = "x" } })
+      assert_refused("base_env", { base_env = { [variable] = "x" } })
+    end
+  end)
+
+  it("refuse settings that JSON cannot hold", function()
+    assert_refused("settings", { settings = { env = { A = print } } })
+    local itself = {}
+    itself.itself = itself
+    assert_refused("settings", { settings = itself })
+    assert.equal([[{"a":"\u0000"}]], launch.build_argv({ settings = { a = "\0" } })[7])
   end)
 
   it("refuse unknown names, with the near one", function()
@@ -182,6 +213,42 @@ describe("the options of a process", function()
       dangerously_skip_permissions = 1, session_id = 5,
     }
     for name, value in pairs(refused) do assert_refused(name, { [name] = value }) end
+  end)
+end)
+
+describe("check_files", function()
+  local folder
+  before_each(function() folder = helper.temporary_folder() end)
+  after_each(helper.remove_folders)
+
+  local function check(mcp_config) launch.check_files({ mcp_config = mcp_config, cwd = folder }, "parley.thing") end
+
+  it("takes files that can be read, counted from the program's folder, and JSON", function()
+    helper.write(folder .. "/servers.json", "{}")
+    check "servers.json"
+    check { folder .. "/servers.json", '{"mcpServers":{}}', " {}" }
+    check(nil)
+    check {}
+  end)
+
+  it("refuses others, and names them", function()
+    for given, why in pairs { ["missing.json"] = "No such file or directory", [folder] = "Is a directory",
+      ["/missing.json"] = "No such file or directory", [""] = "Is a directory" } do
+      local ok, err = pcall(check, { "{}", given })
+      assert.is_false(ok)
+      assert.is_true(errors.is(err, "ValueError"), tostring(err))
+      assert.equal("mcp_config", err.option)
+      assert.equal(("parley.thing: option 'mcp_config' names a file that cannot be read: '%s': %s"):format(given, why),
+        err.message)
+    end
+  end)
+
+  it("is asked before anything is made", function()
+    for _, make in ipairs { parley.process, parley.session, parley.backend } do
+      local ok, err = pcall(make, { cwd = folder, mcp_config = "missing.json" })
+      assert.is_false(ok)
+      assert.equal("mcp_config", err.option)
+    end
   end)
 end)
 

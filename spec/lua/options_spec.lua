@@ -123,6 +123,19 @@ describe("options.check", function()
       end
     end)
 
+    it("strings that hold a NUL byte", function()
+      assert_refused([[parley.thing: option 'model' must be without NUL bytes, not "a\0b"]], "model",
+        { model = "a\0b" })
+      for name, value in pairs { tools = { "a", "b\0" }, files = "\0", extra_env = { A = "\0" } } do
+        assert_refused(("parley.thing: option '%s' must be without NUL bytes, not %s"):format(name,
+          type(value) == "string" and [["\0"]] or "a table"), name, { [name] = value })
+      end
+      assert.is_false((pcall(check, { extra_env = { ["A\0"] = "1" } })))
+      local state = { text = "a\0b" }
+      state.itself = state
+      assert.equal(state, check({ state = state }).state) -- what a table holds is its owner's affair
+    end)
+
     it("a value that the rule's check does not take", function()
       assert_refused([[parley.thing: option 'colour' must be one of red, green, not "blue"]], "colour",
         { colour = "blue" })
