@@ -5,7 +5,6 @@ local doctor = require "parley.doctor"
 local files = require "parley.files"
 local launch = require "parley.launch"
 local paint = require "parley.paint"
-local policies = require "parley.policies"
 local probe = require "parley.probe"
 local probe_findings = require "parley.probe_findings"
 local session = require "parley.session"
@@ -25,8 +24,6 @@ local function split(options)
     if launch.rules[name] then of_process[name] = value end
     if launch.rules[name] or session.rules[name] then of_all[name] = value end
   end
-  of_all.policies = {}
-  for name, policy in pairs(options.policies or {}) do of_all.policies[name] = policies.load(name, policy) end
   return of_process, of_all
 end
 

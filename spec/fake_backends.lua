@@ -43,7 +43,7 @@ end
 function Place:backend(options, of_fakes, of_sessions)
   local all = { cwd = self.cwd, extra_env = { HOME = self.home } }
   for name, value in pairs(options or {}) do all[name] = value end
-  function all.session_factory(_, id, is_resumed, path, offset)
+  function all.session_factory(backend, id, is_resumed, path, offset)
     local given = { session_id = id, jsonl_path = path, cwd = self.cwd, environment = { HOME = self.home },
       status_folder = self.home .. "/.claude" }
     for name, value in pairs(of_fakes or {}) do given[name] = value end
@@ -51,7 +51,9 @@ function Place:backend(options, of_fakes, of_sessions)
     fake.is_resumed, fake.start_offset = is_resumed, offset
     table.insert(self.fakes, fake)
     if given.prepare then given.prepare(fake, #self.fakes) end
-    return session.new(fake, of_sessions, path, offset)
+    local own = { policies = backend.options.policies }
+    for name, value in pairs(of_sessions or {}) do own[name] = value end
+    return session.new(fake, own, path, offset)
   end
   return parley.backend(all)
 end

@@ -74,17 +74,13 @@ end
 function M.new(given)
   local set = options.check(rules_for_all(), given, "parley.backend")
   launch.check_files(set, "parley.backend")
-  local own, of_sessions = policies.load_all(set.policies, set.history_injection_mode)
+  policies.check_accept(set.accept, set.policies, "parley.backend")
+  local own, of_sessions = policies.of_backend(set.policies, set.history_injection_mode)
   set.policies = of_sessions
   return setmetatable({
     options = set, policies = own, pool = pool.new(set.max_sessions, set.idle_timeout_ms),
     mcp_paths = {}, mcp_lock = task.semaphore(1),
   }, Backend)
-end
-
---- A policy's result that is not what it should be.
-local function wrong_shape(policy, must)
-  error(errors.value_error(("%s must return %s"):format(policy.described, must)), 0)
 end
 
 --- The file that holds the servers, written on first use.
@@ -95,9 +91,7 @@ local function mcp_path_of(self, servers)
   end
   local _ <close> = self.mcp_lock:acquire()
   if self.closed then error(errors.closed_error "the backend is closed", 0) end
-  local policy = self.policies.mcp_config
-  local path = self.mcp_paths[text] or policy.write(servers)
-  if type(path) ~= "string" then wrong_shape(policy, "a path from 'write'") end
+  local path = self.mcp_paths[text] or self.policies.mcp_config.write(servers)
   self.mcp_paths[text] = path
   return path
 end
@@ -128,9 +122,8 @@ end
 
 --- What the delivery policy says of a text before anything is started.
 local function check_text(self, set, text, index)
-  local own = self.options.policies.delivery or {}
-  local prepare = own.prepare or require("parley.policy.delivery").prepare
-  local prepared, why = prepare(text, { long_text = set.long_text, mentions = set.mentions })
+  local policy = self.options.policies.delivery or require "parley.policy.delivery"
+  local prepared, why = policy.prepare(text, { long_text = set.long_text, mentions = set.mentions })
   if not prepared then
     error(errors.value_error(("messages[%d] cannot be sent: %s"):format(index, why), { index = index }), 0)
   end
@@ -140,21 +133,18 @@ end
 local function route(self, request)
   local policy = self.policies.routing
   local answer, why = policy.route(request)
-  if answer == nil then
+  if not answer then
     error(errors.value_error(("%s refuses the request: %s"):format(policy.described, why or "no reason given")), 0)
   end
-  if type(answer) ~= "table" or answer.key ~= nil and type(answer.key) ~= "string" then
-    wrong_shape(policy, "{key = string?, options = table?} from 'route'")
-  end
-  local own = options.check(rules_for_one(), answer.options, "the options from " .. policy.described)
-  local set, is_changed = {}, false
+  local changes = answer.options or {}
+  if not next(changes) then return self.options, answer.key, "" end
+  local where = "the options from " .. policy.described
+  local own, set = options.check(rules_for_one(), changes, where), {}
+  policies.check_accept(own.accept, self.options.policies, where)
   for name, value in pairs(self.options) do set[name] = value end
-  for name in pairs(answer.options or {}) do set[name], is_changed = own[name], true end
-  if not is_changed then return set, answer.key, "" end
-  local text, err = core.json.encode(answer.options, { sort_keys = true })
-  if not text then
-    error(errors.value_error(("the options from %s: %s"):format(policy.described, err.message)), 0)
-  end
+  for name in pairs(changes) do set[name] = own[name] end
+  local text, err = core.json.encode(changes, { sort_keys = true })
+  if not text then error(errors.value_error(("%s: %s"):format(where, err.message)), 0) end
   local prefix = core.digest.hex(core.digest.blake2b(text, 16)) .. "/"
   return set, answer.key and prefix .. answer.key, prefix
 end
@@ -175,14 +165,6 @@ local function make_session(self, set, id, injection, jsonl_path)
   return session.new(process.new(of_process), of_session, jsonl_path, offset)
 end
 
-local function check_injection(policy, injection)
-  local is_right = type(injection) == "table" and type(injection.text) == "string"
-    and (injection.start_offset == nil or math.type(injection.start_offset) == "integer")
-  if not is_right then
-    wrong_shape(policy, "{text = string, resume = boolean?, start_offset = integer?} from 'prepare'")
-  end
-end
-
 --- Starts a fresh session for a history, in the place that the run holds. A seed that nobody went on from is removed.
 local function start_with(self, run, policy)
   local set, id = run.set, core.uuid.generate()
@@ -191,7 +173,6 @@ local function start_with(self, run, policy)
     history = run.request.history, text = run.text, session_id = id, jsonl_path = path,
     cwd = paths.real_folder(set.cwd), model = set.model, permission_mode = set.permission_mode or "bypassPermissions",
   }
-  check_injection(policy, injection)
   local _ <close> = setmetatable({}, { __close = function(_, err)
     if err ~= nil and injection.resume then files.remove(path) end
   end })
@@ -244,13 +225,9 @@ local function settle(self, run, result)
   local answer = history.synthesize_turn_messages(run.events)
   -- A message that was interrupted before its answer began is not in the program's history, but may be in the client's.
   if result.subtype == "interrupted" and #answer == 0 then return self.pool:drop(run.session) end
-  local policy, keys = self.policies.routing, {}
-  local given = policy.keys(run.request, { messages = answer, events = run.events, result = result })
-  if type(given) ~= "table" then wrong_shape(policy, "a list of strings from 'keys'") end
-  for i, key in ipairs(given) do
-    if type(key) ~= "string" then wrong_shape(policy, "a list of strings from 'keys'") end
-    keys[i] = run.prefix .. key
-  end
+  local keys = {}
+  local given = self.policies.routing.keys(run.request, { messages = answer, events = run.events, result = result })
+  for i, key in ipairs(given) do keys[i] = run.prefix .. key end
   self.pool:release(run.session, keys)
 end
 

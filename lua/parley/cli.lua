@@ -4,6 +4,7 @@ local uv = require "luv"
 local errors = require "parley.errors"
 local files = require "parley.files"
 local stdin = require "parley.stdin"
+local policies = require "parley.policies"
 local task = require "parley.task"
 
 local M = {}
@@ -107,7 +108,8 @@ function M.backend_options(parser)
   parser:option("--system-prompt", "Replaces the system prompt."):argname "TEXT"
   parser:option("--append-system-prompt", "Goes behind the system prompt."):argname "TEXT"
   parser:option("--permission-mode", "bypassPermissions (the default), default, plan, acceptEdits, …"):argname "MODE"
-  parser:option("--accept", "Dialogs that may be answered with yes: trust, bypass, api_key, mcp, imports, permission, plan.")
+  local kinds = table.concat(policies.acceptable(), ", ")
+  parser:option("--accept", ("Dialogs that may be answered with yes: %s."):format(kinds))
     :argname("KIND[,KIND]"):action(add_list):count "*"
   parser:option("--allowed-tools", "Tools that need no permission."):argname("TOOL[,TOOL]"):action(add_list):count "*"
   parser:option("--disallowed-tools", "Tools that are not offered."):argname("TOOL[,TOOL]"):action(add_list):count "*"

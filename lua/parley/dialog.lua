@@ -53,6 +53,7 @@ local function choose(session, dialog, choice)
     if not current or current.kind ~= dialog.kind or #current.choices ~= #dialog.choices then return end
     if current.selected == choice then return session.process:write "\r" end
     local before = current.selected
+    if not before then break end
     session.process:write(before < choice and "\27[B" or "\27[A")
     local deadline = task.now() + STEP_MS
     while current and current.selected == before and task.now() < deadline do
@@ -68,23 +69,16 @@ local function fail(session, dialog, why)
   local call = dialog.tool_use
   local asks = call and ("%s %s"):format(call.name, core.json.encode(call.input) or "")
     or ("%q"):format(dialog.text:match "^[^\n]*" or "")
-  error(errors.dialog_error(("the program asks (%s: %s) and nothing may answer: %s"):format(dialog.kind, asks,
-    why or dialog.remedy), { dialog = dialog, session_id = session.session_id,
-    screen = session.process.screen:text() }), 0)
+  error(errors.dialog_error(("the program asks (%s: %s) and nothing may answer: %s"):format(dialog.kind, asks, why),
+    { dialog = dialog, session_id = session.session_id, screen = session.process.screen:text() }), 0)
 end
 
 local function decide(session, dialog)
   dialog = dialog or { kind = "unknown", text = session.process.screen:text(), choices = {},
     remedy = "it cannot be read; look at the screen" }
   local decision = session.policies.dialogs.decide(dialog, session.options.accept)
-  if type(decision) ~= "table" then
-    error(errors.value_error "the dialogs policy must return {choose = integer}, {keys = string} or {fail = string}", 0)
-  end
   session.answered = dialog.text
   if decision.choose then
-    if not dialog.choices[decision.choose] then
-      error(errors.value_error(("the dialogs policy chose %s of %d"):format(decision.choose, #dialog.choices)), 0)
-    end
     choose(session, dialog, decision.choose)
   elseif decision.keys then
     local current = recognize(session) -- it may have gone while the policy waited

@@ -35,7 +35,7 @@ M.value_error = constructor "ValueError"
 M.cli_not_found_error = constructor "CLINotFoundError"
 
 --- Start, delivery, exit or time-out of a session. `reason` is one of `"start"`, `"delivery"`, `"exit"`, `"timeout"`,
---- `"transcript"`, `"api"`; `screen` holds the last screen as text.
+--- `"transcript"`, `"dialog"`, `"busy"`, `"api"`; `screen` holds the last screen as text.
 ---@type fun(message: string, fields?: table): parley.Error
 M.session_error = constructor "SessionError"
 

@@ -39,7 +39,11 @@ local kinds = {
   end,
 }
 
-local function is_of(value, kind)
+--- Whether a value is of a rule's type.
+---@param value any
+---@param kind string  see `parley.OptionRule`
+---@return boolean
+function M.is_of(value, kind)
   if kinds[kind] then return kinds[kind](value) end
   return type(value) == kind
 end
@@ -53,7 +57,11 @@ local function holds_nul(value)
   return false
 end
 
-local function describe(value)
+--- Says what a value is, for messages.
+---@param value any
+---@return string
+function M.describe(value)
+  if value == nil then return "nothing" end
   if type(value) == "string" then return ("%q"):format(value) end
   if type(value) == "number" or type(value) == "boolean" then return tostring(value) end
   return "a " .. type(value)
@@ -81,7 +89,7 @@ end
 function M.check(rules, given, where)
   if given == nil then given = {} end
   if type(given) ~= "table" then
-    error(errors.value_error(("%s takes a table of options, not %s"):format(where, describe(given))), 0)
+    error(errors.value_error(("%s takes a table of options, not %s"):format(where, M.describe(given))), 0)
   end
   for name in pairs(given) do
     if not rules[name] then
@@ -97,12 +105,12 @@ function M.check(rules, given, where)
     else
       local types = type(rule.type) == "table" and rule.type or { rule.type }
       local kind
-      for _, candidate in ipairs(types) do kind = kind or is_of(value, candidate) and candidate end
+      for _, candidate in ipairs(types) do kind = kind or M.is_of(value, candidate) and candidate end
       local expected = not kind and "a value of type " .. table.concat(types, " or ")
         or kind:find "string" and holds_nul(value) and "without NUL bytes" or rule.check and rule.check(value)
       if expected then
         error(errors.value_error(("%s: option '%s' must be %s, not %s"):format(where, name, expected,
-          describe(value)), { option = name }), 0)
+          M.describe(value)), { option = name }), 0)
       end
     end
     if type(value) == "table" and rule.copy ~= false then value = shallow_copy(value) end

@@ -3,15 +3,14 @@
 --- `measure` gives plain facts, `judge` makes findings of them.
 local uv = require "luv"
 local core = require "parley.core"
-local dialogs = require "parley.policy.dialogs"
 local errors = require "parley.errors"
 local event = require "parley.event"
 local files = require "parley.files"
 local launch = require "parley.launch"
 local paths = require "parley.paths"
+local policies = require "parley.policies"
 local process = require "parley.process"
 local session = require "parley.session"
-local settling = require "parley.policy.settling"
 local task = require "parley.task"
 local transcript = require "parley.transcript"
 
@@ -51,24 +50,19 @@ local function exists(pid) return uv.kill(pid, 0) == 0 end
 
 --- Policies that do what the given ones do, and note it.
 local function observed(given, facts)
-  local policies = {}
-  for name, policy in pairs(given or {}) do policies[name] = policy end
-  local function own(name, default)
-    local policy = given and given[name] or {}
-    return setmetatable({}, { __index = function(_, field) return policy[field] or default[field] end })
-  end
-  local asked, judged = own("dialogs", dialogs), own("settling", settling)
-  policies.dialogs = {
-    recognize = asked.recognize,
+  local own = policies.of_session(given or {})
+  local dialogs, settling = own.dialogs, own.settling
+  own.dialogs = {
+    recognize = dialogs.recognize,
     decide = function(dialog, accept)
-      local decision = asked.decide(dialog, accept)
+      local decision = dialogs.decide(dialog, accept)
       table.insert(facts.dialogs, { kind = dialog.kind, answered = not decision.fail })
       return decision
     end,
   }
-  policies.settling = {
+  own.settling = {
     judge = function(seen, still_ms)
-      local verdict, look_again = judged.judge(seen, still_ms)
+      local verdict, look_again = settling.judge(seen, still_ms)
       if verdict then
         facts.ending = { certainty = seen.certainty, duration = seen.duration, stop_hook = seen.stop_hook,
           api_error = seen.api_error, still_ms = still_ms }
@@ -76,7 +70,7 @@ local function observed(given, facts)
       return verdict, look_again
     end,
   }
-  return policies
+  return own
 end
 
 --- A session from one table of options; what is neither the process's nor the session's is passed over.

@@ -7,6 +7,7 @@ local dialog = require "parley.dialog"
 local errors = require "parley.errors"
 local options = require "parley.options"
 local paths = require "parley.paths"
+local policies = require "parley.policies"
 local status = require "parley.status"
 local task = require "parley.task"
 local tui = require "parley.policy.tui"
@@ -37,8 +38,6 @@ M.rules = {
   policies = { type = "table", default = {} },
 }
 
-local POLICIES = { "readiness", "dialogs", "delivery", "settling" }
-
 ---@class parley.Session
 ---@field process parley.Process
 ---@field session_id string
@@ -53,22 +52,6 @@ local Session = {}
 Session.__index = Session
 Session.__name = "parley.Session"
 
---- Fills in what a table of policies leaves out.
----@param given table<string, table>
----@return table<string, table>
-local function with_defaults(given)
-  local policies = {}
-  for _, name in ipairs(POLICIES) do
-    local own, default = given[name] or {}, require("parley.policy." .. name)
-    policies[name] = setmetatable({}, { __index = function(_, field)
-      local value = own[field]
-      if value == nil then value = default[field] end
-      return value
-    end })
-  end
-  return policies
-end
-
 --- Makes a session that is not started yet.
 ---@param process parley.Process
 ---@param given? table        see `M.rules`
@@ -78,6 +61,7 @@ end
 --- Raises `ValueError` for bad options.
 function M.new(process, given, jsonl_path, start_offset)
   local set = options.check(M.rules, given, "parley.session")
+  policies.check_accept(set.accept, set.policies, "parley.session")
   return setmetatable({
     process = process,
     session_id = process.session_id,
@@ -86,7 +70,7 @@ function M.new(process, given, jsonl_path, start_offset)
     changed = process.changed,
     options = set,
     delivery = { long_text = set.long_text, mentions = set.mentions },
-    policies = with_defaults(set.policies),
+    policies = policies.of_session(set.policies),
     turns = 0, has_started = false,
   }, Session)
 end

@@ -211,6 +211,17 @@ describe("12. policies", function()
         raised("ValueError", backend.mcp_config_argument, backend).message)
     end))
 
+    it("one of the sessions that returns the wrong shape", helper.task(function()
+      local path = policy_file "return { keystrokes = function() return { 'x' } end }"
+      local function wrong() return 5 end
+      fails({ delivery = path }, "the policy 'delivery' %(.*/mine.lua%) must return a list of {keys = string.*")
+      fails({ delivery = { prepare = wrong } }, "the policy 'delivery' must return a string, or nil and a reason")
+      fails({ delivery = { prepare = function() end } }, "from 'prepare', not nothing")
+      fails({ delivery = { holds = wrong } }, "the policy 'delivery' must return one of whole, empty, other")
+      fails({ settling = { judge = wrong } }, "the policy 'settling' must return {subtype = ")
+      fails({ readiness = { state = wrong } }, "the policy 'readiness' must return one of starting, ready")
+    end))
+
     it("one that sets options wrongly", helper.task(function()
       local function sets(options) return { routing = { route = function() return { options = options } end } } end
       fails(sets { modle = "x" }, "the options from the policy 'routing' has no option 'modle'.*model")
@@ -218,6 +229,7 @@ describe("12. policies", function()
       fails(sets { max_sessions = 3 }, "has no option 'max_sessions'")
       fails(sets { policies = {} }, "has no option 'policies'")
       fails(sets { session_id = "x" }, "has no option 'session_id'")
+      fails(sets { accept = { "trsut" } }, "the options from the policy 'routing': option 'accept' .*'trust'")
       fails(sets { permission_mode = "sudo" }, "option 'permission_mode' must be one of")
       fails(sets { settings = { print } }, "the options from the policy 'routing': .*settings")
     end))

@@ -1,7 +1,10 @@
+local argparse = require "argparse"
 local cli = require "parley.cli"
 local errors = require "parley.errors"
+local files = require "parley.files"
 local helper = require "spec.helper"
 local parley = require "parley"
+local policies = require "parley.policies"
 
 describe("cli", function()
   after_each(helper.remove_folders)
@@ -30,6 +33,16 @@ describe("cli", function()
     assert.is_true(errors.is(err, "ValueError"))
     return err.message
   end
+
+  it("names every dialog that --accept takes, as the README does", function()
+    local parser = argparse "try"
+    cli.backend_options(parser)
+    local row = files.read("README.md"):match "\n| `accept` |[^\n]*"
+    for _, kind in ipairs(policies.acceptable()) do
+      assert.truthy(parser:get_help():find(kind, 1, true), kind)
+      assert.truthy(row:find(('"%s"'):format(kind), 1, true), kind)
+    end
+  end)
 
   describe("run", function()
     it("gives main the arguments, and returns its status", function()

@@ -62,7 +62,7 @@ describe("dialog.answer", function()
 
   it("presses nothing on an unknown dialog", helper.task(function()
     local live, fake = before({ "Something new", "", " ❯ Yes", "   No", "", " Enter to confirm" },
-      { accept = { "trust", "bypass", "unknown" } })
+      { accept = { "trust", "bypass", "permission" } })
     assert.equal("unknown", failure(live).dialog.kind)
     assert.equal("", fake:written())
   end))
@@ -132,8 +132,16 @@ describe("dialog.answer", function()
   it("refuses a policy that decides nothing, or a choice that is not there", helper.task(function()
     for _, decision in ipairs { "yes", { choose = 9 } } do
       local live, fake = before(plain(1), { policies = { dialogs = { decide = function() return decision end } } })
-      assert.equal("ValueError", failure(live).code)
+      assert.matches("the policy 'dialogs' must return {choose = ", failure(live).message)
       assert.equal("", fake:written())
     end
+  end))
+
+  it("gives up on a choice that no pointer leads to", helper.task(function()
+    local seen = { kind = "mine", text = "which?", choices = { "this", "that" } }
+    local live, fake = before(plain(1), { policies = { dialogs = { recognize = function() return seen end,
+      decide = function() return { choose = 2 } end } } })
+    assert.equal("dialog", failure(live).reason)
+    assert.equal("", fake:written())
   end))
 end)

@@ -220,7 +220,7 @@ describe("promise", function()
       assert.equal("question", failure_of("DialogError", say, live, "ask").dialog.kind)
     end)
 
-    on(ENDS, "nothing is pressed on a dialog that nobody knows", { session = { accept = { "trust", "unknown" } },
+    on(ENDS, "nothing is pressed on a dialog that nobody knows", { session = { accept = { "trust", "permission" } },
       script = { answers = { { dialog = { title = "A new thing", choices = { "Yes", "No" } }, text = "x" } } } },
     function(live, kit)
       assert.equal("unknown", failure_of("DialogError", say, live, "hello").dialog.kind)

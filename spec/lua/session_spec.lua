@@ -56,10 +56,20 @@ describe("session", function()
     end)
 
     it("fills policies up with the defaults", function()
-      local own = function() return { fail = "no" } end
-      local live = session.new(fake_process.new(fake_options()), { policies = { dialogs = { decide = own } } })
-      assert.equal(own, live.policies.dialogs.decide)
+      local live = session.new(fake_process.new(fake_options()), { policies = { dialogs = { decide = function()
+        return { fail = "no" }
+      end } } })
+      assert.same({ fail = "no" }, live.policies.dialogs.decide({ choices = {} }, {}))
       assert.equal(require("parley.policy.dialogs").recognize, live.policies.dialogs.recognize)
+    end)
+
+    it("takes a policy from a file, and refuses what is none", function()
+      local path = helper.write(folder .. "/mine.lua", "return { state = function() return 'busy' end }")
+      local live = session.new(fake_process.new(fake_options()), { policies = { readiness = path } })
+      assert.equal("busy", live:state())
+      for _, given in ipairs { { readiness = "/no/such.lua" }, { readiness = { stat = print } }, { rediness = {} } } do
+        failure_of("ValueError", session.new, fake_process.new(fake_options()), { policies = given })
+      end
     end)
   end)
 

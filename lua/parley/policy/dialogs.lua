@@ -51,7 +51,7 @@ M.turn_kinds = {
 ---@field selected? integer where the pointer stands
 ---@field first_number? integer  of the first choice, where they are numbered
 ---@field tool_use? table   the tool call that waits for it, a block of the Messages API, where one does
----@field remedy string     what a person would do
+---@field remedy? string    what a person would do
 
 --- What a command shows, and the menu that two presses of ESC open: ESC closes it.
 local PANEL = { kind = "panel", remedy = "press ESC" }
@@ -153,7 +153,7 @@ function M.decide(dialog, accept)
     if choice then return { choose = choice } end
   end
   if dialog.kind == "panel" then return { keys = "\27" } end -- which consents to nothing
-  return { fail = dialog.remedy }
+  return { fail = dialog.remedy or UNKNOWN.remedy }
 end
 
 return M
