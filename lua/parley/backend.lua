@@ -204,6 +204,10 @@ local function acquire(self, run)
 end
 
 local function begin_turn(run)
+  if run.command and run.payload ~= run.text then
+    error(errors.value_error(("%s needs a session that has the history, which would go with the next message here")
+      :format(run.command)), 0)
+  end
   run.steps = run.command and run.session:command(run.command) or run.session:send(run.payload)
 end
 
@@ -332,6 +336,7 @@ end
 ---@return nil
 ---@return nil
 ---@return table handle
+--- Raises what `complete` raises, and from the loop `ValueError` when the history would have to go with a message.
 function Backend:command(messages, text, request)
   local run = new_run(self, to_go_on(messages), request)
   run.command = text

@@ -7,7 +7,7 @@ local task = require "parley.task"
 local testing = require "parley.testing"
 local uv = require "luv"
 
-local user, with_history = fake_backends.user, fake_backends.with_history
+local user, assistant, with_history = fake_backends.user, fake_backends.assistant, fake_backends.with_history
 local collect, raised = fake_backends.collect, fake_backends.raised
 local talk, types = fake_backends.talk, fake_backends.types
 
@@ -110,6 +110,29 @@ describe("complete on a pty", function()
     assert.equal(2, #started(kit))
     assert.equal(0, backend:live_session_count())
   end)
+
+  on_pty("runs a command in the session of a conversation", {}, function(kit, backend)
+    local _, _, messages = talk(backend, { user "one" })
+    local result
+    for event in backend:command(messages, "/compact") do result = event end
+    assert.equal("success", result.subtype)
+    table.insert(messages, user "two")
+    assert.equal(3, talk(backend, messages).num_turns)
+    assert.equal(1, #started(kit))
+    for _ in backend:command({}, "/clear") do end -- luacheck: ignore 542
+    assert.equal(2, #started(kit))
+    assert.equal(1, backend:live_session_count()) -- what /clear goes on with is nobody's conversation
+  end)
+
+  on_pty("runs no command where the history would go with a message",
+    { options = { history_injection_mode = "concat_message" } }, function(kit, backend)
+      local err = raised("ValueError", function()
+        for _ in backend:command({ user "a", assistant "b" }, "/compact") do end -- luacheck: ignore 542
+      end)
+      assert.matches("/compact needs a session that has the history", err.message)
+      assert.equal(0, backend:live_session_count())
+      assert.same({}, kit:taken())
+    end)
 
   describe("9. cancelled", function()
     local function is_clean(kit, backend)
