@@ -61,7 +61,8 @@ end
 ---@return string
 --- Raises `ValueError` when there is no such folder.
 function M.real_folder(folder)
-  local path, problem = uv.fs_realpath(folder or uv.cwd())
+  folder = folder or uv.cwd() or "." -- that of the host may have been removed
+  local path, problem = uv.fs_realpath(folder)
   if not path then
     error(errors.value_error(("the working directory '%s' cannot be used: %s"):format(folder, problem),
       { option = "cwd" }), 0)

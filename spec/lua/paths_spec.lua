@@ -91,6 +91,15 @@ describe("paths.real_folder", function()
     assert.equal(assert(uv.fs_realpath(uv.cwd())), paths.real_folder())
   end)
 
+  it("refuses the host's own when that was removed", helper.task(function()
+    assert(uv.fs_mkdir(folder .. "/gone", 448))
+    local chunk = "require('parley.paths').real_folder()"
+    local script = ('cd %s/gone && rmdir ../gone && exec %s -e "%s"'):format(folder, helper.host, chunk)
+    local program = helper.run { "/bin/sh", "-c", script }
+    assert.matches("the working directory '.' cannot be used: ENOENT", program.errors)
+    assert.equal(1, program.status)
+  end))
+
   it("refuses what is missing or no folder, and names it", function()
     helper.write(folder .. "/file", "")
     for _, name in ipairs { "/missing", "/file", "/file/below" } do
