@@ -193,6 +193,26 @@ describe("complete", function()
       end))
     end
 
+    it("hashes only what is new when the caller hands over the same tables", helper.task(function()
+      local backend <close> = place:backend()
+      local messages, hashed, blake2b = {}, 0, core.digest.blake2b
+      for i = 1, 100, 2 do
+        messages[i], messages[i + 1] = user(("%d "):format(i):rep(9000)), assistant(("%d "):format(i):rep(9000))
+      end
+      finally(function() core.digest.blake2b = blake2b end)
+      core.digest.blake2b = function(bytes, size)
+        hashed = hashed + #bytes
+        return blake2b(bytes, size)
+      end
+      table.insert(messages, user "one")
+      messages = select(3, talk(backend, messages))
+      assert.is_true(hashed > 2000000)
+      hashed = 0
+      table.insert(messages, user "two")
+      assert.equal(2, talk(backend, messages).num_turns)
+      assert.is_true(hashed < 2000, hashed)
+    end, 20000))
+
     it("does not mind what the caller does to its own list meanwhile", helper.task(function()
       local backend <close> = place:backend()
       local messages = { user "one" }

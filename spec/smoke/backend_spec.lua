@@ -246,6 +246,7 @@ describe("the backend with an account #account", function()
     local last
     for _, event in ipairs(events) do last = event.type == "assistant" and event or last end
     assert.matches("%S", last:text())
+    assert.equal("end_turn", last.stop_reason)
     assert.equal(last.stop_reason, events[#events].stop_reason)
   end)
 
