@@ -3,8 +3,8 @@ local argparse = require "argparse"
 local uv = require "luv"
 local errors = require "parley.errors"
 local files = require "parley.files"
-local stdin = require "parley.stdin"
 local policies = require "parley.policies"
+local stdin = require "parley.stdin"
 local task = require "parley.task"
 
 local M = {}
