@@ -134,6 +134,40 @@ describe("complete on a pty", function()
       assert.same({}, kit:taken())
     end)
 
+  on_pty("keeps no session whose turn ended with an API error", { script = { answers = {
+    { on = "400", api_error = { status = 400 } } } } }, function(kit, backend)
+    local messages = { user "400" }
+    assert.equal("error_api", talk(backend, messages).subtype)
+    assert.equal(0, backend:live_session_count())
+    assert.same({}, kit:processes())
+    table.insert(messages, user "again")
+    assert.equal(1, talk(backend, messages).num_turns)
+  end)
+
+  on_pty("keeps a session that was interrupted in its answer, and none that was before it", {}, function(kit, backend)
+    --- Takes a turn and interrupts it as soon as something is there.
+    local function interrupted(words, is_there)
+      local step, _, _, handle = backend:complete { user(words) }
+      local _ <close> = handle
+      local waiter = task.spawn(function()
+        helper.eventually(is_there)
+        handle.interrupt()
+      end)
+      local result
+      for event in step do result = event end
+      waiter:await()
+      assert.equal("interrupted", result.subtype)
+    end
+    interrupted("SLOW", function() return kit:taken()[1] end)
+    assert.equal(0, backend:live_session_count())
+    interrupted("SLOWTOOL", function()
+      for _, record in ipairs(kit:transcript(next(backend:live_sessions()))) do
+        if record.type == "assistant" then return true end
+      end
+    end)
+    assert.equal(1, backend:live_session_count())
+  end)
+
   describe("9. cancelled", function()
     local function is_clean(kit, backend)
       for _, pid in ipairs(started(kit)) do assert.equal("ESRCH", select(3, uv.kill(pid, 0))) end
