@@ -177,8 +177,8 @@ end
 ---@param options parley.batch.Options
 ---@return parley.batch.Counts
 ---@return boolean stopped  by `fail_fast`
---- Raises what `source` and `write` raise, `CLINotFoundError` and `Cancelled`; the conversations that were running are
---- not written then.
+--- Raises what `source` and `write` raise, `CLINotFoundError`, the `SessionError` of a program that cannot be executed,
+--- and `Cancelled`; the conversations that were running are not written then.
 function M.run(options)
   local run = setmetatable({
     write = options.write, new_backend = options.new_backend, on_result = options.on_result,

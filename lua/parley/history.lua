@@ -177,6 +177,11 @@ local function fits(known, hash, messages, first, last)
   return after > last or messages[after].role ~= known.role and says_something(messages[after])
 end
 
+local function check_list(messages)
+  if type(messages) == "table" then return end
+  error(errors.value_error("messages must be a list, not a " .. type(messages)), 0)
+end
+
 --- What cannot be hashed is refused here, for a shape that is merely odd is hashed as it is.
 local function message_at(messages, i)
   local message = messages[i]
@@ -215,6 +220,7 @@ end
 ---@return string fingerprint  64 hexadecimal digits
 --- Raises `ValueError` for what is no message.
 function M.hash_history(messages, last)
+  check_list(messages)
   last = last or #messages
   local hash, i = SEED, 1
   while i <= last do
@@ -278,6 +284,11 @@ local function check_text(text, where)
   return not valid and ("%s: byte %d is not valid UTF-8"):format(where, position) or nil
 end
 
+local function check_json(value, where)
+  local _, err = json.encode(value)
+  return err and ("%s: %s"):format(where, err.message)
+end
+
 local check_blocks
 
 local function check_block(block, where)
@@ -291,10 +302,8 @@ local function check_block(block, where)
   end
   if block.type == "text" then return check_text(block.text, where .. ".text") end
   if block.type == "tool_result" and not is_null(block.content) then return check_blocks(block.content, where) end
-  if block.type == "tool_use" then
-    local _, err = json.encode(block.input)
-    return err and ("%s.input: %s"):format(where, err.message)
-  end
+  if block.type == "tool_use" then return check_json(block.input, where .. ".input") end
+  if not REQUIRED[block.type] then return check_json(block, where) end
 end
 
 --- Checks content: a text or a list of blocks.
@@ -332,11 +341,9 @@ end
 ---@param messages any
 --- Raises `ValueError`; `index` is the message's.
 function M.check(messages)
-  if type(messages) ~= "table" then
-    error(errors.value_error("messages must be a list, not a " .. type(messages)), 0)
-  end
+  check_list(messages)
   if #messages == 0 then error(errors.value_error "messages is empty: there is nothing to send", 0) end
-  for i, message in ipairs(messages) do check_message(message, i) end
+  for i = 1, #messages do check_message(messages[i], i) end
   local role = messages[#messages].role
   if role ~= "user" then
     error(errors.value_error(("messages[%d], the last one, must be the user's, not the %s's"):format(#messages, role),

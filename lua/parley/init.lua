@@ -5,6 +5,7 @@ local errors = require "parley.errors"
 local event = require "parley.event"
 local history = require "parley.history"
 local launch = require "parley.launch"
+local options = require "parley.options"
 local paths = require "parley.paths"
 local process = require "parley.process"
 local session = require "parley.session"
@@ -26,13 +27,15 @@ local M = {
   process = process.new,
 }
 
+local rules_of_session = options.merge(launch.rules, session.rules)
+
 --- Makes one live conversation that is not started yet: `session:start()`, then `session:send(text)`.
----@param options? parley.SessionOptions
+---@param given? parley.SessionOptions
 ---@return parley.Session
 --- Raises `ValueError` for bad options.
-function M.session(options)
+function M.session(given)
   local of_process, of_session = {}, {}
-  for name, value in pairs(options or {}) do
+  for name, value in pairs(options.check(rules_of_session, given, "parley.session")) do
     if session.rules[name] then of_session[name] = value else of_process[name] = value end
   end
   return session.new(process.new(of_process), of_session)

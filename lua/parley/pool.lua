@@ -132,7 +132,7 @@ function Pool:release(session, keys)
   self.clock = self.clock + 1
   entry.is_idle, entry.used = true, self.clock
   for _, key in ipairs(keys) do entry.keys[key] = true end
-  if self.idle_timeout_ms then
+  if self.idle_timeout_ms and self.idle_timeout_ms < math.huge then
     entry.timer = uv.new_timer()
     uv.update_time()
     entry.timer:start(math.ceil(self.idle_timeout_ms), 0, function()

@@ -134,6 +134,14 @@ describe("hash_history", function()
     end
   end)
 
+  it("refuses what is no list", function()
+    for _, bad in ipairs { "hi", false } do
+      local ok, err = pcall(hash, bad or nil)
+      assert.is_false(ok)
+      assert.is_true(errors.is(err, "ValueError"), tostring(err))
+    end
+  end)
+
   it("refuses what is no message", function()
     for _, bad in ipairs { { "hi" }, { { role = "system", content = "x" } }, { { role = "user", content = 5 } } } do
       local ok, err = pcall(hash, bad)
@@ -291,6 +299,12 @@ describe("check", function()
     assert.matches("must be a list, not a nil", refused(nil).message)
   end)
 
+  it("wants a list without holes", function()
+    assert.matches("messages%[2%] must be a table .*, not a nil", refused({ user "a", nil, user "b" }).message)
+  end)
+
+  local itself = { type = "image" }
+  itself.itself = itself
   local bad = {
     { "hi", "must be a table with role and content, not a string" },
     { { content = "x" }, "has the role a nil" },
@@ -315,6 +329,7 @@ describe("check", function()
     { { role = "assistant", content = { { type = "tool_use", id = "x", name = "x" } } }, "'input' must be a table" },
     { { role = "assistant", content = { call("t", { f = print }) } }, "content%[1%].input: .*f" },
     { { role = "assistant", content = { { type = "thinking" } } }, "'thinking' must be a string" },
+    { user { itself }, "content%[1%]: .*" },
   }
   for _, case in ipairs(bad) do
     it("names the index of a message that " .. case[2]:gsub("%%", ""), function()

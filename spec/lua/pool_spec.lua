@@ -240,6 +240,12 @@ describe("a pool", function()
       assert.is_nil(live:acquire "a")
     end))
 
+    it("never ends one after endless time", helper.task(function()
+      local live = pool.new(1, math.huge)
+      local session = add_idle(live, "a")
+      assert.equal(session, live:acquire "a")
+    end))
+
     it("begins anew with each use", helper.task(function()
       local live = pool.new(1, 1000)
       local session = add_idle(live, "a")

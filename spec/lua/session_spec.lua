@@ -3,6 +3,7 @@
 local errors = require "parley.errors"
 local fake_process = require "parley.testing.fake_process"
 local helper = require "spec.helper"
+local parley = require "parley"
 local session = require "parley.session"
 local task = require "parley.task"
 
@@ -53,6 +54,13 @@ describe("session", function()
       failure_of("ValueError", session.new, fake_process.new(), { turn_timeout = 1 })
       failure_of("ValueError", session.new, fake_process.new(), { long_text = "never" })
       failure_of("ValueError", session.new, fake_process.new(), { turn_timeout_ms = -1 })
+    end)
+
+    it("refuses bad options by the name that they were given to", function()
+      assert.equal("parley.session has no option 'turn_timeout_m'; did you mean 'turn_timeout_ms'?",
+        failure_of("ValueError", parley.session, { turn_timeout_m = 1 }).message)
+      assert.equal('parley.session takes a table of options, not "x"',
+        failure_of("ValueError", parley.session, "x").message)
     end)
 
     it("fills policies up with the defaults", function()
