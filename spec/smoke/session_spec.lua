@@ -249,6 +249,21 @@ describe("a session of the real program", function()
       end)
     end
 
+    if not is_oldest then -- which takes no keys any more after it was stopped
+      converses("a text once that was typed again, for the program was held up", function(live, server)
+        for milliseconds = 1900, 2020, 30 do
+          local pid, text = live.process:pid(), ("held up for %d"):format(milliseconds)
+          uv.kill(pid, "sigstop")
+          local going_on = task.spawn(function()
+            task.sleep(milliseconds) -- the fault itself
+            uv.kill(pid, "sigcont")
+          end)
+          is_fine(live, server, text)
+          going_on:await()
+        end
+      end)
+    end
+
     converses("a text of 60 kB", function(live, server)
       local text = ("0123456789 "):rep(6000):sub(1, 60000) .. "end"
       is_fine(live, server, text)
