@@ -279,7 +279,8 @@ describe("parley batch", function()
 
   for what, case in pairs {
     ["an option's bad value"] = { { "in.jsonl", "--jobs", "0" }, "'0' is not a whole number from 1 on" },
-    ["a shard that there is not"] = { { "in.jsonl", "--shard", "4/3" }, "'4/3' is not of the form I/N" },
+    ["a shard behind the last"] = { { "in.jsonl", "--shard", "4/3" }, "'4/3' is not of the form I/N" },
+    ["a shard before the first"] = { { "in.jsonl", "--shard", "0/3" }, "'0/3' is not of the form I/N" },
     ["a missing input"] = { { "none.jsonl", "-o", "out.jsonl" }, "cannot read 'none.jsonl'" },
     ["an input that is the output"] = { { "in.jsonl", "-o", "in.jsonl" }, "both the input and the output" },
     ["an output in no folder"] = { { "in.jsonl", "-o", "no/out.jsonl" }, "cannot write 'no/out.jsonl': ENOENT" },

@@ -379,7 +379,7 @@ describe("parley chat", function()
     it_does("names the near one for an unknown one, and sends what begins with two slashes", function()
       local terminal <close> = open()
       terminal:type "/sesion\r"
-      terminal:expect "there is no command '/sesion'; did you mean '/session'?"
+      terminal:expect "\nthere is no command '/sesion'; did you mean '/session'?"
       terminal:type "//etc/passwd is a file\r"
       terminal:expect "echo: /etc/passwd is a file"
       assert.same({ "/etc/passwd is a file" }, kit:taken())

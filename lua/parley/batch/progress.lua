@@ -112,12 +112,13 @@ end
 --- Reports on standard error while it is open.
 ---@param counts parley.batch.Counts
 ---@param has_terminal boolean  whether a line there can be redrawn
+---@param interval_ms? number    default: 500 for the bar, 10000 for lines
 ---@return parley.batch.Progress  a `<close>` variable
-function M.open(counts, has_terminal)
+function M.open(counts, has_terminal, interval_ms)
   local self = setmetatable({ counts = counts, began = task.now() }, Progress)
   self.ticker = task.spawn(function()
     while true do
-      task.sleep(has_terminal and REDRAW_MS or LINE_MS)
+      task.sleep(interval_ms or has_terminal and REDRAW_MS or LINE_MS)
       if has_terminal then draw(self) else self:say(M.line(counts, elapsed(self))) end
     end
   end)

@@ -1,4 +1,5 @@
 local batch = require "parley.batch"
+local helper = require "spec.helper"
 local progress = require "parley.batch.progress"
 
 local function counts(fields)
@@ -45,4 +46,16 @@ describe("a batch's progress", function()
     assert.same({ "0:00", "0:59", "1:00", "59:59", "1:00:00" }, { progress.duration(0.4), progress.duration(59),
       progress.duration(59.6), progress.duration(3599), progress.duration(3600) })
   end)
+
+  it("writes a line now and then where nothing can be redrawn", helper.task(function()
+    local program <close> = helper.start { helper.host, "-e", [[
+      local counts = { total = 10, succeeded = 2, failed = 1, resumed = 0, resumed_failed = 0, running = 2, usage = {} }
+      local _ <close> = require "parley.batch.progress".open(counts, false, 20)
+      require "parley.task".condition():wait()]] }
+    helper.eventually(function()
+      local _, count = program.errors:gsub("parley: 3 of 10 done, 1 failed, 2 running, [%d.]+/%a+, %d+:%d%d left\n", "")
+      return count > 1
+    end)
+    assert.is_nil(program.errors:find "[\r\27]")
+  end))
 end)
