@@ -501,7 +501,8 @@ describe("pty", function()
     local host = inner_host("", [[
       local argv = { "sh", "-c", "trap '' HUP; echo ready; exec sleep 1000" }
       local pty = assert(require("parley.core").pty.spawn({ argv = argv }))
-      repeat until (pty:read() or ""):find("ready")
+      local text = ""
+      repeat text = text .. (pty:read() or "") until text:find("ready") -- it may come in pieces
       print("pid " .. pty:pid() .. " .")
       io.read()]])
     local output = read_until(host, function(text)
