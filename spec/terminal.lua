@@ -29,9 +29,14 @@ function M.open(argv, options)
   self.pipe = uv.new_pipe(false)
   assert(self.pipe:open(self.pty:duplicate()))
   self.pipe:read_start(function(_, bytes)
-    if not bytes then return self.pipe:close() end
+    if not bytes then
+      self.pipe:close()
+      bytes = self.pty:read() -- libuv takes the hang-up for the end, and leaves what is still there
+      if not bytes then return end
+    end
     self.raw = self.raw .. bytes
     self.screen:feed(bytes)
+    if self.pipe:is_closing() then return end
     local replies = self.screen:replies()
     if replies ~= "" then self.pipe:write(replies) end
   end)

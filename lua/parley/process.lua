@@ -71,15 +71,21 @@ local function close_handle(handle)
   if handle and not handle:is_closing() then handle:close() end
 end
 
+local function take(self, bytes)
+  capture(self, bytes)
+  self.screen:feed(bytes)
+  local replies = self.screen:replies()
+  if replies ~= "" and not self.pipe:is_closing() then self.pipe:write(replies) end
+end
+
 local function on_output(self, problem, bytes)
-  if not bytes then -- Linux reports EIO when the last descriptor of the child's side is closed
+  if bytes then
+    take(self, bytes)
+  else -- Linux reports EIO when the last descriptor of the child's side is closed
     self.output_ended = problem or "EOF"
     close_handle(self.pipe)
-  else
-    capture(self, bytes)
-    self.screen:feed(bytes)
-    local replies = self.screen:replies()
-    if replies ~= "" and not self.pipe:is_closing() then self.pipe:write(replies) end
+    -- libuv takes the hang-up for the end, though the kernel hands out at most 4 kB at once and may have more.
+    for rest in function() return (self.pty:read()) end do take(self, rest) end
   end
   self.changed:notify()
 end

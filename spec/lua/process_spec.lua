@@ -289,6 +289,14 @@ describe("process", function()
       assert.equal("one\r\n\r\ntwo\r\n", child:captured_output())
     end))
 
+    it("has the last words of a program, however many", helper.task(function()
+      for _ = 1, 20 do
+        local child <close> = start [[head -c 9000 /dev/zero | tr '\0' x; printf end; exit]]
+        child:drain(5000)
+        assert.equal(("x"):rep(9000) .. "end", child:captured_output())
+      end
+    end, 20000))
+
     it("can be had after the end", helper.task(function()
       local child = start "echo last words; exit"
       wait_for_exit(child)

@@ -53,6 +53,11 @@ local function read_until(pty, is_enough)
     assert(not err or err == "EIO", err)
     output = output .. (bytes or "")
     has_ended = has_ended or not bytes
+    while has_ended do -- libuv takes the hang-up for the end, and leaves what is still there
+      local rest = pty:read()
+      if not rest then break end
+      output = output .. rest
+    end
   end)
   pump(function()
     return has_ended or is_enough and is_enough(output)

@@ -31,12 +31,15 @@ function M.open(options)
   local self = setmetatable({ pty = pty, screen = core.screen.new(rows, columns), output = "",
     changed = task.condition(), pipe = uv.new_pipe(false), child_signal = uv.new_signal() }, Terminal)
   assert(self.pipe:open(pty:duplicate()))
+  local function take(bytes)
+    self.output = self.output .. bytes
+    self.screen:feed(bytes)
+  end
   self.pipe:read_start(function(_, bytes)
-    if bytes then
-      self.output = self.output .. bytes
-      self.screen:feed(bytes)
-    end
+    if bytes then take(bytes) end
     self.is_ended = not bytes
+    -- libuv takes the hang-up for the end, and leaves what is still there.
+    for rest in function() return self.is_ended and pty:read() or nil end do take(rest) end
     self.changed:notify()
   end)
   self.child_signal:start("sigchld", function() self.changed:notify() end)
