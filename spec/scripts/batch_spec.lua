@@ -463,7 +463,7 @@ describe("parley batch", function()
     for _, result in ipairs((read_results(kit))) do
       assert.same({ "success", 4 }, { result.verdict, #result.messages })
     end
-  end, 120000))
+  end, 300000))
 
   it("holds 1,000 conversations, 8 at a time", helper.task(function()
     local kit <close> = testing.kit()
@@ -483,7 +483,7 @@ describe("parley batch", function()
     for i = 1, 1000 do
       assert.same({ { type = "text", text = "echo: hello " .. i } }, results["c" .. i].messages[2].content)
     end
-  end, 180000))
+  end, 300000))
 
   describe("on a terminal", function()
     local function open(kit, words, columns)
