@@ -47,6 +47,7 @@ M.rules = {
 ---@field turn? parley.LiveTurn  the one that runs, or ran last
 ---@field policies table
 ---@field has_started boolean   it was ready once
+---@field keys_may_follow? boolean  some that were typed have not been seen to arrive
 ---@field delivery parley.DeliveryOptions
 local Session = {}
 Session.__index = Session

@@ -6,8 +6,11 @@ local tui = require "parley.policy.tui"
 local M = {}
 
 local ATTEMPTS = 4
---- Keys that the program was too busy to show for so long were lost, and are typed again.
+--- Keys that the program has not shown for so long were lost, or it is too busy to show them.
 local LOST_MS = 2000
+--- Which of the two it was is told by a mark that is typed behind them. So long it is waited for, and then a little
+--- longer, as a paste may be put in after the key that came behind it.
+local MARK, MARK_MS, MARK_REST_MS = "¤", 15000, 300
 --- A paste of 1 MB took 3.6 s to be shown.
 local MS_PER_BYTE = 0.1
 --- And each key that edits a long text has it drawn again.
@@ -33,7 +36,7 @@ local function wait_for_composer(session, milliseconds, predicate)
   end
 end
 
-local function is_cleared(composer) return composer.is_empty or composer.shell and composer.text == "" end
+local function is_cleared(composer) return composer.is_empty end
 
 --- Empties the composer of what is left in it.
 local function clear(session)
@@ -43,7 +46,7 @@ local function clear(session)
     local keys = composer and session.policies.delivery.clear(composer) or ""
     if composer then session.process:write(keys) end
     local patience = LOST_MS + #keys * MS_PER_EDIT
-    if wait_for_composer(session, patience, is_cleared) and M.is_empty(session) then return end
+    if wait_for_composer(session, patience, is_cleared) then return end
   end
   session:fail("delivery", "the composer cannot be emptied of what is left in it")
 end
@@ -54,6 +57,18 @@ local function rest(session, milliseconds)
     session:wait(deadline - task.now())
     session:check()
   end
+end
+
+--- Waits until no keys of an attempt before are on their way, which would join those of the next.
+local function catch_up(session)
+  local deadline = task.now() + MARK_MS
+  local function has_mark(composer) return composer.text:find(MARK, 1, true) ~= nil end
+  repeat
+    session.process:write(MARK)
+    if wait_for_composer(session, LOST_MS, has_mark) then return rest(session, MARK_REST_MS) end
+    if session:is_interrupted() then return end
+  until task.now() >= deadline
+  session:fail("delivery", "the program does not show what is typed; nothing was sent")
 end
 
 --- Types the steps of one attempt; false when keys were lost, or when the turn was interrupted: after a step, for keys
@@ -82,11 +97,16 @@ function M.type(session, text, is_command)
   local delivery = session.policies.delivery
   for _ = 1, ATTEMPTS do
     if not session:wait_until_ready() then return false end
-    clear(session)
+    if session.keys_may_follow then catch_up(session) end
+    if not session:is_interrupted() then clear(session) end
     if session:is_interrupted() then return false end
+    session.keys_may_follow = true
     local steps = is_command and { { keys = "\27[200~" .. text .. "\27[201~", holds = text } }
       or delivery.keystrokes(text, session:view(), session.delivery)
-    if type_steps(session, steps) then return true end
+    if type_steps(session, steps) then
+      session.keys_may_follow = false
+      return true
+    end
     if session:is_interrupted() then return false end
   end
   local composer = composer_of(session:view())

@@ -60,13 +60,22 @@ describe("typist", function()
     assert.equal("new", composer_of(live).text:match "^%S+")
   end))
 
-  it("leaves the shell mode first", helper.task(function()
+  it("clears what stands behind the cursor, too", helper.task(function()
     local live <close>, fake = started "2.1.330"
-    fake:write "!ls"
-    assert.is_true(composer_of(live).shell)
+    fake:write "\27[200~one\ntwo\27[201~\1"
     assert.is_true(typist.type(live, "new", false))
-    assert.is_false(composer_of(live).shell)
+    assert.equal("whole", live.policies.delivery.holds(composer_of(live), "new"))
   end))
+
+  for _, left in ipairs { "!ls", "!" } do
+    it(("leaves the shell mode first (%s)"):format(left), helper.task(function()
+      local live <close>, fake = started "2.1.330"
+      fake:write(left)
+      assert.is_true(composer_of(live).shell)
+      assert.is_true(typist.type(live, "new", false))
+      assert.is_false(composer_of(live).shell)
+    end))
+  end
 
   it("types again what was lost", helper.task(function()
     local lost = 0
@@ -79,6 +88,38 @@ describe("typist", function()
     assert.is_true(typist.type(live, "hello", false))
     assert.equal(1, lost)
   end))
+
+  ---A session on a program that is so late that it takes pastes in only when a plain key comes behind them.
+  local function late()
+    local pastes, is_late = {}, true
+    return started("2.1.330", function(fake, bytes)
+      local is_paste = bytes:find "^\27%[200~" ~= nil
+      if not is_late or is_paste then
+        if is_late then table.insert(pastes, bytes) end
+        return is_late
+      end
+      is_late = false
+      for _, keys in ipairs(pastes) do fake.options.on_write(fake, keys) end
+    end)
+  end
+
+  for _, text in ipairs { "hello", ("line\n"):rep(20) .. "line" } do
+    it(("does not type again behind keys that are only late (%q)"):format(text:sub(1, 4)), helper.task(function()
+      local live <close> = late()
+      assert.is_true(typist.type(live, text, false))
+      assert.equal("whole", live.policies.delivery.holds(composer_of(live), text))
+    end, 10000))
+  end
+
+  it("clears what an attempt has typed that was interrupted and comes late", helper.task(function()
+    local live <close>, fake = late()
+    local is_interrupted = true
+    function live.is_interrupted() return is_interrupted and #fake:written() > 0 end
+    assert.is_false(typist.type(live, "hello", false))
+    is_interrupted = false
+    assert.is_true(typist.type(live, "hello", false))
+    assert.equal("whole", live.policies.delivery.holds(composer_of(live), "hello"))
+  end, 10000))
 
   it("sends nothing when the composer never takes it", helper.task(function()
     local live <close>, fake = started("2.1.330", function(_, bytes) return bytes:find "hello" ~= nil end)

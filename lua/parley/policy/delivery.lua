@@ -12,7 +12,8 @@ local core = require "parley.core"
 local M = {}
 
 local PASTE, END_PASTE = "\27[200~", "\27[201~"
-local CTRL_A, CTRL_D, CTRL_E, CTRL_U, BACKSPACE = "\1", "\4", "\5", "\21", "\127"
+local CTRL_A, CTRL_D, CTRL_E, CTRL_K, CTRL_U = "\1", "\4", "\5", "\11", "\21"
+local DELETE, BACKSPACE = "\27[3~", "\127"
 
 --- A paste of more is shown collapsed, and 2.1.330 wraps it in <pasted_content> on its way to the model.
 local PASTE_UNITS, PASTE_NEWLINES = 800, 2
@@ -222,14 +223,15 @@ end
 --- The keys that send what the composer holds.
 M.enter = "\r"
 
---- The keys that empty a composer, line by line from the end. A lone Backspace leaves the shell mode.
+--- The keys that empty a composer, line by line, wherever the cursor is. A lone Backspace leaves the shell mode.
 ---@param composer parley.Composer
 ---@return string
 function M.clear(composer)
   if composer.shell and composer.text == "" then return BACKSPACE end
   local lines = 1 + select(2, composer.text:gsub("\n", "")) + composer.hidden
   if composer.scrolled and composer.hidden == 0 then lines = 1000 end -- how many are out of sight is not said
-  return CTRL_E .. (CTRL_U .. BACKSPACE):rep(math.max(30, lines + 2))
+  local times = math.max(30, lines + 2)
+  return (CTRL_K .. DELETE):rep(times) .. (CTRL_U .. BACKSPACE):rep(times)
 end
 
 local function without_space(text)
