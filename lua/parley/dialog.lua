@@ -5,9 +5,11 @@ local task = require "parley.task"
 
 local M = {}
 
---- A dialog is drawn in pieces: it is read when it has stood still for so long. One of a turn does not take keys for
---- some 150 ms after it was drawn (2.1.330).
-local STILL_MS, TURN_STILL_MS = 80, 250
+--- A dialog is drawn in pieces: it is read when it has stood still for so long. 2.1.330 lets the pointer of a new one
+--- move, takes no other key, and some 300 ms after it was drawn puts the pointer back.
+local STILL_MS = 350
+--- So Enter is pressed when the pointer has stood where it should for so long.
+local POINTER_STILL_MS = 200
 --- One that was answered stays on the screen for a while; one whose rows say nothing yet is still being drawn.
 local STALE_MS = 2000
 local STEP_MS = 1000
@@ -39,8 +41,20 @@ local function recognize(session)
   return dialog
 end
 
+--- Waits while a condition holds, at most so long. Returns whether it still does.
+local function lasts(session, milliseconds, condition)
+  local deadline = task.now() + milliseconds
+  while condition() do
+    local left = deadline - task.now()
+    if left <= 0 then return true end
+    session:wait(left)
+    session:check()
+  end
+  return false
+end
+
 --- Picks a choice: by its number, where they have numbers; else the pointer is moved to it, looking after each step,
---- and Enter pressed. (2.1.330 swallows an Enter that follows the pointer's last step too soon.)
+--- and Enter pressed.
 local function choose(session, dialog, choice)
   local number = dialog.first_number and dialog.first_number + choice - 1
   if number and number <= 9 then
@@ -51,15 +65,17 @@ local function choose(session, dialog, choice)
   for _ = 1, 3 * #dialog.choices do
     local current = recognize(session)
     if not current or current.kind ~= dialog.kind or #current.choices ~= #dialog.choices then return end
-    if current.selected == choice then return session.process:write "\r" end
     local before = current.selected
     if not before then break end
-    session.process:write(before < choice and "\27[B" or "\27[A")
-    local deadline = task.now() + STEP_MS
-    while current and current.selected == before and task.now() < deadline do
-      session:wait(deadline - task.now())
-      session:check()
+    local function stays()
       current = recognize(session)
+      return current ~= nil and current.selected == before
+    end
+    if before ~= choice then
+      session.process:write(before < choice and "\27[B" or "\27[A")
+      lasts(session, STEP_MS, stays)
+    elseif lasts(session, POINTER_STILL_MS, stays) then
+      return session.process:write "\r"
     end
   end
   session:fail("dialog", "the dialog's pointer does not move to the choice", { dialog = dialog })
@@ -106,7 +122,7 @@ function M.answer(session)
     if text ~= seen then since, seen = task.now(), text end
     local still = task.now() - since
     local is_stale = text == nil or text == session.answered or dialog.kind == "unknown"
-    local patience = is_stale and STALE_MS or session.has_started and TURN_STILL_MS or STILL_MS
+    local patience = is_stale and STALE_MS or STILL_MS
     if still >= patience then return decide(session, dialog) end
     session:wait(patience - still)
     if session:is_interrupted() then return end

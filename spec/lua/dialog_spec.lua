@@ -75,6 +75,23 @@ describe("dialog.answer", function()
     assert.same({ "\27[B", "\r" }, fake.writes)
   end))
 
+  it("presses Enter only where the pointer stays", helper.task(function()
+    local live, fake = before(plain(1), { accept = { "trust" } }, function(fake, keys)
+      if keys == "\27[B" then draw(fake, plain(2)) else draw(fake, { "thanks" }) end
+    end)
+    local view, wait, is_seen = live.view, live.wait, false
+    function live:view()
+      is_seen = is_seen or self.process.screen:text():find "❯ Yes" ~= nil
+      return view(self)
+    end
+    function live:wait(milliseconds)
+      if is_seen and #fake.writes == 1 then draw(fake, plain(1)) end
+      wait(self, milliseconds)
+    end
+    dialog.answer(live)
+    assert.same({ "\27[B", "\27[B", "\r" }, fake.writes)
+  end))
+
   it("does not press Enter when another dialog takes its place", helper.task(function()
     local live, fake = before(plain(1), { policies = { dialogs = { decide = function(seen)
       if seen.kind == "trust" then return { choose = 2 } end
