@@ -34,8 +34,8 @@ M.value_error = constructor "ValueError"
 ---@type fun(message: string, fields?: table): parley.Error
 M.cli_not_found_error = constructor "CLINotFoundError"
 
---- Start, delivery, exit or time-out of a session. `reason` is one of `"start"`, `"delivery"`, `"exit"`, `"timeout"`,
---- `"transcript"`, `"dialog"`, `"busy"`, `"api"`; `screen` holds the last screen as text.
+--- A session's trouble. `reason` is one of `"start"`, `"busy"`, `"delivery"`, `"refused"` (by a hook), `"dialog"`,
+--- `"transcript"`, `"timeout"`, `"exit"`, `"api"`; `screen` holds the last screen as text.
 ---@type fun(message: string, fields?: table): parley.Error
 M.session_error = constructor "SessionError"
 

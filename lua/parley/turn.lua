@@ -84,6 +84,17 @@ local function is_receipt(self, record, happening)
     self.text:sub(1, 80)), { reason = "delivery", sent = self.text, received = text }), 0)
 end
 
+local REFUSAL = "^UserPromptSubmit operation blocked by hook:%s*(.-)%s*Original prompt: (.*)$"
+
+--- The record that a hook of the user's has refused the message: nothing else comes of it.
+local function check_refusal(self, happening)
+  if happening.type ~= "system" or happening.subtype ~= "informational" then return end
+  local why, text = tostring(happening.message):match(REFUSAL)
+  if not why or not self.matches(text, self.text) then return end
+  error(errors.session_error("a hook (UserPromptSubmit) has refused the message: " .. why,
+    { reason = "refused", sent = self.text }), 0)
+end
+
 --- What a command leaves in the transcript, each kind of command something else.
 local function is_of_command(record, happening)
   if happening.type == "system" then
@@ -226,6 +237,7 @@ local function take_submitted(self, record, happening)
   if self.is_command then
     arrived = happening and is_of_command(record, happening)
   else
+    if happening then check_refusal(self, happening) end
     arrived = happening and happening.type == "user" and is_receipt(self, record, happening)
   end
   if not arrived then
@@ -240,7 +252,7 @@ end
 --- Takes in a record of the transcript. Those before the message belong to no turn and are passed over.
 ---@param record table
 ---@return string? ending  `"duration"` or `"stop"` when this is a record that the program writes last
---- Raises `SessionError` (reason `"delivery"`) when the message has arrived changed.
+--- Raises `SessionError` when the message has arrived changed (reason `"delivery"`), or was refused (`"refused"`).
 function Turn:take(record)
   local happening = event.from_record(record)
   local ending = happening and happening.type == "system" and ENDINGS[happening.subtype] or nil

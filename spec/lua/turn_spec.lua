@@ -71,6 +71,17 @@ describe("turn", function()
       assert.same({ "user" }, types(live))
     end)
 
+    it("fails when a hook has refused the message", function()
+      local live, write = sent()
+      local refusal = "UserPromptSubmit operation blocked by hook:\n[./check]: no secrets\n\n\nOriginal prompt: "
+      live:take(write.system("informational", { content = refusal .. "another" }))
+      assert.equal("submitted", live:state())
+      local ok, err = pcall(live.take, live, write.system("informational", { content = refusal .. "hi" }))
+      assert.is_false(ok)
+      assert.same({ "refused", "hi" }, { err.reason, err.sent })
+      assert.matches("no secrets$", tostring(err))
+    end)
+
     it("fails when the message arrives changed", function()
       local live, write = sent()
       local ok, err = pcall(live.take, live, write.user "ho")
