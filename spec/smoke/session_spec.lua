@@ -1,21 +1,17 @@
 -- The session layer on the real program: what DESIGN.md promises, against our Messages API.
 local core = require "parley.core"
 local descendants = require "parley.descendants"
-local errors = require "parley.errors"
 local files = require "parley.files"
 local helper = require "spec.helper"
 local messages_api = require "parley.testing.messages_api"
 local offline_home = require "parley.testing.offline_home"
-local process = require "parley.process"
-local session = require "parley.session"
+local smoke = require "spec.smoke.live"
 local task = require "parley.task"
 local uv = require "luv"
 
-local claude, version = os.getenv "PARLEY_CLAUDE", os.getenv "PARLEY_CLAUDE_VERSION"
-
----What is known of one version and not of another.
-local is_oldest = version == "2.1.110" -- no status, no turn_duration
-local is_newest = version == "2.1.330"
+local claude, is_oldest, is_newest = smoke.claude, smoke.is_oldest, smoke.is_newest
+local say, run, of_subtype, failure_of = smoke.say, smoke.run, smoke.of_subtype, smoke.failure_of
+local recorded, last_text, is_fine = smoke.recorded, smoke.last_text, smoke.is_fine
 
 local DENY = { decide = function(dialog)
   for i, label in ipairs(dialog.choices) do
@@ -24,55 +20,6 @@ local DENY = { decide = function(dialog)
   return { fail = "there is no No" }
 end }
 
----Sends a message, or runs a command, to its result.
-local function say(live, text, on_event, is_command)
-  local said = { texts = {}, events = {} }
-  for event in (is_command and live.command or live.send)(live, text) do
-    table.insert(said.events, event)
-    if event.type == "assistant" and event:text() ~= "" then table.insert(said.texts, event:text()) end
-    if event.type == "result" then said.result = event end
-    if on_event then on_event(event) end
-  end
-  said.verdict = said.result.subtype
-  return said
-end
-
-local function run(live, command) return say(live, command, nil, true) end
-
-local function of_subtype(said, subtype)
-  local found = {}
-  for _, event in ipairs(said.events) do
-    if event.subtype == subtype then table.insert(found, event) end
-  end
-  return found
-end
-
-local function failure_of(code, fn, ...)
-  local ok, err = pcall(fn, ...)
-  assert.is_false(ok, "no error was raised")
-  assert(errors.is(err), tostring(err))
-  assert.equal(code, err.code, tostring(err))
-  return err
-end
-
----The texts that were typed, by the transcript; those that look like the program's own only where they are `known`.
-local function recorded(live, known)
-  local texts, is_known = {}, {}
-  for _, text in ipairs(known or {}) do is_known[text] = true end
-  for line in (files.read(live.jsonl_path) or ""):gmatch "[^\n]+" do
-    local record = assert(core.json.decode(line))
-    local content = record.type == "user" and not record.isMeta and record.message.content
-    local is_own = type(content) == "string" and (content:find "^<local%-command" or content:find "^<command%-")
-    if type(content) == "string" and (not is_own or is_known[content]) then table.insert(texts, content) end
-  end
-  return texts
-end
-
-local function last_text(server)
-  local turns = server:turns()
-  return turns[#turns].text
-end
-
 describe("a session of the real program", function()
   if not claude then return pending "needs PARLEY_CLAUDE: run make smoke" end
   local check_leaks
@@ -80,32 +27,9 @@ describe("a session of the real program", function()
   before_each(function() check_leaks = helper.leaks() end)
   after_each(function() check_leaks() end)
 
-  ---A session, not started. `given.session` are its options, `given.process` those of its process.
-  local function new(home, given)
-    local of_process = { executable = claude, cwd = home.cwd, extra_env = home.extra_env }
-    for name, value in pairs(given.process or {}) do of_process[name] = value end
-    return session.new(process.new(of_process), given.session)
-  end
-
-  ---A spec with a server, a home and a session that is started.
   local function converses(name, given, body)
     if not body then given, body = {}, given end
-    it(name, helper.task(function()
-      local server <close> = messages_api.start { script = given.script }
-      local home <close> = offline_home.new { base_url = server.url, answers = given.answers,
-        settings = given.settings, variables = given.variables }
-      if given.prepare then given.prepare(home) end
-      local live <close> = new(home, given)
-      if not given.is_not_started then live:start() end
-      body(live, server, home)
-    end, 100000))
-  end
-
-  local function is_fine(live, server, text)
-    local said = say(live, text or "still there?")
-    assert.equal("success", said.verdict)
-    assert.same({ "echo: " .. (text or "still there?") }, said.texts)
-    assert.equal(text or "still there?", last_text(server))
+    it(name, smoke.conversation(given, body))
   end
 
   it("answers `parley ask`", helper.task(function()
@@ -215,7 +139,7 @@ describe("a session of the real program", function()
   describe("delivers verbatim or refuses", function()
     local corpus = require "spec.smoke.corpus"
 
-    for name, messages in pairs(corpus(version)) do
+    for name, messages in pairs(corpus(smoke.version)) do
       converses(name, function(live, server)
         local expected, problems, writes = {}, {}, 0
         local write = live.process.write

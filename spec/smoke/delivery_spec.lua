@@ -1,0 +1,107 @@
+-- Delivery on the real program, beside the corpus: what else may be in the composer, long texts, mentions.
+local core = require "parley.core"
+local helper = require "spec.helper"
+local smoke = require "spec.smoke.live"
+local tui = require "parley.policy.tui"
+
+local say, failure_of, is_fine, last_text = smoke.say, smoke.failure_of, smoke.is_fine, smoke.last_text
+
+local PASTE, END_PASTE = "\27[200~", "\27[201~"
+
+describe("delivery to the real program", function()
+  if not smoke.claude then return pending "needs PARLEY_CLAUDE: run make smoke" end
+  local check_leaks
+
+  before_each(function() check_leaks = helper.leaks() end)
+  after_each(function() check_leaks() end)
+
+  local function converses(name, given, body)
+    if not body then given, body = {}, given end
+    it(name, smoke.conversation(given, body))
+  end
+
+  describe("clears first what a person has typed:", function()
+    local function composer_of(live)
+      local view = live:view()
+      return tui.composer(view.rows, view.cursor) or {}
+    end
+
+    ---Types and waits until it is seen, and then presses keys that move the cursor.
+    local function leave(live, keys, is_there, moves)
+      live.process:write(keys)
+      helper.eventually(function() return is_there(composer_of(live)) end, 20000, "what is left in the composer")
+      if not moves then return end
+      local row = live:view().cursor.row
+      live.process:write(moves)
+      helper.eventually(function() return live:view().cursor.row < row end, 20000, "the cursor to move")
+    end
+
+    local function shows(words)
+      return function(composer) return composer.text and composer.text:find(words, 1, true) end
+    end
+
+    local LEFT = {
+      ["a line"] = { "left over", shows "left over" },
+      ["lines, and the cursor among them"] = { PASTE .. "one\ntwo" .. END_PASTE, shows "two", "\27[D\27[A" },
+      ["a long paste, shown collapsed"] = { PASTE .. ("line\n"):rep(40) .. "end" .. END_PASTE, shows "[Pasted" },
+      ["more lines than the screen has rows"] = { PASTE .. "a\nb" .. END_PASTE .. ("\\\r"):rep(60) .. "tail",
+        shows "tail" },
+      ["a command and its pop-up"] = { "/comp", shows "/comp" },
+      ["a file's name and its pop-up"] = { "see @", shows "see @" },
+      ["the shell mode"] = { "!ls", function(composer) return composer.shell and composer.text == "ls" end },
+      ["the empty shell mode"] = { "!", function(composer) return composer.shell end },
+    }
+    for name, left in pairs(LEFT) do
+      converses(name, function(live, server)
+        leave(live, table.unpack(left))
+        is_fine(live, server)
+        is_fine(live, server, "and once more")
+        assert.same({ "still there?", "and once more" }, smoke.recorded(live))
+        assert.equal(2, #server:turns())
+      end)
+    end
+  end)
+
+  describe("of a text of 1 MB", function()
+    local text = ("0123456789 bcdefghij\n"):rep(50000):sub(1, 1048570) .. "end"
+
+    converses("takes it, wrapped where the version wraps", function(live, server)
+      assert.equal("success", say(live, text).verdict)
+      local arrived = last_text(server)
+      if smoke.is_newest then
+        arrived = arrived:match '^%s*<pasted_content id="%w+">\n(.*)\n</pasted_content id="%w+">%s*$'
+      end
+      assert.is_true(arrived == text, "the text has changed")
+      is_fine(live, server)
+    end)
+
+    converses("refuses it where that was asked", { session = { long_text = "refuse" } }, function(live, server)
+      if not smoke.is_newest then return is_fine(live, server, text:sub(1, 200000) .. "end") end
+      local err = failure_of("ValueError", live.send, live, text)
+      assert.matches("1048573 bytes", tostring(err))
+      is_fine(live, server)
+      assert.equal(1, #server:turns())
+    end)
+  end)
+
+  converses("types 150 kB where that was asked", { session = { long_text = "typed" } }, function(live, server)
+    is_fine(live, server, ("0123456789 bcdefghij\n"):rep(7200) .. "end")
+  end)
+
+  describe("of a mention", function()
+    local function note(home) helper.write(home.cwd .. "/note.txt", "the secret word is Xyzzy\n") end
+
+    converses("attaches the file", { prepare = note }, function(live, server)
+      is_fine(live, server, "read @note.txt please")
+      assert.matches("Xyzzy", assert(core.json.encode(server:last_messages())))
+    end)
+
+    converses("refuses it where that was asked", { prepare = note, session = { mentions = "refuse" } },
+      function(live, server)
+        local err = failure_of("ValueError", live.send, live, "read @note.txt please")
+        assert.matches("@path", tostring(err))
+        is_fine(live, server, "mail@example")
+        assert.equal(1, #server:turns())
+      end)
+  end)
+end)
