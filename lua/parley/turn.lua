@@ -192,7 +192,8 @@ local function take_endings(self)
   for kind, parent in pairs(self.endings) do
     if self.chain[parent] then
       self.endings[kind] = nil
-      self.machine:apply(kind)
+      -- A Stop hook that has the model go on leaves a word to it, and then the same record.
+      if kind ~= "stop" or self.machine:facts().last_is_answer then self.machine:apply(kind) end
     end
   end
 end
