@@ -47,7 +47,7 @@ M.rules = {
 ---@field turn? parley.LiveTurn  the one that runs, or ran last
 ---@field policies table
 ---@field has_started boolean   it was ready once
----@field keys_may_follow? boolean  some that were typed have not been seen to arrive
+---@field keys_may_follow? boolean  more may come into the composer than has been seen to
 ---@field delivery parley.DeliveryOptions
 local Session = {}
 Session.__index = Session
@@ -297,6 +297,7 @@ end
 
 local function conclude(self, verdict)
   self.withdrawn = self.turn:state() == "submitted" and self.turn.text or nil -- its record may still come
+  self.keys_may_follow = self.turn:facts().interrupting or nil -- and what an interrupt gives back
   self.turns = self.turns + 1
   self.turn:conclude(verdict, { duration_ms = task.now() - self.began_at, num_turns = self.turns,
     typing_ms = (self.entered_at or task.now()) - self.began_at, session_id = self.session_id })

@@ -98,7 +98,8 @@ function M.type(session, text, is_command)
   for _ = 1, ATTEMPTS do
     if not session:wait_until_ready() then return false end
     if session.keys_may_follow then catch_up(session) end
-    if not session:is_interrupted() then clear(session) end
+    if not session:wait_until_ready() then return false end
+    clear(session)
     if session:is_interrupted() then return false end
     session.keys_may_follow = true
     local steps = is_command and { { keys = "\27[200~" .. text .. "\27[201~", holds = text } }
