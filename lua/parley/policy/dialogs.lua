@@ -8,7 +8,7 @@ local tui = require "parley.policy.tui"
 local M = {}
 
 --- The dialogs of the start, in the order in which they are looked for: how the row begins that only this one has, the
---- label that consents, and what a person would do about it.
+--- label that consents, or the key where there are no choices, and what a person would do about it.
 M.kinds = {
   { kind = "trust", row = "^Accessing workspace:", yes = { "^Yes, I trust" },
     remedy = "run `claude` in that folder once and answer it, or accept = { \"trust\" } (--accept trust)" },
@@ -20,6 +20,8 @@ M.kinds = {
   { kind = "login", row = "^Select login method", remedy = "run `claude` once and log in" },
   { kind = "login", row = "^Unable to connect to Anthropic services", remedy = "run `claude` once and log in" },
   { kind = "onboarding", row = "^Choose the text style that looks best", yes = { "." },
+    remedy = "run `claude` once and go through its first start" },
+  { kind = "onboarding", row = "^Security notes:", keys = "\r",
     remedy = "run `claude` once and go through its first start" },
   { kind = "mcp", row = "^New MCP server found in", yes = { "^Use this MCP server" },
     remedy = "answer it in `claude` once, or accept = { \"mcp\" }" },
@@ -130,14 +132,17 @@ function M.recognize(view, call)
   }
 end
 
---- The choice that consents to a dialog.
+--- What consents to a dialog.
 local function consent_to(dialog)
   for _, kinds in ipairs { M.kinds, M.turn_kinds } do
     for _, entry in ipairs(kinds) do
-      for _, pattern in ipairs(entry.kind == dialog.kind and entry.yes or {}) do
-        for i, label in ipairs(dialog.choices) do
-          if label:find(pattern) then return i end
+      if entry.kind == dialog.kind then
+        for _, pattern in ipairs(entry.yes or {}) do
+          for i, label in ipairs(dialog.choices) do
+            if label:find(pattern) then return { choose = i } end
+          end
         end
+        if entry.keys and #dialog.choices == 0 then return { keys = entry.keys } end
       end
     end
   end
@@ -149,8 +154,8 @@ end
 ---@return {choose?: integer, keys?: string, fail?: string} decision  a choice's number, keys to press, or why it fails
 function M.decide(dialog, accept)
   for _, kind in ipairs(accept) do
-    local choice = kind == dialog.kind and consent_to(dialog)
-    if choice then return { choose = choice } end
+    local decision = kind == dialog.kind and consent_to(dialog)
+    if decision then return decision end
   end
   if dialog.kind == "panel" then return { keys = "\27" } end -- which consents to nothing
   return { fail = dialog.remedy or UNKNOWN.remedy }
