@@ -20,7 +20,7 @@ describe("delivery to the real program", function()
     it(name, smoke.conversation(given, body))
   end
 
-  describe("clears first what a person has typed:", function()
+  describe("clears first what a person has typed,", function()
     local function composer_of(live)
       local view = live:view()
       return tui.composer(view.rows, view.cursor) or {}
@@ -51,21 +51,25 @@ describe("delivery to the real program", function()
       ["the shell mode"] = { "!ls", function(composer) return composer.shell and composer.text == "ls" end },
       ["the empty shell mode"] = { "!", function(composer) return composer.shell end },
     }
-    for name, left in pairs(LEFT) do
-      converses(name, function(live, server)
+
+    converses("whatever it is", function(live, server)
+      local sent = {}
+      for name, left in pairs(LEFT) do
         leave(live, table.unpack(left))
-        is_fine(live, server)
-        is_fine(live, server, "and once more")
-        assert.same({ "still there?", "and once more" }, smoke.recorded(live))
-        assert.equal(2, #server:turns())
-      end)
-    end
+        is_fine(live, server, "after " .. name)
+        table.insert(sent, "after " .. name)
+      end
+      assert.same(sent, smoke.recorded(live))
+      assert.equal(#sent, #server:turns())
+    end)
   end)
 
   describe("of a text of 1 MB", function()
     local text = ("0123456789 bcdefghij\n"):rep(50000):sub(1, 1048570) .. "end"
 
-    converses("takes it, wrapped where the version wraps", function(live, server)
+    -- 2.1.110 would have the model sum it up before it gets it.
+    local in_full = { variables = { DISABLE_AUTO_COMPACT = "1" } }
+    converses("takes it, wrapped where the version wraps", in_full, function(live, server)
       assert.equal("success", say(live, text).verdict)
       local arrived = last_text(server)
       if smoke.is_newest then

@@ -1,0 +1,170 @@
+-- Turns that end badly on the real program: time that runs out, an API that fails, a start that goes wrong.
+local files = require "parley.files"
+local helper = require "spec.helper"
+local messages_api = require "parley.testing.messages_api"
+local offline_home = require "parley.testing.offline_home"
+local paths = require "parley.paths"
+local smoke = require "spec.smoke.live"
+local task = require "parley.task"
+local uv = require "luv"
+
+local say, run, failure_of, is_fine = smoke.say, smoke.run, smoke.failure_of, smoke.is_fine
+
+describe("with the real program", function()
+  if not smoke.claude then return pending "needs PARLEY_CLAUDE: run make smoke" end
+  local check_leaks
+
+  before_each(function() check_leaks = helper.leaks() end)
+  after_each(function() check_leaks() end)
+
+  local function converses(name, given, body)
+    if not body then given, body = {}, given end
+    it(name, smoke.conversation(given, body))
+  end
+
+  describe("a turn ends", function()
+    for _, status in ipairs { 401, 429, 529 } do
+      converses(("by its deadline while it is tried again after %d"):format(status),
+        { session = { turn_timeout_ms = 4000 } }, function(live)
+          local err = failure_of("SessionError", say, live, ("ERR%d please"):format(status))
+          assert.equal("timeout", err.reason)
+          assert.is_true(err.retry.attempt >= 1)
+          assert.is_true(err.retry.max_attempts > err.retry.attempt)
+          assert.matches("tried again", tostring(err))
+        end)
+    end
+
+    converses("when the prompt is too long", { variables = { CLAUDE_CODE_MAX_RETRIES = "1" }, script = {
+      { on = "TOOLONG", status = 400, message = "prompt is too long: 250000 tokens > 200000 maximum" } } },
+      function(live, server)
+        is_fine(live, server, "one")
+        local said = say(live, "TOOLONG please")
+        assert.equal("error_api", said.verdict)
+        assert.same({ "Prompt is too long" }, said.texts) -- 2.1.330 has compacted the conversation first, in vain
+        is_fine(live, server)
+      end)
+
+    converses("when the program stands still", { session = { stall_timeout_ms = 1500 } }, function(live, server)
+      is_fine(live, server)
+      local err = failure_of("SessionError", say, live, "SLOW please", function(event)
+        if event.type == "user" then uv.kill(live.process:pid(), "sigstop") end
+      end)
+      assert.equal("timeout", err.reason)
+      assert.matches("stall_timeout_ms", tostring(err))
+      assert.is_false(live.process:is_alive())
+    end)
+  end)
+
+  describe("a start ends", function()
+    local ID = "11111111-1111-4111-8111-111111111111"
+
+    converses("at its deadline", { session = { startup_timeout_ms = 1500 }, is_not_started = true }, function(live)
+      local stopper = task.spawn(function()
+        helper.eventually(function() return live.process:pid() end)
+        uv.kill(live.process:pid(), "sigstop")
+      end)
+      local err = failure_of("SessionError", live.start, live)
+      stopper:await()
+      assert.equal("timeout", err.reason)
+      assert.matches("startup_timeout_ms", tostring(err))
+      assert.is_false(live.process:is_alive())
+    end)
+
+    converses("when its session is there already", { is_not_started = true, process = { session_id = ID },
+      prepare = function(home)
+        local path = paths.resolve_jsonl_path(ID, home.cwd, { HOME = home.home })
+        files.make_folder(path:match "^(.*)/")
+        helper.write(path, "{}\n")
+      end }, function(live)
+      local err = failure_of("SessionError", live.start, live)
+      assert.same({ "exit", 1 }, { err.reason, err.exit.exit_code })
+      assert.matches("already in use", tostring(err))
+    end)
+
+    converses("when the session that it should resume is not there", { is_not_started = true,
+      process = { resume_session_id = ID } }, function(live)
+      local err = failure_of("SessionError", live.start, live)
+      assert.same({ "exit", 1 }, { err.reason, err.exit.exit_code })
+      assert.matches("No conversation found", tostring(err))
+    end)
+  end)
+
+  describe("the program, killed", function()
+    local function kill(live) uv.kill(live.process:pid(), "sigkill") end
+
+    local function says_so(err, live)
+      assert.same({ "exit", "SIGKILL" }, { err.reason, err.exit.signal })
+      assert.is_false(live.process:is_alive())
+    end
+
+    converses("as it is interrupted, says so", function(live, server)
+      local killer = task.spawn(function()
+        server:wait_for(function(request) return request.text == "SLOW please" end)
+        live:interrupt()
+        kill(live)
+      end)
+      says_so(failure_of("SessionError", say, live, "SLOW please"), live)
+      killer:await()
+    end)
+
+    converses("in a command, says so", function(live, server)
+      is_fine(live, server, "one")
+      local killer = task.spawn(function()
+        helper.eventually(function() return live.turn.is_command and live.turn:state() == "submitted" end, 20000)
+        kill(live)
+      end)
+      says_so(failure_of("SessionError", run, live, "/compact"), live)
+      killer:await()
+    end)
+  end)
+
+  describe("nobody", function()
+    it("outlives a host that is killed", helper.task(function()
+      local server <close> = messages_api.start()
+      local home <close> = offline_home.new { base_url = server.url }
+      local script = [[
+        local kept = { executable = arg[1], cwd = arg[2], extra_env = {} }
+        for i = 3, #arg do
+          local name, value = arg[i]:match "^([^=]+)=(.*)$"
+          kept.extra_env[name] = value
+        end
+        local live = require("parley").session(kept)
+        live:start()
+        print(live.process:pid())
+        io.stdout:flush()
+        for _ in live:send "SLOWTOOL please" do end
+      ]]
+      local arguments = { helper.host, helper.write(home.cwd .. "/host.lua", script), smoke.claude, home.cwd }
+      for name, value in pairs(home.extra_env) do table.insert(arguments, name .. "=" .. value) end
+      local host <close> = helper.start(arguments)
+      host:expect "\n"
+      local pid = tonumber(host.output)
+      server:wait_for(function(request) return request.kind == "turn" end, 30000)
+      host:kill "sigkill"
+      helper.eventually(function() return helper.has_ended(pid) end, 5000, "the end of the program")
+    end, 60000))
+
+    converses("is woken by a session that is idle", function(live, server)
+      is_fine(live, server)
+      local state, looked = live.state, 0
+      function live:state() -- whoever looks at the session asks for its state
+        looked = looked + 1
+        return state(self)
+      end
+      assert.equal("notify", live.watcher:mode())
+      local changed = live.changed
+      local is_quiet = false
+      for _ = 1, 20 do -- the program's last words may come late
+        is_quiet = is_quiet or not pcall(task.timeout, 1000, function() changed:wait() end)
+      end
+      assert.is_true(is_quiet)
+      assert.equal(0, looked)
+    end)
+
+    converses("has to say which version it is", function(live, server)
+      is_fine(live, server)
+      assert.equal(smoke.version, live:view().version)
+      assert.equal(not smoke.is_oldest, live.offers_duration == true)
+    end)
+  end)
+end)
