@@ -66,7 +66,7 @@ describe("promise", function()
         local live <close> = new(kit, given.session, given.process)
         if not given.is_not_started then live:start() end
         body(live, kit, profile)
-      end, 40000))
+      end, 120000))
     end
   end
 
@@ -163,7 +163,7 @@ describe("promise", function()
         local started = task.now()
         local err = failure_of("DialogError", live.start, live)
         assert.equal(kind, err.dialog.kind)
-        assert.is_true(task.now() - started < 3000)
+        assert.is_true(task.now() - started < 30000) -- and not the 60 s that a start may take
         assert.is_false(live.process:is_alive())
         local remembered = files.read(kit.home .. "/.claude.json") .. files.read(kit.home .. "/.claude/settings.json")
         assert.is_nil(remembered:find(kind == "trust" and "hasTrustDialogAccepted" or "skipDangerous"))
@@ -421,7 +421,7 @@ describe("promise", function()
     on({ "2.1.110" }, "a turn without a last record ends soon all the same", {}, function(live)
       say(live, "warm")
       local said = say(live, "hello")
-      assert.is_true(said.result.duration_ms < 1500)
+      assert.is_true(said.result.duration_ms < 3000) -- so long an end that is owed would be waited for
     end)
 
     on({ "2.1.330" }, "a version that is not known, without status and last record, works as the oldest does",
