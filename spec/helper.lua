@@ -15,7 +15,7 @@ warm.handle:start("/", {}, function() end)
 
 --- For busted's `it`: the body runs as a task with a deadline, and its error object comes out unchanged.
 ---@param fn fun()
----@param timeout_ms? number  default 5000
+---@param timeout_ms? number  default 20000
 ---@return fun()
 function M.task(fn, timeout_ms) return testing.task(fn, { timeout_ms = timeout_ms }) end
 
@@ -143,7 +143,7 @@ function Program:expect_handler(number)
     local file <close> = assert(io.open(("/proc/%d/status"):format(self.pid)))
     local caught = tonumber(file:read "a":match "SigCgt:%s*(%x+)", 16)
     return caught & 1 << number - 1 ~= 0
-  end, 4000, "a handler of signal " .. number)
+  end, nil, "a handler of signal " .. number)
 end
 
 --- Waits until the program has written a text to standard output.

@@ -37,13 +37,13 @@ describe("README.md", function()
     local program = run "hello.lua"
     assert.equal("Hi.\nsuccess\tend_turn\nSalut.\n", program.output, program.errors)
     assert.equal(1, #kit:events "started")
-  end, 20000))
+  end))
 
   it("has tasks that ask side by side", helper.task(function()
     local first_lines = hello:match "^(.-local backend[^\n]*\n)"
     helper.write(kit.cwd .. "/tasks.lua", first_lines .. block_with "local function ask(text)")
     assert.equal("echo: One?\techo: Two?\n", run("tasks.lua").output)
-  end, 20000))
+  end))
 
   it("has a routing script with a spec that passes", helper.task(function()
     helper.write(folder .. "/quick.lua", block_with "function M.route(request)")
@@ -53,7 +53,7 @@ describe("README.md", function()
     program:wait()
     assert.truthy(program.output:find "1 success", program.output .. program.errors)
     assert.equal(0, program.status)
-  end, 20000))
+  end))
 
   it("names every option of a backend", function()
     local text = assert(files.read "README.md")

@@ -6,7 +6,7 @@ local helper = require "spec.helper"
 
 local M = {}
 
-local PATIENCE_MS = 10000
+local PATIENCE_MS = 20000
 
 ---@class spec.Terminal
 ---@field screen parley.Screen

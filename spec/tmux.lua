@@ -5,7 +5,7 @@ local helper = require "spec.helper"
 
 local M = {}
 
-local PATIENCE_MS = 15000
+local PATIENCE_MS = 20000
 
 ---@class spec.Tmux
 local Tmux = {}

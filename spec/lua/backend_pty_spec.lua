@@ -23,7 +23,7 @@ local function on_pty(name, given, body)
       for option, value in pairs(given.options or {}) do kit.options[option] = value end
       local backend <close> = parley.backend(kit.options)
       body(kit, backend)
-    end, 20000))
+    end))
   end
 end
 

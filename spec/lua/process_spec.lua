@@ -295,7 +295,7 @@ describe("process", function()
         child:drain(5000)
         assert.equal(("x"):rep(9000) .. "end", child:captured_output())
       end
-    end, 20000))
+    end))
 
     it("can be had after the end", helper.task(function()
       local child = start "echo last words; exit"

@@ -108,7 +108,7 @@ describe("typist", function()
       local live <close> = late()
       assert.is_true(typist.type(live, text, false))
       assert.equal("whole", live.policies.delivery.holds(composer_of(live), text))
-    end, 10000))
+    end))
   end
 
   it("clears what an attempt has typed that was interrupted and comes late", helper.task(function()
@@ -119,7 +119,7 @@ describe("typist", function()
     is_interrupted = false
     assert.is_true(typist.type(live, "hello", false))
     assert.equal("whole", live.policies.delivery.holds(composer_of(live), "hello"))
-  end, 10000))
+  end))
 
   it("sends nothing when the composer never takes it", helper.task(function()
     local live <close>, fake = started("2.1.330", function(_, bytes) return bytes:find "hello" ~= nil end)
@@ -129,7 +129,7 @@ describe("typist", function()
     assert.equal("delivery", err.reason)
     assert.matches("nothing was sent", tostring(err))
     assert.is_nil(fake:written():find("\r", 1, true))
-  end, 15000))
+  end))
 
   it("never types into a dialog that comes up in between", helper.task(function()
     local live <close>, fake = started("2.1.330", function(fake, bytes)

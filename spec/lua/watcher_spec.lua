@@ -1,7 +1,7 @@
 local uv = require "luv"
 local watcher = require "parley.watcher"
 
-local DEADLINE_MS = 5000
+local DEADLINE_MS = 20000
 
 ---Run the loop until the predicate holds.
 local function pump_until(predicate)

@@ -37,7 +37,7 @@ describe("parley ask", function()
     assert.equal(0, program.status)
     assert.same({ "How is the weather?" }, kit:taken())
     assert.same({}, kit:processes())
-  end, 20000))
+  end))
 
   it("prints an event a line with --json, the result last", helper.task(function()
     local events = {}
@@ -50,13 +50,13 @@ describe("parley ask", function()
     assert.equal("success", events[6].subtype)
     assert.equal("end_turn", events[6].stop_reason)
     assert.equal("tool_use", events[3].content[1].type)
-  end, 20000))
+  end))
 
   it("reads the message from standard input", helper.task(function()
     local program = ask({ "-" }, "How is the weather\nin Rome?\n")
     assert.equal("Sunny.\n", program.output)
     assert.same({ "How is the weather\nin Rome?" }, kit:taken())
-  end, 20000))
+  end))
 
   it("takes a conversation that goes before", helper.task(function()
     local path = helper.write(helper.temporary_folder() .. "/talk.json",
@@ -68,14 +68,14 @@ describe("parley ask", function()
       if record.type == "assistant" then table.insert(answers, record.message.content[1].text) end
     end
     assert.same({ "Noted.", "Sunny." }, answers)
-  end, 20000))
+  end))
 
   it("fails with a line on standard error when the turn ends in an error", helper.task(function()
     local program = ask { "ERR400" }
     assert.equal(1, program.status)
     assert.equal("", program.output)
     assert.truthy(program.errors:find "^parley: the turn ended with error_api: API Error: 400[^\n]*\n$")
-  end, 20000))
+  end))
 
   it("never answers the trust dialog by itself", helper.task(function()
     kit:close()
@@ -87,7 +87,7 @@ describe("parley ask", function()
     local state = files.read(kit.home .. "/.claude.json")
     assert.falsy(state:find "hasTrustDialogAccepted")
     assert.same({}, kit:taken())
-  end, 20000))
+  end))
 
   it("answers it when it is told to", helper.task(function()
     kit:close()
@@ -95,7 +95,7 @@ describe("parley ask", function()
     local program = ask { "--accept", "trust", "hi" }
     assert.equal("echo: hi\n", program.output)
     assert.truthy(files.read(kit.home .. "/.claude.json"):find "hasTrustDialogAccepted")
-  end, 20000))
+  end))
 
   for name, case in pairs {
     ["a missing message"] = { {}, "missing argument 'message'" },
@@ -111,7 +111,7 @@ describe("parley ask", function()
       assert.equal(1, program.status)
       assert.truthy(program.errors:find("^parley: ValueError: [^\n]*" .. case[2] .. "[^\n]*\n$"), program.errors)
       assert.same({}, kit:events "started")
-    end, 20000))
+    end))
   end
 
   it("ends its claude and exits with 130 on Ctrl-C", helper.task(function()
@@ -121,5 +121,5 @@ describe("parley ask", function()
     program:kill "sigint"
     assert.equal(130, program:wait().status)
     assert.same({}, kit:processes())
-  end, 20000))
+  end))
 end)

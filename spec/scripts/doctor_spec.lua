@@ -59,7 +59,7 @@ describe("parley doctor", function()
     assert.matches("^ok       executable   [^\n]+/claude, version 2%.1%.330\n", program.output)
     assert.not_matches("problem", program.output, 1, true)
     assert.same({}, kit:events "started")
-  end, 20000))
+  end))
 
   it("exits with 1 when there is a problem, and prints its remedy", helper.task(function()
     set_up { trusted = false }
@@ -68,7 +68,7 @@ describe("parley doctor", function()
     assert.matches("\nproblem  trust        " .. kit.cwd .. " is not trusted\n                      → run `claude`",
       program.output, 1, true)
     assert.equal("", program.errors)
-  end, 20000))
+  end))
 
   it("takes the options that start claude", helper.task(function()
     set_up { trusted = false }
@@ -78,7 +78,7 @@ describe("parley doctor", function()
     assert.equal(1, program.status)
     assert.matches("'/none/at/all' cannot be used", program.errors, 1, true)
     assert.equal("", program.output)
-  end, 20000))
+  end))
 
   it("prints one object with --json", helper.task(function()
     local report, found, program = examine {}
@@ -88,7 +88,7 @@ describe("parley doctor", function()
     assert.equal(kit.cwd, report.cwd)
     assert.equal("ok", found.login.level)
     assert.not_matches("secret", program.output, 1, true)
-  end, 20000))
+  end))
 
   it("finds no program", helper.task(function()
     local report, found, program = examine { "--executable", "/none/claude", "--probe-turn" }
@@ -96,7 +96,7 @@ describe("parley doctor", function()
     assert.equal("problem", report.level)
     assert.equal("problem", found.executable.level)
     assert.is_nil(found.start)
-  end, 20000))
+  end))
 
   describe("--probe", function()
     it("tells when claude is ready, and sends nothing", helper.task(function()
@@ -111,7 +111,7 @@ describe("parley doctor", function()
       assert.not_matches("\r", kit:received(), 1, true)
       assert.same({}, kit:processes())
       assert.same({}, transcripts())
-    end, 20000))
+    end))
 
     it("names a dialog that is in the way", helper.task(function()
       set_up { trusted = false }
@@ -121,14 +121,14 @@ describe("parley doctor", function()
       assert.equal("the dialog 'trust' waits for an answer", found.start.message)
       assert.matches("--accept trust", found.start.remedy, 1, true)
       assert.same({}, kit:processes())
-    end, 20000))
+    end))
 
     it("names the dialogs that were answered", helper.task(function()
       set_up { trusted = false }
       local _, found, program = examine { "--probe", "--permission-mode", "default", "--accept", "trust" }
       assert.equal(0, program.status)
       assert.equal("seen: trust (answered)", found.dialogs.message)
-    end, 20000))
+    end))
 
     it("tells a program that ends at once", helper.task(function()
       kit:use { faults = { startup_exit = { text = "Error: no", status = 3 } } }
@@ -136,7 +136,7 @@ describe("parley doctor", function()
       assert.equal(1, program.status)
       assert.matches("exited with status 3", found.start.message, 1, true)
       assert.is_nil(found.signals)
-    end, 20000))
+    end))
 
     it("tells one that is never ready", helper.task(function()
       kit:use { faults = { never_ready = true } }
@@ -144,7 +144,7 @@ describe("parley doctor", function()
       assert.equal(1, program.status)
       assert.matches("within 500 ms", found.start.message, 1, true)
       assert.same({}, kit:processes())
-    end, 20000))
+    end))
 
     it("notices a key that a wrapper brings back", helper.task(function()
       kit:use {}
@@ -154,7 +154,7 @@ describe("parley doctor", function()
       assert.equal(1, program.status)
       assert.equal("problem", found.environment.level)
       assert.matches("ANTHROPIC_BASE_URL", found.environment.message, 1, true)
-    end, 20000))
+    end))
   end)
 
   describe("--probe-turn", function()
@@ -170,7 +170,7 @@ describe("parley doctor", function()
       assert.same({ (probe.MESSAGE:gsub("\t", "    ")) }, kit:taken())
       assert.same({}, kit:processes())
       assert.same({}, transcripts())
-    end, 20000))
+    end))
 
     it("says when an end is only likely", helper.task(function()
       kit:use({}, "2.1.110")
@@ -179,7 +179,7 @@ describe("parley doctor", function()
       assert.equal("warning", report.level)
       assert.equal("warning", found["end"].level)
       assert.matches("ms of silence", found["end"].message, 1, true)
-    end, 20000))
+    end))
 
     it("keeps the transcript when something is wrong", helper.task(function()
       kit:use { answers = { { api_error = { status = 400, text = "API Error: 400 as asked" } } } }
@@ -188,7 +188,7 @@ describe("parley doctor", function()
       assert.equal("the turn ended with error_api: API Error: 400 as asked", found.answer.message)
       assert.equal(1, #transcripts())
       assert.matches(transcripts()[1], found.transcript.message, 1, true)
-    end, 20000))
+    end))
 
     it("tells a program that dies in the turn", helper.task(function()
       kit:use { answers = { { crash = "after_user" } } }
@@ -196,6 +196,6 @@ describe("parley doctor", function()
       assert.equal(1, program.status)
       assert.matches("SIGKILL", found.start.message, 1, true)
       assert.equal("the message is once in the transcript", found.once.message)
-    end, 20000))
+    end))
   end)
 end)

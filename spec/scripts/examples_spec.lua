@@ -68,7 +68,7 @@ describe("scripts/examples", function()
     assert.equal(2, again.num_turns)
     local _, err = pcall(ask, { "one" }, { tag = "nosuch" })
     assert.truthy(tostring(err):find("there is no tag 'nosuch'", 1, true))
-  end, 20000))
+  end))
 
   it("sticky_by_user keeps a user's session whatever the history, up to the cap", helper.task(function()
     with { routing = example "sticky_by_user" }
@@ -91,7 +91,7 @@ describe("scripts/examples", function()
     assert.truthy(kit:taken()[1]:find "^Previous conversation context:")
     ask { ("long "):rep(500), "history", "now" }
     assert.equal("now", kit:taken()[2])
-  end, 20000))
+  end))
 
   it("mcp_by_message starts the session with the servers that the message speaks of", helper.task(function()
     with { routing = example "mcp_by_message" }
@@ -104,7 +104,7 @@ describe("scripts/examples", function()
     assert.falsy(text:find("tracker", 1, true))
     local _, again = ask { "look into the database", "echo: look into the database", "once more" }
     assert.equal(with_server.session_id, again.session_id)
-  end, 20000))
+  end))
 
   describe("read_only_permissions", function()
     local dialog = { kind = "permission", choices = { "Yes", "Yes, and don't ask again", "No" } }
@@ -136,7 +136,7 @@ describe("scripts/examples", function()
       with({ dialogs = example "read_only_permissions" }, { permission_mode = "default" })
       local _, result = ask { "TOUCH" }
       assert.equal("interrupted", result.subtype)
-    end, 20000))
+    end))
   end)
 
   it("ask_on_terminal brings the dialog to the terminal and does what is typed there", helper.task(function()
@@ -155,7 +155,7 @@ describe("scripts/examples", function()
     opened:write(number .. "\r")
     opened:wait_for "echo: hi"
     opened:exit()
-  end, 20000))
+  end))
 
   it("fork_at asks each question at the same place of a conversation", helper.task(function()
     local path = helper.write(helper.temporary_folder() .. "/talk.json", [==[
@@ -166,5 +166,5 @@ describe("scripts/examples", function()
       { env = environment, cwd = kit.cwd })
     assert.equal("> left?\necho: left?\n\n> right?\necho: right?\n\n", program.output)
     assert.equal(0, program.status)
-  end, 20000))
+  end))
 end)

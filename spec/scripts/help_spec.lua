@@ -27,7 +27,7 @@ describe("parley help", function()
       assert.matches("\nExamples:\n  [^\n]*parley " .. name:gsub("-", "%%-"), program.output)
       assert.equal(run(name, "--help").output, program.output)
     end
-  end, 20000))
+  end))
 
   it("suggests the near one for a command that is none", helper.task(function()
     local program = run("help", "docter")

@@ -50,20 +50,20 @@ describe("parley sessions", function()
     assert.matches("^ID +AGE +TURNS +SIZE +FIRST WORDS$", lines[1])
     assert.matches("^" .. new:gsub("%-", "%%-") .. " +1 min +1 +[%d.]+ k?B  the new one$", lines[2])
     assert.matches("^" .. old:gsub("%-", "%%-") .. " +2 h +2 +[%d.]+ k?B  the old one$", lines[3])
-  end, 20000))
+  end))
 
   it("lists those of another folder", helper.task(function()
     local id = talk { "hello" }
     assert.matches(id, run({ kit.cwd }, "/").output, 1, true)
     assert.equal("", run({ "/" }).output)
-  end, 20000))
+  end))
 
   it("lists those of every folder with --all, and says which", helper.task(function()
     local id = talk { "hello" }
     local program = run({ "--all" }, "/")
     assert.matches(id, program.output, 1, true)
     assert.matches(kit.cwd .. ": hello", program.output, 1, true)
-  end, 20000))
+  end))
 
   it("lists no more than --limit", helper.task(function()
     local old, new = talk { "one" }, talk { "two" }
@@ -71,7 +71,7 @@ describe("parley sessions", function()
     local program = run { "--limit", "1", "--json" }
     assert.equal(new, assert(core.json.decode(program.output)).id)
     assert.not_matches(old, program.output, 1, true)
-  end, 20000))
+  end))
 
   it("prints an object a line with --json", helper.task(function()
     local id = talk { "hello", "again" }
@@ -83,7 +83,7 @@ describe("parley sessions", function()
     assert.equal("hello", entry.first_words)
     assert.equal(assert(uv.fs_stat(entry.path)).size, entry.size)
     assert.matches("^%d%d%d%d%-%d%d%-%d%dT%d%d:%d%d:%d%dZ$", entry.modified)
-  end, 20000))
+  end))
 
   it("prints nothing that a terminal would obey", helper.task(function()
     local folder = kit:transcript_path("x"):match "^(.*)/"

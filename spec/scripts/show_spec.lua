@@ -61,7 +61,7 @@ claude
 
   Two files.
 ]], timeless(program.output))
-  end, 20000))
+  end))
 
   it("takes the beginning of an id, and a file", helper.task(function()
     local id = talk { "hello" }
@@ -69,7 +69,7 @@ claude
     assert.matches("echo: hello", whole, 1, true)
     assert.equal(whole, run({ "show", id:sub(1, 8) }).output)
     assert.equal(whole, run({ "show", kit:transcript_path(id) }).output)
-  end, 20000))
+  end))
 
   it("prints messages with --json, which ask takes as a history", helper.task(function()
     local id = talk { "hello", "a tool" }
@@ -90,7 +90,7 @@ claude
     assert.matches('echo: and now?', asked.output, 1, true)
     local resumed = kit:transcript(asked.output:match '"session_id":"([^"]+)"')
     assert.equal("hello", resumed[3].message.content) -- behind the two records that begin a seed
-  end, 20000))
+  end))
 
   it("prints messages with --json, which batch goes on from", helper.task(function()
     local messages = run({ "show", "--json", talk { "hello", "a tool" } }).output
@@ -103,7 +103,7 @@ claude
     assert.equal("success", result.verdict)
     assert.equal(8, #result.messages)
     assert.same({ { type = "text", text = "echo: and now?" } }, result.messages[8].content)
-  end, 20000))
+  end))
 
   it("prints an empty list for an empty transcript", helper.task(function()
     local path = helper.write(helper.temporary_folder() .. "/empty.jsonl", "")
@@ -115,7 +115,7 @@ claude
     local output = run({ "show", talk { "escape" } }).output
     assert.matches("a\u{FFFD}[31mred", output, 1, true)
     assert.not_matches("\27", output)
-  end, 20000))
+  end))
 
   describe("on a terminal", function()
     --- What a terminal gets to see.
@@ -132,11 +132,11 @@ claude
       local output = shown(talk { "wrong" })
       assert.matches("\27[36myou\27[0m", output, 1, true)
       assert.matches("\27[31mAPI Error: 400 as asked\27[0m", output, 1, true)
-    end, 20000))
+    end))
 
     it("does not with NO_COLOR", helper.task(function()
       assert.not_matches("\27", shown(talk { "hello" }, { NO_COLOR = "1" }))
-    end, 20000))
+    end))
   end)
 
   it("names near ids for one that is unknown", helper.task(function()
@@ -146,7 +146,7 @@ claude
     assert.matches("^parley: [^\n]*no session and no file[^\n]*; there is [%x-]+\n$", program.errors)
     assert.matches("there is " .. id, program.errors, 1, true)
     assert.equal("", program.output)
-  end, 20000))
+  end))
 
   it("survives a transcript of other shapes", helper.task(function()
     local record = { type = "assistant", uuid = "a", message = { content = {

@@ -26,7 +26,7 @@ describe("parley stand-in", function()
     person:type "\3"
     assert.same({ exit_code = 0 }, person:wait())
     assert.same({ "answers.lua", "log.jsonl" }, helper.names_in(folder))
-  end, 20000))
+  end))
 
   it("gives claude's words to claude", helper.task(function()
     assert.equal("2.1.110 (Claude Code)\n", helper.run(words("--profile", "2.1.110", "--version")).output)

@@ -26,7 +26,7 @@ describe("line", function()
     it(sentence, helper.task(function()
       local terminal <close> = run(chunk, options)
       terminal:expect_screen(expected)
-    end, 15000))
+    end))
   end
 
   it("has exactly the actions that its stub documents", helper.task(function()
@@ -37,14 +37,14 @@ describe("line", function()
       for name in (%q):gmatch '"([%%w_]+)"' do line:act(name) end
       say(select(2, pcall(line.act, line, "dance")))]]):format(alias))
     terminal:expect "the line editor has no action 'dance'"
-  end, 15000))
+  end))
 
   it("refuses what is no terminal", helper.task(function()
     local program = helper.run { helper.host, "-e", [[
       local line, err = require("parley.core").line.open()
       print(line, err.code)]] }
     assert.equal("nil\tENOTTY\n", program.output)
-  end, 15000))
+  end))
 
   it_does("paints the prompt and the text", [[
     line:begin "> "
@@ -133,11 +133,11 @@ describe("line", function()
       { env = { "TERM=xterm", "PATH=/usr/bin:/bin" }, cwd = helper.temporary_folder() })
     terminal:expect "as before"
     helper.remove_folders()
-  end, 15000))
+  end))
 
   it("rejects a closed one", helper.task(function()
     local terminal <close> = run [[line:close() line:close() print(line, pcall(line.text, line))]]
     terminal:expect "parley.line (closed)"
     terminal:expect "the line\n editor is closed"
-  end, 15000))
+  end))
 end)

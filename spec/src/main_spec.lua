@@ -130,7 +130,7 @@ describe("the host", function()
       program:kill "sigint"
       helper.eventually(function() return program.status or uv.kill(program.pid, "sigint") ~= 0 end)
       helper.eventually(function() return helper.has_ended(pid) end, 5000, "the end of the child")
-    end, 10000))
+    end))
 
     it("that was ignored from the start is ignored", helper.task(function()
       local program <close> = helper.start { "sh", "-c", [[trap '' INT; exec "$0" -e "$1"]], helper.host, WAITING }
@@ -159,7 +159,7 @@ describe("the host", function()
     program:kill "sigkill"
     assert.equal(9, program:wait().signal)
     helper.eventually(function() return helper.has_ended(pid) end, 5000, "the end of the child")
-  end, 10000))
+  end))
 
   it("that is interrupted ends the program on its pty by its closes", helper.task(function()
     helper.write_script(folder .. "/claude", [[trap 'echo bye; exit 3' TERM; echo ready; read -r _]])

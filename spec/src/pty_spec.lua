@@ -2,7 +2,7 @@ local core = require("parley.core")
 local uv = require("luv")
 local helper = require("spec.helper")
 
-local DEADLINE_MS = 10000
+local DEADLINE_MS = 20000
 
 local function list(path)
   local names = {}

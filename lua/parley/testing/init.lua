@@ -60,11 +60,11 @@ local terminal = require "parley.testing.terminal"
 local M = {}
 
 local POLL_MS = 3
-local DEFAULT_TIMEOUT_MS = 5000
+local DEFAULT_TIMEOUT_MS = 20000
 
 --- Wraps a function for busted's `it`: it runs as a task, with a deadline, and raises the error object unchanged.
 ---@param fn fun()
----@param options? {timeout_ms?: number}  default 5000
+---@param options? {timeout_ms?: number}  default 20000
 ---@return fun()
 function M.task(fn, options)
   local milliseconds = options and options.timeout_ms or DEFAULT_TIMEOUT_MS
@@ -73,7 +73,7 @@ end
 
 --- Waits until a predicate gives a true value.
 ---@param predicate fun(): any
----@param timeout_ms? number  default 5000
+---@param timeout_ms? number  default 20000
 ---@param what? string        what is waited for, for the message
 ---@return any value  what the predicate gave
 --- Raises an error with code `ETIMEDOUT` that says what did not happen.

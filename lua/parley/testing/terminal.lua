@@ -9,7 +9,7 @@ local M = {}
 
 local RULE = "^" .. ("─"):rep(3)
 local PASTE_START, PASTE_END = "\27[200~", "\27[201~"
-local DEFAULT_TIMEOUT_MS = 3000
+local DEFAULT_TIMEOUT_MS = 20000
 
 ---@class parley.testing.Terminal
 ---@field screen parley.Screen
@@ -65,7 +65,7 @@ function Terminal:shows(text) return self.screen:text():find(text, 1, true) ~= n
 
 --- Waits for a text on the screen, or for a predicate, which is asked at every output.
 ---@param wanted string|fun(terminal: parley.testing.Terminal): any
----@param timeout_ms? number  default 3000
+---@param timeout_ms? number  default 20000
 ---@return any value
 --- Raises an error with code `ETIMEDOUT` and the screen.
 function Terminal:wait_for(wanted, timeout_ms)

@@ -33,7 +33,7 @@ describe("testing.kit", function()
       "HOME=" .. folder .. "/home", "CLAUDE_CONFIG_DIR=" .. folder .. "/config", "TMPDIR=" .. folder } })
     assert.same({ "echo: hello\n", "" }, { program.output, program.errors })
     assert.same({}, helper.names_in(folder))
-  end, 10000))
+  end))
 
   it("says what it needs where it is used without the host", helper.task(function()
     local lua = helper.run({ "/usr/bin/env", "lua5.4", "-e", "require('parley.testing').kit()" },

@@ -284,7 +284,7 @@ describe("the stand-in's composer", function()
         for _, bytes in ipairs(writes) do
           terminal:write(bytes)
           received = received + #bytes
-          testing.eventually(function() return #kit:received() == received end, 2000, "the bytes")
+          testing.eventually(function() return #kit:received() == received end, nil, "the bytes")
           terminal:wait_for(function() return not terminal:shows "Pasting text…" end)
         end
         terminal:wait_for(function() return terminal:composer() ~= "" end)
