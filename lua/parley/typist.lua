@@ -60,8 +60,8 @@ local function rest(session, milliseconds)
 end
 
 --- Waits until no keys of an attempt before are on their way, which would join those of the next.
-local function catch_up(session)
-  local deadline = task.now() + MARK_MS
+local function catch_up(session, text)
+  local deadline = task.now() + MARK_MS + #text * MS_PER_BYTE
   local function has_mark(composer) return composer.text:find(MARK, 1, true) ~= nil end
   repeat
     session.process:write(MARK)
@@ -77,7 +77,7 @@ local function type_steps(session, steps)
   local holds = session.policies.delivery.holds
   for _, step in ipairs(steps) do
     session.process:write(step.keys)
-    local patience = LOST_MS + #step.keys * MS_PER_BYTE
+    local patience = LOST_MS + #step.holds * MS_PER_BYTE
     local arrived = wait_for_composer(session, patience, function(composer)
       return (step.cursor == nil or composer.cursor == step.cursor) and holds(composer, step.holds) == "whole"
     end)
@@ -97,7 +97,7 @@ function M.type(session, text, is_command)
   local delivery = session.policies.delivery
   for _ = 1, ATTEMPTS do
     if not session:wait_until_ready() then return false end
-    if session.keys_may_follow then catch_up(session) end
+    if session.keys_may_follow then catch_up(session, text) end
     if not session:wait_until_ready() then return false end
     clear(session)
     if session:is_interrupted() then return false end

@@ -243,10 +243,12 @@ describe("promise", function()
     end)
 
     each("when lines come late, in halves and out of order", { script = { answers = {
-      { on = "half", text = "whole", half_line_ms = 100 }, { on = "order", reorder = true, text = "in order" },
+      { on = "half", half_line_ms = 100,
+        blocks = { { type = "text", text = "one" }, { type = "text", text = "two" } } },
+      { on = "order", reorder = true, text = "in order" },
       { on = "without", text = "no last record", omit_turn_duration = true } }, faults = { late_flush_ms = 150 } } },
     function(live)
-      assert.same({ "whole" }, say(live, "half").texts)
+      assert.same({ "one", "two" }, say(live, "half").texts)
       assert.same({ "in order" }, say(live, "order").texts)
       assert.same({ "no last record" }, say(live, "without").texts)
     end)
