@@ -327,6 +327,30 @@ describe("session", function()
       assert.equal("next", events[1]:text())
     end))
 
+    it("does not take what comes back late for the same message, sent again", helper.task(function()
+      local live <close>, fake = interruptible { delay_ms = 60000 }
+      local waiter = task.spawn(function()
+        helper.eventually(function() return live.turn and live.turn:state() == "running" end)
+        live:interrupt()
+      end)
+      collect(live:send "again")
+      waiter:await()
+      fake.options.delay_ms = nil
+      local on_write, first = fake.options.on_write, nil
+      function fake.options.on_write(process, bytes)
+        if not first then -- what was typed first comes behind what comes back, and with what is typed next
+          first = bytes
+          return on_write(process, "again")
+        elseif first ~= "" then
+          on_write(process, first)
+          first = ""
+        end
+        on_write(process, bytes)
+      end
+      local events = collect(live:send "again")
+      assert.equal("again", events[1]:text())
+    end, 20000))
+
     it("keeps the verdict of a turn that had ended", helper.task(function()
       local live <close>, fake = interruptible()
       for event in live:send "hello" do
