@@ -42,6 +42,8 @@ M.turn_kinds = {
   { kind = "plan", tool = "ExitPlanMode", row = "Would you like to proceed%?$",
     yes = { "^Yes$", "^Yes, manually approve", "^Yes, and switch to default" },
     remedy = "give a dialogs policy, or accept = { \"plan\" }" },
+  { kind = "plan", tool = "ExitPlanMode", row = "^Claude wants to exit plan mode$", yes = { "^Yes$" }, -- an empty one
+    remedy = "give a dialogs policy, or accept = { \"plan\" }" },
   { kind = "permission", row = "^Do you want to .*%?$", yes = { "^Yes$" },
     remedy = "give a dialogs policy, allowed_tools or another permission_mode, or accept = { \"permission\" }" },
 }

@@ -52,6 +52,12 @@ describe("policy.dialogs", function()
       assert.equal("plan", recognize(view, { name = "ExitPlanMode" }).kind)
     end)
 
+    it("a plan whose record is late, by the row above its choices", function()
+      for _, row in ipairs { " Claude has a plan. Would you like to proceed?", " Claude wants to exit plan mode" } do
+        assert.equal("plan", recognize(turn(" Exit plan mode?", "", row, "", " ❯ 1. Yes", "   2. No")).kind)
+      end
+    end)
+
     it("a permission prompt whose command looks like other dialogs", function()
       for _, text in ipairs { "Accessing workspace:", "Would you like to proceed?", RULE, "Settings Warning",
         "Exit plan mode?", "Do you want to use this API key?" } do
