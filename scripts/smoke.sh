@@ -24,7 +24,8 @@ fail() {
   exit 1
 }
 
-# The processes that live in the namespace of this run: whoever started them, nobody else's.
+# The processes that live in the namespace of this run: whoever started them, nobody else's. Descriptor 9 keeps the
+# namespace, for its number is given to another run's as soon as nobody does.
 left_behind() {
   [ -s "$run/namespace" ] || return 0
   namespace=$(cat "$run/namespace")
@@ -38,6 +39,7 @@ clean_up() {
   [ -n "$run" ] || return 0
   [ -z "$child" ] || kill "$child" 2>/dev/null || true
   for pid in $(left_behind); do kill -KILL "$pid" 2>/dev/null || true; done
+  exec 9<&-
   rm -rf "$run"
   run='' child=''
 }
@@ -72,11 +74,12 @@ fetch() {
   clean_up
 }
 
-# What runs inside: it says which namespace this is, brings loopback up and becomes the specs. `ip` is not everywhere, perl
-# is on every Debian; 0x8914 is SIOCSIFFLAGS, 0x41 means up and running.
+# What runs inside: it says which namespace this is, waits until that is held, brings loopback up and becomes the specs.
+# `ip` is not everywhere, perl is on every Debian; 0x8914 is SIOCSIFFLAGS, 0x41 means up and running.
 # shellcheck disable=SC2016 # for other interpreters to expand
 inside='
   readlink /proc/self/ns/net >"$1/namespace"
+  read -r _ <"$1/held"
   ip link set lo up 2>/dev/null || perl -MSocket -e '\''
     my $request = pack("Z16sx14", "lo", 0x41);
     socket(S, PF_INET, SOCK_DGRAM, 0) && ioctl(S, 0x8914, $request) or die "cannot bring up lo: $!\n"'\'' || exit 77
@@ -121,6 +124,7 @@ smoke() {
   fetch "$version"
   run=$(mktemp -d "${TMPDIR:-/tmp}/parley-smoke.XXXXXX")
   mkdir "$run/home" "$run/tmp"
+  mkfifo "$run/held"
   status=0
   [ -n "$is_program" ] || set -- "$BUILD/parley" "$BUSTED" --output=plainTerminal --exclude-tags=account "$@"
   # A program's output is for people; that of the specs is shown when they fail.
@@ -130,7 +134,8 @@ smoke() {
     PARLEY_CLAUDE="$(realpath "$BUILD/claude/$version/claude")" PARLEY_CLAUDE_VERSION="$version" \
     "$@" >&3 2>&1 </dev/null &
   child=$!
-  exec 3>&-
+  exec 3>&- 8>"$run/held" # which waits for the other end
+  exec 9<"/proc/$child/ns/net" 8>&-
   wait "$child" || status=$?
   child=''
   outcome=0
