@@ -80,7 +80,7 @@ end
 
 local function show_status(self)
   local began = task.now()
-  while true do
+  while not task.current():cancellation() do -- a sleep that was over just then has not raised it
     self.output:status(("%s, %d s (Ctrl-C interrupts)"):format(describe_state(self), (task.now() - began) // 1000))
     task.sleep(STATUS_MS)
   end

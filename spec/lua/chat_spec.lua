@@ -2,6 +2,7 @@ local chat = require "parley.chat"
 local errors = require "parley.errors"
 local event = require "parley.event"
 local helper = require "spec.helper"
+local output = require "parley.chat.output"
 local parley = require "parley"
 local task = require "parley.task"
 local testing = require "parley.testing"
@@ -62,12 +63,31 @@ describe("chat", function()
     local function show(text) table.insert(shown, text) end
     local talking = chat.new {
       backend = backend, input = fake_input(lines), is_interactive = not (options and options.is_filter),
-      output = require "parley.chat.output".new { write = show, aside = show, columns = function() return 80 end,
+      output = output.new { write = show, aside = show, columns = function() return 80 end,
         paint = function(_, text) return text end, has_status = false },
     }
     local status = talking:run()
     return status, table.concat(shown), talking
   end
+
+  it("shows nothing of a wait that is over", helper.task(function()
+    local shown, tick, sleep = {}, task.condition(), task.sleep
+    function task.sleep() tick:wait() end
+    finally(function() task.sleep = sleep end)
+    local function show(text) table.insert(shown, text) end
+    local seen = output.new { write = show, aside = show, columns = function() return 80 end,
+      paint = function(_, text) return text end, has_status = true }
+    local clear = seen.clear
+    function seen:clear()
+      clear(self)
+      tick:notify() -- a second is over just as the turn is
+    end
+    chat.new { backend = fake_backend { answer "one" }, input = fake_input { "hello" }, is_interactive = true,
+      output = seen }:run()
+    helper.tick()
+    assert.matches("one", table.concat(shown))
+    assert.equal("\n", shown[#shown])
+  end))
 
   it("sends each message behind what was said before", helper.task(function()
     local backend = fake_backend { answer "one", answer "two" }
