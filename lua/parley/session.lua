@@ -23,7 +23,7 @@ local ENTER_AGAIN_MS = 1500
 --- An ESC that changed nothing for so long (it reached another turn, or a dialog) is pressed again.
 local ESCAPE_AGAIN_MS = 1000
 --- A permission prompt may be on the screen before the call that it is about is in the transcript; so long it may take.
-local CALL_MS = 1000
+local CALL_MS = 5000
 
 --- The options of a session beside those of its process.
 ---@type table<string, parley.OptionRule>

@@ -30,6 +30,13 @@ describe("policy.dialogs", function()
       end)
     end
 
+    it("the security notes of the first start, which want a key", function()
+      local notes = recognize(start("Security notes:", " 1. Claude can make mistakes", " Press Enter to continue…"))
+      assert.same({ "onboarding", {} }, { notes.kind, notes.choices })
+      assert.same({ keys = "\r" }, dialogs.decide(notes, { "onboarding" }))
+      assert.is_string(dialogs.decide(notes, { "trust" }).fail)
+    end)
+
     it("one that is not known", function()
       assert.equal("unknown", recognize(start("Something new", "", " ❯ Go", "   Stop", "", " Enter to confirm")).kind)
     end)
