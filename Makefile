@@ -109,7 +109,7 @@ bench: all
 
 # 20,000 turns on the simulated claude, with faults of every kind; the seed repeats them.
 faults: all
-	$(B)/parley soak --turns $(TURNS) --sessions 12 --seed $(SEED)
+	$(B)/parley soak --turns $(TURNS) --sessions 64 --seed $(SEED)
 
 # 1,000 turns on the real program over 4 sessions, with interrupts and kills.
 soak: all

@@ -204,5 +204,5 @@ end
 return cli.run({
   name = "soak", summary = "Plays random turns with faults and checks that nothing is lost, doubled, changed or hung.",
   define = define, main = main,
-  examples = "  parley soak --turns 20000 --sessions 12\n  parley soak --seed 20261122",
+  examples = "  parley soak --turns 20000 --sessions 64\n  parley soak --seed 20261122",
 }, ...)
