@@ -91,8 +91,8 @@ describe("delivery to the real program", function()
     end)
   end)
 
-  converses("types 150 kB where that was asked", { session = { long_text = "typed" } }, function(live, server)
-    is_fine(live, server, ("0123456789 bcdefghij\n"):rep(7200) .. "end")
+  converses("types 105 kB where that was asked", { session = { long_text = "typed" } }, function(live, server)
+    is_fine(live, server, ("0123456789 bcdefghij\n"):rep(5000) .. "end")
   end)
 
   describe("of a mention", function()

@@ -85,7 +85,7 @@ function M.conversation(given, body)
     local live <close> = M.new(home, given)
     if not given.is_not_started then live:start() end
     body(live, server, home)
-  end, 100000)
+  end, 300000)
 end
 
 --- Checks that the session takes a message, and that it arrives as it was sent and is answered.
