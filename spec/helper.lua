@@ -15,9 +15,9 @@ warm.handle:start("/", {}, function() end)
 
 --- For busted's `it`: the body runs as a task with a deadline, and its error object comes out unchanged.
 ---@param fn fun()
----@param timeout_ms? number  default 20000
+---@param timeout_ms? number  default two minutes: a busy machine and a sanitizer are slow, and only a hang takes longer
 ---@return fun()
-function M.task(fn, timeout_ms) return testing.task(fn, { timeout_ms = timeout_ms }) end
+function M.task(fn, timeout_ms) return testing.task(fn, { timeout_ms = timeout_ms or 120000 }) end
 
 --- Takes stock of descriptors, children and luv handles.
 ---@return fun() check  raises when there is more of any by then

@@ -423,5 +423,5 @@ describe("a batch", function()
     -- What stays of a conversation is its id's hash: some 100 bytes, where its line has 350 and its result 900.
     local growth = (most - early) / (count - 10000)
     assert.is_true(growth < 150, ("%.0f bytes a conversation stay"):format(growth))
-  end, 120000))
+  end))
 end)

@@ -127,7 +127,7 @@ describe("parley", function()
         assert.equal(0, program.status, name .. ": " .. program.errors)
         assert.matches("%w", program.output)
       end
-    end, 30000))
+    end))
   end)
 
   it("--version prints it", helper.task(function()

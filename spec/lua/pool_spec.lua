@@ -407,5 +407,5 @@ describe("a pool", function()
       local ok, err = pcall(random_run, seed)
       if not ok then error(("%s (PARLEY_SEED=%d repeats it)"):format(tostring(err), seed), 0) end
     end
-  end, 30000))
+  end))
 end)

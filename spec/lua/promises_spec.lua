@@ -66,7 +66,7 @@ describe("promise", function()
         local live <close> = new(kit, given.session, given.process)
         if not given.is_not_started then live:start() end
         body(live, kit, profile)
-      end, 120000))
+      end))
     end
   end
 

@@ -83,7 +83,7 @@ describe("scripts/examples", function()
     assert.equal(1, fresh.num_turns)
     local _, err = pcall(ask, { "one" })
     assert.truthy(tostring(err):find("needs a user", 1, true))
-  end, 30000))
+  end))
 
   it("injection_by_size puts a short history into the message, a long one into a transcript", helper.task(function()
     with { injection = example "injection_by_size" }

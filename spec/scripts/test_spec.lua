@@ -44,7 +44,7 @@ describe("parley test", function()
     assert.matches("1 success / 0 failures / 0 errors", program.output, 1, true)
     assert.equal("", program.errors)
     assert.equal(0, program.status)
-  end, 30000))
+  end))
 
   it("finds modules in lua/ too, and init.lua", helper.task(function()
     for _, path in ipairs { "/lua/routing.lua", "/routing/init.lua", "/lua/routing/init.lua" } do
@@ -54,7 +54,7 @@ describe("parley test", function()
       assert.equal(0, run({}).status, path)
       assert(uv.fs_unlink(folder .. path))
     end
-  end, 30000))
+  end))
 
   it("exits with 1 when a spec fails", helper.task(function()
     helper.write(folder .. "/routing.lua", 'return { name = "another" }')
@@ -63,14 +63,14 @@ describe("parley test", function()
     assert.equal(1, program.status)
     assert.matches("0 successes / 1 failure / 0 errors", program.output, 1, true)
     assert.equal("", program.errors)
-  end, 30000))
+  end))
 
   it("exits with 1 when a spec does not load", helper.task(function()
     write_spec "one"
     local program = run {}
     assert.equal(1, program.status)
     assert.matches("module 'routing' not found", program.output, 1, true)
-  end, 30000))
+  end))
 
   it("passes files and options on to busted", helper.task(function()
     helper.write(folder .. "/routing.lua", 'return { name = "mine" }')
@@ -81,7 +81,7 @@ describe("parley test", function()
     assert.equal(0, program.status)
     assert.equal(0, run({ "--filter", "one" }).status)
     assert.equal(1, run({ "--filter=two" }).status)
-  end, 30000))
+  end))
 
   it("says when an option is unknown to busted", helper.task(function()
     local program = run { "--nonsense" }

@@ -20,7 +20,7 @@ describe("the real program", function()
       local server <close> = messages_api.start()
       local home <close> = offline_home.new { base_url = server.url }
       body(server, home)
-    end, 60000))
+    end))
   end
 
   talks("is the version that was asked for", function(_, home)

@@ -46,5 +46,5 @@ describe("parley batch", function()
         "three of " .. number, "echo: three of " .. number }, texts)
     end
     for i = 1, 20 do assert.is_true(seen[tostring(i)]) end
-  end, 120000))
+  end))
 end)

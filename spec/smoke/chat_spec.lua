@@ -65,5 +65,5 @@ describe("parley chat with the real program", function()
     local text = type(first) == "string" and first or first[#first].text
     assert.truthy(text:find("hello 漢字", 1, true))
     leave(terminal)
-  end, 120000))
+  end))
 end)

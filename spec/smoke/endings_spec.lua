@@ -142,7 +142,7 @@ describe("with the real program", function()
       server:wait_for(function(request) return request.kind == "turn" end, 30000)
       host:kill "sigkill"
       helper.eventually(function() return helper.has_ended(pid) end, 5000, "the end of the program")
-    end, 60000))
+    end))
 
     converses("is woken by a session that is idle", function(live, server)
       is_fine(live, server)

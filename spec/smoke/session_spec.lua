@@ -41,7 +41,7 @@ describe("a session of the real program", function()
       { env = environment, cwd = home.cwd })
     assert.equal("echo: say hi\n", program.output, program.errors)
     assert.equal(0, program.status)
-  end, 60000))
+  end))
 
   describe("ends a turn with all its blocks", function()
     converses("of every kind", function(live, server)
