@@ -11,8 +11,8 @@ local LOST_MS = 2000
 --- Which of the two it was is told by a mark that is typed behind them. So long it is waited for, and then a little
 --- longer, as a paste may be put in after the key that came behind it.
 local MARK, MARK_MS, MARK_REST_MS = "¤", 15000, 300
---- A paste of 1 MB took 3.6 s to be shown.
-local MS_PER_BYTE = 0.1
+--- A paste of 1 MB took 3.6 s to be shown; 100 kB in pieces took 5 s, and 25 s without a sign on a busy machine.
+local MS_PER_BYTE = 0.5
 --- And each key that edits a long text has it drawn again.
 local MS_PER_EDIT = 5
 
@@ -20,16 +20,18 @@ local function composer_of(view)
   return tui.composer(view.rows, view.cursor)
 end
 
---- Waits until the composer satisfies the predicate.
+--- Waits until the composer satisfies the predicate. The time counts from its last change: a long text takes a while.
 ---@return boolean  false when it did not in time
 local function wait_for_composer(session, milliseconds, predicate)
-  local deadline = task.now() + milliseconds
+  local deadline, seen = task.now() + milliseconds, nil
   while true do
     session:check()
     local view = session:view()
     local composer = composer_of(view)
     if composer and not tui.is_pasting(view.rows) and predicate(composer) then return true end
     if session:state() == "dialog" then session:answer_dialog() end
+    local shown = composer and composer.hidden .. composer.text
+    if shown ~= seen then seen, deadline = shown, task.now() + milliseconds end
     local left = deadline - task.now()
     if left <= 0 then return false end
     session:wait(left)

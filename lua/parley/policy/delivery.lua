@@ -223,7 +223,8 @@ end
 --- The keys that send what the composer holds.
 M.enter = "\r"
 
---- The keys that empty a composer, line by line, wherever the cursor is. A lone Backspace leaves the shell mode.
+--- The keys that empty a composer, line by line: what is behind the cursor, then what is before it. A lone Backspace
+--- leaves the shell mode. (Delete has several bytes, and in a long write they could be torn apart.)
 ---@param composer parley.Composer
 ---@return string
 function M.clear(composer)
@@ -231,7 +232,7 @@ function M.clear(composer)
   local lines = 1 + select(2, composer.text:gsub("\n", "")) + composer.hidden
   if composer.scrolled and composer.hidden == 0 then lines = 1000 end -- how many are out of sight is not said
   local times = math.max(30, lines + 2)
-  return (CTRL_K .. DELETE):rep(times) .. (CTRL_U .. BACKSPACE):rep(times)
+  return CTRL_K .. (DELETE .. CTRL_K):rep(composer.below) .. (CTRL_U .. BACKSPACE):rep(times)
 end
 
 local function without_space(text)

@@ -33,6 +33,7 @@ local function starts_with(row, prefix) return row:sub(1, #prefix) == prefix end
 ---@field shell boolean   true in the shell mode that a leading `!` switches on
 ---@field scrolled boolean  true when its beginning is out of sight
 ---@field cursor "start"|"end"  where the cursor is, as far as it matters
+---@field below integer  how many of its rows are below the cursor
 ---@field is_empty boolean
 ---@field hidden integer  how many of its rows are out of sight, as far as it says
 ---@field first_row integer  where it begins on the screen: its prompt, or what is left of it
@@ -47,7 +48,7 @@ function M.composer(rows, cursor)
   if M.has_dialog_footer(rows) then return nil end
   for bottom = #rows, 2, -1 do
     if is_rule(rows[bottom]) then
-      local lines = {}
+      local lines, below = {}, cursor and math.max(0, bottom - 1 - cursor.row) or 0
       for i = bottom - 1, 1, -1 do
         local row = rows[i]
         local prompt = starts_with(row, POINTER .. NBSP) and POINTER or starts_with(row, "!" .. NBSP) and "!"
@@ -60,6 +61,7 @@ function M.composer(rows, cursor)
           return {
             text = text, shell = prompt == "!", scrolled = scrolled, cursor = at_start and "start" or "end",
             hidden = tonumber(row:match "↑ (%d+) more") or 0, first_row = i, last_row = bottom,
+            below = below,
             -- A suggestion stands in an empty composer too, with the cursor before it.
             is_empty = not scrolled and prompt ~= "!" and (text == "" or at_start and #lines == 1),
           }
@@ -68,7 +70,7 @@ function M.composer(rows, cursor)
         table.insert(lines, 1, row:sub(3))
         if i == 1 and #lines > 10 then -- 2.1.197 lets a long text grow over the whole screen
           return { text = table.concat(lines, "\n"), shell = false, scrolled = true, cursor = "end",
-            is_empty = false, hidden = 0, first_row = 1, last_row = bottom }
+            is_empty = false, hidden = 0, first_row = 1, last_row = bottom, below = below }
         end
       end
     end

@@ -7,7 +7,8 @@ local OLDEST = { version = "2.1.110", status = {}, modes = { alternate_screen = 
 local function prepare(text, options, view) return delivery.prepare(text, options or {}, view) end
 
 local function composer(text, changes)
-  local all = { text = text, shell = false, scrolled = false, cursor = "end", is_empty = text == "", hidden = 0 }
+  local all = { text = text, shell = false, scrolled = false, cursor = "end", below = 0, is_empty = text == "",
+    hidden = 0 }
   for name, value in pairs(changes or {}) do all[name] = value end
   return all
 end
@@ -157,6 +158,11 @@ describe("policy.delivery", function()
       assert.is_true(presses(composer(("x\n"):rep(50))) > 50)
       assert.is_true(presses(composer("x", { scrolled = true, hidden = 600 })) > 600)
       assert.is_true(presses(composer("x", { scrolled = true })) >= 1000)
+    end)
+
+    it("what is behind the cursor, too, with keys of one byte where nothing is below it", function()
+      assert.is_nil(delivery.clear(composer("x")):find("\27", 1, true))
+      assert.equal(3, select(2, delivery.clear(composer("x\ny\nz", { below = 2 })):gsub("\11", "")))
     end)
 
     it("the shell mode with a key of its own", function()
