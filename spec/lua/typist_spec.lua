@@ -1,5 +1,6 @@
 -- How a message gets into the composer: each step seen before the next, nothing into a dialog.
 local errors = require "parley.errors"
+local files = require "parley.files"
 local fake_process = require "parley.testing.fake_process"
 local helper = require "spec.helper"
 local session = require "parley.session"
@@ -119,6 +120,20 @@ describe("typist", function()
     is_interrupted = false
     assert.is_true(typist.type(live, "hello", false))
     assert.equal("whole", live.policies.delivery.holds(composer_of(live), "hello"))
+  end))
+
+  it("types a long text again whose first piece was lost, and out of sight in the end", helper.task(function()
+    local text, is_lost = ("日本"):rep(2000) .. "end", false
+    local live <close>, fake = started("2.1.330", function(process, bytes)
+      local stop = not is_lost and bytes:find "^\27%[200~" and select(2, bytes:find("\27[201~", 1, true))
+      if not stop then return end
+      is_lost = true
+      process.options.on_write(process, bytes:sub(stop + 1))
+      return true
+    end)
+    assert.is_true(typist.type(live, text, false))
+    typist.enter(live)
+    assert.is_truthy(files.read(fake.jsonl_path):find(text, 1, true))
   end))
 
   it("sends nothing when the composer never takes it", helper.task(function()

@@ -208,9 +208,10 @@ function M.keystrokes(text, view, options)
   elseif keeps_pastes(view) or options.long_text ~= "typed" and #text > TYPED_LIMIT then
     add(PASTE .. rest:sub(1, -2) .. END_PASTE, text) -- shown collapsed, and not trimmed
   elseif view.modes.alternate_screen then -- this renderer takes pastes one after the other, and in order
-    local keys = {}
-    for i, piece in ipairs(pieces_of(rest)) do keys[i] = PASTE .. piece .. END_PASTE end
-    add(table.concat(keys), text)
+    local keys, pieces = {}, pieces_of(rest)
+    for i, piece in ipairs(pieces) do keys[i] = PASTE .. piece .. END_PASTE end
+    add(keys[1], before .. pieces[1]) -- seen first: that it was lost would not show behind all the others
+    add(table.concat(keys, "", 2), text)
   else
     for _, piece in ipairs(pieces_of(rest)) do
       before = before .. piece

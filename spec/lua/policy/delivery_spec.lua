@@ -111,12 +111,15 @@ describe("policy.delivery", function()
       assert.same({ { keys = "\27[200~a\nb \27[201~", holds = "a\nb" } }, steps)
     end)
 
-    it("a long text in pieces that are not collapsed, in one write, on the newest", function()
+    it("a long text in pieces that are not collapsed, the first of them alone, on the newest", function()
       local text = ("12345 "):rep(1000) .. ("line\n"):rep(50) .. "😀"
       local steps = delivery.keystrokes(text, NEWEST, {})
-      assert.equal(1, #steps)
-      assert.equal(text .. " ", (pasted(steps[1].keys)))
-      for piece in steps[1].keys:gmatch "\27%[200~(.-)\27%[201~" do
+      assert.equal(2, #steps)
+      assert.equal(1, select(2, pasted(steps[1].keys)))
+      assert.equal((pasted(steps[1].keys)), steps[1].holds)
+      local keys = steps[1].keys .. steps[2].keys
+      assert.same({ text .. " ", text }, { (pasted(keys)), steps[2].holds })
+      for piece in keys:gmatch "\27%[200~(.-)\27%[201~" do
         assert.is_true(utf8.len(piece) <= 800)
         assert.is_true(select(2, piece:gsub("\n", "")) <= 2)
       end
@@ -130,7 +133,7 @@ describe("policy.delivery", function()
     it("a text too long for pieces in one paste, unless told otherwise", function()
       local text = ("word "):rep(30000) .. "end"
       assert.equal(1, select(2, pasted(delivery.keystrokes(text, NEWEST, { long_text = "pasted" })[1].keys)))
-      assert.is_true(select(2, pasted(delivery.keystrokes(text, NEWEST, { long_text = "typed" })[1].keys)) > 100)
+      assert.is_true(select(2, pasted(delivery.keystrokes(text, NEWEST, { long_text = "typed" })[2].keys)) > 100)
     end)
 
     it("plain keys on the oldest, which swallows Enter after a paste", function()
