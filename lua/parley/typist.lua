@@ -20,6 +20,12 @@ local function composer_of(view)
   return tui.composer(view.rows, view.cursor)
 end
 
+--- What the composer shows, for an error.
+local function shown_in(session)
+  local composer = composer_of(session:view())
+  return composer and ("it shows %q"):format(composer.text:sub(1, 80)) or "there is no composer"
+end
+
 --- Waits until the composer satisfies the predicate. The time counts from its last change: a long text takes a while.
 ---@return boolean  false when it did not in time
 local function wait_for_composer(session, milliseconds, predicate)
@@ -50,7 +56,7 @@ local function clear(session)
     local patience = LOST_MS + #keys * MS_PER_EDIT
     if wait_for_composer(session, patience, is_cleared) then return end
   end
-  session:fail("delivery", "the composer cannot be emptied of what is left in it")
+  session:fail("delivery", "the composer cannot be emptied of what is left in it: " .. shown_in(session))
 end
 
 local function rest(session, milliseconds)
@@ -112,9 +118,8 @@ function M.type(session, text, is_command)
     end
     if session:is_interrupted() then return false end
   end
-  local composer = composer_of(session:view())
   session:fail("delivery", ("the message was typed %d times and the composer does not hold it; nothing was sent (%s)")
-    :format(ATTEMPTS, composer and ("it shows %q"):format(composer.text:sub(1, 80)) or "there is no composer"))
+    :format(ATTEMPTS, shown_in(session)))
 end
 
 --- Presses Enter.

@@ -268,6 +268,7 @@ local rules = {
   { "loses plain bytes behind Ctrl-U on 2.1.110", { "wrong" .. CTRL_U .. "lost", "kept" }, "kept",
     versions = { "2.1.110" } },
   { "clears everything with Ctrl-U and Backspace", { pasted "a\nb", (CTRL_U .. BACKSPACE):rep(5), "new" }, "new" },
+  { "takes keys for keys in a long write, too", { pasted "a\nb", (CTRL_U .. BACKSPACE):rep(1000), "new" }, "new" },
   { "clears everything with Ctrl-C", { pasted "old", CTRL_C, "new" }, "new" },
   { "answers a lone slash by itself", { pasted "/ x" }, "Commands are in the form `/command [args]`" },
 }

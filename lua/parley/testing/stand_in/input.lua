@@ -1,6 +1,7 @@
 --- The terminal as input: raw mode, what it sends, its size.
 local uv = require "luv"
 local task = require "parley.task"
+local keys = require "parley.testing.stand_in.keys"
 
 local M = {}
 
@@ -52,7 +53,7 @@ function Input:take(milliseconds)
   if not self.chunks[1] and not self.is_closed then self.arrived:wait(milliseconds) end
   if not self.chunks[1] then return nil end
   local bytes = table.remove(self.chunks, 1)
-  while #bytes >= LONG_WRITE and not bytes:find("\27", 1, true) do
+  while #bytes >= LONG_WRITE and keys.is_text(bytes) do
     if not self.chunks[1] then self.arrived:wait(GATHER_MS) end
     local more = table.remove(self.chunks, 1)
     if not more then break end

@@ -124,7 +124,7 @@ function M.read(program)
     elseif program.input.is_closed then
       program:exit(HANGUP_STATUS)
     end
-    local is_long_write = bytes and #bytes > PASTE_BYTES and not bytes:find("\27", 1, true)
+    local is_long_write = bytes and #bytes > PASTE_BYTES and keys.is_text(bytes)
     if is_long_write and program.takes_keys and not program.view.dialog and not decoder.pasting then
       program.composer:type(bytes)
     else

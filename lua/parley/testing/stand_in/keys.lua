@@ -19,6 +19,11 @@ local SEQUENCES = {
   ["\r"] = "newline", ["\127"] = "ctrl-w",
 }
 
+--- Whether bytes are text and line breaks, no keys among them: a long read of them counts as a paste.
+---@param bytes string
+---@return boolean
+function M.is_text(bytes) return not bytes:find "[\0-\8\11\12\14-\31\127]" end
+
 --- How many bytes at the end are the beginning of a character.
 local function cut_length(bytes)
   local lead = bytes:match("[\xC2-\xF4][\x80-\xBF]*$")
