@@ -71,9 +71,9 @@ describe("chat", function()
   end
 
   it("shows nothing of a wait that is over", helper.task(function()
-    local shown, tick, sleep = {}, task.condition(), task.sleep
-    function task.sleep() tick:wait() end
-    finally(function() task.sleep = sleep end)
+    local shown, tick, pause = {}, task.condition(), task["sleep"]
+    task["sleep"] = function() tick:wait() end
+    finally(function() task["sleep"] = pause end)
     local function show(text) table.insert(shown, text) end
     local seen = output.new { write = show, aside = show, columns = function() return 80 end,
       paint = function(_, text) return text end, has_status = true }

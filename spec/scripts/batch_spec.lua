@@ -342,9 +342,12 @@ describe("parley batch", function()
       check_full(kit, program:wait(), "EFBIG")
     end))
 
+    local function can_mount()
+      return helper.run({ "/usr/bin/env", "unshare", "-rm", "mount", "-t", "tmpfs", "none", "/mnt" }).status == 0
+    end
+
     it("stops with one error and nothing half-written, on a small tmpfs", helper.task(function()
-      local probe = helper.run({ "/usr/bin/env", "unshare", "-rm", "mount", "-t", "tmpfs", "none", "/mnt" })
-      if probe.status ~= 0 then return pending "nothing can be mounted here" end
+      if not can_mount() then return pending "nothing can be mounted here" end
       local kit <close> = testing.kit()
       large_input(kit)
       local argv = argv_of(kit, basic("--jobs", "1"))
@@ -358,14 +361,14 @@ describe("parley batch", function()
     end))
 
     it("starts nothing on a file system that takes no writing", helper.task(function()
+      if not can_mount() then return pending "nothing can be mounted here" end
       local mounts = "mkdir still && mount -t tmpfs none still && cp in.jsonl still && %s mount -o remount,ro still"
       for _, prepare in ipairs { "", "touch still/out.jsonl &&" } do
         local kit <close> = testing.kit()
         write_input(kit, numbered(1))
         local program = helper.run({ "/usr/bin/env", "unshare", "-rm", "sh", "-c",
-          "{ " .. mounts:format(prepare) .. [[; } || exit 77; cd still && "$@"]], "sh",
+          mounts:format(prepare) .. [[ && cd still && "$@"]], "sh",
           table.unpack(argv_of(kit, basic("--resume"))) }, { env = as_list(environment_of(kit)), cwd = kit.folder })
-        if program.status == 77 then return pending "nothing can be mounted here" end
         assert.equal(1, program.status)
         assert.is_truthy(program.errors:find("^parley: EROFS: cannot write 'out.jsonl': [^\n]+\n$"), program.errors)
         assert.same({}, kit:events "started")
