@@ -15,6 +15,9 @@ local MARKS = {
   slow = { delay_ms = 40 },
   retry = { retries = 1, retry_ms = 10 },
   tool = { tool = { name = "Bash", input = { command = "true" }, result = "done" }, after = "after the tool" },
+  permission = { tool = { name = "Bash", input = { command = "true" }, result = "done", permission = true },
+    after = "after the tool" },
+  asks = { dialog = { title = "Which way?", choices = { "Left", "Right" } } },
   blocks = { blocks = { { type = "text", text = "one" }, { type = "text", text = "two" } } },
   dies_before = { crash = "before_record" },
   dies_after = { crash = "after_user" },
@@ -22,12 +25,16 @@ local MARKS = {
   dies_in_tool = { crash = "during_tool", tool = { name = "Bash", input = { command = "true" }, result = "done" } },
   dies_at_end = { crash = "after_answer" },
 }
-local HARMLESS = { "half_line", "reorder", "slow", "retry", "tool", "blocks" }
+local HARMLESS = { "half_line", "reorder", "slow", "retry", "tool", "permission", "asks", "blocks" }
+--- The answers that are not the echo.
+local ANSWERS = { tool = "after the tool", permission = "after the tool", blocks = "one\ntwo" }
 local DEADLY = { "dies_before", "dies_after", "dies_mid_line", "dies_in_tool", "dies_at_end" }
 
 --- What goes wrong from the start of a process on.
 local STARTS = {
   {}, {}, {}, { lose_keys = 1 }, { lose_returns = 1 }, { late_flush_ms = 30 }, { lose_returns = 2, late_flush_ms = 20 },
+  { dialog_ms = 5 }, { dialog_ms = 30 }, { dialog_ms = 500 },
+  { dialog_at_return = true },
 }
 
 local ALPHABET = {
@@ -78,7 +85,7 @@ function Soak:turn(session, number)
     parley.task.timeout(60000, function()
       for event in session:send(text) do
         if event.type == "user" and event:text() == sent then users = users + 1 end
-        if event.type == "assistant" then table.insert(answers, event:text()) end
+        if event.type == "assistant" and event:text() ~= "" then table.insert(answers, event:text()) end
         result = event.type == "result" and event or result
       end
     end)
@@ -95,11 +102,8 @@ function Soak:turn(session, number)
     self.finished[sent] = true
     if users ~= 1 then self:broken(("the message was reported %d times"):format(users), text) end
     local answer = table.concat(answers, "\n")
-    if not mark or mark == "half_line" or mark == "slow" or mark == "reorder" or mark == "retry" or not self.marks then
-      if answer ~= "echo: " .. sent then self:broken("the answer is another one: " .. answer:sub(1, 200), text) end
-    elseif mark == "blocks" and answer ~= "one\ntwo" or mark == "tool" and not answer:find "after the tool" then
-      self:broken("the answer lacks a block: " .. answer, text)
-    end
+    local wanted = self.marks and ANSWERS[mark] or "echo: " .. sent
+    if answer ~= wanted then self:broken("the answer is another one: " .. answer:sub(1, 200), text) end
   elseif fault ~= "interrupt" then
     self:broken("the turn ended with " .. result.subtype, text)
   end
@@ -149,8 +153,10 @@ local function with_stand_in(soak, sessions)
   local kits = {}
   for _, profile in ipairs(PROFILES) do
     for _, faults in ipairs(STARTS) do
-      table.insert(kits, testing.kit { profile = profile,
-        script = { startup_delay_ms = 0, flush_ms = 0, answers = answers, faults = faults } })
+      local kit = testing.kit { profile = profile,
+        script = { startup_delay_ms = 0, flush_ms = 0, answers = answers, faults = faults } }
+      kit.options.policies = { dialogs = { decide = function() return { choose = 1 } end } }
+      table.insert(kits, kit)
     end
   end
   local _ <close> = setmetatable({}, { __close = function() for _, kit in ipairs(kits) do kit:close() end end })

@@ -20,6 +20,8 @@ local M = {}
 --- Enter that was swallowed leaves the message in the composer, and is pressed again. Not soon: where the program is
 --- only slow, the second one would come late and answer whatever dialog is up by then.
 local ENTER_AGAIN_MS = 1500
+--- The status has changed since: a dialog has taken the Enter, or the message is taken and the screen is late.
+local ENTER_AGAIN_MOVED_MS = 5000
 --- An ESC that changed nothing for so long (it reached another turn, or a dialog) is pressed again.
 local ESCAPE_AGAIN_MS = 1000
 --- A permission prompt may be on the screen before the call that it is about is in the transcript; so long it may take.
@@ -269,11 +271,12 @@ local function press_again(self, facts, state, now)
     return self.escaped_at + ESCAPE_AGAIN_MS
   end
   if facts.state ~= "submitted" or facts.queued then return math.huge end
-  if now >= self.last_enter + ENTER_AGAIN_MS then
+  local patience = stamp_of(self) == self.stamp and ENTER_AGAIN_MS or ENTER_AGAIN_MOVED_MS
+  if now >= self.last_enter + patience then
     self.last_enter = now
-    if stamp_of(self) == self.stamp and typist.still_holds(self, self.turn.text) then typist.enter(self) end
+    if typist.still_holds(self, self.turn.text) then typist.enter(self) end
   end
-  return self.last_enter + ENTER_AGAIN_MS
+  return self.last_enter + patience
 end
 
 --- A command leaves no receipt that all versions share; an empty composer says that it was taken.

@@ -81,6 +81,12 @@ describe("promise", function()
         assert.same({ "hello", "hello" }, kit:taken())
       end)
 
+    each("a message is taken once, though a dialog comes up and takes its Enter",
+      { script = { faults = { dialog_at_return = true } } }, function(live, kit)
+        assert.equal("success", say(live, "hello").verdict)
+        assert.same({ "hello" }, kit:taken())
+      end)
+
     on(ENDS, "a message whose record comes late is not sent again",
       { script = { faults = { late_flush_ms = 2000 } } }, function(live, kit)
         assert.equal("success", say(live, "hello").verdict)

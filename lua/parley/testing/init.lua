@@ -26,6 +26,8 @@
 ---       lose_keys = 1,           -- so many keys after the start are lost
 ---       lose_returns = 1,        -- so many Returns are swallowed; the text stays in the composer
 ---       late_flush_ms = 500,     -- added to flush_ms
+---       dialog_ms = 300,         -- a dialog comes up by itself, so long after the start
+---       dialog_at_return = true, -- or just before the first Return, which answers it
 ---       never_ready = true,      -- nothing is ever shown
 ---       startup_exit = { text = "…", status = 1 },
 ---       ignore_sigterm = true, survive_hangup = true, stop_reading = true,

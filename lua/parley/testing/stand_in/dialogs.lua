@@ -131,6 +131,9 @@ function M.custom(described)
   }
 end
 
+--- One that comes up by itself.
+function M.surprise() return M.custom { title = "Something to decide", choices = { "Later", "Now" } } end
+
 --- Applies a key.
 ---@param dialog parley.testing.Dialog
 ---@param key table

@@ -78,6 +78,10 @@ end
 local function press(program, key)
   local faults, composer = program.faults, program.composer
   program.view.hint = nil
+  if key.name == "return" and faults.dialog_at_return then
+    faults.dialog_at_return = nil
+    program:open_dialog(dialogs.surprise())
+  end
   if program.view.dialog then
     answer_dialog(program, program.view.dialog, key)
   elseif not program.takes_keys then

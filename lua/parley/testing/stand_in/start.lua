@@ -129,6 +129,12 @@ local function ask_at_start(program)
   end
 end
 
+--- Has a dialog come up by itself, whatever is going on then.
+local function surprise(program)
+  task.sleep(program.faults.dialog_ms)
+  if not program.view.dialog then program:open_dialog(dialogs.surprise()) end
+end
+
 --- Starts up, to the moment when keys are taken.
 ---@param program parley.testing.Program
 function M.run(program)
@@ -151,6 +157,7 @@ function M.run(program)
   program.hooks:run("SessionStart", { source = program.is_resumed and "resume" or "startup", model = program.model })
   program:set_status "idle"
   program.log:add("ready", { session_id = program.session_id })
+  if program.faults.dialog_ms then task.spawn(surprise, program) end
 end
 
 return M
