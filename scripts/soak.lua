@@ -2,6 +2,7 @@
 local parley = require "parley"
 local cli = require "parley.cli"
 local core = require "parley.core"
+local dialogs = require "parley.policy.dialogs"
 local messages_api = require "parley.testing.messages_api"
 local offline_home = require "parley.testing.offline_home"
 local testing = require "parley.testing"
@@ -144,6 +145,11 @@ local function run(soak, sessions)
   for _, player in ipairs(players) do player:await() end
 end
 
+--- Answers every dialog that has an answer.
+local function decide(dialog, accept)
+  return dialog.choices[1] and dialog.kind ~= "panel" and { choose = 1 } or dialogs.decide(dialog, accept)
+end
+
 local function with_stand_in(soak, sessions)
   local answers = {}
   for mark, answer in pairs(MARKS) do
@@ -155,7 +161,7 @@ local function with_stand_in(soak, sessions)
     for _, faults in ipairs(STARTS) do
       local kit = testing.kit { profile = profile,
         script = { startup_delay_ms = 0, flush_ms = 0, answers = answers, faults = faults } }
-      kit.options.policies = { dialogs = { decide = function() return { choose = 1 } end } }
+      kit.options.policies = { dialogs = { decide = decide } }
       table.insert(kits, kit)
     end
   end

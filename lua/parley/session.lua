@@ -20,7 +20,7 @@ local M = {}
 --- Enter that was swallowed leaves the message in the composer, and is pressed again. Not soon: where the program is
 --- only slow, the second one would come late and answer whatever dialog is up by then.
 local ENTER_AGAIN_MS = 1500
---- The status has changed since: a dialog has taken the Enter, or the message is taken and the screen is late.
+--- So long where the status has changed since: a dialog took the Enter, or the message is taken and the screen is late.
 local ENTER_AGAIN_MOVED_MS = 5000
 --- An ESC that changed nothing for so long (it reached another turn, or a dialog) is pressed again.
 local ESCAPE_AGAIN_MS = 1000
@@ -254,7 +254,7 @@ local function next_deadline(self, facts, now)
       "the program has shown no sign of life for %g ms (stall_timeout_ms)")
   end
   if facts.state == "submitted" and not facts.is_command and not facts.queued then
-    limit(self.entered_at, self.options.file_wait_timeout_ms,
+    limit(self.free_since, self.options.file_wait_timeout_ms,
       "the transcript does not show the message %g ms after it was sent (file_wait_timeout_ms)")
   end
   return nearest
@@ -272,17 +272,19 @@ local function press_again(self, facts, state, now)
   end
   if facts.state ~= "submitted" or facts.queued then return math.huge end
   local patience = stamp_of(self) == self.stamp and ENTER_AGAIN_MS or ENTER_AGAIN_MOVED_MS
-  if now >= self.last_enter + patience then
+  if now >= math.max(self.last_enter, self.free_since) + patience then
     self.last_enter = now
     if typist.still_holds(self, self.turn.text) then typist.enter(self) end
   end
-  return self.last_enter + patience
+  return math.max(self.last_enter, self.free_since) + patience
 end
 
---- A command leaves no receipt that all versions share; an empty composer says that it was taken.
+--- A command leaves no receipt that all versions share; an empty composer says that it was taken. A dialog does not: it
+--- may have come by itself. What the command's own leaves in the composer is something else.
 local function accept_command(self, state)
   if not self.turn.is_command or self.turn:state() ~= "submitted" then return end
-  local is_taken = state == "dialog" or state == "busy" or state == "ready" and typist.is_empty(self)
+  local is_taken = state == "busy" or state == "ready" and (typist.is_empty(self)
+    or self.free_since > self.entered_at and not typist.still_holds(self, self.turn.text))
   if is_taken then self.turn:apply "accept" end
 end
 
@@ -310,9 +312,13 @@ end
 local function look_at_dialog(self, facts, now)
   self.dialog_since = self.dialog_since or now
   local missing = self.dialog_since + CALL_MS - now
-  if not facts.is_command and #self.turn.open_tools == 0 and missing > 0 then return missing end
-  self:answer_dialog()
-  self.dialog_since = nil
+  local is_waited_for = not facts.is_command and #self.turn.open_tools == 0 and missing > 0
+  if not is_waited_for then
+    self:answer_dialog()
+    self.dialog_since = nil
+  end
+  self.free_since = task.now()
+  if is_waited_for then return missing end
   return 0
 end
 
@@ -366,7 +372,8 @@ local function deliver(self)
   if not is_typed then return end -- it was interrupted, and look gives the verdict
   self.stamp = stamp_of(self)
   self.turn:submit(self.withdrawn)
-  self.entered_at, self.last_enter, self.last_sign, self.last_change = task.now(), task.now(), task.now(), nil
+  local now = task.now()
+  self.entered_at, self.last_enter, self.free_since, self.last_sign, self.last_change = now, now, now, now, nil
   typist.enter(self)
 end
 

@@ -12,7 +12,9 @@ local LOST_MS = 2000
 --- longer, as a paste may be put in after the key that came behind it.
 local MARK, MARK_MS, MARK_REST_MS = "¤", 15000, 300
 --- A paste of 1 MB took 3.6 s to be shown; 100 kB in pieces took 5 s, and 25 s without a sign on a busy machine.
-local MS_PER_BYTE = 0.5
+local MS_PER_BYTE, LONGEST_MS = 0.5, 60000
+--- A composer that changes all the time is not waited for for ever: so many times as long as one that does not.
+local CHANGING = 5
 --- And each key that edits a long text has it drawn again.
 local MS_PER_EDIT = 5
 
@@ -26,18 +28,25 @@ local function shown_in(session)
   return composer and ("it shows %q"):format(composer.text:sub(1, 80)) or "there is no composer"
 end
 
+--- How long a text may take to be shown.
+local function patience_for(text) return LOST_MS + math.min(#text * MS_PER_BYTE, LONGEST_MS) end
+
 --- Waits until the composer satisfies the predicate. The time counts from its last change: a long text takes a while.
----@return boolean  false when it did not in time
+---@return boolean  false when it did not in time, or when the turn was interrupted first
 local function wait_for_composer(session, milliseconds, predicate)
   local deadline, seen = task.now() + milliseconds, nil
+  local last_deadline = task.now() + CHANGING * milliseconds
   while true do
     session:check()
+    if session:is_interrupted() then return false end
     local view = session:view()
     local composer = composer_of(view)
     if composer and not tui.is_pasting(view.rows) and predicate(composer) then return true end
     if session:state() == "dialog" then session:answer_dialog() end
     local shown = composer and composer.hidden .. composer.text
-    if shown ~= seen then seen, deadline = shown, task.now() + milliseconds end
+    if shown and shown ~= seen then
+      seen, deadline = shown, math.min(task.now() + milliseconds, last_deadline)
+    end
     local left = deadline - task.now()
     if left <= 0 then return false end
     session:wait(left)
@@ -54,7 +63,7 @@ local function clear(session)
     local keys = composer and session.policies.delivery.clear(composer) or ""
     if composer then session.process:write(keys) end
     local patience = LOST_MS + #keys * MS_PER_EDIT
-    if wait_for_composer(session, patience, is_cleared) then return end
+    if wait_for_composer(session, patience, is_cleared) or session:is_interrupted() then return end
   end
   session:fail("delivery", "the composer cannot be emptied of what is left in it: " .. shown_in(session))
 end
@@ -69,7 +78,7 @@ end
 
 --- Waits until no keys of an attempt before are on their way, which would join those of the next.
 local function catch_up(session, text)
-  local deadline = task.now() + MARK_MS + #text * MS_PER_BYTE
+  local deadline = task.now() + MARK_MS + patience_for(text)
   local function has_mark(composer) return composer.text:find(MARK, 1, true) ~= nil end
   repeat
     session.process:write(MARK)
@@ -79,14 +88,12 @@ local function catch_up(session, text)
   session:fail("delivery", "the program does not show what is typed; nothing was sent")
 end
 
---- Types the steps of one attempt; false when keys were lost, or when the turn was interrupted: after a step, for keys
---- that are still on their way would follow those that clear the composer.
+--- Types the steps of one attempt; false when keys were lost, or when the turn was interrupted.
 local function type_steps(session, steps)
   local holds = session.policies.delivery.holds
   for _, step in ipairs(steps) do
     session.process:write(step.keys)
-    local patience = LOST_MS + #step.holds * MS_PER_BYTE
-    local arrived = wait_for_composer(session, patience, function(composer)
+    local arrived = wait_for_composer(session, patience_for(step.holds), function(composer)
       return (step.cursor == nil or composer.cursor == step.cursor) and holds(composer, step.holds) == "whole"
     end)
     if not arrived or session:is_interrupted() then return false end

@@ -93,6 +93,31 @@ describe("promise", function()
         assert.same({ "hello" }, kit:taken())
       end)
 
+    on({ "2.1.330" }, "Enter is not pressed again for one whose record comes very late",
+      { script = { faults = { late_flush_ms = 6000 } } }, function(live, kit)
+        assert.equal("success", say(live, "hello").verdict)
+        assert.equal(1, select(2, kit:received():gsub("\r", "")))
+      end)
+
+    on({ "2.1.330" }, "the time that a dialog takes is not the message's", {
+      script = { faults = { lose_returns = 1, dialog_ms = 300 } },
+      session = { file_wait_timeout_ms = 6500,
+        policies = { dialogs = { decide = function() return { choose = 1 } end } } },
+    }, function(live, kit)
+      local said = say(live, "hello")
+      assert.equal("success", said.verdict)
+      assert.equal(1, count_of(said, "dialog_answered"))
+      assert.same({ "hello" }, kit:taken())
+    end)
+
+    each("a command whose Enter was lost is not taken for one that ran because a dialog comes up", {
+      script = { faults = { lose_returns = 1, dialog_ms = 300 } },
+      session = { policies = { dialogs = { decide = function() return { choose = 1 } end } } },
+    }, function(live, kit)
+      for _ in live:command "/cost" do end -- luacheck: ignore 542
+      assert.equal(1, #kit:events "command")
+    end)
+
     on({ "2.1.330" }, "one that is not taken is an error that says so",
       { script = { faults = { lose_keys = 100000 } } }, function(live, kit)
         local err = failure_of("SessionError", say, live, "hello")

@@ -4,6 +4,7 @@ local files = require "parley.files"
 local fake_process = require "parley.testing.fake_process"
 local helper = require "spec.helper"
 local session = require "parley.session"
+local task = require "parley.task"
 local typist = require "parley.typist"
 
 local TRUST = " Accessing workspace:\r\n\r\n ❯ No, exit\r\n   Yes, I trust this folder\r\n\r\n Enter to confirm"
@@ -63,7 +64,7 @@ describe("typist", function()
 
   it("clears what stands behind the cursor, too", helper.task(function()
     local live <close>, fake = started "2.1.330"
-    fake:write "\27[200~one\ntwo\27[201~\1"
+    fake:write "\27[200~one\ntwo\nthree\27[201~\27[A\1"
     assert.is_true(typist.type(live, "new", false))
     assert.equal("whole", live.policies.delivery.holds(composer_of(live), "new"))
   end))
@@ -135,6 +136,74 @@ describe("typist", function()
     typist.enter(live)
     assert.is_truthy(files.read(fake.jsonl_path):find(text, 1, true))
   end))
+
+  describe("as time goes by", function()
+    ---Lets the session's clock stand still but for its waits. `waited` is called in each of them.
+    local function with_clock(live, waited)
+      local now, clock = task["now"], 0
+      task["now"] = function() return clock end
+      finally(function() task["now"] = now end)
+      function live:wait(milliseconds) -- luacheck: ignore 212
+        clock = clock + math.min(milliseconds, 500)
+        waited()
+      end
+      return function() return clock end
+    end
+
+    ---A program that gets no message; `show` writes to its composer all the same.
+    local function deaf()
+      local is_shown, missed = false, {}
+      local live, fake = started("2.1.330", function(_, bytes)
+        if is_shown or not bytes:find "word" then return false end
+        table.insert(missed, bytes)
+        return true
+      end)
+      local function show(bytes)
+        is_shown = true
+        fake:write(bytes)
+        is_shown = false
+      end
+      return live, missed, show
+    end
+
+    it("a text that is shown bit by bit is waited for", helper.task(function()
+      local live, missed, show = deaf()
+      local _ <close> = live
+      local words, waits = { "word1 ", "word2 ", "word3 ", "word4 " }, 0
+      with_clock(live, function()
+        waits = waits + 1
+        if waits % 3 == 0 then show("\27[200~" .. table.remove(words, 1) .. "\27[201~") end
+      end)
+      assert.is_true(typist.type(live, "word1 word2 word3 word4", false))
+      assert.equal(1, #missed)
+      assert.same({}, words)
+    end))
+
+    it("a composer that never stands still is not waited for for ever", helper.task(function()
+      local live, missed, show = deaf()
+      local _ <close> = live
+      local waits = 0
+      local clock = with_clock(live, function()
+        waits = waits + 1
+        show(waits % 2 == 1 and "x" or "\127")
+      end)
+      local ok, err = pcall(typist.type, live, "word", false)
+      assert.is_false(ok)
+      assert.equal("delivery", err.reason)
+      assert.equal(4, #missed)
+      assert.is_true(clock() < 60000)
+    end))
+
+    it("an interrupt is not kept waiting", helper.task(function()
+      local live, missed = deaf()
+      local _ <close> = live
+      local clock = with_clock(live, function()
+        function live:is_interrupted() return #missed > 0 end -- luacheck: ignore 212
+      end)
+      assert.is_false(typist.type(live, ("word "):rep(100), false))
+      assert.is_true(clock() < 1000)
+    end))
+  end)
 
   it("sends nothing when the composer never takes it", helper.task(function()
     local live <close>, fake = started("2.1.330", function(_, bytes) return bytes:find "hello" ~= nil end)

@@ -343,7 +343,8 @@ describe("parley batch", function()
     end))
 
     local function can_mount()
-      return helper.run({ "/usr/bin/env", "unshare", "-rm", "mount", "-t", "tmpfs", "none", "/mnt" }).status == 0
+      return helper.run({ "/usr/bin/env", "unshare", "-rm", "sh", "-c",
+        "mount -t tmpfs none /mnt && mount -o remount,ro /mnt" }).status == 0
     end
 
     it("stops with one error and nothing half-written, on a small tmpfs", helper.task(function()

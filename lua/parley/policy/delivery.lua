@@ -150,6 +150,10 @@ function M.prepare(text, options, view)
   return text
 end
 
+local function without_space(text)
+  return (text:gsub("\u{A0}", ""):gsub("%s+", ""))
+end
+
 --- Cuts a text into pieces that are each shown, and sent, as they are.
 local function pieces_of(text)
   local pieces, piece, units, newlines = {}, {}, 0, 0
@@ -210,8 +214,12 @@ function M.keystrokes(text, view, options)
   elseif view.modes.alternate_screen then -- this renderer takes pastes one after the other, and in order
     local keys, pieces = {}, pieces_of(rest)
     for i, piece in ipairs(pieces) do keys[i] = PASTE .. piece .. END_PASTE end
-    add(keys[1], before .. pieces[1]) -- seen first: that it was lost would not show behind all the others
-    add(table.concat(keys, "", 2), text)
+    -- A program that shows the beginning takes keys, and loses none from then on. That it lost the beginning would not
+    -- show behind all the others.
+    local first = 1
+    while without_space(table.concat(pieces, "", 1, first)) == "" do first = first + 1 end
+    add(table.concat(keys, "", 1, first), before .. table.concat(pieces, "", 1, first))
+    if first < #keys then add(table.concat(keys, "", first + 1), text) end
   else
     for _, piece in ipairs(pieces_of(rest)) do
       before = before .. piece
@@ -225,7 +233,8 @@ end
 M.enter = "\r"
 
 --- The keys that empty a composer, line by line: what is behind the cursor, then what is before it. A lone Backspace
---- leaves the shell mode. (Delete has several bytes, and in a long write they could be torn apart.)
+--- leaves the shell mode. Delete has several bytes, which a long write may tear apart: it is pressed only for the rows
+--- below the cursor, or a few where some may be out of sight.
 ---@param composer parley.Composer
 ---@return string
 function M.clear(composer)
@@ -233,16 +242,19 @@ function M.clear(composer)
   local lines = 1 + select(2, composer.text:gsub("\n", "")) + composer.hidden
   if composer.scrolled and composer.hidden == 0 then lines = 1000 end -- how many are out of sight is not said
   local times = math.max(30, lines + 2)
-  return CTRL_K .. (DELETE .. CTRL_K):rep(composer.below) .. (CTRL_U .. BACKSPACE):rep(times)
-end
-
-local function without_space(text)
-  return (text:gsub("\u{A0}", ""):gsub("%s+", ""))
+  local below = composer.scrolled and math.max(30, composer.below) or composer.below
+  return CTRL_K .. (DELETE .. CTRL_K):rep(below) .. (CTRL_U .. BACKSPACE):rep(times)
 end
 
 --- What a terminal surely draws one cell for.
 local function plain(text)
   return (text:gsub("[^\33-\126]", ""))
+end
+
+--- Whether two texts begin with as many spaces. A row that shows nothing else was wrapped behind them.
+local function is_indented_alike(shown, wanted)
+  local indent, following = shown:match "^( *)(.?)"
+  return following == "" or following == "\n" or indent == wanted:match "^ *"
 end
 
 --- Marks, joined emoji and the like are not drawn as they are spelled: most of it must be there, and all plain
@@ -260,8 +272,8 @@ end
 function M.holds(composer, text)
   if composer.shell then return "other" end
   local shown, wanted = without_space(composer.text), without_space(text)
-  local is_indented_alike = composer.text:match "^ *" == text:match "^ *"
-  if shown == wanted and is_indented_alike and not composer.scrolled then return "whole" end
+  local is_indented = is_indented_alike(composer.text, text)
+  if shown == wanted and is_indented and not composer.scrolled then return "whole" end
   local before, collapsed = shown:match "^(.-)%[Pastedtext#%d+(.-)%]$"
   if before then
     if is_short(text) or wanted:sub(1, #before) ~= before then return "other" end
@@ -274,7 +286,7 @@ function M.holds(composer, text)
     return visible ~= "" and plain(wanted):sub(-#visible) == visible and "whole" or "other"
   end
   if composer.is_empty then return "empty" end
-  return is_drawn_alike(shown, wanted) and is_indented_alike and "whole" or "other"
+  return is_drawn_alike(shown, wanted) and is_indented and "whole" or "other"
 end
 
 --- Compares the receipt, the text of the transcript's user record, with the message.

@@ -33,7 +33,7 @@ local function starts_with(row, prefix) return row:sub(1, #prefix) == prefix end
 ---@field shell boolean   true in the shell mode that a leading `!` switches on
 ---@field scrolled boolean  true when its beginning is out of sight
 ---@field cursor "start"|"end"  where the cursor is, as far as it matters
----@field below integer  how many of its rows are below the cursor
+---@field below integer  how many of its rows that are in sight are below the cursor
 ---@field is_empty boolean
 ---@field hidden integer  how many of its rows are out of sight, as far as it says
 ---@field first_row integer  where it begins on the screen: its prompt, or what is left of it

@@ -36,6 +36,14 @@ describe("tui.composer", function()
     assert.is_false(tui.composer(rows, { row = 2, column = 16 }).is_empty)
   end)
 
+  it("says how many rows are below the cursor", function()
+    local rows = screen({ "above" }, { "a", "b", "c" })
+    assert.equal(2, tui.composer(rows, { row = 3, column = 3 }).below)
+    assert.equal(0, tui.composer(rows, { row = 5, column = 3 }).below)
+    assert.equal(0, tui.composer(rows, { row = 7, column = 1 }).below)
+    assert.equal(0, tui.composer(rows).below)
+  end)
+
   it("is in shell mode behind a bang", function()
     local composer = tui.composer { RULE, "!\u{A0}ls", RULE }
     assert.is_true(composer.shell)

@@ -132,6 +132,7 @@ function M.custom(described)
 end
 
 --- One that comes up by itself.
+---@return parley.testing.Dialog
 function M.surprise() return M.custom { title = "Something to decide", choices = { "Later", "Now" } } end
 
 --- Applies a key.

@@ -78,7 +78,7 @@ end
 local function press(program, key)
   local faults, composer = program.faults, program.composer
   program.view.hint = nil
-  if key.name == "return" and faults.dialog_at_return then
+  if key.name == "return" and faults.dialog_at_return and program.takes_keys and not program.view.dialog then
     faults.dialog_at_return = nil
     program:open_dialog(dialogs.surprise())
   end

@@ -152,6 +152,7 @@ end
 ---@param dialog parley.testing.Dialog
 ---@return any answer
 function Program:ask(dialog)
+  while self.view.dialog do self.answered:wait() end -- one that came by itself
   self:open_dialog(dialog)
   if not self.answered:wait(self.status_before and (self.script.notification_ms or NOTIFICATION_MS)) then
     self.hooks:run("Notification", { message = "Claude needs your attention", notification_type = "permission_prompt" })
