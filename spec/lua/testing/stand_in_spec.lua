@@ -283,9 +283,12 @@ describe("the stand-in's composer", function()
         local terminal = open { "--session-id", id }
         local received = 0
         for _, bytes in ipairs(writes) do
+          local before = terminal.screen:generation()
           terminal:write(bytes)
           received = received + #bytes
           testing.eventually(function() return #kit:received() == received end, nil, "the bytes")
+          -- What they change is drawn a moment later; a few change nothing.
+          pcall(terminal.wait_for, terminal, function() return terminal.screen:generation() ~= before end, 500)
           terminal:wait_for(function() return not terminal:shows "Pasting text…" end)
         end
         terminal:wait_for(function() return terminal:composer() ~= "" end)
