@@ -280,7 +280,7 @@ local function press_again(self, facts, state, now)
 end
 
 --- A command leaves no receipt that all versions share; an empty composer says that it was taken. A dialog does not: it
---- may have come by itself. What the command's own leaves in the composer is something else.
+--- may have come by itself, and leaves the command where it was. One of the command's own may leave another text.
 local function accept_command(self, state)
   if not self.turn.is_command or self.turn:state() ~= "submitted" then return end
   local is_taken = state == "busy" or state == "ready" and (typist.is_empty(self)
@@ -313,12 +313,10 @@ local function look_at_dialog(self, facts, now)
   self.dialog_since = self.dialog_since or now
   local missing = self.dialog_since + CALL_MS - now
   local is_waited_for = not facts.is_command and #self.turn.open_tools == 0 and missing > 0
-  if not is_waited_for then
-    self:answer_dialog()
-    self.dialog_since = nil
-  end
+  if not is_waited_for then self:answer_dialog() end
   self.free_since = task.now()
   if is_waited_for then return missing end
+  self.dialog_since = nil
   return 0
 end
 
@@ -372,7 +370,7 @@ local function deliver(self)
   if not is_typed then return end -- it was interrupted, and look gives the verdict
   self.stamp = stamp_of(self)
   self.turn:submit(self.withdrawn)
-  local now = task.now()
+  local now = task.now() -- free_since: since when no dialog is in the way
   self.entered_at, self.last_enter, self.free_since, self.last_sign, self.last_change = now, now, now, now, nil
   typist.enter(self)
 end

@@ -13,10 +13,10 @@ local LOST_MS = 2000
 local MARK, MARK_MS, MARK_REST_MS = "¤", 15000, 300
 --- A paste of 1 MB took 3.6 s to be shown; 100 kB in pieces took 5 s, and 25 s without a sign on a busy machine.
 local MS_PER_BYTE, LONGEST_MS = 0.5, 60000
---- A composer that changes all the time is not waited for for ever: so many times as long as one that does not.
-local CHANGING = 5
 --- And each key that edits a long text has it drawn again.
 local MS_PER_EDIT = 5
+--- A composer that changes all the time is not waited for for ever: so many times as long as one that does not.
+local CHANGING = 5
 
 local function composer_of(view)
   return tui.composer(view.rows, view.cursor)

@@ -91,6 +91,44 @@ describe("delivery to the real program", function()
     end)
   end)
 
+  describe("mends what is lost on the way,", function()
+    ---Sends a message, of which `take` takes one write away, or makes another of it.
+    local function send(live, server, text, take)
+      local write, is_taken = live.process.write, false
+      live.process.write = function(process, bytes)
+        local left = not is_taken and take(bytes, write)
+        if left then is_taken = true end
+        write(process, left or bytes)
+      end
+      is_fine(live, server, text)
+      assert.is_true(is_taken)
+      assert.same({ text }, smoke.recorded(live))
+      assert.equal(1, #server:turns())
+    end
+
+    converses("an Enter", function(live, server)
+      send(live, server, "hello", function(bytes) return bytes == "\r" and "" end)
+    end)
+
+    converses("the first keys of a long text", function(live, server)
+      send(live, server, ("日本"):rep(2000) .. " end", function(bytes)
+        local _, stop = bytes:find(END_PASTE, 1, true)
+        return bytes:find(PASTE, 1, true) == 1 and stop and bytes:sub(stop + 1)
+      end)
+    end)
+
+    converses("an Enter that a menu has taken", function(live, server)
+      send(live, server, "hello", function(bytes, write)
+        if bytes ~= "\r" then return end
+        write(live.process, "\27p")
+        helper.eventually(function()
+          return live.process.screen:text():find("Select model", 1, true)
+        end, 20000, "the menu")
+        return bytes
+      end)
+    end)
+  end)
+
   converses("types 105 kB where that was asked", { session = { long_text = "typed" } }, function(live, server)
     is_fine(live, server, ("0123456789 bcdefghij\n"):rep(5000) .. "end")
   end)

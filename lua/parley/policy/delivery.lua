@@ -217,7 +217,7 @@ function M.keystrokes(text, view, options)
     -- A program that shows the beginning takes keys, and loses none from then on. That it lost the beginning would not
     -- show behind all the others.
     local first = 1
-    while without_space(table.concat(pieces, "", 1, first)) == "" do first = first + 1 end
+    while first < #pieces and without_space(table.concat(pieces, "", 1, first)) == "" do first = first + 1 end
     add(table.concat(keys, "", 1, first), before .. table.concat(pieces, "", 1, first))
     if first < #keys then add(table.concat(keys, "", first + 1), text) end
   else
