@@ -60,7 +60,7 @@ demo: all
 	@if [ "$(DEMO)" = claude ]; then $(B)/parley demo --claude; else $(B)/parley demo; fi
 
 BUSTED = $(B)/parley /usr/bin/busted
-# What the specs are of; SPEC=spec/lua/task_spec.lua runs one.
+# What the specs are of; SPEC=spec/lua/base/task_spec.lua runs one.
 SPEC ?= spec/src spec/lua spec/scripts spec/readme_spec.lua spec/install_spec.lua
 
 test check: all

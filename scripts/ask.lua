@@ -1,7 +1,7 @@
 -- Sends one message and prints the answer.
 local parley = require "parley"
-local cli = require "parley.cli"
-local conversation = require "parley.conversation"
+local cli = require "parley.command.cli"
+local conversation = require "parley.backend.conversation"
 
 local function define(parser)
   parser:argument("message", "The message; - reads it from standard input.")

@@ -1,12 +1,12 @@
 -- Holds many conversations, so many at a time, and writes one line of results each.
 local uv = require "luv"
 local parley = require "parley"
-local batch = require "parley.batch"
-local cli = require "parley.cli"
-local input = require "parley.batch.input"
-local output = require "parley.batch.output"
-local policies = require "parley.policies"
-local progress = require "parley.batch.progress"
+local batch = require "parley.command.batch"
+local cli = require "parley.command.cli"
+local input = require "parley.command.batch.input"
+local output = require "parley.command.batch.output"
+local policies = require "parley.policy"
+local progress = require "parley.command.batch.progress"
 
 local function shard_of(text)
   local index, count = text:match "^(%d+)/(%d+)$"

@@ -1,6 +1,6 @@
 -- Prints timings: start-up, fingerprints, JSON, and what a turn costs beyond the program's own way.
 local parley = require "parley"
-local cli = require "parley.cli"
+local cli = require "parley.command.cli"
 local messages_api = require "parley.testing.messages_api"
 local offline_home = require "parley.testing.offline_home"
 local testing = require "parley.testing"

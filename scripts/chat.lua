@@ -1,6 +1,6 @@
 -- Talks with claude in the terminal, or answers lines from a pipe.
-local chat = require "parley.chat"
-local cli = require "parley.cli"
+local chat = require "parley.command.chat"
+local cli = require "parley.command.cli"
 
 local function define(parser)
   parser:flag("--no-history", "Neither read nor keep the messages typed before.")

@@ -1,6 +1,6 @@
 -- Holds a short conversation and prints its events as they come, with a simulated claude unless told otherwise.
 local parley = require "parley"
-local cli = require "parley.cli"
+local cli = require "parley.command.cli"
 local testing = require "parley.testing"
 
 --- What the simulated claude answers; the real one finds its own words.

@@ -1,12 +1,12 @@
 -- Looks for what stands between you and the first answer.
 local parley = require "parley"
-local cli = require "parley.cli"
-local doctor = require "parley.doctor"
-local files = require "parley.files"
-local launch = require "parley.launch"
-local paint = require "parley.paint"
-local probe = require "parley.probe"
-local probe_findings = require "parley.probe_findings"
+local cli = require "parley.command.cli"
+local doctor = require "parley.command.doctor"
+local files = require "parley.base.files"
+local launch = require "parley.claude.launch"
+local paint = require "parley.command.paint"
+local probe = require "parley.command.probe"
+local probe_findings = require "parley.command.probe_findings"
 local session = require "parley.session"
 
 local function define(parser)

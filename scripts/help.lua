@@ -1,6 +1,6 @@
 -- Prints the help of a command, the man page, or the completion for bash.
-local cli = require "parley.cli"
-local manual = require "parley.manual"
+local cli = require "parley.command.cli"
+local manual = require "parley.command.manual"
 
 local function define(parser)
   parser:argument("command", "The command; without one, all of them in short."):args "?"

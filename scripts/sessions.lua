@@ -1,10 +1,10 @@
 -- Lists the transcripts of a folder.
 local uv = require "luv"
-local cli = require "parley.cli"
-local index = require "parley.transcript_index"
+local cli = require "parley.command.cli"
+local index = require "parley.command.transcript_index"
 local json = require("parley.core").json
-local paint = require "parley.paint"
-local paths = require "parley.paths"
+local paint = require "parley.command.paint"
+local paths = require "parley.claude.paths"
 
 local function define(parser)
   parser:argument("folder", "The working directory of the sessions; default: this one."):args "?"

@@ -1,13 +1,13 @@
 -- Prints a transcript as a conversation.
 local uv = require "luv"
-local cli = require "parley.cli"
-local event = require "parley.event"
-local index = require "parley.transcript_index"
+local cli = require "parley.command.cli"
+local event = require "parley.claude.event"
+local index = require "parley.command.transcript_index"
 local json = require("parley.core").json
-local output = require "parley.chat.output"
-local paint = require "parley.paint"
-local paths = require "parley.paths"
-local transcript = require "parley.transcript"
+local output = require "parley.command.chat.output"
+local paint = require "parley.command.paint"
+local paths = require "parley.claude.paths"
+local transcript = require "parley.claude.transcript"
 
 local LINE = 100
 

@@ -1,6 +1,6 @@
 -- Thousands of random turns with faults: nothing may be lost, doubled, changed or hung. Prints the counts.
 local parley = require "parley"
-local cli = require "parley.cli"
+local cli = require "parley.command.cli"
 local core = require "parley.core"
 local dialogs = require "parley.policy.dialogs"
 local messages_api = require "parley.testing.messages_api"

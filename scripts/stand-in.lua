@@ -1,8 +1,8 @@
 -- Behaves as claude does, for tests: a simulated claude on this terminal.
 local uv = require "luv"
-local cli = require "parley.cli"
+local cli = require "parley.command.cli"
 local core = require "parley.core"
-local errors = require "parley.errors"
+local errors = require "parley.base.errors"
 local profiles = require "parley.testing.stand_in.profiles"
 local stand_in = require "parley.testing.stand_in"
 local testing = require "parley.testing"

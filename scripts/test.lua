@@ -1,6 +1,6 @@
 -- Runs busted specs, with the test kit at hand.
-local cli = require "parley.cli"
-local errors = require "parley.errors"
+local cli = require "parley.command.cli"
+local errors = require "parley.base.errors"
 
 local PATHS = "./?.lua;./?/init.lua;./lua/?.lua;./lua/?/init.lua;"
 

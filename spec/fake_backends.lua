@@ -1,7 +1,7 @@
 --- Backends over fake processes, under the real watcher and the real turn: what the specs of the backend share.
-local errors = require "parley.errors"
+local errors = require "parley.base.errors"
 local fake_process = require "parley.testing.fake_process"
-local files = require "parley.files"
+local files = require "parley.base.files"
 local helper = require "spec.helper"
 local json = require("parley.core").json
 local parley = require "parley"

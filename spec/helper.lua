@@ -1,7 +1,7 @@
 --- What the specs share beyond `parley.testing`, under short names.
 local uv = require "luv"
-local files = require "parley.files"
-local task = require "parley.task"
+local files = require "parley.base.files"
+local task = require "parley.base.task"
 local testing = require "parley.testing"
 
 local M = {}

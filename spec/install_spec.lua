@@ -1,5 +1,5 @@
 -- What `make install` puts where, and that it works from there.
-local files = require "parley.files"
+local files = require "parley.base.files"
 local helper = require "spec.helper"
 
 describe("make install", function()

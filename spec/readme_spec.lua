@@ -1,5 +1,5 @@
 -- What the README shows runs as it stands there.
-local files = require "parley.files"
+local files = require "parley.base.files"
 local helper = require "spec.helper"
 local testing = require "parley.testing"
 
@@ -57,7 +57,7 @@ describe("README.md", function()
 
   it("names every option of a backend", function()
     local text = assert(files.read "README.md")
-    local launch, session = require "parley.launch", require "parley.session"
+    local launch, session = require "parley.claude.launch", require "parley.session"
     local internal = { session_id = true, resume_session_id = true, fork_session = true, base_env = true,
       capture_limit = true }
     for _, rules in ipairs { launch.rules, session.rules, require("parley.backend").rules } do

@@ -4,7 +4,7 @@
 
 #include <lua.h>
 
-/* The metatable's name, shared with lua/parley/errors.lua. */
+/* The metatable's name, shared with lua/parley/base/errors.lua. */
 #define FAULT_METATABLE "parley.error"
 
 /* Pushes the metatable of error objects, made on first use. Owner: the registry. */

@@ -1,4 +1,4 @@
-/* The module `watcher`: watcher.c for Lua. The waiting, with luv, is in lua/parley/watcher.lua. */
+/* The module `watcher`: watcher.c for Lua. The waiting, with luv, is in lua/parley/claude/watcher.lua. */
 #include "watcher.h"
 
 #include "core.h"

@@ -1,6 +1,6 @@
 /* The host: a Lua 5.4 state with luv on a loop of its own and the whole Lua library inside.
  *
- * It opens those, hands over to lua/parley/host.lua, and takes everything down in an order that leaves nothing open.
+ * It opens those, hands over to lua/parley/command/host.lua, and takes everything down in an order that leaves nothing open.
  * What a command line means, how the main task runs and what a signal does is decided there. */
 #include "core.h"
 #include "fault.h"
@@ -133,11 +133,11 @@ static int run(lua_State *L)
     lua_setfield(L, -2, "parley.core");
 
     lua_pushcfunction(L, bundled);
-    lua_pushliteral(L, "lua/parley/host.lua");
+    lua_pushliteral(L, "lua/parley/command/host.lua");
     lua_call(L, 1, 1);
     size_t length;
     const char *chunk = luaL_checklstring(L, -1, &length);
-    if (luaL_loadbuffer(L, chunk, length, "@lua/parley/host.lua"))
+    if (luaL_loadbuffer(L, chunk, length, "@lua/parley/command/host.lua"))
         return lua_error(L);
     push_host(L);
     lua_createtable(L, argc, 0);

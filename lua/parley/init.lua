@@ -1,15 +1,15 @@
 --- Parley: conversations with Claude Code. This table is the public face.
 local backend = require "parley.backend"
 local core = require "parley.core"
-local errors = require "parley.errors"
-local event = require "parley.event"
-local history = require "parley.history"
-local launch = require "parley.launch"
-local options = require "parley.options"
-local paths = require "parley.paths"
-local process = require "parley.process"
+local errors = require "parley.base.errors"
+local event = require "parley.claude.event"
+local history = require "parley.base.history"
+local launch = require "parley.claude.launch"
+local options = require "parley.base.options"
+local paths = require "parley.claude.paths"
+local process = require "parley.claude.process"
 local session = require "parley.session"
-local task = require "parley.task"
+local task = require "parley.base.task"
 
 local M = {
   errors = errors,

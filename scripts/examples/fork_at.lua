@@ -3,8 +3,8 @@
 --   parley show --json SESSION > talk.json
 --   parley scripts/examples/fork_at.lua talk.json 4 "And in Lua?" "And in C?"
 local parley = require "parley"
-local cli = require "parley.cli"
-local conversation = require "parley.conversation"
+local cli = require "parley.command.cli"
+local conversation = require "parley.backend.conversation"
 
 local path, place = ...
 local questions = { select(3, ...) }

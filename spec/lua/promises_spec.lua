@@ -1,11 +1,11 @@
 -- The ten promises of DESIGN.md, on the stand-in over a real pty. Each spec fails when its promise is broken.
 local backend = require "parley.backend"
-local errors = require "parley.errors"
-local files = require "parley.files"
+local errors = require "parley.base.errors"
+local files = require "parley.base.files"
 local helper = require "spec.helper"
-local process = require "parley.process"
+local process = require "parley.claude.process"
 local session = require "parley.session"
-local task = require "parley.task"
+local task = require "parley.base.task"
 local testing = require "parley.testing"
 local uv = require "luv"
 
@@ -381,8 +381,8 @@ describe("promise", function()
     on({ "2.1.330" }, "the program does not outlive a host that is killed", { is_not_started = true }, function(_, kit)
       -- The end of the terminal ends most programs, whoever holds the other end; not this one.
       local deaf = helper.write_script(kit.folder .. "/deaf", "trap '' HUP TERM; while :; do sleep 0.1; done")
-      local script = [[local p = require("parley.process").new { executable = %q, cwd = %q }
-        p:start() print(p:pid()) io.stdout:flush() require("parley.task").sleep(60000)]]
+      local script = [[local p = require("parley.claude.process").new { executable = %q, cwd = %q }
+        p:start() print(p:pid()) io.stdout:flush() require("parley.base.task").sleep(60000)]]
       local host <close> = helper.start { helper.host, "-e", script:format(deaf, kit.cwd) }
       host:expect "\n"
       local pid = tonumber(host.output)

@@ -1,7 +1,7 @@
 -- What the language server is told is what there is.
 local core = require "parley.core"
 local helper = require "spec.helper"
-local launch = require "parley.launch"
+local launch = require "parley.claude.launch"
 local session = require "parley.session"
 
 --- The functions that a stub declares, by the local that they belong to, and the local that it returns.

@@ -1,4 +1,4 @@
-local files = require "parley.files"
+local files = require "parley.base.files"
 local helper = require "spec.helper"
 local json = require("parley.core").json
 local testing = require "parley.testing"

@@ -1,9 +1,9 @@
 local uv = require "luv"
-local batch = require "parley.batch"
-local files = require "parley.files"
+local batch = require "parley.command.batch"
+local files = require "parley.base.files"
 local helper = require "spec.helper"
 local json = require("parley.core").json
-local task = require "parley.task"
+local task = require "parley.base.task"
 local terminal = require "parley.testing.terminal"
 local testing = require "parley.testing"
 local tmux = require "spec.tmux"

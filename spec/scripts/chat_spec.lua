@@ -1,6 +1,6 @@
 local uv = require "luv"
 local core = require "parley.core"
-local files = require "parley.files"
+local files = require "parley.base.files"
 local helper = require "spec.helper"
 local terminals = require "spec.terminal"
 local testing = require "parley.testing"

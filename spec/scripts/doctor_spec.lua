@@ -1,7 +1,7 @@
 local uv = require "luv"
 local core = require "parley.core"
 local helper = require "spec.helper"
-local probe = require "parley.probe"
+local probe = require "parley.command.probe"
 local testing = require "parley.testing"
 
 describe("parley doctor", function()
@@ -148,7 +148,7 @@ describe("parley doctor", function()
 
     it("notices a key that a wrapper brings back", helper.task(function()
       kit:use {}
-      local text = require("parley.files").read(kit.executable):gsub("\nexec ", "\nANTHROPIC_BASE_URL=x exec ")
+      local text = require("parley.base.files").read(kit.executable):gsub("\nexec ", "\nANTHROPIC_BASE_URL=x exec ")
       helper.write(kit.executable, text, "700")
       local _, found, program = examine({ "--probe" }, { "ANTHROPIC_BASE_URL=y" })
       assert.equal(1, program.status)

@@ -1,5 +1,5 @@
 -- The examples are read and copied: each does what its head says.
-local files = require "parley.files"
+local files = require "parley.base.files"
 local helper = require "spec.helper"
 local parley = require "parley"
 local read_only = dofile "scripts/examples/read_only_permissions.lua"

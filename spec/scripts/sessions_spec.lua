@@ -87,7 +87,7 @@ describe("parley sessions", function()
 
   it("prints nothing that a terminal would obey", helper.task(function()
     local folder = kit:transcript_path("x"):match "^(.*)/"
-    require("parley.files").make_folder(folder)
+    require("parley.base.files").make_folder(folder)
     helper.write(("%s/%s.jsonl"):format(folder, core.uuid.generate()), assert(core.json.encode {
       type = "user", uuid = "u", message = { content = "a\27]0;title\7b" } }) .. "\n")
     local output = run({}).output

@@ -1,4 +1,4 @@
-local files = require "parley.files"
+local files = require "parley.base.files"
 local helper = require "spec.helper"
 local terminals = require "spec.terminal"
 

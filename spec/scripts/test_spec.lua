@@ -1,5 +1,5 @@
 local uv = require "luv"
-local files = require "parley.files"
+local files = require "parley.base.files"
 local helper = require "spec.helper"
 
 local SPEC = [[

@@ -1,12 +1,12 @@
 -- The backend on the real program: conversations, histories, cancellation. What the model sees is what our API got.
-local errors = require "parley.errors"
+local errors = require "parley.base.errors"
 local fake_backends = require "spec.fake_backends"
-local files = require "parley.files"
+local files = require "parley.base.files"
 local helper = require "spec.helper"
 local messages_api = require "parley.testing.messages_api"
 local offline_home = require "parley.testing.offline_home"
 local parley = require "parley"
-local task = require "parley.task"
+local task = require "parley.base.task"
 local uv = require "luv"
 
 local user, assistant, text = fake_backends.user, fake_backends.assistant, fake_backends.text

@@ -1,6 +1,6 @@
 -- parley batch on the real program: many conversations, each with its own answers.
 local helper = require "spec.helper"
-local files = require "parley.files"
+local files = require "parley.base.files"
 local json = require("parley.core").json
 local messages_api = require "parley.testing.messages_api"
 local offline_home = require "parley.testing.offline_home"

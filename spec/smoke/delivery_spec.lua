@@ -2,7 +2,7 @@
 local core = require "parley.core"
 local helper = require "spec.helper"
 local smoke = require "spec.smoke.live"
-local tui = require "parley.policy.tui"
+local tui = require "parley.claude.tui"
 
 local say, failure_of, is_fine, last_text = smoke.say, smoke.failure_of, smoke.is_fine, smoke.last_text
 

@@ -1,11 +1,11 @@
 -- Turns that end badly on the real program: time that runs out, an API that fails, a start that goes wrong.
-local files = require "parley.files"
+local files = require "parley.base.files"
 local helper = require "spec.helper"
 local messages_api = require "parley.testing.messages_api"
 local offline_home = require "parley.testing.offline_home"
-local paths = require "parley.paths"
+local paths = require "parley.claude.paths"
 local smoke = require "spec.smoke.live"
-local task = require "parley.task"
+local task = require "parley.base.task"
 local uv = require "luv"
 
 local say, run, failure_of, is_fine = smoke.say, smoke.run, smoke.failure_of, smoke.is_fine

@@ -1,6 +1,6 @@
 -- The user's own hooks on the real program: they work, and what they do to a turn is seen.
 local core = require "parley.core"
-local files = require "parley.files"
+local files = require "parley.base.files"
 local helper = require "spec.helper"
 local smoke = require "spec.smoke.live"
 

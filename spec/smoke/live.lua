@@ -1,12 +1,12 @@
 -- A session of the real program with our Messages API behind it, for the smoke specs, and what they ask of it.
 local assert = require "luassert"
 local core = require "parley.core"
-local errors = require "parley.errors"
-local files = require "parley.files"
+local errors = require "parley.base.errors"
+local files = require "parley.base.files"
 local helper = require "spec.helper"
 local messages_api = require "parley.testing.messages_api"
 local offline_home = require "parley.testing.offline_home"
-local process = require "parley.process"
+local process = require "parley.claude.process"
 local session = require "parley.session"
 
 local M = { claude = os.getenv "PARLEY_CLAUDE", version = os.getenv "PARLEY_CLAUDE_VERSION" }

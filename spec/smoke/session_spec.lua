@@ -1,12 +1,12 @@
 -- The session layer on the real program: what DESIGN.md promises, against our Messages API.
 local core = require "parley.core"
-local descendants = require "parley.descendants"
-local files = require "parley.files"
+local descendants = require "parley.base.descendants"
+local files = require "parley.base.files"
 local helper = require "spec.helper"
 local messages_api = require "parley.testing.messages_api"
 local offline_home = require "parley.testing.offline_home"
 local smoke = require "spec.smoke.live"
-local task = require "parley.task"
+local task = require "parley.base.task"
 local uv = require "luv"
 
 local claude, is_oldest, is_newest = smoke.claude, smoke.is_oldest, smoke.is_newest

@@ -1,6 +1,6 @@
 local uv = require "luv"
 local helper = require "spec.helper"
-local task = require "parley.task"
+local task = require "parley.base.task"
 
 local SIGNALS = { sighup = 1, sigint = 2, sigterm = 15 }
 
@@ -10,10 +10,10 @@ local function start(chunk, options) return helper.start({ helper.host, "-e", ch
 -- A script that waits for ever, with a close on the way out.
 local WAITING = [[
   local _ <close> = setmetatable({}, { __close = function() io.stdout:write "closed\n" end })
-  local timer <close> = require("parley.task").closing(require("luv").new_timer())
+  local timer <close> = require("parley.base.task").closing(require("luv").new_timer())
   timer.handle:start(60000, 0, function() end)
   io.stdout:write "ready\n" io.stdout:flush()
-  require("parley.task").condition():wait()]]
+  require("parley.base.task").condition():wait()]]
 
 describe("the host", function()
   local folder, check_leaks
@@ -69,7 +69,7 @@ describe("the host", function()
         io.stdout:write "ready\n" io.stdout:flush()
         local timer = require("luv").new_timer()
         timer:start(60000, 0, function() end)
-        local task = require "parley.task"
+        local task = require "parley.base.task"
         local _, err = pcall(function() task.condition():wait() end)
         print(err.code, err.signal)]]
       program:expect "ready"
@@ -80,7 +80,7 @@ describe("the host", function()
 
     it("lets closes wait, shielded", helper.task(function()
       local program <close> = start [[
-        local task = require "parley.task"
+        local task = require "parley.base.task"
         local _ <close> = setmetatable({}, { __close = function()
           task.shield(function() task.condition():wait(2) end)
           print "closed"
@@ -104,7 +104,7 @@ describe("the host", function()
 
     it("that comes twice ends a script that ignores its cancellation", helper.task(function()
       local program <close> = start [[
-        local task = require "parley.task"
+        local task = require "parley.base.task"
         io.stdout:write "ready\n" io.stdout:flush()
         pcall(function() task.condition():wait(60000) end)
         io.stdout:write "ignored\n" io.stdout:flush()
@@ -119,7 +119,7 @@ describe("the host", function()
     it("ends the program on its pty with it, when it has to end at once", helper.task(function()
       helper.write_script(folder .. "/claude", [[trap '' HUP INT TERM; echo ready; exec sleep 60]])
       local program <close> = start(([[
-        local process = require "parley.process"
+        local process = require "parley.claude.process"
         local child = process.new { executable = %q }
         child:start()
         while not child:captured_output():find "ready" do child.changed:wait() end
@@ -147,12 +147,12 @@ describe("the host", function()
   it("that is killed takes the program on its pty along", helper.task(function()
     helper.write_script(folder .. "/claude", [[trap '' HUP INT TERM; echo ready; exec sleep 60]])
     local program <close> = start(([[
-      local process = require "parley.process"
+      local process = require "parley.claude.process"
       local child <close> = process.new { executable = %q }
       child:start()
       while not child:captured_output():find "ready" do child.changed:wait() end
       print(child:pid()) print "ready" io.stdout:flush()
-      require("parley.task").condition():wait()]]):format(folder .. "/claude"))
+      require("parley.base.task").condition():wait()]]):format(folder .. "/claude"))
     program:expect "ready"
     local pid = tonumber(program.output:match "%d+")
     assert.is_false(helper.has_ended(pid))
@@ -164,13 +164,13 @@ describe("the host", function()
   it("that is interrupted ends the program on its pty by its closes", helper.task(function()
     helper.write_script(folder .. "/claude", [[trap 'echo bye; exit 3' TERM; echo ready; read -r _]])
     local program <close> = start(([[
-      local process = require "parley.process"
+      local process = require "parley.claude.process"
       local child = process.new { executable = %q }
       local _ <close> = setmetatable({}, { __close = function() print("exit", child:terminate().exit_code) end })
       child:start()
       while not child:captured_output():find "ready" do child.changed:wait() end
       print "ready" io.stdout:flush()
-      require("parley.task").condition():wait()]]):format(folder .. "/claude"))
+      require("parley.base.task").condition():wait()]]):format(folder .. "/claude"))
     program:expect "ready"
     program:kill "sigint"
     assert.equal("ready\nexit\t3\n", program:wait().output)
@@ -180,7 +180,7 @@ describe("the host", function()
   it("works from another folder with an empty environment", helper.task(function()
     local program = helper.run({ helper.host, "-e", [[
       local parley = require "parley"
-      local task = require "parley.task"
+      local task = require "parley.base.task"
       print(task.timeout(1000, function() return parley.json.encode { 1, 2 } end), next(require("luv").os_environ()))]]
     }, { cwd = folder, env = {} })
     assert.same({ 0, "[1,2]\tnil\n", "" }, { program.status, program.output, program.errors })
@@ -209,7 +209,7 @@ describe("the host", function()
     helper.write_script(folder .. "/claude", [[ls /proc/self/fd | tr '\n' ' '; echo .]])
     local program = helper.run { helper.host, "-e", ([[
       local file <close> = io.open "/dev/null"
-      local child <close> = require("parley.process").new { executable = %q }
+      local child <close> = require("parley.claude.process").new { executable = %q }
       child:start()
       while not child:captured_output():find "%%." do child.changed:wait() end
       print(child:captured_output())]]):format(folder .. "/claude") }

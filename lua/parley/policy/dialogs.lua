@@ -3,7 +3,7 @@
 --- To replace it, return a table with `decide`, and with `recognize` for dialogs that this one does not know. `decide`
 --- may wait (`parley.task`), to ask a person. The user's consent is the user's: by default nothing is answered that
 --- `accept` does not name.
-local tui = require "parley.policy.tui"
+local tui = require "parley.claude.tui"
 
 local M = {}
 

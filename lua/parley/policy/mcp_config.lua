@@ -2,8 +2,8 @@
 ---
 --- To replace it, return a table with `write` and `remove`.
 local core = require "parley.core"
-local errors = require "parley.errors"
-local files = require "parley.files"
+local errors = require "parley.base.errors"
+local files = require "parley.base.files"
 
 local M = {}
 

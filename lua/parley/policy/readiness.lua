@@ -2,7 +2,7 @@
 ---
 --- To replace it, return a table with `state`. It is called at every change of the screen or the status file and must
 --- not wait. See `parley.View` for what it is given.
-local tui = require "parley.policy.tui"
+local tui = require "parley.claude.tui"
 
 local M = {}
 

@@ -2,7 +2,7 @@
 ---
 --- To replace it, return a table with any of these functions; what it leaves out is taken from here. They get plain
 --- data and may call `parley.task`. Sessions started with different options are never mixed up, whatever the keys.
-local history = require "parley.history"
+local history = require "parley.base.history"
 
 local M = {}
 

@@ -5,8 +5,8 @@
 ---     local fake = fake_process.answering { jsonl_path = path, reply = function(text) return "echo: " .. text end }
 local uv = require "luv"
 local core = require "parley.core"
-local errors = require "parley.errors"
-local task = require "parley.task"
+local errors = require "parley.base.errors"
+local task = require "parley.base.task"
 local commands = require "parley.testing.stand_in.commands"
 local composer = require "parley.testing.stand_in.composer"
 local configuration = require "parley.testing.stand_in.configuration"

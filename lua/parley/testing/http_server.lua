@@ -4,7 +4,7 @@
 --- requests on one connection, one after the other. An answer is plain data: a list of steps that one timer plays.
 --- Everything happens in callbacks, so it serves from inside and outside of tasks.
 local uv = require "luv"
-local errors = require "parley.errors"
+local errors = require "parley.base.errors"
 
 local M = {}
 

@@ -51,9 +51,9 @@
 --- gets `echo: ` and itself.
 local uv = require "luv"
 local core = require "parley.core"
-local errors = require "parley.errors"
-local files = require "parley.files"
-local task = require "parley.task"
+local errors = require "parley.base.errors"
+local files = require "parley.base.files"
+local task = require "parley.base.task"
 local configuration = require "parley.testing.stand_in.configuration"
 local log = require "parley.testing.stand_in.log"
 local source = require "parley.testing.source"

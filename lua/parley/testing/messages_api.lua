@@ -42,12 +42,12 @@
 ---
 --- Requests that are no turn (`messages_request.kind`) are answered on the side, whatever words they hold; what is no
 --- request for a message at all gets a 404.
-local errors = require "parley.errors"
+local errors = require "parley.base.errors"
 local http_server = require "parley.testing.http_server"
 local json = require("parley.core").json
 local messages_request = require "parley.testing.messages_request"
 local messages_stream = require "parley.testing.messages_stream"
-local task = require "parley.task"
+local task = require "parley.base.task"
 local uv = require "luv"
 
 local M = {}

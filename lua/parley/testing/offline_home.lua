@@ -6,10 +6,10 @@
 ---
 --- Each start-up dialog is answered beforehand, in the files where the program remembers answers. `answers` leaves some
 --- out, to make their dialogs come up: `offline_home.new { answers = { trust = false } }`.
-local errors = require "parley.errors"
-local files = require "parley.files"
+local errors = require "parley.base.errors"
+local files = require "parley.base.files"
 local json = require("parley.core").json
-local options = require "parley.options"
+local options = require "parley.base.options"
 local uv = require "luv"
 
 local M = {}

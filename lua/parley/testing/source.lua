@@ -1,5 +1,5 @@
 --- Lua source for a value, so that a script travels to the process that runs it, functions included.
-local errors = require "parley.errors"
+local errors = require "parley.base.errors"
 
 local M = {}
 

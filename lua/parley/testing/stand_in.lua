@@ -5,8 +5,8 @@
 --- short strings that it is recognised by.
 local uv = require "luv"
 local core = require "parley.core"
-local errors = require "parley.errors"
-local task = require "parley.task"
+local errors = require "parley.base.errors"
+local task = require "parley.base.task"
 local flags_of = require "parley.testing.stand_in.flags"
 local input = require "parley.testing.stand_in.input"
 local program_of = require "parley.testing.stand_in.program"

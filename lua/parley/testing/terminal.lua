@@ -2,8 +2,8 @@
 --- Parley's sessions, so that what it sees can be held against them.
 local uv = require "luv"
 local core = require "parley.core"
-local errors = require "parley.errors"
-local task = require "parley.task"
+local errors = require "parley.base.errors"
+local task = require "parley.base.task"
 
 local M = {}
 

@@ -1,6 +1,6 @@
 local core = require "parley.core"
-local errors = require "parley.errors"
-local files = require "parley.files"
+local errors = require "parley.base.errors"
+local files = require "parley.base.files"
 local helper = require "spec.helper"
 local mcp_config = require "parley.policy.mcp_config"
 local uv = require "luv"

@@ -1,4 +1,4 @@
-local history = require "parley.history"
+local history = require "parley.base.history"
 local routing = require "parley.policy.routing"
 
 local function text(words) return { type = "text", text = words } end

@@ -1,9 +1,9 @@
 --- The fake process: the same face as the real one, and a conversation without a pty.
 local core = require "parley.core"
 local fake_process = require "parley.testing.fake_process"
-local files = require "parley.files"
-local process = require "parley.process"
-local task = require "parley.task"
+local files = require "parley.base.files"
+local process = require "parley.claude.process"
+local task = require "parley.base.task"
 local testing = require "parley.testing"
 
 local folder, leaks

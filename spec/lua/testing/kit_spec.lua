@@ -1,10 +1,10 @@
 --- The test kit itself: the kit, tasks, waiting, leaks.
 local uv = require "luv"
-local errors = require "parley.errors"
+local errors = require "parley.base.errors"
 local helper = require "spec.helper"
-local process = require "parley.process"
+local process = require "parley.claude.process"
 local source = require "parley.testing.source"
-local task = require "parley.task"
+local task = require "parley.base.task"
 local testing = require "parley.testing"
 
 local leaks

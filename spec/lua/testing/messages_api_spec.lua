@@ -2,7 +2,7 @@ local helper = require "spec.helper"
 local http_server = require "parley.testing.http_server"
 local json = require("parley.core").json
 local messages_api = require "parley.testing.messages_api"
-local task = require "parley.task"
+local task = require "parley.base.task"
 local uv = require "luv"
 
 --- Sends bytes and gives what comes back: all until the server closes, or until `is_enough(bytes)`.

@@ -3,8 +3,8 @@
 --- An injection policy returns a table with `prepare`.
 local core = require "parley.core"
 local delivery = require "parley.policy.delivery"
-local errors = require "parley.errors"
-local history = require "parley.history"
+local errors = require "parley.base.errors"
+local history = require "parley.base.history"
 
 local M = {}
 

@@ -15,9 +15,9 @@
 ---  7. a `ValueError`: a tool result without its call, a second one for a call, a history that ends with a tool call or
 ---     a tool result (the answer is missing), one that ends with an image, which would have to be typed.
 local core = require "parley.core"
-local errors = require "parley.errors"
-local files = require "parley.files"
-local history = require "parley.history"
+local errors = require "parley.base.errors"
+local files = require "parley.base.files"
+local history = require "parley.base.history"
 
 local M = {}
 

@@ -1,7 +1,7 @@
 --- Hooks: shell commands from the settings, run for real, with a JSON object on standard input.
 local uv = require "luv"
 local core = require "parley.core"
-local task = require "parley.task"
+local task = require "parley.base.task"
 
 local M = {}
 

@@ -1,6 +1,6 @@
 --- The terminal as input: raw mode, what it sends, its size.
 local uv = require "luv"
-local task = require "parley.task"
+local task = require "parley.base.task"
 local keys = require "parley.testing.stand_in.keys"
 
 local M = {}

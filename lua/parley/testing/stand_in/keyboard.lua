@@ -1,6 +1,6 @@
 --- What keys do, once they are decoded: to a dialog, to the composer, to the turn that runs.
-local errors = require "parley.errors"
-local task = require "parley.task"
+local errors = require "parley.base.errors"
+local task = require "parley.base.task"
 local commands = require "parley.testing.stand_in.commands"
 local dialogs = require "parley.testing.stand_in.dialogs"
 local keys = require "parley.testing.stand_in.keys"

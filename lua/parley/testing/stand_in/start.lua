@@ -1,7 +1,7 @@
 --- From the command line to the composer: which session, which dialogs, how long it takes.
 local uv = require "luv"
 local core = require "parley.core"
-local task = require "parley.task"
+local task = require "parley.base.task"
 local dialogs = require "parley.testing.stand_in.dialogs"
 local transcript = require "parley.testing.stand_in.transcript"
 

@@ -1,5 +1,5 @@
 --- Tool calls: who is asked, what the result is.
-local task = require "parley.task"
+local task = require "parley.base.task"
 local dialogs = require "parley.testing.stand_in.dialogs"
 local hooks = require "parley.testing.stand_in.hooks"
 

@@ -1,7 +1,7 @@
 --- The transcript: records made as the real program makes them, gathered and written in batches.
 local uv = require "luv"
 local core = require "parley.core"
-local task = require "parley.task"
+local task = require "parley.base.task"
 local configuration = require "parley.testing.stand_in.configuration"
 
 local M = {}

@@ -1,6 +1,6 @@
 --- One turn: a message that was taken, and all that the simulated model makes of it.
 local core = require "parley.core"
-local task = require "parley.task"
+local task = require "parley.base.task"
 local answers = require "parley.testing.stand_in.answers"
 local dialogs = require "parley.testing.stand_in.dialogs"
 local tools = require "parley.testing.stand_in.tools"

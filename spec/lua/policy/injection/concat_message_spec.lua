@@ -1,6 +1,6 @@
 local concat_message = require "parley.policy.injection.concat_message"
 local delivery = require "parley.policy.delivery"
-local errors = require "parley.errors"
+local errors = require "parley.base.errors"
 
 local function prepare(history, text)
   return concat_message.prepare { history = history, text = text or "and now?", session_id = "x", cwd = "/",

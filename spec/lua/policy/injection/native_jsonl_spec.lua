@@ -1,6 +1,6 @@
 local core = require "parley.core"
-local errors = require "parley.errors"
-local files = require "parley.files"
+local errors = require "parley.base.errors"
+local files = require "parley.base.files"
 local helper = require "spec.helper"
 local native_jsonl = require "parley.policy.injection.native_jsonl"
 local uv = require "luv"

@@ -1,0 +1,395 @@
+--- `complete(messages)`: a conversation in, the events of its next turn out; behind it live sessions, found again by
+--- the fingerprint of the history.
+local core = require "parley.core"
+local errors = require "parley.base.errors"
+local event = require "parley.claude.event"
+local files = require "parley.base.files"
+local history = require "parley.base.history"
+local launch = require "parley.claude.launch"
+local options = require "parley.base.options"
+local paths = require "parley.claude.paths"
+local policies = require "parley.policy"
+local pool = require "parley.backend.pool"
+local process = require "parley.claude.process"
+local session = require "parley.session"
+local task = require "parley.base.task"
+
+local M = {}
+
+local INJECTIONS = { "native_jsonl", "concat_message" }
+
+--- The options of a backend beside those of its processes and sessions.
+---@type table<string, parley.OptionRule>
+M.rules = {
+  history_injection_mode = { type = "string", default = "native_jsonl", check = options.one_of(INJECTIONS) },
+  max_sessions = { type = "positive integer", default = 8 },
+  idle_timeout_ms = { type = "milliseconds" },
+  mcp_servers = { type = "table", copy = false },
+  session_factory = { type = "callable" },
+}
+
+local NOT_FOR_ALL = { session_id = true, resume_session_id = true, fork_session = true, base_env = true }
+
+---@class parley.Backend
+---@field options table
+---@field policies table      those that the backend calls itself
+---@field package pool parley.Pool
+---@field package mcp_paths table<string, string>  by the servers, as JSON
+---@field package mcp_lock parley.Semaphore        one task writes or removes them
+---@field package closed? true
+local Backend = {}
+Backend.__index = Backend
+Backend.__name = "parley.Backend"
+
+local function rules_for_all()
+  local process_rules = {}
+  for name, rule in pairs(launch.rules) do
+    if not NOT_FOR_ALL[name] then process_rules[name] = { type = rule.type, check = rule.check, copy = rule.copy } end
+  end
+  return options.merge(process_rules, session.rules, M.rules)
+end
+
+--- What a routing policy may set for a request: whatever is one session's own affair.
+local function rules_for_one()
+  local rules = rules_for_all()
+  for name in pairs(M.rules) do rules[name] = name == "mcp_servers" and rules[name] or nil end
+  rules.policies = nil
+  return rules
+end
+
+--- Splits checked options into those of the process and those of the session.
+local function split(set)
+  local of_process, of_session = {}, {}
+  for name, value in pairs(set) do
+    if launch.rules[name] then of_process[name] = value end
+    if session.rules[name] then of_session[name] = value end
+  end
+  return of_process, of_session
+end
+
+--- Makes a backend. Nothing is started before the first `complete`.
+---@param given? parley.BackendOptions
+---@return parley.Backend
+--- Raises `ValueError` for bad options and policies.
+function M.new(given)
+  local set = options.check(rules_for_all(), given, "parley.backend")
+  launch.check_files(set, "parley.backend")
+  policies.check_accept(set.accept, set.policies, "parley.backend")
+  local own, of_sessions = policies.of_backend(set.policies, set.history_injection_mode)
+  set.policies = of_sessions
+  return setmetatable({
+    options = set, policies = own, pool = pool.new(set.max_sessions, set.idle_timeout_ms),
+    mcp_paths = {}, mcp_lock = task.semaphore(1),
+  }, Backend)
+end
+
+--- The file that holds the servers, written on first use.
+local function mcp_path_of(self, servers)
+  local text, err = core.json.encode(servers, { sort_keys = true })
+  if not text then
+    error(errors.value_error("mcp_servers cannot be written as JSON: " .. err.message, { option = "mcp_servers" }), 0)
+  end
+  local _ <close> = self.mcp_lock:acquire()
+  if self.closed then error(errors.closed_error "the backend is closed", 0) end
+  local path = self.mcp_paths[text] or self.policies.mcp_config.write(servers)
+  self.mcp_paths[text] = path
+  return path
+end
+
+local function mcp_config_of(self, set)
+  local given = set.mcp_config or {}
+  local list = type(given) == "table" and table.move(given, 1, #given, 1, {}) or { given }
+  if set.mcp_servers then table.insert(list, mcp_path_of(self, set.mcp_servers)) end
+  return list
+end
+
+--- The files for `--mcp-config`: those of the option, and the one that holds `mcp_servers`, written on first use.
+---@return string[] paths  empty without either
+function Backend:mcp_config_argument() return mcp_config_of(self, self.options) end
+
+--- The text of the message to be sent.
+local function text_to_send(messages)
+  local parts = {}
+  for i, block in ipairs(history.blocks_of(messages[#messages].content)) do
+    if block.type ~= "text" then
+      error(errors.value_error(("messages[%d].content[%d] is a block of type '%s', which cannot be typed"):format(
+        #messages, i, block.type), { index = #messages }), 0)
+    end
+    table.insert(parts, block.text)
+  end
+  return table.concat(parts, "\n")
+end
+
+--- What the delivery policy says of a text before anything is started.
+local function check_text(self, set, text, index)
+  local policy = self.options.policies.delivery or require "parley.policy.delivery"
+  local prepared, why = policy.prepare(text, { long_text = set.long_text, mentions = set.mentions })
+  if not prepared then
+    error(errors.value_error(("messages[%d] cannot be sent: %s"):format(index, why), { index = index }), 0)
+  end
+end
+
+--- Asks the routing policy; its options are checked like the caller's.
+local function route(self, request)
+  local policy = self.policies.routing
+  local answer, why = policy.route(request)
+  if not answer then
+    error(errors.value_error(("%s refuses the request: %s"):format(policy.described, why or "no reason given")), 0)
+  end
+  local changes = answer.options or {}
+  if not next(changes) then return self.options, answer.key, "" end
+  local where = "the options from " .. policy.described
+  local own, set = options.check(rules_for_one(), changes, where), {}
+  policies.check_accept(own.accept, self.options.policies, where)
+  for name, value in pairs(self.options) do set[name] = value end
+  for name in pairs(changes) do set[name] = own[name] end
+  local text, err = core.json.encode(changes, { sort_keys = true })
+  if not text then error(errors.value_error(("%s: %s"):format(where, err.message)), 0) end
+  local prefix = core.digest.hex(core.digest.blake2b(text, 16)) .. "/"
+  return set, answer.key and prefix .. answer.key, prefix
+end
+
+--- Makes the session that `injection` asks for.
+local function make_session(self, set, id, injection, jsonl_path)
+  local offset = injection.start_offset or 0
+  local factory = self.options.session_factory
+  if factory then
+    local made = factory(self, id, injection.resume or false, jsonl_path, offset)
+    if type(made) == "table" and type(made.start) == "function" then return made end
+    error(errors.value_error("session_factory must return a session, not a " .. type(made),
+      { option = "session_factory" }), 0)
+  end
+  local of_process, of_session = split(set)
+  of_process[injection.resume and "resume_session_id" or "session_id"] = id
+  of_process.mcp_config = mcp_config_of(self, set)
+  return session.new(process.new(of_process), of_session, jsonl_path, offset)
+end
+
+--- Starts a fresh session for a history, in the place that the run holds. A seed that nobody went on from is removed.
+local function start_with(self, run, policy)
+  local set, id = run.set, core.uuid.generate()
+  local path = paths.resolve_jsonl_path(id, set.cwd, launch.environment(set))
+  local injection = policy.prepare {
+    history = run.request.history, text = run.text, session_id = id, jsonl_path = path,
+    cwd = paths.real_folder(set.cwd), model = set.model, permission_mode = set.permission_mode or "bypassPermissions",
+  }
+  local _ <close> = setmetatable({}, { __close = function(_, err)
+    if err ~= nil and injection.resume then files.remove(path) end
+  end })
+  check_text(self, set, injection.text, #run.request.messages)
+  local live = make_session(self, set, id, injection, path)
+  self.pool:add(live)
+  run.session, run.has_place, run.payload, run.is_resumed = live, false, injection.text, injection.resume
+  live:start()
+end
+
+--- Starts a fresh session. When the program does not resume from a written history, it goes into the message, once.
+local function start_fresh(self, run)
+  local ok, err = pcall(start_with, self, run, self.policies.injection)
+  if ok then return end
+  if not (run.session and run.is_resumed and errors.is(err, "SessionError")) then error(err, 0) end
+  self.pool:vacate(run.session)
+  run.session, run.has_place = nil, true
+  start_with(self, run, require "parley.policy.injection.concat_message")
+  table.insert(run.notices, event.new { type = "system", subtype = "injection_fallback",
+    session_id = run.session.session_id, cause = err,
+    message = "the program did not resume from the written history; it went into the message instead" })
+end
+
+--- Finds or makes the session of a request.
+local function acquire(self, run)
+  run.session = self.pool:acquire(run.key)
+  run.is_leased, run.has_place, run.payload = run.session ~= nil, run.session == nil, run.text
+  if run.has_place then start_fresh(self, run) end
+end
+
+local function begin_turn(run)
+  if run.command and run.payload ~= run.text then
+    error(errors.value_error(("%s needs a session that has the history, which would go with the next message here")
+      :format(run.command)), 0)
+  end
+  run.steps = run.command and run.session:command(run.command) or run.session:send(run.payload)
+end
+
+--- Whether a session had died since its last turn, before anything of this one was sent.
+local function was_dead(run, err)
+  local turn = run.session.turn
+  return run.is_leased and errors.is(err, "SessionError") and err.reason == "exit" and turn ~= nil
+    and #run.events == 0 and turn:state() == "typing"
+end
+
+--- Stores the session for what the client will send next, or ends it after a failed turn.
+local function settle(self, run, result)
+  if result.is_error and result.subtype ~= "error_no_output" then return self.pool:drop(run.session) end
+  if run.command then
+    local is_emptied = run.command:find "^/clear%f[%s\0]" -- what it goes on with is not this conversation
+    if is_emptied then return self.pool:drop(run.session) end
+    return self.pool:release(run.session, { run.key })
+  end
+  local answer = history.synthesize_turn_messages(run.events)
+  -- A message that was interrupted before its answer began is not in the program's history, but may be in the client's.
+  if result.subtype == "interrupted" and #answer == 0 then return self.pool:drop(run.session) end
+  local keys = {}
+  local given = self.policies.routing.keys(run.request, { messages = answer, events = run.events, result = result })
+  for i, key in ipairs(given) do keys[i] = run.prefix .. key end
+  self.pool:release(run.session, keys)
+end
+
+local function next_event(self, run)
+  if not run.steps then
+    acquire(self, run)
+    begin_turn(run)
+  end
+  local notice = table.remove(run.notices, 1)
+  if notice then return notice end
+  local ok, happening = pcall(run.steps)
+  if not ok then
+    if not was_dead(run, happening) then error(happening, 0) end
+    self.pool:vacate(run.session)
+    run.session, run.has_place, run.is_leased = nil, true, false
+    start_fresh(self, run)
+    begin_turn(run)
+    return next_event(self, run)
+  end
+  if happening then table.insert(run.events, happening) end
+  if happening and happening.type == "result" then
+    settle(self, run, happening)
+    run.session = nil
+  end
+  return happening
+end
+
+--- Ends what a request holds, after an error or when its loop was left.
+local function abandon(self, run)
+  run.is_over = true
+  local live, has_place = run.session, run.has_place
+  run.session, run.has_place = nil, false
+  if live then
+    task.shield(self.pool.drop, self.pool, live)
+  elseif has_place then
+    self.pool:give_back()
+  end
+end
+
+--- Checks a request and finds its route. Nothing is started.
+local function new_run(self, messages, request)
+  if self.closed then error(errors.closed_error "the backend is closed", 0) end
+  history.check(messages)
+  if request ~= nil and type(request) ~= "table" then
+    error(errors.value_error("the fields of a request must be a table, not a " .. type(request)), 0)
+  end
+  local count, asked = #messages, {}
+  for name, value in pairs(request or {}) do asked[name] = value end
+  asked.messages = table.move(messages, 1, count, 1, {}) -- the caller may go on with its own list
+  asked.last, asked.history = messages[count], table.move(messages, 1, count - 1, 1, {})
+  local text = text_to_send(messages)
+  local set, key, prefix = route(self, asked)
+  check_text(self, set, text, count)
+  return { request = asked, text = text, key = key, prefix = prefix, set = set, events = {}, notices = {} }
+end
+
+--- The four values of a generic `for` over the events of a run.
+local function events_of(self, run)
+  local handle = setmetatable({}, { __close = function() abandon(self, run) end })
+  function handle.interrupt() return run.session ~= nil and run.session:interrupt() end
+  local function step()
+    if run.is_over then return nil end
+    local ok, happening = pcall(next_event, self, run)
+    if ok then
+      run.is_over = happening == nil or happening.type == "result"
+      return happening
+    end
+    abandon(self, run)
+    if self.closed and not errors.is(happening, "Cancelled") then
+      happening = errors.cancelled("the backend was closed during the turn", { cause = happening })
+    end
+    error(happening, 0)
+  end
+  return step, nil, nil, handle
+end
+
+--- Sends the last message of a conversation and reports what follows, to the `result`.
+---@param messages table[]  messages of the Messages API; all but the last are the history
+---@param request? table    further fields of the request for the routing policy, such as `tag`
+---@return fun(): parley.Event? next_event  for the generic `for`; leaving the loop early cancels the turn
+---@return nil
+---@return nil
+---@return table handle  a `<close>` value; `handle.interrupt()`, from another task, interrupts the turn: its events end
+---                      with a `result` of subtype `interrupted`. It returns false when no turn runs (yet)
+--- Raises `ValueError` (with `index`) before anything is started; `ClosedError`; from the loop `CLINotFoundError`,
+--- `SessionError`, `DialogError`, `Cancelled`. A turn that raises has closed its session.
+function Backend:complete(messages, request) return events_of(self, new_run(self, messages, request)) end
+
+--- The conversation as it would be if it went on: what has no last message yet has a route, too.
+local function to_go_on(messages)
+  if type(messages) ~= "table" then history.check(messages) end
+  local going_on = table.move(messages, 1, #messages, 1, {})
+  table.insert(going_on, { role = "user", content = "…" })
+  return going_on
+end
+
+--- Runs one of the program's own commands in the session of a conversation, found by the conversation as it is.
+---@param messages table[]  the conversation so far; may be empty
+---@param text string       `"/compact"`
+---@param request? table    as for `complete`
+---@return fun(): parley.Event? next_event  as for `complete`
+---@return nil
+---@return nil
+---@return table handle
+--- Raises what `complete` raises, and from the loop `ValueError` when the history would have to go with a message.
+function Backend:command(messages, text, request)
+  local run = new_run(self, to_go_on(messages), request)
+  run.command = text
+  return events_of(self, run)
+end
+
+--- Starts a session for a conversation before its next message is known; `complete` finds it ready then.
+---@param messages table[]  the conversation so far; may be empty
+---@param request? table    as for `complete`
+---@return boolean prepared  false when the history would have to go with the message
+--- Raises what `complete` raises.
+function Backend:prepare(messages, request)
+  local run = new_run(self, to_go_on(messages), request)
+  local _ <close> = setmetatable({}, { __close = function() abandon(self, run) end })
+  acquire(self, run)
+  if run.payload ~= run.text then return false end
+  self.pool:release(run.session, { run.key })
+  run.session = nil
+  return true
+end
+
+--- The processes that live now, idle ones included, by session id.
+---@return table<string, parley.Process>
+function Backend:live_sessions() return self.pool:processes() end
+
+--- What the live sessions are doing, by session id: `"starting"`, `"ready"`, `"busy"` or `"dialog"`.
+---@return table<string, string>
+function Backend:session_states() return self.pool:states() end
+
+---@return integer
+function Backend:live_session_count() return self.pool:count() end
+
+local function remove_mcp_configs(self)
+  for text, path in pairs(self.mcp_paths) do
+    self.mcp_paths[text] = nil
+    self.policies.mcp_config.remove(path)
+  end
+end
+
+--- Ends every session and removes what was written. Turns that run raise `Cancelled`. A second call does nothing.
+function Backend:close()
+  if self.closed then return end
+  self.closed = true
+  task.shield(function()
+    self.pool:close()
+    local _ <close> = self.mcp_lock:acquire()
+    remove_mcp_configs(self)
+  end)
+end
+
+Backend.__close = Backend.close
+
+-- A backend that was never closed leaves no file when the host ends.
+Backend.__gc = function(self) pcall(remove_mcp_configs, self) end
+
+return M

@@ -1,0 +1,93 @@
+--- Private files: written whole or not at all, readable by nobody else.
+local uv = require "luv"
+local errors = require "parley.base.errors"
+
+local M = {}
+
+--- Makes a folder and those above it, mode 0700.
+---@param path string
+---@return boolean? ok
+---@return string? problem
+function M.make_folder(path)
+  local ok, problem, code = uv.fs_mkdir(path, 448)
+  if ok or code == "EEXIST" then return true end
+  if code == "ENOENT" then
+    local parent = path:match "^(.+)/[^/]+/*$"
+    if parent then
+      ok, problem = M.make_folder(parent)
+      if ok then return M.make_folder(path) end
+    end
+  end
+  return nil, problem
+end
+
+--- Reads a file.
+---@param path string
+---@return string? text
+---@return string? problem
+function M.read(path)
+  local file, problem = io.open(path, "rb")
+  if not file then return nil, problem:sub(#path + 3) end -- what stands behind the path
+  local text
+  text, problem = file:read "a"
+  file:close()
+  return text, problem
+end
+
+--- Writes a file whole, mode 0600: under a temporary name beside it, then renamed.
+---@param path string
+---@param text string
+--- Raises an error with the system's code; nothing is left behind then.
+function M.write(path, text)
+  local temporary = ("%s.%d.tmp"):format(path, uv.os_getpid())
+  local function check(result, problem, code)
+    if result then return result end
+    uv.fs_unlink(temporary)
+    error(errors.new(code or "EIO", ("cannot write '%s': %s"):format(path, problem), { path = path }), 0)
+  end
+  uv.fs_unlink(temporary) -- left by a process of the same number that was killed
+  local descriptor = check(uv.fs_open(temporary, "wx", 384))
+  local offset = 0
+  while offset < #text do
+    local written, problem, code = uv.fs_write(descriptor, text:sub(offset + 1, offset + (1 << 20)), -1)
+    if not written then
+      uv.fs_close(descriptor)
+      check(nil, problem, code)
+    end
+    offset = offset + written
+  end
+  local synced, problem, code = uv.fs_fsync(descriptor)
+  uv.fs_close(descriptor)
+  check(synced, problem, code)
+  check(uv.fs_rename(temporary, path))
+end
+
+--- Makes a private temporary folder.
+---@param name string  what its name begins with
+---@return string path
+--- Raises an error with the system's code.
+function M.temporary_folder(name)
+  local path, problem, code = uv.fs_mkdtemp(("%s/%s-XXXXXX"):format(uv.os_tmpdir(), name))
+  if not path then error(errors.new(code or "EIO", "cannot make a temporary folder: " .. problem), 0) end
+  return path
+end
+
+--- Removes a file; one that is not there is no error.
+---@param path string
+function M.remove(path) uv.fs_unlink(path) end
+
+--- Removes a folder and what is in it, or a file. Of a link only the link goes; what is not there is no error.
+---@param path string
+function M.remove_tree(path)
+  path = path:gsub("(.)/+$", "%1") -- a link with a slash behind it would be the folder
+  if uv.fs_unlink(path) then return end
+  local request = uv.fs_scandir(path)
+  while request do
+    local name = uv.fs_scandir_next(request)
+    if not name then break end
+    M.remove_tree(path .. "/" .. name)
+  end
+  uv.fs_rmdir(path)
+end
+
+return M

@@ -1,0 +1,488 @@
+--- Structured concurrency on luv.
+---
+--- The model. A task is a coroutine in a tree.
+---  * A parent does not finish before its children.
+---  * A failure that nobody awaits cancels the siblings and fails the parent.
+---  * Cancellation goes down the tree. It is an error object with code `Cancelled`, raised where the task waits, and
+---    sticky: each later wait raises it again, but for those inside `shield`.
+---  * The body runs under `xpcall` inside its coroutine, so `<close>` variables run while unwinding. One that waits
+---    does so inside `shield`, for the task may unwind because it was cancelled.
+---
+--- Callbacks never resume a task: they put it on the ready list, and `run`, the only place that pumps the loop,
+--- resumes it from there. So a task can be woken from anywhere, and no Lua frame of a task stands below a callback.
+local uv = require "luv"
+local errors = require "parley.base.errors"
+
+local M = {}
+
+---@class parley.Task
+---@field package thread thread
+---@field package parent? parley.Task
+---@field package children table<parley.Task, true>
+---@field package state "new"|"ready"|"running"|"waiting"|"done"
+---@field package outcome? table        packed results of `xpcall`
+---@field package cancelled? parley.Error
+---@field package failure? any          what an unawaited child raised
+---@field package shields integer
+---@field package awaiters function[]
+local Task = {}
+Task.__index = Task
+Task.__name = "parley.Task"
+
+local UNCAUGHT = "parley.uncaught" -- where the host keeps an error that a raw libuv callback raised
+local registry = debug.getregistry()
+local current ---@type parley.Task?
+local ready, ready_first, ready_last = {}, 1, 0
+local tracebacks = setmetatable({}, { __mode = "k" })
+local last_string_traceback
+
+local function remove(list, value)
+  for i = 1, #list do
+    if list[i] == value then return table.remove(list, i) end
+  end
+end
+
+local function enqueue(task)
+  task.state = "ready"
+  ready_last = ready_last + 1
+  ready[ready_last] = task
+end
+
+local function remember_traceback(err)
+  if type(err) == "table" then
+    tracebacks[err] = tracebacks[err] or debug.traceback(nil, 2)
+  else
+    last_string_traceback = debug.traceback(nil, 2)
+  end
+  return err
+end
+
+--- Where an error that a task raised came from.
+---@param err any
+---@return string? traceback
+function M.traceback(err)
+  if type(err) == "table" then return tracebacks[err] end
+  return last_string_traceback
+end
+
+--- The running task, or nil outside of any.
+---@return parley.Task?
+function M.current() return current end
+
+--- The level, for `error` in the function that calls this, of the line that called into this file.
+local function outside()
+  local own = debug.getinfo(1, "S").source
+  local level = 2
+  while (debug.getinfo(level, "S") or {}).source == own do level = level + 1 end
+  return level - 1
+end
+
+--- Waits until `register`'s argument is called. Everything that waits is built on this.
+---
+--- `register(wake)` arranges for `wake(...)` to be called, at once or later; the first call counts. It may return a
+--- function that undoes the arrangement, which is called when the task is cancelled first.
+---@param register fun(wake: fun(...)): fun()?
+---@return any ...  what `wake` was given
+function M.suspend(register)
+  local task = current
+  if not task or coroutine.running() ~= task.thread then
+    error("this call waits, so it must run inside a task, and not in a coroutine of its own (see parley.run)",
+      outside())
+  end
+  if task.cancelled and task.shields == 0 then error(task.cancelled, 0) end
+  local results, is_over
+  local abandon = register(function(...)
+    if is_over then return end
+    is_over, results = true, table.pack(...)
+    if task.state == "waiting" then enqueue(task) end
+  end)
+  if not results then
+    task.state = "waiting"
+    coroutine.yield()
+  end
+  if not results then -- a value that came with the cancellation is not lost: the next wait raises
+    is_over = true
+    if abandon then abandon() end
+    error(task.cancelled, 0)
+  end
+  return table.unpack(results, 1, results.n)
+end
+
+local function cancel(task, err)
+  if task.state == "done" or task.cancelled then return end
+  task.cancelled = err
+  for child in pairs(task.children) do
+    if not child.shielded then cancel(child, err) end
+  end
+  if task.state == "waiting" and task.shields == 0 then enqueue(task) end
+end
+
+local function is_cancellation(task, err)
+  return err == task.cancelled or errors.is(err, "Cancelled")
+end
+
+local function fail(parent, err)
+  parent.failure = parent.failure or err
+  cancel(parent, errors.cancelled("a child task failed: " .. tostring(err), { cause = err }))
+end
+
+local function finish(task, outcome)
+  task.state, task.outcome = "done", outcome
+  local parent = task.parent
+  if parent then parent.children[task] = nil end
+  local awaited = #task.awaiters > 0
+  for _, wake in ipairs(task.awaiters) do wake() end
+  if parent and not outcome[1] and not awaited and not is_cancellation(task, outcome[2]) then
+    fail(parent, outcome[2])
+  end
+  if parent and parent.on_child_end then parent.on_child_end() end
+end
+
+local function await_children(task)
+  task.shields = task.shields + 1
+  while next(task.children) do
+    M.suspend(function(wake)
+      task.on_child_end = wake
+      return nil
+    end)
+    task.on_child_end = nil
+  end
+  task.shields = task.shields - 1
+end
+
+local function body(task, fn, ...)
+  local outcome
+  if task.cancelled then
+    outcome = table.pack(false, task.cancelled)
+  else
+    outcome = table.pack(xpcall(fn, remember_traceback, ...))
+  end
+  if not outcome[1] then
+    for child in pairs(task.children) do cancel(child, errors.cancelled "the parent task failed") end
+  end
+  await_children(task)
+  if task.failure and (outcome[1] or is_cancellation(task, outcome[2])) then
+    outcome = table.pack(false, task.failure)
+  end
+  finish(task, outcome)
+end
+
+local function new_task(parent, fn, ...)
+  local task = setmetatable({ parent = parent, children = {}, awaiters = {}, shields = 0 }, Task)
+  local arguments = table.pack(...)
+  task.thread = coroutine.create(function()
+    body(task, fn, table.unpack(arguments, 1, arguments.n))
+  end)
+  if parent then
+    parent.children[task] = true
+    task.shielded = parent.shields > 0
+  end
+  enqueue(task)
+  return task
+end
+
+--- Nobody would ever resume a task that called `coroutine.yield`: it goes on with an error, raised right there.
+local function refuse_yield(task)
+  debug.sethook(task.thread, function()
+    debug.sethook()
+    error(errors.value_error "coroutine.yield was called in a task, which waits with parley.task", 0)
+  end, "", 1)
+  enqueue(task)
+end
+
+local function resume(task)
+  local outer = current
+  current, task.state = task, "running"
+  local ok, err = coroutine.resume(task.thread)
+  current = outer
+  if not ok then finish(task, table.pack(false, err)) end
+  if ok and task.state == "running" then refuse_yield(task) end
+end
+
+local function drain()
+  local last = ready_last
+  while ready_first <= last do
+    local task = ready[ready_first]
+    ready[ready_first] = nil
+    ready_first = ready_first + 1
+    if task.state == "ready" then resume(task) end
+  end
+end
+
+--- Runs a function as the main task and the loop with it, until the task and all its children have ended.
+---@param fn fun(...): ...
+---@param ... any  arguments of `fn`
+---@return any ...  the results of `fn`
+--- Raises what `fn` raised, unchanged. A task that waits for what cannot happen is an error with code `EDEADLK`.
+function M.run(fn, ...)
+  local task = new_task(nil, fn, ...)
+  M.pump(task)
+  if task.outcome[1] then return table.unpack(task.outcome, 2, task.outcome.n) end
+  error(task.outcome[2], 0)
+end
+
+--- Makes a main task without running it, for hosts that need a hold of it (to cancel it on a signal).
+---@param fn fun(...): ...
+---@param ... any
+---@return parley.Task
+function M.new_root(fn, ...) return new_task(nil, fn, ...) end
+
+--- Lets the loop call back, outside of any task. Raises nothing: a raw callback's error is the second result.
+local function turn_loop(mode)
+  local outer = current -- a task that runs another main task pumps from inside
+  current = nil
+  local is_alive = uv.run(mode)
+  current = outer
+  local uncaught = registry[UNCAUGHT]
+  registry[UNCAUGHT] = nil
+  return is_alive, uncaught
+end
+
+--- Runs the loop until a task made by `new_root` has ended.
+---@param task parley.Task
+--- Raises an error with code `EDEADLK` when a task that was cancelled still waits for what cannot happen.
+function M.pump(task)
+  while task.state ~= "done" do
+    drain()
+    if task.state == "done" then break end
+    local is_alive, uncaught = turn_loop(ready_first <= ready_last and "nowait" or "once")
+    if uncaught ~= nil then
+      fail(task, uncaught)
+    elseif not is_alive and ready_first > ready_last then
+      if task.stuck then
+        error(errors.new("EDEADLK", "a task that was cancelled waits for what cannot happen"), 0)
+      end
+      task.stuck = true
+      fail(task, errors.new("EDEADLK", "every task waits and nothing is left that could wake one"))
+    end
+  end
+  local _, uncaught = turn_loop "nowait" -- let the handles closed last report it
+  if uncaught ~= nil and task.outcome[1] then task.outcome = table.pack(false, uncaught) end
+end
+
+--- Starts a child of the current task. It runs when the current one waits next.
+---@param fn fun(...): ...
+---@param ... any
+---@return parley.Task
+function M.spawn(fn, ...)
+  local task = current or error("task.spawn must be called inside a task (see parley.run)", 2)
+  if task.cancelled and task.shields == 0 then error(task.cancelled, 0) end
+  return new_task(task, fn, ...)
+end
+
+--- Waits for the task's end. Returns what its function returned, or raises what it raised.
+---@return any ...
+function Task:await()
+  if self.state ~= "done" then
+    M.suspend(function(wake)
+      table.insert(self.awaiters, wake)
+      return function() remove(self.awaiters, wake) end
+    end)
+  end
+  if self.outcome[1] then return table.unpack(self.outcome, 2, self.outcome.n) end
+  error(self.outcome[2], 0)
+end
+
+--- Cancels the task and its children. Has no effect on one that has ended or was cancelled before.
+---@param reason? string|parley.Error  a sentence, or the error object to raise in it
+function Task:cancel(reason)
+  if type(reason) ~= "table" then reason = errors.cancelled(reason or "the task was cancelled") end
+  cancel(self, reason)
+end
+
+--- How the task ended: true and the results, or false and the error; nothing while it runs.
+---@return boolean? ok
+---@return any ...
+function Task:result()
+  if self.outcome then return table.unpack(self.outcome, 1, self.outcome.n) end
+end
+
+---@return boolean
+function Task:is_done() return self.state == "done" end
+
+--- The error that the task was cancelled with, if it was.
+---@return parley.Error?
+function Task:cancellation() return self.cancelled end
+
+function Task:__tostring() return ("%s (%s)"):format(Task.__name, self.state) end
+
+--- Runs a function whose waits a cancellation does not end: for cleaning up, in a `__close` that waits.
+---@param fn fun(...): ...
+---@param ... any
+---@return any ...
+function M.shield(fn, ...)
+  local task = current
+  if not task then return fn(...) end
+  task.shields = task.shields + 1
+  local _ <close> = setmetatable({}, { __close = function() task.shields = task.shields - 1 end })
+  return fn(...)
+end
+
+--- A started one-shot timer.
+local function start_timer(milliseconds, callback)
+  local timer = uv.new_timer()
+  uv.update_time() -- the loop's clock stands still while Lua runs
+  timer:start(math.max(0, math.ceil(milliseconds)), 0, callback)
+  return timer
+end
+
+local function close_handle(handle)
+  if not handle:is_closing() then handle:close() end
+end
+
+--- Waits.
+---@param milliseconds number
+function M.sleep(milliseconds)
+  M.suspend(function(wake)
+    local timer
+    timer = start_timer(milliseconds, function()
+      close_handle(timer)
+      wake()
+    end)
+    return function() close_handle(timer) end
+  end)
+end
+
+--- Runs a function, in a child task, for a limited time.
+---@param milliseconds? number  nil for no limit
+---@param fn fun(...): ...
+---@param ... any
+---@return any ...
+--- Raises an error with code `ETIMEDOUT` when the time is over, after the function has cleaned up.
+function M.timeout(milliseconds, fn, ...)
+  if not milliseconds or milliseconds == math.huge then return fn(...) end
+  local child = M.spawn(fn, ...)
+  local late = errors.new("ETIMEDOUT", ("it took longer than %g ms"):format(milliseconds))
+  local _ <close> = M.closing(start_timer(milliseconds, function() cancel(child, late) end))
+  local outcome = table.pack(pcall(child.await, child))
+  if not child:is_done() then -- this task was cancelled: the child goes first
+    child:cancel(current.cancelled)
+    M.shield(pcall, child.await, child)
+  end
+  if outcome[1] then return table.unpack(outcome, 2, outcome.n) end
+  error(outcome[2], 0)
+end
+
+--- Wraps a luv handle so that `local x <close>` closes it.
+---@param handle userdata
+---@return table
+function M.closing(handle)
+  return setmetatable({ handle = handle }, { __close = function() close_handle(handle) end })
+end
+
+--- Milliseconds on a monotonic clock with no fixed origin.
+---@return number
+function M.now() return uv.hrtime() / 1e6 end
+
+---@class parley.Condition
+---@field package waiting function[]
+local Condition = {}
+Condition.__index = Condition
+Condition.__name = "parley.Condition"
+
+--- A condition: tasks wait for it, anybody notifies them.
+---@return parley.Condition
+function M.condition() return setmetatable({ waiting = {} }, Condition) end
+
+--- Waits for the next `notify`.
+---@param milliseconds? number  at most so long
+---@return boolean notified  false when the time was over
+function Condition:wait(milliseconds)
+  return M.suspend(function(wake)
+    local timer
+    local function stop(notified)
+      if timer then close_handle(timer) end
+      remove(self.waiting, stop)
+      wake(notified)
+    end
+    if milliseconds and milliseconds < math.huge then
+      timer = start_timer(milliseconds, function() stop(false) end)
+    end
+    table.insert(self.waiting, stop)
+    return function() stop(false) end
+  end)
+end
+
+--- Wakes every task that waits now.
+function Condition:notify()
+  local waiting = self.waiting
+  self.waiting = {}
+  for _, stop in ipairs(waiting) do stop(true) end
+end
+
+---@class parley.Channel
+local Channel = {}
+Channel.__index = Channel
+Channel.__name = "parley.Channel"
+
+--- A queue between tasks.
+---@param capacity? integer  how many values may wait in it before `send` waits; default 1
+---@return parley.Channel
+function M.channel(capacity)
+  return setmetatable({ capacity = capacity or 1, values = {}, changed = M.condition(), closed = false }, Channel)
+end
+
+--- Puts a value in, waiting for room.
+---@param value any  not nil
+function Channel:send(value)
+  assert(value ~= nil, "a channel carries no nil")
+  while not self.closed and #self.values >= self.capacity do self.changed:wait() end
+  if self.closed then error(errors.closed_error "the channel is closed", 0) end
+  table.insert(self.values, value)
+  self.changed:notify()
+end
+
+--- Takes the oldest value out, waiting for one.
+---@return any value  nil once the channel is closed and empty
+function Channel:receive()
+  while #self.values == 0 do
+    if self.closed then return nil end
+    self.changed:wait()
+  end
+  local value = table.remove(self.values, 1)
+  self.changed:notify()
+  return value
+end
+
+--- Ends the channel: `send` raises `ClosedError` from now on, `receive` gives what is left and then nil.
+function Channel:close()
+  self.closed = true
+  self.changed:notify()
+end
+
+--- For the generic `for`: receives until the channel is closed and empty.
+function Channel:__call() return self:receive() end
+
+---@class parley.Semaphore
+local Semaphore = {}
+Semaphore.__index = Semaphore
+Semaphore.__name = "parley.Semaphore"
+
+--- A semaphore: at most `count` permits are out at a time, handed out first come, first served.
+---@param count integer
+---@return parley.Semaphore
+function M.semaphore(count) return setmetatable({ free = count, waiting = {} }, Semaphore) end
+
+--- Takes a permit, waiting for one.
+---@return table permit  give it back with `permit:release()`, or hold it in a `<close>` variable
+function Semaphore:acquire()
+  if self.free > 0 and #self.waiting == 0 then
+    self.free = self.free - 1
+  else
+    M.suspend(function(wake)
+      table.insert(self.waiting, wake)
+      return function() remove(self.waiting, wake) end
+    end)
+  end
+  local held = true
+  local permit = {}
+  function permit.release()
+    if not held then return end
+    held = false
+    local wake = table.remove(self.waiting, 1)
+    if wake then wake() else self.free = self.free + 1 end
+  end
+  return setmetatable(permit, { __close = permit.release })
+end
+
+return M

@@ -1,0 +1,105 @@
+--- Where `claude` keeps its files.
+local uv = require "luv"
+local errors = require "parley.base.errors"
+local core = require "parley.core"
+
+local M = {}
+
+--- The config folder: `$CLAUDE_CONFIG_DIR`, else `$HOME/.claude`.
+---@param environment table<string, string>  the child's
+---@return string
+function M.config_folder(environment)
+  local folder = environment.CLAUDE_CONFIG_DIR
+  if folder and folder ~= "" then return (folder:gsub("(.)/+$", "%1")) end
+  return (environment.HOME or uv.os_homedir()) .. "/.claude"
+end
+
+--- UTF-16 code units of a text, as the program counts them.
+local function utf16_units(text)
+  local units = {}
+  for _, code in utf8.codes(text, true) do
+    if code > 0xFFFF then
+      table.insert(units, 0xD800 + ((code - 0x10000) >> 10))
+      table.insert(units, 0xDC00 + ((code - 0x10000) & 0x3FF))
+    else
+      table.insert(units, code)
+    end
+  end
+  return units
+end
+
+local function base36(number)
+  local digits = {}
+  repeat
+    local digit = number % 36
+    table.insert(digits, 1, string.char(digit < 10 and 48 + digit or 87 + digit))
+    number = number // 36
+  until number == 0
+  return table.concat(digits)
+end
+
+--- The name of a working directory's folder under `projects/`: each UTF-16 unit outside `[A-Za-z0-9]` is a `-`; past
+--- 200 units, the first 200 and a hash of the whole (measured on 2.1.330 and older).
+---@param path string  a real path, in UTF-8
+---@return string
+function M.encode_project(path)
+  local units = utf16_units(utf8.len(path) and path or path:gsub("[\x80-\xff]", "?"))
+  local encoded, hash = {}, 0
+  for i, unit in ipairs(units) do
+    local char = unit < 128 and string.char(unit)
+    encoded[i] = char and char:match "[A-Za-z0-9]" or "-"
+    hash = (hash * 31 + unit) & 0xFFFFFFFF
+  end
+  local name = table.concat(encoded)
+  if #name <= 200 then return name end
+  if hash >= 0x80000000 then hash = 0x100000000 - hash end
+  return name:sub(1, 200) .. "-" .. base36(hash)
+end
+
+--- The real path of a folder.
+---@param folder? string  default: the working directory
+---@return string
+--- Raises `ValueError` when there is no such folder.
+function M.real_folder(folder)
+  folder = folder or uv.cwd() or "." -- that of the host may have been removed
+  local path, problem = uv.fs_realpath(folder)
+  if not path then
+    error(errors.value_error(("the working directory '%s' cannot be used: %s"):format(folder, problem),
+      { option = "cwd" }), 0)
+  end
+  if uv.fs_stat(path).type ~= "directory" then
+    error(errors.value_error(("the working directory '%s' is not a folder"):format(folder), { option = "cwd" }), 0)
+  end
+  return path
+end
+
+--- The folder that holds the transcripts of a working directory.
+---@param cwd? string
+---@param environment? table<string, string>  the child's; default: the host's
+---@return string
+function M.project_folder(cwd, environment)
+  return M.config_folder(environment or uv.os_environ()) .. "/projects/" .. M.encode_project(M.real_folder(cwd))
+end
+
+--- The transcript of a session.
+---@param session_id string  a UUID, so that it cannot name another path
+---@param cwd? string        the session's working directory; default: the host's
+---@param environment? table<string, string>  the child's; default: the host's
+---@return string path
+--- Raises `ValueError` for what is not a UUID or not a folder.
+function M.resolve_jsonl_path(session_id, cwd, environment)
+  if type(session_id) ~= "string" or not core.uuid.is_valid(session_id) then
+    error(errors.value_error(("a session id must be a UUID, not %s"):format(tostring(session_id))), 0)
+  end
+  return ("%s/%s.jsonl"):format(M.project_folder(cwd, environment), session_id)
+end
+
+--- The status file that 2.1.19x and later keep for a process.
+---@param pid integer
+---@param environment table<string, string>  the child's
+---@return string path
+function M.status_file(pid, environment)
+  return ("%s/sessions/%d.json"):format(M.config_folder(environment), pid)
+end
+
+return M

@@ -1,0 +1,258 @@
+--- One `claude` on a pseudo-terminal: the bottom layer. It starts the program, writes keys, keeps what the terminal
+--- shows and has received, and ends the program. What any of it means is decided above.
+local uv = require "luv"
+local core = require "parley.core"
+local descendants = require "parley.base.descendants"
+local errors = require "parley.base.errors"
+local launch = require "parley.claude.launch"
+local paths = require "parley.claude.paths"
+local task = require "parley.base.task"
+
+local M = {}
+
+---@class parley.ExitRecord
+---@field exit_code? integer
+---@field signal? string       `"SIGKILL"`
+---@field not_started? true    the process never ran
+
+---@class parley.Process
+---@field argv string[]
+---@field session_id string   of the session that runs in it, the resumed one in resume mode
+---@field environment table<string, string>
+---@field cwd string          a real path
+---@field screen parley.Screen
+---@field changed parley.Condition  notified at every output and at the exit
+local Process = {}
+Process.__index = Process
+Process.__name = "parley.Process"
+
+--- Makes a process that is not started yet.
+---@param given table  see `parley.launch`; `capture_limit` is in bytes
+---@return parley.Process
+--- Raises `ValueError` for bad options.
+function M.new(given)
+  local set = launch.check(given)
+  launch.check_files(set, "parley.process")
+  local size = set.dimensions
+  return setmetatable({
+    argv = launch.argv(set),
+    environment = launch.environment(set),
+    session_id = set.session_id or set.resume_session_id,
+    cwd = paths.real_folder(set.cwd),
+    screen = core.screen.new(size.rows, size.columns),
+    changed = task.condition(),
+    capture_limit = set.capture_limit,
+    captured = {}, captured_bytes = 0,
+  }, Process)
+end
+
+local function as_list(environment)
+  local list = {}
+  for name, value in pairs(environment) do table.insert(list, name .. "=" .. value) end
+  table.sort(list)
+  return list
+end
+
+--- A name with a slash means the same file from the child's working directory as from here.
+local function absolute(executable)
+  if executable:find "/" and executable:sub(1, 1) ~= "/" then return uv.cwd() .. "/" .. executable end
+  return executable
+end
+
+local function capture(self, bytes)
+  table.insert(self.captured, bytes)
+  self.captured_bytes = self.captured_bytes + #bytes
+  while self.captured_bytes - #self.captured[1] >= self.capture_limit do
+    self.captured_bytes = self.captured_bytes - #table.remove(self.captured, 1)
+  end
+end
+
+local function close_handle(handle)
+  if handle and not handle:is_closing() then handle:close() end
+end
+
+local function take(self, bytes)
+  capture(self, bytes)
+  self.screen:feed(bytes)
+  local replies = self.screen:replies()
+  if replies ~= "" and not self.pipe:is_closing() then self.pipe:write(replies) end
+end
+
+local function on_output(self, problem, bytes)
+  if bytes then
+    take(self, bytes)
+  else -- Linux reports EIO when the last descriptor of the child's side is closed
+    self.output_ended = problem or "EOF"
+    close_handle(self.pipe)
+    -- libuv takes the hang-up for the end, though the kernel hands out at most 4 kB at once and may have more.
+    for rest in function() return (self.pty:read()) end do take(self, rest) end
+  end
+  self.changed:notify()
+end
+
+--- Looks whether the child has ended; called at SIGCHLD.
+local function reap(self)
+  if self.exit then return end
+  self.exit = self.pty:poll_exit()
+  if not self.exit then return end
+  close_handle(self.child_signal)
+  if self.retiring then self:discard() end
+  self.changed:notify()
+end
+
+local NO_SUCH_PROGRAM = { ENOENT = true, ENOTDIR = true }
+
+--- Starts the program.
+--- Raises `CLINotFoundError` when there is no such program, `SessionError` (reason `"start"`) when it is there and
+--- cannot start.
+function Process:start()
+  if self.pty then error(errors.session_error("the process was started already", { reason = "start" }), 0) end
+  local rows, columns = self.screen:size()
+  local pty, err = core.pty.spawn {
+    argv = { absolute(self.argv[1]), table.unpack(self.argv, 2) },
+    env = as_list(self.environment), cwd = self.cwd, rows = rows, columns = columns,
+  }
+  if not pty then
+    if err.step == "exec" and NO_SUCH_PROGRAM[err.code] then
+      error(errors.cli_not_found_error(("cannot run '%s': no such program (is it installed, and on PATH?)"):format(
+        self.argv[1]), { executable = self.argv[1], cause = err }), 0)
+    end
+    error(errors.session_error("the program did not start: " .. err.message,
+      { reason = "start", executable = self.argv[1], cause = err }), 0)
+  end
+  self.pty = pty
+  self.pipe = uv.new_pipe(false)
+  assert(self.pipe:open(pty:duplicate()))
+  self.child_signal = uv.new_signal()
+  self.child_signal:start("sigchld", function() reap(self) end)
+  self.pipe:read_start(function(problem, bytes) on_output(self, problem, bytes) end)
+  reap(self)
+end
+
+---@return boolean
+function Process:is_alive() return self.pty ~= nil and self.exit == nil end
+
+--- The process id, or nil when it was not started.
+---@return integer?
+function Process:pid() return self.pty and self.pty:pid() end
+
+--- How it ended, or nil while it runs or when it was not started.
+---@return parley.ExitRecord?
+function Process:exit_record() return self.exit end
+
+--- Writes bytes to the terminal, as if typed, and waits until the kernel has taken them.
+---@param bytes string
+--- Raises `SessionError` (reason `"exit"`) when the program is gone.
+function Process:write(bytes)
+  local problem = "the process does not run"
+  if self:is_alive() and not self.pipe:is_closing() then
+    problem = task.suspend(function(wake) self.pipe:write(bytes, function(failed) wake(failed) end) end)
+  end
+  if problem then
+    error(errors.session_error("cannot write to the terminal: " .. problem,
+      { reason = "exit", exit = self.exit, screen = self.screen:text() }), 0)
+  end
+end
+
+--- The last bytes that the terminal received, at most `capture_limit`.
+---@return string
+function Process:captured_output()
+  self.captured = { table.concat(self.captured) }
+  return self.captured[1]:sub(-self.capture_limit)
+end
+
+---@param rows integer
+---@param columns integer
+function Process:resize(rows, columns)
+  self.screen:resize(rows, columns)
+  if self:is_alive() then self.pty:resize(rows, columns) end
+end
+
+--- Sends a signal to the program's process group; without effect when it has ended.
+---@param signal string  `"SIGINT"`
+function Process:signal(signal)
+  if self:is_alive() then self.pty:signal(signal) end
+end
+
+local function wait_for_exit(self, milliseconds)
+  local deadline = task.now() + milliseconds
+  while not self.exit and task.now() < deadline do
+    self.changed:wait(deadline - task.now())
+  end
+  return self.exit ~= nil
+end
+
+--- Waits until all that the program wrote has been read: for the last screen of one that has ended.
+---@param milliseconds number  at most so long, for a grandchild may hold the terminal open
+function Process:drain(milliseconds)
+  local deadline = task.now() + milliseconds
+  while self.pipe and not self.output_ended and task.now() < deadline do
+    self.changed:wait(deadline - task.now())
+  end
+end
+
+--- How long what the program's tools have started may take to end, and how often that is looked at: the kernel tells
+--- nobody of the end of a process that is not its child.
+local LEFT_OVER_MS, LOOK_MS = 500, 10
+
+local function end_left_over(left)
+  left = descendants.signal(left, "sigterm")
+  local deadline = task.now() + LEFT_OVER_MS
+  while left[1] and task.now() < deadline do
+    task.sleep(LOOK_MS)
+    left = descendants.alive(left)
+  end
+  descendants.signal(left, "sigkill")
+end
+
+--- Ends the program: SIGTERM, a grace time, SIGKILL; reaps it and closes the terminal. What its tools have started and
+--- it has left behind is ended too. A second call gives the same answer. A cancellation does not end it half-way.
+---@param grace_ms? number  default 2000
+---@return parley.ExitRecord
+function Process:terminate(grace_ms)
+  if not self.pty then return { not_started = true } end
+  return task.shield(function()
+    local left = {}
+    if not self.exit then
+      left = descendants.of { self.pty:pid() } -- once it has ended nothing tells whose they were
+      self.pty:signal "SIGTERM"
+      if not wait_for_exit(self, grace_ms or 2000) then
+        self.pty:signal "SIGKILL"
+        wait_for_exit(self, 5000)
+      end
+    end
+    end_left_over(left)
+    self:drain(50)
+    self:discard()
+    return self.exit
+  end)
+end
+
+--- Ends the program as `terminate` does, without waiting for it.
+---@param grace_ms? number  default 2000
+function Process:retire(grace_ms)
+  if not self.pty then return end
+  if self.exit then return self:discard() end
+  self.descendants = descendants.of { self.pty:pid() }
+  self.pty:signal "SIGTERM"
+  self.retiring = uv.new_timer()
+  self.retiring:start(grace_ms or 2000, 0, function() self:discard() end)
+end
+
+--- Closes the terminal at once, killing the program if it still runs. For callers that cannot wait.
+function Process:discard()
+  if not self.pty then return end
+  close_handle(self.pipe)
+  close_handle(self.child_signal)
+  close_handle(self.retiring)
+  local left = self.descendants or not self.exit and descendants.of { self.pty:pid() } or {}
+  self.pty:close()
+  self.descendants = nil
+  descendants.signal(left, "sigkill")
+  self.exit = self.exit or self.pty:poll_exit() or { signal = "SIGKILL" }
+  self.changed:notify()
+end
+
+Process.__close = function(self) self:terminate() end
+
+return M

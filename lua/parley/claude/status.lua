@@ -1,0 +1,49 @@
+--- The status file that 2.1.19x and later keep for each process: watched, read at every change.
+local uv = require "luv"
+local core = require "parley.core"
+local files = require "parley.base.files"
+
+local M = {}
+
+---@class parley.Status
+local Status = {}
+Status.__index = Status
+Status.__name = "parley.Status"
+
+--- Watches a status file, which need not exist yet.
+---@param path string
+---@param on_change fun()
+---@return parley.Status
+function M.watch(path, on_change)
+  local folder, name = path:match "^(.*)/([^/]+)$"
+  files.make_folder(folder)
+  local self = setmetatable({ path = path, on_change = on_change }, Status)
+  self.handle = uv.new_fs_event()
+  local ok = self.handle:start(folder, {}, function(_, changed)
+    if changed == nil or changed == name then self:read() end
+  end)
+  if not ok then -- no inotify watch to be had: look often enough for a person
+    self.handle:close()
+    self.handle = uv.new_timer()
+    self.handle:start(250, 250, function() self:read() end)
+  end
+  self:read()
+  return self
+end
+
+--- Reads the file again.
+function Status:read()
+  local text = files.read(self.path)
+  if text == self.text then return end
+  self.text = text
+  local value = text and core.json.decode(text)
+  if text and type(value) ~= "table" then return end -- caught in the middle of a write: the next event brings the rest
+  self.value = value
+  self.on_change()
+end
+
+function Status:close()
+  if not self.handle:is_closing() then self.handle:close() end
+end
+
+return M

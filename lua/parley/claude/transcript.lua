@@ -1,0 +1,203 @@
+--- What was said in a transcript: its records as the one conversation that the program would go on with.
+---
+--- The file is a tree: each record names the one before it (`parentUuid`). A message that was taken back, or cut off
+--- before its answer, is a branch that leads nowhere. Parallel tool calls branch too, and only one of the branches goes
+--- on (measured on 2.1.330, 2.1.197 and 2.1.110): the other calls and their results are fetched back.
+local uv = require "luv"
+local core = require "parley.core"
+local errors = require "parley.base.errors"
+local event = require "parley.claude.event"
+
+local M = {}
+
+local json = core.json
+
+local function text_or_nil(value) return type(value) == "string" and value or nil end
+
+local function drop_odd_blocks(message)
+  local content = type(message) == "table" and message.content
+  if type(content) ~= "table" then return end
+  for i = #content, 1, -1 do
+    if type(content[i]) ~= "table" then table.remove(content, i) end
+  end
+end
+
+--- The records that are part of the tree, in the order of the file. A line that is no JSON is passed over: the last one
+--- may be half written.
+local function read_records(path)
+  local stat, problem = uv.fs_stat(path)
+  if stat and stat.type == "directory" then problem = "it is a folder" end
+  local file
+  if not problem then file, problem = io.open(path, "rb") end
+  if not file then error(errors.value_error(("cannot read '%s': %s"):format(path, problem)), 0) end
+  local _ <close> = file
+  local records = {}
+  for line in file:lines() do
+    if line:find('"uuid"', 1, true) then
+      local record = json.decode(line)
+      if type(record) == "table" and text_or_nil(record.uuid) then
+        record.toolUseResult = nil -- the result a second time
+        drop_odd_blocks(record.message)
+        table.insert(records, record)
+      end
+    end
+  end
+  return records
+end
+
+--- Whether it is a message, and not a sub-agent's.
+local function is_said(record)
+  return (record.type == "user" or record.type == "assistant") and type(record.message) == "table"
+    and record.isSidechain ~= true
+end
+
+local function blocks_of(record)
+  return type(record.message.content) == "table" and record.message.content or {}
+end
+
+--- Adds the other blocks of the messages on the way, and the results of their calls.
+local function add_branches(records, active)
+  local ids, calls = {}, {}
+  for _, record in ipairs(records) do
+    if active[record.uuid] and record.type == "assistant" then ids[record.message.id or false] = true end
+  end
+  ids[false] = nil
+  for _, record in ipairs(records) do
+    if record.type == "assistant" and ids[record.message.id] then active[record.uuid] = true end
+    if active[record.uuid] then
+      for _, block in ipairs(blocks_of(record)) do
+        if block.type == "tool_use" then calls[block.id or false] = true end
+      end
+    end
+  end
+  for _, record in ipairs(records) do
+    for _, block in ipairs(blocks_of(record)) do
+      if block.type == "tool_result" and calls[block.tool_use_id] then active[record.uuid] = true end
+    end
+  end
+end
+
+--- The records that lead to the last thing said, in the order of the file. A compaction starts a new tree, whose root
+--- names the end of the old one as its logical parent.
+local function active_records(records)
+  local by_uuid, said, last = {}, {}, nil
+  for _, record in ipairs(records) do
+    by_uuid[record.uuid] = record
+    if is_said(record) then
+      last = record
+      table.insert(said, record)
+    end
+  end
+  local active = {}
+  while last and not active[last.uuid] do
+    active[last.uuid] = true
+    last = by_uuid[text_or_nil(last.parentUuid) or last.logicalParentUuid]
+  end
+  add_branches(said, active)
+  local list = {}
+  for _, record in ipairs(records) do
+    if active[record.uuid] and by_uuid[record.uuid] == record then table.insert(list, record) end
+  end
+  return list
+end
+
+--- Reads a transcript as the events of the conversation that it holds.
+---@param path string
+---@return parley.Event[] events
+--- Raises `ValueError` when the file cannot be read.
+function M.read(path)
+  local events = {}
+  for _, record in ipairs(active_records(read_records(path))) do
+    table.insert(events, event.from_record(record))
+  end
+  return events
+end
+
+--- What a command's record stands for, as it was typed.
+---@param happening parley.Event  of the kind `command`
+---@return string  `"/review src"`
+function M.command_text(happening)
+  local text = happening:text()
+  local name = text:match "<command%-name>(.-)</command%-name>" or "/" .. (text:match "<command%-message>(.-)<" or "?")
+  local words = text:match "<command%-args>(.-)</command%-args>" or ""
+  return words == "" and name or name .. " " .. words
+end
+
+local function without_open_calls(message)
+  local content = json.array {}
+  for _, block in ipairs(message.content) do
+    if block.type ~= "tool_use" then table.insert(content, block) end
+  end
+  return content
+end
+
+local function has(message, kind)
+  for _, block in ipairs(message.content) do
+    if block.type == kind then return true end
+  end
+  return false
+end
+
+--- Takes the end of an unfinished turn off: calls without results, results without the answer to them.
+local function cut_unfinished(messages)
+  while messages[1] do
+    local last = messages[#messages]
+    if last.role == "user" and has(last, "tool_result") then
+      table.remove(messages)
+    elseif last.role == "assistant" and has(last, "tool_use") then
+      last.content = without_open_calls(last)
+      if #last.content == 0 then table.remove(messages) end
+    else
+      return
+    end
+  end
+end
+
+--- The conversation as messages of the Messages API, to be used as a history: neighbours of one role are one message;
+--- what the program wrote for itself, reports of API errors, commands that the model did not answer, and the end of a
+--- turn that was cut off inside a tool call are left out. After a compaction it begins with the summary, as for the
+--- model.
+---@param events parley.Event[]  from `read`
+---@return table[] messages
+function M.messages(events)
+  local messages, by_id, command = {}, {}, nil
+  local function add(role, content)
+    local last = messages[#messages]
+    if not last or last.role ~= role then
+      last = { role = role, content = json.array {} }
+      table.insert(messages, last)
+    end
+    table.move(content, 1, #content, #last.content + 1, last.content)
+    return last
+  end
+  local function answer(happening)
+    if command then add("user", { { type = "text", text = command } }) end
+    command = nil
+    -- A call may be answered while the message still goes on: its later blocks belong in front of that answer.
+    local begun = happening.message_id and by_id[happening.message_id]
+    if begun and begun == messages[#messages - 1] then
+      table.move(happening.content, 1, #happening.content, #begun.content + 1, begun.content)
+    else
+      by_id[happening.message_id or false] = add("assistant", happening.content)
+    end
+  end
+  for _, happening in ipairs(events) do
+    if happening.type == "system" and happening.subtype == "compact_boundary" then
+      messages, by_id, command = {}, {}, nil
+    elseif happening.type == "assistant" and not happening.is_error and #happening.content > 0 then
+      answer(happening)
+    elseif happening.type == "user" then
+      local kind = event.kind(happening)
+      if kind == "command" then
+        command = M.command_text(happening)
+      elseif kind ~= "program" and #happening.content > 0 then
+        command = nil
+        add("user", happening.content)
+      end
+    end
+  end
+  cut_unfinished(messages)
+  return messages
+end
+
+return M

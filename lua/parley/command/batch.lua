@@ -1,0 +1,199 @@
+--- Many conversations from a source, so many at a time, one result each.
+---
+--- One task reads, `jobs` tasks hold conversations, a channel of one place stands between them: so no more of the input
+--- is in memory than is being worked on. Each conversation has a backend of its own with its own options, and so a
+--- session that nobody shares and that ends with it. What is remembered of one that is over is a hash of its id.
+local core = require "parley.core"
+local errors = require "parley.base.errors"
+local event = require "parley.claude.event"
+local player = require "parley.command.batch.player"
+local task = require "parley.base.task"
+
+local M = {}
+
+local MAX_RETRY_WAIT_MS = 60000
+
+---@class parley.batch.Counts
+---@field total? integer    conversations that there will be, where that is known; of a shard, about
+---@field succeeded integer in this run
+---@field failed integer    in this run
+---@field resumed integer   that stood in the output already
+---@field resumed_failed integer  of these, the ones that had failed
+---@field running integer
+---@field usage table<string, integer>  tokens, summed over this run
+
+---@class parley.batch.Run
+---@field counts parley.batch.Counts
+local Run = {}
+Run.__index = Run
+
+local function digest(text) return core.digest.blake2b(text, 16) end
+
+--- Which of so many shards an id belongs to. By the id and not by the line: so it stays when lines come and go, and an
+--- id that is given twice meets itself.
+---@param id string|integer
+---@param count integer
+---@return integer index  1 to `count`
+function M.shard_of(id, count)
+  return string.unpack("<I7", digest(tostring(id))) % count + 1
+end
+
+--- Makes what remembers which conversations are over, to be filled from an output with `see`.
+---@return table memory
+function M.memory() return { verdicts = {}, rejected = {} } end
+
+--- Remembers a result that stands in the output.
+---@param memory table
+---@param result {id: any, line: integer, verdict: string}
+function M.see(memory, result)
+  if result.id == core.json.null then
+    memory.rejected[result.line] = true
+  else
+    memory.verdicts[digest(tostring(result.id))] = result.verdict == "success" and "success" or "failed"
+  end
+end
+
+--- Writes a result and counts it.
+local function finish(run, result)
+  result.verdict = result.error and "failed" or "success"
+  run.write(result)
+  local counts = run.counts
+  local kind = result.verdict == "success" and "succeeded" or "failed"
+  counts[kind] = counts[kind] + 1
+  for name, value in pairs(result.usage or {}) do counts.usage[name] = (counts.usage[name] or 0) + value end
+  if run.on_result then run.on_result(result) end
+  if run.fail_fast and result.error then error(run.stop, 0) end
+end
+
+local function reject(run, item)
+  finish(run, { id = core.json.null, line = item.line, attempts = 0, messages = core.json.array {},
+    error = { code = item.error.code, message = item.error.message } })
+end
+
+--- What goes to the output of an error.
+local function describe(err, turn)
+  if not errors.is(err) then return { code = "ScriptError", message = tostring(err), turn = turn } end
+  return { code = err.code, message = err.message, reason = err.reason, screen = err.screen, turn = turn }
+end
+
+--- Errors that are not this conversation's: the run ends with them, and what it was doing stays undone.
+local function is_fatal(err)
+  local cannot_run = errors.is(err, "SessionError") and errors.is(err.cause) and err.cause.step == "exec"
+  return task.current():cancellation() ~= nil or errors.is(err, "CLINotFoundError") or cannot_run
+end
+
+--- Plays a conversation once; true when it is over. It is written before its session is closed, for that takes time, in
+--- which we may be killed.
+local function attempt(run, conversation, record)
+  local opened, backend = pcall(run.new_backend, conversation.options)
+  local _ <close> = opened and backend or nil
+  local ok, err = opened, backend
+  if opened then ok, err = pcall(player.play, backend, conversation, record) end
+  if not ok and is_fatal(err) then error(err, 0) end
+  record.error = not ok and describe(err, record.turn) or nil
+  if not ok and record.attempts <= run.retries and record.error.code ~= "ValueError" then return false end
+  record.duration_ms = math.floor(task.now() - record.began + 0.5)
+  finish(run, record)
+  return true
+end
+
+local function converse(run, conversation)
+  run.counts.running = run.counts.running + 1
+  local _ <close> = setmetatable({}, { __close = function() run.counts.running = run.counts.running - 1 end })
+  local record = { id = conversation.id, line = conversation.line, metadata = conversation.metadata, attempts = 0,
+    started_at = event.timestamp(), began = task.now(), usage = {}, turn_ms = {}, messages = core.json.array {} }
+  while true do
+    record.attempts = record.attempts + 1
+    if attempt(run, conversation, record) then return end
+    task.sleep(math.min(run.retry_wait_ms * 2 ^ (record.attempts - 1), MAX_RETRY_WAIT_MS))
+  end
+end
+
+--- Decides about an item of the source: true when it is to be played.
+local function admit(run, item)
+  local id = item.id or ("line-%d"):format(item.line)
+  if run.shard and M.shard_of(id, run.shard.count) ~= run.shard.index then return false end
+  local counts, memory = run.counts, run.memory
+  if not item.error then
+    local key = digest(tostring(id))
+    local known = memory.verdicts[key]
+    memory.verdicts[key] = "seen"
+    if not known then return true end
+    if known ~= "seen" then
+      counts.resumed = counts.resumed + 1
+      if known == "failed" then counts.resumed_failed = counts.resumed_failed + 1 end
+      return false
+    end
+    item.error = errors.new("DuplicateId", ("the id %q was given on an earlier line"):format(tostring(id)))
+  end
+  if memory.rejected[item.line] then
+    counts.resumed, counts.resumed_failed = counts.resumed + 1, counts.resumed_failed + 1
+  else
+    reject(run, item)
+  end
+  return false
+end
+
+local function run_all(run, source, jobs)
+  local queue, workers = task.channel(1), {}
+  for i = 1, jobs do
+    workers[i] = task.spawn(function()
+      for conversation in queue do converse(run, conversation) end
+    end)
+  end
+  local ok, err = pcall(function()
+    for item in source do
+      if admit(run, item) then queue:send(item) end
+    end
+  end)
+  queue:close()
+  -- A source that fails ends the run, but not what is running.
+  if not ok and err ~= run.stop then
+    for _, worker in ipairs(workers) do worker:await() end
+  end
+  if not ok then error(err, 0) end
+end
+
+---@class parley.batch.Options
+---@field source fun(): (parley.batch.Conversation|parley.batch.Rejected)?  for the generic `for`
+---@field write fun(result: table)          puts a result into the output; what it raises ends the run
+---@field new_backend fun(options: table): parley.Backend  with the options of one conversation
+---@field jobs integer                      conversations at a time
+---@field memory? table                     what is over already, see `M.memory`
+---@field counts? parley.batch.Counts       to be kept up to date, see `M.counts`
+---@field retries? integer                  how often a conversation that failed is played again; default 0
+---@field retry_wait_ms? number             before the first retry; doubled for each further one; default 1000
+---@field fail_fast? boolean                the first failure ends the run
+---@field shard? {index: integer, count: integer}  only the conversations of this part
+---@field on_result? fun(result: table)     called when it is written
+
+--- Counts at their beginning.
+---@return parley.batch.Counts
+function M.counts()
+  return { succeeded = 0, failed = 0, resumed = 0, resumed_failed = 0, running = 0, usage = {} }
+end
+
+--- Holds every conversation of a source that is not over yet.
+---@param options parley.batch.Options
+---@return parley.batch.Counts
+---@return boolean stopped  by `fail_fast`
+--- Raises what `source` and `write` raise, `CLINotFoundError`, the `SessionError` of a program that cannot be executed,
+--- and `Cancelled`; the conversations that were running are not written then.
+function M.run(options)
+  local run = setmetatable({
+    write = options.write, new_backend = options.new_backend, on_result = options.on_result,
+    memory = options.memory or M.memory(), counts = options.counts or M.counts(), shard = options.shard,
+    retries = options.retries or 0, retry_wait_ms = options.retry_wait_ms or 1000, fail_fast = options.fail_fast,
+    stop = errors.new("Stopped", "a conversation has failed"), -- no `Cancelled`: it must end the siblings
+  }, Run)
+  -- In a task of its own: what fails in it cancels the workers, and not the caller.
+  local whole = task.spawn(run_all, run, options.source, options.jobs)
+  local _ <close> = setmetatable({}, { __close = function()
+    if not whole:is_done() then task.shield(pcall, whole.await, whole) end
+  end})
+  local ok, err = pcall(whole.await, whole)
+  if not ok and err ~= run.stop then error(err, 0) end
+  return run.counts, not ok
+end
+
+return M

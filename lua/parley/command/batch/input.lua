@@ -1,0 +1,161 @@
+--- The conversations of a batch, one at a time: from the lines of a JSONL file, or from a Lua file.
+local core = require "parley.core"
+local errors = require "parley.base.errors"
+local expect = require "parley.command.batch.expect"
+local lines = require "parley.command.batch.lines"
+local suggest = require "parley.base.suggest"
+
+local M = {}
+
+local is_callable = expect.is_callable
+local json = core.json
+
+---@class parley.batch.Conversation
+---@field id string|integer
+---@field line integer          of the input; of a Lua file, the how-manieth it is
+---@field messages? table[]     the conversation so far; when the last one is the user's, it is sent first
+---@field turns? table|function the texts to send; or `function(answer_text, turn_number, messages)`, which names the
+---                             next text, or nil when the conversation is over
+---@field options table         of `parley.backend`: `cwd`, `model`, `system_prompt`
+---@field expect? any           see parley.batch.expect
+---@field metadata? any         copied to the result
+
+---@class parley.batch.Rejected
+---@field line integer
+---@field error parley.Error    why it is no conversation
+
+--- The options of a backend that a conversation may set for itself.
+local OPTIONS = { "cwd", "model", "system_prompt" }
+local FIELDS = { "id", "messages", "turns", "expect", "metadata", table.unpack(OPTIONS) }
+
+local function is_list(value) return type(value) == "table" and (json.is_array(value) or #value > 0) end
+
+--- What is wrong with the fields, as the end of a sentence.
+local function complaint(given)
+  for name in pairs(given) do
+    local known = false
+    for _, field in ipairs(FIELDS) do known = known or field == name end
+    if not known then return ("unknown field '%s'%s"):format(tostring(name), suggest.near(tostring(name), FIELDS)) end
+  end
+  if given.id ~= nil and type(given.id) ~= "string" and math.type(given.id) ~= "integer" then
+    return "id must be a text or a whole number"
+  end
+  if given.messages == nil and given.turns == nil then return "neither messages nor turns" end
+  if given.messages ~= nil and not is_list(given.messages) then return "messages must be a list" end
+  if given.turns ~= nil and not is_callable(given.turns) then
+    if not is_list(given.turns) then return "turns must be a list of texts" end
+    for i, turn in ipairs(given.turns) do
+      if type(turn) ~= "string" and not is_list(turn) then return ("turns[%d] must be a text"):format(i) end
+    end
+  end
+  for _, name in ipairs(OPTIONS) do
+    if given[name] ~= nil and type(given[name]) ~= "string" then return name .. " must be a text" end
+  end
+  return given.expect ~= nil and expect.check(given.expect) or nil
+end
+
+--- Makes a conversation of a table, or says why it is none.
+---@param given any
+---@param line integer
+---@return parley.batch.Conversation|parley.batch.Rejected
+function M.conversation(given, line)
+  if type(given) ~= "table" or json.is_array(given) then
+    return { line = line, error = errors.value_error "not an object with messages or turns" }
+  end
+  local present = {}
+  for name, value in pairs(given) do
+    if value ~= json.null then present[name] = value end
+  end
+  local problem = complaint(present)
+  if problem then return { line = line, error = errors.value_error(problem) } end
+  local options = {}
+  for _, name in ipairs(OPTIONS) do options[name] = present[name] end
+  return { id = present.id or ("line-%d"):format(line), line = line, messages = present.messages, turns = present.turns,
+    options = options, expect = present.expect, metadata = present.metadata }
+end
+
+--- Strict: a message with bytes that are no UTF-8 would be sent changed.
+local function of_line(line, number)
+  local value, err = json.decode(line, { strict = true })
+  if value == nil then return { line = number, error = errors.value_error("not JSON: " .. err.message) } end
+  return M.conversation(value, number)
+end
+
+---@class parley.batch.Source
+---@field total? integer  how many there are, where that can be told beforehand
+local Source = {}
+Source.__index = Source
+Source.__name = "parley.batch.Source"
+
+--- For the generic `for`.
+---@return (parley.batch.Conversation|parley.batch.Rejected)?
+function Source:__call() return self.next_item() end
+
+function Source:close()
+  if self.close_source then self.close_source() end
+end
+
+Source.__close = Source.close
+
+local function of_jsonl(path)
+  local total = lines.count(path)
+  local reader = lines.open(path)
+  local function next_item()
+    local line
+    repeat line = reader:next() until not line or line:find "%S"
+    return line and of_line(line, reader.number)
+  end
+  return setmetatable({ total = total, next_item = next_item, close_source = function() reader:close() end }, Source)
+end
+
+local function script_error(path, problem)
+  return errors.value_error(("the script '%s' fails: %s"):format(path, tostring(problem)), { cause = problem })
+end
+
+--- What the file returned, as the three values of a generic `for`: it may be a list, an iterator, or a function that
+--- returns one of them. What the function's first call gave, when it was the iterator itself, comes first.
+local function iterator_of(path, iterate, state, control)
+  if is_list(iterate) then return ipairs(iterate) end
+  if not is_callable(iterate) then
+    error(errors.value_error(("the script '%s' must return an iterator, not a %s"):format(path, type(iterate))), 0)
+  end
+  local first = table.pack(iterate(state, control))
+  if is_callable(first[1]) or is_list(first[1]) then return iterator_of(path, table.unpack(first, 1, first.n)) end
+  return function(...)
+    if not first then return iterate(...) end
+    local values = first
+    first = nil
+    return table.unpack(values, 1, values.n)
+  end, state, control
+end
+
+local function of_script(path)
+  local chunk, problem = loadfile(path, "t")
+  if not chunk then error(errors.value_error("cannot load the script: " .. problem), 0) end
+  local function guarded(fn, ...)
+    local results = table.pack(pcall(fn, ...))
+    if results[1] then return table.unpack(results, 2, results.n) end
+    if errors.is(results[2]) then error(results[2], 0) end
+    error(script_error(path, results[2]), 0)
+  end
+  local iterate, state, control = guarded(function() return iterator_of(path, chunk(path)) end)
+  local number = 0
+  return setmetatable({ next_item = function()
+    local value, second = guarded(iterate, state, control)
+    if value == nil then return nil end
+    control, number = value, number + 1
+    if type(value) ~= "table" then value = second end -- as `ipairs` gives them
+    return M.conversation(value, number)
+  end }, Source)
+end
+
+--- Opens an input.
+---@param path string  a JSONL file, `-` for standard input, or a Lua file (`*.lua`)
+---@return parley.batch.Source  for the generic `for`; a `<close>` variable
+--- Raises `ValueError` when it cannot be read, and from the loop, when a script fails.
+function M.open(path)
+  if path:find "%.lua$" then return of_script(path) end
+  return of_jsonl(path)
+end
+
+return M

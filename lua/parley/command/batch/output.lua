@@ -1,0 +1,153 @@
+--- The results of a batch: one line of JSON a conversation, written whole or not at all.
+---
+--- The file itself is the journal: what stands in it is over and done, whatever happens to this process. A line is one
+--- write. What a kill or a full disk leaves of one is cut off: at once when this process still can, else by the next
+--- that resumes.
+local uv = require "luv"
+local core = require "parley.core"
+local errors = require "parley.base.errors"
+local lines = require "parley.command.batch.lines"
+local lock = require "parley.command.batch.lock"
+
+local M = {}
+
+local json = core.json
+
+--- The order of a line's fields: what people look at first stands first.
+local FIELDS = { "id", "line", "verdict", "error", "attempts", "started_at", "duration_ms", "turn_ms", "usage",
+  "result", "metadata", "messages" }
+
+---@class parley.batch.Output
+---@field name string
+---@field size integer  bytes of whole lines
+local Output = {}
+Output.__index = Output
+Output.__name = "parley.batch.Output"
+
+local function system_error(self, action, problem, code)
+  return errors.new(code or "EIO", ("cannot %s '%s': %s"):format(action, self.name, problem), { path = self.name })
+end
+
+--- Makes the line of a result.
+---@param result table
+---@return string? line  with its line feed
+---@return parley.Error? err
+function M.line_of(result)
+  local parts = {}
+  for _, name in ipairs(FIELDS) do
+    local value = result[name]
+    if value ~= nil then
+      local text, err = json.encode(value, { sort_keys = true })
+      if not text then return nil, err end
+      table.insert(parts, ('"%s":%s'):format(name, text))
+    end
+  end
+  return "{" .. table.concat(parts, ",") .. "}\n"
+end
+
+--- Opens the file for results, or standard output for `-`. A file that holds some is refused unless it is resumed.
+---@param path string
+---@param options? {resume?: boolean}
+---@return parley.batch.Output  a `<close>` variable
+--- Raises `ValueError`, `EBUSY` when another process writes it, or an error with the system's code.
+function M.open(path, options)
+  local is_resumed = options and options.resume or false
+  if path == "-" then
+    if is_resumed then error(errors.value_error "--resume needs a file of results: give --output", 0) end
+    return setmetatable({ name = "standard output", descriptor = 1 }, Output)
+  end
+  local self = setmetatable({ name = path }, Output)
+  local problem, code
+  self.descriptor, problem, code = uv.fs_open(path, "a+", 438) -- 0666: the user's umask decides
+  if not self.descriptor then error(system_error(self, "write", problem, code), 0) end
+  local _ <close> = setmetatable({}, { __close = function(_, err)
+    if err then self:close() end
+  end })
+  local stat = uv.fs_fstat(self.descriptor)
+  if stat.type ~= "file" then
+    if is_resumed then error(errors.value_error(("'%s' is no file that can be resumed"):format(path)), 0) end
+    return self
+  end
+  self.lock = lock.take(path)
+  self.size = uv.fs_fstat(self.descriptor).size
+  if self.size > 0 and not is_resumed then
+    error(errors.value_error(
+      ("'%s' holds results already: give --resume to go on with them, or another name"):format(path)), 0)
+  end
+  return self
+end
+
+local function cut(self, size)
+  local ok, problem, code = uv.fs_ftruncate(self.descriptor, size)
+  if not ok then error(system_error(self, "cut a half-written line off", problem, code), 0) end
+end
+
+--- Reads the results that stand in the file, and cuts off a half-written last line.
+---@param visit fun(result: table)  called with `id`, `line` and `verdict` of each
+---@param warn fun(text: string)    called for what is no result, and for what was cut off
+--- Raises an error with the system's code.
+function Output:replay(visit, warn)
+  local reader = lines.of_descriptor(self.descriptor, self.name)
+  local whole = 0
+  for line, has_break in function() return reader:next() end do
+    local result = json.decode(line)
+    local is_result = type(result) == "table" and result.id ~= nil and result.line ~= nil
+    if has_break then
+      whole = reader.offset
+    elseif is_result then -- no beginning of an object is an object: only the line feed is missing
+      whole = reader.offset
+      self:write "\n"
+      whole = whole + 1
+    else
+      warn(("cut %d bytes of a half-written line off '%s'"):format(#line, self.name))
+      cut(self, whole)
+      break
+    end
+    if is_result then
+      visit(result)
+    elseif line:find "%S" then
+      warn(("line %d of '%s' is no result"):format(reader.number, self.name))
+    end
+  end
+  self.size = whole
+end
+
+--- Writes bytes behind the last whole line, all of them or none.
+---@param bytes string
+--- Raises an error with the system's code (`ENOSPC`, `EFBIG`, `EPIPE`, …).
+function Output:write(bytes)
+  local offset = 0
+  while offset < #bytes do
+    local written, problem, code = uv.fs_write(self.descriptor, offset == 0 and bytes or bytes:sub(offset + 1), -1)
+    if not written then
+      if self.size and offset > 0 then cut(self, self.size) end
+      error(system_error(self, "write", problem, code), 0)
+    end
+    offset = offset + written
+  end
+  if self.size then self.size = self.size + #bytes end
+end
+
+--- Adds the line of a result. One that cannot be spelled as JSON is written as failed, without its conversation.
+---@param result table
+--- Raises as `write` does.
+function Output:append(result)
+  local line, err = M.line_of(result)
+  if not line then
+    result.verdict, result.result, result.metadata, result.messages = "failed", nil, nil, json.array {}
+    result.error = { code = err.code, message = "the result cannot be written: " .. err.message }
+    line = assert(M.line_of(result))
+  end
+  self:write(line)
+end
+
+--- Lets go of the file. A second call does nothing.
+function Output:close()
+  if self.lock then self.lock.close() end
+  if self.descriptor and self.descriptor > 2 then uv.fs_close(self.descriptor) end
+  self.lock, self.descriptor = nil, nil
+end
+
+Output.__close = Output.close
+
+return M

@@ -1,0 +1,102 @@
+--- Plays one conversation: sends its turns, keeps what was said, holds the last answer against what is expected.
+local errors = require "parley.base.errors"
+local expect = require "parley.command.batch.expect"
+local history = require "parley.base.history"
+local json = require("parley.core").json
+local task = require "parley.base.task"
+
+local M = {}
+
+--- What of a turn's result goes to the output; the rest is in the events or in the transcript.
+local RESULT_FIELDS = { "subtype", "stop_reason", "is_error", "error", "api_error_status", "message", "duration_ms",
+  "num_turns", "session_id", "usage" }
+
+local function round(number) return math.floor(number + 0.5) end
+
+local function add_usage(total, usage)
+  for name, value in pairs(usage or {}) do
+    if math.type(value) == "integer" then total[name] = (total[name] or 0) + value end
+  end
+end
+
+local function summary_of(result)
+  local summary = {}
+  for _, name in ipairs(RESULT_FIELDS) do summary[name] = result[name] end
+  summary.duration_ms = round(summary.duration_ms)
+  return summary
+end
+
+--- The turns as a function, which they may be anyway.
+local function script_of(turns)
+  if type(turns) ~= "table" or (getmetatable(turns) or {}).__call then return turns or function() end end
+  local index = 0
+  return function()
+    index = index + 1
+    return turns[index]
+  end
+end
+
+--- The text of the last message when it is an answer.
+local function answer_text(messages)
+  local last = messages[#messages]
+  return last and last.role == "assistant" and history.text_of(last) or nil
+end
+
+--- Sends the last message and adds what the turn brought.
+local function take_turn(backend, conversation, record)
+  local messages, events = record.messages, {}
+  local began = task.now()
+  record.turn = #record.turn_ms + 1
+  local about = { id = conversation.id, metadata = conversation.metadata, turn = record.turn }
+  for event in backend:complete(messages, about) do
+    table.insert(events, event)
+    if event.type == "result" then record.result = summary_of(event) end
+  end
+  table.insert(record.turn_ms, round(task.now() - began))
+  local result = record.result
+  add_usage(record.usage, result.usage)
+  -- A new list for each turn: the backend remembers the one that it was given.
+  record.messages = table.move(messages, 1, #messages, 1, {})
+  local added = history.synthesize_turn_messages(events)
+  table.move(added, 1, #added, #messages + 1, record.messages)
+  if result.subtype ~= "success" then
+    error(errors.new(result.subtype, result.message or ("the turn ended with " .. result.subtype)), 0)
+  end
+end
+
+--- Adds the next message of the user's; false when there is none.
+local function ask_script(script, record)
+  local messages = record.messages
+  local content = script(answer_text(messages), #record.turn_ms + 1, messages)
+  if content == nil then return false end
+  if type(content) ~= "string" and type(content) ~= "table" then
+    error(errors.value_error("turns must give a text or nil, not a " .. type(content)), 0)
+  end
+  record.messages = table.move(messages, 1, #messages, 1, {})
+  table.insert(record.messages, { role = "user", content = content })
+  return true
+end
+
+--- Plays a conversation from its beginning.
+---@param backend parley.Backend  its own
+---@param conversation parley.batch.Conversation
+---@param record table  gets `messages`, `turn_ms`, `result`, `turn` (the number of the last one that was begun) and,
+---                       added to what it has, `usage`, as far as it goes
+--- Raises what went wrong.
+function M.play(backend, conversation, record)
+  local given = conversation.messages or {}
+  record.messages, record.turn_ms = json.array(table.move(given, 1, #given, 1, {})), json.array {}
+  record.result, record.turn = nil, nil
+  local script = script_of(conversation.turns)
+  local last = given[#given]
+  if #given > 0 and (type(last) ~= "table" or last.role ~= "assistant" or not conversation.turns) then
+    take_turn(backend, conversation, record) -- which says, too, what is wrong with the messages
+  end
+  while ask_script(script, record) do take_turn(backend, conversation, record) end
+  if #record.turn_ms == 0 then error(errors.value_error "there is no turn to send", 0) end
+  local text = answer_text(record.messages) or ""
+  local complaint = conversation.expect ~= nil and expect.complaint(conversation.expect, text, record.messages)
+  if complaint then error(errors.new("ExpectationError", complaint), 0) end
+end
+
+return M

@@ -1,0 +1,262 @@
+--- A conversation with somebody at a terminal, or with what comes through a pipe.
+local uv = require "luv"
+local cli = require "parley.command.cli"
+local commands = require "parley.command.chat.commands"
+local editor = require "parley.command.chat.editor"
+local errors = require "parley.base.errors"
+local history = require "parley.base.history"
+local lines = require "parley.command.chat.lines"
+local output = require "parley.command.chat.output"
+local paint = require "parley.command.paint"
+local parley_backend = require "parley.backend"
+local task = require "parley.base.task"
+
+local M = {}
+
+local STATUS_MS = 200
+local PROMPT, BOLD_PROMPT = "> ", "\1\27[1m\1>\1\27[0m\1 "
+
+---@class parley.Chat
+---@field backend parley.Backend
+---@field input parley.Editor|parley.LineInput
+---@field output parley.ChatOutput
+---@field messages table[]    the conversation so far
+---@field saved integer       how many of them are in `saved_path`, or came from it
+---@field saved_path? string
+---@field turns integer       how many this chat has had
+---@field version? string     of `claude`, from its transcript
+---@field is_leaving boolean
+local Chat = {}
+Chat.__index = Chat
+Chat.__name = "parley.Chat"
+
+--- Makes a conversation.
+---@param given {backend: parley.Backend, input: parley.Editor|parley.LineInput, output: parley.ChatOutput,
+---       is_interactive: boolean}  without a person, the first thing that goes wrong is raised
+---@return parley.Chat
+function M.new(given)
+  return setmetatable({
+    backend = given.backend, input = given.input, output = given.output, is_interactive = given.is_interactive,
+    messages = {}, saved = 0, turns = 0, is_leaving = false,
+  }, Chat)
+end
+
+-- Starting ahead ------------------------------------------------------------------------------------------------------
+
+--- Starts `claude` for the conversation as it is, while the next message is still being typed.
+function Chat:start_ahead()
+  if self.starting then self.starting:cancel() end
+  self.starting = task.spawn(function()
+    local ok, err = pcall(self.backend.prepare, self.backend, self.messages)
+    if ok or errors.is(err, "Cancelled") or errors.is(err, "ClosedError") then return end
+    self.failure = err
+    self.input:beside(function() self.output:error(err) end)
+  end)
+end
+
+--- Waits for what `start_ahead` has begun; how it went shows when the message is sent.
+local function await_start(self)
+  if self.starting then self.starting:await() end
+end
+
+--- Replaces the conversation.
+---@param messages table[]
+function Chat:set_messages(messages)
+  self.messages, self.saved, self.saved_path = messages, #messages, nil
+  self:start_ahead()
+end
+
+-- Turns ---------------------------------------------------------------------------------------------------------------
+
+local function describe_state(self)
+  local _, state = next(self.backend:session_states())
+  local calls = self.calls
+  if self.is_interrupting then return "interrupting" end
+  if state == nil or state == "starting" then return "claude is starting" end
+  if state == "dialog" then return "claude asks something" end
+  if calls[1] then return "running " .. calls[#calls].name end
+  return "waiting for the answer"
+end
+
+local function show_status(self)
+  local began = task.now()
+  while not task.current():cancellation() do -- a sleep that was over just then has not raised it
+    self.output:status(("%s, %d s (Ctrl-C interrupts)"):format(describe_state(self), (task.now() - began) // 1000))
+    task.sleep(STATUS_MS)
+  end
+end
+
+--- The tool calls that have no result yet, for the status line.
+local function follow_calls(self, event)
+  for _, block in ipairs(event.content or {}) do
+    if block.type == "tool_use" then table.insert(self.calls, block) end
+    for i, call in ipairs(self.calls) do
+      if block.type == "tool_result" and block.tool_use_id == call.id then
+        table.remove(self.calls, i)
+        break
+      end
+    end
+  end
+end
+
+--- The first Ctrl-C interrupts the turn, or withdraws a message that is not sent yet; the second leaves.
+local function watch_interrupts(self, answering)
+  self.input:wait_for_interrupt()
+  self.is_interrupting = true
+  if not (self.handle and self.handle.interrupt()) then answering:cancel "withdrawn before it was sent" end
+  self.input:wait_for_interrupt()
+  self.is_leaving, self.status = true, 130
+  answering:cancel "left during the turn"
+end
+
+local function cancelling(child)
+  return setmetatable({}, { __close = function() child:cancel() end })
+end
+
+--- Runs a turn and shows it.
+---@param begin fun(): (fun(): parley.Event?), nil, nil, table  as `backend:complete`
+---@return parley.Event[] events  to the `result`, or to where it was cut off
+---@return any err  what ended the turn before its result
+local function run_turn(self, begin)
+  local events = {}
+  self.handle, self.is_interrupting, self.calls = nil, false, {}
+  local answering = task.spawn(function()
+    await_start(self)
+    local next_event, _, _, handle <close> = begin()
+    self.handle = handle
+    for event in next_event do
+      table.insert(events, event)
+      follow_calls(self, event)
+      self.version = event.record and event.record.version or self.version
+      self.output:event(event)
+    end
+  end)
+  local _ <close> = cancelling(task.spawn(watch_interrupts, self, answering))
+  local _ <close> = cancelling(task.spawn(show_status, self))
+  local ok, err = pcall(answering.await, answering)
+  self.handle = nil
+  self.output:clear()
+  local cancellation = task.current():cancellation()
+  if cancellation then error(cancellation, 0) end
+  return events, not ok and err or nil
+end
+
+--- The error that a turn ended with, if it did.
+local function failure_of(result)
+  if not (result and result.type == "result" and result.is_error) then return nil end
+  return errors.session_error(("the turn ended with %s%s"):format(result.subtype,
+    result.message and ": " .. result.message or ""), { reason = "api" })
+end
+
+local function report(self, err)
+  if err and not (self.is_interactive and errors.is(err)) then error(err, 0) end
+  if errors.is(err, "Cancelled") then
+    self.output:note("(" .. err.message .. ")", "red")
+  elseif err then
+    self.output:error(err)
+  end
+end
+
+--- Sends a message and shows what follows. The conversation grows by what both sides know of it afterwards.
+---@param text string
+function Chat:send(text)
+  local message = { role = "user", content = text }
+  local asked = table.move(self.messages, 1, #self.messages, 1, {})
+  table.insert(asked, message)
+  local events, err = run_turn(self, function() return self.backend:complete(asked) end)
+  local result = events[#events]
+  local answer = history.synthesize_turn_messages(events)
+  if result and result.type == "result" then self.turns = self.turns + 1 end
+  report(self, err or failure_of(result))
+  if #answer > 0 then
+    self.messages = table.move(answer, 1, #answer, #asked + 1, table.move(asked, 1, #asked, 1, {}))
+  elseif self.is_interactive and not self.is_leaving then
+    self.output:note("the message is not part of the conversation; Up brings it back", "dim")
+  end
+  if self.backend:live_session_count() == 0 and self.is_interrupting and not self.is_leaving then self:start_ahead() end
+end
+
+--- Runs one of the program's own commands and shows what follows.
+---@param text string  `"/compact"`
+function Chat:run_command(text)
+  local events, err = run_turn(self, function() return self.backend:command(self.messages, text) end)
+  report(self, err or failure_of(events[#events]))
+end
+
+-- The conversation ----------------------------------------------------------------------------------------------------
+
+--- Does what a line asks for.
+local function take(self, text)
+  if not text:find "%S" then return end
+  self.input:remember(text)
+  if text:find "^/[^/]" or text == "/" then return commands.run(self, text) end
+  self:send((text:gsub("^//", "/")))
+end
+
+--- Talks until the input ends or somebody leaves.
+---@return integer status  for the program's exit
+function Chat:run()
+  self:start_ahead()
+  local interrupts, prompt = 0, PROMPT
+  if self.output.options.paint("bold", ">") ~= ">" then prompt = BOLD_PROMPT end
+  while not self.is_leaving do
+    local text, why = self.input:read(prompt)
+    if why == "end" and not text then break end
+    interrupts = why == "interrupt" and interrupts + 1 or 0
+    if interrupts == 2 then return 130 end
+    if interrupts == 1 then
+      self.output:note("Ctrl-C again leaves, as Ctrl-D does", "dim")
+    else
+      local ok, err = pcall(take, self, text)
+      local cancellation = task.current():cancellation()
+      if not ok and (cancellation or not self.is_interactive or not errors.is(err)) then error(err, 0) end
+      if not ok then self.output:error(err) end
+      if self.is_interactive then self.output:note "" end
+    end
+  end
+  return self.status or 0
+end
+
+-- The command ---------------------------------------------------------------------------------------------------------
+
+local function history_path()
+  local state = os.getenv "XDG_STATE_HOME"
+  local home = os.getenv "HOME"
+  if not state or state == "" then state = home and home ~= "" and home .. "/.local/state" end
+  return state and state .. "/parley/chat_history.jsonl"
+end
+
+--- Whether somebody sits there, and whether the terminal can do more than a typewriter.
+local function surroundings()
+  local is_interactive = cli.is_terminal(0) and cli.is_terminal(1)
+  local terminal = os.getenv "TERM" or ""
+  return is_interactive, is_interactive and terminal ~= "" and terminal ~= "dumb"
+end
+
+--- Runs the command.
+---@param arguments table  see `cli.backend_options`; `no_history`
+---@return integer status
+function M.main(arguments)
+  local is_interactive, is_able = surroundings()
+  local options = cli.to_backend(arguments)
+  options.max_sessions = 1 -- a conversation that was left gives its place to the next
+  local backend <close> = parley_backend.new(options)
+  local input <close> = is_able and editor.open { history_path = not arguments.no_history and history_path() or nil }
+    or lines.open { prompt = is_interactive }
+  local chat = M.new {
+    backend = backend, input = input, is_interactive = is_interactive,
+    output = output.new {
+      write = cli.write, paint = paint.painter(is_interactive and 1 or 2), has_status = is_able,
+      aside = is_interactive and cli.write or function(text) io.stderr:write(text) end,
+      columns = function() return input:columns() end,
+    },
+  }
+  if is_interactive then
+    chat.output:note(("claude in %s; /help lists the commands, Ctrl-D leaves"):format(options.cwd or uv.cwd()), "dim")
+  end
+  local status = chat:run()
+  if chat.starting then chat.starting:cancel() end
+  return status
+end
+
+return M

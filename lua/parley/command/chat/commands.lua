@@ -1,0 +1,169 @@
+--- What begins with a slash. A command is a function of the chat and the rest of the line.
+local uv = require "luv"
+local conversation = require "parley.backend.conversation"
+local core = require "parley.core"
+local errors = require "parley.base.errors"
+local files = require "parley.base.files"
+local history = require "parley.base.history"
+local paths = require "parley.claude.paths"
+local suggest = require "parley.base.suggest"
+local tui = require "parley.claude.tui"
+
+local M = {}
+
+--- Names, arguments and what they do, in the order of the help.
+local COMMANDS = {
+  { "/help", "", "this list" },
+  { "/save", "FILE", "writes the conversation as JSON; /save! replaces any file" },
+  { "/load", "FILE", "goes on with a saved one; /load! drops one that is not saved" },
+  { "/new", "", "begins a new one; /new! drops one that is not saved" },
+  { "/session", "", "which claude runs, and where its transcript is" },
+  { "/screen", "", "what claude shows right now" },
+  { "/claude", "/NAME", "runs one of claude's own commands: /claude /compact" },
+  { "/quit", "", "leaves, as Ctrl-D does" },
+}
+
+local KEYS = [[
+  //text         sends a text that begins with a slash
+  \ and Enter    a new line in the message, as Alt-Enter and Ctrl-J; a paste keeps its
+                 lines
+  Ctrl-C         interrupts the answer, and a second one leaves; at the prompt it clears
+                 the line, and two on an empty one leave
+  Up, Down       earlier messages; Ctrl-R finds the one that begins like the line]]
+
+local commands = {}
+
+commands["/help"] = function(chat)
+  local rows = {}
+  for _, command in ipairs(COMMANDS) do
+    table.insert(rows, ("  %-14s %s"):format(command[1] .. (command[2] ~= "" and " " .. command[2] or ""), command[3]))
+  end
+  chat.output:note(table.concat(rows, "\n") .. "\n" .. KEYS)
+end
+
+local function count(messages)
+  return ("%d message%s"):format(#messages, #messages == 1 and "" or "s")
+end
+
+local function path_of(word, usage)
+  if word == "" then error(errors.value_error("which file? " .. usage), 0) end
+  local home = os.getenv "HOME"
+  if home and word:find "^~/" then word = home .. word:sub(2) end
+  return word
+end
+
+--- One message a line inside the list: a reader of differences sees messages.
+local function encode(messages)
+  local rows = {}
+  for i, message in ipairs(messages) do rows[i] = assert(core.json.encode(message, { sort_keys = true })) end
+  return "[\n" .. table.concat(rows, ",\n") .. "\n]\n"
+end
+
+commands["/save"] = function(chat, word, is_forced)
+  local path = path_of(word, "/save FILE")
+  if #chat.messages == 0 then error(errors.value_error "there is nothing to save yet", 0) end
+  local stat = uv.fs_stat(path)
+  if stat and stat.type ~= "file" then error(errors.value_error(("'%s' is a %s"):format(path, stat.type)), 0) end
+  local real = stat and uv.fs_realpath(path)
+  if stat and real ~= chat.saved_path and not is_forced then
+    error(errors.value_error(("'%s' is there already, and not from this conversation: /save! %s replaces it")
+      :format(path, word)), 0)
+  end
+  files.write(real or path, encode(chat.messages)) -- through a link, not over it
+  chat.saved_path, chat.saved = uv.fs_realpath(path), #chat.messages
+  chat.output:note(("%s %s: %s"):format(stat and "replaced" or "wrote", path, count(chat.messages)), "dim")
+end
+
+local function check_saved(chat, is_forced, again)
+  local unsaved = #chat.messages - chat.saved
+  if unsaved ~= 0 and not is_forced then
+    error(errors.value_error(("this conversation is not saved (%s): /save FILE keeps it, %s drops it"):format(
+      count(chat.messages), again)), 0)
+  end
+end
+
+--- Reads a conversation that a user message can follow.
+local function read_messages(path)
+  local text, problem = files.read(path)
+  if not text then error(errors.value_error(("cannot read '%s': %s"):format(path, problem)), 0) end
+  local messages = conversation.decode(text, path)
+  local going_on = table.move(messages, 1, #messages, 1, {})
+  table.insert(going_on, { role = "user", content = "…" })
+  history.check(going_on)
+  return messages
+end
+
+commands["/load"] = function(chat, word, is_forced)
+  local path = path_of(word, "/load FILE")
+  local messages = read_messages(path)
+  check_saved(chat, is_forced, "/load! " .. word)
+  chat:set_messages(messages)
+  chat.saved_path = uv.fs_realpath(path)
+  local last = messages[#messages]
+  local words = last and history.text_of(last):match "[^\n]*" or ""
+  chat.output:note(("loaded %s: %s%s"):format(path, count(messages),
+    last and ("; the last is the %s's: %s"):format(last.role, words) or ""), "dim")
+end
+
+commands["/new"] = function(chat, _, is_forced)
+  check_saved(chat, is_forced, "/new!")
+  chat:set_messages {}
+  chat.output:note("a new conversation", "dim")
+end
+
+commands["/session"] = function(chat)
+  local rows = { ("conversation   %s, %s"):format(count(chat.messages), #chat.messages == chat.saved and "saved"
+    or "not saved") }
+  local states = chat.backend:session_states()
+  for id, process in pairs(chat.backend:live_sessions()) do
+    local version = chat.version or tui.version(process.screen:rows()) or "not known yet"
+    for _, pair in ipairs {
+      { "session", id }, { "transcript", paths.resolve_jsonl_path(id, process.cwd, process.environment) },
+      { "process", tostring(process:pid()) }, { "version", version }, { "state", states[id] },
+      { "turns", tostring(chat.turns) },
+    } do
+      table.insert(rows, ("%-14s %s"):format(pair[1], pair[2]))
+    end
+  end
+  if not rows[2] then table.insert(rows, "session        none runs; the next message starts one") end
+  chat.output:note(table.concat(rows, "\n"))
+end
+
+commands["/screen"] = function(chat)
+  local _, process = next(chat.backend:live_sessions())
+  if not process then return chat.output:note "no claude runs; the next message starts one" end
+  local rows, columns = process.screen:size()
+  local rule = ("-"):rep(math.min(chat.output.options.columns() - 1, columns))
+  local picture = { rule, process.screen:text(), rule, ("%d rows, %d columns"):format(rows, columns) }
+  chat.output:note(table.concat(picture, "\n"), "dim")
+end
+
+commands["/claude"] = function(chat, word)
+  if word == "" then error(errors.value_error "which command? /claude /compact", 0) end
+  local text = word:sub(1, 1) == "/" and word or "/" .. word
+  if text:find "^/clear%f[%s\0]" then
+    error(errors.value_error "use /new: it forgets the conversation on both sides", 0)
+  end
+  chat:run_command(text)
+end
+
+commands["/quit"] = function(chat) chat.is_leaving = true end
+
+--- Runs what the line asks for.
+---@param chat parley.Chat
+---@param text string  begins with one slash
+--- Raises `ValueError` for what it cannot do, and what the command raises.
+function M.run(chat, text)
+  local name, force, rest = text:match "^(/[^%s!]*)(!?)%s*(.-)%s*$"
+  local command = name and commands[name]
+  if not command then
+    local names = {}
+    for i, known in ipairs(COMMANDS) do names[i] = known[1] end
+    name = text:match "^%S*"
+    error(errors.value_error(("there is no command '%s'%s (/help lists them; //%s sends it as text)"):format(name,
+      suggest.near(name, names), name:sub(2))), 0)
+  end
+  command(chat, rest, force == "!")
+end
+
+return M

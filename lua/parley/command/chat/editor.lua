@@ -1,0 +1,276 @@
+--- Messages from a terminal, with line editing and history: libedit edits (`parley.core.line`), this file reads the
+--- keys on the loop, so that everything else goes on while somebody types.
+---
+--- The terminal is in raw mode from `open` to `close`, during answers too: what is typed then waits for the next
+--- `read`, and Ctrl-C is a key like any other.
+local uv = require "luv"
+local core = require "parley.core"
+local errors = require "parley.base.errors"
+local files = require "parley.base.files"
+local keys = require "parley.command.chat.keys"
+local lines = require "parley.command.chat.lines"
+local stdin = require "parley.command.stdin"
+local task = require "parley.base.task"
+
+local M = {}
+
+local PASTE_MARKS_ON, PASTE_MARKS_OFF = "\27[?2004h", "\27[?2004l"
+--- A lone ESC is one when nothing has followed for so long.
+local ESCAPE_MS = 50
+--- A longer text is shown by a name: a line editor cannot paint what is higher than the screen.
+local MOST_LINES, MOST_BYTES = 5, 800
+local MOST_REMEMBERED = 1000
+
+---@class parley.Editor
+---@field package line parley.Line
+local Editor = {}
+Editor.__index = Editor
+
+local function write(...)
+  io.stdout:write(...)
+  io.stdout:flush()
+end
+
+-- Long texts ----------------------------------------------------------------------------------------------------------
+
+--- What stands in the line for a text: itself, or a name when it is long.
+local function fold(self, text)
+  local _, breaks = text:gsub("\n", "")
+  if breaks < MOST_LINES and #text <= MOST_BYTES then return text end
+  for name, known in pairs(self.folded) do
+    if known == text then return name end
+  end
+  self.folds = self.folds + 1
+  local name = ("[text %d: %d lines, %d characters]"):format(self.folds, breaks + 1, utf8.len(text) or #text)
+  self.folded[name] = text
+  return name
+end
+
+local function unfold(self, text)
+  return (text:gsub("%[text %d+: %d+ lines, %d+ characters%]", self.folded))
+end
+
+-- History -------------------------------------------------------------------------------------------------------------
+
+--- One JSON string a line; appended to, so that two conversations at a time lose nothing.
+local function load_history(self)
+  local text = self.history_path and files.read(self.history_path)
+  local entries = {}
+  for line in (text or ""):gmatch "[^\n]+" do
+    local entry = core.json.decode(line)
+    if type(entry) == "string" and not entry:find "%z" then table.insert(entries, line) end
+  end
+  local first = math.max(1, #entries - MOST_REMEMBERED + 1)
+  if first > MOST_REMEMBERED then
+    pcall(files.write, self.history_path, table.concat(entries, "\n", first) .. "\n")
+  end
+  for i = first, #entries do self.line:remember(fold(self, core.json.decode(entries[i]))) end
+end
+
+--- Puts a message into the history.
+---@param text string
+function Editor:remember(text)
+  self.line:remember(fold(self, text))
+  local line = self.history_path and core.json.encode(text)
+  if not line or not files.make_folder(self.history_path:match "^(.*)/") then return end
+  local descriptor = uv.fs_open(self.history_path, "a", 384)
+  if not descriptor then return end -- a history that cannot be kept is no reason to stop
+  uv.fs_write(descriptor, line .. "\n", -1)
+  uv.fs_close(descriptor)
+end
+
+-- Keys ----------------------------------------------------------------------------------------------------------------
+
+local function finish(self, text, why)
+  self.line:act "end"
+  write "\n"
+  self.is_reading = false
+  self.answer = { text, why }
+  self.changed:notify()
+end
+
+local handlers = {}
+
+function handlers.text(self, key) self.line:insert(key.text) end
+
+function handlers.paste(self, key) self.line:insert(fold(self, key.text)) end
+
+function handlers.newline(self) self.line:insert "\n" end
+
+function handlers.submit(self)
+  local text, cursor = self.line:text()
+  if cursor == #text and lines.goes_on(text) then
+    self.line:act "erase"
+    self.line:insert "\n"
+  else
+    finish(self, unfold(self, text))
+  end
+end
+
+function handlers.up(self)
+  local text, cursor = self.line:text()
+  self.line:act(text:sub(1, cursor):find("\n", 1, true) and "line_up" or "history_back")
+end
+
+function handlers.down(self)
+  local text, cursor = self.line:text()
+  self.line:act(text:find("\n", cursor + 1, true) and "line_down" or "history_forward")
+end
+
+function handlers.end_of_input(self)
+  if self.line:text() == "" then finish(self, nil, "end") else self.line:act "delete" end
+end
+
+function handlers.interrupt(self)
+  if self.line:text() == "" then return finish(self, nil, "interrupt") end
+  self.line:act "end"
+  write "\n"
+  self.line:begin(self.prompt)
+end
+
+function handlers.suspend(self) self:suspend() end
+
+local function press(self, key)
+  local handler = handlers[key.name]
+  if handler then handler(self, key) else self.line:act(key.name) end
+end
+
+local function on_key(self, key)
+  if key.name == "interrupt" then
+    self.waiting = {} -- what was typed ahead is withdrawn, too
+    if self.is_reading then return press(self, key) end
+    self.interrupts = self.interrupts + 1
+    self.changed:notify()
+  elseif key.name == "suspend" then
+    self:suspend()
+  elseif self.is_reading then
+    press(self, key)
+  else
+    table.insert(self.waiting, key)
+  end
+end
+
+local function on_bytes(self, bytes)
+  if not bytes then -- the terminal is gone
+    self.is_over = true
+    return self.changed:notify()
+  end
+  self.decoder:feed(bytes)
+  self.escape:stop()
+  if self.decoder:is_in_doubt() then self.escape:start(ESCAPE_MS, 0, function() self.decoder:settle() end) end
+end
+
+-- The terminal --------------------------------------------------------------------------------------------------------
+
+local function take_terminal(self)
+  self.line:set_raw(true)
+  write(PASTE_MARKS_ON)
+  if self.is_reading then self.line:show() end
+end
+
+--- Gives the terminal back and stops this process, as Ctrl-Z does; SIGCONT takes it again.
+function Editor:suspend()
+  if self.is_reading then self.line:hide() end
+  write(PASTE_MARKS_OFF)
+  self.line:set_raw(false)
+  uv.kill(uv.os_getpid(), "sigstop")
+end
+
+local function on_resize(self)
+  if self.is_reading then
+    self.line:hide()
+    self.line:show()
+  end
+end
+
+local function watch_signals(self)
+  local main = task.current()
+  local reactions = {
+    sigwinch = function() on_resize(self) end,
+    sigcont = function() take_terminal(self) end,
+    sigtstp = function() self:suspend() end,
+    sigint = function() on_key(self, { name = "interrupt" }) end,
+    -- The default would end the process and leave the terminal raw.
+    sigquit = function() main:cancel(errors.cancelled("interrupted by signal 3", { signal = 3 })) end,
+  }
+  for name, react in pairs(reactions) do
+    local handle = uv.new_signal()
+    handle:start(name, react)
+    table.insert(self.handles, handle)
+  end
+end
+
+--- Takes over the terminal.
+---@param options? {history_path?: string}  where the history is kept; default: nowhere
+---@return parley.Editor  a `<close>` variable
+--- Raises an error with code `ENOTTY` when standard input or output is no terminal.
+function M.open(options)
+  local line, problem = core.line.open()
+  if not line then error(problem, 0) end
+  local self = setmetatable({ line = line, changed = task.condition(), interrupts = 0, waiting = {}, handles = {},
+    folded = {}, folds = 0, history_path = options and options.history_path }, Editor)
+  self.escape = uv.new_timer()
+  self.handles[1] = self.escape
+  self.decoder = keys.new(function(key) on_key(self, key) end)
+  self.stdin = stdin.open(function(bytes) on_bytes(self, bytes) end)
+  watch_signals(self)
+  load_history(self)
+  write(PASTE_MARKS_ON)
+  return self
+end
+
+--- Reads a message.
+---@param prompt string  plain text, or with what takes no room between two \1
+---@return string? text
+---@return "end"|"interrupt"? why  when there is none: Ctrl-D or a closed terminal, Ctrl-C on an empty line
+function Editor:read(prompt)
+  if self.interrupts > 0 then -- pressed when nobody was there to take it
+    self.interrupts = self.interrupts - 1
+    return nil, "interrupt"
+  end
+  self.prompt, self.answer, self.is_reading = prompt, nil, true
+  self.line:begin(prompt)
+  while self.is_reading and self.waiting[1] do press(self, table.remove(self.waiting, 1)) end
+  while not self.answer do
+    if self.is_over then
+      self.is_reading = false
+      return nil, "end"
+    end
+    self.changed:wait()
+  end
+  return self.answer[1], self.answer[2]
+end
+
+--- Waits until Ctrl-C is pressed while nothing is read.
+function Editor:wait_for_interrupt()
+  while self.interrupts == 0 do self.changed:wait() end
+  self.interrupts = self.interrupts - 1
+end
+
+--- Runs a function that writes, with the line out of its way.
+---@param writes fun()
+function Editor:beside(writes)
+  if not self.is_reading then return writes() end
+  self.line:hide()
+  writes()
+  self.line:show()
+end
+
+---@return integer
+function Editor:columns() return self.stdin:columns() end
+
+--- Puts the terminal back as it was found. A second call does nothing.
+function Editor:close()
+  if self.is_closed then return end
+  self.is_closed = true
+  write(self.is_reading and "\n" or "", PASTE_MARKS_OFF)
+  self.line:close()
+  self.stdin:close()
+  for _, handle in ipairs(self.handles) do
+    if not handle:is_closing() then handle:close() end
+  end
+end
+
+Editor.__close = Editor.close
+
+return M

@@ -1,0 +1,163 @@
+--- What a conversation looks like: answers as they are, tool calls in a line each, a status line while something is
+--- waited for.
+---
+--- Nothing that came from the model or a tool reaches the terminal with its control characters.
+local errors = require "parley.base.errors"
+local json = require "parley.core".json
+local paint = require "parley.command.paint"
+
+local M = {}
+
+--- On no terminal a line of a tool call is cut here.
+local PLAIN_COLUMNS = 120
+
+--- The field of a tool's input that says most, by what the program's tools call it.
+local ESSENTIAL = { "command", "file_path", "notebook_path", "pattern", "query", "url", "description", "prompt", "path",
+  "skill" }
+
+---@class parley.ChatOutput
+---@field package options table
+local Output = {}
+Output.__index = Output
+
+--- Makes an output.
+---@param options {write: fun(text: string), aside: fun(text: string), columns: (fun(): integer), has_status: boolean,
+---       paint: (fun(style: string, text: string): string)}  `write` takes answers, `aside` all else; `paint` is of
+---       `parley.paint`; `has_status` needs a terminal that can erase
+---@return parley.ChatOutput
+function M.new(options) return setmetatable({ options = options }, Output) end
+
+--- A row that never becomes two: the terminal's wrapping is off while it is written, for wide characters.
+local function row(self, style, text)
+  local columns = self.options.has_status and self.options.columns() - 1 or PLAIN_COLUMNS
+  local line = self.options.paint(style, text:match "^ *" .. paint.line(text, columns))
+  return self.options.has_status and "\27[?7l" .. line .. "\27[?7h" or line
+end
+
+--- Shows what is waited for in the last row, until something else is written.
+---@param text string
+function Output:status(text)
+  if not self.options.has_status then return end
+  if text == self.shown then return end
+  self.options.aside("\r" .. row(self, "dim", text) .. "\27[K")
+  self.shown = text
+end
+
+--- Wipes the status line away.
+function Output:clear()
+  if self.shown then self.options.aside "\r\27[K" end
+  self.shown = nil
+end
+
+--- Writes an answer.
+---@param text string
+function Output:answer(text)
+  self:clear()
+  self.options.write(paint.plain(text):gsub("%s+$", "") .. "\n")
+end
+
+--- Writes what is no answer.
+---@param text string
+---@param style? "dim"|"red"
+function Output:note(text, style)
+  self:clear()
+  text = paint.plain(text)
+  self.options.aside((style and self.options.paint(style, text) or text) .. "\n")
+end
+
+local function line(self, style, text)
+  self:clear()
+  self.options.aside(row(self, style, text) .. "\n")
+end
+
+--- The essence of a tool call: its name and what it works on.
+---@param block table  of type `tool_use`
+---@return string
+function M.describe_call(block)
+  local input = type(block.input) == "table" and block.input or {}
+  for _, name in ipairs(ESSENTIAL) do
+    if type(input[name]) == "string" then return ("[%s] %s"):format(block.name, input[name]) end
+  end
+  local text = next(input) ~= nil and json.encode(input, { sort_keys = true })
+  return ("[%s]%s"):format(block.name, text and " " .. text or "")
+end
+
+--- The essence of a tool's result: its first line, and how much more there is.
+---@param block table  of type `tool_result`
+---@return string
+function M.describe_result(block)
+  local text, others = block.content, {}
+  if type(text) == "table" then
+    local parts = {}
+    for _, part in ipairs(text) do
+      if type(part) == "table" then
+        table.insert(part.type == "text" and parts or others, part.text or tostring(part.type))
+      end
+    end
+    text = table.concat(parts, "\n")
+  end
+  if type(text) ~= "string" then text = "" end
+  local trimmed = text:gsub("%s+$", "")
+  local first = trimmed:match "([^\n]*%S[^\n]*)" or others[1] or "(nothing)"
+  local _, breaks = trimmed:gsub("\n", "")
+  if breaks == 0 then return first end
+  return ("%s (+%d line%s, %s)"):format(first, breaks, breaks == 1 and "" or "s", paint.size(#text))
+end
+
+local function command_output(text)
+  local parts = {}
+  for part in text:gmatch "<local%-command%-std%l+>(.-)</local%-command%-std%l+>" do
+    if part:find "%S" then table.insert(parts, part) end
+  end
+  return parts
+end
+
+local writers = {}
+
+function writers.assistant(self, event)
+  if event.is_error then return end -- it becomes the turn's error
+  for _, block in ipairs(event.content) do
+    if block.type == "text" and block.text:find "%S" then
+      self:answer(block.text)
+    elseif block.type == "tool_use" then
+      line(self, "dim", M.describe_call(block))
+    end
+  end
+end
+
+function writers.user(self, event)
+  for _, block in ipairs(event:blocks "tool_result") do
+    line(self, block.is_error == true and "red" or "dim", "  " .. M.describe_result(block))
+  end
+  for _, part in ipairs(command_output(event:text())) do self:note(part) end
+end
+
+function writers.system(self, event)
+  local message = event.message
+  if event.subtype == "api_retry" then
+    line(self, "red", ("%s; attempt %d of %d"):format(message, event.attempt, event.max_attempts))
+  elseif event.subtype == "local_command" and type(message) == "string" then
+    for _, part in ipairs(command_output(message)) do self:note(part) end
+  elseif event.subtype == "injection_fallback" or event.subtype == "compact_boundary" then
+    line(self, "dim", message or event.subtype)
+  end
+end
+
+function writers.result(self, event)
+  if event.subtype == "interrupted" then self:note("(interrupted)", "red") end
+end
+
+--- Writes what there is to see of an event.
+---@param event parley.Event
+function Output:event(event)
+  local writer = writers[event.type]
+  if writer then writer(self, event) end
+end
+
+--- Writes an error.
+---@param err any
+function Output:error(err)
+  self:note(errors.is(err, "ValueError") and err.message or tostring(err), "red") -- what was typed wrong has no name
+end
+
+return M

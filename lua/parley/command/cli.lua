@@ -1,0 +1,220 @@
+--- What the commands share: their command line, the options that choose and start `claude`, the progress line.
+local argparse = require "argparse"
+local uv = require "luv"
+local errors = require "parley.base.errors"
+local files = require "parley.base.files"
+local policies = require "parley.policy"
+local stdin = require "parley.command.stdin"
+local task = require "parley.base.task"
+
+local M = {}
+
+---@class parley.Command
+---@field name string
+---@field summary string
+---@field examples string      lines for the end of the help
+---@field define fun(parser: table)  adds arguments and options (argparse)
+---@field main fun(arguments: table): integer?  returns the exit status
+
+--- While set, `run` hands over the parser instead of running: for completions and the man page.
+local collecting
+
+local function parser_of(command)
+  local parser = argparse("parley " .. command.name, command.summary):help_max_width(100)
+  parser:usage_max_width(100)
+  command.define(parser)
+  parser:epilog("Examples:\n" .. command.examples)
+  return parser
+end
+
+--- Reads the command line and runs the command.
+---@param command parley.Command
+---@param ... string  the command line
+---@return integer? status
+--- Raises `ValueError` for a bad command line.
+function M.run(command, ...)
+  local parser = parser_of(command)
+  if collecting then
+    collecting(parser, command)
+    return 0
+  end
+  local words = table.pack(...)
+  for _, word in ipairs(words) do
+    if word == "--" then break end
+    if word == "--help" or word == "-h" then
+      io.write(parser:get_help(), "\n")
+      return 0
+    end
+  end
+  local ok, arguments = parser:pparse(words)
+  if not ok then
+    error(errors.value_error(("%s (see parley %s --help)"):format(arguments:gsub("\n", "; "), command.name)), 0)
+  end
+  local kit <close> = arguments.stand_in and require("parley.testing").kit() or nil
+  arguments.stand_in = kit
+  return command.main(arguments)
+end
+
+--- The parser of a command, without running it.
+---@param chunk function  the command's script, loaded
+---@return table parser
+---@return parley.Command command
+function M.describe(chunk)
+  local parser, command
+  collecting = function(...) parser, command = ... end
+  local ok, problem = pcall(chunk)
+  collecting = nil
+  if not ok then error(problem, 0) end
+  return parser, command
+end
+
+--- For an option's `convert`: seconds, whole or not.
+---@param text string
+---@return number? seconds
+---@return string? problem
+function M.seconds(text)
+  local number = tonumber(text)
+  if number and number >= 0 then return number end
+  return nil, ("'%s' is not a number of seconds"):format(text)
+end
+
+--- Makes an option's `convert`: a whole number.
+---@param least integer
+---@return fun(text: string): integer?, string?
+function M.count_from(least)
+  return function(text)
+    local number = math.tointeger(tonumber(text))
+    if number and number >= least then return number end
+    return nil, ("'%s' is not a whole number from %d on"):format(text, least)
+  end
+end
+
+local function pair_of(text)
+  local name, value = text:match "^([^=]+)=(.*)$"
+  if name then return { name, value } end
+  return nil, ("'%s' is not of the form NAME=VALUE"):format(text)
+end
+
+local function add_list(arguments, name, text)
+  arguments[name] = arguments[name] or {}
+  for word in text:gmatch "[^,]+" do table.insert(arguments[name], word) end
+end
+
+--- Adds the options that choose, start and watch `claude`.
+---@param parser table
+function M.backend_options(parser)
+  parser:option("--cwd", "The working directory of claude."):argname "DIR"
+  parser:option("--model", "The model."):argname "NAME"
+  parser:option("--system-prompt", "Replaces the system prompt."):argname "TEXT"
+  parser:option("--append-system-prompt", "Goes behind the system prompt."):argname "TEXT"
+  parser:option("--permission-mode", "bypassPermissions (the default), default, plan, acceptEdits, …"):argname "MODE"
+  local kinds = table.concat(policies.acceptable(), ", ")
+  parser:option("--accept", ("Dialogs that may be answered with yes: %s."):format(kinds))
+    :argname("KIND[,KIND]"):action(add_list):count "*"
+  parser:option("--allowed-tools", "Tools that need no permission."):argname("TOOL[,TOOL]"):action(add_list):count "*"
+  parser:option("--disallowed-tools", "Tools that are not offered."):argname("TOOL[,TOOL]"):action(add_list):count "*"
+  parser:option("--mcp-config", "A file of MCP servers."):argname("FILE"):count "*"
+  parser:option("--add-dir", "A further folder that claude may use."):argname("DIR"):count "*"
+  parser:option("--effort", "How hard the model thinks."):argname "LEVEL"
+  parser:option("--settings", "Settings for claude, a file or JSON."):argname "FILE"
+  parser:option("--executable", "The claude to run."):argname "FILE"
+  parser:flag("--stand-in", "Run a simulated claude instead, in a home and a folder of its own: no account is needed.")
+  parser:option("--extra-arg", "A further argument for claude, as it is."):argname("WORD"):count "*"
+  parser:option("--env", "A variable of claude's environment."):argname("NAME=VALUE"):convert(pair_of):count "*"
+  parser:flag("--preserve-provider-env", "Keep ANTHROPIC_API_KEY and the like in claude's environment.")
+  parser:option("--startup-timeout", "Seconds until claude must be ready."):argname("S"):convert(M.seconds)
+  parser:option("--turn-timeout", "Seconds that a turn may take."):argname("S"):convert(M.seconds)
+  parser:option("--injection", "How a history reaches claude: native_jsonl or concat_message."):argname "MODE"
+  parser:option("--long-text", "What becomes of a message over 100 kB: typed, pasted or refuse."):argname "HOW"
+  parser:option("--policy", "Replaces routing, injection, mcp_config, readiness, dialogs, delivery or settling.")
+    :argname("NAME=FILE"):convert(pair_of):count "*"
+end
+
+local function map_of(pairs_given)
+  if #pairs_given == 0 then return nil end
+  local map = {}
+  for _, pair in ipairs(pairs_given) do map[pair[1]] = pair[2] end
+  return map
+end
+
+local function to_ms(seconds) return seconds and seconds * 1000 end
+
+local function list_or_nil(value) return value and #value > 0 and value or nil end
+
+--- The options of `parley.backend` that a command line names.
+---@param arguments table
+---@return table options
+function M.to_backend(arguments)
+  local stand_in = arguments.stand_in and arguments.stand_in.options or {}
+  local environment = map_of(arguments.env)
+  for name, value in pairs(stand_in.extra_env or {}) do
+    environment = environment or {}
+    environment[name] = environment[name] or value
+  end
+  return {
+    cwd = arguments.cwd or stand_in.cwd, model = arguments.model, system_prompt = arguments.system_prompt,
+    append_system_prompt = arguments.append_system_prompt, permission_mode = arguments.permission_mode,
+    accept = list_or_nil(arguments.accept), allowed_tools = list_or_nil(arguments.allowed_tools),
+    disallowed_tools = list_or_nil(arguments.disallowed_tools), mcp_config = list_or_nil(arguments.mcp_config),
+    add_dir = list_or_nil(arguments.add_dir), effort = arguments.effort, settings = arguments.settings,
+    executable = stand_in.executable or arguments.executable, extra_env = environment,
+    extra_args = list_or_nil(arguments.extra_arg),
+    preserve_provider_env = arguments.preserve_provider_env, startup_timeout_ms = to_ms(arguments.startup_timeout),
+    turn_timeout_ms = to_ms(arguments.turn_timeout), history_injection_mode = arguments.injection,
+    long_text = arguments.long_text, policies = map_of(arguments.policy),
+  }
+end
+
+--- Whether a descriptor is a terminal.
+---@param descriptor integer  0, 1 or 2
+---@return boolean
+function M.is_terminal(descriptor) return uv.guess_handle(descriptor) == "tty" end
+
+--- Keeps a line on standard error up to date while something is waited for; on no terminal it does nothing.
+---@param describe fun(seconds: integer): string
+---@return table progress  a `<close>` variable; `progress:clear()` before other output
+function M.progress(describe)
+  local progress, shown = {}, false
+  function progress.clear()
+    if shown then io.stderr:write "\r\27[K" end
+    shown = false
+  end
+  local ticker
+  if M.is_terminal(2) then
+    local began = task.now()
+    ticker = task.spawn(function()
+      while true do
+        task.sleep(1000)
+        io.stderr:write("\r\27[K", describe(math.floor((task.now() - began) / 1000)))
+        io.stderr:flush()
+        shown = true
+      end
+    end)
+  end
+  return setmetatable(progress, { __close = function()
+    if ticker then ticker:cancel() end
+    progress.clear()
+  end })
+end
+
+--- Writes to standard output.
+---@param ... string
+--- Raises an error when nobody reads it any more.
+function M.write(...)
+  local ok, problem = io.stdout:write(...)
+  if ok then ok, problem = io.stdout:flush() end
+  if not ok then error(errors.new("EPIPE", "cannot write to standard output: " .. problem), 0) end
+end
+
+--- Reads a file, or standard input for `-`.
+---@param path string
+---@return string text
+--- Raises `ValueError`.
+function M.read(path)
+  if path == "-" then return stdin.read() end
+  local text, problem = files.read(path)
+  if not text then error(errors.value_error(("cannot read '%s': %s"):format(path, problem)), 0) end
+  return text
+end
+
+return M

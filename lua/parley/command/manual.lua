@@ -1,0 +1,105 @@
+--- The commands' help in other forms: one page for `man`, one completion for bash. All of it is made from what the
+--- commands say of themselves (`parley.cli`), so there is nothing to keep up to date.
+local argparse = require "argparse"
+local cli = require "parley.command.cli"
+local errors = require "parley.base.errors"
+local suggest = require "parley.base.suggest"
+
+local M = {}
+
+local MAN_WIDTH = 72
+
+---@class parley.ManualEntry
+---@field name string
+---@field summary string      the first line of the script
+---@field parser table        argparse
+---@field command parley.Command
+
+local function bundle()
+  return package.loaded["parley.bundle"] or error(errors.value_error "this needs the host: run it with parley", 0)
+end
+
+--- The commands that the host carries.
+---@return parley.ManualEntry[] entries  sorted by name
+function M.commands()
+  local entries = {}
+  for _, path in ipairs(bundle().files) do
+    local name = path:match "^scripts/([%w-]+)%.lua$"
+    if name then
+      local text = bundle().read(path)
+      local parser, command = cli.describe(assert(load(text, "@" .. path, "t")))
+      local summary = text:match "^%-%-+ ?([^\n]*)" or ""
+      table.insert(entries, { name = name, summary = summary, parser = parser, command = command })
+    end
+  end
+  table.sort(entries, function(a, b) return a.name < b.name end)
+  return entries
+end
+
+--- The help of one command.
+---@param name string
+---@return string
+--- Raises `ValueError` for a name that is none.
+function M.help(name)
+  local names = {}
+  for _, entry in ipairs(M.commands()) do
+    if entry.name == name then return entry.parser:get_help() end
+    table.insert(names, entry.name)
+  end
+  error(errors.value_error(("no command '%s'%s (see parley --help)"):format(name, suggest.near(name, names))), 0)
+end
+
+--- The completion for bash: source it, or install it as `share/bash-completion/completions/parley`.
+---@return string
+function M.bash()
+  local all = argparse "parley"
+  all:flag "--version"
+  all:flag "--traceback"
+  for _, entry in ipairs(M.commands()) do
+    local part = all:command(entry.name, entry.summary)
+    entry.command.define(part)
+  end
+  return all:get_bash_complete()
+end
+
+--- A text for roff, in ASCII: man pages are read in every locale.
+local function roff(text)
+  text = text:gsub("\\", "\\e"):gsub("-", "\\-"):gsub("%f[^\n\0]([.'])", "\\&%1")
+  return (text:gsub("[\xC2-\xF4][\x80-\xBF]+", function(char) return ("\\[u%04X]"):format(utf8.codepoint(char)) end))
+end
+
+local function literal(text) return ".nf\n" .. roff(text:gsub("%s+$", "")) .. "\n.fi\n" end
+
+local FILES = [[
+~/.claude.json, ~/.claude/, or both in $CLAUDE_CONFIG_DIR
+    What claude remembers of its user: read by doctor, never written.
+~/.claude/projects/FOLDER/SESSION.jsonl
+    The transcripts.]]
+
+local VARIABLES = [[
+NO_COLOR             Print without colours.
+CLAUDE_CONFIG_DIR    Where claude keeps its files.
+ANTHROPIC_API_KEY and the like
+                     Kept from claude, unless --preserve-provider-env is given.]]
+
+--- The man page, in roff.
+---@return string
+function M.man()
+  local synopsis, prose = bundle().usage:match "^usage: (.-)\n\n(.*)$"
+  synopsis = synopsis:gsub("\n +", "\n")
+  local parts = { ('.TH PARLEY 1 "" "parley %s"\n'):format(roff(bundle().version)),
+    ".SH NAME\nparley \\- hold conversations with Claude Code\n", ".SH SYNOPSIS\n", literal(synopsis),
+    ".SH DESCRIPTION\n", roff(prose), ".SH COMMANDS\n" }
+  for _, entry in ipairs(M.commands()) do
+    table.insert(parts, (".SS parley %s\n"):format(roff(entry.name)))
+    local help = entry.parser:usage_max_width(MAN_WIDTH):help_max_width(MAN_WIDTH):epilog(""):get_help()
+    -- The examples are lines to copy: not wrapped.
+    table.insert(parts, literal(help:gsub("%s+$", "") .. "\n\nExamples:\n" .. entry.command.examples))
+  end
+  table.insert(parts, ".SH ENVIRONMENT\n" .. literal(VARIABLES))
+  table.insert(parts, ".SH FILES\n" .. literal(FILES))
+  table.insert(parts, ".SH SEE ALSO\nclaude(1), lua(1), busted(1)\n")
+  return table.concat(parts)
+end
+
+return M

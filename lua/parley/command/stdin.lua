@@ -1,0 +1,79 @@
+--- Bytes from standard input on the loop, whatever it is: a terminal, a pipe, a file.
+local uv = require "luv"
+local errors = require "parley.base.errors"
+local task = require "parley.base.task"
+
+local M = {}
+
+---@class parley.Stdin
+---@field package handle? userdata
+local Stdin = {}
+Stdin.__index = Stdin
+
+--- A file is always ready, so the loop cannot wait for it: it is read piece by piece in libuv's threads.
+local function read_file(self, on_bytes)
+  if self.is_closed then return end
+  uv.fs_read(0, 65536, -1, function(problem, bytes)
+    if self.is_closed then return end
+    local is_over = problem ~= nil or bytes == nil or bytes == ""
+    on_bytes(not is_over and bytes or nil, problem)
+    if not is_over then read_file(self, on_bytes) end
+  end)
+end
+
+--- Opens standard input.
+---@param on_bytes fun(bytes: string?, problem: string?)  no bytes at the end, which may be a problem
+---@return parley.Stdin
+--- Raises `ValueError` when standard input is closed or of a kind that cannot be read.
+function M.open(on_bytes)
+  local self = setmetatable({}, Stdin)
+  local kind = uv.guess_handle(0)
+  if kind == "file" then
+    read_file(self, on_bytes)
+    return self
+  end
+  if kind == "tty" then
+    self.handle = uv.new_tty(0, true)
+    self.is_terminal = true
+  elseif kind == "pipe" then
+    self.handle = uv.new_pipe(false)
+    self.handle:open(0)
+  elseif kind == "tcp" then
+    self.handle = uv.new_tcp()
+    self.handle:open(0)
+  end
+  if not self.handle then error(errors.value_error "standard input cannot be read", 0) end
+  self.handle:read_start(function(problem, bytes) on_bytes(bytes, problem) end)
+  return self
+end
+
+--- Waits for the end of standard input.
+---@return string bytes  all of it
+--- Raises `ValueError` when it cannot be read.
+function M.read()
+  local received, self = {}, nil
+  local function close() self:close() end
+  local problem = task.suspend(function(wake)
+    self = M.open(function(bytes, problem)
+      if bytes then table.insert(received, bytes) else wake(problem) end
+    end)
+    return close
+  end)
+  close()
+  if problem then error(errors.value_error("cannot read standard input: " .. problem), 0) end
+  return table.concat(received)
+end
+
+--- How many columns the terminal has.
+---@return integer columns  80 when that is not known
+function Stdin:columns()
+  local columns = self.is_terminal and self.handle:get_winsize()
+  return columns and columns > 0 and columns or 80
+end
+
+function Stdin:close()
+  self.is_closed = true
+  if self.handle and not self.handle:is_closing() then self.handle:close() end
+end
+
+return M

@@ -1,0 +1,36 @@
+--- Where a program goes on after `/clear`: it starts a new session in the same process. 2.1.197 and later say so in the
+--- status file, older ones only by a new transcript.
+local uv = require "luv"
+local files = require "parley.base.files"
+
+local M = {}
+
+local function each_name(folder)
+  local request = uv.fs_scandir(folder)
+  return function() return request and uv.fs_scandir_next(request) end
+end
+
+--- The files beside a transcript: for `find`, before the command is given.
+---@param jsonl_path string
+---@return table<string, true> names
+function M.remember(jsonl_path)
+  local names = {}
+  for name in each_name(jsonl_path:match "^(.*)/") do names[name] = true end
+  return names
+end
+
+--- Finds the transcript that was begun since. Another session of the folder may have begun one too: it holds no
+--- `/clear`.
+---@param jsonl_path string
+---@param before table<string, true>  from `remember`
+---@return string? session_id
+function M.find(jsonl_path, before)
+  local folder = jsonl_path:match "^(.*)/"
+  for name in each_name(folder) do
+    local id = not before[name] and name:match "^(.*)%.jsonl$"
+    local text = id and files.read(folder .. "/" .. name)
+    if text and text:find("<command-name>/clear", 1, true) then return id end
+  end
+end
+
+return M

@@ -1,0 +1,482 @@
+--- One live conversation: a process, its transcript and the turn that runs.
+---
+--- What happens is observed, never guessed: every output of the terminal, every line of the transcript and every change
+--- of the status file notifies `changed`; a waiting task then looks at all of them. Decisions are the policies'.
+local clear = require "parley.session.clear"
+local dialog = require "parley.session.dialog"
+local errors = require "parley.base.errors"
+local options = require "parley.base.options"
+local paths = require "parley.claude.paths"
+local policies = require "parley.policy"
+local status = require "parley.claude.status"
+local task = require "parley.base.task"
+local tui = require "parley.claude.tui"
+local turn = require "parley.session.turn"
+local typist = require "parley.session.typist"
+local watcher = require "parley.claude.watcher"
+
+local M = {}
+
+--- Enter that was swallowed leaves the message in the composer, and is pressed again. Not soon: where the program is
+--- only slow, the second one would come late and answer whatever dialog is up by then.
+local ENTER_AGAIN_MS = 1500
+--- So long where the status has changed since: a dialog took the Enter, or the message is taken and the screen is late.
+local ENTER_AGAIN_MOVED_MS = 5000
+--- An ESC that changed nothing for so long (it reached another turn, or a dialog) is pressed again.
+local ESCAPE_AGAIN_MS = 1000
+--- A permission prompt may be on the screen before the call that it is about is in the transcript; so long it may take.
+local CALL_MS = 5000
+
+--- The options of a session beside those of its process.
+---@type table<string, parley.OptionRule>
+M.rules = {
+  accept = { type = "list of strings", default = {} },
+  startup_timeout_ms = { type = "milliseconds", default = 60000 },
+  turn_timeout_ms = { type = "milliseconds" },
+  stall_timeout_ms = { type = "milliseconds", default = 300000 },
+  file_wait_timeout_ms = { type = "milliseconds", default = 30000 },
+  long_text = { type = "string", default = "pasted", check = options.one_of { "typed", "pasted", "refuse" } },
+  mentions = { type = "string", default = "allow", check = options.one_of { "allow", "refuse" } },
+  policies = { type = "table", default = {} },
+}
+
+---@class parley.Session
+---@field process parley.Process
+---@field session_id string
+---@field jsonl_path string
+---@field changed parley.Condition
+---@field turns integer        how many have ended
+---@field turn? parley.LiveTurn  the one that runs, or ran last
+---@field policies table
+---@field has_started boolean   it was ready once
+---@field keys_may_follow? boolean  more may come into the composer than has been seen to
+---@field delivery parley.DeliveryOptions
+local Session = {}
+Session.__index = Session
+Session.__name = "parley.Session"
+
+--- Makes a session that is not started yet.
+---@param process parley.Process
+---@param given? table        see `M.rules`
+---@param jsonl_path? string  its transcript; default: where the program will write it
+---@param start_offset? integer  what stands before it in the transcript is passed over; default 0
+---@return parley.Session
+--- Raises `ValueError` for bad options.
+function M.new(process, given, jsonl_path, start_offset)
+  local set = options.check(M.rules, given, "parley.session")
+  policies.check_accept(set.accept, set.policies, "parley.session")
+  return setmetatable({
+    process = process,
+    session_id = process.session_id,
+    jsonl_path = jsonl_path or paths.resolve_jsonl_path(process.session_id, process.cwd, process.environment),
+    start_offset = start_offset or 0,
+    changed = process.changed,
+    options = set,
+    delivery = { long_text = set.long_text, mentions = set.mentions },
+    policies = policies.of_session(set.policies),
+    turns = 0, has_started = false,
+  }, Session)
+end
+
+local function status_value(self) return self.status and self.status.value end
+
+--- What a policy gets to see.
+---@return parley.View
+function Session:view()
+  local screen = self.process.screen
+  local generation = screen:generation()
+  if generation ~= self.seen_generation then
+    local row, column, visible = screen:cursor()
+    self.seen_generation = generation
+    self.picture = { rows = screen:rows(), cursor = { row = row, column = column, visible = visible },
+      modes = screen:modes(), title = screen:title() }
+    self.version = self.version or tui.version(self.picture.rows)
+  end
+  local current, picture = status_value(self), self.picture
+  return {
+    rows = picture.rows, cursor = picture.cursor, modes = picture.modes, title = picture.title,
+    status = current, version = current and current.version or self.version, has_started = self.has_started,
+    elapsed_ms = self.started_at and task.now() - self.started_at or 0,
+  }
+end
+
+--- What the program is doing, by the readiness policy.
+---@return "starting"|"ready"|"busy"|"dialog"
+function Session:state() return self.policies.readiness.state(self:view()) end
+
+--- Raises a `SessionError` with the last screen.
+---@param reason string
+---@param message string
+---@param fields? table
+function Session:fail(reason, message, fields)
+  local all = { reason = reason, session_id = self.session_id, screen = self.process.screen:text() }
+  for name, value in pairs(fields or {}) do all[name] = value end
+  error(errors.session_error(message, all), 0)
+end
+
+local function describe_exit(exit)
+  if exit.not_started then return "was not started" end
+  if exit.signal then return "was ended by " .. exit.signal end
+  return ("exited with status %s"):format(exit.exit_code)
+end
+
+--- Raises when the session was closed, when its process has ended, or when the turn's time is over.
+function Session:check()
+  if self.closed then error(errors.closed_error "the session is closed", 0) end
+  local limit = self.running and self.options.turn_timeout_ms
+  if limit and task.now() >= self.began_at + limit then
+    local retry = self.turn:retry()
+    self:fail("timeout", ("the turn took longer than %g ms (turn_timeout_ms)%s"):format(limit, retry
+      and (", as the program tried again: %s, attempt %d of %d"):format(retry.message, retry.attempt,
+        retry.max_attempts) or ""), { retry = retry })
+  end
+  if self.process:is_alive() then return end
+  self.process:drain(200)
+  local exit = self.process:exit_record() or { not_started = true }
+  local last_line = self.process.screen:text():match "([^\n]*%S)%s*$" or "nothing"
+  self:fail("exit", ("the program %s; the last line on its screen: %s"):format(describe_exit(exit), last_line),
+    { exit = exit })
+end
+
+--- Waits until something changes, and not beyond the turn's own deadline, which `check` reports.
+---@param milliseconds number  at most so long
+function Session:wait(milliseconds)
+  local limit = self.running and self.options.turn_timeout_ms
+  if limit then milliseconds = math.min(milliseconds, self.began_at + limit - task.now()) end
+  self.changed:wait(math.max(milliseconds, 0))
+end
+
+--- Answers the dialog that is up, by the dialogs policy.
+--- Raises `DialogError` when the policy does not answer it.
+function Session:answer_dialog() dialog.answer(self) end
+
+---@return boolean  true when ESC ended, or will end, the turn that runs
+function Session:is_interrupted() return self.running == true and self.turn:facts().interrupting end
+
+--- Waits until the composer takes a message, answering dialogs on the way. A program that works by itself, for a task
+--- in the background has ended, is waited for as long as it shows signs of life.
+---@return boolean ready  false when the turn was interrupted first
+function Session:wait_until_ready()
+  local option = self.has_started and "stall_timeout_ms" or "startup_timeout_ms"
+  local patience, generation, deadline = self.options[option], nil, nil
+  while true do
+    self:check()
+    if self:is_interrupted() then return false end
+    local state, current = self:state(), self.process.screen:generation()
+    if state == "ready" then
+      self.answered, self.has_started = nil, true
+      return true
+    end
+    if not deadline or state == "busy" and generation ~= current then deadline = task.now() + patience end
+    generation = current
+    local left = deadline - task.now()
+    if left <= 0 then
+      self:fail("timeout", ("the program was not ready for a message within %g ms (%s); it is %s"):format(patience,
+        option, state))
+    end
+    if state == "dialog" then self:answer_dialog() else self:wait(left) end
+  end
+end
+
+local function open_transcript(self, offset)
+  if self.watcher then self.watcher:close() end
+  self.watcher = watcher.open { path = self.jsonl_path, offset = offset,
+    on_change = function() self.changed:notify() end }
+end
+
+--- Starts the program and waits until it takes a message.
+--- Raises `CLINotFoundError`, `SessionError`, `DialogError`; the process is ended then.
+function Session:start()
+  local _ <close> = setmetatable({}, { __close = function(_, err)
+    if err ~= nil then self:close() end
+  end })
+  self.started_at = task.now()
+  self.process:start()
+  local pid = self.process:pid()
+  if pid then
+    self.status = status.watch(paths.status_file(pid, self.process.environment), function() self.changed:notify() end)
+  end
+  open_transcript(self, self.start_offset)
+  self:wait_until_ready()
+end
+
+--- What a message becomes on its way, or a `ValueError`.
+---@param text string
+---@return string prepared
+function Session:prepare(text)
+  if type(text) ~= "string" then
+    error(errors.value_error("a message must be a string, not a " .. type(text)), 0)
+  end
+  local prepared, why = self.policies.delivery.prepare(text, self.delivery, self.has_started and self:view() or nil)
+  if not prepared then error(errors.value_error("the message cannot be sent: " .. why), 0) end
+  return prepared
+end
+
+--- Takes in what the transcript has, to the turn's end: what comes after it is not this turn's.
+---@return boolean any   there was something
+---@return boolean more  there may be more of it
+local function read_transcript(self)
+  local any = false
+  while true do
+    local kind, value = self.watcher:next()
+    if kind == nil then
+      if value then
+        self:fail("transcript", "the transcript cannot be read: " .. tostring(value), { cause = value })
+      end
+      return any, false
+    elseif kind == "record" then
+      self.version = type(value.version) == "string" and value.version or self.version
+      if self.turn:take(value) == "duration" then self.offers_duration = true end
+      if self.turn:facts().certainty == "certain" then return true, true end
+    elseif kind == "malformed" then
+      self.turn:notice("malformed_line", { line = value.line, message = tostring(value.error) })
+    else
+      self.turn:notice("transcript_" .. kind, { message = "the transcript was " .. kind })
+    end
+    any = true
+  end
+end
+
+local function stamp_of(self)
+  local current = status_value(self)
+  return current and current.statusUpdatedAt
+end
+
+--- Raises when a deadline of the turn has passed; else returns when the next one does.
+local function next_deadline(self, facts, now)
+  local nearest = math.huge
+  local function limit(since, milliseconds, message)
+    if now >= since + milliseconds then self:fail("timeout", message:format(milliseconds)) end
+    nearest = math.min(nearest, since + milliseconds)
+  end
+  if facts.agents == 0 then
+    limit(self.last_sign, self.options.stall_timeout_ms,
+      "the program has shown no sign of life for %g ms (stall_timeout_ms)")
+  end
+  if facts.state == "submitted" and not facts.is_command and not facts.queued then
+    limit(self.free_since, self.options.file_wait_timeout_ms,
+      "the transcript does not show the message %g ms after it was sent (file_wait_timeout_ms)")
+  end
+  return nearest
+end
+
+--- Presses a key again that had no effect. Returns when to look for that next.
+local function press_again(self, facts, state, now)
+  if facts.interrupting then
+    if state ~= "busy" and state ~= "dialog" then return math.huge end
+    if now >= (self.escaped_at or 0) + ESCAPE_AGAIN_MS then
+      self.escaped_at = now
+      self.process:write "\27"
+    end
+    return self.escaped_at + ESCAPE_AGAIN_MS
+  end
+  if facts.state ~= "submitted" or facts.queued then return math.huge end
+  local patience = stamp_of(self) == self.stamp and ENTER_AGAIN_MS or ENTER_AGAIN_MOVED_MS
+  if now >= math.max(self.last_enter, self.free_since) + patience then
+    self.last_enter = now
+    if typist.still_holds(self, self.turn.text) then typist.enter(self) end
+  end
+  return math.max(self.last_enter, self.free_since) + patience
+end
+
+--- A command leaves no receipt that all versions share; an empty composer says that it was taken. A dialog does not: it
+--- may have come by itself, and leaves the command where it was. One of the command's own may leave another text.
+local function accept_command(self, state)
+  if not self.turn.is_command or self.turn:state() ~= "submitted" then return end
+  local is_taken = state == "busy" or state == "ready" and (typist.is_empty(self)
+    or self.free_since > self.entered_at and not typist.still_holds(self, self.turn.text))
+  if is_taken then self.turn:apply "accept" end
+end
+
+--- Goes on with the session that `/clear` has started.
+local function follow_session(self)
+  local current = status_value(self)
+  local id = current and current.status and current.sessionId
+    or self.beside and clear.find(self.jsonl_path, self.beside)
+  if not id or id == self.session_id then return end
+  local path = self.jsonl_path:gsub("[^/]*$", id .. ".jsonl")
+  self.turn:notice("session_changed", { session_id = id, message = "the program goes on in session " .. id })
+  self.session_id, self.jsonl_path, self.beside = id, path, nil
+  open_transcript(self, 0)
+end
+
+local function conclude(self, verdict)
+  self.withdrawn = self.turn:state() == "submitted" and self.turn.text or nil -- its record may still come
+  self.keys_may_follow = self.turn:facts().interrupting or nil -- and what an interrupt gives back
+  self.turns = self.turns + 1
+  self.turn:conclude(verdict, { duration_ms = task.now() - self.began_at, num_turns = self.turns,
+    typing_ms = (self.entered_at or task.now()) - self.began_at, session_id = self.session_id })
+end
+
+--- Brings a dialog to its policy once the call that it is about is known. Returns how long that may still take.
+local function look_at_dialog(self, facts, now)
+  self.dialog_since = self.dialog_since or now
+  local missing = self.dialog_since + CALL_MS - now
+  local is_waited_for = not facts.is_command and #self.turn.open_tools == 0 and missing > 0
+  if not is_waited_for then self:answer_dialog() end
+  self.free_since = task.now()
+  if is_waited_for then return missing end
+  self.dialog_since = nil
+  return 0
+end
+
+--- Looks at everything once: queues events, gives the verdict. Returns how long nothing is to be expected from the
+--- clock alone.
+local function look(self)
+  if self.closed then self:check() end
+  local any, more = read_transcript(self)
+  if not self.process:is_alive() and not more then
+    self.process:drain(200)
+    read_transcript(self) -- its last words
+  end
+  local facts = self.turn:facts()
+  if facts.certainty ~= "certain" then self:check() end
+  local state = self:state()
+  accept_command(self, state)
+  if self.turn.is_command then follow_session(self) end
+  local moved = self.turn:observe(state, stamp_of(self) ~= self.stamp)
+  local retry = state ~= "ready" and tui.retry(self:view().rows)
+  if retry then self.turn:announce_retry(retry, self.session_id) end
+  if state ~= "dialog" then self.answered, self.dialog_since = nil, nil end
+  local now, generation = task.now(), self.process.screen:generation()
+  if any or moved or not self.last_change then self.last_change = now end
+  if any or moved or generation ~= self.sign_generation then self.last_sign, self.sign_generation = now, generation end
+
+  local current = status_value(self)
+  facts = self.turn:facts()
+  facts.offers_duration = self.offers_duration or current ~= nil and current.status ~= nil
+  -- One that was not seen at work may still be about to begin: then the screen must be still as well.
+  local since = facts.busy_seen and self.last_change or self.last_sign
+  local verdict, look_again = self.policies.settling.judge(facts, now - since)
+  if verdict then
+    conclude(self, verdict)
+    return 0
+  end
+  self:check()
+  if #self.turn.events > 0 or more then return 0 end
+  if state == "dialog" and not facts.interrupting then
+    local missing = look_at_dialog(self, facts, now)
+    if missing == 0 then return 0 end
+    look_again = math.min(look_again or math.huge, missing)
+  end
+  return math.min(look_again or math.huge, next_deadline(self, facts, now) - now,
+    press_again(self, facts, state, now) - now)
+end
+
+local function deliver(self)
+  local is_typed = self:wait_until_ready()
+  read_transcript(self) -- what came after the last verdict is no part of this turn
+  is_typed = is_typed and typist.type(self, self.turn.text, self.turn.is_command)
+  if not is_typed then return end -- it was interrupted, and look gives the verdict
+  self.stamp = stamp_of(self)
+  self.turn:submit(self.withdrawn)
+  local now = task.now() -- free_since: since when no dialog is in the way
+  self.entered_at, self.last_enter, self.free_since, self.last_sign, self.last_change = now, now, now, now, nil
+  typist.enter(self)
+end
+
+local function next_event(self)
+  if self.turn:state() == "typing" and not self.turn:facts().interrupting then deliver(self) end
+  while true do
+    local first = table.remove(self.turn.events, 1)
+    if first then
+      if first.type == "result" then self.running = false end
+      return first
+    end
+    if self.turn:state() == "ended" then return nil end
+    local wait = look(self)
+    if wait > 0 and #self.turn.events == 0 then self:wait(wait) end
+  end
+end
+
+local function begin(self, text, is_command)
+  if self.closed then error(errors.closed_error "the session is closed", 0) end
+  if self.running then error(errors.session_error("a turn is running in this session", { reason = "busy" }), 0) end
+  self.turn = turn.new(text, self.policies.delivery.matches, is_command)
+  self.running, self.began_at, self.entered_at = true, task.now(), nil
+  self.last_sign, self.last_change = self.began_at, nil
+  local closer = setmetatable({}, { __close = function()
+    if self.running then self:close() end
+  end })
+  local function step()
+    local results = table.pack(pcall(next_event, self))
+    if results[1] then return results[2] end
+    local err = results[2]
+    local is_ours = errors.is(err, "SessionError")
+    if is_ours then err.screen = err.screen or self.process.screen:text() end
+    self:close()
+    if is_ours and err.reason == "exit" then err.exit = err.exit or self.process:exit_record() end
+    error(err, 0)
+  end
+  return step, nil, nil, closer
+end
+
+--- Sends a message and reports what follows, to the `result`.
+---@param text string
+---@return fun(): parley.Event? next_event  for the generic `for`; leaving the loop early closes the session
+---@return nil
+---@return nil
+---@return table closer
+--- Raises `ValueError` before a key is pressed; then `SessionError`, `DialogError`, `Cancelled`, which close the
+--- session.
+function Session:send(text) return begin(self, self:prepare(text), false) end
+
+--- Runs one of the program's own commands and reports what follows, to the `result`. A command that opens a dialog
+--- brings it to the dialogs policy. After `/clear` the session goes on under a new id.
+---@param text string  `"/compact"`, on one line
+---@return fun(): parley.Event? next_event  as of `send`
+---@return nil
+---@return nil
+---@return table closer
+--- Raises `ValueError` for what is no command; then as `send` does.
+function Session:command(text)
+  if type(text) ~= "string" or not text:find "^/[%w:_-]+%f[%s\0]" or text:find "[\0-\31\127]" then
+    error(errors.value_error(("a command is one line that begins with a slash and its name, not %s"):format(
+      type(text) == "string" and ("%q"):format(text:sub(1, 40)) or "a " .. type(text))), 0)
+  end
+  self.beside = text:find "^/clear%f[%s\0]" and clear.remember(self.jsonl_path) or nil
+  return begin(self, text:gsub("%s+$", ""), true)
+end
+
+--- Interrupts the turn that runs: its events end with a `result` of subtype `interrupted`, or of the one that it came
+--- to before ESC did, and the session takes the next message. What the program gives back of the message, or what of it
+--- was typed, is cleared before that.
+---@return boolean interrupted  false when no turn runs
+function Session:interrupt()
+  local state = self.running and self.turn:state()
+  if not state or state == "ended" or state == "failed" then return false end
+  local facts, last = self.turn:facts(), self.escaped_at or -math.huge
+  if facts.interrupting then return true end
+  self.turn:apply "interrupt"
+  self.changed:notify()
+  -- Two presses that find nothing to interrupt open a menu: none where the turn has ended, none soon after another.
+  local is_over = facts.quiet and self:state() == "ready"
+  if state == "typing" or is_over or task.now() < last + ESCAPE_AGAIN_MS then return true end
+  self.escaped_at = task.now()
+  self.process:write "\27"
+  return true
+end
+
+local function release(self)
+  self.closed = true
+  if self.watcher then self.watcher:close() end
+  if self.status then self.status:close() end
+end
+
+--- Ends the program and lets go of everything. A second call does nothing.
+---@param grace_ms? number
+function Session:close(grace_ms)
+  release(self)
+  self.process:terminate(grace_ms)
+  self.changed:notify()
+end
+
+--- Ends the program without waiting for it. For callers that cannot wait.
+function Session:retire()
+  release(self)
+  self.process:retire()
+end
+
+Session.__close = function(self) self:close() end
+
+return M

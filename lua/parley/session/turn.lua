@@ -1,0 +1,323 @@
+--- One message and all that follows until it is answered: takes in the transcript's records and what the program is
+--- seen to be doing, and keeps what the settling policy judges by. The state machine below it is `parley.core`'s.
+local core = require "parley.core"
+local errors = require "parley.base.errors"
+local event = require "parley.claude.event"
+
+local M = {}
+
+---@class parley.LiveTurn
+---@field text string             the message as it is typed
+---@field is_command boolean      a slash command, which has an end of its own
+---@field events parley.Event[]   not yet reported
+---@field open_tools table[]     tool_use blocks without a result, in the order of the calls
+---@field queued boolean         the message waits behind a turn of the program's own
+---@field package machine parley.Turn
+local Turn = {}
+Turn.__index = Turn
+Turn.__name = "parley.LiveTurn"
+
+--- Makes a turn whose message is about to be typed.
+---@param text string
+---@param matches fun(recorded: string, text: string): boolean  the delivery policy's comparison
+---@param is_command? boolean
+---@return parley.LiveTurn
+function M.new(text, matches, is_command)
+  local machine = core.turn.new()
+  machine:apply "begin"
+  return setmetatable({
+    text = text, matches = matches, is_command = is_command or false, machine = machine,
+    events = {}, early = {}, chain = {}, endings = {}, usage = {}, open_tools = {}, agents = {}, queued = false,
+  }, Turn)
+end
+
+---@return string  see `turn:state()` in `parley.core`
+function Turn:state() return self.machine:state() end
+
+--- Tells of an event that is no record: `"submit"`, `"interrupt"`, `"end"`, ….
+---@param name string
+function Turn:apply(name) self.machine:apply(name) end
+
+--- Tells that Enter is about to be pressed.
+---@param withdrawn? string  the message before, when it was interrupted and its record had not come by then
+function Turn:submit(withdrawn)
+  self.machine:apply "submit"
+  self.withdrawn, self.submitted_at = withdrawn, event.timestamp()
+end
+
+--- What the settling policy judges by.
+---@return table  the state machine's facts, `is_command`, `queued`, and `agents`: how many sub-agents this turn has
+---  started in the background and not heard of again
+function Turn:facts()
+  local facts = self.machine:facts()
+  facts.is_command, facts.queued, facts.agents = self.is_command, self.queued, 0
+  for _ in pairs(self.agents) do facts.agents = facts.agents + 1 end
+  -- What a sub-agent reports starts a turn by the program itself: for whoever asked, it belongs to the answer.
+  if facts.agents > 0 and facts.certainty == "certain" and not facts.interrupted then facts.certainty = "likely" end
+  return facts
+end
+
+--- Adds an event that is not in the transcript.
+---@param subtype string
+---@param fields table
+function Turn:notice(subtype, fields)
+  fields.type, fields.subtype = "system", subtype
+  table.insert(self.events, event.new(fields))
+end
+
+---@return boolean  true when the transcript has shown the message
+function Turn:is_accepted()
+  local state = self.machine:state()
+  return state == "running" or state == "waiting"
+end
+
+--- The record that proves that the message has arrived. One that differs is an error: it is not what was sent. But the
+--- message before this one may have been interrupted so early that its record comes only now.
+local function is_receipt(self, record, happening)
+  if record.promptSource == "system" or happening.is_meta or #happening:blocks "tool_result" > 0 then return false end
+  local text = happening:text()
+  local is_late = self.withdrawn and self.matches(text, self.withdrawn)
+  if is_late and (happening.timestamp or "") < self.submitted_at then return false end
+  if self.matches(text, self.text) then return true end
+  if is_late or event.kind(happening) ~= "typed" then return false end
+  error(errors.session_error(("the message arrived changed: %q instead of %q"):format(text:sub(1, 80),
+    self.text:sub(1, 80)), { reason = "delivery", sent = self.text, received = text }), 0)
+end
+
+local REFUSAL = "^UserPromptSubmit operation blocked by hook:%s*(.-)%s*Original prompt: (.*)$"
+
+--- The record that a hook of the user's has refused the message: nothing else comes of it.
+local function check_refusal(self, happening)
+  if happening.type ~= "system" or happening.subtype ~= "informational" then return end
+  local why, text = tostring(happening.message):match(REFUSAL)
+  if not why or not self.matches(text, self.text) then return end
+  error(errors.session_error("a hook (UserPromptSubmit) has refused the message: " .. why,
+    { reason = "refused", sent = self.text }), 0)
+end
+
+--- What a command leaves in the transcript, each kind of command something else.
+local function is_of_command(record, happening)
+  if happening.type == "system" then
+    return happening.subtype == "local_command" or happening.subtype == "compact_boundary"
+      or happening.subtype == "informational"
+  end
+  local text = happening:text()
+  return happening.type == "user"
+    and (text:find "<command%-name>" or text:find "^<local%-command" or record.isCompactSummary == true)
+end
+
+--- What a command writes last, when it starts no turn of the model.
+local function ends_command(happening)
+  return happening.type == "system" and (happening.subtype == "local_command" or happening.subtype == "informational")
+    or happening.type == "user" and happening:text():find "^<local%-command%-stdout" ~= nil
+end
+
+--- Follows the records of this turn from the message on: each names the one before it.
+local function follow(self, record, starts)
+  if type(record.uuid) ~= "string" then return end
+  if starts or self.chain[record.parentUuid] or record.subtype == "compact_boundary" then
+    self.chain[record.uuid] = true
+  end
+end
+
+local function close_tool(self, id)
+  for i, call in ipairs(self.open_tools) do
+    if call.id == id then return table.remove(self.open_tools, i) end
+  end
+end
+
+--- Follows the sub-agents that 2.1.330 lets work in the background: they are started by a tool's result and heard of in
+--- a notification, which starts a turn of the program's own or comes as an attachment to the one that runs.
+local function follow_agents(self, record, text)
+  local result = record.toolUseResult
+  if type(result) == "table" and result.isAsync == true and type(result.agentId) == "string" then
+    self.agents[result.agentId] = true
+  end
+  for id in text:gmatch "<task%-id>([%w_-]+)</task%-id>" do self.agents[id] = nil end
+end
+
+local function take_user(self, record, happening)
+  local results, text = happening:blocks "tool_result", happening:text()
+  for _, block in ipairs(results) do close_tool(self, block.tool_use_id) end
+  follow_agents(self, record, text)
+  happening.is_meta = happening.is_meta or record.promptSource == "system" or text:find "^<task%-notification>" ~= nil
+    or nil
+  if text:find "^%[Request interrupted by user" then
+    self.open_tools = {}
+    self.machine:apply "interrupted"
+  elseif #results > 0 then
+    self.machine:apply("tool_result", { tools = #results })
+  else
+    self.machine:apply "meta"
+  end
+end
+
+local function take_assistant(self, happening)
+  local calls = happening:blocks "tool_use"
+  for _, block in ipairs(calls) do table.insert(self.open_tools, block) end
+  self.machine:apply("assistant", {
+    stop_reason = happening.stop_reason, tools = #calls, api_error = happening.is_error,
+  })
+  self.api_error = happening.is_error and happening or nil
+  if happening.message_id and happening.usage then self.usage[happening.message_id] = happening.usage end
+end
+
+--- 2.1.110 has each retry in the transcript.
+local function retry_of(record)
+  if record.subtype ~= "api_error" or math.type(record.retryAttempt) ~= "integer" then return nil end
+  local failure = type(record.error) == "table" and record.error or {}
+  local status = math.type(failure.status) == "integer" and (" (%d)"):format(failure.status) or ""
+  return { attempt = record.retryAttempt, max_attempts = math.tointeger(record.maxRetries) or record.retryAttempt,
+    wait_ms = math.floor(tonumber(record.retryInMs) or 0), message = "API error" .. status }
+end
+
+--- Reports that the program will try an API request again, once for each attempt.
+---@param retry parley.Retry
+---@param session_id? string
+function Turn:announce_retry(retry, session_id)
+  local last = self.last_retry
+  if last and last.attempt == retry.attempt and last.max_attempts == retry.max_attempts then return end
+  self.last_retry = retry
+  self:notice("api_retry", { session_id = session_id, attempt = retry.attempt, max_attempts = retry.max_attempts,
+    wait_ms = retry.wait_ms, message = retry.message })
+end
+
+--- The retry that was announced last, when nothing has come of it yet.
+---@return parley.Retry?
+function Turn:retry() return self.last_retry end
+
+--- The records that the program writes last may overtake those before them in the file: they count when the record that
+--- they follow has been seen in this turn.
+local function take_endings(self)
+  for kind, parent in pairs(self.endings) do
+    if self.chain[parent] then
+      self.endings[kind] = nil
+      -- A Stop hook that has the model go on leaves a word to it, and then the same record.
+      if kind ~= "stop" or self.machine:facts().last_is_answer then self.machine:apply(kind) end
+    end
+  end
+end
+
+local ENDINGS = { turn_duration = "duration", stop_hook_summary = "stop" }
+
+--- Takes in a record of a turn whose message was seen.
+local function take_accepted(self, record, happening)
+  follow(self, record, false)
+  if record.type == "attachment" and type(record.attachment) == "table" then
+    follow_agents(self, record, tostring(record.attachment.prompt))
+  end
+  if not happening then return end
+  if happening.type == "user" then take_user(self, record, happening) end
+  if happening.type == "assistant" then take_assistant(self, happening) end
+  local retry = happening.type == "system" and retry_of(record)
+  if retry then return self:announce_retry(retry, happening.session_id) end
+  self.last_retry = nil
+  table.insert(self.events, happening)
+end
+
+--- Lines may overtake each other in the first flush: what came before the message and follows from it is taken in now.
+local function take_early(self)
+  local index = 1
+  while index <= #self.early do
+    if self.chain[self.early[index].parentUuid] then
+      local record = table.remove(self.early, index)
+      take_accepted(self, record, event.from_record(record))
+      index = 1
+    else
+      index = index + 1
+    end
+  end
+end
+
+--- Takes in a record that came after Enter and may be the message's own.
+local function take_submitted(self, record, happening)
+  local arrived
+  if record.type == "queue-operation" and record.operation == "enqueue" and type(record.content) == "string" then
+    self.queued = self.queued or self.matches(record.content, self.text)
+  end
+  if self.is_command then
+    arrived = happening and is_of_command(record, happening)
+  else
+    if happening then check_refusal(self, happening) end
+    arrived = happening and happening.type == "user" and is_receipt(self, record, happening)
+  end
+  if not arrived then
+    if type(record.uuid) == "string" then table.insert(self.early, record) end
+    return
+  end
+  self.machine:apply "accept"
+  follow(self, record, true)
+  table.insert(self.events, happening)
+end
+
+--- Takes in a record of the transcript. Those before the message belong to no turn and are passed over.
+---@param record table
+---@return string? ending  `"duration"` or `"stop"` when this is a record that the program writes last
+--- Raises `SessionError` when the message has arrived changed (reason `"delivery"`), or was refused (`"refused"`).
+function Turn:take(record)
+  local happening = event.from_record(record)
+  local ending = happening and happening.type == "system" and ENDINGS[happening.subtype] or nil
+  if ending then
+    self.endings[ending] = record.parentUuid
+    follow(self, record, false)
+  elseif self:is_accepted() then
+    take_accepted(self, record, happening)
+  elseif self.machine:state() == "submitted" then
+    take_submitted(self, record, happening)
+  end
+  if self:is_accepted() then
+    take_early(self)
+    take_endings(self)
+    if self.is_command and happening and ends_command(happening) then self.machine:apply "stop" end
+  end
+  return ending
+end
+
+local SIGNS = { busy = "busy", ready = "quiet", dialog = "dialog" }
+
+--- Takes in what the program is seen to be doing. "Ready" counts when something has happened since Enter: a turn may be
+--- too short to be seen at work.
+---@param state "starting"|"ready"|"busy"|"dialog"
+---@param has_moved boolean  the status file was written since Enter
+---@return boolean changed
+function Turn:observe(state, has_moved)
+  local sign, facts = SIGNS[state], self.machine:facts()
+  if not sign then return false end
+  if sign == "quiet" then
+    local counts = facts.busy_seen or facts.interrupting or has_moved or facts.state == "running"
+    if facts.quiet or not counts then return false end
+  elseif sign == "busy" and facts.busy_seen and not facts.quiet and facts.state ~= "waiting" then
+    return false
+  elseif sign == "dialog" and facts.state ~= "running" then
+    return false
+  end
+  self.machine:apply(sign)
+  return true
+end
+
+local function sum(parts)
+  local total = {}
+  for _, usage in pairs(parts) do
+    for name, value in pairs(usage) do
+      if math.type(value) == "integer" then total[name] = (total[name] or 0) + value end
+    end
+  end
+  return total
+end
+
+--- Ends the turn with a verdict: the last event is its result.
+---@param verdict parley.Verdict
+---@param fields table  further fields of the result
+function Turn:conclude(verdict, fields)
+  self.machine:apply "end"
+  local failure = self.api_error
+  fields.type, fields.subtype, fields.stop_reason = "result", verdict.subtype, verdict.stop_reason
+  fields.is_error = verdict.subtype ~= "success" and verdict.subtype ~= "interrupted"
+  fields.usage = sum(self.usage)
+  if failure and fields.is_error then
+    fields.error, fields.api_error_status, fields.message = failure.error, failure.api_error_status, failure:text()
+  end
+  table.insert(self.events, event.new(fields))
+end
+
+return M

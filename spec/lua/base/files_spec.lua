@@ -1,0 +1,204 @@
+local uv = require "luv"
+local errors = require "parley.base.errors"
+local files = require "parley.base.files"
+local task = require "parley.base.task"
+local helper = require "spec.helper"
+
+local function mode_of(path) return assert(uv.fs_stat(path)).mode & 511 end
+
+local function error_of(fn, ...)
+  local ok, err = pcall(fn, ...)
+  assert.is_false(ok, "no error was raised")
+  assert.is_true(errors.is(err), tostring(err))
+  return err
+end
+
+describe("files", function()
+  local folder, check_leaks
+
+  before_each(function()
+    check_leaks = helper.leaks()
+    folder = helper.temporary_folder()
+  end)
+
+  after_each(function()
+    helper.remove_folders()
+    check_leaks()
+  end)
+
+  describe("write", function()
+    it("writes the bytes, readable by nobody else", function()
+      files.write(folder .. "/a", "one\0two\n")
+      assert.equal("one\0two\n", files.read(folder .. "/a"))
+      assert.equal("600", ("%o"):format(mode_of(folder .. "/a")))
+    end)
+
+    it("writes an empty file, and a large one", function()
+      local large = ("0123456789abcdef"):rep(200000)
+      files.write(folder .. "/empty", "")
+      files.write(folder .. "/large", large)
+      assert.equal("", files.read(folder .. "/empty"))
+      assert.is_true(files.read(folder .. "/large") == large)
+    end)
+
+    it("replaces a file as a whole: whoever has the old one open reads it on", function()
+      helper.write(folder .. "/a", "old", "644")
+      local old <close> = assert(io.open(folder .. "/a"))
+      files.write(folder .. "/a", "new")
+      assert.same({ "old", "new" }, { old:read "a", files.read(folder .. "/a") })
+      assert.equal("600", ("%o"):format(mode_of(folder .. "/a")))
+    end)
+
+    it("leaves nothing beside it", function()
+      files.write(folder .. "/a", "x")
+      assert.same({ "a" }, helper.names_in(folder))
+    end)
+
+    it("is not disturbed by what a killed process of the same number left", function()
+      helper.write(("%s/a.%d.tmp"):format(folder, uv.os_getpid()), "half")
+      files.write(folder .. "/a", "whole")
+      assert.equal("whole", files.read(folder .. "/a"))
+      assert.same({ "a" }, helper.names_in(folder))
+    end)
+
+    it("in a missing folder raises ENOENT that names the file", function()
+      local path = folder .. "/missing/a"
+      local err = error_of(files.write, path, "x")
+      assert.same({ "ENOENT", path }, { err.code, err.path })
+      assert.truthy(err.message:find(path, 1, true))
+      assert.same({}, helper.names_in(folder))
+    end)
+
+    it("below a file raises ENOTDIR", function()
+      helper.write(folder .. "/file", "")
+      assert.equal("ENOTDIR", error_of(files.write, folder .. "/file/a", "x").code)
+      assert.same({ "file" }, helper.names_in(folder))
+    end)
+
+    it("over a folder raises, and leaves it and no temporary file", function()
+      assert(uv.fs_mkdir(folder .. "/a", 448))
+      assert.equal("EISDIR", error_of(files.write, folder .. "/a", "x").code)
+      assert.same({ "a" }, helper.names_in(folder))
+    end)
+
+    it("where nobody may write raises the system's code", function()
+      local codes = { EACCES = true, EPERM = true, EROFS = true } -- root gets one of these, too
+      local err = error_of(files.write, "/sys/parley-spec", "x")
+      assert.is_true(codes[err.code], tostring(err))
+    end)
+
+    it("that fails half-way keeps the old file and no temporary one", helper.task(function()
+      helper.write(folder .. "/a", "old")
+      local program = helper.run { "sh", "-c", ([[ulimit -f 1; exec "$0" -e '
+        local stock = require("parley.testing").leaks()
+        local ok, err = pcall(require("parley.base.files").write, "%s/a", ("x"):rep(100000))
+        print(ok, err.code, #stock:found())']]):format(folder), helper.host }
+      assert.equal("false\tEFBIG\t0\n", program.output, program.errors)
+      assert.equal("old", files.read(folder .. "/a"))
+      assert.same({ "a" }, helper.names_in(folder))
+    end))
+  end)
+
+  describe("read", function()
+    it("gives nil and a problem for what is not there or no file", function()
+      for _, path in ipairs { folder .. "/missing", folder } do
+        local text, problem = files.read(path)
+        assert.is_nil(text)
+        assert.is_string(problem)
+      end
+    end)
+  end)
+
+  describe("make_folder", function()
+    it("makes it and those above it for the user alone", function()
+      assert.is_true(files.make_folder(folder .. "/a/b/c"))
+      for _, path in ipairs { "/a", "/a/b", "/a/b/c" } do
+        assert.equal("700", ("%o"):format(mode_of(folder .. path)))
+      end
+    end)
+
+    it("takes a path that ends with slashes", function()
+      assert.is_true(files.make_folder(folder .. "/a/b/c//"))
+      assert.equal("directory", uv.fs_stat(folder .. "/a/b/c").type)
+    end)
+
+    it("is content with one that exists, and leaves its mode", function()
+      assert(uv.fs_mkdir(folder .. "/a", tonumber("755", 8)))
+      assert.is_true(files.make_folder(folder .. "/a"))
+      assert.equal("755", ("%o"):format(mode_of(folder .. "/a")))
+    end)
+
+    it("gives nil and a problem where none can be made", function()
+      helper.write(folder .. "/file", "")
+      local ok, problem = files.make_folder(folder .. "/file/a/b")
+      assert.is_nil(ok)
+      assert.matches("ENOTDIR", problem)
+    end)
+  end)
+
+  describe("temporary_folder", function()
+    it("is new each time, and private", function()
+      local one, two = files.temporary_folder "parley-spec", files.temporary_folder "parley-spec"
+      local modes = { mode_of(one), mode_of(two) }
+      files.remove_tree(one)
+      files.remove_tree(two)
+      assert.not_equal(one, two)
+      assert.matches("/parley%-spec%-%w+$", one)
+      assert.same({ 448, 448 }, modes)
+    end)
+
+    it("raises with the system's code where none can be made", helper.task(function()
+      local program = helper.run({ helper.host, "-e", [[
+        print(select(2, pcall(require("parley.base.files").temporary_folder, "x")).code)]] },
+        { env = { "TMPDIR=" .. folder .. "/missing" } })
+      assert.equal("ENOENT\n", program.output)
+    end))
+  end)
+
+  describe("remove_tree", function()
+    it("removes a folder and all below it", function()
+      files.make_folder(folder .. "/t/a/b")
+      helper.write(folder .. "/t/a/b/file", "")
+      helper.write(folder .. "/t/.hidden", "")
+      files.remove_tree(folder .. "/t")
+      assert.same({}, helper.names_in(folder))
+    end)
+
+    it("removes links, not what they point to", function()
+      files.make_folder(folder .. "/kept")
+      helper.write(folder .. "/kept/file", "")
+      files.make_folder(folder .. "/t")
+      assert(uv.fs_symlink(folder .. "/kept", folder .. "/t/link"))
+      files.remove_tree(folder .. "/t")
+      assert.same({ "kept" }, helper.names_in(folder))
+      assert.same({ "file" }, helper.names_in(folder .. "/kept"))
+    end)
+
+    it("removes a link that it is given, and nothing behind it", function()
+      files.make_folder(folder .. "/kept")
+      helper.write(folder .. "/kept/file", "")
+      for _, path in ipairs { "/link", "/link/" } do
+        assert(uv.fs_symlink(folder .. "/kept", folder .. "/link"))
+        files.remove_tree(folder .. path)
+        assert.same({ "kept" }, helper.names_in(folder))
+        assert.same({ "file" }, helper.names_in(folder .. "/kept"))
+      end
+    end)
+
+    it("is content with what is not there", function()
+      files.remove_tree(folder .. "/missing")
+    end)
+  end)
+
+  it("never waits, so it works outside of a task", function()
+    local ran
+    local timer = uv.new_timer()
+    timer:start(0, 0, function()
+      timer:close()
+      files.write(folder .. "/a", "x")
+      ran = files.read(folder .. "/a")
+    end)
+    task.run(helper.eventually, function() return ran end)
+    assert.equal("x", ran)
+  end)
+end)

@@ -1,0 +1,361 @@
+local core = require "parley.core"
+local errors = require "parley.base.errors"
+local event = require "parley.claude.event"
+local history = require "parley.base.history"
+
+local json = core.json
+local hash = history.hash_history
+
+local function text(words) return { type = "text", text = words } end
+local function user(content) return { role = "user", content = content } end
+local function assistant(content) return { role = "assistant", content = content } end
+local function call(id, input)
+  return { type = "tool_use", id = id, name = "Bash", input = input or { command = "ls" } }
+end
+local function result(id, content, more)
+  local block = { type = "tool_result", tool_use_id = id, content = content }
+  for name, value in pairs(more or {}) do block[name] = value end
+  return block
+end
+
+local function image(data) return { type = "image", source = { data = data } } end
+
+local HELLO = { user "say hi", assistant "hi" }
+
+--- A copy that shares no table with the original, as a client makes by way of JSON.
+local function copied(value) return json.decode(assert(json.encode(value))) end
+
+local TOOL_CYCLE = {
+  user "list it", assistant { text "let me", call "t1" }, user { result("t1", "a.lua") }, assistant "one file",
+}
+
+describe("hash_history", function()
+  it("keeps its results from release to release", function()
+    assert.equal("0be9b3a96dc4fa493fa069d20b4d400017242d9ab7610e81e930bd1918dc7929", hash {})
+    assert.equal("1924d276327325b540a327efaa9aa7da28c02c9c5630d9355be162e614ef2969", hash(HELLO))
+    assert.equal("bd6953df9c082b82265b5c52650233a31aaf4323b2a35ac5e75e5c32028d6558", hash(TOOL_CYCLE))
+    local odd = { user { text "ü\0", { type = "image", sizes = { 1, 2.5, json.null, true } } } }
+    assert.equal("d0596f67d30448402f84b3dcc80e9fd7bcbc480706c53ce7a4b08ccb77ba34e2", hash(odd))
+    local long = {}
+    for i = 1, 60 do long[i] = (i % 2 == 1 and user or assistant)(("%d "):format(i):rep(400)) end
+    assert.equal("1e6226dae5c110d0b8690b5a3a4f7bd3af54b0bfcfe26b2b2251666dcb6f3789", hash(long))
+  end)
+
+  local same = {
+    ["a text and its one block"] = { { user "hi" }, { user { text "hi" } } },
+    ["null and absent fields"] = {
+      { user { text "hi" } }, { user { { type = "text", text = "hi", citations = json.null } } } },
+    ["is_error false and absent"] = {
+      { user { result("t", "x") } }, { user { result("t", "x", { is_error = false }) } } },
+    ["is_error null and absent"] = {
+      { user { result("t", "x") } }, { user { result("t", "x", { is_error = json.null }) } } },
+    ["a tool's result as a text and as a block"] = {
+      { user { result("t", "x") } }, { user { result("t", { text "x" }) } } },
+    ["a tool's empty result in every form"] = {
+      { user { result("t", "") } }, { user { result("t", json.array {}) } } },
+    ["with and without cache_control"] = {
+      { user { text "hi" } }, { user { { type = "text", text = "hi", cache_control = { type = "ephemeral" } } } } },
+    ["a call with and without cache_control"] = {
+      { assistant { call "t" } },
+      { assistant { { type = "tool_use", id = "t", name = "Bash", input = { command = "ls" }, cache_control = "x" } } },
+    },
+    ["a nested block with and without cache_control"] = {
+      { user { result("t", { text "x" }) } },
+      { user { result("t", { { type = "text", text = "x", cache_control = { type = "ephemeral" } } }) } } },
+    ["with and without thinking"] = {
+      { assistant "hi" },
+      { assistant { { type = "thinking", thinking = "hm", signature = "s" }, { type = "redacted_thinking", data = "x" },
+        text "hi" } } },
+    ["with and without an empty text"] = { { assistant { text "", text "hi" } }, { assistant "hi" } },
+    ["split and merged neighbours"] = { { user "a", user "b" }, { user { text "a", text "b" } } },
+    ["neighbours around an empty message"] = { { user "a", assistant "", user "b" }, { user { text "a", text "b" } } },
+    ["a call split off its text"] = {
+      { assistant { text "let me", call "t" } }, { assistant "let me", assistant { call "t" } } },
+    ["fields of the message beside role and content"] = {
+      { assistant "hi" }, { { role = "assistant", content = "hi", id = "msg_1", usage = { input_tokens = 1 } } } },
+    ["an integer in either spelling"] = {
+      { assistant { call("t", { n = 1 }) } }, { assistant { call("t", { n = 1.0 }) } } },
+    ["events' blocks and a client's copy"] = { TOOL_CYCLE, copied(TOOL_CYCLE) },
+  }
+  for what, pair in pairs(same) do
+    it("is the same for " .. what, function() assert.equal(hash(pair[1]), hash(pair[2])) end)
+  end
+
+  it("is the same whatever the order of an object's keys", function()
+    local forwards, backwards = {}, {}
+    for i = 1, 40 do forwards["key" .. i] = i end
+    for i = 40, 1, -1 do backwards["key" .. i] = i end
+    assert.equal(hash { assistant { call("t", forwards) } }, hash { assistant { call("t", backwards) } })
+  end)
+
+  it("splits a long run of one role wherever it likes", function()
+    local blocks, messages = {}, {}
+    for i = 1, 50 do
+      blocks[i] = text(("%d "):format(i):rep(500))
+      messages[i] = user(blocks[i].text)
+    end
+    local one = { user(blocks), assistant "yes", user "go on" }
+    local many = table.move(one, 2, 3, 51, messages)
+    assert.equal(hash(one), hash(many))
+    assert.equal(hash(one, 1), hash(many, 50))
+    local around = { user { table.unpack(blocks, 1, 49) }, assistant { text "" }, user { blocks[50] }, one[2], one[3] }
+    assert.equal(hash(one), hash(around))
+  end)
+
+  local different = {
+    ["another role"] = { { user "hi" }, { assistant "hi" } },
+    ["another text"] = { { user "hi" }, { user "ho" } },
+    ["one message more"] = { { user "a" }, { user "a", assistant "b" } },
+    ["another order"] = { { user "a", assistant "b" }, { assistant "b", user "a" } },
+    ["texts cut elsewhere"] = { { user { text "ab", text "c" } }, { user { text "a", text "bc" } } },
+    ["one text for two"] = { { user { text "a", text "b" } }, { user "a\nb" } },
+    ["a text that spells a block"] = { { user { result("t", "x") } }, { user "{s7:content" } },
+    ["a tool that failed"] = { { user { result("t", "x") } }, { user { result("t", "x", { is_error = true }) } } },
+    ["a call of another id"] = { { assistant { call "t1" } }, { assistant { call "t2" } } },
+    ["a tool's other input"] = { { assistant { call("t", { a = 1 }) } }, { assistant { call("t", { a = 2 }) } } },
+    ["an input that has a cache_control"] = {
+      { assistant { call("t", {}) } }, { assistant { call("t", { cache_control = "x" }) } } },
+    ["an input that has an is_error"] = {
+      { assistant { call("t", {}) } }, { assistant { call("t", { is_error = false }) } } },
+    ["an empty list for an empty object"] = {
+      { assistant { call("t", { a = {} }) } }, { assistant { call("t", { a = json.array {} }) } } },
+    ["a number for its text"] = { { assistant { call("t", { a = 1 }) } }, { assistant { call("t", { a = "1" }) } } },
+    ["an image for another"] = { { user { image "AA==" } }, { user { image "AB==" } } },
+    ["citations"] = { { user { text "hi" } }, { user { { type = "text", text = "hi", citations = { "x" } } } } },
+  }
+  for what, pair in pairs(different) do
+    it("differs by " .. what, function() assert.are_not.equal(hash(pair[1]), hash(pair[2])) end)
+  end
+
+  it("gives a prefix's fingerprint", function()
+    for last = 0, #TOOL_CYCLE do
+      local prefix = table.move(copied(TOOL_CYCLE), 1, last, 1, {})
+      assert.equal(hash(prefix), hash(TOOL_CYCLE, last))
+    end
+  end)
+
+  it("refuses what is no list", function()
+    for _, bad in ipairs { "hi", false } do
+      local ok, err = pcall(hash, bad or nil)
+      assert.is_false(ok)
+      assert.is_true(errors.is(err, "ValueError"), tostring(err))
+    end
+  end)
+
+  it("refuses what is no message", function()
+    for _, bad in ipairs { { "hi" }, { { role = "system", content = "x" } }, { { role = "user", content = 5 } } } do
+      local ok, err = pcall(hash, bad)
+      assert.is_false(ok)
+      assert.is_true(errors.is(err, "ValueError"))
+      assert.equal(1, err.index)
+    end
+    local ok, err = pcall(hash, { user { "words" } })
+    assert.is_false(ok)
+    assert.is_true(errors.is(err, "ValueError"))
+  end)
+end)
+
+describe("the links that hash_history remembers", function()
+  --- A history of messages that each make a link.
+  local function long_history(count)
+    local messages = {}
+    for i = 1, count do
+      local words = ("%d "):format(i):rep(9000)
+      messages[i] = { role = i % 2 == 1 and "user" or "assistant", content = i % 3 == 0 and { text(words) } or words }
+    end
+    return messages
+  end
+
+  it("agree with what is hashed anew, for every prefix", function()
+    local messages = long_history(7)
+    hash(messages)
+    for last = 0, 7 do assert.equal(hash(copied(messages), last), hash(messages, last)) end
+  end)
+
+  it("are not taken for messages that follow others", function()
+    local messages = long_history(4)
+    hash(messages)
+    local other = { user "another beginning", assistant "yes" }
+    table.move(messages, 1, 4, 3, other)
+    assert.equal(hash(copied(other)), hash(other))
+  end)
+
+  for what, change in pairs {
+    ["a content that was replaced"] = function(message) message.content = "new" end,
+    ["a role that was replaced"] = function(message) message.role = "user" end,
+    ["a block that was replaced"] = function(message) message.content = { text "old" } end,
+  } do
+    it("notice " .. what, function()
+      local messages = long_history(4)
+      hash(messages)
+      change(messages[2])
+      assert.equal(hash(copied(messages)), hash(messages))
+    end)
+  end
+
+  it("notice a block's new text, and a block that was added", function()
+    local messages = long_history(4) -- the third has a list of blocks
+    hash(messages)
+    messages[3].content[1].text = "new"
+    assert.equal(hash(copied(messages)), hash(messages))
+    hash(messages)
+    table.insert(messages[3].content, text "more")
+    assert.equal(hash(copied(messages)), hash(messages))
+  end)
+
+  it("end where another message follows that says something", function()
+    local messages = long_history(3)
+    hash(messages)
+    messages[4] = { role = "user", content = "goes with the third" }
+    assert.equal(hash(copied(messages)), hash(messages))
+    messages[4] = { role = "assistant", content = { text "" } }
+    messages[5] = { role = "user", content = "goes with the third, too" }
+    assert.equal(hash(copied(messages)), hash(messages))
+  end)
+
+  it("make the second turn hash only what is new", function()
+    local messages, hashed = long_history(100), 0
+    local blake2b = core.digest.blake2b
+    finally(function() core.digest.blake2b = blake2b end)
+    core.digest.blake2b = function(bytes, size)
+      hashed = hashed + #bytes
+      return blake2b(bytes, size)
+    end
+    hash(messages)
+    assert.is_true(hashed > 2000000)
+    hashed = 0
+    table.insert(messages, user "next")
+    hash(messages)
+    assert.is_true(hashed < 100, hashed)
+  end)
+
+  it("keep no message alive", function()
+    local messages = long_history(40)
+    hash(messages)
+    local held = setmetatable({}, { __mode = "k" })
+    for _, message in ipairs(messages) do held[message] = true end
+    messages = nil -- luacheck: ignore
+    collectgarbage()
+    collectgarbage()
+    assert.is_nil(next(held))
+  end)
+end)
+
+describe("synthesize_turn_messages", function()
+  local function happening(kind, content, more)
+    local fields = { type = kind, content = type(content) == "string" and { text(content) } or content }
+    for name, value in pairs(more or {}) do fields[name] = value end
+    return event.new(fields)
+  end
+
+  it("leaves out the prompt's echo and keeps the answer", function()
+    local events = { happening("user", "hi"), happening("assistant", "ho"), event.new { type = "result" } }
+    assert.equal(hash { assistant "ho" }, hash(history.synthesize_turn_messages(events)))
+  end)
+
+  it("keeps the whole tool cycle, one message a role", function()
+    local events = {
+      happening("user", "go"), happening("assistant", { text "let me" }), happening("assistant", { call "t1" }),
+      happening("system", nil, { subtype = "x" }), happening("user", { result("t1", "out") }),
+      happening("assistant", "done"),
+    }
+    assert.same({
+      { role = "assistant", content = { text "let me", call "t1" } },
+      { role = "user", content = { result("t1", "out") } },
+      { role = "assistant", content = { text "done" } },
+    }, history.synthesize_turn_messages(events))
+  end)
+
+  it("leaves out what the program wrote under the user's name, and API errors", function()
+    local events = {
+      happening("user", "go"), happening("assistant", "a"), happening("user", "go on", { is_meta = true }),
+      happening("assistant", "b"), happening("assistant", "API Error", { is_error = true }),
+    }
+    assert.same({ { role = "assistant", content = { text "a", text "b" } } }, history.synthesize_turn_messages(events))
+  end)
+
+  it("gives an empty list for a turn without an answer", function()
+    assert.same({}, history.synthesize_turn_messages { happening("user", "go"), event.new { type = "result" } })
+    assert.same({}, history.synthesize_turn_messages {})
+  end)
+
+  it("can be encoded as JSON", function()
+    local messages = history.synthesize_turn_messages { happening("user", "go"), happening("assistant", {}) }
+    assert.equal('[{"content":[],"role":"assistant"}]', json.encode(messages, { sort_keys = true }))
+  end)
+end)
+
+describe("check", function()
+  local function refused(messages)
+    local ok, err = pcall(history.check, messages)
+    assert.is_false(ok)
+    assert.is_true(errors.is(err, "ValueError"), tostring(err))
+    return err
+  end
+
+  it("wants a list that is not empty", function()
+    assert.matches("messages is empty", refused({}).message)
+    assert.matches("must be a list, not a string", refused("hi").message)
+    assert.matches("must be a list, not a nil", refused(nil).message)
+  end)
+
+  it("wants a list without holes", function()
+    assert.matches("messages%[2%] must be a table .*, not a nil", refused({ user "a", nil, user "b" }).message)
+  end)
+
+  local itself = { type = "image" }
+  itself.itself = itself
+  local bad = {
+    { "hi", "must be a table with role and content, not a string" },
+    { { content = "x" }, "has the role a nil" },
+    { { role = "system", content = "x" }, 'has the role "system"' },
+    { { role = "user" }, "has no content" },
+    { { role = "user", content = json.null }, "has no content" },
+    { { role = "user", content = {} }, "has no content" },
+    { { role = "user", content = 5 }, "content must be a string or a list of blocks, not a number" },
+    { { role = "user", content = "\xff" }, "byte 1 is not valid UTF%-8" },
+    { { role = "user", content = { text = "x" } }, "content must be a list of blocks" },
+    { { role = "user", content = { "x" } }, "content%[1%] must be a block, a table, not a string" },
+    { { role = "user", content = { text "a", {} } }, "content%[2%] has no type" },
+    { { role = "user", content = { { type = "text" } } }, "'text' must be a string, not absent" },
+    { { role = "user", content = { { type = "text", text = 5 } } }, "'text' must be a string, not a number" },
+    { { role = "user", content = { text "\xff" } }, "content%[1%].text.*: byte 1 is not valid UTF%-8" },
+    { { role = "user", content = { { type = "tool_result" } } }, "'tool_use_id' must be a string, not absent" },
+    { { role = "user", content = { result("t", 5) } }, "content must be a string or a list of blocks, not a number" },
+    { { role = "user", content = { result("t", { "x" }) } }, "content%[1%].content%[1%] must be a block" },
+    { { role = "user", content = { result("t", "\xff") } }, "byte 1 is not valid UTF%-8" },
+    { { role = "assistant", content = { { type = "tool_use", name = "x", input = {} } } }, "'id' must be a string" },
+    { { role = "assistant", content = { { type = "tool_use", id = "x", input = {} } } }, "'name' must be a string" },
+    { { role = "assistant", content = { { type = "tool_use", id = "x", name = "x" } } }, "'input' must be a table" },
+    { { role = "assistant", content = { call("t", { f = print }) } }, "content%[1%].input: .*f" },
+    { { role = "assistant", content = { { type = "thinking" } } }, "'thinking' must be a string" },
+    { user { itself }, "content%[1%]: .*" },
+  }
+  for _, case in ipairs(bad) do
+    it("names the index of a message that " .. case[2]:gsub("%%", ""), function()
+      local err = refused { user "a", assistant "b", case[1], user "last" }
+      assert.equal(3, err.index)
+      assert.matches("^messages%[3%]", err.message)
+      assert.matches(case[2], err.message)
+    end)
+  end
+
+  it("wants the user's message last", function()
+    local err = refused { user "a", assistant "b" }
+    assert.equal(2, err.index)
+    assert.matches("messages%[2%], the last one, must be the user's, not the assistant's", err.message)
+  end)
+
+  it("lets a whole tool cycle and unknown blocks pass", function()
+    local messages = copied(TOOL_CYCLE)
+    table.insert(messages, user { { type = "image", source = {} } })
+    history.check(messages)
+  end)
+end)
+
+describe("text_of", function()
+  it("joins the text blocks", function()
+    assert.equal("a\nb", history.text_of(user { text "a", call "t", text "", text "b" }))
+    assert.equal("a", history.text_of(user "a"))
+  end)
+end)

@@ -1,0 +1,30 @@
+local suggest = require "parley.base.suggest"
+
+describe("suggest.near", function()
+  local names = { "model", "settings", "effort", "cwd" }
+
+  it("names what one slip away stands for", function()
+    for _, word in ipairs { "modle", "odel", "modell", "Model", "mobel" } do
+      assert.equal("; did you mean 'model'?", suggest.near(word, names), word)
+    end
+  end)
+
+  it("names the nearest of several", function()
+    assert.equal("; did you mean 'cwd'?", suggest.near("cvwd", { "cw", "cwd", "cut" }))
+    assert.equal("; did you mean 'settings'?", suggest.near("setting", { "sittings", "settings" }))
+  end)
+
+  it("names the first of equals", function()
+    assert.equal("; did you mean 'bat'?", suggest.near("at", { "bat", "cat" }))
+  end)
+
+  it("says nothing when none is near", function()
+    assert.equal("", suggest.near("temperature", names))
+    assert.equal("", suggest.near("x", names))
+    assert.equal("", suggest.near("model", {}))
+  end)
+
+  it("takes an empty word", function()
+    assert.equal("", suggest.near("", names))
+  end)
+end)

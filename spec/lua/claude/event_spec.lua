@@ -1,0 +1,125 @@
+local core = require "parley.core"
+local event = require "parley.claude.event"
+
+---The event of a line of a transcript.
+local function read(line) return event.from_record(assert(core.json.decode(line))) end
+
+describe("event.from_record", function()
+  it("reads an assistant line", function()
+    local happening = read [[{"type":"assistant","uuid":"u1","sessionId":"s1","timestamp":"2025-11-22T02:20:00.000Z",
+      "isSidechain":false,"message":{"id":"m1","model":"opus","role":"assistant","stop_reason":"end_turn",
+      "usage":{"output_tokens":3},"content":[{"type":"text","text":"hello"}]}}]]
+    assert.same({ "assistant", "u1", "s1", "2025-11-22T02:20:00.000Z", "m1", "opus", "end_turn" }, {
+      happening.type, happening.uuid, happening.session_id, happening.timestamp, happening.message_id, happening.model,
+      happening.stop_reason,
+    })
+    assert.same({ output_tokens = 3 }, happening.usage)
+    assert.same({ { type = "text", text = "hello" } }, happening.content)
+    assert.is_nil(happening.is_error)
+    assert.equal("hello", happening:text())
+  end)
+
+  it("reads null as absent", function()
+    local happening = read [[{"type":"assistant","uuid":null,"isSidechain":null,"isApiErrorMessage":null,
+      "message":{"id":null,"stop_reason":null,"usage":null,"content":[]}}]]
+    assert.same({}, { happening.uuid, happening.message_id, happening.stop_reason, happening.usage })
+    assert.is_nil(happening.is_error)
+  end)
+
+  it("reads an API error", function()
+    local happening = read [[{"type":"assistant","isApiErrorMessage":true,"error":"invalid_request",
+      "apiErrorStatus":400,"message":{"content":[{"type":"text","text":"API Error: 400"}],
+      "stop_reason":"stop_sequence"}}]]
+    assert.same({ true, "invalid_request", 400, "stop_sequence" },
+      { happening.is_error, happening.error, happening.api_error_status, happening.stop_reason })
+  end)
+
+  it("reads a user line, its text as one block", function()
+    local happening = read [[{"type":"user","message":{"role":"user","content":"say hi"}}]]
+    assert.same({ { type = "text", text = "say hi" } }, happening.content)
+    assert.is_nil(happening.is_meta)
+  end)
+
+  it("reads the results of tools", function()
+    local happening = read [[{"type":"user","message":{"content":[
+      {"type":"tool_result","tool_use_id":"t1","content":"ok","is_error":false}]}}]]
+    assert.same({ { type = "tool_result", tool_use_id = "t1", content = "ok", is_error = false } },
+      happening:blocks "tool_result")
+  end)
+
+  it("marks what the program wrote itself", function()
+    assert.is_true(read([[{"type":"user","isMeta":true,"message":{"content":"go on"}}]]).is_meta)
+    assert.is_nil(read([[{"type":"user","isMeta":false,"message":{"content":"go on"}}]]).is_meta)
+  end)
+
+  it("reads a system line", function()
+    local happening = read [[{"type":"system","subtype":"turn_duration","content":"took 3 s","uuid":"u1"}]]
+    assert.same({ "system", "turn_duration", "took 3 s", "u1" },
+      { happening.type, happening.subtype, happening.message, happening.uuid })
+  end)
+
+  it("keeps the record, and blocks of unknown types as they came", function()
+    local record = core.json.decode [[
+      {"type":"assistant","novel":1,"message":{"content":[{"type":"hologram","x":[1]}]}}]]
+    local happening = event.from_record(record)
+    assert.equal(record, happening.record)
+    assert.same({ { type = "hologram", x = { 1 } } }, happening.content)
+  end)
+
+  it("passes over unknown types and book-keeping", function()
+    local types = {
+      "attachment", "summary", "mode", "permission-mode", "file-history-snapshot", "queue-operation", "last-prompt",
+      "something-new", "", "result", "text",
+    }
+    for _, name in ipairs(types) do
+      assert.is_nil(event.from_record { type = name, message = { content = "x" } }, name)
+    end
+    assert.is_nil(event.from_record {})
+    assert.is_nil(read [[{"type":null}]])
+    assert.is_nil(read [[{"type":{}}]])
+  end)
+
+  it("passes over a sub-agent's lines", function()
+    assert.is_nil(read [[{"type":"assistant","isSidechain":true,"message":{"content":[]}}]])
+  end)
+
+  it("passes over lines whose message is none", function()
+    for _, message in ipairs { "null", "5", "true", [["text"]] } do
+      assert.is_nil(read(([[{"type":"user","message":%s}]]):format(message)), message)
+      assert.is_nil(read(([[{"type":"assistant","message":%s}]]):format(message)), message)
+    end
+    assert.is_nil(read [[{"type":"user"}]])
+  end)
+
+  it("reads content that is none as empty", function()
+    for _, content in ipairs { "null", "5", "false", "[]" } do
+      local happening = read(([[{"type":"user","message":{"content":%s}}]]):format(content))
+      assert.equal(0, #happening.content)
+      assert.equal("", happening:text())
+    end
+  end)
+end)
+
+describe("an event", function()
+  local happening = event.new {
+    type = "assistant", content = {
+      { type = "thinking", thinking = "hm" }, { type = "text", text = "one" }, { type = "tool_use", name = "Bash" },
+      { type = "text", text = "two" }, { type = "text" }, "stray", 5,
+    },
+  }
+
+  it("joins its texts by lines", function()
+    assert.equal("one\ntwo", happening:text())
+  end)
+
+  it("finds blocks by their type", function()
+    assert.same({ { type = "tool_use", name = "Bash" } }, happening:blocks "tool_use")
+    assert.same({}, happening:blocks "image")
+  end)
+
+  it("has no text and no blocks without content", function()
+    local empty = event.new { type = "result" }
+    assert.equal("", empty:text())
+    assert.same({}, empty:blocks "text")
+  end)
+end)

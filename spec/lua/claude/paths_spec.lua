@@ -1,0 +1,148 @@
+local uv = require "luv"
+local errors = require "parley.base.errors"
+local paths = require "parley.claude.paths"
+local helper = require "spec.helper"
+
+local ID = "6d1c9e3a-8f62-4a86-9c5e-0f3d2b7a4e11"
+
+local function error_of(fn, ...)
+  local ok, err = pcall(fn, ...)
+  assert.is_false(ok, "no error was raised")
+  assert.is_true(errors.is(err), tostring(err))
+  return err
+end
+
+-- The expected names were measured with the real program (CLAUDE-CODE.md).
+describe("paths.encode_project", function()
+  it("keeps ASCII letters and digits and replaces the rest", function()
+    assert.equal("-home-me-My-Project-2-0", paths.encode_project "/home/me/My Project_2.0")
+  end)
+
+  it("replaces each UTF-16 unit, so that an emoji gives two", function()
+    assert.equal("-tmp-cc--------", paths.encode_project "/tmp/ccü/日本/é😀")
+  end)
+
+  it("keeps a name of 200 units whole", function()
+    assert.equal(("-%s"):format(("a"):rep(199)), paths.encode_project("/" .. ("a"):rep(199)))
+  end)
+
+  it("hashes a longer one", function()
+    local folders = {}
+    for _ = 1, 5 do table.insert(folders, ("d"):rep(50)) end
+    local path = "/tmp/" .. table.concat(folders, "/")
+    assert.equal(259, #path)
+    local name = paths.encode_project(path)
+    assert.equal(path:gsub("/", "-"):sub(1, 200) .. "-2gz2nb", name)
+  end)
+
+  it("hashes another one", function()
+    local folders = {}
+    for _ = 1, 4 do table.insert(folders, ("e"):rep(49)) end
+    local path = "/tmp/" .. table.concat(folders, "/") .. "/fffff"
+    assert.equal(210, #path)
+    assert.equal(path:gsub("/", "-"):sub(1, 200) .. "-fci5tj", paths.encode_project(path))
+  end)
+
+  it("drops the sign of a hash that is negative", function() -- not measured: by JavaScript's Math.abs(h).toString(36)
+    assert.equal(("-%s-b6ymvl"):format(("a"):rep(199)), paths.encode_project("/" .. ("a"):rep(200)))
+  end)
+
+  it("counts units, not bytes, up to the limit", function()
+    assert.equal(("-"):rep(200), paths.encode_project("/" .. ("日"):rep(199)))
+    assert.equal(("-"):rep(200), paths.encode_project(("😀"):rep(100)))
+    assert.matches("^" .. ("%-"):rep(201) .. "%w+$", paths.encode_project(("😀"):rep(101)))
+  end)
+
+  it("takes a path that is not UTF-8", function()
+    assert.equal("-tmp--x", paths.encode_project "/tmp/\xffx")
+  end)
+end)
+
+describe("paths.config_folder", function()
+  it("is CLAUDE_CONFIG_DIR, else .claude in the home", function()
+    assert.equal("/c", paths.config_folder { CLAUDE_CONFIG_DIR = "/c", HOME = "/h" })
+    assert.equal("/h/.claude", paths.config_folder { HOME = "/h" })
+    assert.equal("/h/.claude", paths.config_folder { CLAUDE_CONFIG_DIR = "", HOME = "/h" })
+  end)
+
+  it("has no slash at its end", function()
+    assert.equal("/c/d", paths.config_folder { CLAUDE_CONFIG_DIR = "/c/d//" })
+    assert.equal("/", paths.config_folder { CLAUDE_CONFIG_DIR = "/" })
+  end)
+
+  it("asks the system for a home that the environment does not name", function()
+    assert.matches("^/.*/%.claude$", paths.config_folder {})
+  end)
+end)
+
+describe("paths.real_folder", function()
+  local folder
+  before_each(function() folder = helper.temporary_folder() end)
+  after_each(helper.remove_folders)
+
+  it("resolves symbolic links", function()
+    assert(uv.fs_mkdir(folder .. "/real", 448))
+    assert(uv.fs_symlink(folder .. "/real", folder .. "/link"))
+    assert.equal(folder .. "/real", paths.real_folder(folder .. "/link"))
+    assert.equal(folder .. "/real", paths.real_folder(folder .. "/link/../real/."))
+  end)
+
+  it("is the host's own by default", function()
+    assert.equal(assert(uv.fs_realpath(uv.cwd())), paths.real_folder())
+  end)
+
+  it("refuses the host's own when that was removed", helper.task(function()
+    assert(uv.fs_mkdir(folder .. "/gone", 448))
+    local chunk = "require('parley.claude.paths').real_folder()"
+    local script = ('cd %s/gone && rmdir ../gone && exec %s -e "%s"'):format(folder, helper.host, chunk)
+    local program = helper.run { "/bin/sh", "-c", script }
+    assert.matches("the working directory '.' cannot be used: ENOENT", program.errors)
+    assert.equal(1, program.status)
+  end))
+
+  it("refuses what is missing or no folder, and names it", function()
+    helper.write(folder .. "/file", "")
+    for _, name in ipairs { "/missing", "/file", "/file/below" } do
+      local err = error_of(paths.real_folder, folder .. name)
+      assert.same({ "ValueError", "cwd" }, { err.code, err.option })
+      assert.truthy(err.message:find(folder .. name, 1, true), err.message)
+    end
+  end)
+end)
+
+describe("paths.resolve_jsonl_path", function()
+  local folder
+  before_each(function() folder = helper.temporary_folder() end)
+  after_each(helper.remove_folders)
+
+  it("follows from the config folder, the real working directory and the session", function()
+    assert(uv.fs_mkdir(folder .. "/ü", 448))
+    assert(uv.fs_symlink(folder .. "/ü", folder .. "/link"))
+    local expected = ("/c/projects/%s--/%s.jsonl"):format(folder:gsub("[^%w]", "-"), ID)
+    assert.equal(expected, paths.resolve_jsonl_path(ID, folder .. "/link", { CLAUDE_CONFIG_DIR = "/c" }))
+  end)
+
+  it("uses the host's folder and environment by default", function()
+    local path = paths.resolve_jsonl_path(ID)
+    local project = paths.encode_project(paths.real_folder())
+    assert.equal(("%s/projects/%s/%s.jsonl"):format(paths.config_folder(uv.os_environ()), project, ID), path)
+  end)
+
+  it("refuses a session id that could name another path", function()
+    local refused = { "", "..", "../x", "/etc/passwd", ID .. "/..", "../" .. ID, ID .. "\0", ID:gsub("-", "/"), 5, {} }
+    for _, id in ipairs(refused) do
+      assert.equal("ValueError", error_of(paths.resolve_jsonl_path, id, folder, {}).code)
+    end
+    assert.equal("ValueError", error_of(paths.resolve_jsonl_path, nil, folder, {}).code)
+  end)
+
+  it("refuses a working directory that does not exist", function()
+    assert.equal("cwd", error_of(paths.resolve_jsonl_path, ID, folder .. "/missing", {}).option)
+  end)
+end)
+
+describe("paths.status_file", function()
+  it("is named after the process", function()
+    assert.equal("/c/sessions/1234.json", paths.status_file(1234, { CLAUDE_CONFIG_DIR = "/c" }))
+  end)
+end)

@@ -1,0 +1,151 @@
+local tui = require "parley.claude.tui"
+
+local RULE = ("─"):rep(60)
+
+---Rows with a composer below them that holds these lines.
+local function screen(above, lines, below)
+  local rows = { table.unpack(above or {}) }
+  table.insert(rows, RULE)
+  for i, line in ipairs(lines or { "" }) do table.insert(rows, (i == 1 and "❯\u{A0}" or "  ") .. line) end
+  table.insert(rows, RULE)
+  for _, row in ipairs(below or { "  ? for shortcuts" }) do table.insert(rows, row) end
+  return rows
+end
+
+describe("tui.composer", function()
+  it("reads one row", function()
+    local composer = tui.composer(screen({ "❯ an old message" }, { "hello" }))
+    assert.equal("hello", composer.text)
+    assert.is_false(composer.is_empty)
+    assert.is_false(composer.shell)
+    assert.is_false(composer.scrolled)
+    assert.same({ 3, 4 }, { composer.first_row, composer.last_row })
+  end)
+
+  it("reads several rows, blank ones among them", function()
+    assert.equal("a\n\n  b", tui.composer(screen({}, { "a", "", "  b" })).text)
+  end)
+
+  it("is empty without text", function()
+    assert.is_true(tui.composer(screen()).is_empty)
+  end)
+
+  it("is empty when the cursor stands before a hint", function()
+    local rows = screen({}, { "Try something" })
+    assert.is_true(tui.composer(rows, { row = 2, column = 3 }).is_empty)
+    assert.is_false(tui.composer(rows, { row = 2, column = 16 }).is_empty)
+  end)
+
+  it("says how many rows are below the cursor", function()
+    local rows = screen({ "above" }, { "a", "b", "c" })
+    assert.equal(2, tui.composer(rows, { row = 3, column = 3 }).below)
+    assert.equal(0, tui.composer(rows, { row = 5, column = 3 }).below)
+    assert.equal(0, tui.composer(rows, { row = 7, column = 1 }).below)
+    assert.equal(0, tui.composer(rows).below)
+  end)
+
+  it("is in shell mode behind a bang", function()
+    local composer = tui.composer { RULE, "!\u{A0}ls", RULE }
+    assert.is_true(composer.shell)
+    assert.is_false(composer.is_empty)
+  end)
+
+  it("says how much is out of sight", function()
+    local composer = tui.composer { "─── ↑ 46 more ───", "  the", "  tail", RULE }
+    assert.is_true(composer.scrolled)
+    assert.equal(46, composer.hidden)
+    assert.equal("the\ntail", composer.text)
+  end)
+
+  it("is known by its lower rule alone when it fills the screen", function()
+    local rows = {}
+    for i = 1, 20 do rows[i] = "  row " .. i end
+    rows[21] = RULE
+    assert.is_true(tui.composer(rows).scrolled)
+  end)
+
+  it("is no dialog, and no old message between rules", function()
+    assert.is_nil(tui.composer { RULE, "  ❯ 1. Yes", "    2. No", RULE })
+    assert.is_nil(tui.composer { RULE, "❯\u{A0}", RULE, "Enter to confirm · Esc to cancel" })
+    assert.is_nil(tui.composer { RULE, "❯ old", RULE })
+    assert.is_nil(tui.composer {})
+  end)
+end)
+
+describe("tui looks below the composer", function()
+  it("for what says that a turn runs", function()
+    assert.is_true(tui.is_busy(screen({}, { "" }, { "  esc to interrupt" })))
+  end)
+
+  it("for a paste that is taken in", function()
+    assert.is_true(tui.is_pasting(screen({}, { "" }, { "  Pasting text…" })))
+  end)
+
+  it("and not at what a message says", function()
+    local said = { "❯ esc to interrupt", "● Pasting text…", "● esc to interrupt" }
+    assert.is_false(tui.is_busy(screen(said, { "esc to interrupt" })))
+    assert.is_false(tui.is_pasting(screen(said, { "Pasting text…" })))
+  end)
+end)
+
+describe("tui.has_changed_text", function()
+  local HINT = "Removed 2 invisible characters · review and press Enter to send"
+
+  it("finds the hint above or below the composer", function()
+    assert.is_true(tui.has_changed_text(screen({ "", HINT }, { "ab" })))
+    assert.is_true(tui.has_changed_text(screen({}, { "ab" }, { HINT })))
+  end)
+
+  it("does not take the composer's own text for it", function()
+    assert.is_false(tui.has_changed_text(screen({}, { HINT })))
+    assert.is_false(tui.has_changed_text { HINT })
+  end)
+end)
+
+describe("tui.choices", function()
+  it("reads numbered ones, with explanations between", function()
+    local choices = tui.choices { "Which?", "❯ 1. Red", "     like fire", "  2. Blue", "     like sky", "",
+      "  3. Other" }
+    assert.same({ "Red", "Blue", "Other" }, choices.labels)
+    assert.same({ 1, 1, 2 }, { choices.selected, choices.first_number, choices.first_row })
+  end)
+
+  it("reads those without numbers, with the pointer below", function()
+    local choices = tui.choices { " Accessing workspace:", "", "   Yes, I trust this folder", " ❯ No, exit", "",
+      " Enter" }
+    assert.same({ "Yes, I trust this folder", "No, exit" }, choices.labels)
+    assert.equal(2, choices.selected)
+    assert.is_nil(choices.first_number)
+  end)
+
+  it("counts from the first that is in sight", function()
+    local choices = tui.choices { "  2. b", "❯ 3. c" }
+    assert.same({ 2, 2 }, { choices.selected, choices.first_number })
+  end)
+
+  it("does not take an old message for one", function()
+    assert.is_nil(tui.choices { "❯ hello", "● echo: hello" })
+  end)
+end)
+
+describe("tui.retry", function()
+  it("reads attempt, wait and cause", function()
+    assert.same({ attempt = 2, max_attempts = 3, wait_ms = 4000, message = "529 overloaded" },
+      tui.retry { "✻ 529 overloaded · retrying in 4s · attempt 2/3", "" })
+    assert.same({ attempt = 1, max_attempts = 1, wait_ms = 0, message = "API error" },
+      tui.retry { "· API error · retrying… · attempt 1/1" })
+    assert.equal(7, tui.retry({ "✽ x · Retrying in 1s · attempt 7/10" }).attempt)
+  end)
+
+  it("does not believe a message that looks like one", function()
+    assert.is_nil(tui.retry { "❯ ✻ API error · retrying in 1s · attempt 2/3", "● x · retrying in 1s · attempt 2/3",
+      "  y · retrying in 1s · attempt 2/3", "Will retry on next startup" })
+  end)
+end)
+
+describe("tui.version", function()
+  it("is the banner's", function()
+    assert.equal("2.1.330", tui.version { " x  Claude Code v2.1.330", "" })
+    assert.is_nil(tui.version { "Claude Code" })
+  end)
+end)

@@ -1,0 +1,218 @@
+local uv = require "luv"
+local errors = require "parley.base.errors"
+local files = require "parley.base.files"
+local helper = require "spec.helper"
+local json = require("parley.core").json
+local lock = require "parley.command.batch.lock"
+local output = require "parley.command.batch.output"
+
+local function error_of(fn, ...)
+  local ok, err = pcall(fn, ...)
+  assert.is_false(ok, "no error was raised")
+  assert.is_true(errors.is(err), tostring(err))
+  return err
+end
+
+describe("a batch's output", function()
+  local folder, path, check_leaks
+
+  before_each(function()
+    check_leaks = helper.leaks()
+    folder = helper.temporary_folder()
+    path = folder .. "/out.jsonl"
+  end)
+
+  after_each(function()
+    helper.remove_folders()
+    check_leaks()
+  end)
+
+  --- What a resumed file holds, and what was said of it.
+  local function replay()
+    local results <close> = output.open(path, { resume = true })
+    local ids, warnings = {}, {}
+    results:replay(function(result) table.insert(ids, result.id) end,
+      function(text) table.insert(warnings, text) end)
+    results:append { id = "new", line = 9, verdict = "success" }
+    return ids, warnings
+  end
+
+  it("is a line a result, what people look at first in front", function()
+    do
+      local results <close> = output.open(path)
+      results:append { messages = json.array {}, verdict = "success", line = 3, id = "a" }
+      results:append { id = 7, line = 4, verdict = "failed", error = { code = "X", message = "two\nlines" } }
+    end
+    assert.equal('{"id":"a","line":3,"verdict":"success","messages":[]}\n'
+      .. '{"id":7,"line":4,"verdict":"failed","error":{"code":"X","message":"two\\nlines"}}\n', files.read(path))
+  end)
+
+  it("is refused when it holds results, unless it is resumed", function()
+    helper.write(path, '{"id":"a","line":1}\n')
+    assert.is_truthy(error_of(output.open, path).message:find("--resume", 1, true))
+    assert.equal('{"id":"a","line":1}\n', files.read(path))
+    assert.same({ "a" }, (replay()))
+  end)
+
+  it("is made when it is resumed before it was begun", function()
+    assert.same({}, (replay()))
+    assert.equal('{"id":"new","line":9,"verdict":"success"}\n', files.read(path))
+  end)
+
+  it("loses a half-written last line when it is resumed", function()
+    local whole, line = '{"id":"a","line":1}\n', '{"id":"b","line":2}'
+    for length = 1, #line - 1 do
+      helper.write(path, whole .. line:sub(1, length))
+      local ids, warnings = replay()
+      assert.same({ "a" }, ids)
+      assert.is_truthy(warnings[1]:find(("cut %d bytes"):format(length), 1, true))
+      assert.equal(whole .. '{"id":"new","line":9,"verdict":"success"}\n', files.read(path))
+    end
+  end)
+
+  it("keeps a whole last line that lacks only its line feed", function()
+    helper.write(path, '{"id":"a","line":1}\n{"id":"b","line":2}')
+    assert.same({ "a", "b" }, (replay()))
+    assert.equal('{"id":"a","line":1}\n{"id":"b","line":2}\n{"id":"new","line":9,"verdict":"success"}\n',
+      files.read(path))
+  end)
+
+  it("passes over lines that are no results, and says so", function()
+    helper.write(path, 'nonsense\n\n{"id":"a","line":1}\n{"x":1}\n')
+    local ids, warnings = replay()
+    assert.same({ "a" }, ids)
+    assert.same({ ("line 1 of '%s' is no result"):format(path), ("line 4 of '%s' is no result"):format(path) },
+      warnings)
+  end)
+
+  it("writes a result that JSON cannot hold as failed", function()
+    do
+      local results <close> = output.open(path)
+      results:append { id = "a", line = 1, verdict = "success", metadata = print }
+    end
+    local result = json.decode(files.read(path))
+    assert.same({ "a", "failed", "EJSON" }, { result.id, result.verdict, result.error.code })
+  end)
+
+  describe("write", function()
+    local fs_write = uv.fs_write
+
+    after_each(function() uv.fs_write = fs_write end) -- luacheck: ignore 122
+
+    --- Lets the system take so many bytes in all; counts the calls.
+    local function limit_to(bytes)
+      local calls = {}
+      uv.fs_write = function(descriptor, text, offset) -- luacheck: ignore 122
+        table.insert(calls, text)
+        if bytes == 0 then return nil, "ENOSPC: no space left on device", "ENOSPC" end
+        local part = text:sub(1, bytes)
+        bytes = bytes - #part
+        return fs_write(descriptor, part, offset)
+      end
+      return calls
+    end
+
+    it("is one for a whole line", function()
+      local results <close> = output.open(path)
+      local calls = limit_to(1000)
+      results:append { id = "a", line = 1, verdict = "success" }
+      assert.same({ '{"id":"a","line":1,"verdict":"success"}\n' }, calls)
+    end)
+
+    it("leaves nothing of a line that does not fit", function()
+      for room = 0, 40 do
+        local name = ("%s/%d"):format(folder, room)
+        local results <close> = output.open(name)
+        results:append { id = "a", line = 1 }
+        limit_to(room)
+        local ok, err = pcall(results.append, results, { id = "b", line = 2, verdict = "success" })
+        uv.fs_write = fs_write -- luacheck: ignore 122
+        if room < 40 then
+          assert.same({ false, "ENOSPC" }, { ok, err.code })
+          assert.equal('{"id":"a","line":1}\n', files.read(name))
+        else
+          assert.equal('{"id":"a","line":1}\n{"id":"b","line":2,"verdict":"success"}\n', files.read(name))
+        end
+      end
+    end)
+  end)
+
+  it("raises the system's error when the disk is full", function()
+    local results <close> = output.open "/dev/full"
+    local err = error_of(results.append, results, { id = "a" })
+    assert.equal("ENOSPC", err.code)
+    assert.is_truthy(err.message:find("/dev/full", 1, true))
+  end)
+
+  it("raises the system's error when it cannot be opened", function()
+    assert.equal("ENOENT", error_of(output.open, folder .. "/no/out.jsonl").code)
+    assert.equal("EISDIR", error_of(output.open, folder).code)
+  end)
+
+  it("cannot be resumed when it is no file", function()
+    assert.equal("ValueError", error_of(output.open, "-", { resume = true }).code)
+    assert.equal("ValueError", error_of(output.open, "/dev/null", { resume = true }).code)
+  end)
+
+  describe("lock", function()
+    local function claim_of(fields)
+      local own = lock.take(path)
+      local name
+      for _, found in ipairs(helper.names_in(folder)) do name = found:match "^out%.jsonl%.lock%-(.*)$" or name end
+      own.close()
+      local parts = {}
+      for part in name:gmatch "[^-]+" do table.insert(parts, part) end
+      local order = { "host", "boot", "namespace", "pid", "started" }
+      for index, field in ipairs(order) do parts[index] = fields[field] or parts[index] end
+      return helper.write(path .. ".lock-" .. table.concat(parts, "-"), "")
+    end
+
+    before_each(function() helper.write(path, "") end)
+
+    it("keeps a second writer out, and is gone with the first", function()
+      local first = output.open(path)
+      assert.equal("EBUSY", error_of(output.open, path).code)
+      first:close()
+      assert.same({ "out.jsonl" }, helper.names_in(folder))
+      output.open(path):close()
+    end)
+
+    it("names the process that holds it", function()
+      local pid = math.tointeger(uv.os_getppid())
+      local stat = files.read(("/proc/%d/stat"):format(pid))
+      local rest, fields = stat:match "^.*%) (.*)$", {}
+      for field in rest:gmatch "%S+" do table.insert(fields, field) end
+      claim_of { pid = pid, started = fields[20] }
+      local err = error_of(lock.take, path)
+      assert.same({ "EBUSY", pid }, { err.code, err.pid })
+      assert.equal(2, #helper.names_in(folder)) -- our own claim is withdrawn
+    end)
+
+    for what, fields in pairs {
+      ["a process that has ended"] = { pid = 4194305 },
+      ["a process whose number another has now"] = { pid = 1, started = "1" },
+      ["this machine before it was started again"] = { boot = "00000000" },
+      ["a container in whose place this one runs"] = { namespace = "1" },
+    } do
+      it("is taken over from " .. what, function()
+        local claim = claim_of(fields)
+        lock.take(path).close()
+        assert.is_nil(uv.fs_stat(claim))
+      end)
+    end
+
+    it("is not taken over from another machine, which may live", function()
+      local claim = claim_of { host = "00000000" }
+      local err = error_of(lock.take, path)
+      assert.equal("EBUSY", err.code)
+      assert.is_truthy(err.message:find(claim:match "[^/]+$", 1, true))
+    end)
+
+    it("is the same by every path of the file", function()
+      assert(uv.fs_symlink(path, folder .. "/link"))
+      local held <close> = lock.take(path)
+      assert.is_table(held)
+      assert.equal("EBUSY", error_of(lock.take, folder .. "/link").code)
+    end)
+  end)
+end)

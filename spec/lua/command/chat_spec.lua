@@ -1,0 +1,249 @@
+local chat = require "parley.command.chat"
+local errors = require "parley.base.errors"
+local event = require "parley.claude.event"
+local helper = require "spec.helper"
+local output = require "parley.command.chat.output"
+local parley = require "parley"
+local task = require "parley.base.task"
+local testing = require "parley.testing"
+
+--- A backend that answers from a list; what it was asked stands in `asked`.
+local function fake_backend(answers)
+  local backend = { asked = {}, prepared = {}, commands = {} }
+  local function turn()
+    local answer = table.remove(answers, 1)
+    if type(answer) == "function" then return answer() end
+    local events = answer or { event.new { type = "result", subtype = "success" } }
+    return function() return table.remove(events, 1) end, nil, nil, setmetatable({}, { __close = function() end })
+  end
+  function backend:complete(messages)
+    table.insert(self.asked, messages)
+    return turn()
+  end
+  function backend:command(messages, text)
+    table.insert(self.commands, { messages, text })
+    return turn()
+  end
+  function backend:prepare(messages) table.insert(self.prepared, messages) end
+  function backend.session_states() return {} end
+  function backend.live_session_count() return 1 end
+  return backend
+end
+
+--- An input that says a list of lines.
+local function fake_input(lines)
+  return {
+    read = function()
+      local line = table.remove(lines, 1)
+      if line == false then return nil, "interrupt" end
+      return line, line == nil and "end" or nil
+    end,
+    wait_for_interrupt = function() task.condition():wait() end,
+    remember = function() end,
+    beside = function(_, write) write() end,
+  }
+end
+
+local function answer(text)
+  return {
+    event.new { type = "user", content = { { type = "text", text = "…" } } },
+    event.new { type = "assistant", content = { { type = "text", text = text } } },
+    event.new { type = "result", subtype = "success" },
+  }
+end
+
+describe("chat", function()
+  local check_leaks
+  before_each(function() check_leaks = helper.leaks() end)
+  after_each(function() check_leaks() end)
+
+  --- Talks to the end of the lines. Returns the status, what was shown, the chat.
+  local function talk(lines, backend, options)
+    local shown = {}
+    local function show(text) table.insert(shown, text) end
+    local talking = chat.new {
+      backend = backend, input = fake_input(lines), is_interactive = not (options and options.is_filter),
+      output = output.new { write = show, aside = show, columns = function() return 80 end,
+        paint = function(_, text) return text end, has_status = false },
+    }
+    local status = talking:run()
+    return status, table.concat(shown), talking
+  end
+
+  it("shows nothing of a wait that is over", helper.task(function()
+    local shown, tick, pause = {}, task.condition(), task["sleep"]
+    task["sleep"] = function() tick:wait() end
+    finally(function() task["sleep"] = pause end)
+    local function show(text) table.insert(shown, text) end
+    local seen = output.new { write = show, aside = show, columns = function() return 80 end,
+      paint = function(_, text) return text end, has_status = true }
+    local clear = seen.clear
+    function seen:clear()
+      clear(self)
+      tick:notify() -- a second is over just as the turn is
+    end
+    chat.new { backend = fake_backend { answer "one" }, input = fake_input { "hello" }, is_interactive = true,
+      output = seen }:run()
+    helper.tick()
+    assert.matches("one", table.concat(shown))
+    assert.equal("\n", shown[#shown])
+  end))
+
+  it("sends each message behind what was said before", helper.task(function()
+    local backend = fake_backend { answer "one", answer "two" }
+    local status, shown = talk({ "first", "", "second" }, backend)
+    assert.equal(0, status)
+    assert.equal("one\n\n\ntwo\n\n", shown)
+    assert.equal(3, #backend.asked[2])
+    assert.same({ role = "user", content = "first" }, backend.asked[2][1])
+    assert.equal("one", backend.asked[2][2].content[1].text)
+    assert.same({ role = "user", content = "second" }, backend.asked[2][3])
+  end))
+
+  it("starts claude before the first message is there", helper.task(function()
+    local backend = fake_backend {}
+    local _, _, talking = talk({}, backend)
+    talking.starting:await()
+    assert.same({ {} }, backend.prepared)
+  end))
+
+  it("leaves a message without an answer out of the conversation", helper.task(function()
+    local failed = { event.new { type = "result", subtype = "error_api", is_error = true, message = "busy" } }
+    local backend = fake_backend { failed, answer "yes" }
+    local _, shown, talking = talk({ "first", "second" }, backend)
+    assert.truthy(shown:find("the turn ended with error_api: busy", 1, true))
+    assert.same({ role = "user", content = "second" }, backend.asked[2][1])
+    assert.equal(2, #talking.messages)
+  end))
+
+  it("goes on after an error of the session", helper.task(function()
+    local backend = fake_backend { function() error(errors.session_error "the program is gone", 0) end, answer "yes" }
+    local status, shown = talk({ "first", "second" }, backend)
+    assert.equal(0, status)
+    assert.truthy(shown:find("the program is gone", 1, true))
+    assert.truthy(shown:find("yes", 1, true))
+  end))
+
+  it("stops at the first error where nobody sits", helper.task(function()
+    local backend = fake_backend { function() error(errors.session_error "the program is gone", 0) end, answer "yes" }
+    local ok, err = pcall(talk, { "first", "second" }, backend, { is_filter = true })
+    assert.is_false(ok)
+    assert.equal("the program is gone", err.message)
+    assert.equal(1, #backend.asked)
+  end))
+
+  it("leaves at the second Ctrl-C in a row", helper.task(function()
+    local backend = fake_backend { answer "one" }
+    local status = talk({ false, "first", false, false, "never" }, backend)
+    assert.equal(130, status)
+    assert.equal(1, #backend.asked)
+  end))
+
+  it("does not hide a fault of its own", helper.task(function()
+    local backend = fake_backend { function() error "a bug" end }
+    local ok, err = pcall(talk, { "first" }, backend)
+    assert.is_false(ok)
+    assert.truthy(tostring(err):find "a bug")
+  end))
+
+  it("runs commands of claude's in the conversation, but not /clear", helper.task(function()
+    local backend = fake_backend { answer "one" }
+    local _, shown = talk({ "first", "/claude compact", "/claude /clear" }, backend)
+    assert.equal(1, #backend.commands)
+    assert.equal("/compact", backend.commands[1][2])
+    assert.equal(2, #backend.commands[1][1])
+    assert.truthy(shown:find("use /new", 1, true))
+  end))
+end)
+
+--- What chat asks of the backend beside `complete`.
+describe("the backend", function()
+  local check_leaks, kit
+
+  before_each(function()
+    check_leaks = helper.leaks()
+    kit = testing.kit { script = { answers = {
+      { on = "tool", tool = { name = "Bash", input = { command = "make" }, duration_ms = 60000 } },
+      { on = "long", text = "At last.", delay_ms = 60000 },
+    } } }
+  end)
+  after_each(function()
+    kit:close()
+    check_leaks()
+  end)
+
+  local function it_does(sentence, fn) it(sentence, helper.task(fn, 20000)) end
+
+  local function say(text) return { { role = "user", content = text } } end
+
+  local function subtype_of(backend, messages)
+    local subtype
+    for happening in backend:complete(messages) do subtype = happening.subtype end
+    return subtype
+  end
+
+  --- Runs a turn and interrupts it once a predicate over its events holds. Returns the events.
+  local function interrupted(backend, messages, is_time)
+    local events = {}
+    local next_event, _, _, handle <close> = backend:complete(messages)
+    local interrupter = task.spawn(function()
+      helper.eventually(function() return is_time(events) and handle.interrupt() end)
+    end)
+    for happening in next_event do table.insert(events, happening) end
+    interrupter:await()
+    assert.is_false(handle.interrupt())
+    return events
+  end
+
+  it_does("prepares a session that the first message finds", function()
+    local backend <close> = parley.backend(kit.options)
+    assert.is_true(backend:prepare {})
+    assert.equal("success", subtype_of(backend, say "hello"))
+    assert.equal(1, #kit:events "started")
+  end)
+
+  it_does("prepares no second one where one waits", function()
+    local backend <close> = parley.backend(kit.options)
+    assert.is_true(backend:prepare {})
+    assert.is_true(backend:prepare {})
+    assert.equal(1, #kit:events "started")
+  end)
+
+  it_does("does not prepare a history that must go with the message", function()
+    kit.options.history_injection_mode = "concat_message"
+    local backend <close> = parley.backend(kit.options)
+    assert.is_false(backend:prepare { { role = "user", content = "a" }, { role = "assistant", content = "b" } })
+    assert.equal(0, backend:live_session_count())
+  end)
+
+  it_does("interrupts a turn and keeps its session for the conversation", function()
+    local backend <close> = parley.backend(kit.options)
+    local events = interrupted(backend, say "tool", function(events) return #events >= 2 end)
+    assert.equal("interrupted", events[#events].subtype)
+    local messages = say "tool"
+    for _, message in ipairs(parley.synthesize_turn_messages(events)) do table.insert(messages, message) end
+    table.insert(messages, { role = "user", content = "hello" })
+    assert.equal("success", subtype_of(backend, messages))
+    assert.equal(1, #kit:events "started")
+    assert.same({ "tool", "hello" }, kit:taken())
+  end)
+
+  it_does("ends the session of a message that was interrupted before its answer began", function()
+    local backend <close> = parley.backend(kit.options)
+    interrupted(backend, say "long", function() return #kit:taken() == 1 end)
+    assert.equal(0, backend:live_session_count())
+  end)
+
+  it_does("runs a command in the conversation's session", function()
+    local backend <close> = parley.backend(kit.options)
+    assert.equal("success", subtype_of(backend, say "hello"))
+    local messages = say "hello"
+    table.insert(messages, { role = "assistant", content = "echo: hello" })
+    local last
+    for happening in backend:command(messages, "/compact") do last = happening end
+    assert.equal("success", last.subtype)
+    table.insert(messages, { role = "user", content = "again" })
+    assert.equal("success", subtype_of(backend, messages))
+    assert.equal(1, #kit:events "started")
+  end)
+end)

@@ -1,0 +1,29 @@
+local paint = require "parley.command.paint"
+
+describe("paint", function()
+  describe("plain", function()
+    it("leaves text and line feeds", function() assert.equal("é 日本 👍\nx", paint.plain "é 日本 👍\nx") end)
+
+    it("takes out what a terminal would obey", function()
+      assert.equal("\u{FFFD}[31mred\u{FFFD}", paint.plain "\27[31mred\7")
+      assert.equal("a\u{FFFD}b\u{FFFD}", paint.plain "a\u{9B}b\127")
+    end)
+
+    it("spells tabs as spaces and takes carriage returns for line feeds", function()
+      assert.equal("a    b\nc\nd", paint.plain "a\tb\r\nc\rd")
+    end)
+  end)
+
+  describe("line", function()
+    it("joins lines and white space", function() assert.equal("a b c", paint.line("  a\n\nb\t c ", 10)) end)
+
+    it("cuts between characters, with a mark", function()
+      assert.equal("éé…", paint.line("éééé", 3))
+      assert.equal("ééé", paint.line("ééé", 3))
+    end)
+  end)
+
+  it("colours nothing where there is no terminal", function()
+    assert.equal("x", paint.painter(99, {})("red", "x")) -- no descriptor at all
+  end)
+end)

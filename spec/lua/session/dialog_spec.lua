@@ -1,0 +1,164 @@
+-- Dialogs between a session and its policy: what is pressed, and above all what is not.
+local dialog = require "parley.session.dialog"
+local errors = require "parley.base.errors"
+local fake_process = require "parley.testing.fake_process"
+local helper = require "spec.helper"
+local session = require "parley.session"
+
+local NUMBERED = { " Do you want to proceed?", " ❯ 1. Yes", "   2. Yes, and always", "   3. No", "", " Esc to cancel" }
+
+local function plain(selected)
+  local rows = { " Accessing workspace:", "", " /work", "" }
+  for i, label in ipairs { "No, exit", "Yes, I trust this folder" } do
+    table.insert(rows, (i == selected and " ❯ " or "   ") .. label)
+  end
+  table.insert(rows, "")
+  table.insert(rows, " Enter to confirm · Esc to cancel")
+  return rows
+end
+
+describe("dialog.answer", function()
+  local folder, check_leaks
+
+  before_each(function()
+    check_leaks = helper.leaks()
+    folder = helper.temporary_folder()
+  end)
+
+  after_each(function()
+    helper.remove_folders()
+    check_leaks()
+  end)
+
+  local function draw(fake, rows) fake:feed("\27[2J\27[H" .. table.concat(rows, "\r\n")) end
+
+  ---A session before these rows. `on_write` gets the fake and the keys.
+  local function before(rows, options, on_write)
+    local fake = fake_process.new { jsonl_path = folder .. "/t.jsonl", environment = { CLAUDE_CONFIG_DIR = folder },
+      on_write = on_write }
+    local live = session.new(fake, options, fake.jsonl_path)
+    fake:start()
+    draw(fake, rows)
+    return live, fake
+  end
+
+  local function failure(live)
+    local ok, err = pcall(dialog.answer, live)
+    assert.is_false(ok, "no error was raised")
+    assert(errors.is(err), tostring(err))
+    return err
+  end
+
+  it("presses nothing when nothing may answer, and says what would help", helper.task(function()
+    local live, fake = before(plain(1))
+    local err = failure(live)
+    assert.equal("DialogError", err.code)
+    assert.equal("trust", err.dialog.kind)
+    assert.same({ "No, exit", "Yes, I trust this folder" }, err.dialog.choices)
+    assert.matches("accept = ", tostring(err))
+    assert.matches("Accessing workspace", err.screen)
+    assert.equal("", fake:written())
+  end))
+
+  it("presses nothing on an unknown dialog", helper.task(function()
+    local live, fake = before({ "Something new", "", " ❯ Yes", "   No", "", " Enter to confirm" },
+      { accept = { "trust", "bypass", "permission" } })
+    assert.equal("unknown", failure(live).dialog.kind)
+    assert.equal("", fake:written())
+  end))
+
+  it("moves the pointer to the choice, and looks before it presses Enter", helper.task(function()
+    local live, fake = before(plain(1), { accept = { "trust" } }, function(fake, keys)
+      if keys == "\27[B" then draw(fake, plain(2)) else draw(fake, { "thanks" }) end
+    end)
+    dialog.answer(live)
+    assert.same({ "\27[B", "\r" }, fake.writes)
+  end))
+
+  it("presses Enter only where the pointer stays", helper.task(function()
+    local live, fake = before(plain(1), { accept = { "trust" } }, function(fake, keys)
+      if keys == "\27[B" then draw(fake, plain(2)) else draw(fake, { "thanks" }) end
+    end)
+    local view, wait, is_seen = live.view, live.wait, false
+    function live:view()
+      is_seen = is_seen or self.process.screen:text():find "❯ Yes" ~= nil
+      return view(self)
+    end
+    function live:wait(milliseconds)
+      if is_seen and #fake.writes == 1 then draw(fake, plain(1)) end
+      wait(self, milliseconds)
+    end
+    dialog.answer(live)
+    assert.same({ "\27[B", "\27[B", "\r" }, fake.writes)
+  end))
+
+  it("does not press Enter when another dialog takes its place", helper.task(function()
+    local live, fake = before(plain(1), { policies = { dialogs = { decide = function(seen)
+      if seen.kind == "trust" then return { choose = 2 } end
+      return { fail = "not this one" }
+    end } } }, function(fake)
+      draw(fake, { "WARNING: Claude Code running in Bypass Permissions mode", "", " ❯ No, exit", "   Yes, I accept", "",
+        " Enter to confirm" })
+    end)
+    dialog.answer(live)
+    assert.equal("bypass", failure(live).dialog.kind)
+    assert.same({ "\27[B" }, fake.writes)
+  end))
+
+  it("picks a numbered choice by its number", helper.task(function()
+    local live, fake = before(NUMBERED, { accept = { "permission" } }, function(fake) draw(fake, { "thanks" }) end)
+    live.has_started = true
+    dialog.answer(live)
+    assert.same({ "1" }, fake.writes)
+  end))
+
+  it("presses nothing when the dialog has gone while the policy decided", helper.task(function()
+    local live, fake
+    live, fake = before(NUMBERED, { policies = { dialogs = { decide = function()
+      draw(fake, { "gone" })
+      return { choose = 3 }
+    end } } })
+    live.has_started = true
+    dialog.answer(live)
+    assert.same({}, fake.writes)
+  end))
+
+  it("answers one dialog once, however long its rows stay", helper.task(function()
+    local asked = 0
+    local live, fake
+    live, fake = before(plain(2), { policies = { dialogs = { decide = function()
+      asked = asked + 1
+      return { choose = 2 }
+    end } } }, function() end)
+    dialog.answer(live)
+    local ok = pcall(require("parley.base.task").timeout, 500, dialog.answer, live)
+    assert.is_false(ok)
+    assert.equal(1, asked)
+    assert.same({ "\r" }, fake.writes)
+  end))
+
+  it("writes the keys that a policy wants", helper.task(function()
+    local policy = { decide = function() return { keys = "\27" } end }
+    local live, fake = before(NUMBERED, { policies = { dialogs = policy } },
+      function(fake) draw(fake, { "closed" }) end)
+    live.has_started = true
+    dialog.answer(live)
+    assert.same({ "\27" }, fake.writes)
+  end))
+
+  it("refuses a policy that decides nothing, or a choice that is not there", helper.task(function()
+    for _, decision in ipairs { "yes", { choose = 9 } } do
+      local live, fake = before(plain(1), { policies = { dialogs = { decide = function() return decision end } } })
+      assert.matches("the policy 'dialogs' must return {choose = ", failure(live).message)
+      assert.equal("", fake:written())
+    end
+  end))
+
+  it("gives up on a choice that no pointer leads to", helper.task(function()
+    local seen = { kind = "mine", text = "which?", choices = { "this", "that" } }
+    local live, fake = before(plain(1), { policies = { dialogs = { recognize = function() return seen end,
+      decide = function() return { choose = 2 } end } } })
+    assert.equal("dialog", failure(live).reason)
+    assert.equal("", fake:written())
+  end))
+end)

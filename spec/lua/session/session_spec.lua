@@ -1,0 +1,381 @@
+-- One live conversation, on fakes that say exactly what is to be seen. What a whole simulated program makes of it is in
+-- spec/lua/promises_spec.lua.
+local errors = require "parley.base.errors"
+local fake_process = require "parley.testing.fake_process"
+local helper = require "spec.helper"
+local parley = require "parley"
+local session = require "parley.session"
+local task = require "parley.base.task"
+
+local function failure_of(code, fn, ...)
+  local ok, err = pcall(fn, ...)
+  assert.is_false(ok, "no error was raised")
+  assert(errors.is(err), tostring(err))
+  assert.equal(code, err.code, tostring(err))
+  return err
+end
+
+local function collect(steps, ...)
+  local events = {}
+  for event in steps, ... do table.insert(events, event) end
+  return events, events[#events]
+end
+
+describe("session", function()
+  local folder, check_leaks
+
+  before_each(function()
+    check_leaks = helper.leaks()
+    folder = helper.temporary_folder()
+  end)
+
+  after_each(function()
+    helper.remove_folders()
+    check_leaks()
+  end)
+
+  local function fake_options(given)
+    local all = { jsonl_path = folder .. "/t.jsonl", status_folder = folder,
+      environment = { CLAUDE_CONFIG_DIR = folder } }
+    for name, value in pairs(given or {}) do all[name] = value end
+    return all
+  end
+
+  ---A session on a fake that answers, started.
+  local function answering(given, options)
+    local fake = fake_process.answering(fake_options(given))
+    local live = session.new(fake, options, fake.jsonl_path)
+    live:start()
+    return live, fake
+  end
+
+  describe("that is made", function()
+    it("refuses bad options", function()
+      failure_of("ValueError", session.new, fake_process.new(), { turn_timeout = 1 })
+      failure_of("ValueError", session.new, fake_process.new(), { long_text = "never" })
+      failure_of("ValueError", session.new, fake_process.new(), { turn_timeout_ms = -1 })
+    end)
+
+    it("refuses bad options by the name that they were given to", function()
+      assert.equal("parley.session has no option 'turn_timeout_m'; did you mean 'turn_timeout_ms'?",
+        failure_of("ValueError", parley.session, { turn_timeout_m = 1 }).message)
+      assert.equal('parley.session takes a table of options, not "x"',
+        failure_of("ValueError", parley.session, "x").message)
+    end)
+
+    it("fills policies up with the defaults", function()
+      local live = session.new(fake_process.new(fake_options()), { policies = { dialogs = { decide = function()
+        return { fail = "no" }
+      end } } })
+      assert.same({ fail = "no" }, live.policies.dialogs.decide({ choices = {} }, {}))
+      assert.equal(require("parley.policy.dialogs").recognize, live.policies.dialogs.recognize)
+    end)
+
+    it("takes a policy from a file, and refuses what is none", function()
+      local path = helper.write(folder .. "/mine.lua", "return { state = function() return 'busy' end }")
+      local live = session.new(fake_process.new(fake_options()), { policies = { readiness = path } })
+      assert.equal("busy", live:state())
+      for _, given in ipairs { { readiness = "/no/such.lua" }, { readiness = { stat = print } }, { rediness = {} } } do
+        failure_of("ValueError", session.new, fake_process.new(fake_options()), { policies = given })
+      end
+    end)
+  end)
+
+  describe("that starts", function()
+    it("is ready once the composer takes a message", helper.task(function()
+      local live <close> = answering()
+      assert.equal("ready", live:state())
+    end))
+
+    it("says what it waited for when it is never ready", helper.task(function()
+      local fake = fake_process.new(fake_options { on_start = function(fake) fake:feed "Loading" end })
+      local live = session.new(fake, { startup_timeout_ms = 50 }, fake.jsonl_path)
+      local err = failure_of("SessionError", live.start, live)
+      assert.equal("timeout", err.reason)
+      assert.matches("startup_timeout_ms", tostring(err))
+      assert.matches("Loading", err.screen)
+      assert.is_false(fake:is_alive())
+    end))
+
+    it("says how the program ended instead", helper.task(function()
+      local fake = fake_process.new(fake_options { on_start = function(fake)
+        fake:feed "Error: no such thing\r\n"
+        fake:exit { exit_code = 1 }
+      end })
+      local live = session.new(fake, {}, fake.jsonl_path)
+      local err = failure_of("SessionError", live.start, live)
+      assert.equal("exit", err.reason)
+      assert.equal(1, err.exit.exit_code)
+      assert.matches("no such thing", tostring(err))
+    end))
+  end)
+
+  describe("that is sent a message", function()
+    for _, profile in ipairs { "2.1.110", "2.1.197", "2.1.330" } do
+      it("reports all that follows, on " .. profile, helper.task(function()
+        local live <close> = answering { profile = profile }
+        local events, result = collect(live:send "hello")
+        assert.same({ "user", "assistant" }, { events[1].type, events[2].type })
+        assert.equal("echo: hello", events[2]:text())
+        assert.same({ "success", 1, live.session_id }, { result.subtype, result.num_turns, result.session_id })
+        local _, second = collect(live:send "and again")
+        assert.equal(2, second.num_turns)
+      end))
+    end
+
+    it("refuses what cannot be delivered before a key is pressed", helper.task(function()
+      local live <close>, fake = answering()
+      for _, text in ipairs { "", "\27", "/exit", "exit", "\xFF" } do
+        failure_of("ValueError", live.send, live, text)
+      end
+      failure_of("ValueError", live.send, live, 7)
+      assert.equal("", fake:written())
+      assert.is_true(fake:is_alive())
+    end))
+
+    it("refuses a second one while a turn runs", helper.task(function()
+      local live <close> = answering()
+      local steps = live:send "one"
+      assert.equal("busy", failure_of("SessionError", live.send, live, "two").reason)
+      collect(steps)
+    end))
+
+    it("refuses one when it is closed", helper.task(function()
+      local live = answering()
+      live:close()
+      failure_of("ClosedError", live.send, live, "late")
+      live:close()
+    end))
+
+    it("closes when the loop is left early", helper.task(function()
+      local live, fake = answering()
+      for _ in live:send "hello" do break end -- luacheck: ignore 512
+      assert.is_false(fake:is_alive())
+      failure_of("ClosedError", live.send, live, "late")
+    end))
+
+    it("raises ClosedError when it is closed meanwhile", helper.task(function()
+      local live = answering { delay_ms = 5000 }
+      local closer = task.spawn(function()
+        helper.eventually(function() return live.turn and live.turn:state() == "running" end)
+        live:close()
+      end)
+      failure_of("ClosedError", collect, live:send "hello")
+      closer:await()
+    end))
+
+    it("presses Enter again when it was swallowed, and only once more", helper.task(function()
+      local live <close>, fake = answering()
+      local on_write, swallowed = fake.options.on_write, 0
+      fake.options.on_write = function(process, bytes)
+        if bytes == "\r" and swallowed == 0 then
+          swallowed = swallowed + 1
+          return
+        end
+        on_write(process, bytes)
+      end
+      local _, result = collect(live:send "hello")
+      assert.equal("success", result.subtype)
+      assert.equal(2, select(2, fake:written():gsub("\r", "")))
+    end))
+
+    it("does not send a text that the program has changed", helper.task(function()
+      local live, fake = answering()
+      local on_write = fake.options.on_write
+      local RULE = ("─"):rep(60)
+      local HINT = "Removed 1 invisible character · review and press Enter to send"
+      function fake.options.on_write(process, bytes)
+        if bytes == "\r" then
+          process:feed(("\27[H\27[2J%s\r\n%s\r\n❯\u{A0}hé\r\n%s"):format(HINT, RULE, RULE))
+        else
+          on_write(process, bytes)
+        end
+      end
+      local err = failure_of("SessionError", collect, live:send "hé")
+      assert.equal("delivery", err.reason)
+      assert.matches("was not sent", tostring(err))
+      assert.equal(1, select(2, fake:written():gsub("\r", "")))
+    end))
+
+    it("says so when the transcript shows another text", helper.task(function()
+      local live, fake = answering()
+      fake.append_user = function(self) return self.transcript:user "hallo" end
+      local err = failure_of("SessionError", collect, live:send "hello")
+      assert.same({ "delivery", "hello", "hallo" }, { err.reason, err.sent, err.received })
+    end))
+
+    it("says so when the transcript does not show it in time", helper.task(function()
+      local live, fake = answering({ delay_ms = 60000 }, { file_wait_timeout_ms = 80 })
+      fake.append_user = function() end
+      local err = failure_of("SessionError", collect, live:send "hello")
+      assert.equal("timeout", err.reason)
+      assert.matches("file_wait_timeout_ms", tostring(err))
+    end))
+
+    it("says so when the turn takes too long", helper.task(function()
+      local live, fake = answering({ delay_ms = 60000 }, { turn_timeout_ms = 300 })
+      local err = failure_of("SessionError", collect, live:send "hello")
+      assert.equal("timeout", err.reason)
+      assert.matches("turn_timeout_ms", tostring(err))
+      assert.matches("hello", err.screen)
+      assert.is_false(fake:is_alive())
+    end))
+
+    it("says so when the program shows no sign of life", helper.task(function()
+      local live = answering({ delay_ms = 60000 }, { stall_timeout_ms = 300 })
+      local err = failure_of("SessionError", collect, live:send "hello")
+      assert.equal("timeout", err.reason)
+      assert.matches("stall_timeout_ms", tostring(err))
+    end))
+
+    it("gives the verdict when the program dies after its last record", helper.task(function()
+      local live <close>, fake = answering()
+      fake.append_turn_duration = function(self)
+        self.transcript:chain("system", { subtype = "turn_duration" })
+        self:exit { signal = "SIGKILL" }
+      end
+      local _, result = collect(live:send "hello")
+      assert.equal("success", result.subtype)
+      assert.equal("exit", failure_of("SessionError", collect, live:send "more").reason)
+    end))
+
+    it("says how the program ended in mid-turn", helper.task(function()
+      local live, fake = answering({ delay_ms = 60000 })
+      local killer = task.spawn(function()
+        helper.eventually(function() return live.turn and live.turn:state() == "running" end)
+        fake:exit { signal = "SIGSEGV" }
+      end)
+      local err = failure_of("SessionError", collect, live:send "hello")
+      assert.same({ "exit", "SIGSEGV" }, { err.reason, err.exit.signal })
+      killer:await()
+    end))
+
+    it("ends at its own last record, not at that of a turn of the program's own behind it", helper.task(function()
+      local live <close>, fake = answering()
+      fake.append_turn_duration = function(self)
+        self.transcript:chain("system", { subtype = "turn_duration" })
+        self.transcript:user("<task-notification>x", { promptSource = "system" })
+        self:append_assistant "about the notification"
+      end
+      local events, result = collect(live:send "hello")
+      assert.equal("success", result.subtype)
+      assert.equal(3, #events)
+      fake.append_turn_duration = nil
+      events = collect(live:send "next")
+      assert.same({ "next", "echo: next" }, { events[1]:text(), events[2]:text() })
+      assert.equal(3, #events)
+    end))
+
+    it("reports a line that is none and goes on", helper.task(function()
+      local live <close> = answering { reply = function(_, fake)
+        local file <close> = assert(io.open(fake.jsonl_path, "a"))
+        file:write "{broken\n"
+        return "fine"
+      end }
+      local events, result = collect(live:send "hello")
+      assert.equal("success", result.subtype)
+      local found
+      for _, event in ipairs(events) do found = found or event.subtype == "malformed_line" end
+      assert.is_true(found)
+    end))
+  end)
+
+  describe("that is interrupted", function()
+    ---How often ESC was pressed; in a paste's marks it is no key.
+    local function escapes(fake) return select(2, (fake:written() .. "\0"):gsub("\27[^%[]", "")) end
+
+    ---A program that gives the message back at ESC.
+    local function interruptible(given, options)
+      local live, fake = answering(given, options)
+      local on_write = fake.options.on_write
+      function fake.options.on_write(process, bytes)
+        if bytes ~= "\27" then return on_write(process, bytes) end
+        if process.timer then process.timer:close() end
+        process.timer = nil
+        process.transcript:user "[Request interrupted by user]"
+        process:set_status "idle"
+      end
+      return live, fake
+    end
+
+    it("says so, and presses ESC once", helper.task(function()
+      local live <close>, fake = interruptible { delay_ms = 60000 }
+      local waiter = task.spawn(function()
+        helper.eventually(function() return live.turn and live.turn:state() == "running" end)
+        assert.is_true(live:interrupt())
+        assert.is_true(live:interrupt())
+      end)
+      local _, result = collect(live:send "hello")
+      waiter:await()
+      assert.equal("interrupted", result.subtype)
+      assert.is_false(result.is_error)
+      assert.equal(1, escapes(fake))
+    end))
+
+    it("sends nothing when it was still typing", helper.task(function()
+      local live <close>, fake = interruptible()
+      local on_write = fake.options.on_write
+      function fake.options.on_write(process, bytes)
+        on_write(process, bytes)
+        if live.turn:state() == "typing" then live:interrupt() end
+      end
+      local _, result = collect(live:send "hello")
+      assert.equal("interrupted", result.subtype)
+      assert.is_nil(fake:written():find("\r", 1, true))
+      fake.options.on_write = on_write
+      local events = collect(live:send "next")
+      assert.equal("next", events[1]:text())
+    end))
+
+    it("does not take what comes back late for the same message, sent again", helper.task(function()
+      local live <close>, fake = interruptible { delay_ms = 60000 }
+      local waiter = task.spawn(function()
+        helper.eventually(function() return live.turn and live.turn:state() == "running" end)
+        live:interrupt()
+      end)
+      collect(live:send "again")
+      waiter:await()
+      fake.options.delay_ms = nil
+      local on_write, first = fake.options.on_write, nil
+      function fake.options.on_write(process, bytes)
+        if not first then -- what was typed first comes behind what comes back, and with what is typed next
+          first = bytes
+          return on_write(process, "again")
+        elseif first ~= "" then
+          on_write(process, first)
+          first = ""
+        end
+        on_write(process, bytes)
+      end
+      local events = collect(live:send "again")
+      assert.equal("again", events[1]:text())
+    end, 20000))
+
+    it("keeps the verdict of a turn that had ended", helper.task(function()
+      local live <close>, fake = interruptible()
+      for event in live:send "hello" do
+        if event.type == "assistant" then live:interrupt() end
+        if event.type == "result" then assert.equal("success", event.subtype) end
+      end
+      assert.equal(0, escapes(fake))
+    end))
+
+    it("has nothing to interrupt between turns", helper.task(function()
+      local live <close>, fake = interruptible()
+      assert.is_false(live:interrupt())
+      collect(live:send "hello")
+      assert.is_false(live:interrupt())
+      assert.equal(0, escapes(fake))
+    end))
+  end)
+
+  describe("that is given a command", function()
+    it("refuses what is none", helper.task(function()
+      local live <close> = answering()
+      for _, text in ipairs { "help", "/", "/ x", "/help\nx", "/help\27", "" } do
+        failure_of("ValueError", live.command, live, text)
+      end
+      failure_of("ValueError", live.command, live, nil)
+    end))
+  end)
+end)

@@ -1,0 +1,325 @@
+-- What a turn makes of records and signs. The state machine below it has a spec of its own: spec/src/turn_spec.lua.
+local errors = require "parley.base.errors"
+local turn = require "parley.session.turn"
+
+local function matches(recorded, text) return recorded == text end
+
+---Records of one conversation, chained as the program chains them.
+local function writer()
+  local self, count, parent = {}, 0, nil
+  local function record(kind, fields)
+    count = count + 1
+    local all = { type = kind, uuid = "u" .. count, parentUuid = parent, timestamp = "9999-01-01T00:00:00.000Z" }
+    for name, value in pairs(fields) do all[name] = value end
+    parent = fields.uuid or all.uuid
+    return all
+  end
+  function self.user(content, fields)
+    local all = { message = { role = "user", content = content } }
+    for name, value in pairs(fields or {}) do all[name] = value end
+    return record("user", all)
+  end
+  function self.assistant(blocks, stop_reason, fields)
+    local all = { message = { role = "assistant", id = "m" .. count, content = blocks, stop_reason = stop_reason,
+      usage = { input_tokens = 2, output_tokens = 3 } } }
+    for name, value in pairs(fields or {}) do all[name] = value end
+    return record("assistant", all)
+  end
+  function self.text(text, stop_reason) return self.assistant({ { type = "text", text = text } }, stop_reason) end
+  function self.call(id, name, input)
+    return self.assistant({ { type = "tool_use", id = id, name = name or "Bash", input = input or {} } }, "tool_use")
+  end
+  function self.result(id, tool_use_result)
+    return self.user({ { type = "tool_result", tool_use_id = id, content = "x" } }, { toolUseResult = tool_use_result })
+  end
+  function self.system(subtype, fields)
+    local all = { subtype = subtype }
+    for name, value in pairs(fields or {}) do all[name] = value end
+    return record("system", all)
+  end
+  return self
+end
+
+---A turn whose message was sent, and what it was made of.
+local function sent(text, options)
+  options = options or {}
+  local live = turn.new(text or "hi", matches, options.is_command)
+  live:submit(options.withdrawn)
+  return live, writer()
+end
+
+---The same, with its message in the transcript.
+local function accepted()
+  local live, write = sent()
+  live:take(write.user "hi")
+  table.remove(live.events)
+  return live, write
+end
+
+local function types(live)
+  local list = {}
+  for i, event in ipairs(live.events) do list[i] = event.subtype or event.type end
+  return list
+end
+
+describe("turn", function()
+  describe("with Stop hooks of the user's", function()
+    it("is over when they have run", function()
+      local live, write = accepted()
+      live:take(write.text("done", "end_turn"))
+      live:take(write.system "stop_hook_summary")
+      live:observe("ready", true)
+      assert.equal("certain", live:facts().certainty)
+    end)
+
+    it("goes on when they have the model go on", function()
+      local live, write = accepted()
+      live:take(write.text("done", "end_turn"))
+      live:take(write.user("Stop hook feedback: not yet", { isMeta = true }))
+      live:take(write.system "stop_hook_summary")
+      live:observe("ready", true)
+      assert.equal("likely", live:facts().certainty)
+      live:take(write.text("now it is", "end_turn"))
+      live:take(write.system "stop_hook_summary")
+      assert.equal("certain", live:facts().certainty)
+    end)
+  end)
+
+  describe("that was sent", function()
+    it("is accepted by the record of its message", function()
+      local live, write = sent()
+      live:take(write.user "hi")
+      assert.equal("running", live:state())
+      assert.same({ "user" }, types(live))
+    end)
+
+    it("passes over the summary of a compaction that makes room for the message", function()
+      local live, write = sent()
+      live:take(write.user("This session is being continued from", { isCompactSummary = true }))
+      assert.equal("submitted", live:state())
+      live:take(write.user "hi")
+      assert.equal("running", live:state())
+    end)
+
+    it("fails when a hook has refused the message", function()
+      local live, write = sent()
+      local refusal = "UserPromptSubmit operation blocked by hook:\n[./check]: no secrets\n\n\nOriginal prompt: "
+      live:take(write.system("informational", { content = refusal .. "another" }))
+      assert.equal("submitted", live:state())
+      local ok, err = pcall(live.take, live, write.system("informational", { content = refusal .. "hi" }))
+      assert.is_false(ok)
+      assert.same({ "refused", "hi" }, { err.reason, err.sent })
+      assert.matches("no secrets$", tostring(err))
+    end)
+
+    it("fails when the message arrives changed", function()
+      local live, write = sent()
+      local ok, err = pcall(live.take, live, write.user "ho")
+      assert.is_false(ok)
+      assert.is_true(errors.is(err, "SessionError"))
+      assert.same({ "delivery", "hi", "ho" }, { err.reason, err.sent, err.received })
+    end)
+
+    it("passes over what nobody typed", function()
+      local live, write = sent()
+      live:take(write.user("hi", { isMeta = true }))
+      live:take(write.user("hi", { promptSource = "system" }))
+      live:take(write.user("hi", { isSidechain = true }))
+      for _, text in ipairs { "<task-notification>x", "<command-name>/x", "<local-command-stdout>",
+        "[Request interrupted by user]" } do live:take(write.user(text)) end
+      live:take(write.result "t")
+      live:take { type = "something new" }
+      assert.equal("submitted", live:state())
+      assert.same({}, types(live))
+    end)
+
+    it("takes a message that only looks like what the program writes", function()
+      for _, text in ipairs { "<task-notification>x", "<command-name>/x", "[Request interrupted by user]" } do
+        local live, write = sent(text)
+        live:take(write.user(text))
+        assert.equal("running", live:state(), text)
+        assert.is_false(live:facts().interrupted)
+      end
+    end)
+
+    it("takes in what overtook its message in the file", function()
+      local live, write = sent()
+      local message, answer, duration = write.user "hi", write.text("a", "end_turn"), write.system "turn_duration"
+      live:take(duration)
+      live:take(answer)
+      assert.same({}, types(live))
+      live:take(message)
+      assert.same({ "user", "assistant" }, types(live))
+      assert.equal("certain", live:facts().certainty)
+    end)
+
+    it("knows that it is queued behind another turn", function()
+      local live, write = sent()
+      live:take { type = "queue-operation", operation = "enqueue", content = "<task-notification>" }
+      assert.is_false(live:facts().queued)
+      live:take { type = "queue-operation", operation = "enqueue", content = "hi" }
+      assert.is_true(live:facts().queued)
+      live:take(write.text("not mine", "end_turn"))
+      live:take(write.system "turn_duration")
+      live:take(write.user "hi")
+      assert.equal("goes_on", live:facts().certainty)
+      assert.same({ "user" }, types(live))
+    end)
+
+    it("passes over the late record of the message before, which was interrupted", function()
+      local live, write = sent("hi", { withdrawn = "before" })
+      live:take(write.user "before")
+      assert.equal("submitted", live:state())
+      live:take(write.user "hi")
+      assert.equal("running", live:state())
+    end)
+
+    it("tells it from its own by the time, when they are alike", function()
+      local live, write = sent("hi", { withdrawn = "hi" })
+      live:take(write.user("hi", { timestamp = "2000-01-01T00:00:00.000Z" }))
+      assert.equal("submitted", live:state())
+      live:take(write.user "hi")
+      assert.equal("running", live:state())
+    end)
+  end)
+
+  describe("that runs", function()
+    it("keeps the open calls in order", function()
+      local live, write = accepted()
+      live:take(write.call "a")
+      live:take(write.call("b", "Write"))
+      assert.same({ "a", "b" }, { live.open_tools[1].id, live.open_tools[2].id })
+      live:take(write.result "a")
+      assert.equal("b", live.open_tools[1].id)
+      live:take(write.user "[Request interrupted by user for tool use]")
+      assert.same({}, live.open_tools)
+      assert.is_true(live:facts().interrupted)
+    end)
+
+    it("is over with its last record, and only with its own", function()
+      local live, write = accepted()
+      live:take(write.text("a", "end_turn"))
+      live:take { type = "system", subtype = "turn_duration", uuid = "x", parentUuid = "of another" }
+      assert.equal("goes_on", live:facts().certainty)
+      live:take(write.system "turn_duration")
+      assert.equal("certain", live:facts().certainty)
+    end)
+
+    it("counts each message of the API once in its usage", function()
+      local live, write = accepted()
+      local block = write.text("a", "end_turn")
+      live:take(block)
+      live:take(write.assistant({ { type = "text", text = "b" } }, "end_turn", { message = block.message }))
+      live:take(write.text("c", "end_turn"))
+      live:conclude({ subtype = "success" }, {})
+      assert.same({ input_tokens = 4, output_tokens = 6 }, live.events[#live.events].usage)
+    end)
+
+    it("reports an API error with its kind and status", function()
+      local live, write = accepted()
+      live:take(write.assistant({ { type = "text", text = "API Error" } }, "stop_sequence",
+        { isApiErrorMessage = true, error = "rate_limit", apiErrorStatus = 429 }))
+      live:conclude({ subtype = "error_api" }, {})
+      local result = live.events[#live.events]
+      assert.same({ true, "rate_limit", 429, "API Error" }, { result.is_error, result.error, result.api_error_status,
+        result.message })
+    end)
+
+    it("announces each retry once, from the screen or from the transcript", function()
+      local live, write = accepted()
+      live:announce_retry({ attempt = 1, max_attempts = 3, wait_ms = 1000, message = "API error" }, "s")
+      live:announce_retry({ attempt = 1, max_attempts = 3, wait_ms = 0, message = "API error" }, "s")
+      live:take(write.system("api_error", { retryAttempt = 1, maxRetries = 3, retryInMs = 500.5 }))
+      assert.same({ "api_retry" }, types(live))
+      live:take(write.system("api_error", { retryAttempt = 2, maxRetries = 3, retryInMs = 500.5,
+        error = { status = 529 } }))
+      assert.same({ "api_retry", "api_retry" }, types(live))
+      assert.same({ 2, 3, 500 }, { live.events[2].attempt, live.events[2].max_attempts, live.events[2].wait_ms })
+      assert.matches("529", live.events[2].message)
+      assert.equal(2, live:retry().attempt)
+      live:take(write.text("a", "end_turn"))
+      assert.is_nil(live:retry())
+    end)
+  end)
+
+  describe("with a sub-agent in the background", function()
+    local NOTICE = "<task-notification>\n<task-id>a1</task-id>\n</task-notification>"
+
+    local function launched()
+      local live, write = accepted()
+      live:take(write.call("t", "Agent"))
+      live:take(write.result("t", { isAsync = true, status = "async_launched", agentId = "a1" }))
+      live:take(write.text("it works", "end_turn"))
+      live:take(write.system "turn_duration")
+      return live, write
+    end
+
+    it("is not over before that has reported and was answered", function()
+      local live, write = launched()
+      assert.equal(1, live:facts().agents)
+      assert.equal("likely", live:facts().certainty)
+      live:take(write.user(NOTICE, { promptSource = "system" }))
+      assert.equal(0, live:facts().agents)
+      assert.equal("goes_on", live:facts().certainty)
+      assert.is_true(live.events[#live.events].is_meta)
+      live:take(write.text("it is done", "end_turn"))
+      live:take(write.system "turn_duration")
+      assert.equal("certain", live:facts().certainty)
+    end)
+
+    it("hears of it in an attachment too", function()
+      local live = launched()
+      live:take { type = "attachment", uuid = "x", attachment = { type = "queued_command", prompt = NOTICE } }
+      assert.equal(0, live:facts().agents)
+    end)
+
+    it("does not wait for a command in the background", function()
+      local live, write = accepted()
+      live:take(write.call "t")
+      live:take(write.result("t", { backgroundTaskId = "b1" }))
+      assert.equal(0, live:facts().agents)
+    end)
+  end)
+
+  describe("of a command", function()
+    it("is accepted and ended by the records that commands leave", function()
+      local live, write = sent("/help", { is_command = true })
+      live:take(write.user "something typed")
+      assert.equal("submitted", live:state())
+      live:take(write.user "<command-name>/help</command-name>")
+      assert.equal("running", live:state())
+      live:take(write.system "local_command")
+      live:observe("ready", true)
+      assert.equal("certain", live:facts().certainty)
+    end)
+  end)
+
+  describe("observes", function()
+    it("that it is quiet only after something has happened", function()
+      assert.is_true((accepted()):observe("ready", false))
+      local live = sent()
+      assert.is_false(live:observe("ready", false))
+      assert.is_true(live:observe("ready", true))
+      assert.is_true(live:observe("busy", true))
+      assert.is_false(live:facts().quiet)
+    end)
+
+    it("a dialog once its message was accepted", function()
+      local live = sent()
+      assert.is_false(live:observe("dialog", true))
+      live = accepted()
+      assert.is_true(live:observe("dialog", true))
+      assert.equal("waiting", live:state())
+      live:observe("busy", true)
+      assert.equal("running", live:state())
+    end)
+  end)
+
+  it("that was interrupted while it was typed is over", function()
+    local live = turn.new("hi", matches)
+    live:apply "interrupt"
+    assert.equal("certain", live:facts().certainty)
+    live:conclude({ subtype = "interrupted" }, {})
+    assert.is_false(live.events[1].is_error)
+  end)
+end)

@@ -1,0 +1,239 @@
+-- How a message gets into the composer: each step seen before the next, nothing into a dialog.
+local errors = require "parley.base.errors"
+local files = require "parley.base.files"
+local fake_process = require "parley.testing.fake_process"
+local helper = require "spec.helper"
+local session = require "parley.session"
+local task = require "parley.base.task"
+local typist = require "parley.session.typist"
+
+local TRUST = " Accessing workspace:\r\n\r\n ❯ No, exit\r\n   Yes, I trust this folder\r\n\r\n Enter to confirm"
+
+describe("typist", function()
+  local folder, check_leaks
+
+  before_each(function()
+    check_leaks = helper.leaks()
+    folder = helper.temporary_folder()
+  end)
+
+  after_each(function()
+    helper.remove_folders()
+    check_leaks()
+  end)
+
+  ---A session on a fake with a composer, started. `on_write` may take a write away by returning true.
+  local function started(profile, on_write)
+    local fake = fake_process.answering { jsonl_path = folder .. "/t.jsonl", status_folder = folder, profile = profile,
+      environment = { CLAUDE_CONFIG_DIR = folder } }
+    local plain = fake.options.on_write
+    function fake.options.on_write(process, bytes)
+      if not (on_write and on_write(process, bytes)) then plain(process, bytes) end
+    end
+    local live = session.new(fake, {}, fake.jsonl_path)
+    live:start()
+    return live, fake
+  end
+
+  local function composer_of(live)
+    local view = live:view()
+    return require("parley.claude.tui").composer(view.rows, view.cursor)
+  end
+
+  for _, profile in ipairs { "2.1.110", "2.1.197", "2.1.330" } do
+    describe("on " .. profile, function()
+      for _, text in ipairs { "hello", "  a\nb", "!ls", ("long "):rep(400) .. "end", ("line\n"):rep(20) .. "end",
+        "日本語 é 😀" } do
+        it(("leaves %q in the composer"):format(text:sub(1, 12)), helper.task(function()
+          local live <close>, fake = started(profile)
+          assert.is_true(typist.type(live, text, false))
+          assert.equal("whole", live.policies.delivery.holds(composer_of(live), text))
+          assert.is_true(typist.still_holds(live, text))
+          assert.is_nil(fake:written():find("\r", 1, true))
+        end))
+      end
+    end)
+  end
+
+  it("clears what was left in the composer first", helper.task(function()
+    local live <close>, fake = started "2.1.330"
+    fake:write "left over\27[200~\nand more\27[201~"
+    assert.is_true(typist.type(live, "new", false))
+    assert.equal("new", composer_of(live).text:match "^%S+")
+  end))
+
+  it("clears what stands behind the cursor, too", helper.task(function()
+    local live <close>, fake = started "2.1.330"
+    fake:write "\27[200~one\ntwo\nthree\27[201~\27[A\1"
+    assert.is_true(typist.type(live, "new", false))
+    assert.equal("whole", live.policies.delivery.holds(composer_of(live), "new"))
+  end))
+
+  for _, left in ipairs { "!ls", "!" } do
+    it(("leaves the shell mode first (%s)"):format(left), helper.task(function()
+      local live <close>, fake = started "2.1.330"
+      fake:write(left)
+      assert.is_true(composer_of(live).shell)
+      assert.is_true(typist.type(live, "new", false))
+      assert.is_false(composer_of(live).shell)
+    end))
+  end
+
+  it("types again what was lost", helper.task(function()
+    local lost = 0
+    local live <close> = started("2.1.330", function(_, bytes)
+      if bytes:find "hello" and lost == 0 then
+        lost = 1
+        return true
+      end
+    end)
+    assert.is_true(typist.type(live, "hello", false))
+    assert.equal(1, lost)
+  end))
+
+  ---A session on a program that is so late that it takes pastes in only when a plain key comes behind them.
+  local function late()
+    local pastes, is_late = {}, true
+    return started("2.1.330", function(fake, bytes)
+      local is_paste = bytes:find "^\27%[200~" ~= nil
+      if not is_late or is_paste then
+        if is_late then table.insert(pastes, bytes) end
+        return is_late
+      end
+      is_late = false
+      for _, keys in ipairs(pastes) do fake.options.on_write(fake, keys) end
+    end)
+  end
+
+  for _, text in ipairs { "hello", ("line\n"):rep(20) .. "line" } do
+    it(("does not type again behind keys that are only late (%q)"):format(text:sub(1, 4)), helper.task(function()
+      local live <close> = late()
+      assert.is_true(typist.type(live, text, false))
+      assert.equal("whole", live.policies.delivery.holds(composer_of(live), text))
+    end))
+  end
+
+  it("clears what an attempt has typed that was interrupted and comes late", helper.task(function()
+    local live <close>, fake = late()
+    local is_interrupted = true
+    function live.is_interrupted() return is_interrupted and #fake:written() > 0 end
+    assert.is_false(typist.type(live, "hello", false))
+    is_interrupted = false
+    assert.is_true(typist.type(live, "hello", false))
+    assert.equal("whole", live.policies.delivery.holds(composer_of(live), "hello"))
+  end))
+
+  it("types a long text again whose first piece was lost, and out of sight in the end", helper.task(function()
+    local text, is_lost = ("日本"):rep(2000) .. "end", false
+    local live <close>, fake = started("2.1.330", function(process, bytes)
+      local stop = not is_lost and bytes:find "^\27%[200~" and select(2, bytes:find("\27[201~", 1, true))
+      if not stop then return end
+      is_lost = true
+      process.options.on_write(process, bytes:sub(stop + 1))
+      return true
+    end)
+    assert.is_true(typist.type(live, text, false))
+    typist.enter(live)
+    assert.is_truthy(files.read(fake.jsonl_path):find(text, 1, true))
+  end))
+
+  describe("as time goes by", function()
+    ---Lets the session's clock stand still but for its waits. `waited` is called in each of them.
+    local function with_clock(live, waited)
+      local now, clock = task["now"], 0
+      task["now"] = function() return clock end
+      finally(function() task["now"] = now end)
+      function live:wait(milliseconds) -- luacheck: ignore 212
+        clock = clock + math.min(milliseconds, 500)
+        waited()
+      end
+      return function() return clock end
+    end
+
+    ---A program that gets no message; `show` writes to its composer all the same.
+    local function deaf()
+      local is_shown, missed = false, {}
+      local live, fake = started("2.1.330", function(_, bytes)
+        if is_shown or not bytes:find "word" then return false end
+        table.insert(missed, bytes)
+        return true
+      end)
+      local function show(bytes)
+        is_shown = true
+        fake:write(bytes)
+        is_shown = false
+      end
+      return live, missed, show
+    end
+
+    it("a text that is shown bit by bit is waited for", helper.task(function()
+      local live, missed, show = deaf()
+      local _ <close> = live
+      local words, waits = { "word1 ", "word2 ", "word3 ", "word4 " }, 0
+      with_clock(live, function()
+        waits = waits + 1
+        if waits % 3 == 0 then show("\27[200~" .. table.remove(words, 1) .. "\27[201~") end
+      end)
+      assert.is_true(typist.type(live, "word1 word2 word3 word4", false))
+      assert.equal(1, #missed)
+      assert.same({}, words)
+    end))
+
+    it("a composer that never stands still is not waited for for ever", helper.task(function()
+      local live, missed, show = deaf()
+      local _ <close> = live
+      local waits = 0
+      local clock = with_clock(live, function()
+        waits = waits + 1
+        show(waits % 2 == 1 and "x" or "\127")
+      end)
+      local ok, err = pcall(typist.type, live, "word", false)
+      assert.is_false(ok)
+      assert.equal("delivery", err.reason)
+      assert.equal(4, #missed)
+      assert.is_true(clock() < 60000)
+    end))
+
+    it("an interrupt is not kept waiting", helper.task(function()
+      local live, missed = deaf()
+      local _ <close> = live
+      local clock = with_clock(live, function()
+        function live:is_interrupted() return #missed > 0 end -- luacheck: ignore 212
+      end)
+      assert.is_false(typist.type(live, ("word "):rep(100), false))
+      assert.is_true(clock() < 1000)
+    end))
+  end)
+
+  it("sends nothing when the composer never takes it", helper.task(function()
+    local live <close>, fake = started("2.1.330", function(_, bytes) return bytes:find "hello" ~= nil end)
+    local ok, err = pcall(typist.type, live, "hello", false)
+    assert.is_false(ok)
+    assert.is_true(errors.is(err, "SessionError"))
+    assert.equal("delivery", err.reason)
+    assert.matches("nothing was sent", tostring(err))
+    assert.is_nil(fake:written():find("\r", 1, true))
+  end))
+
+  it("never types into a dialog that comes up in between", helper.task(function()
+    local live <close>, fake = started("2.1.330", function(fake, bytes)
+      if bytes:find "\1" then
+        fake:set_status("waiting", "dialog open")
+        fake:feed("\27[2J\27[H" .. TRUST)
+        return true
+      end
+    end)
+    local ok, err = pcall(typist.type, live, "!secret", false)
+    assert.is_false(ok)
+    assert.equal("DialogError", err.code)
+    assert.is_nil(fake:written():find("secret", 1, true))
+    assert.is_nil(fake:written():find("\r", 1, true))
+  end))
+
+  it("does not take another text in the composer for the message", helper.task(function()
+    local live <close>, fake = started "2.1.330"
+    fake:write "other"
+    assert.is_false(typist.still_holds(live, "hello"))
+    assert.is_false(typist.is_empty(live))
+  end))
+end)
