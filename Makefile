@@ -59,12 +59,15 @@ $(B)/obj $(B)/lib/parley:
 demo: all
 	@if [ "$(DEMO)" = claude ]; then $(B)/parley demo --claude; else $(B)/parley demo; fi
 
-BUSTED = $(B)/parley /usr/bin/busted
-# What the specs are of; SPEC=spec/lua/base/task_spec.lua runs one.
+# What the specs are of. SPEC=spec/lua/base/task_spec.lua runs one file in busted itself, with its options in ARGS.
 SPEC ?= spec/src spec/lua spec/scripts spec/readme_spec.lua spec/install_spec.lua
 
-test check: all
-	$(BUSTED) $(SPEC)
+test: all
+	@$(B)/parley $(if $(filter 1%.lua,$(words $(SPEC))$(SPEC)),/usr/bin/busted $(ARGS),spec/run.lua) $(SPEC)
+
+# The same, with the long form of the specs that try a promise in many rounds.
+check: export PARLEY_LONG = 1
+check: test
 
 # The Lua files and the C files that are ours.
 lint:
@@ -139,7 +142,8 @@ uninstall:
 help:
 	@echo 'make            build/parley, and build/lib/parley/core.so for plain lua5.4'
 	@echo 'make demo       a conversation on a pseudo-terminal (DEMO=claude: with the real program)'
-	@echo 'make test       the specs (SPEC=FILE for one)'
+	@echo 'make test       the specs, as many files at a time as there are processors (SPEC=FILE ARGS=… for one)'
+	@echo 'make check      the specs, those with many rounds in their long form'
 	@echo 'make asan       the specs under AddressSanitizer and UBSan'
 	@echo 'make valgrind   200 sessions started and ended: no leak, no error'
 	@echo 'make smoke      the real claude, offline (CLAUDE_VERSION=2.1.330; RUN_CLAUDE_SMOKE=1: yours)'
