@@ -32,6 +32,7 @@ Task.__name = "parley.Task"
 local UNCAUGHT = "parley.uncaught" -- where the host keeps an error that a raw libuv callback raised
 local registry = debug.getregistry()
 local current ---@type parley.Task?
+local is_turning = false -- the loop runs, for `pump`
 local ready, ready_first, ready_last = {}, 1, 0
 local tracebacks = setmetatable({}, { __mode = "k" })
 local last_string_traceback
@@ -46,6 +47,8 @@ local function enqueue(task)
   task.state = "ready"
   ready_last = ready_last + 1
   ready[ready_last] = task
+  -- libuv runs the timers that are due before it waits, and then waits all the same: it must not, for a task is ready.
+  if is_turning then uv.stop() end
 end
 
 local function remember_traceback(err)
@@ -230,9 +233,9 @@ function M.new_root(fn, ...) return new_task(nil, fn, ...) end
 --- Lets the loop call back, outside of any task. Raises nothing: a raw callback's error is the second result.
 local function turn_loop(mode)
   local outer = current -- a task that runs another main task pumps from inside
-  current = nil
+  current, is_turning = nil, true
   local is_alive = uv.run(mode)
-  current = outer
+  current, is_turning = outer, false
   local uncaught = registry[UNCAUGHT]
   registry[UNCAUGHT] = nil
   return is_alive, uncaught

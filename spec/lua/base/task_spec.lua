@@ -933,6 +933,19 @@ describe("task", function()
     end)
   end)
 
+  it("woken by a timer runs at once, also when that was due before the loop began to wait", helper.task(function()
+    local far <close> = task.closing(uv.new_timer())
+    local near <close> = task.closing(uv.new_timer())
+    local is_far_over = false
+    far.handle:start(5000, 0, function() is_far_over = true end)
+    task.suspend(function(wake)
+      near.handle:start(1, 0, function() wake() end)
+      local begun = task.now()
+      while task.now() < begun + 5 do end -- luacheck: ignore 542
+    end)
+    assert.is_false(is_far_over)
+  end))
+
   describe("a call that waits", function()
     local complaint = "this call waits, so it must run inside a task"
 
