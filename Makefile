@@ -29,7 +29,7 @@ CORE_OBJECTS := $(CORE_SOURCES:src/%.c=$(B)/obj/%.o)
 STUBS = lua/parley/types.lua $(wildcard lua/parley/core/*.lua)
 BUNDLED := $(sort $(filter-out $(STUBS),$(shell find lua scripts -name '*.lua')))
 
-.PHONY: all test check lint format smoke soak faults bench demo install uninstall clean asan valgrind help
+.PHONY: all test check lint format smoke soak faults bench demo picture install uninstall clean asan valgrind help
 all: $(B)/parley $(B)/lib/parley/core.so
 
 $(B)/obj/%.o: src/%.c | $(B)/obj
@@ -100,6 +100,10 @@ export SESSIONS
 valgrind: all
 	$(VALGRIND) $(B)/parley -e "$$SESSIONS"
 
+# The front page's picture, of a real run on the simulated claude.
+picture: all
+	$(B)/parley spec/picture.lua scripts/chat.svg
+
 # The real program, offline; with your own account: RUN_CLAUDE_SMOKE=1.
 smoke: all
 	CLAUDE_VERSION="$(CLAUDE_VERSION)" BUILD=$(B) sh scripts/smoke.sh
@@ -151,5 +155,6 @@ help:
 	@echo 'make bench      timings'
 	@echo 'make faults     20,000 turns on the simulated claude, with faults (TURNS=, SEED=)'
 	@echo 'make soak       1,000 turns on the real claude, with interrupts and kills'
+	@echo 'make picture    the picture of README.md'
 	@echo 'make install    PREFIX=/usr/local DESTDIR='
 	@echo 'make format uninstall clean'
