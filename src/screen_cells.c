@@ -7,10 +7,13 @@ enum { FIRST_WIDE = 0x1100 };
 /* libvterm writes it into the cell that the right half of a wide character covers. */
 static const uint32_t COVERED = (uint32_t)-1;
 
+/* Blank where there is none, for a reader may have asked how many there are before the screen was made smaller or
+ * closed: Lua runs finalizers while it makes the strings. */
 static VTermScreenCell get_cell(const struct screen *screen, int row, int column)
 {
     VTermScreenCell cell = {.chars = {0}};
-    vterm_screen_get_cell(screen->cells, (VTermPos){.row = row, .col = column}, &cell);
+    if (row < screen->rows && column < screen->columns)
+        vterm_screen_get_cell(screen->cells, (VTermPos){.row = row, .col = column}, &cell);
     if (cell.chars[0] < FIRST_WIDE) /* libvterm goes by the next cell, which may be a leftover of an older character */
         cell.width = 1;
     if (cell.chars[0] == COVERED)
