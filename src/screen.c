@@ -183,6 +183,25 @@ static void leave_alternate(struct screen *screen)
     restore_cursor(screen);
 }
 
+static bool is_one_of(const char *const *known, const char *bytes, size_t length)
+{
+    while (*known && (length != strlen(*known) || memcmp(bytes, *known, length)))
+        known++;
+    return *known;
+}
+
+/* Answers the question for a setting that libvterm has not: it takes the question's length for a pointer then. */
+static bool answer_unknown(struct screen *screen, const char *bytes, size_t length)
+{
+    static const char *const known[] = {"m", "r", "s", " q", "\"q", NULL};
+    static const char question[] = "\033P$q", no[] = "\033P0$r\033\\";
+    size_t head = strlen(question);
+    if (length <= head || memcmp(bytes, question, head) || is_one_of(known, bytes + head, length - head - 1))
+        return false;
+    on_reply(no, strlen(no), screen);
+    return true;
+}
+
 static void on_output(void *user, const char *bytes, size_t length)
 {
     static const struct {
@@ -200,7 +219,7 @@ static void on_output(void *user, const char *bytes, size_t length)
         i++;
     if (i < COUNT(ours))
         ours[i].handle(screen);
-    else
+    else if (!answer_unknown(screen, bytes, length))
         vterm_input_write(screen->terminal, bytes, length);
     screen->is_joinable &= bytes[length - 1] == 'm'; /* colours do not move the cursor */
 }
