@@ -172,7 +172,7 @@ static int check_signal(lua_State *L, int index)
 
 static int lua_pty_signal(lua_State *L)
 {
-    struct pty *pty = check_pty(L, 1);
+    struct pty *pty = to_pty(L, 1);
     int signal = check_signal(L, 2);
     int error = pty_signal(pty, signal);
     if (error)

@@ -63,7 +63,7 @@ function Pty:read(max) end
 ---@return parley.Fault? err
 function Pty:resize(rows, columns) end
 
----Signal the child's process group.
+---Signal the child's process group. Legal on a closed pty.
 ---@param signal string|integer As in "SIGTERM", or a number; 0 asks only whether it is there.
 ---@return true? ok
 ---@return parley.Fault? err `ESRCH` once the child has ended: from then on nobody is signalled.
