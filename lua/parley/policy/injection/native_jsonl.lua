@@ -179,9 +179,8 @@ function M.prepare(request)
     lines[i] = line
   end
   local seed = table.concat(lines, "\n") .. "\n"
-  local folder = request.jsonl_path:match "^(.*)/"
-  local ok, problem = files.make_folder(folder)
-  if not ok then error(errors.new("EIO", ("cannot make the folder '%s': %s"):format(folder, problem)), 0) end
+  local ok, err = files.make_folder(request.jsonl_path:match "^(.*)/")
+  if not ok then error(err, 0) end
   files.write(request.jsonl_path, seed)
   return { text = text, resume = true, start_offset = #seed }
 end
