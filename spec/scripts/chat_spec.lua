@@ -180,6 +180,23 @@ describe("parley chat", function()
       terminal:expect "echo: hello"
     end)
 
+    it_does("leaves the conversation as it was when claude dies inside a tool call, and saves it so", function()
+      local terminal <close> = open()
+      terminal:type "hello\r"
+      terminal:expect "echo: hello\n\n>"
+      terminal:type "work hard\r"
+      terminal:expect "running Bash"
+      uv.kill(kit:processes()[1], "sigkill")
+      terminal:expect "the message is not part of the conversation; Up brings it back\n\n>"
+      terminal:type "again\r"
+      terminal:expect "echo: again"
+      terminal:type "/save it.json\r"
+      terminal:expect "wrote it.json: 4 messages"
+      local program = helper.run({ helper.host, "ask", "--executable", kit.executable, "--history", "it.json", "on" },
+        { env = environment(), cwd = kit.cwd })
+      assert.equal("echo: on\n", program.output, program.errors)
+    end)
+
     it_does("tells at once that claude cannot be run, and stays", function()
       local terminal <close> = terminals.open({ helper.host, "chat", "--executable", "/nowhere/claude" },
         { env = environment(), cwd = kit.cwd })
