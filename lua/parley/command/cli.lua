@@ -5,6 +5,7 @@ local errors = require "parley.base.errors"
 local files = require "parley.base.files"
 local policies = require "parley.policy"
 local stdin = require "parley.command.stdin"
+local stdout = require "parley.command.stdout"
 local task = require "parley.base.task"
 
 local M = {}
@@ -42,7 +43,7 @@ function M.run(command, ...)
   for _, word in ipairs(words) do
     if word == "--" then break end
     if word == "--help" or word == "-h" then
-      io.write(parser:get_help(), "\n")
+      stdout.write(parser:get_help(), "\n")
       return 0
     end
   end
@@ -197,14 +198,8 @@ function M.progress(describe)
   end })
 end
 
---- Writes to standard output.
----@param ... string
---- Raises an error when nobody reads it any more.
-function M.write(...)
-  local ok, problem = io.stdout:write(...)
-  if ok then ok, problem = io.stdout:flush() end
-  if not ok then error(errors.new("EPIPE", "cannot write to standard output: " .. problem), 0) end
-end
+--- Writes to standard output; see `parley.command.stdout`.
+M.write = stdout.write
 
 --- Reads a file, or standard input for `-`.
 ---@param path string

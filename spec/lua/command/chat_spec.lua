@@ -139,7 +139,7 @@ describe("chat", function()
       return event.new { type = "result", subtype = "interrupted" }
     end,
   } do
-    it("leaves the conversation as it was after a turn that died inside a tool call, by " .. what, helper.task(function()
+    it("leaves the conversation as it was when a turn died inside a tool call, by " .. what, helper.task(function()
       local backend = fake_backend { answer "one", dies_in_tool(ending), answer "two" }
       local _, shown, talking = talk({ "first", "second", "third" }, backend)
       assert.truthy(shown:find("the message is not part of the conversation", 1, true))
