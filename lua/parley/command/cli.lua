@@ -28,6 +28,41 @@ local function parser_of(command)
   return parser
 end
 
+--- Whether a word is one of the parser's options, and one that wants a word behind it.
+local function takes_argument(parser, word)
+  for _, option in ipairs(parser._options) do
+    for _, alias in ipairs(option._aliases) do
+      if alias == word then return option._maxargs > 0 end
+    end
+  end
+  return false
+end
+
+local function joined(option, word) return option .. (option:find "^%-%-" and "=" or "") .. word end
+
+--- What argparse finds wrong, and what to write instead where a word that begins with a dash was no option.
+local function explain(problem, parser, words, name)
+  local wanting = problem:match "^option '(.-)' requires an argument"
+  local unknown = problem:match "^unknown option '(.-)'"
+  for i, word in ipairs(words) do
+    local following = words[i + 1]
+    if word == wanting and following and following:find "^%-" then
+      return ("%s; one that begins with a dash is joined to it: '%s'"):format(problem, joined(word, following))
+    elseif unknown and word:sub(1, #unknown) == unknown then
+      if i > 1 and takes_argument(parser, words[i - 1]) then
+        return ("unknown option '%s'; as the argument of %s it is joined to it: '%s'"):format(word, words[i - 1],
+          joined(words[i - 1], word))
+      elseif word:find "%s" or word:find "^%-%d" then
+        local said = #word < 50 and not word:find "\n" and word or word:match "^..[^\n%s]*" .. " …"
+        return ("'%s' is taken for an option; what begins with a dash stands behind --: parley %s -- '%s'"):format(said,
+          name, said)
+      end
+      break
+    end
+  end
+  return problem
+end
+
 --- Reads the command line and runs the command.
 ---@param command parley.Command
 ---@param ... string  the command line
@@ -49,7 +84,8 @@ function M.run(command, ...)
   end
   local ok, arguments = parser:pparse(words)
   if not ok then
-    error(errors.value_error(("%s (see parley %s --help)"):format(arguments:gsub("\n", "; "), command.name)), 0)
+    local problem = explain(arguments:gsub("\n", "; "), parser, words, command.name)
+    error(errors.value_error(("%s (see parley %s --help)"):format(problem, command.name)), 0)
   end
   local kit <close> = arguments.stand_in and require("parley.testing").kit() or nil
   arguments.stand_in = kit
