@@ -77,6 +77,22 @@ describe("parley ask", function()
     assert.truthy(program.errors:find "^parley: the turn ended with error_api: API Error: 400[^\n]*\n$")
   end))
 
+  it("names the cure, as chat and batch do, where a key is kept from claude without a login", helper.task(function()
+    kit:use { answers = { { api_error = { error = "authentication_failed",
+      text = "Not logged in · Please run /login" } } } }
+    local environment = { "PATH=" .. os.getenv "PATH", "ANTHROPIC_API_KEY=secret" }
+    for name, value in pairs(kit.environment) do table.insert(environment, name .. "=" .. value) end
+    local input = helper.write(kit.cwd .. "/in.jsonl", '{"turns":["hi"]}\n')
+    for _, words in ipairs { { "ask", "hi" }, { "chat" }, { "batch", input } } do
+      local program = helper.run({ helper.host, words[1], "--executable", kit.executable, table.unpack(words, 2) },
+        { env = environment, cwd = kit.cwd, input = "hi\n" })
+      assert.equal(1, program.status)
+      assert.truthy(program.errors:find("Not logged in · Please run /login (ANTHROPIC_API_KEY is kept from claude: "
+        .. "preserve_provider_env = true (--preserve-provider-env), or run `claude` once and log in)", 1, true))
+      assert.not_matches("secret", program.errors .. program.output, 1, true)
+    end
+  end))
+
   it("never answers the trust dialog by itself", helper.task(function()
     kit:close()
     kit = testing.kit { trusted = false }
