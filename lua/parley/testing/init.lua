@@ -192,7 +192,7 @@ end
 
 local function quote(word) return "'" .. word:gsub("'", "'\\''") .. "'" end
 
---- The start-up dialogs that are answered already, as the real program remembers it.
+--- The start-up dialogs that are answered already and the login, as the real program remembers them.
 local function remember_answers(kit, given)
   local state = { hasCompletedOnboarding = given.onboarded ~= false, theme = "dark" }
   if given.trusted ~= false then state.projects = { [kit.cwd] = { hasTrustDialogAccepted = true } } end
@@ -200,6 +200,9 @@ local function remember_answers(kit, given)
   local settings = given.settings or {}
   if given.bypass_accepted ~= false then settings.skipDangerousModePermissionPrompt = true end
   write_file(kit.home .. "/.claude/settings.json", core.json.encode(settings))
+  if given.onboarded ~= false then
+    write_file(kit.home .. "/.claude/.credentials.json", '{"claudeAiOauth":{"refreshToken":"of-the-stand-in"}}')
+  end
 end
 
 --- Makes a simulated `claude` with a home of its own.
