@@ -537,6 +537,11 @@ describe("parley chat", function()
       assert.equal("parley: SessionError: the turn ended with error_api: API Error: 400 as asked\n", program.errors)
       assert.equal(1, program.status)
       assert.same({ "fail" }, kit:taken())
+      local missing <close> = helper.start({ helper.host, "chat", "--executable", "/nowhere/claude" },
+        { env = environment(), cwd = kit.cwd, input = "hello\n" })
+      assert.equal("", missing:wait().output)
+      assert.matches("^parley: CLINotFoundError: [^\n]*\n$", missing.errors)
+      assert.equal(1, missing.status)
       program = filter "/nonsense\nhello\n"
       assert.equal(1, program.status)
       assert.truthy(program.errors:find "there is no command '/nonsense'")

@@ -49,7 +49,7 @@ function Chat:start_ahead()
   self.starting = task.spawn(function()
     local ok, err = pcall(self.backend.prepare, self.backend, self.messages)
     if ok or errors.is(err, "Cancelled") or errors.is(err, "ClosedError") then return end
-    self.failure = err
+    if not self.is_interactive then return end -- the message that waits for it fails with the same, and says so
     self.input:beside(function() self.output:error(err) end)
   end)
 end
