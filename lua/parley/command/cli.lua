@@ -3,6 +3,7 @@ local argparse = require "argparse"
 local uv = require "luv"
 local errors = require "parley.base.errors"
 local files = require "parley.base.files"
+local launch = require "parley.claude.launch"
 local policies = require "parley.policy"
 local stdin = require "parley.command.stdin"
 local stdout = require "parley.command.stdout"
@@ -137,6 +138,15 @@ local function add_list(arguments, name, text)
   for word in text:gmatch "[^,]+" do table.insert(arguments[name], word) end
 end
 
+--- Tells the completion what an option or an argument takes.
+---@param element table  argparse's
+---@param values string[]
+---@return table element
+function M.offer(element, values)
+  element.values = values
+  return element
+end
+
 --- Adds the options that choose, start and watch `claude`.
 ---@param parser table
 function M.backend_options(parser)
@@ -144,10 +154,11 @@ function M.backend_options(parser)
   parser:option("--model", "The model."):argname "NAME"
   parser:option("--system-prompt", "Replaces the system prompt."):argname "TEXT"
   parser:option("--append-system-prompt", "Goes behind the system prompt."):argname "TEXT"
-  parser:option("--permission-mode", "bypassPermissions (the default), default, plan, acceptEdits, …"):argname "MODE"
-  local kinds = table.concat(policies.acceptable(), ", ")
-  parser:option("--accept", ("Dialogs that may be answered with yes: %s."):format(kinds))
-    :argname("KIND[,KIND]"):action(add_list):count "*"
+  M.offer(parser:option("--permission-mode", "bypassPermissions (the default), default, plan, acceptEdits, …")
+    :argname "MODE", launch.permission_modes)
+  local kinds = policies.acceptable()
+  M.offer(parser:option("--accept", ("Dialogs that may be answered with yes: %s."):format(table.concat(kinds, ", ")))
+    :argname("KIND[,KIND]"):action(add_list):count "*", kinds)
   parser:option("--allowed-tools", "Tools that need no permission."):argname("TOOL[,TOOL]"):action(add_list):count "*"
   parser:option("--disallowed-tools", "Tools that are not offered."):argname("TOOL[,TOOL]"):action(add_list):count "*"
   parser:option("--mcp-config", "A file of MCP servers."):argname("FILE"):count "*"
@@ -161,8 +172,10 @@ function M.backend_options(parser)
   parser:flag("--preserve-provider-env", "Keep ANTHROPIC_API_KEY and the like in claude's environment.")
   parser:option("--startup-timeout", "Seconds until claude must be ready."):argname("S"):convert(M.seconds)
   parser:option("--turn-timeout", "Seconds that a turn may take."):argname("S"):convert(M.seconds)
-  parser:option("--injection", "How a history reaches claude: native_jsonl or concat_message."):argname "MODE"
-  parser:option("--long-text", "What becomes of a message over 100 kB: typed, pasted or refuse."):argname "HOW"
+  M.offer(parser:option("--injection", "How a history reaches claude: native_jsonl or concat_message."):argname "MODE",
+    { "native_jsonl", "concat_message" })
+  M.offer(parser:option("--long-text", "What becomes of a message over 100 kB: typed, pasted or refuse."):argname "HOW",
+    { "typed", "pasted", "refuse" })
   parser:option("--policy", "Replaces routing, injection, mcp_config, readiness, dialogs, delivery or settling.")
     :argname("NAME=FILE"):convert(pair_of):count "*"
 end
