@@ -220,6 +220,19 @@ describe("parley chat", function()
       assert.same({ "work hard", "hello" }, kit:taken())
     end)
 
+    it_does("leaves a conversation that can be saved and gone on with after a tool was interrupted", function()
+      local terminal <close> = open()
+      terminal:type "work hard\r"
+      terminal:expect "running Bash"
+      terminal:type "\3"
+      terminal:expect "(interrupted)\n\n>"
+      terminal:type "/save it.json\r"
+      terminal:expect "wrote it.json: 3 messages"
+      local program = helper.run({ helper.host, "ask", "--executable", kit.executable, "--history", "it.json", "on" },
+        { env = environment(), cwd = kit.cwd })
+      assert.equal("echo: on\n", program.output, program.errors)
+    end)
+
     it_does("withdraws a message that has no answer yet", function()
       local terminal <close> = open()
       terminal:type "take long\r"
