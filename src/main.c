@@ -1,7 +1,7 @@
 /* The host: a Lua 5.4 state with luv on a loop of its own and the whole Lua library inside.
  *
- * It opens those, hands over to lua/parley/command/host.lua, and takes everything down in an order that leaves nothing open.
- * What a command line means, how the main task runs and what a signal does is decided there. */
+ * It opens those, hands over to lua/parley/command/host.lua, and takes everything down in an order that leaves nothing
+ * open. What a command line means, how the main task runs and what a signal does is decided there. */
 #include "core.h"
 #include "fault.h"
 
@@ -10,6 +10,7 @@
 #include <lauxlib.h>
 #include <lualib.h>
 #include <luv/luv.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -54,11 +55,12 @@ static int catch_signals(void)
     return 0;
 }
 
-/* A closed descriptor from 0 to 2 would become that of the next thing opened. */
+/* A closed descriptor from 0 to 2 would become that of the next thing opened. What stands in for an output cannot be
+ * written, so that a lost result is an error. */
 static int open_standard_descriptors(void)
 {
     for (int descriptor = 0; descriptor <= 2; descriptor++)
-        if (fcntl(descriptor, F_GETFD) == -1 && open("/dev/null", O_RDWR) != descriptor)
+        if (fcntl(descriptor, F_GETFD) == -1 && open("/dev/null", O_RDONLY) != descriptor)
             return -errno;
     return 0;
 }
@@ -104,11 +106,30 @@ static int bundled(lua_State *L)
     return 0;
 }
 
+/* flush_output() writes out what stands in stdout's buffer. When that, or any write before it, has failed it returns
+ * the error's name and text: `print` drops the error and what it could not write. */
+static int flush_output(lua_State *L)
+{
+    int code = fflush(stdout) ? -errno : 0;
+    if (!code && !ferror(stdout))
+        return 0;
+    struct pollfd output = {.fd = STDOUT_FILENO, .events = POLLOUT};
+    if (!code && poll(&output, 1, 0) == 1 && output.revents & (POLLERR | POLLHUP))
+        code = UV_EPIPE;
+    else if (!code)
+        code = (fcntl(STDOUT_FILENO, F_GETFL) & O_ACCMODE) == O_RDONLY ? UV_EBADF : UV_EIO;
+    lua_pushstring(L, uv_err_name(code));
+    lua_pushstring(L, code == UV_EIO ? "not all of it could be written" : uv_strerror(code));
+    return 2;
+}
+
 static void push_host(lua_State *L)
 {
-    lua_createtable(L, 0, 4);
+    lua_createtable(L, 0, 5);
     lua_pushcfunction(L, bundled);
     lua_setfield(L, -2, "bundled");
+    lua_pushcfunction(L, flush_output);
+    lua_setfield(L, -2, "flush_output");
     lua_newtable(L);
     for (int i = 0; parley_bundle[i].name; i++) {
         lua_pushstring(L, parley_bundle[i].name);

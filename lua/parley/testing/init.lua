@@ -40,11 +40,12 @@
 --- (`{title, lines, choices, selected, numbered, footer, waiting_for}`) is asked first. Or `steps`, a list of such, one
 --- API message each. An answer that says none of this echoes.
 ---
---- For the whole turn: `api_error` (`{status, text, error, retries, retry_ms}`), `retries` and `retry_ms` (shown, then
---- the answer), `own_turn` (`{text, after_ms, status}`: a turn that the program starts afterwards by itself), `hang`,
---- `crash` (`"before_record"`, `"after_user"`, `"mid_line"`, `"during_tool"`, `"after_answer"`) with `crash_status`
---- (default: SIGKILL), `half_line_ms` (a pause inside the last line), `reorder` (`system` records first),
---- `omit_turn_duration`.
+--- For the whole turn: `api_error` (`{status, text, error, retries, retry_ms}`; without a status it is one of the
+--- program's own, as "Not logged in · Please run /login" with the error "authentication_failed"), `retries` and
+--- `retry_ms` (shown, then the answer), `own_turn` (`{text, after_ms, status}`: a turn that the program starts
+--- afterwards by itself), `hang`, `crash` (`"before_record"`, `"after_user"`, `"mid_line"`, `"during_tool"`,
+--- `"after_answer"`) with `crash_status` (default: SIGKILL), `half_line_ms` (a pause inside the last line), `reorder`
+--- (`system` records first), `omit_turn_duration`.
 ---
 --- Without an answer that fits, these words in a message pick one: USETOOL TWOTOOLS SLOWTOOL TOUCH AGENT THINK EMPTY
 --- SLOW DRIP LONG CUT COUNT MAXTOK REFUSE STOPSEQ PAUSE ERR400 ERR401 ERR413 ERR429 ERR500 ERR529. Any other message
@@ -191,7 +192,7 @@ end
 
 local function quote(word) return "'" .. word:gsub("'", "'\\''") .. "'" end
 
---- The start-up dialogs that are answered already, as the real program remembers it.
+--- The start-up dialogs that are answered already and the login, as the real program remembers them.
 local function remember_answers(kit, given)
   local state = { hasCompletedOnboarding = given.onboarded ~= false, theme = "dark" }
   if given.trusted ~= false then state.projects = { [kit.cwd] = { hasTrustDialogAccepted = true } } end
@@ -199,6 +200,9 @@ local function remember_answers(kit, given)
   local settings = given.settings or {}
   if given.bypass_accepted ~= false then settings.skipDangerousModePermissionPrompt = true end
   write_file(kit.home .. "/.claude/settings.json", core.json.encode(settings))
+  if given.onboarded ~= false then
+    write_file(kit.home .. "/.claude/.credentials.json", '{"claudeAiOauth":{"refreshToken":"of-the-stand-in"}}')
+  end
 end
 
 --- Makes a simulated `claude` with a home of its own.
