@@ -92,10 +92,11 @@ end
 
 --- Looks whether the child has ended; called at SIGCHLD.
 local function reap(self)
-  if self.exit then return end
-  self.exit = self.pty:poll_exit()
-  if not self.exit then return end
+  local record = self.pty:poll_exit()
+  if not record then return end
   close_handle(self.child_signal)
+  if self.exit then return end -- it was killed by `discard`, which did not wait
+  self.exit = record
   if self.retiring then self:discard() end
   self.changed:notify()
 end
@@ -243,10 +244,9 @@ end
 function Process:discard()
   if not self.pty then return end
   close_handle(self.pipe)
-  close_handle(self.child_signal)
   close_handle(self.retiring)
   local left = self.descendants or not self.exit and descendants.of { self.pty:pid() } or {}
-  self.pty:close()
+  if self.pty:close() then close_handle(self.child_signal) end -- or it is reaped at SIGCHLD
   self.descendants = nil
   descendants.signal(left, "sigkill")
   self.exit = self.exit or self.pty:poll_exit() or { signal = "SIGKILL" }
