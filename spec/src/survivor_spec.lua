@@ -71,6 +71,13 @@ describe("survivor", function()
     assert.is_nil(other.status)
   end))
 
+  it("is nil and an error where descriptors run out", helper.task(function()
+    local program = helper.run({ "sh", "-c", [[ulimit -n 4; exec lua5.4 -e '
+      local descriptor, err = require("parley.core").survivor.start(":")
+      print(descriptor, err.code)']] }, { env = helper.plain_lua_environment() })
+    assert.equal("nil\tEMFILE\n", program.output, program.errors)
+  end))
+
   it("refuses what is no script", function()
     assert.error_matches(function() core.survivor.start() end, "string expected")
   end)

@@ -33,23 +33,24 @@ local registry = debug.getregistry() -- of the Lua state, whose end it waits for
 local GUARDED = "parley.guarded"
 
 --- Starts the script that waits for the end of this process, once. It holds a descriptor until then.
----@return {id: string, count: integer} guarded
---- Raises an error with the system's code.
+---@return {id: string, count: integer}? guarded
+---@return parley.Fault? err
 function M.guard()
   if not registry[GUARDED] then
     local id = core.uuid.generate()
     local descriptor, problem = core.survivor.start(GUARD, id)
-    if not descriptor then error(problem, 0) end
+    if not descriptor then return nil, problem end
     registry[GUARDED] = { id = id, count = 0, descriptor = descriptor }
   end
   return registry[GUARDED]
 end
 
 --- Makes a mark that nobody carries yet.
----@return string mark  the value of `VARIABLE`
---- Raises what `guard` does.
+---@return string? mark  the value of `VARIABLE`
+---@return parley.Fault? err
 function M.new()
-  local guarded = M.guard()
+  local guarded, problem = M.guard()
+  if not guarded then return nil, problem end
   guarded.count = guarded.count + 1
   return ("%s.%d"):format(guarded.id, guarded.count)
 end

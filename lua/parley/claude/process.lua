@@ -105,6 +105,17 @@ local function reap(self)
   self.changed:notify()
 end
 
+local function spawn(self)
+  local problem
+  self.mark, problem = mark.new()
+  if not self.mark then return nil, problem end
+  local rows, columns = self.screen:size()
+  return core.pty.spawn {
+    argv = { absolute(self.argv[1]), table.unpack(self.argv, 2) },
+    env = marked_list(self), cwd = self.cwd, rows = rows, columns = columns,
+  }
+end
+
 local NO_SUCH_PROGRAM = { ENOENT = true, ENOTDIR = true }
 
 --- Starts the program.
@@ -112,12 +123,7 @@ local NO_SUCH_PROGRAM = { ENOENT = true, ENOTDIR = true }
 --- cannot start.
 function Process:start()
   if self.pty then error(errors.session_error("the process was started already", { reason = "start" }), 0) end
-  local rows, columns = self.screen:size()
-  self.mark = mark.new()
-  local pty, err = core.pty.spawn {
-    argv = { absolute(self.argv[1]), table.unpack(self.argv, 2) },
-    env = marked_list(self), cwd = self.cwd, rows = rows, columns = columns,
-  }
+  local pty, err = spawn(self)
   if not pty then
     if err.step == "exec" and NO_SUCH_PROGRAM[err.code] then
       error(errors.cli_not_found_error(("cannot run '%s': no such program (is it installed, and on PATH?)"):format(

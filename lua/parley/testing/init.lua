@@ -37,8 +37,8 @@
 --- every message. `times` says how often it may be used. What the model says: `text`, `thinking`, `blocks` (as in the
 --- Messages API), `tool` or `tools` (`{name, input, result, is_error, duration_ms, permission, question, leaves}`;
 --- `leaves` is a shell command that is really run and may leave something running) with `after` (the text that follows
---- the results), `stop_reason`, `empty`; when: `delay_ms`, `block_delay_ms`; `dialog` (`{title, lines, choices, selected,
---- numbered, footer, waiting_for}`) is asked first. Or `steps`, a list of such, one API message each. An
+--- the results), `stop_reason`, `empty`; when: `delay_ms`, `block_delay_ms`; `dialog` (`{title, lines, choices,
+--- selected, numbered, footer, waiting_for}`) is asked first. Or `steps`, a list of such, one API message each. An
 --- answer that says none of this echoes.
 ---
 --- For the whole turn: `api_error` (`{status, text, error, retries, retry_ms}`), `retries` and `retry_ms` (shown, then
