@@ -14,6 +14,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 #include <uv.h>
 
@@ -23,17 +24,30 @@ extern const struct {
     const char *name, *start, *end;
 } parley_bundle[]; /* made by src/bundle.sh; ends with a NULL name */
 
+/* SIGTERM or SIGHUP so soon after another is the same request: timeout(1) signals the process and its group, and a
+ * terminal that goes away hangs up twice. A person presses Ctrl-C again and means it. */
+enum { SAME_REQUEST_MS = 1000 };
+
 /* A signal handler reaches only what has static storage. */
 static int signal_pipe[2] = {-1, -1};
+static struct timespec caught[NSIG]; /* when each kind came first */
 
-/* SA_RESETHAND has put the default action back: the next signal of this kind ends the process at once, even when Lua
- * never returns to the loop. */
+/* The second signal of a kind ends the process at once, even when Lua never returns to the loop. */
 static void on_signal(int number)
 {
     int saved = errno;
     unsigned char byte = (unsigned char)number;
-    ssize_t ignored = write(signal_pipe[1], &byte, 1);
-    (void)ignored;
+    struct timespec now, *first = &caught[number];
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    if (!first->tv_sec && !first->tv_nsec) {
+        *first = now;
+        ssize_t ignored = write(signal_pipe[1], &byte, 1);
+        (void)ignored;
+    } else if (number == SIGINT ||
+               (now.tv_sec - first->tv_sec) * 1000 + (now.tv_nsec - first->tv_nsec) / 1000000 >= SAME_REQUEST_MS) {
+        signal(number, SIG_DFL);
+        raise(number);
+    }
     errno = saved;
 }
 
@@ -41,7 +55,7 @@ static int catch_signals(void)
 {
     if (pipe2(signal_pipe, O_CLOEXEC | O_NONBLOCK))
         return -errno;
-    struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESETHAND | SA_RESTART};
+    struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
     sigemptyset(&action.sa_mask);
     const int numbers[] = {SIGINT, SIGTERM, SIGHUP};
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {

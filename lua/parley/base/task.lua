@@ -22,6 +22,7 @@ local M = {}
 ---@field package state "new"|"ready"|"running"|"waiting"|"done"
 ---@field package outcome? table        packed results of `xpcall`
 ---@field package cancelled? parley.Error
+---@field package inner? parley.Task    the main task that this one runs by `run`
 ---@field package failure? any          what an unawaited child raised
 ---@field package shields integer
 ---@field package awaiters function[]
@@ -117,6 +118,7 @@ local function cancel(task, err)
   for child in pairs(task.children) do
     if not child.shielded then cancel(child, err) end
   end
+  if task.inner and not task.inner.shielded then cancel(task.inner, err) end
   if task.state == "waiting" and task.shields == 0 then enqueue(task) end
 end
 
@@ -218,7 +220,14 @@ end
 ---@return any ...  the results of `fn`
 --- Raises what `fn` raised, unchanged. A task that waits for what cannot happen is an error with code `EDEADLK`.
 function M.run(fn, ...)
-  local task = new_task(nil, fn, ...)
+  local task, outer = new_task(nil, fn, ...), current
+  if outer then
+    task.shielded = outer.shields > 0
+    outer.inner = task
+  end
+  local _ <close> = setmetatable({}, { __close = function()
+    if outer then outer.inner = nil end
+  end })
   M.pump(task)
   if task.outcome[1] then return table.unpack(task.outcome, 2, task.outcome.n) end
   error(task.outcome[2], 0)

@@ -30,8 +30,8 @@ usage: parley [--traceback] SCRIPT [ARG…]     run a Lua file as the main task
        parley --version | --help
 
 A script may wait (parley.task), and may return its exit status. Exit status: 0, 1 for an error, 128 and the signal's
-number after SIGINT, SIGTERM or SIGHUP; a second one of the same kind ends at once. 141, without a message, when the
-reader of standard output has gone.
+number after SIGINT, SIGTERM or SIGHUP; a second one of the same kind (later than a second) ends at once. 141, without
+a message, when the reader of standard output has gone.
 --traceback adds to an error where it came from.
 ]]
 
@@ -100,7 +100,7 @@ local function find_chunk(index)
   return chunk, word, index + 1
 end
 
---- Cancels the main task on a signal. The C side has put the default action back, so that a second one kills.
+--- Cancels the main task on a signal. The C side sees to it that a second one kills.
 local function watch_signals(main, on_signal)
   local pipe = uv.new_pipe(false)
   pipe:open(host.signal_descriptor)

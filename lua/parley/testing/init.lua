@@ -35,10 +35,11 @@
 ---
 --- An answer is for the messages that `on` fits: a plain substring, or `function(text, turn_number)`; without it, for
 --- every message. `times` says how often it may be used. What the model says: `text`, `thinking`, `blocks` (as in the
---- Messages API), `tool` or `tools` (`{name, input, result, is_error, duration_ms, permission, question}`) with `after`
---- (the text that follows the results), `stop_reason`, `empty`; when: `delay_ms`, `block_delay_ms`; `dialog`
---- (`{title, lines, choices, selected, numbered, footer, waiting_for}`) is asked first. Or `steps`, a list of such, one
---- API message each. An answer that says none of this echoes.
+--- Messages API), `tool` or `tools` (`{name, input, result, is_error, duration_ms, permission, question, leaves}`;
+--- `leaves` is a shell command that is really run and may leave something running) with `after` (the text that follows
+--- the results), `stop_reason`, `empty`; when: `delay_ms`, `block_delay_ms`; `dialog` (`{title, lines, choices,
+--- selected, numbered, footer, waiting_for}`) is asked first. Or `steps`, a list of such, one API message each. An
+--- answer that says none of this echoes.
 ---
 --- For the whole turn: `api_error` (`{status, text, error, retries, retry_ms}`; without a status it is one of the
 --- program's own, as "Not logged in · Please run /login" with the error "authentication_failed"), `retries` and
@@ -54,6 +55,7 @@ local uv = require "luv"
 local core = require "parley.core"
 local errors = require "parley.base.errors"
 local files = require "parley.base.files"
+local mark = require "parley.base.mark"
 local task = require "parley.base.task"
 local configuration = require "parley.testing.stand_in.configuration"
 local log = require "parley.testing.stand_in.log"
@@ -143,6 +145,7 @@ Leaks.__index = Leaks
 --- Takes stock of what this process holds: open descriptors, children (zombies too), luv handles. For `before_each`.
 ---@return parley.testing.Leaks
 function M.leaks()
+  mark.guard() -- the first session would start it, and it is kept
   return setmetatable({ descriptors = open_descriptors(), children = children(), handles = live_handles() }, Leaks)
 end
 

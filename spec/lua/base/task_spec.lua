@@ -121,6 +121,23 @@ describe("task", function()
       assert.equal("done", sibling:await())
     end))
 
+    it("is cancelled with the task that it runs in, but where that is shielded", helper.task(function()
+      local log = {}
+      local function wait(name)
+        local ok, err = pcall(task.run, function() task.condition():wait(name == "open" and 60000 or 1) end)
+        table.insert(log, ("%s %s"):format(name, ok or err.code))
+      end
+      local open = task.spawn(wait, "open")
+      local shielded = task.spawn(task.shield, wait, "shielded")
+      task.spawn(function()
+        open:cancel()
+        shielded:cancel()
+      end)
+      pcall(open.await, open)
+      shielded:await()
+      assert.same({ "shielded true", "open Cancelled" }, log)
+    end, 30000))
+
     it("keeps a nested failure to the one who called it", helper.task(function()
       local err = errors.new("EX", "it broke")
       assert.equal(err, error_of(task.run, function()
