@@ -266,7 +266,7 @@ local function press_again(self, facts, state, now)
     if state ~= "busy" and state ~= "dialog" then return math.huge end
     if now >= (self.escaped_at or 0) + ESCAPE_AGAIN_MS then
       self.escaped_at = now
-      self.process:write "\27"
+      typist.press(self, "\27")
     end
     return self.escaped_at + ESCAPE_AGAIN_MS
   end
@@ -453,7 +453,7 @@ function Session:interrupt()
   local is_over = facts.quiet and self:state() == "ready"
   if state == "typing" or is_over or task.now() < last + ESCAPE_AGAIN_MS then return true end
   self.escaped_at = task.now()
-  self.process:write "\27"
+  typist.press(self, "\27")
   return true
 end
 
