@@ -312,6 +312,17 @@ describe("promise", function()
       assert.equal("timeout", failure_of("SessionError", say, live, "hello").reason)
     end)
 
+    each("when it hangs and its spinner goes on counting", { session = { stall_timeout_ms = 2500,
+      turn_timeout_ms = 60000 }, script = { answers = { { hang = true } } } }, function(live)
+      assert.matches("stall_timeout_ms", tostring(failure_of("SessionError", say, live, "hello")))
+    end)
+
+    on(ENDS, "but not when a tool takes longer than the program may be silent", { session = { stall_timeout_ms = 3000 },
+      script = { answers = { { tool = { name = "Bash", input = { command = "make" }, result = "made",
+        duration_ms = 7000 }, after = "done" } } } }, function(live)
+      assert.equal("success", say(live, "hello").verdict)
+    end)
+
     for _, point in ipairs { "before_record", "after_user", "mid_line", "during_tool" } do
       on(ENDS, "when the program dies: " .. point, { script = { answers = { { on = "die", crash = point, text = "x",
         tool = point == "during_tool" and { name = "Bash", input = { command = "x" } } or nil } } } },

@@ -3,6 +3,7 @@
 --- What happens is observed, never guessed: every output of the terminal, every line of the transcript and every change
 --- of the status file notifies `changed`; a waiting task then looks at all of them. Decisions are the policies'.
 local clear = require "parley.session.clear"
+local deadlines = require "parley.session.deadlines"
 local dialog = require "parley.session.dialog"
 local errors = require "parley.base.errors"
 local options = require "parley.base.options"
@@ -33,7 +34,8 @@ M.rules = {
   accept = { type = "list of strings", default = {} },
   startup_timeout_ms = { type = "milliseconds", default = 60000 },
   turn_timeout_ms = { type = "milliseconds" },
-  stall_timeout_ms = { type = "milliseconds", default = 300000 },
+  -- 2.1.330 gives up an API request that brings nothing after 336 s, and tries again: that is waited for.
+  stall_timeout_ms = { type = "milliseconds", default = 600000 },
   file_wait_timeout_ms = { type = "milliseconds", default = 30000 },
   long_text = { type = "string", default = "pasted", check = options.one_of { "typed", "pasted", "refuse" } },
   mentions = { type = "string", default = "allow", check = options.one_of { "allow", "refuse" } },
@@ -158,17 +160,18 @@ function Session:is_interrupted() return self.running == true and self.turn:fact
 ---@return boolean ready  false when the turn was interrupted first
 function Session:wait_until_ready()
   local option = self.has_started and "stall_timeout_ms" or "startup_timeout_ms"
-  local patience, generation, deadline = self.options[option], nil, nil
+  local patience, seen, deadline = self.options[option], nil, nil
   while true do
     self:check()
     if self:is_interrupted() then return false end
-    local state, current = self:state(), self.process.screen:generation()
+    local state = self:state()
     if state == "ready" then
       self.answered, self.has_started = nil, true
       return true
     end
-    if not deadline or state == "busy" and generation ~= current then deadline = task.now() + patience end
-    generation = current
+    local signs = state == "busy" and tui.signs_of_life(self:view().rows) or seen
+    if not deadline or signs ~= seen then deadline = task.now() + patience end
+    seen = signs
     local left = deadline - task.now()
     if left <= 0 then
       self:fail("timeout", ("the program was not ready for a message within %g ms (%s); it is %s"):format(patience,
@@ -240,24 +243,6 @@ end
 local function stamp_of(self)
   local current = status_value(self)
   return current and current.statusUpdatedAt
-end
-
---- Raises when a deadline of the turn has passed; else returns when the next one does.
-local function next_deadline(self, facts, now)
-  local nearest = math.huge
-  local function limit(since, milliseconds, message)
-    if now >= since + milliseconds then self:fail("timeout", message:format(milliseconds)) end
-    nearest = math.min(nearest, since + milliseconds)
-  end
-  if facts.agents == 0 then
-    limit(self.last_sign, self.options.stall_timeout_ms,
-      "the program has shown no sign of life for %g ms (stall_timeout_ms)")
-  end
-  if facts.state == "submitted" and not facts.is_command and not facts.queued then
-    limit(self.free_since, self.options.file_wait_timeout_ms,
-      "the transcript does not show the message %g ms after it was sent (file_wait_timeout_ms)")
-  end
-  return nearest
 end
 
 --- Presses a key again that had no effect. Returns when to look for that next.
@@ -338,9 +323,9 @@ local function look(self)
   local retry = state ~= "ready" and tui.retry(self:view().rows)
   if retry then self.turn:announce_retry(retry, self.session_id) end
   if state ~= "dialog" then self.answered, self.dialog_since = nil, nil end
-  local now, generation = task.now(), self.process.screen:generation()
+  local now = task.now()
   if any or moved or not self.last_change then self.last_change = now end
-  if any or moved or generation ~= self.sign_generation then self.last_sign, self.sign_generation = now, generation end
+  deadlines.look_for_life(self, now, any or moved)
 
   local current = status_value(self)
   facts = self.turn:facts()
@@ -359,7 +344,7 @@ local function look(self)
     if missing == 0 then return 0 end
     look_again = math.min(look_again or math.huge, missing)
   end
-  return math.min(look_again or math.huge, next_deadline(self, facts, now) - now,
+  return math.min(look_again or math.huge, deadlines.next_deadline(self, facts, now) - now,
     press_again(self, facts, state, now) - now)
 end
 
@@ -371,7 +356,8 @@ local function deliver(self)
   self.stamp = stamp_of(self)
   self.turn:submit(self.withdrawn)
   local now = task.now() -- free_since: since when no dialog is in the way
-  self.entered_at, self.last_enter, self.free_since, self.last_sign, self.last_change = now, now, now, now, nil
+  self.entered_at, self.last_enter, self.free_since, self.last_sign, self.last_life = now, now, now, now, now
+  self.last_change = nil
   typist.enter(self)
 end
 
@@ -394,7 +380,7 @@ local function begin(self, text, is_command)
   if self.running then error(errors.session_error("a turn is running in this session", { reason = "busy" }), 0) end
   self.turn = turn.new(text, self.policies.delivery.matches, is_command)
   self.running, self.began_at, self.entered_at = true, task.now(), nil
-  self.last_sign, self.last_change = self.began_at, nil
+  self.last_sign, self.last_life, self.last_change = self.began_at, self.began_at, nil
   local closer = setmetatable({}, { __close = function()
     if self.running then self:close() end
   end })

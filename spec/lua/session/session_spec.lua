@@ -228,6 +228,59 @@ describe("session", function()
       assert.matches("stall_timeout_ms", tostring(err))
     end))
 
+    ---A session on a program that shows these rows for ever, one each 20 ms, once it has a message.
+    local function ticking(options, row_at, records)
+      local live, fake = answering({ delay_ms = 60000 }, options)
+      task.spawn(function()
+        helper.eventually(function() return live.turn and live.turn:state() == "running" end)
+        if records then records(fake) end
+        for tick = 1, math.huge do
+          if not fake:is_alive() then return end
+          fake:feed(("\27[1;1H%s\27[K"):format(row_at(tick)))
+          task.sleep(20)
+        end
+      end)
+      return live, fake
+    end
+
+    local function counting(tick) return ("✻ Pondering… (%ds · ↓ 7 tokens)"):format(tick) end
+    local BASH = { { type = "tool_use", id = "toolu_1", name = "Bash", input = { command = "make" } } }
+
+    it("takes a spinner that only counts for no sign of life", helper.task(function()
+      local live = ticking({ stall_timeout_ms = 400, turn_timeout_ms = 60000 }, counting)
+      local err = failure_of("SessionError", collect, live:send "hello")
+      assert.matches("stall_timeout_ms", tostring(err))
+    end))
+
+    it("takes tokens that come for one", helper.task(function()
+      local live = ticking({ stall_timeout_ms = 500, turn_timeout_ms = 2000 }, function(tick)
+        return ("✻ Pondering… (7s · ↓ %d tokens)"):format(tick)
+      end)
+      assert.matches("turn_timeout_ms", tostring(failure_of("SessionError", collect, live:send "hello")))
+    end))
+
+    it("takes a spinner that counts for one while a tool runs, and not after it", helper.task(function()
+      local live = ticking({ stall_timeout_ms = 500, turn_timeout_ms = 2000 }, counting, function(fake)
+        fake:append_assistant(BASH, "tool_use")
+      end)
+      assert.matches("turn_timeout_ms", tostring(failure_of("SessionError", collect, live:send "hello")))
+      live = ticking({ stall_timeout_ms = 500, turn_timeout_ms = 60000 }, counting, function(fake)
+        fake:append_assistant(BASH, "tool_use")
+        fake.transcript:tool_result({ id = "toolu_1", name = "Bash", input = { command = "make" } }, "done", false)
+      end)
+      assert.matches("stall_timeout_ms", tostring(failure_of("SessionError", collect, live:send "hello")))
+    end))
+
+    it("gives up by the stall when the program shows nothing though a tool runs", helper.task(function()
+      local live = answering({ delay_ms = 60000, reply = nil }, { stall_timeout_ms = 500, turn_timeout_ms = 60000 })
+      local fake = live.process
+      task.spawn(function()
+        helper.eventually(function() return live.turn and live.turn:state() == "running" end)
+        fake:append_assistant(BASH, "tool_use")
+      end)
+      assert.matches("stall_timeout_ms", tostring(failure_of("SessionError", collect, live:send "hello")))
+    end))
+
     it("gives the verdict when the program dies after its last record", helper.task(function()
       local live <close>, fake = answering()
       fake.append_turn_duration = function(self)
