@@ -1,4 +1,5 @@
 --- How long a turn is waited for: what counts as a sign of life, and which deadline is next.
+local paths = require "parley.claude.paths"
 local tui = require "parley.claude.tui"
 
 local M = {}
@@ -28,7 +29,10 @@ end
 function M.next_deadline(session, facts, now)
   local nearest = math.huge
   local function limit(since, milliseconds, message)
-    if now >= since + milliseconds then session:fail("timeout", message:format(milliseconds)) end
+    if now >= since + milliseconds then
+      local problem = paths.transcript_problem(session.jsonl_path)
+      session:fail("timeout", message:format(milliseconds) .. (problem and "; " .. problem or ""))
+    end
     nearest = math.min(nearest, since + milliseconds)
   end
   if facts.agents == 0 then

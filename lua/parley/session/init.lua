@@ -187,6 +187,14 @@ local function open_transcript(self, offset)
     on_change = function() self.changed:notify() end }
 end
 
+--- Raises when the program cannot write its transcript: it would answer, and nobody would see it.
+local function check_transcript(self, consequence)
+  local problem = paths.transcript_problem(self.jsonl_path)
+  if not problem then return end
+  self:fail("transcript", ("the program cannot write its transcript, so %s: %s"):format(consequence, problem),
+    { path = self.jsonl_path })
+end
+
 --- Starts the program and waits until it takes a message.
 --- Raises `CLINotFoundError`, `SessionError`, `DialogError`; the process is ended then.
 function Session:start()
@@ -194,6 +202,7 @@ function Session:start()
     if err ~= nil then self:close() end
   end })
   self.started_at = task.now()
+  check_transcript(self, "it was not started")
   self.process:start()
   local pid = self.process:pid()
   if pid then
@@ -334,6 +343,7 @@ local function look(self)
   local since = facts.busy_seen and self.last_change or self.last_sign
   local verdict, look_again = self.policies.settling.judge(facts, now - since)
   if verdict then
+    if verdict.subtype == "error_no_output" then check_transcript(self, "what the program did is not known") end
     conclude(self, verdict)
     return 0
   end
@@ -350,6 +360,7 @@ end
 
 local function deliver(self)
   local is_typed = self:wait_until_ready()
+  check_transcript(self, "nothing was sent")
   read_transcript(self) -- what came after the last verdict is no part of this turn
   is_typed = is_typed and typist.type(self, self.turn.text, self.turn.is_command)
   if not is_typed then return end -- it was interrupted, and look gives the verdict
