@@ -25,6 +25,9 @@ local ENTER_AGAIN_MS = 1500
 local ENTER_AGAIN_MOVED_MS = 5000
 --- An ESC that changed nothing for so long (it reached another turn, or a dialog) is pressed again.
 local ESCAPE_AGAIN_MS = 1000
+--- Under a flood of others' changes the kernel drops what it should tell of ours, so whoever waits looks again after so
+--- long. Nobody waits in an idle session.
+local LOOK_AGAIN_MS = 1000
 --- A permission prompt may be on the screen before the call that it is about is in the transcript; so long it may take.
 local CALL_MS = 5000
 
@@ -141,11 +144,12 @@ function Session:check()
 end
 
 --- Waits until something changes, and not beyond the turn's own deadline, which `check` reports.
----@param milliseconds number  at most so long
+---@param milliseconds number  at most so long; it may be less
 function Session:wait(milliseconds)
   local limit = self.running and self.options.turn_timeout_ms
   if limit then milliseconds = math.min(milliseconds, self.began_at + limit - task.now()) end
-  self.changed:wait(math.max(milliseconds, 0))
+  local is_told = self.changed:wait(math.max(math.min(milliseconds, LOOK_AGAIN_MS), 0))
+  if not is_told and self.status then self.status:read() end
 end
 
 --- Answers the dialog that is up, by the dialogs policy.

@@ -7,6 +7,7 @@ local helper = require "spec.helper"
 local parley = require "parley"
 local session = require "parley.session"
 local task = require "parley.base.task"
+local uv = require "luv"
 
 local function failure_of(code, fn, ...)
   local ok, err = pcall(fn, ...)
@@ -300,57 +301,64 @@ describe("session", function()
       assert.matches("stall_timeout_ms", tostring(err))
     end))
 
-    ---A session on a program that shows these rows for ever, one each 20 ms, once it has a message.
-    local function ticking(options, row_at, records)
-      local live, fake = answering({ delay_ms = 60000 }, options)
-      task.spawn(function()
-        helper.eventually(function() return live.turn and live.turn:state() == "running" end)
-        if records then records(fake) end
-        for tick = 1, math.huge do
-          if not fake:is_alive() then return end
-          fake:feed(("\27[1;1H%s\27[K"):format(row_at(tick)))
-          task.sleep(20)
-        end
-      end)
-      return live, fake
+    ---Makes two files beside the transcript. The function has the kernel's queue of events run over: what is changed
+    ---then is told to nobody.
+    local function beside_a_flood()
+      local names = { helper.write(folder .. "/a", ""), helper.write(folder .. "/b", "") }
+      return function()
+        local file <close> = assert(io.open "/proc/sys/fs/inotify/max_queued_events")
+        for i = 1, file:read "n" + 100 do assert(uv.fs_chmod(names[i % 2 + 1], 384)) end
+      end
     end
 
-    local function counting(tick) return ("✻ Pondering… (%ds · ↓ 7 tokens)"):format(tick) end
-    local BASH = { { type = "tool_use", id = "toolu_1", name = "Bash", input = { command = "make" } } }
-
-    it("takes a spinner that only counts for no sign of life", helper.task(function()
-      local live = ticking({ stall_timeout_ms = 400, turn_timeout_ms = 60000 }, counting)
-      local err = failure_of("SessionError", collect, live:send "hello")
-      assert.matches("stall_timeout_ms", tostring(err))
-    end))
-
-    it("takes tokens that come for one", helper.task(function()
-      local live = ticking({ stall_timeout_ms = 500, turn_timeout_ms = 2000 }, function(tick)
-        return ("✻ Pondering… (7s · ↓ %d tokens)"):format(tick)
-      end)
-      assert.matches("turn_timeout_ms", tostring(failure_of("SessionError", collect, live:send "hello")))
-    end))
-
-    it("takes a spinner that counts for one while a tool runs, and not after it", helper.task(function()
-      local live = ticking({ stall_timeout_ms = 500, turn_timeout_ms = 2000 }, counting, function(fake)
-        fake:append_assistant(BASH, "tool_use")
-      end)
-      assert.matches("turn_timeout_ms", tostring(failure_of("SessionError", collect, live:send "hello")))
-      live = ticking({ stall_timeout_ms = 500, turn_timeout_ms = 60000 }, counting, function(fake)
-        fake:append_assistant(BASH, "tool_use")
-        fake.transcript:tool_result({ id = "toolu_1", name = "Bash", input = { command = "make" } }, "done", false)
-      end)
-      assert.matches("stall_timeout_ms", tostring(failure_of("SessionError", collect, live:send "hello")))
-    end))
-
-    it("gives up by the stall when the program shows nothing though a tool runs", helper.task(function()
-      local live = answering({ delay_ms = 60000, reply = nil }, { stall_timeout_ms = 500, turn_timeout_ms = 60000 })
-      local fake = live.process
+    it("finds what came while the kernel's queue of events was full", helper.task(function()
+      local flood = beside_a_flood()
+      local live <close>, fake = answering({ delay_ms = 60000 }, { turn_timeout_ms = 20000 })
       task.spawn(function()
         helper.eventually(function() return live.turn and live.turn:state() == "running" end)
-        fake:append_assistant(BASH, "tool_use")
+        while live.changed:wait(500) do end -- luacheck: ignore 542
+        flood()
+        fake:append_assistant "an answer"
+        fake:append_turn_duration()
+        fake:set_status "idle"
       end)
-      assert.matches("stall_timeout_ms", tostring(failure_of("SessionError", collect, live:send "hello")))
+      local events, result = collect(live:send "hello")
+      assert.same({ "an answer", "success" }, { events[2]:text(), result.subtype })
+      assert.is_true(result.duration_ms < 19000) -- at the deadline all is looked at in any case
+    end))
+
+    it("is told again of a transcript that came up then", helper.task(function()
+      local flood = beside_a_flood()
+      local live <close>, fake = answering({ delay_ms = 60000 }, { turn_timeout_ms = 20000 })
+      local plain = fake.append_user
+      function fake:append_user(text)
+        flood()
+        return plain(self, text)
+      end
+      task.spawn(function()
+        helper.eventually(function() return live.turn and live.turn:state() == "running" end)
+        fake:append_assistant "an answer"
+        fake:append_turn_duration()
+        fake:set_status "idle"
+      end)
+      collect(live:send "hello")
+      while live.changed:wait(500) do end -- luacheck: ignore 542
+      task.spawn(function() fake:append_assistant "more" end)
+      assert.is_true(live.changed:wait(20000))
+    end))
+
+    it("notices an idle program while the kernel's queue of events was full", helper.task(function()
+      local flood = beside_a_flood()
+      local live <close>, fake = answering(nil, { turn_timeout_ms = 20000 })
+      fake:set_status "busy"
+      helper.eventually(function() return live:state() == "busy" end)
+      task.spawn(function()
+        helper.eventually(function() return live.running end)
+        flood()
+        fake:set_status "idle"
+      end)
+      local _, result = collect(live:send "hello")
+      assert.equal("success", result.subtype)
     end))
 
     it("gives the verdict when the program dies after its last record", helper.task(function()
