@@ -47,7 +47,7 @@
 ---@field accept? parley.Dialog.Kind[]    dialogs that may be answered with yes
 ---@field startup_timeout_ms? number      default 60000
 ---@field turn_timeout_ms? number         default: none
----@field stall_timeout_ms? number        default 300000
+---@field stall_timeout_ms? number        default 600000
 ---@field file_wait_timeout_ms? number    default 30000
 ---@field long_text? "pasted"|"typed"|"refuse"
 ---@field mentions? "allow"|"refuse"

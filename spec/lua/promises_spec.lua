@@ -312,6 +312,17 @@ describe("promise", function()
       assert.equal("timeout", failure_of("SessionError", say, live, "hello").reason)
     end)
 
+    each("when it hangs and its spinner goes on counting", { session = { stall_timeout_ms = 2500,
+      turn_timeout_ms = 60000 }, script = { answers = { { hang = true } } } }, function(live)
+      assert.matches("stall_timeout_ms", tostring(failure_of("SessionError", say, live, "hello")))
+    end)
+
+    on(ENDS, "but not when a tool takes longer than the program may be silent", { session = { stall_timeout_ms = 3000 },
+      script = { answers = { { tool = { name = "Bash", input = { command = "make" }, result = "made",
+        duration_ms = 7000 }, after = "done" } } } }, function(live)
+      assert.equal("success", say(live, "hello").verdict)
+    end)
+
     for _, point in ipairs { "before_record", "after_user", "mid_line", "during_tool" } do
       on(ENDS, "when the program dies: " .. point, { script = { answers = { { on = "die", crash = point, text = "x",
         tool = point == "during_tool" and { name = "Bash", input = { command = "x" } } or nil } } } },
@@ -334,7 +345,33 @@ describe("promise", function()
     end)
   end)
 
+  -- A paste of that size does not fit into what the kernel holds for a program that does not read.
+  local LONG = ("line\n"):rep(100000)
+
+  on({ "2.1.330" }, "5, a turn ends, though the program is stopped and its terminal full",
+    { session = { turn_timeout_ms = 1500 } }, function(live)
+      live.process:signal "SIGSTOP"
+      local before = task.now()
+      local err = failure_of("SessionError", say, live, LONG)
+      assert.equal("timeout", err.reason)
+      assert.matches("turn_timeout_ms", tostring(err))
+      assert.is_true(task.now() - before < 60000)
+    end)
+
   describe("6, cancel is clean:", function()
+    on(ENDS, "what was cut off by an interrupt, in a program that is stopped, joins nothing", {}, function(live, kit)
+      live.process:signal "SIGSTOP"
+      local waiter = task.spawn(function()
+        helper.eventually(function() return live.keys_may_follow end)
+        live:interrupt()
+      end)
+      assert.equal("interrupted", say(live, LONG).verdict)
+      waiter:await()
+      live.process:signal "SIGCONT"
+      assert.same({ "echo: next" }, say(live, "next").texts)
+      assert.same({ "next" }, kit:taken())
+    end)
+
     each("a loop that is left leaves nothing", {}, function(live, kit)
       for _ in live:send "SLOW" do break end -- luacheck: ignore 512
       assert.is_false(live.process:is_alive())

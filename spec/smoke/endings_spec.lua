@@ -44,6 +44,25 @@ describe("with the real program", function()
         is_fine(live, server)
       end)
 
+    converses("when the API is silent, though the spinner goes on counting", { session = { stall_timeout_ms = 4000 },
+      script = { { on = "SILENT", delay_ms = 60000 } } }, function(live, server)
+      is_fine(live, server)
+      assert.matches("stall_timeout_ms", tostring(failure_of("SessionError", say, live, "SILENT please")))
+    end)
+
+    converses("not before a tool that says nothing for longer than that", { session = { stall_timeout_ms = 4000 },
+      script = { { on = "QUIETTOOL", blocks = { { type = "tool_use", name = "Bash",
+        input = { command = "sh -c 'sleep 9'", description = "waits" } } } } } }, function(live, server)
+      assert.equal("success", say(live, "QUIETTOOL please").verdict)
+      is_fine(live, server)
+    end)
+
+    converses("not while the model thinks for longer than that", { session = { stall_timeout_ms = 4000 },
+      script = { { on = "DEEP", line_ms = 1500, blocks = { { type = "thinking", thinking = ("hm\n"):rep(8),
+        signature = "c2ln" }, { type = "text", text = "done" } } } } }, function(live)
+      assert.same({ "done" }, say(live, "DEEP please").texts)
+    end)
+
     converses("when the program stands still", { session = { stall_timeout_ms = 1500 } }, function(live, server)
       is_fine(live, server)
       local err = failure_of("SessionError", say, live, "SLOW please", function(event)

@@ -94,6 +94,26 @@ function M.resolve_jsonl_path(session_id, cwd, environment)
   return ("%s/%s.jsonl"):format(M.project_folder(cwd, environment), session_id)
 end
 
+local function parent_of(path)
+  return path:match "^(.+)/+[^/]+/*$" or path:sub(1, 1) == "/" and "/" or "."
+end
+
+--- Why a transcript cannot be written where it should be. The program makes folders that are missing; where it cannot
+--- write, it goes on without a word.
+---@param jsonl_path string
+---@return string? problem  names the file or folder that is in the way; nil when there is none
+function M.transcript_problem(jsonl_path)
+  local path = jsonl_path
+  while not uv.fs_lstat(path) and #parent_of(path) < #path do path = parent_of(path) end
+  local is_file = path == jsonl_path
+  local found = uv.fs_stat(path)
+  if not found then return ("'%s' is a link that leads nowhere"):format(path) end
+  if is_file and found.type ~= "file" then return ("'%s' is not a file"):format(path) end
+  if not is_file and found.type ~= "directory" then return ("'%s' is not a folder"):format(path) end
+  if uv.fs_access(path, is_file and "W" or "WX") then return nil end
+  return ("the %s '%s' may not be written"):format(is_file and "file" or "folder", path)
+end
+
 --- The status file that 2.1.19x and later keep for a process.
 ---@param pid integer
 ---@param environment table<string, string>  the child's

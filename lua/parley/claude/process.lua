@@ -4,8 +4,10 @@ local uv = require "luv"
 local core = require "parley.core"
 local descendants = require "parley.base.descendants"
 local errors = require "parley.base.errors"
+local last_bytes = require "parley.base.last_bytes"
 local launch = require "parley.claude.launch"
 local mark = require "parley.base.mark"
+local outbox = require "parley.claude.outbox"
 local paths = require "parley.claude.paths"
 local task = require "parley.base.task"
 
@@ -42,8 +44,7 @@ function M.new(given)
     cwd = paths.real_folder(set.cwd),
     screen = core.screen.new(size.rows, size.columns),
     changed = task.condition(),
-    capture_limit = set.capture_limit,
-    captured = {}, captured_bytes = 0,
+    captured = last_bytes.new(set.capture_limit),
   }, Process)
 end
 
@@ -63,23 +64,15 @@ local function absolute(executable)
   return executable
 end
 
-local function capture(self, bytes)
-  table.insert(self.captured, bytes)
-  self.captured_bytes = self.captured_bytes + #bytes
-  while self.captured_bytes - #self.captured[1] >= self.capture_limit do
-    self.captured_bytes = self.captured_bytes - #table.remove(self.captured, 1)
-  end
-end
-
 local function close_handle(handle)
   if handle and not handle:is_closing() then handle:close() end
 end
 
 local function take(self, bytes)
-  capture(self, bytes)
+  self.captured:add(bytes)
   self.screen:feed(bytes)
   local replies = self.screen:replies()
-  if replies ~= "" and not self.pipe:is_closing() then self.pipe:write(replies) end
+  if replies ~= "" and not self.outbox.is_closed then self.outbox:reply(replies) end
 end
 
 local function on_output(self, problem, bytes)
@@ -88,6 +81,7 @@ local function on_output(self, problem, bytes)
   else -- Linux reports EIO when the last descriptor of the child's side is closed
     self.output_ended = problem or "EOF"
     close_handle(self.pipe)
+    self.outbox:close "the terminal is closed"
     -- libuv takes the hang-up for the end, though the kernel hands out at most 4 kB at once and may have more.
     for rest in function() return (self.pty:read()) end do take(self, rest) end
   end
@@ -133,6 +127,7 @@ function Process:start()
       { reason = "start", executable = self.argv[1], cause = err }), 0)
   end
   self.pty = pty
+  self.outbox = outbox.new(pty, function() self.changed:notify() end)
   self.pipe = uv.new_pipe(false)
   assert(self.pipe:open(pty:duplicate()))
   self.child_signal = uv.new_signal()
@@ -152,26 +147,38 @@ function Process:pid() return self.pty and self.pty:pid() end
 ---@return parley.ExitRecord?
 function Process:exit_record() return self.exit end
 
---- Writes bytes to the terminal, as if typed, and waits until the kernel has taken them.
+local function fail_to_write(self, problem)
+  error(errors.session_error("cannot write to the terminal: " .. problem,
+    { reason = "exit", exit = self.exit, screen = self.screen:text() }), 0)
+end
+
+--- Writes bytes to the terminal, as if typed, and waits until the kernel has taken them. What it has not taken when the
+--- wait ends early (`wait` raises or says so, the task is cancelled) is never written; a paste that is cut off is
+--- closed, so that nothing joins what is written next.
 ---@param bytes string
+---@param wait? fun(gone: integer): boolean?  waits for a change while the terminal takes no more, of which `gone` bytes
+---                                           were taken; `false` gives up. Default: waits for `changed`
+---@return boolean written  false when `wait` gave up
 --- Raises `SessionError` (reason `"exit"`) when the program is gone.
-function Process:write(bytes)
-  local problem = "the process does not run"
-  if self:is_alive() and not self.pipe:is_closing() then
-    problem = task.suspend(function(wake) self.pipe:write(bytes, function(failed) wake(failed) end) end)
+function Process:write(bytes, wait)
+  if not self:is_alive() or self.outbox.is_closed then fail_to_write(self, "the process does not run") end
+  local letter = self.outbox:send(bytes)
+  local _ <close> = setmetatable({}, { __close = function() self.outbox:take_back(letter) end })
+  while not self.outbox:is_gone(letter) do
+    if letter.problem then fail_to_write(self, letter.problem) end
+    if not self:is_alive() then fail_to_write(self, "the process does not run") end
+    if not wait then
+      self.changed:wait()
+    elseif wait(letter.gone) == false then
+      return false
+    end
   end
-  if problem then
-    error(errors.session_error("cannot write to the terminal: " .. problem,
-      { reason = "exit", exit = self.exit, screen = self.screen:text() }), 0)
-  end
+  return true
 end
 
 --- The last bytes that the terminal received, at most `capture_limit`.
 ---@return string
-function Process:captured_output()
-  self.captured = { table.concat(self.captured) }
-  return self.captured[1]:sub(-self.capture_limit)
-end
+function Process:captured_output() return self.captured:text() end
 
 ---@param rows integer
 ---@param columns integer
@@ -276,6 +283,7 @@ function Process:discard()
   if not self.pty or self.is_discarded then return end
   self.is_discarded = true
   close_handle(self.pipe)
+  self.outbox:close "the process does not run"
   close_handle(self.retiring)
   local left = left_over(self)
   if self.pty:close() then close_handle(self.child_signal) end -- or it is reaped at SIGCHLD

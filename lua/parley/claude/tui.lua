@@ -178,6 +178,31 @@ function M.has_changed_text(rows)
   return false
 end
 
+--- The row in which a program at work counts the seconds: behind a glyph at the left edge that no row of a message or
+--- an answer begins with.
+local function is_spinner(row)
+  return row:find "^[·✢✳✶✻✽*]+ " ~= nil or row:find "^%S+ %S.*… %(.*%d+s" ~= nil
+end
+
+--- What of a spinner's row moves only when something happens: the tokens, which come with the answer, and the attempts.
+--- The glyph, the seconds and the words go on with nothing behind them. 2.1.197 counts no tokens while the model
+--- thinks: then the row is all that can be had.
+local function sign_in(row)
+  return row:match "[%d.,]+k? tokens" or row:match "attempt %d+"
+    or (row:find "thinking" or row:find "in thought") and row or ""
+end
+
+--- What the screen tells of the program's work: what stands above the composer.
+---@param rows string[]
+---@return string signs  the same as long as nothing has happened
+function M.signs_of_life(rows)
+  local composer, signs = M.composer(rows), {}
+  for i = 1, composer and composer.first_row - 1 or #rows do
+    signs[i] = is_spinner(rows[i]) and sign_in(rows[i]) or rows[i]
+  end
+  return table.concat(signs, "\n")
+end
+
 --- Finds the row that announces that an API request will be tried again: it stands in the spinner's place, behind a
 --- glyph at the left edge that no row of a message or an answer begins with.
 ---@param rows string[]

@@ -5,7 +5,8 @@
 --- replacement and removal. The *file watch* stands on the file itself and tells of what is appended. No event falls
 --- between two stools: after a watch is set, the path is looked at again, and every event that moves a watch is passed
 --- on as a change. Nothing polls, unless the kernel refuses a watch. Renaming a folder above the watched one goes
---- unnoticed.
+--- unnoticed. So does whatever happens while the kernel's queue of events is full, for libuv does not say that it was:
+--- who waits for a change must look now and then.
 local uv = require "luv"
 local core = require "parley.core"
 local errors = require "parley.base.errors"
@@ -96,6 +97,7 @@ local function arm(self)
   self._file_event:stop()
   local ok, _, code = self._file_event:start(self.path, {}, self._on_change)
   if not ok and not is_gone(code) then start_polling(self) end
+  self._is_file_watched = ok ~= nil
 end
 
 --- Begins to watch a file. What it holds already is no change: drain `next` once after this.
@@ -137,6 +139,8 @@ end
 ---@return integer? offset                in the file, after the line
 function Watcher:next()
   local event, text, offset = self._file:next()
+  -- What has come up while the kernel's queue was full has no watch yet.
+  if event == "replaced" or event and not self._is_file_watched then arm(self) end
   if event ~= "line" then return event, text end
   local record, err = core.json.decode(text)
   if type(record) == "table" and not core.json.is_array(record) then return "record", record, offset end

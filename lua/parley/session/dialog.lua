@@ -2,6 +2,7 @@
 local core = require "parley.core"
 local errors = require "parley.base.errors"
 local task = require "parley.base.task"
+local typist = require "parley.session.typist"
 
 local M = {}
 
@@ -59,7 +60,7 @@ local function choose(session, dialog, choice)
   local number = dialog.first_number and dialog.first_number + choice - 1
   if number and number <= 9 then
     local current = recognize(session)
-    if current and current.text == dialog.text then session.process:write(tostring(number)) end
+    if current and current.text == dialog.text then typist.press(session, tostring(number)) end
     return
   end
   for _ = 1, 3 * #dialog.choices do
@@ -72,10 +73,10 @@ local function choose(session, dialog, choice)
       return current ~= nil and current.selected == before
     end
     if before ~= choice then
-      session.process:write(before < choice and "\27[B" or "\27[A")
+      typist.press(session, before < choice and "\27[B" or "\27[A")
       lasts(session, STEP_MS, stays)
     elseif lasts(session, POINTER_STILL_MS, stays) then
-      return session.process:write "\r"
+      return typist.press(session, "\r")
     end
   end
   session:fail("dialog", "the dialog's pointer does not move to the choice", { dialog = dialog })
@@ -99,7 +100,7 @@ local function decide(session, dialog)
   elseif decision.keys then
     local current = recognize(session) -- it may have gone while the policy waited
     if not current or current.text ~= dialog.text then return end
-    session.process:write(decision.keys)
+    typist.press(session, decision.keys)
   else
     fail(session, dialog, decision.fail)
   end

@@ -3,6 +3,7 @@
 --- What happens is observed, never guessed: every output of the terminal, every line of the transcript and every change
 --- of the status file notifies `changed`; a waiting task then looks at all of them. Decisions are the policies'.
 local clear = require "parley.session.clear"
+local deadlines = require "parley.session.deadlines"
 local dialog = require "parley.session.dialog"
 local errors = require "parley.base.errors"
 local options = require "parley.base.options"
@@ -24,6 +25,9 @@ local ENTER_AGAIN_MS = 1500
 local ENTER_AGAIN_MOVED_MS = 5000
 --- An ESC that changed nothing for so long (it reached another turn, or a dialog) is pressed again.
 local ESCAPE_AGAIN_MS = 1000
+--- Under a flood of others' changes the kernel drops what it should tell of ours, so whoever waits looks again after so
+--- long. Nobody waits in an idle session.
+local LOOK_AGAIN_MS = 1000
 --- A permission prompt may be on the screen before the call that it is about is in the transcript; so long it may take.
 local CALL_MS = 5000
 
@@ -33,7 +37,8 @@ M.rules = {
   accept = { type = "list of strings", default = {} },
   startup_timeout_ms = { type = "milliseconds", default = 60000 },
   turn_timeout_ms = { type = "milliseconds" },
-  stall_timeout_ms = { type = "milliseconds", default = 300000 },
+  -- 2.1.330 gives up an API request that brings nothing after 336 s, and tries again: that is waited for.
+  stall_timeout_ms = { type = "milliseconds", default = 600000 },
   file_wait_timeout_ms = { type = "milliseconds", default = 30000 },
   long_text = { type = "string", default = "pasted", check = options.one_of { "typed", "pasted", "refuse" } },
   mentions = { type = "string", default = "allow", check = options.one_of { "allow", "refuse" } },
@@ -139,11 +144,12 @@ function Session:check()
 end
 
 --- Waits until something changes, and not beyond the turn's own deadline, which `check` reports.
----@param milliseconds number  at most so long
+---@param milliseconds number  at most so long; it may be less
 function Session:wait(milliseconds)
   local limit = self.running and self.options.turn_timeout_ms
   if limit then milliseconds = math.min(milliseconds, self.began_at + limit - task.now()) end
-  self.changed:wait(math.max(milliseconds, 0))
+  local is_told = self.changed:wait(math.max(math.min(milliseconds, LOOK_AGAIN_MS), 0))
+  if not is_told and self.status then self.status:read() end
 end
 
 --- Answers the dialog that is up, by the dialogs policy.
@@ -158,17 +164,18 @@ function Session:is_interrupted() return self.running == true and self.turn:fact
 ---@return boolean ready  false when the turn was interrupted first
 function Session:wait_until_ready()
   local option = self.has_started and "stall_timeout_ms" or "startup_timeout_ms"
-  local patience, generation, deadline = self.options[option], nil, nil
+  local patience, seen, deadline = self.options[option], nil, nil
   while true do
     self:check()
     if self:is_interrupted() then return false end
-    local state, current = self:state(), self.process.screen:generation()
+    local state = self:state()
     if state == "ready" then
       self.answered, self.has_started = nil, true
       return true
     end
-    if not deadline or state == "busy" and generation ~= current then deadline = task.now() + patience end
-    generation = current
+    local signs = state == "busy" and tui.signs_of_life(self:view().rows) or seen
+    if not deadline or signs ~= seen then deadline = task.now() + patience end
+    seen = signs
     local left = deadline - task.now()
     if left <= 0 then
       self:fail("timeout", ("the program was not ready for a message within %g ms (%s); it is %s"):format(patience,
@@ -184,6 +191,14 @@ local function open_transcript(self, offset)
     on_change = function() self.changed:notify() end }
 end
 
+--- Raises when the program cannot write its transcript: it would answer, and nobody would see it.
+local function check_transcript(self, consequence)
+  local problem = paths.transcript_problem(self.jsonl_path)
+  if not problem then return end
+  self:fail("transcript", ("the program cannot write its transcript, so %s: %s"):format(consequence, problem),
+    { path = self.jsonl_path })
+end
+
 --- Starts the program and waits until it takes a message.
 --- Raises `CLINotFoundError`, `SessionError`, `DialogError`; the process is ended then.
 function Session:start()
@@ -191,6 +206,7 @@ function Session:start()
     if err ~= nil then self:close() end
   end })
   self.started_at = task.now()
+  check_transcript(self, "it was not started")
   self.process:start()
   local pid = self.process:pid()
   if pid then
@@ -242,31 +258,13 @@ local function stamp_of(self)
   return current and current.statusUpdatedAt
 end
 
---- Raises when a deadline of the turn has passed; else returns when the next one does.
-local function next_deadline(self, facts, now)
-  local nearest = math.huge
-  local function limit(since, milliseconds, message)
-    if now >= since + milliseconds then self:fail("timeout", message:format(milliseconds)) end
-    nearest = math.min(nearest, since + milliseconds)
-  end
-  if facts.agents == 0 then
-    limit(self.last_sign, self.options.stall_timeout_ms,
-      "the program has shown no sign of life for %g ms (stall_timeout_ms)")
-  end
-  if facts.state == "submitted" and not facts.is_command and not facts.queued then
-    limit(self.free_since, self.options.file_wait_timeout_ms,
-      "the transcript does not show the message %g ms after it was sent (file_wait_timeout_ms)")
-  end
-  return nearest
-end
-
 --- Presses a key again that had no effect. Returns when to look for that next.
 local function press_again(self, facts, state, now)
   if facts.interrupting then
     if state ~= "busy" and state ~= "dialog" then return math.huge end
     if now >= (self.escaped_at or 0) + ESCAPE_AGAIN_MS then
       self.escaped_at = now
-      self.process:write "\27"
+      typist.press(self, "\27")
     end
     return self.escaped_at + ESCAPE_AGAIN_MS
   end
@@ -338,9 +336,9 @@ local function look(self)
   local retry = state ~= "ready" and tui.retry(self:view().rows)
   if retry then self.turn:announce_retry(retry, self.session_id) end
   if state ~= "dialog" then self.answered, self.dialog_since = nil, nil end
-  local now, generation = task.now(), self.process.screen:generation()
+  local now = task.now()
   if any or moved or not self.last_change then self.last_change = now end
-  if any or moved or generation ~= self.sign_generation then self.last_sign, self.sign_generation = now, generation end
+  deadlines.look_for_life(self, now, any or moved)
 
   local current = status_value(self)
   facts = self.turn:facts()
@@ -349,6 +347,7 @@ local function look(self)
   local since = facts.busy_seen and self.last_change or self.last_sign
   local verdict, look_again = self.policies.settling.judge(facts, now - since)
   if verdict then
+    if verdict.subtype == "error_no_output" then check_transcript(self, "what the program did is not known") end
     conclude(self, verdict)
     return 0
   end
@@ -359,19 +358,21 @@ local function look(self)
     if missing == 0 then return 0 end
     look_again = math.min(look_again or math.huge, missing)
   end
-  return math.min(look_again or math.huge, next_deadline(self, facts, now) - now,
+  return math.min(look_again or math.huge, deadlines.next_deadline(self, facts, now) - now,
     press_again(self, facts, state, now) - now)
 end
 
 local function deliver(self)
   local is_typed = self:wait_until_ready()
+  check_transcript(self, "nothing was sent")
   read_transcript(self) -- what came after the last verdict is no part of this turn
   is_typed = is_typed and typist.type(self, self.turn.text, self.turn.is_command)
   if not is_typed then return end -- it was interrupted, and look gives the verdict
   self.stamp = stamp_of(self)
   self.turn:submit(self.withdrawn)
   local now = task.now() -- free_since: since when no dialog is in the way
-  self.entered_at, self.last_enter, self.free_since, self.last_sign, self.last_change = now, now, now, now, nil
+  self.entered_at, self.last_enter, self.free_since, self.last_sign, self.last_life = now, now, now, now, now
+  self.last_change = nil
   typist.enter(self)
 end
 
@@ -394,7 +395,7 @@ local function begin(self, text, is_command)
   if self.running then error(errors.session_error("a turn is running in this session", { reason = "busy" }), 0) end
   self.turn = turn.new(text, self.policies.delivery.matches, is_command)
   self.running, self.began_at, self.entered_at = true, task.now(), nil
-  self.last_sign, self.last_change = self.began_at, nil
+  self.last_sign, self.last_life, self.last_change = self.began_at, self.began_at, nil
   local closer = setmetatable({}, { __close = function()
     if self.running then self:close() end
   end })
@@ -453,7 +454,7 @@ function Session:interrupt()
   local is_over = facts.quiet and self:state() == "ready"
   if state == "typing" or is_over or task.now() < last + ESCAPE_AGAIN_MS then return true end
   self.escaped_at = task.now()
-  self.process:write "\27"
+  typist.press(self, "\27")
   return true
 end
 

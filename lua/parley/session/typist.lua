@@ -31,6 +31,25 @@ end
 --- How long a text may take to be shown.
 local function patience_for(text) return LOST_MS + math.min(#text * MS_PER_BYTE, LONGEST_MS) end
 
+--- Presses keys, and waits until the terminal has taken them: a program that was stopped takes some kilobytes at most.
+---@param session parley.Session
+---@param keys string
+---@return boolean pressed  false when the turn was interrupted first; what was not taken by then is never pressed
+function M.press(session, keys)
+  local option = session.has_started and "stall_timeout_ms" or "startup_timeout_ms"
+  local patience, deadline, seen = session.options[option], nil, nil
+  return session.process:write(keys, function(gone)
+    if session:is_interrupted() then return false end
+    session:check()
+    if gone ~= seen then seen, deadline = gone, task.now() + patience end
+    local left = deadline - task.now()
+    if left <= 0 then
+      session:fail("timeout", ("the program has taken no keys for %g ms (%s)"):format(patience, option))
+    end
+    session:wait(left)
+  end)
+end
+
 --- Waits until the composer satisfies the predicate. The time counts from its last change: a long text takes a while.
 ---@return boolean  false when it did not in time, or when the turn was interrupted first
 local function wait_for_composer(session, milliseconds, predicate)
@@ -61,7 +80,7 @@ local function clear(session)
     local composer = composer_of(session:view())
     if composer and composer.is_empty and composer.text == "" then return end
     local keys = composer and session.policies.delivery.clear(composer) or ""
-    if composer then session.process:write(keys) end
+    if composer then M.press(session, keys) end
     local patience = LOST_MS + #keys * MS_PER_EDIT
     if wait_for_composer(session, patience, is_cleared) or session:is_interrupted() then return end
   end
@@ -81,7 +100,7 @@ local function catch_up(session, text)
   local deadline = task.now() + MARK_MS + patience_for(text)
   local function has_mark(composer) return composer.text:find(MARK, 1, true) ~= nil end
   repeat
-    session.process:write(MARK)
+    M.press(session, MARK)
     if wait_for_composer(session, LOST_MS, has_mark) then return rest(session, MARK_REST_MS) end
     if session:is_interrupted() then return end
   until task.now() >= deadline
@@ -92,7 +111,7 @@ end
 local function type_steps(session, steps)
   local holds = session.policies.delivery.holds
   for _, step in ipairs(steps) do
-    session.process:write(step.keys)
+    if not M.press(session, step.keys) then return false end
     local arrived = wait_for_composer(session, patience_for(step.holds), function(composer)
       return (step.cursor == nil or composer.cursor == step.cursor) and holds(composer, step.holds) == "whole"
     end)
@@ -132,7 +151,7 @@ end
 --- Presses Enter.
 ---@param session parley.Session
 function M.enter(session)
-  session.process:write(session.policies.delivery.enter)
+  M.press(session, session.policies.delivery.enter)
 end
 
 --- Whether the message still stands in the composer, so that Enter was lost and may be pressed again.

@@ -30,6 +30,8 @@ local next_pid = FIRST_PID
 ---@field changed parley.Condition
 ---@field screen parley.Screen
 ---@field writes string[]       what was written, a write each
+---@field is_full? boolean      the terminal takes nothing, as that of a program that was stopped; notify `changed` when
+---                              it does again
 ---@field signals string[]      what was signalled
 ---@field jsonl_path? string
 ---@field transcript? parley.testing.TranscriptWriter  there when `jsonl_path` was given
@@ -77,15 +79,29 @@ function FakeProcess:start()
   if self.options.on_start then self.options.on_start(self) end
 end
 
+local function check_alive(self)
+  if self:is_alive() then return end
+  error(errors.session_error("cannot write to the terminal: the process does not run",
+    { reason = "exit", exit = self.ending, screen = self.screen:text() }), 0)
+end
+
 ---@param bytes string
+---@param wait? fun(gone: integer): boolean?  see `parley.process`
+---@return boolean written
 --- Raises `SessionError` (reason `"exit"`) when the fake does not run.
-function FakeProcess:write(bytes)
-  if not self:is_alive() then
-    error(errors.session_error("cannot write to the terminal: the process does not run",
-      { reason = "exit", exit = self.ending, screen = self.screen:text() }), 0)
+function FakeProcess:write(bytes, wait)
+  check_alive(self)
+  while self.is_full do
+    if not wait then
+      self.changed:wait()
+    elseif wait(0) == false then
+      return false
+    end
+    check_alive(self)
   end
   table.insert(self.writes, bytes)
   if self.options.on_write then self.options.on_write(self, bytes) end
+  return true
 end
 
 ---@return boolean

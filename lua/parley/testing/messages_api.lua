@@ -34,7 +34,7 @@
 ---   times        applies to at most so many requests for one message (for errors that are retried)
 ---   step         which answer to the message: 0, the default, is the first, 1 what follows a tool's result, …
 ---   usage        `{ input_tokens, output_tokens }`, default 10 and 5
----   delay_ms, drip_ms, line_ms   waits: before the first byte, after each block, after each line of a text
+---   delay_ms, drip_ms, line_ms   waits: before the first byte, after each block, after each line of a text or thought
 ---   cut          true: the connection ends after the first delta
 ---
 --- Each rule that applies adds what those before it left open. Or `script` is `function(text, request)`, asked at every

@@ -3,7 +3,7 @@ local json = require("parley.core").json
 
 local M = {}
 
---- Pieces that a text block is streamed in.
+--- Pieces that a text is streamed in.
 local function split_text(text, by_line)
   if not by_line then return { text } end
   local pieces = {}
@@ -22,7 +22,9 @@ local function take_apart(block, by_line)
     end
     return { type = "text", text = "" }, deltas
   elseif block.type == "thinking" then
-    table.insert(deltas, { type = "thinking_delta", thinking = block.thinking })
+    for _, piece in ipairs(split_text(block.thinking, by_line)) do
+      table.insert(deltas, { type = "thinking_delta", thinking = piece })
+    end
     table.insert(deltas, { type = "signature_delta", signature = block.signature })
     return { type = "thinking", thinking = "", signature = "" }, deltas
   elseif block.type == "tool_use" then

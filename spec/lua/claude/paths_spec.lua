@@ -146,3 +146,55 @@ describe("paths.status_file", function()
     assert.equal("/c/sessions/1234.json", paths.status_file(1234, { CLAUDE_CONFIG_DIR = "/c" }))
   end)
 end)
+
+describe("paths.transcript_problem", function()
+  local folder, path
+
+  before_each(function()
+    folder = helper.temporary_folder()
+    path = folder .. "/projects/-work/" .. ID .. ".jsonl"
+  end)
+
+  after_each(helper.remove_folders)
+
+  local function make_folders()
+    assert(uv.fs_mkdir(folder .. "/projects", 448))
+    assert(uv.fs_mkdir(folder .. "/projects/-work", 448))
+  end
+
+  it("has none with a transcript, nor with folders that are missing", function()
+    assert.is_nil(paths.transcript_problem(path))
+    make_folders()
+    assert.is_nil(paths.transcript_problem(path))
+    helper.write(path, "")
+    assert.is_nil(paths.transcript_problem(path))
+    assert.is_nil(paths.transcript_problem(ID .. ".jsonl"))
+  end)
+
+  it("names a file that stands where a folder should", function()
+    helper.write(folder .. "/projects", "")
+    assert.equal(("'%s/projects' is not a folder"):format(folder), paths.transcript_problem(path))
+  end)
+
+  it("names a link that leads nowhere", function()
+    assert(uv.fs_symlink("/nowhere/at/all", folder .. "/projects"))
+    assert.equal(("'%s/projects' is a link that leads nowhere"):format(folder), paths.transcript_problem(path))
+  end)
+
+  it("names what is no file in the transcript's place", function()
+    make_folders()
+    assert(uv.fs_mkdir(path, 448))
+    assert.equal(("'%s' is not a file"):format(path), paths.transcript_problem(path))
+  end)
+
+  it("names a folder of a file system that is read-only", helper.task(function()
+    local own = uv.getuid() == 0 and "-m" or "-rm"
+    if helper.run({ "/usr/bin/unshare", own, "true" }).status ~= 0 then return pending "no mounts of our own" end
+    local script = helper.write(folder .. "/look.lua", [[
+      print(require("parley.claude.paths").transcript_problem(...))]])
+    local ran = helper.run { "/usr/bin/unshare", own, "sh", "-c", [[mkdir "$1/mnt" && mount -t tmpfs -o ro none "$1/mnt"
+      exec "$2" "$3" "$1/mnt/projects/x.jsonl"]], "sh", folder, helper.host, script }
+    assert.equal("", ran.errors)
+    assert.equal(("the folder '%s/mnt' may not be written\n"):format(folder), ran.output)
+  end))
+end)

@@ -149,3 +149,46 @@ describe("tui.version", function()
     assert.is_nil(tui.version { "Claude Code" })
   end)
 end)
+
+-- Rows of 2.1.110, 2.1.197 and 2.1.330.
+describe("tui.signs_of_life", function()
+  local function signs(above, below) return tui.signs_of_life(screen(above, { "" }, below)) end
+
+  for name, pair in pairs {
+    ["the seconds and the glyph"] = { "✶ Perambulating… (3s)", "· Perambulating… (1m 4s)" },
+    ["the seconds, once there are some"] = { "✻ Razzmatazzing…", "* Razzmatazzing… (17s)" },
+    ["the seconds behind tokens"] = { "✻ Pondering… (42s · ↓ 390 tokens)", "✽ Pondering… (59s · ↓ 390 tokens)" },
+    ["the words for a long thought"] = { "✢ Pondering… (46s · ↓ 390 tokens · thinking some more)",
+      "✢ Pondering… (47s · ↓ 390 tokens · deep in thought)" },
+    ["the seconds of a program that moves nothing"] = { "● Pondering… (3s · esc to interrupt)",
+      "● Pondering… (4s · esc to interrupt)" },
+  } do
+    it("are none: " .. name, function()
+      assert.equal(signs { "❯ hello", "", pair[1] }, signs { "❯ hello", "", pair[2] })
+    end)
+  end
+
+  for name, pair in pairs {
+    ["tokens that come"] = { "✻ Pondering… (42s · ↓ 1.2k tokens)", "✻ Pondering… (42s · ↓ 1.3k tokens)" },
+    ["another attempt"] = { "✻ API error · Retrying in 9s · attempt 5/10",
+      "✻ API error · Retrying in 9s · attempt 6/10" },
+    ["the seconds of a thought without tokens"] = { "✢ Considering… (44s · thinking some more)",
+      "✢ Considering… (45s · thinking some more)" },
+    ["a tool's own clock"] = { "  ⎿  $ make (4s)", "  ⎿  $ make (5s)" },
+    ["text"] = { "● one", "● one two" },
+    ["digits"] = { "  12", "  13" },
+  } do
+    it("are some: " .. name, function()
+      assert.not_equal(signs { "❯ hello", "", pair[1] }, signs { "❯ hello", "", pair[2] })
+    end)
+  end
+
+  it("are not what stands in the composer or below it", function()
+    local rows = { "❯ hello", "", "✻ Pondering…" }
+    assert.equal(signs(rows), tui.signs_of_life(screen(rows, { "typed" }, { "  12:00:01 · my status line" })))
+  end)
+
+  it("are all there is without a composer", function()
+    assert.equal("one\ntwo", tui.signs_of_life { "one", "two" })
+  end)
+end)

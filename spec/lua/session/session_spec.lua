@@ -1,11 +1,13 @@
 -- One live conversation, on fakes that say exactly what is to be seen. What a whole simulated program makes of it is in
 -- spec/lua/promises_spec.lua.
 local errors = require "parley.base.errors"
+local files = require "parley.base.files"
 local fake_process = require "parley.testing.fake_process"
 local helper = require "spec.helper"
 local parley = require "parley"
 local session = require "parley.session"
 local task = require "parley.base.task"
+local uv = require "luv"
 
 local function failure_of(code, fn, ...)
   local ok, err = pcall(fn, ...)
@@ -108,6 +110,77 @@ describe("session", function()
       assert.equal(1, err.exit.exit_code)
       assert.matches("no such thing", tostring(err))
     end))
+  end)
+
+  describe("whose transcript cannot be written", function()
+    local function options_in(projects)
+      return fake_options { jsonl_path = projects .. "/-work/t.jsonl" }
+    end
+
+    local function put_file_at(path)
+      files.remove_tree(path)
+      helper.write(path, "")
+    end
+
+    it("says so before the program is started", helper.task(function()
+      put_file_at(folder .. "/projects")
+      local fake = fake_process.answering(options_in(folder .. "/projects"))
+      local live = session.new(fake, {}, fake.jsonl_path)
+      local err = failure_of("SessionError", live.start, live)
+      assert.equal("transcript", err.reason)
+      assert.matches(folder .. "/projects' is not a folder", tostring(err), 1, true)
+      assert.is_nil(fake:pid())
+    end))
+
+    it("says so before a key is pressed, when it came to that after the start", helper.task(function()
+      local fake = fake_process.answering(options_in(folder .. "/projects"))
+      local live = session.new(fake, {}, fake.jsonl_path)
+      live:start()
+      collect(live:send "hello")
+      local written = fake:written()
+      put_file_at(folder .. "/projects")
+      local err = failure_of("SessionError", collect, live:send "lost")
+      assert.equal("transcript", err.reason)
+      assert.matches(folder .. "/projects' is not a folder", tostring(err), 1, true)
+      assert.equal(written, fake:written())
+    end))
+
+    it("goes on when the folder is only missing, for the program makes it again", helper.task(function()
+      local fake = fake_process.answering(options_in(folder .. "/projects"))
+      local live <close> = session.new(fake, {}, fake.jsonl_path)
+      live:start()
+      collect(live:send "hello")
+      files.remove_tree(folder .. "/projects")
+      local _, result = collect(live:send "again")
+      assert.equal("success", result.subtype)
+    end))
+
+    for name, case in pairs {
+      ["before the message stands in it"] = { "take", "file_wait_timeout_ms" },
+      ["before the answer stands in it"] = { "reply", "what the program did is not known" },
+    } do
+      it("says so when it came to that in a turn, " .. name, helper.task(function()
+        local given = options_in(folder .. "/projects")
+        function given.reply(text)
+          if case[1] == "reply" and text == "lost" then put_file_at(folder .. "/projects") end
+          return "an answer"
+        end
+        local fake = fake_process.answering(given)
+        local live = session.new(fake, { file_wait_timeout_ms = 3000 }, fake.jsonl_path)
+        live:start()
+        collect(live:send "hello")
+        if case[1] == "take" then
+          local plain = fake.options.on_write
+          function fake.options.on_write(process, bytes)
+            if bytes == "\r" then put_file_at(folder .. "/projects") end
+            plain(process, bytes)
+          end
+        end
+        local message = tostring(failure_of("SessionError", collect, live:send "lost"))
+        assert.matches(case[2], message, 1, true)
+        assert.matches(folder .. "/projects' is not a folder", message, 1, true)
+      end))
+    end
   end)
 
   describe("that is sent a message", function()
@@ -226,6 +299,66 @@ describe("session", function()
       local err = failure_of("SessionError", collect, live:send "hello")
       assert.equal("timeout", err.reason)
       assert.matches("stall_timeout_ms", tostring(err))
+    end))
+
+    ---Makes two files beside the transcript. The function has the kernel's queue of events run over: what is changed
+    ---then is told to nobody.
+    local function beside_a_flood()
+      local names = { helper.write(folder .. "/a", ""), helper.write(folder .. "/b", "") }
+      return function()
+        local file <close> = assert(io.open "/proc/sys/fs/inotify/max_queued_events")
+        for i = 1, file:read "n" + 100 do assert(uv.fs_chmod(names[i % 2 + 1], 384)) end
+      end
+    end
+
+    it("finds what came while the kernel's queue of events was full", helper.task(function()
+      local flood = beside_a_flood()
+      local live <close>, fake = answering({ delay_ms = 60000 }, { turn_timeout_ms = 20000 })
+      task.spawn(function()
+        helper.eventually(function() return live.turn and live.turn:state() == "running" end)
+        while live.changed:wait(500) do end -- luacheck: ignore 542
+        flood()
+        fake:append_assistant "an answer"
+        fake:append_turn_duration()
+        fake:set_status "idle"
+      end)
+      local events, result = collect(live:send "hello")
+      assert.same({ "an answer", "success" }, { events[2]:text(), result.subtype })
+      assert.is_true(result.duration_ms < 19000) -- at the deadline all is looked at in any case
+    end))
+
+    it("is told again of a transcript that came up then", helper.task(function()
+      local flood = beside_a_flood()
+      local live <close>, fake = answering({ delay_ms = 60000 }, { turn_timeout_ms = 20000 })
+      local plain = fake.append_user
+      function fake:append_user(text)
+        flood()
+        return plain(self, text)
+      end
+      task.spawn(function()
+        helper.eventually(function() return live.turn and live.turn:state() == "running" end)
+        fake:append_assistant "an answer"
+        fake:append_turn_duration()
+        fake:set_status "idle"
+      end)
+      collect(live:send "hello")
+      while live.changed:wait(500) do end -- luacheck: ignore 542
+      task.spawn(function() fake:append_assistant "more" end)
+      assert.is_true(live.changed:wait(20000))
+    end))
+
+    it("notices an idle program while the kernel's queue of events was full", helper.task(function()
+      local flood = beside_a_flood()
+      local live <close>, fake = answering(nil, { turn_timeout_ms = 20000 })
+      fake:set_status "busy"
+      helper.eventually(function() return live:state() == "busy" end)
+      task.spawn(function()
+        helper.eventually(function() return live.running end)
+        flood()
+        fake:set_status "idle"
+      end)
+      local _, result = collect(live:send "hello")
+      assert.equal("success", result.subtype)
     end))
 
     it("gives the verdict when the program dies after its last record", helper.task(function()

@@ -205,6 +205,70 @@ describe("typist", function()
     end))
   end)
 
+  describe("on a terminal that takes nothing more", function()
+    ---A session whose terminal is full from now on, in a turn.
+    local function full(options)
+      local live, fake = started "2.1.330"
+      fake.is_full = true
+      for name, value in pairs(options or {}) do live.options[name] = value end
+      return live, fake
+    end
+
+    local function failure_of(live)
+      local ok, err = pcall(function()
+        for _ in live:send "hello" do end -- luacheck: ignore 542
+      end)
+      assert.is_false(ok)
+      return err
+    end
+
+    for _, option in ipairs { "turn_timeout_ms", "stall_timeout_ms" } do
+      it("gives up by " .. option, helper.task(function()
+        local live <close>, fake = full { [option] = 200 }
+        local err = failure_of(live)
+        assert.equal("timeout", err.reason)
+        assert.matches(option, tostring(err))
+        assert.equal("", fake:written())
+      end))
+    end
+
+    it("gives up when the program ends", helper.task(function()
+      local live <close>, fake = full()
+      task.spawn(function() fake:exit { signal = "SIGKILL" } end)
+      local err = failure_of(live)
+      assert.same({ "exit", "SIGKILL" }, { err.reason, err.exit.signal })
+    end))
+
+    it("lets go of an interrupted turn, and takes the next when it takes keys again", helper.task(function()
+      local live <close>, fake = full()
+      task.spawn(function()
+        helper.eventually(function() return live.running end)
+        live:interrupt()
+      end)
+      local verdict
+      for event in live:send "hello" do verdict = event.subtype end
+      assert.equal("interrupted", verdict)
+      assert.equal("", fake:written())
+      fake.is_full = false
+      local texts = {}
+      for event in live:send "next" do table.insert(texts, event:text()) end
+      assert.equal("next", texts[1])
+    end))
+
+    it("does not keep an interrupt waiting that wants to press ESC", helper.task(function()
+      local live <close>, fake = started "2.1.330"
+      fake.options.delay_ms = 60000
+      for event in live:send "hello" do
+        if event.type == "user" then
+          fake.is_full = true
+          assert.is_true(live:interrupt())
+          break
+        end
+      end
+      assert.is_nil(fake:written():find "\27$")
+    end))
+  end)
+
   it("sends nothing when the composer never takes it", helper.task(function()
     local live <close>, fake = started("2.1.330", function(_, bytes) return bytes:find "hello" ~= nil end)
     local ok, err = pcall(typist.type, live, "hello", false)

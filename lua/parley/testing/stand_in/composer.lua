@@ -272,13 +272,14 @@ end
 
 --- The message's text: collapsed pastes unfolded.
 function Composer:unfolded()
+  local has_mark = false
   local text = self.text:gsub("%[Pasted text #(%d+)[^%]]*%]", function(number)
     local content = self.pastes[tonumber(number)]
     if not content then return nil end
     if not self.profile.wraps_pastes then return content end
+    has_mark = true
     return ('\n\n<pasted_content id="%s">\n%s\n</pasted_content id="%s">\n'):format(self.marker, content, self.marker)
   end)
-  local has_mark = self.profile.wraps_pastes and next(self.pastes) ~= nil
   return has_mark and text or trimmed(text)
 end
 

@@ -179,7 +179,8 @@ end
 function Transcript:write(bytes)
   configuration.make_folders(self.path:match "^(.*)/")
   local is_new = uv.fs_stat(self.path) == nil
-  local file = assert(io.open(self.path, "ab"))
+  local file = io.open(self.path, "ab")
+  if not file then return end -- the program goes on without a word
   file:write(bytes)
   file:close()
   if is_new then uv.fs_chmod(self.path, tonumber("600", 8)) end

@@ -1,0 +1,92 @@
+-- How long a turn is waited for, on fakes that move or only tick.
+local errors = require "parley.base.errors"
+local fake_process = require "parley.testing.fake_process"
+local helper = require "spec.helper"
+local session = require "parley.session"
+local task = require "parley.base.task"
+
+describe("a turn's deadlines", function()
+  local folder, check_leaks
+
+  before_each(function()
+    check_leaks = helper.leaks()
+    folder = helper.temporary_folder()
+  end)
+
+  after_each(function()
+    helper.remove_folders()
+    check_leaks()
+  end)
+
+  ---A session on a fake that answers too late, started.
+  local function late(options)
+    local fake = fake_process.answering { jsonl_path = folder .. "/t.jsonl", status_folder = folder,
+      environment = { CLAUDE_CONFIG_DIR = folder }, delay_ms = 60000 }
+    local live = session.new(fake, options, fake.jsonl_path)
+    live:start()
+    return live, fake
+  end
+
+  ---The text of the error that a message ends in.
+  local function failure_of(live)
+    local ok, err = pcall(function()
+      for _ in live:send "hello" do end -- luacheck: ignore 542
+    end)
+    assert.is_false(ok)
+    assert(errors.is(err), tostring(err))
+    assert.equal("timeout", err.reason)
+    return tostring(err)
+  end
+
+  ---A session on a program that shows these rows for ever, one each 20 ms, once it has a message.
+  local function ticking(options, row_at, records)
+    local live, fake = late(options)
+    task.spawn(function()
+      helper.eventually(function() return live.turn and live.turn:state() == "running" end)
+      if records then records(fake) end
+      for tick = 1, math.huge do
+        if not fake:is_alive() then return end
+        fake:feed(("\27[1;1H%s\27[K"):format(row_at(tick)))
+        task.sleep(20)
+      end
+    end)
+    return live, fake
+  end
+
+  local function counting(tick) return ("✻ Pondering… (%ds · ↓ 7 tokens)"):format(tick) end
+  local BASH = { { type = "tool_use", id = "toolu_1", name = "Bash", input = { command = "make" } } }
+
+  it("takes a spinner that only counts for no sign of life", helper.task(function()
+    local live = ticking({ stall_timeout_ms = 400, turn_timeout_ms = 60000 }, counting)
+    assert.matches("stall_timeout_ms", failure_of(live))
+  end))
+
+  it("takes tokens that come for one", helper.task(function()
+    local live = ticking({ stall_timeout_ms = 1500, turn_timeout_ms = 4000 }, function(tick)
+      return ("✻ Pondering… (7s · ↓ %d tokens)"):format(tick)
+    end)
+    assert.matches("turn_timeout_ms", failure_of(live))
+  end))
+
+  it("takes a spinner that counts for one while a tool runs, and not after it", helper.task(function()
+    local live = ticking({ stall_timeout_ms = 1500, turn_timeout_ms = 4000 }, counting, function(fake)
+      fake:append_assistant(BASH, "tool_use")
+    end)
+    assert.matches("turn_timeout_ms", failure_of(live))
+    live = ticking({ stall_timeout_ms = 1500, turn_timeout_ms = 60000 }, counting, function(fake)
+      fake:append_assistant(BASH, "tool_use")
+      fake.transcript:tool_result({ id = "toolu_1", name = "Bash", input = { command = "make" } }, "done", false)
+    end)
+    assert.matches("stall_timeout_ms", failure_of(live))
+  end))
+
+  it("gives up by the stall when the program shows nothing though a tool runs", helper.task(function()
+    local live = late({ stall_timeout_ms = 1500, turn_timeout_ms = 60000 })
+    local fake = live.process
+    task.spawn(function()
+      helper.eventually(function() return live.turn and live.turn:state() == "running" end)
+      fake:append_assistant(BASH, "tool_use")
+    end)
+    assert.matches("stall_timeout_ms", failure_of(live))
+  end))
+end)
