@@ -35,7 +35,7 @@ M.value_error = constructor "ValueError"
 M.cli_not_found_error = constructor "CLINotFoundError"
 
 --- A session's trouble. `reason` is one of `"start"`, `"busy"`, `"delivery"`, `"refused"` (by a hook), `"dialog"`,
---- `"transcript"`, `"timeout"`, `"exit"`, `"api"`; `screen` holds the last screen as text.
+--- `"transcript"`, `"timeout"`, `"exit"`, `"api"`, `"deadlock"` (a wait for a place that would never end); `screen` holds the last screen as text.
 ---@type fun(message: string, fields?: table): parley.Error
 M.session_error = constructor "SessionError"
 

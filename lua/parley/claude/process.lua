@@ -206,12 +206,13 @@ local function end_left_over(left)
 end
 
 --- Ends the program: SIGTERM, a grace time, SIGKILL; reaps it and closes the terminal. What its tools have started and
---- it has left behind is ended too. A second call gives the same answer. A cancellation does not end it half-way.
+--- it has left behind is ended too. A second call gives the same answer. A cancellation does not end it half-way. In a
+--- libuv callback, which cannot wait, it is `retire`.
 ---@param grace_ms? number  default 2000
----@return parley.ExitRecord
+---@return parley.ExitRecord? exit  nil in a libuv callback, while the program still runs
 function Process:terminate(grace_ms)
   if not self.pty then return { not_started = true } end
-  return task.shield(function()
+  return task.wherever(function()
     local left = {}
     if not self.exit then
       left = descendants.of { self.pty:pid() } -- once it has ended nothing tells whose they were
@@ -225,6 +226,9 @@ function Process:terminate(grace_ms)
     self:drain(50)
     self:discard()
     return self.exit
+  end, function()
+    self:retire(grace_ms)
+    return self.exit
   end)
 end
 
@@ -233,6 +237,7 @@ end
 function Process:retire(grace_ms)
   if not self.pty then return end
   if self.exit then return self:discard() end
+  if self.retiring then return end
   self.descendants = descendants.of { self.pty:pid() }
   self.pty:signal "SIGTERM"
   self.retiring = uv.new_timer()

@@ -475,6 +475,7 @@ end
 function Session:retire()
   release(self)
   self.process:retire()
+  self.changed:notify()
 end
 
 Session.__close = function(self) self:close() end
