@@ -55,10 +55,12 @@ local STATES, HOLDS = { "starting", "ready", "busy", "dialog" }, { "whole", "emp
 --- that is not here may return what it likes.
 local RESULTS = {
   routing = {
-    route = { "{key = string?, options = table?}, or nil and a reason", function(answer, why)
-      if not answer then return is_maybe(why, "string") end
-      return is_of(answer, "table") and is_maybe(answer.key, "string") and is_maybe(answer.options, "table")
-    end },
+    route = { "{key = string?, options = table?, wait = boolean?, pin = boolean?}, or nil and a reason",
+      function(answer, why)
+        if not answer then return is_maybe(why, "string") end
+        return is_of(answer, "table") and is_maybe(answer.key, "string") and is_maybe(answer.options, "table")
+          and is_maybe(answer.wait, "boolean") and is_maybe(answer.pin, "boolean")
+      end },
     keys = { "a list of strings", function(keys) return is_of(keys, "list of strings") end },
   },
   injection = {

@@ -369,6 +369,32 @@ describe("process", function()
     end))
   end)
 
+  describe("terminate where nobody can wait", function()
+    it("ends the program from a libuv callback, one that minds no SIGTERM too", helper.task(function()
+      local polite = start "echo up; read -r _"
+      wait_for_output(polite, "up")
+      local stubborn = start [[trap '' TERM; echo up; while :; do read -r _ || sleep 1; done]]
+      wait_for_output(stubborn, "up")
+      local timer, has_called = uv.new_timer(), false
+      timer:start(0, 0, function()
+        timer:close()
+        polite:terminate(60000)
+        stubborn:terminate(50)
+        stubborn:terminate(50)
+        has_called = true
+      end)
+      helper.eventually(function() return has_called end)
+      assert.equal("SIGTERM", wait_for_exit(polite).signal)
+      assert.equal("SIGKILL", wait_for_exit(stubborn).signal)
+    end))
+
+    it("ends the program and waits for it outside of any task", function()
+      local child
+      task.run(function() child = start "read -r _" end)
+      assert.equal("SIGTERM", child:terminate().signal)
+    end)
+  end)
+
   describe("in a close variable", function()
     it("ends with the block", helper.task(function()
       local pid
