@@ -13,6 +13,7 @@ local pool = require "parley.backend.pool"
 local process = require "parley.claude.process"
 local routing = require "parley.policy.routing"
 local session = require "parley.session"
+local suggest = require "parley.base.suggest"
 local task = require "parley.base.task"
 
 local M = {}
@@ -293,13 +294,32 @@ local function abandon(self, run)
   end
 end
 
---- Checks a request and finds its route. Nothing is started. The run is the lease that the pool knows it by.
+--- A request's fields are for the routing policy. Where there is none, an option among them was meant for something.
+local function check_request(self, request)
+  if request == nil then return end
+  if type(request) ~= "table" then
+    error(errors.value_error("the fields of a request must be a table, not a " .. type(request)), 0)
+  end
+  local own = self.policies.routing
+  if own ~= routing then return end
+  local rules, names = rules_for_one(), { "options" }
+  for name in pairs(rules_for_all()) do table.insert(names, name) end
+  for name in pairs(request) do
+    local is_option = not options.one_of(names)(name)
+    local near = type(name) == "string" and suggest.near(name, names) or ""
+    if is_option or near ~= "" then
+      error(errors.value_error(("a request's '%s' is for your routing policy, and there is none%s: give it to "
+        .. "parley.backend%s"):format(name, is_option and "" or near, rules[name] and (", or let the route of a routing "
+        .. "policy return { options = { %s = … } }"):format(name) or ""), { option = name }), 0)
+    end
+  end
+end
+
+--- Checks a request and finds its route. Nothing is started. The run is the pool's lease, too.
 local function new_run(self, messages, request)
   if self.closed then error(errors.closed_error "the backend is closed", 0) end
   history.check(messages)
-  if request ~= nil and type(request) ~= "table" then
-    error(errors.value_error("the fields of a request must be a table, not a " .. type(request)), 0)
-  end
+  check_request(self, request)
   local count, asked = #messages, {}
   for name, value in pairs(request or {}) do asked[name] = value end
   asked.messages = table.move(messages, 1, count, 1, {}) -- the caller may go on with its own list

@@ -2,11 +2,11 @@
 ---
 --- A lease is exclusive: a session in use stands under no key. A caller gets, at once, the idle session under its key,
 --- or a place for one more while fewer than `limit` are alive, or the place of the idle session least recently used
---- that is not pinned. Else it waits, first come, first served; nothing that it could have is idle while it does. Whoever
---- wants the session of a key and no other waits for the one that is in use, and holds up nobody.
+--- that is not pinned. Else it waits, first come, first served; nothing that it could have is idle while it does.
+--- Whoever wants the session of a key and no other waits for the one that is in use, and holds up nobody.
 ---
---- A wait that nothing can end but the end of the waiter's own turn, or of turns that wait for each other so, is an error
---- at once (see `refuse_stuck`).
+--- A wait that nothing can end but the end of the waiter's own turn, or of turns that wait for each other so, is an
+--- error at once (see `find_stuck`).
 local errors = require "parley.base.errors"
 local task = require "parley.base.task"
 local uv = require "luv"

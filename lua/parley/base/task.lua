@@ -154,7 +154,7 @@ end
 
 local function fail(parent, err)
   parent.failure = parent.failure or err
-  cancel(parent, errors.cancelled("a child task failed: " .. tostring(err), { cause = err }))
+  cancel(parent, errors.cancelled("a child task failed: " .. errors.text(err), { cause = err }))
 end
 
 local function finish(task, outcome)
@@ -388,8 +388,8 @@ function M.shield(fn, ...)
   return fn(...)
 end
 
---- Runs a function that waits to its end, wherever the caller stands: in a task, behind a shield; where no loop runs, as
---- a main task of its own. A libuv callback can wait for nothing.
+--- Runs a function that waits to its end, wherever the caller stands: in a task, behind a shield; where no loop runs,
+--- as a main task of its own. A libuv callback can wait for nothing.
 ---@param fn fun(): ...
 ---@param at_once fun(): ...  what a libuv callback does instead
 ---@return any ...  what the function gave

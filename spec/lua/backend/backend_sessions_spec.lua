@@ -203,8 +203,8 @@ describe("complete", function()
         if event.type == "result" then result = event end
       end
       assert.equal("deadlock", inner.reason)
-      assert.matches("only its own end could free: all 1 (max_sessions) are held by turns that wait for it; leave their "
-        .. "loops first, or raise max_sessions", inner.message, 1, true)
+      assert.matches("only its own end could free: all 1 (max_sessions) are held by turns that wait for it; leave "
+        .. "their loops first, or raise max_sessions", inner.message, 1, true)
       assert.equal("success", result.subtype)
       assert.equal(1, talk(backend, { user "and another" }).num_turns)
     end))

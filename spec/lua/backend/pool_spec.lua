@@ -470,23 +470,23 @@ describe("a pool", function()
     local ok, err = pcall(live.acquire, live, "a", { timeout_ms = 20 })
     assert.is_false(ok)
     assert.equal("timeout", err.reason)
-    assert.equal("the request has waited 20 ms (turn_timeout_ms) for one of the 1 places (max_sessions), which is in use",
-      err.message)
+    assert.equal("the request has waited 20 ms (turn_timeout_ms) for one of the 1 places (max_sessions), which is in "
+      .. "use", err.message)
     live:drop(session)
     assert.is_nil(live:acquire("a", { timeout_ms = 20 }))
   end))
 
   it("lists what lives, for policies", helper.task(function()
     local live = pool.new(3)
-    local function made(lease, key)
+    local function make(lease, key)
       live:acquire(key, lease)
       local session = new_session()
       session.turns = 4
       live:add(session, lease)
       return session
     end
-    local busy = made({ prefix = "p/" }, "p/ada")
-    local idle = made({ pin = true }, "bob")
+    local busy = make({ prefix = "p/" }, "p/ada")
+    local idle = make({ pin = true }, "bob")
     live:release(idle, { "y", "x" })
     local list = live:list()
     assert.same({ { session_id = busy.session_id, state = "ready", in_use = true, pinned = false, turns = 4,
