@@ -309,8 +309,8 @@ local function check_request(self, request)
     local near = type(name) == "string" and suggest.near(name, names) or ""
     if is_option or near ~= "" then
       error(errors.value_error(("a request's '%s' is for your routing policy, and there is none%s: give it to "
-        .. "parley.backend%s"):format(name, is_option and "" or near, rules[name] and (", or let the route of a routing "
-        .. "policy return { options = { %s = … } }"):format(name) or ""), { option = name }), 0)
+        .. "parley.backend%s"):format(name, is_option and "" or near, rules[name] and (", or let the route of a "
+        .. "routing policy return { options = { %s = … } }"):format(name) or ""), { option = name }), 0)
     end
   end
 end
@@ -365,7 +365,7 @@ function Backend:complete(messages, request) return events_of(self, new_run(self
 
 --- The conversation as it would be if it went on: what has no last message yet has a route, too.
 local function to_go_on(messages)
-  if type(messages) ~= "table" then history.check(messages) end
+  history.check_list(messages)
   local going_on = table.move(messages, 1, #messages, 1, {})
   table.insert(going_on, { role = "user", content = "…" })
   return going_on
@@ -381,6 +381,7 @@ end
 ---@return table handle
 --- Raises what `complete` raises, and from the loop `ValueError` when the history would have to go with a message.
 function Backend:command(messages, text, request)
+  session.check_command(text)
   local run = new_run(self, to_go_on(messages), request)
   run.command = text
   return events_of(self, run)

@@ -94,6 +94,7 @@ local EXPECTED = {
   ["a function"] = function(value) return options.is_of(value, "callable") end,
   ["a positive integer"] = function(value) return options.is_of(value, "positive integer") end,
   ["milliseconds"] = function(value) return type(value) == "number" and value == value end,
+  ["a task"] = function(value) return getmetatable(value) == Task end,
   ["a value"] = function(value) return value ~= nil end,
 }
 
@@ -326,6 +327,15 @@ function M.pump(task)
   if uncaught ~= nil and task.outcome[1] then task.outcome = table.pack(false, uncaught) end
 end
 
+--- Whether a task ends only when another has: it is that one, or above it, or awaits such a one.
+local function is_behind(task, other)
+  local above, one = {}, other
+  while one do
+    above[one], one = true, one.parent
+  end
+  return M.hangs_on(task, above)
+end
+
 --- Starts a child of the current task. It runs when the current one waits next.
 ---@param fn fun(...): ...
 ---@param ... any
@@ -339,8 +349,13 @@ end
 
 --- Waits for the task's end. Returns what its function returned, or raises what it raised.
 ---@return any ...
+--- Raises `ValueError` in a task that waits for itself so, as a parent ends after its children.
 function Task:await()
+  check("Task:await", self, "a task")
   if self.state ~= "done" then
+    if current and is_behind(self, current) then
+      error(errors.value_error "a task cannot await itself, or one that waits for it", 0)
+    end
     M.suspend(function(wake)
       table.insert(self.awaiters, wake)
       current.awaiting = self
@@ -355,6 +370,7 @@ end
 --- Cancels the task and its children. Has no effect on one that has ended or was cancelled before.
 ---@param reason? string|parley.Error  a sentence, or the error object to raise in it
 function Task:cancel(reason)
+  check("Task:cancel", self, "a task")
   if type(reason) ~= "table" then reason = errors.cancelled(reason or "the task was cancelled") end
   cancel(self, reason)
 end

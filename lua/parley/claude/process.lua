@@ -5,6 +5,7 @@ local core = require "parley.core"
 local descendants = require "parley.base.descendants"
 local errors = require "parley.base.errors"
 local launch = require "parley.claude.launch"
+local options = require "parley.base.options"
 local paths = require "parley.claude.paths"
 local task = require "parley.base.task"
 
@@ -44,6 +45,11 @@ function M.new(given)
     capture_limit = set.capture_limit,
     captured = {}, captured_bytes = 0,
   }, Process)
+end
+
+local function check(what, value, kind)
+  if options.is_of(value, kind) then return end
+  error(errors.value_error(("%s must be a value of type %s, not %s"):format(what, kind, options.describe(value))), 0)
 end
 
 local function as_list(environment)
@@ -144,6 +150,7 @@ function Process:exit_record() return self.exit end
 ---@param bytes string
 --- Raises `SessionError` (reason `"exit"`) when the program is gone.
 function Process:write(bytes)
+  check("the bytes to write", bytes, "string")
   local problem = "the process does not run"
   if self:is_alive() and not self.pipe:is_closing() then
     problem = task.suspend(function(wake) self.pipe:write(bytes, function(failed) wake(failed) end) end)
@@ -164,6 +171,12 @@ end
 ---@param rows integer
 ---@param columns integer
 function Process:resize(rows, columns)
+  for _, size in ipairs { rows or 0, columns or 0 } do
+    if math.type(size) ~= "integer" or size < 1 or size > 1000 then
+      error(errors.value_error("rows and columns must be whole numbers from 1 to 1000, not "
+        .. options.describe(size)), 0)
+    end
+  end
   self.screen:resize(rows, columns)
   if self:is_alive() then self.pty:resize(rows, columns) end
 end
@@ -171,7 +184,11 @@ end
 --- Sends a signal to the program's process group; without effect when it has ended.
 ---@param signal string  `"SIGINT"`
 function Process:signal(signal)
-  if self:is_alive() then self.pty:signal(signal) end
+  check("a signal", signal, "string")
+  if not self:is_alive() then return end
+  local ok, problem = pcall(self.pty.signal, self.pty, signal)
+  if ok then return end
+  error(errors.value_error("no signal is sent: " .. (errors.text(problem):match "%((.*)%)$" or problem)), 0)
 end
 
 local function wait_for_exit(self, milliseconds)
@@ -185,6 +202,7 @@ end
 --- Waits until all that the program wrote has been read: for the last screen of one that has ended.
 ---@param milliseconds number  at most so long, for a grandchild may hold the terminal open
 function Process:drain(milliseconds)
+  check("the time to wait", milliseconds, "milliseconds")
   local deadline = task.now() + milliseconds
   while self.pipe and not self.output_ended and task.now() < deadline do
     self.changed:wait(deadline - task.now())
@@ -211,6 +229,7 @@ end
 ---@param grace_ms? number  default 2000
 ---@return parley.ExitRecord? exit  nil in a libuv callback, while the program still runs
 function Process:terminate(grace_ms)
+  if grace_ms then check("the grace time", grace_ms, "milliseconds") end
   if not self.pty then return { not_started = true } end
   return task.wherever(function()
     local left = {}

@@ -209,6 +209,8 @@ describe("12. policies", function()
       assert.matches("oops", err.cause)
       fails({ routing = { keys = function() return {} .. "x" end } }, "the policy 'routing' fails in 'keys'")
       fails({ injection = { prepare = oops } }, "the policy 'injection' fails in 'prepare': .*oops")
+      fails({ injection = { prepare = function() error { my = "trouble" } end } },
+        "the policy 'injection' fails in 'prepare': an error without a text: {\"my\":\"trouble\"}")
       fails({ injection = policy_file "return { prepare = function() error 'oops' end }" },
         "the policy 'injection' %(.*/mine.lua%) fails in 'prepare'")
     end))

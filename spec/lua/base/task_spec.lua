@@ -982,6 +982,24 @@ describe("task", function()
       end))
     end
 
+    it("of a task's method without the task is one, too", helper.task(function()
+      local child = task.spawn(helper.tick)
+      assert.matches("Task:await takes a task, not nothing", error_of(child.await))
+      assert.matches("Task:cancel takes a task, not 5", error_of(child.cancel, 5))
+    end))
+
+    it("for oneself, or for who waits for one, is an error at once", helper.task(function()
+      local me = task.current()
+      local message = "a task cannot await itself, or one that waits for it"
+      assert.equal(message, error_of(me.await, me).message)
+      local child = task.spawn(me.await, me)
+      assert.equal(message, error_of(child.await, child).message)
+      local first, second
+      first = task.spawn(function() return second:await() end)
+      second = task.spawn(function() return first:await() end)
+      assert.equal(message, error_of(first.await, first).message)
+    end))
+
     it("sleeps as long as it is told, endless time included", helper.task(function()
       local sleeper = task.spawn(task.sleep, math.huge)
       helper.tick()

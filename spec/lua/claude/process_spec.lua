@@ -369,6 +369,22 @@ describe("process", function()
     end))
   end)
 
+  it("says what was expected of a wrong argument", helper.task(function()
+    local child = start "read -r _"
+    for message, call in pairs {
+      ["the bytes to write must be a value of type string, not 5"] = { "write", 5 },
+      ["rows and columns must be whole numbers from 1 to 1000, not 0"] = { "resize", 0, 5 },
+      ['rows and columns must be whole numbers from 1 to 1000, not "a"'] = { "resize", 5, "a" },
+      ["a signal must be a value of type string, not nothing"] = { "signal" },
+      ["no signal is sent: unknown signal 'SIGFOO'"] = { "signal", "SIGFOO" },
+      ["the time to wait must be a value of type milliseconds, not nothing"] = { "drain" },
+      ['the grace time must be a value of type milliseconds, not "x"'] = { "terminate", "x" },
+    } do
+      assert.equal("ValueError: " .. message, tostring(error_of(child[call[1]], child, table.unpack(call, 2))))
+    end
+    child:terminate()
+  end))
+
   describe("terminate where nobody can wait", function()
     it("ends the program from a libuv callback, one that minds no SIGTERM too", helper.task(function()
       local polite = start "echo up; read -r _"

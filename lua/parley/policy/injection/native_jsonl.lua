@@ -181,7 +181,10 @@ function M.prepare(request)
   local seed = table.concat(lines, "\n") .. "\n"
   local folder = request.jsonl_path:match "^(.*)/"
   local ok, problem = files.make_folder(folder)
-  if not ok then error(errors.new("EIO", ("cannot make the folder '%s': %s"):format(folder, problem)), 0) end
+  if not ok then
+    error(errors.new(problem:match "^E%w+" or "EIO", ("cannot make the folder '%s': %s"):format(folder,
+      files.reason(problem)), { path = folder }), 0)
+  end
   files.write(request.jsonl_path, seed)
   return { text = text, resume = true, start_offset = #seed }
 end
