@@ -325,7 +325,8 @@ end
 ---@param session parley.Session
 ---@param lease? parley.Lease  whose the place is; default: whose the session was
 function Pool:vacate(session, lease)
-  lease = lease or self.entries[session].lease
+  local entry = self.entries[session] or {} -- the pool was closed
+  lease = lease or entry.lease
   local ok, err = pcall(session.close, session)
   self.entries[session] = nil
   if ok then return end

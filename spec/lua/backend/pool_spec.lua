@@ -543,6 +543,10 @@ describe("a pool", function()
     assert.equal(0, live:count())
     for _, session in ipairs(sessions) do assert.equal(1, session.retired) end
     assert.is_true(errors.is(select(2, pcall(live.acquire, live)), "ClosedError"))
+    live:drop(sessions[1]) -- as those do who had them
+    live:vacate(sessions[1])
+    live:release(sessions[2], { "a" })
+    assert.equal(0, live:count())
   end))
 
   describe("that is closed", function()
