@@ -1,9 +1,9 @@
 -- Behaves as claude does, for tests: a simulated claude on this terminal.
 local uv = require "luv"
 local cli = require "parley.command.cli"
-local core = require "parley.core"
 local errors = require "parley.base.errors"
 local profiles = require "parley.testing.stand_in.profiles"
+local script_of = require "parley.testing.script"
 local stand_in = require "parley.testing.stand_in"
 local testing = require "parley.testing"
 
@@ -25,19 +25,8 @@ local function define(parser)
   parser:argument("words", "claude's own options, behind these."):args "*"
 end
 
-local function load_script(path)
-  local chunk, problem = loadfile(path)
-  if not chunk then error(errors.value_error("cannot read the script: " .. problem), 0) end
-  local script = chunk()
-  if type(script) == "function" then script = script(core) end
-  if type(script) ~= "table" then
-    error(errors.value_error(("the script '%s' must return a table, not a %s"):format(path, type(script))), 0)
-  end
-  return script
-end
-
 local function main(arguments)
-  local script = arguments.script and load_script(arguments.script) or {}
+  local script = arguments.script and script_of.load(arguments.script) or {}
   script.profile = arguments.profile or script.profile
   script.log = arguments.log or script.log
   if not profiles.get(script.profile) then

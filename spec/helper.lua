@@ -9,10 +9,6 @@ local M = {}
 --- The host that runs these specs, for specs that run it as a program.
 M.host = uv.exepath()
 
---- libuv opens its inotify descriptor at the first watch and keeps it: no leak of the spec that happens to come first.
-local warm <close> = task.closing(uv.new_fs_event())
-warm.handle:start("/", {}, function() end)
-
 --- For busted's `it`: the body runs as a task with a deadline, and its error object comes out unchanged.
 ---@param fn fun()
 ---@param timeout_ms? number  default two minutes: a busy machine and a sanitizer are slow, and only a hang takes longer

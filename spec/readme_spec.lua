@@ -43,6 +43,9 @@ describe("README.md", function()
     local first_lines = hello:match "^(.-local backend[^\n]*\n)"
     helper.write(kit.cwd .. "/tasks.lua", first_lines .. block_with "local function ask(text)")
     assert.equal("echo: One?\techo: Two?\n", run("tasks.lua").output)
+    kit:use { answers = { { on = "One?", thinking = "hmm", text = "First." }, { on = "Two?", text = "let me run",
+      tool = { name = "Bash", input = { command = "ls" }, result = "a" }, after = "Second." } } }
+    assert.equal("First.\tSecond.\n", run("tasks.lua").output)
   end))
 
   it("has a routing script with a spec that passes", helper.task(function()

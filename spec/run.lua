@@ -55,6 +55,7 @@ local function environment_in(folder)
     if value then table.insert(list, name .. "=" .. value) end
   end
   for _, name in ipairs { "home", "tmp", "tmux" } do files.make_folder(folder .. "/" .. name) end
+  for _, path in ipairs { folder, folder .. "/tmp" } do assert(uv.fs_chmod(path, 493)) end -- a spec may be another user
   return list
 end
 

@@ -23,11 +23,10 @@ local backend <close> = parley.backend { executable = os.getenv "PARLEY_CLAUDE" 
 local function ask(question)
   local fork = table.move(messages, 1, k, 1, {})
   table.insert(fork, { role = "user", content = question })
-  local parts = {}
-  for event in backend:complete(fork) do
-    if event.type == "assistant" then table.insert(parts, event:text()) end
-  end
-  return table.concat(parts, "\n")
+  local events = {}
+  for event in backend:complete(fork) do table.insert(events, event) end
+  local added = parley.synthesize_turn_messages(events)
+  return added[1] and parley.text_of(added[#added]) or "(" .. events[#events].subtype .. ")"
 end
 
 local tasks = {}

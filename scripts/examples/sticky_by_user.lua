@@ -1,25 +1,23 @@
--- A routing policy: each user keeps one live session, whatever history the client sends, up to a cap of turns; then a
--- fresh session starts from the history.
+-- A routing policy: each user has one live session, whatever history the client sends, one request after the other;
+-- after a cap of turns a fresh session starts from the history that the client sends then.
 --
 --   backend = parley.backend { policies = { routing = "scripts/examples/sticky_by_user.lua" } }
 --   backend:complete(messages, { user = "ada" })
+--
+-- Her session is never ended for another's place: give `max_sessions` for as many users as there may be at a time, and
+-- `idle_timeout_ms` to let go of those who have left.
 local CAP = 20
 
 local M = {}
 
-local turns = {} -- by user, in this backend's policy
-
 function M.route(request)
   if type(request.user) ~= "string" then return nil, "complete(messages, {user = NAME}) needs a user" end
-  if (turns[request.user] or 0) >= CAP then
-    turns[request.user] = 0
-    return {} -- no key: a fresh session
-  end
-  return { key = "user " .. request.user }
+  return { key = "user " .. request.user, wait = true, pin = true }
 end
 
-function M.keys(request)
-  turns[request.user] = (turns[request.user] or 0) + 1
+--- Without a key nobody finds the session again, and its place is free for others.
+function M.keys(request, answer)
+  if answer.result.num_turns >= CAP then return {} end
   return { "user " .. request.user }
 end
 

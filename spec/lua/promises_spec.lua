@@ -59,7 +59,7 @@ describe("promise", function()
       it(("%s (%s)"):format(name, profile), helper.task(function()
         local of_kit = {}
         for key, value in pairs(given) do of_kit[key] = value end
-        of_kit.session, of_kit.process = nil, nil
+        of_kit.session, of_kit.process, of_kit.is_not_started = nil, nil, nil
         of_kit.script = { profile = profile }
         for key, value in pairs(given.script or {}) do of_kit.script[key] = value end
         local kit <close> = testing.kit(of_kit)

@@ -85,6 +85,32 @@ describe("scripts/examples", function()
     assert.truthy(tostring(err):find("needs a user", 1, true))
   end))
 
+  it("sticky_by_user lets her requests have the one session, one after the other", helper.task(function()
+    with { routing = example "sticky_by_user" }
+    local asked = {}
+    for i = 1, 3 do asked[i] = parley.task.spawn(ask, { "request " .. i }, { user = "ada" }) end
+    local seen = {}
+    for i = 1, 3 do
+      local answer, result = asked[i]:await()
+      seen[i] = ("%s %d"):format(answer, result.num_turns)
+    end
+    assert.same({ "echo: request 1 1", "echo: request 2 2", "echo: request 3 3" }, seen)
+    assert.equal(1, #kit:events "started")
+  end))
+
+  it("sticky_by_user keeps her session when others need a place, and frees it after the cap", helper.task(function()
+    with({ routing = example "sticky_by_user" }, { max_sessions = 2 })
+    local _, first = ask({ "one" }, { user = "ada" })
+    ask({ "one" }, { user = "bob" })
+    local _, err = pcall(ask, { "one" }, { user = "eve" })
+    assert.truthy(tostring(err):find("kept by sessions that are pinned", 1, true))
+    local _, second = ask({ "two" }, { user = "ada" })
+    assert.equal(first.session_id, second.session_id)
+    for _ = 3, 20 do ask({ "more" }, { user = "ada" }) end
+    local _, other = ask({ "one" }, { user = "eve" })
+    assert.equal(1, other.num_turns)
+  end))
+
   it("injection_by_size puts a short history into the message, a long one into a transcript", helper.task(function()
     with { injection = example "injection_by_size" }
     ask { "short", "history", "now" }

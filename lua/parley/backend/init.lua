@@ -12,7 +12,9 @@ local paths = require "parley.claude.paths"
 local policies = require "parley.policy"
 local pool = require "parley.backend.pool"
 local process = require "parley.claude.process"
+local routing = require "parley.policy.routing"
 local session = require "parley.session"
+local suggest = require "parley.base.suggest"
 local task = require "parley.base.task"
 
 local M = {}
@@ -84,6 +86,17 @@ function M.new(given)
   }, Backend)
 end
 
+--- Removes what was written: all of it, whatever happens. The first error comes out.
+local function remove_mcp_configs(self)
+  local failure
+  for text, path in pairs(self.mcp_paths) do
+    self.mcp_paths[text] = nil
+    local ok, err = pcall(self.policies.mcp_config.remove, path)
+    failure = failure or not ok and { err } or nil
+  end
+  if failure then error(failure[1], 0) end
+end
+
 --- The file that holds the servers, written on first use.
 local function mcp_path_of(self, servers)
   local text, err = core.json.encode(servers, { sort_keys = true })
@@ -94,7 +107,9 @@ local function mcp_path_of(self, servers)
   if self.closed then error(errors.closed_error "the backend is closed", 0) end
   local path = self.mcp_paths[text] or self.policies.mcp_config.write(servers)
   self.mcp_paths[text] = path
-  return path
+  if not self.closed then return path end
+  remove_mcp_configs(self) -- it was closed by somebody who could not wait for the policy
+  error(errors.closed_error "the backend is closed", 0)
 end
 
 local function mcp_config_of(self, set)
@@ -130,15 +145,9 @@ local function check_text(self, set, text, index)
   end
 end
 
---- Asks the routing policy; its options are checked like the caller's.
-local function route(self, request)
-  local policy = self.policies.routing
-  local answer, why = policy.route(request)
-  if not answer then
-    error(errors.value_error(("%s refuses the request: %s"):format(policy.described, why or "no reason given")), 0)
-  end
-  local changes = answer.options or {}
-  if not next(changes) then return self.options, answer.key, "" end
+--- The options of one request, and what its session's keys begin with.
+local function options_of(self, policy, changes)
+  if not next(changes) then return self.options, "" end
   local where = "the options from " .. policy.described
   local own, set = options.check(rules_for_one(), changes, where), {}
   policies.check_accept(own.accept, self.options.policies, where)
@@ -146,8 +155,21 @@ local function route(self, request)
   for name in pairs(changes) do set[name] = own[name] end
   local text, err = core.json.encode(changes, { sort_keys = true })
   if not text then error(errors.value_error(("%s: %s"):format(where, err.message)), 0) end
-  local prefix = core.digest.hex(core.digest.blake2b(text, 16)) .. "/"
-  return set, answer.key and prefix .. answer.key, prefix
+  return set, core.digest.hex(core.digest.blake2b(text, 16)) .. "/"
+end
+
+--- Asks the routing policy; its options are checked like the caller's.
+---@return parley.Lease  with `set`, the options
+local function route(self, request)
+  local policy = self.policies.routing
+  if policy.route ~= routing.route then request.sessions = self.pool:list() end
+  local answer, why = policy.route(request)
+  if not answer then
+    error(errors.value_error(("%s refuses the request: %s"):format(policy.described, why or "no reason given")), 0)
+  end
+  local set, prefix = options_of(self, policy, answer.options or {})
+  return { set = set, prefix = prefix, key = answer.key and prefix .. answer.key, wait = answer.wait, pin = answer.pin,
+    timeout_ms = set.turn_timeout_ms }
 end
 
 --- Makes the session that `injection` asks for.
@@ -179,7 +201,7 @@ local function start_with(self, run, policy)
   end })
   check_text(self, set, injection.text, #run.request.messages)
   local live = make_session(self, set, id, injection, path)
-  self.pool:add(live)
+  self.pool:add(live, run)
   run.session, run.has_place, run.payload, run.is_resumed = live, false, injection.text, injection.resume
   live:start()
 end
@@ -199,7 +221,7 @@ end
 
 --- Finds or makes the session of a request.
 local function acquire(self, run)
-  run.session = self.pool:acquire(run.key)
+  run.session = self.pool:acquire(run.key, run)
   run.is_leased, run.has_place, run.payload = run.session ~= nil, run.session == nil, run.text
   if run.has_place then start_fresh(self, run) end
 end
@@ -237,6 +259,7 @@ local function settle(self, run, result)
 end
 
 local function next_event(self, run)
+  run.task = task.current()
   if not run.steps then
     acquire(self, run)
     begin_turn(run)
@@ -269,25 +292,45 @@ local function abandon(self, run)
   if live then
     task.shield(self.pool.drop, self.pool, live)
   elseif has_place then
-    self.pool:give_back()
+    self.pool:give_back(run)
   end
 end
 
---- Checks a request and finds its route. Nothing is started.
+--- A request's fields are for the routing policy. Where there is none, an option among them was meant for something.
+local function check_request(self, request)
+  if request == nil then return end
+  if type(request) ~= "table" then
+    error(errors.value_error("the fields of a request must be a table, not a " .. type(request)), 0)
+  end
+  local own = self.policies.routing
+  if own ~= routing then return end
+  local rules, names = rules_for_one(), { "options" }
+  for name in pairs(rules_for_all()) do table.insert(names, name) end
+  for name in pairs(request) do
+    local is_option = not options.one_of(names)(name)
+    local near = type(name) == "string" and suggest.near(name, names) or ""
+    if is_option or near ~= "" then
+      error(errors.value_error(("a request's '%s' is for your routing policy, and there is none%s: give it to "
+        .. "parley.backend%s"):format(name, is_option and "" or near, rules[name] and (", or let the route of a "
+        .. "routing policy return { options = { %s = … } }"):format(name) or ""), { option = name }), 0)
+    end
+  end
+end
+
+--- Checks a request and finds its route. Nothing is started. The run is the pool's lease, too.
 local function new_run(self, messages, request)
   if self.closed then error(errors.closed_error "the backend is closed", 0) end
   history.check(messages)
-  if request ~= nil and type(request) ~= "table" then
-    error(errors.value_error("the fields of a request must be a table, not a " .. type(request)), 0)
-  end
+  check_request(self, request)
   local count, asked = #messages, {}
   for name, value in pairs(request or {}) do asked[name] = value end
   asked.messages = table.move(messages, 1, count, 1, {}) -- the caller may go on with its own list
   asked.last, asked.history = messages[count], table.move(messages, 1, count - 1, 1, {})
   local text = text_to_send(messages)
-  local set, key, prefix = route(self, asked)
-  check_text(self, set, text, count)
-  return { request = asked, text = text, key = key, prefix = prefix, set = set, events = {}, notices = {} }
+  local run = route(self, asked)
+  check_text(self, run.set, text, count)
+  run.request, run.text, run.events, run.notices = asked, text, {}, {}
+  return run
 end
 
 --- The four values of a generic `for` over the events of a run.
@@ -324,7 +367,7 @@ function Backend:complete(messages, request) return events_of(self, new_run(self
 
 --- The conversation as it would be if it went on: what has no last message yet has a route, too.
 local function to_go_on(messages)
-  if type(messages) ~= "table" then history.check(messages) end
+  history.check_list(messages)
   local going_on = table.move(messages, 1, #messages, 1, {})
   table.insert(going_on, { role = "user", content = "…" })
   return going_on
@@ -340,6 +383,7 @@ end
 ---@return table handle
 --- Raises what `complete` raises, and from the loop `ValueError` when the history would have to go with a message.
 function Backend:command(messages, text, request)
+  session.check_command(text)
   local run = new_run(self, to_go_on(messages), request)
   run.command = text
   return events_of(self, run)
@@ -353,6 +397,7 @@ end
 function Backend:prepare(messages, request)
   local run = new_run(self, to_go_on(messages), request)
   local _ <close> = setmetatable({}, { __close = function() abandon(self, run) end })
+  run.task = task.current()
   acquire(self, run)
   if run.payload ~= run.text then return false end
   self.pool:release(run.session, { run.key })
@@ -371,20 +416,16 @@ function Backend:session_states() return self.pool:states() end
 ---@return integer
 function Backend:live_session_count() return self.pool:count() end
 
-local function remove_mcp_configs(self)
-  for text, path in pairs(self.mcp_paths) do
-    self.mcp_paths[text] = nil
-    self.policies.mcp_config.remove(path)
-  end
-end
-
---- Ends every session and removes what was written. Turns that run raise `Cancelled`. A second call does nothing.
+--- Ends every session and removes what was written. Turns that run raise `Cancelled`. It may be called again, and from
+--- anywhere: a libuv callback, which cannot wait, returns before the programs have ended.
 function Backend:close()
-  if self.closed then return end
   self.closed = true
-  task.shield(function()
+  task.wherever(function()
     self.pool:close()
     local _ <close> = self.mcp_lock:acquire()
+    remove_mcp_configs(self)
+  end, function()
+    self.pool:retire()
     remove_mcp_configs(self)
   end)
 end

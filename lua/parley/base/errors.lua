@@ -35,7 +35,8 @@ M.value_error = constructor "ValueError"
 M.cli_not_found_error = constructor "CLINotFoundError"
 
 --- A session's trouble. `reason` is one of `"start"`, `"busy"`, `"delivery"`, `"refused"` (by a hook), `"dialog"`,
---- `"transcript"`, `"timeout"`, `"exit"`, `"api"`; `screen` holds the last screen as text.
+--- `"transcript"`, `"timeout"`, `"exit"`, `"api"`, `"deadlock"` (a wait that would never end);
+--- `screen` holds the last screen as text.
 ---@type fun(message: string, fields?: table): parley.Error
 M.session_error = constructor "SessionError"
 
@@ -50,6 +51,15 @@ M.closed_error = constructor "ClosedError"
 --- The task was cancelled. `reason` says by whom, where that is known.
 ---@type fun(message: string, fields?: table): parley.Error
 M.cancelled = constructor "Cancelled"
+
+--- What to say of a value that was raised, whatever it is.
+---@param value any
+---@return string
+function M.text(value)
+  local metatable = debug.getmetatable(value)
+  if type(value) == "string" or metatable and metatable.__tostring then return tostring(value) end
+  return "an error without a text: " .. (core.json.encode(value, { sort_keys = true }) or tostring(value))
+end
 
 --- Tells whether a value is an error object, and of the given code when one is given.
 ---@param value any

@@ -4,6 +4,10 @@ local errors = require "parley.base.errors"
 
 local M = {}
 
+--- What libuv says of a failure, without the code before it and the path behind it: our own message has both.
+---@param problem string  `"ENOENT: no such file or directory: /a"`
+---@return string
+function M.reason(problem) return (problem:gsub("^E%w+: ", ""):gsub(": .*$", "")) end
 local function parent_of(path) return path:match "^(.+)/[^/]+/*$" or path:sub(1, 1) == "/" and "/" or "." end
 
 local function is_folder(path)
@@ -72,7 +76,7 @@ function M.write(path, text)
   local function check(result, problem, code)
     if result then return result end
     uv.fs_unlink(temporary)
-    error(errors.new(code or "EIO", ("cannot write '%s': %s"):format(path, problem), { path = path }), 0)
+    error(errors.new(code or "EIO", ("cannot write '%s': %s"):format(path, M.reason(problem)), { path = path }), 0)
   end
   uv.fs_unlink(temporary) -- left by a process of the same number that was killed
   local descriptor = check(uv.fs_open(temporary, "wx", 384))
@@ -97,7 +101,8 @@ end
 --- Raises an error with the system's code.
 function M.temporary_folder(name)
   local path, problem, code = uv.fs_mkdtemp(("%s/%s-XXXXXX"):format(uv.os_tmpdir(), name))
-  if not path then error(errors.new(code or "EIO", "cannot make a temporary folder: " .. problem), 0) end
+  if not path then error(errors.new(code or "EIO", ("cannot make a folder in '%s': %s"):format(uv.os_tmpdir(),
+    M.reason(problem))), 0) end
   return path
 end
 

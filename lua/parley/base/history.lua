@@ -5,6 +5,7 @@
 --- one message; the order of an object's keys does not count.
 local core = require "parley.core"
 local errors = require "parley.base.errors"
+local options = require "parley.base.options"
 
 local M = {}
 
@@ -178,9 +179,20 @@ local function fits(known, hash, messages, first, last)
   return after > last or messages[after].role ~= known.role and says_something(messages[after])
 end
 
-local function check_list(messages)
-  if type(messages) == "table" then return end
-  error(errors.value_error("messages must be a list, not a " .. type(messages)), 0)
+--- Checks that messages are a list.
+---@param messages any
+--- Raises `ValueError`.
+function M.check_list(messages)
+  if type(messages) ~= "table" then
+    error(errors.value_error("messages must be a list, not " .. options.describe(messages)), 0)
+  end
+  if messages.role ~= nil or messages.content ~= nil then
+    error(errors.value_error "messages must be a list of messages, not one message: put it into a list, {{…}}", 0)
+  end
+  if #messages == 0 and next(messages) ~= nil then
+    error(errors.value_error(("messages must be a list, not a table with the field '%s'"):format(
+      tostring(next(messages)))), 0)
+  end
 end
 
 --- What cannot be hashed is refused here, for a shape that is merely odd is hashed as it is.
@@ -221,7 +233,10 @@ end
 ---@return string fingerprint  64 hexadecimal digits
 --- Raises `ValueError` for what is no message.
 function M.hash_history(messages, last)
-  check_list(messages)
+  M.check_list(messages)
+  if last ~= nil and math.type(last) ~= "integer" then
+    error(errors.value_error("how many messages to hash must be a whole number, not " .. options.describe(last)), 0)
+  end
   last = last or #messages
   local hash, i = SEED, 1
   while i <= last do
@@ -239,7 +254,12 @@ end
 --- the program wrote under the user's name, and reports of API errors are left out.
 ---@param events parley.Event[]  as `complete` reported them
 ---@return table[] messages
+--- Raises `ValueError` for what are no events.
 function M.synthesize_turn_messages(events)
+  if type(events) ~= "table" or #events == 0 and next(events) ~= nil then
+    error(errors.value_error("the events of a turn must be a list, not " .. (type(events) == "table" and "one event"
+      or options.describe(events))), 0)
+  end
   local messages, prompt_seen = {}, false
   local function add(role, content)
     local last = messages[#messages]
@@ -264,9 +284,16 @@ end
 --- The text of a message: its text blocks, a line break between them.
 ---@param message table
 ---@return string
+--- Raises `ValueError` for what is no message.
 function M.text_of(message)
+  local blocks = type(message) == "table" and message[1] == nil and blocks_of(message.content)
+  if type(blocks) ~= "table" then
+    error(errors.value_error("a message must be a table with role and content, not " .. (type(message) ~= "table"
+      and options.describe(message) or message[1] ~= nil and "a list" or "one whose content is "
+      .. options.describe(message.content))), 0)
+  end
   local parts = {}
-  for _, block in ipairs(blocks_of(message.content)) do
+  for _, block in ipairs(blocks) do
     if block.type == "text" and block.text ~= "" then table.insert(parts, block.text) end
   end
   return table.concat(parts, "\n")
@@ -325,8 +352,9 @@ end
 local function problem_with(message, where)
   if type(message) ~= "table" then return where .. " must be a table with role and content, not a " .. type(message) end
   if not ROLES[message.role] then
+    if is_null(message.role) then return where .. " has no role, which must be \"user\" or \"assistant\"" end
     return ("%s has the role %s, which must be \"user\" or \"assistant\""):format(where,
-      type(message.role) == "string" and ("%q"):format(message.role) or "a " .. type(message.role))
+      options.describe(message.role))
   end
   local content = message.content
   if is_null(content) or type(content) == "table" and next(content) == nil then return where .. " has no content" end
@@ -342,7 +370,7 @@ end
 ---@param messages any
 --- Raises `ValueError`; `index` is the message's.
 function M.check(messages)
-  check_list(messages)
+  M.check_list(messages)
   if #messages == 0 then error(errors.value_error "messages is empty: there is nothing to send", 0) end
   for i = 1, #messages do check_message(messages[i], i) end
   local role = messages[#messages].role

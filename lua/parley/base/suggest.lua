@@ -19,15 +19,26 @@ local function distance(left, right)
   return rows[#left][#right]
 end
 
+--- Whether a word is short for a name: the same first letter, and its others in their order.
+local function is_short_for(word, name)
+  local position = #word >= 3 and word:byte() == name:byte() and 0
+  for letter in word:gmatch "." do position = position and name:find(letter, position + 1, true) end
+  return position ~= nil and position ~= false
+end
+
 --- A hint to append to a message about an unknown name.
 ---@param word string
 ---@param names string[]
+---@param knows_short? boolean  take `opts` for `options`, too
 ---@return string hint  `"; did you mean 'x'?"`, or `""` when none is near
-function M.near(word, names)
+function M.near(word, names, knows_short)
   local best, least = nil, math.max(1, #word // 3) + 1
   for _, name in ipairs(names) do
     local steps = distance(word, name)
     if steps < least then best, least = name, steps end
+  end
+  for _, name in ipairs(knows_short and not best and names or {}) do
+    if is_short_for(word, name) then best = name end
   end
   return best and ("; did you mean '%s'?"):format(best) or ""
 end

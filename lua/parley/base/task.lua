@@ -12,6 +12,8 @@
 --- resumes it from there. So a task can be woken from anywhere, and no Lua frame of a task stands below a callback.
 local uv = require "luv"
 local errors = require "parley.base.errors"
+local options = require "parley.base.options"
+local sync = require "parley.base.sync"
 
 local M = {}
 
@@ -26,6 +28,8 @@ local M = {}
 ---@field package failure? any          what an unawaited child raised
 ---@field package shields integer
 ---@field package awaiters function[]
+---@field package awaiting? parley.Task  the task whose end it waits for
+---@field package is_ending? true       its function has returned, and it waits for its children
 local Task = {}
 Task.__index = Task
 Task.__name = "parley.Task"
@@ -45,7 +49,7 @@ local function remove(list, value)
 end
 
 local function enqueue(task)
-  task.state = "ready"
+  task.state, task.awaiting = "ready", nil
   ready_last = ready_last + 1
   ready[ready_last] = task
   -- libuv runs the timers that are due before it waits, and then waits all the same: it must not, for a task is ready.
@@ -73,13 +77,37 @@ end
 ---@return parley.Task?
 function M.current() return current end
 
---- The level, for `error` in the function that calls this, of the line that called into this file.
+--- Where the library stands, as the source of each of its files begins.
+local LIBRARY = debug.getinfo(1, "S").source:match "^(.*)base/task%.lua$"
+
+--- The level, for `error` in the function that calls this, of the line that called into the library.
 local function outside()
-  local own = debug.getinfo(1, "S").source
   local level = 2
-  while (debug.getinfo(level, "S") or {}).source == own do level = level + 1 end
-  return level - 1
+  while true do
+    local info = debug.getinfo(level, "S")
+    if not info then return 0 end
+    if info.what ~= "C" and info.source:sub(1, #LIBRARY) ~= LIBRARY then return level - 1 end
+    level = level + 1
+  end
 end
+
+local EXPECTED = {
+  ["a function"] = function(value) return options.is_of(value, "callable") end,
+  ["a positive integer"] = function(value) return options.is_of(value, "positive integer") end,
+  ["milliseconds"] = function(value) return type(value) == "number" and value == value end,
+  ["a task"] = function(value) return getmetatable(value) == Task end,
+  ["a value"] = function(value) return value ~= nil end,
+}
+
+--- Raises, at the line of the caller's, when an argument is wrong.
+local function check(what, value, expected)
+  if EXPECTED[expected](value) then return end
+  error(("%s takes %s, not %s"):format(what, expected, options.describe(value)), outside())
+end
+
+--- Whether the caller may wait: it is a task, and not in a coroutine of the task's own or in a libuv callback.
+---@return boolean
+function M.may_wait() return current ~= nil and coroutine.running() == current.thread end
 
 --- Waits until `register`'s argument is called. Everything that waits is built on this.
 ---
@@ -88,8 +116,9 @@ end
 ---@param register fun(wake: fun(...)): fun()?
 ---@return any ...  what `wake` was given
 function M.suspend(register)
+  check("task.suspend", register, "a function")
   local task = current
-  if not task or coroutine.running() ~= task.thread then
+  if not task or not M.may_wait() then
     error("this call waits, so it must run inside a task, and not in a coroutine of its own (see parley.run)",
       outside())
   end
@@ -128,7 +157,7 @@ end
 
 local function fail(parent, err)
   parent.failure = parent.failure or err
-  cancel(parent, errors.cancelled("a child task failed: " .. tostring(err), { cause = err }))
+  cancel(parent, errors.cancelled("a child task failed: " .. errors.text(err), { cause = err }))
 end
 
 local function finish(task, outcome)
@@ -143,8 +172,39 @@ local function finish(task, outcome)
   if parent and parent.on_child_end then parent.on_child_end() end
 end
 
+--- What looks for tasks that wait for each other, whenever one begins to await another.
+local observers = {}
+
+--- Has a function called whenever a task begins to await another, or stops that.
+---@param observer fun()
+---@param is_on boolean
+function M.observe_awaiting(observer, is_on) observers[observer] = is_on or nil end
+
+local function tell_observers()
+  for observer in pairs(observers) do observer() end
+end
+
+--- Whether a task goes on only when one of these does: it is one of them, or awaits one that does.
+---@param task parley.Task
+---@param tasks table<parley.Task, any>
+---@return boolean
+function M.hangs_on(task, tasks)
+  local seen = {}
+  local function hangs(one)
+    if not one or seen[one] then return false end
+    if tasks[one] then return true end
+    seen[one] = true
+    for child in pairs(one.is_ending and one.children or {}) do
+      if hangs(child) then return true end
+    end
+    return hangs(one.awaiting)
+  end
+  return hangs(task)
+end
+
 local function await_children(task)
-  task.shields = task.shields + 1
+  task.shields, task.is_ending = task.shields + 1, true
+  if next(task.children) then tell_observers() end
   while next(task.children) do
     M.suspend(function(wake)
       task.on_child_end = wake
@@ -220,6 +280,7 @@ end
 ---@return any ...  the results of `fn`
 --- Raises what `fn` raised, unchanged. A task that waits for what cannot happen is an error with code `EDEADLK`.
 function M.run(fn, ...)
+  check("task.run", fn, "a function")
   local task, outer = new_task(nil, fn, ...), current
   if outer then
     task.shielded = outer.shields > 0
@@ -237,7 +298,10 @@ end
 ---@param fn fun(...): ...
 ---@param ... any
 ---@return parley.Task
-function M.new_root(fn, ...) return new_task(nil, fn, ...) end
+function M.new_root(fn, ...)
+  check("task.new_root", fn, "a function")
+  return new_task(nil, fn, ...)
+end
 
 --- Lets the loop call back, outside of any task. Raises nothing: a raw callback's error is the second result.
 local function turn_loop(mode)
@@ -272,22 +336,39 @@ function M.pump(task)
   if uncaught ~= nil and task.outcome[1] then task.outcome = table.pack(false, uncaught) end
 end
 
+--- Whether a task ends only when another has: it is that one, or above it, or awaits such a one.
+local function is_behind(task, other)
+  local above, one = {}, other
+  while one do
+    above[one], one = true, one.parent
+  end
+  return M.hangs_on(task, above)
+end
+
 --- Starts a child of the current task. It runs when the current one waits next.
 ---@param fn fun(...): ...
 ---@param ... any
 ---@return parley.Task
 function M.spawn(fn, ...)
-  local task = current or error("task.spawn must be called inside a task (see parley.run)", 2)
+  check("task.spawn", fn, "a function")
+  local task = current or error("task.spawn must be called inside a task (see parley.run)", outside())
   if task.cancelled and task.shields == 0 then error(task.cancelled, 0) end
   return new_task(task, fn, ...)
 end
 
 --- Waits for the task's end. Returns what its function returned, or raises what it raised.
 ---@return any ...
+--- Raises `ValueError` in a task that waits for itself so, as a parent ends after its children.
 function Task:await()
+  check("Task:await", self, "a task")
   if self.state ~= "done" then
+    if current and is_behind(self, current) then
+      error(errors.value_error "a task cannot await itself, or one that waits for it", 0)
+    end
     M.suspend(function(wake)
       table.insert(self.awaiters, wake)
+      current.awaiting = self
+      tell_observers()
       return function() remove(self.awaiters, wake) end
     end)
   end
@@ -298,6 +379,7 @@ end
 --- Cancels the task and its children. Has no effect on one that has ended or was cancelled before.
 ---@param reason? string|parley.Error  a sentence, or the error object to raise in it
 function Task:cancel(reason)
+  check("Task:cancel", self, "a task")
   if type(reason) ~= "table" then reason = errors.cancelled(reason or "the task was cancelled") end
   cancel(self, reason)
 end
@@ -323,6 +405,7 @@ function Task:__tostring() return ("%s (%s)"):format(Task.__name, self.state) en
 ---@param ... any
 ---@return any ...
 function M.shield(fn, ...)
+  check("task.shield", fn, "a function")
   local task = current
   if not task then return fn(...) end
   task.shields = task.shields + 1
@@ -330,11 +413,24 @@ function M.shield(fn, ...)
   return fn(...)
 end
 
+--- Runs a function that waits to its end, wherever the caller stands: in a task, behind a shield; where no loop runs,
+--- as a main task of its own. A libuv callback can wait for nothing.
+---@param fn fun(): ...
+---@param at_once fun(): ...  what a libuv callback does instead
+---@return any ...  what the function gave
+function M.wherever(fn, at_once)
+  if M.may_wait() then return M.shield(fn) end
+  if not uv.loop_mode() then return M.run(fn) end
+  return at_once()
+end
+
+local LONGEST_MS = 1 << 53
+
 --- A started one-shot timer.
 local function start_timer(milliseconds, callback)
   local timer = uv.new_timer()
   uv.update_time() -- the loop's clock stands still while Lua runs
-  timer:start(math.max(0, math.ceil(milliseconds)), 0, callback)
+  timer:start(milliseconds < LONGEST_MS and math.max(0, math.ceil(milliseconds)) or LONGEST_MS, 0, callback)
   return timer
 end
 
@@ -345,6 +441,7 @@ end
 --- Waits.
 ---@param milliseconds number
 function M.sleep(milliseconds)
+  check("task.sleep", milliseconds, "milliseconds")
   M.suspend(function(wake)
     local timer
     timer = start_timer(milliseconds, function()
@@ -362,6 +459,8 @@ end
 ---@return any ...
 --- Raises an error with code `ETIMEDOUT` when the time is over, after the function has cleaned up.
 function M.timeout(milliseconds, fn, ...)
+  if milliseconds then check("task.timeout", milliseconds, "milliseconds") end
+  check("task.timeout", fn, "a function")
   if not milliseconds or milliseconds == math.huge then return fn(...) end
   local child = M.spawn(fn, ...)
   local late = errors.new("ETIMEDOUT", ("it took longer than %g ms"):format(milliseconds))
@@ -386,115 +485,7 @@ end
 ---@return number
 function M.now() return uv.hrtime() / 1e6 end
 
----@class parley.Condition
----@field package waiting function[]
-local Condition = {}
-Condition.__index = Condition
-Condition.__name = "parley.Condition"
-
---- A condition: tasks wait for it, anybody notifies them.
----@return parley.Condition
-function M.condition() return setmetatable({ waiting = {} }, Condition) end
-
---- Waits for the next `notify`.
----@param milliseconds? number  at most so long
----@return boolean notified  false when the time was over
-function Condition:wait(milliseconds)
-  return M.suspend(function(wake)
-    local timer
-    local function stop(notified)
-      if timer then close_handle(timer) end
-      remove(self.waiting, stop)
-      wake(notified)
-    end
-    if milliseconds and milliseconds < math.huge then
-      timer = start_timer(milliseconds, function() stop(false) end)
-    end
-    table.insert(self.waiting, stop)
-    return function() stop(false) end
-  end)
-end
-
---- Wakes every task that waits now.
-function Condition:notify()
-  local waiting = self.waiting
-  self.waiting = {}
-  for _, stop in ipairs(waiting) do stop(true) end
-end
-
----@class parley.Channel
-local Channel = {}
-Channel.__index = Channel
-Channel.__name = "parley.Channel"
-
---- A queue between tasks.
----@param capacity? integer  how many values may wait in it before `send` waits; default 1
----@return parley.Channel
-function M.channel(capacity)
-  return setmetatable({ capacity = capacity or 1, values = {}, changed = M.condition(), closed = false }, Channel)
-end
-
---- Puts a value in, waiting for room.
----@param value any  not nil
-function Channel:send(value)
-  assert(value ~= nil, "a channel carries no nil")
-  while not self.closed and #self.values >= self.capacity do self.changed:wait() end
-  if self.closed then error(errors.closed_error "the channel is closed", 0) end
-  table.insert(self.values, value)
-  self.changed:notify()
-end
-
---- Takes the oldest value out, waiting for one.
----@return any value  nil once the channel is closed and empty
-function Channel:receive()
-  while #self.values == 0 do
-    if self.closed then return nil end
-    self.changed:wait()
-  end
-  local value = table.remove(self.values, 1)
-  self.changed:notify()
-  return value
-end
-
---- Ends the channel: `send` raises `ClosedError` from now on, `receive` gives what is left and then nil.
-function Channel:close()
-  self.closed = true
-  self.changed:notify()
-end
-
---- For the generic `for`: receives until the channel is closed and empty.
-function Channel:__call() return self:receive() end
-
----@class parley.Semaphore
-local Semaphore = {}
-Semaphore.__index = Semaphore
-Semaphore.__name = "parley.Semaphore"
-
---- A semaphore: at most `count` permits are out at a time, handed out first come, first served.
----@param count integer
----@return parley.Semaphore
-function M.semaphore(count) return setmetatable({ free = count, waiting = {} }, Semaphore) end
-
---- Takes a permit, waiting for one.
----@return table permit  give it back with `permit:release()`, or hold it in a `<close>` variable
-function Semaphore:acquire()
-  if self.free > 0 and #self.waiting == 0 then
-    self.free = self.free - 1
-  else
-    M.suspend(function(wake)
-      table.insert(self.waiting, wake)
-      return function() remove(self.waiting, wake) end
-    end)
-  end
-  local held = true
-  local permit = {}
-  function permit.release()
-    if not held then return end
-    held = false
-    local wake = table.remove(self.waiting, 1)
-    if wake then wake() else self.free = self.free + 1 end
-  end
-  return setmetatable(permit, { __close = permit.release })
-end
+sync.use { suspend = M.suspend, start_timer = start_timer, check = check }
+M.condition, M.channel, M.semaphore = sync.condition, sync.channel, sync.semaphore
 
 return M

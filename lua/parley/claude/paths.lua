@@ -1,6 +1,7 @@
 --- Where `claude` keeps its files.
 local uv = require "luv"
 local errors = require "parley.base.errors"
+local files = require "parley.base.files"
 local core = require "parley.core"
 
 local M = {}
@@ -64,7 +65,7 @@ function M.real_folder(folder)
   folder = folder or uv.cwd() or "." -- that of the host may have been removed
   local path, problem = uv.fs_realpath(folder)
   if not path then
-    error(errors.value_error(("the working directory '%s' cannot be used: %s"):format(folder, problem),
+    error(errors.value_error(("the working directory '%s' cannot be used: %s"):format(folder, files.reason(problem)),
       { option = "cwd" }), 0)
   end
   if uv.fs_stat(path).type ~= "directory" then

@@ -7,6 +7,7 @@ local errors = require "parley.base.errors"
 local last_bytes = require "parley.base.last_bytes"
 local launch = require "parley.claude.launch"
 local mark = require "parley.base.mark"
+local options = require "parley.base.options"
 local outbox = require "parley.claude.outbox"
 local paths = require "parley.claude.paths"
 local task = require "parley.base.task"
@@ -46,6 +47,11 @@ function M.new(given)
     changed = task.condition(),
     captured = last_bytes.new(set.capture_limit),
   }, Process)
+end
+
+local function check(what, value, kind)
+  if options.is_of(value, kind) then return end
+  error(errors.value_error(("%s must be a value of type %s, not %s"):format(what, kind, options.describe(value))), 0)
 end
 
 --- The environment as a list, with the mark of this process.
@@ -161,6 +167,7 @@ end
 ---@return boolean written  false when `wait` gave up
 --- Raises `SessionError` (reason `"exit"`) when the program is gone.
 function Process:write(bytes, wait)
+  check("the bytes to write", bytes, "string")
   if not self:is_alive() or self.outbox.is_closed then fail_to_write(self, "the process does not run") end
   local letter = self.outbox:send(bytes)
   local _ <close> = setmetatable({}, { __close = function() self.outbox:take_back(letter) end })
@@ -183,6 +190,12 @@ function Process:captured_output() return self.captured:text() end
 ---@param rows integer
 ---@param columns integer
 function Process:resize(rows, columns)
+  for _, size in ipairs { rows or 0, columns or 0 } do
+    if math.type(size) ~= "integer" or size < 1 or size > 1000 then
+      error(errors.value_error("rows and columns must be whole numbers from 1 to 1000, not "
+        .. options.describe(size)), 0)
+    end
+  end
   self.screen:resize(rows, columns)
   if self:is_alive() then self.pty:resize(rows, columns) end
 end
@@ -190,7 +203,11 @@ end
 --- Sends a signal to the program's process group; without effect when it has ended.
 ---@param signal string  `"SIGINT"`
 function Process:signal(signal)
-  if self:is_alive() then self.pty:signal(signal) end
+  check("a signal", signal, "string")
+  if not self:is_alive() then return end
+  local ok, problem = pcall(self.pty.signal, self.pty, signal)
+  if ok then return end
+  error(errors.value_error("no signal is sent: " .. (errors.text(problem):match "%((.*)%)$" or problem)), 0)
 end
 
 local function wait_for_exit(self, milliseconds)
@@ -204,6 +221,7 @@ end
 --- Waits until all that the program wrote has been read: for the last screen of one that has ended.
 ---@param milliseconds number  at most so long, for a grandchild may hold the terminal open
 function Process:drain(milliseconds)
+  check("the time to wait", milliseconds, "milliseconds")
   local deadline = task.now() + milliseconds
   while self.pipe and not self.output_ended and task.now() < deadline do
     self.changed:wait(deadline - task.now())
@@ -243,13 +261,15 @@ local function end_left_over(self, known)
 end
 
 --- Ends the program: SIGTERM, a grace time, SIGKILL; reaps it and closes the terminal. What its tools have started and
---- it has left behind is ended too. A second call gives the same answer. A cancellation does not end it half-way.
+--- it has left behind is ended too. A second call gives the same answer. A cancellation does not end it half-way. In a
+--- libuv callback, which cannot wait, it is `retire`.
 ---@param grace_ms? number  default 2000
----@return parley.ExitRecord
+---@return parley.ExitRecord? exit  nil in a libuv callback, while the program still runs
 function Process:terminate(grace_ms)
+  if grace_ms then check("the grace time", grace_ms, "milliseconds") end
   if not self.pty then return { not_started = true } end
   if self.is_discarded then return self.exit end
-  return task.shield(function()
+  return task.wherever(function()
     local known = {}
     if not self.exit then
       known = left_over(self) -- one that dropped the mark can be told only while its parent lives
@@ -263,6 +283,9 @@ function Process:terminate(grace_ms)
     self:drain(50)
     self:discard()
     return self.exit
+  end, function()
+    self:retire(grace_ms)
+    return self.exit
   end)
 end
 
@@ -271,6 +294,7 @@ end
 function Process:retire(grace_ms)
   if not self.pty then return end
   if self.exit then return self:discard() end
+  if self.retiring then return end
   self.known = left_over(self)
   self.pty:signal "SIGTERM"
   self.retiring = uv.new_timer()

@@ -6,6 +6,7 @@
 local uv = require "luv"
 local core = require "parley.core"
 local errors = require "parley.base.errors"
+local files = require "parley.base.files"
 local event = require "parley.claude.event"
 
 local M = {}
@@ -26,6 +27,7 @@ end
 --- may be half written.
 local function read_records(path)
   local stat, problem = uv.fs_stat(path)
+  problem = problem and files.reason(problem)
   if stat and stat.type == "directory" then problem = "it is a folder" end
   local file
   if not problem then file, problem = io.open(path, "rb") end

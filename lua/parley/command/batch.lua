@@ -72,7 +72,7 @@ end
 
 --- What goes to the output of an error.
 local function describe(err, turn)
-  if not errors.is(err) then return { code = "ScriptError", message = tostring(err), turn = turn } end
+  if not errors.is(err) then return { code = "ScriptError", message = errors.text(err), turn = turn } end
   return { code = err.code, message = err.message, reason = err.reason, screen = err.screen, turn = turn }
 end
 

@@ -15,7 +15,6 @@ end)
 package.loaded["parley.bundle"] = { files = host.files, read = host.bundled, version = host.version }
 
 local uv = require "luv"
-local core = require "parley.core"
 local errors = require "parley.base.errors"
 local stdin = require "parley.command.stdin"
 local stdout = require "parley.command.stdout"
@@ -123,14 +122,8 @@ local function status_error(what, value)
   return errors.value_error(("%s %s: expected an exit status, 0 to 255, or a boolean"):format(what, value))
 end
 
-local function text_of(err)
-  local metatable = debug.getmetatable(err)
-  if type(err) == "string" or metatable and metatable.__tostring then return tostring(err) end
-  return "an error without a text: " .. (core.json.encode(err, { sort_keys = true }) or tostring(err))
-end
-
 local function report(err, with_traceback)
-  local text = text_of(err)
+  local text = errors.text(err)
   if not with_traceback then
     text = text:gsub("%s*\nstack traceback:.*", ""):gsub("%s+$", ""):gsub("%s*\n%s*", " | ")
   end

@@ -1,6 +1,8 @@
 --- Policies as a caller gives them: tables of functions, or Lua files that return one. What they return is checked
---- here, so that whoever calls one may rely on it.
+--- here, so that whoever calls one may rely on it. What they get is a copy: nothing that they do to it has an effect.
+local core = require "parley.core"
 local errors = require "parley.base.errors"
+local event = require "parley.claude.event"
 local options = require "parley.base.options"
 local suggest = require "parley.base.suggest"
 
@@ -55,10 +57,13 @@ local STATES, HOLDS = { "starting", "ready", "busy", "dialog" }, { "whole", "emp
 --- that is not here may return what it likes.
 local RESULTS = {
   routing = {
-    route = { "{key = string?, options = table?}, or nil and a reason", function(answer, why)
-      if not answer then return is_maybe(why, "string") end
-      return is_of(answer, "table") and is_maybe(answer.key, "string") and is_maybe(answer.options, "table")
-    end },
+    route = { "{key = string?, options = table?, wait = boolean?, pin = boolean?}, or nil and a reason",
+      function(answer, why)
+        if not answer then return is_maybe(why, "string") end
+        return is_of(answer, "table") and is_maybe(answer.key, "string") and is_maybe(answer.options, "table")
+          and is_maybe(answer.wait, "boolean") and is_maybe(answer.pin, "boolean")
+          and (answer.key ~= nil or not answer.wait) -- or what would it wait for?
+      end },
     keys = { "a list of strings", function(keys) return is_of(keys, "list of strings") end },
   },
   injection = {
@@ -103,21 +108,71 @@ local function load_file(name, where, path)
   if not chunk then refuse(name, "%s cannot be loaded: %s", where, problem) end
   local ok, result = pcall(chunk)
   if ok then return result end
-  error(errors.value_error(("%s fails when it is loaded: %s"):format(where, tostring(result)),
+  error(errors.value_error(("%s fails when it is loaded: %s"):format(where, errors.text(result)),
     { policy = name, cause = result }), 0)
+end
+
+--- The names that a result may have, as RESULTS spells its shape; nil where there is no table or it may have more.
+local function fields_of(shape)
+  if not shape:find "{" or shape:find(", …", 1, true) then return nil end
+  local names = {}
+  for name in shape:gmatch "([%w_]+) = " do table.insert(names, name) end
+  return names
+end
+
+--- A field that a result must not have, with the near one that it may.
+local function unknown_field(result, names, is_list)
+  for _, part in ipairs(is_list and result or { result }) do
+    for field in pairs(type(part) == "table" and part or {}) do
+      if options.one_of(names)(field) then
+        return ("'%s', which it does not know%s"):format(tostring(field), suggest.near(tostring(field), names, true))
+      end
+    end
+  end
+end
+
+local COPIED = { [core.json.array_metatable] = true, [getmetatable(event.new {})] = true }
+
+--- A copy of plain data and events, deep down. What is an object of its own stays what it is.
+local function copy_of(value, seen)
+  if type(value) ~= "table" then return value end
+  local metatable = getmetatable(value)
+  if metatable and not COPIED[metatable] then return value end
+  if seen[value] then return seen[value] end
+  local copy = {}
+  seen[value] = copy
+  for key, item in next, value do copy[key] = copy_of(item, seen) end
+  return setmetatable(copy, metatable)
+end
+
+--- The copies of requests: both functions of a routing policy see the same one.
+local requests = setmetatable({}, { __mode = "k" })
+
+local function copies_of(name, ...)
+  local arguments, seen = table.pack(...), {}
+  local request = name == "routing" and arguments[1]
+  if request then
+    requests[request] = requests[request] or copy_of(request, seen)
+    arguments[1] = requests[request]
+  end
+  for i = request and 2 or 1, arguments.n do arguments[i] = copy_of(arguments[i], seen) end
+  return table.unpack(arguments, 1, arguments.n)
 end
 
 --- What a policy raises that is no error object becomes one that names it, and so does a result of a wrong shape.
 local function guarded(name, where, field, fn)
   local must, fits = table.unpack((RESULTS[name] or {})[field] or {})
+  local names = must and fields_of(must)
   return function(...)
-    local results = table.pack(pcall(fn, ...))
+    local results = table.pack(pcall(fn, copies_of(name, ...)))
     if not results[1] then
       local cause = results[2]
       if errors.is(cause) then error(cause, 0) end
-      error(errors.value_error(("%s fails in '%s': %s"):format(where, field, tostring(cause)),
+      error(errors.value_error(("%s fails in '%s': %s"):format(where, field, errors.text(cause)),
         { policy = name, cause = cause }), 0)
     end
+    local unknown = names and type(results[2]) == "table" and unknown_field(results[2], names, must:find "^a list")
+    if unknown then refuse(name, "%s must return %s from '%s', not one with %s", where, must, field, unknown) end
     if fits and not fits(results[2], results[3], (...)) then
       local got = type(results[2]) == "table" and "another table" or options.describe(results[2])
       refuse(name, "%s must return %s from '%s', not %s", where, must, field, got)
@@ -135,6 +190,21 @@ local function functions_of(policy)
   return table.concat(names, ", ")
 end
 
+--- Raises when a policy has a function that nobody would call, or data under a name that is nearly another. What begins
+--- with `_` is its own.
+local function check_fields(name, where, given, default)
+  local known = {}
+  for field in pairs(default) do table.insert(known, field) end
+  for field, value in pairs(given) do
+    local is_own = type(field) ~= "string" or field:find "^_" or default[field] ~= nil
+    local near = not is_own and suggest.near(field, known)
+    if near and (type(value) == "function" or near ~= "") then
+      refuse(name, "%s has '%s', which no such policy has%s", where, field, near ~= "" and near
+        or (": its functions are %s; a helper's name begins with '_'"):format(functions_of(default)))
+    end
+  end
+end
+
 --- Loads a policy and checks it. One that was loaded already is given back.
 ---@param name string  `"routing"`, …
 ---@param given any    a table of functions; a string names the Lua file that returns one
@@ -150,6 +220,7 @@ function M.load(name, given)
   end
   if type(given) ~= "table" then refuse(name, "%s must be a table of functions, not a %s", where, type(given)) end
   local default, policy, is_known = default_of(name), { described = where }, false
+  check_fields(name, where, given, default)
   for field, value in pairs(default) do
     local own = given[field]
     if own ~= nil then

@@ -10,10 +10,15 @@ local M = {}
 ---@field messages table[]  as given to `complete`
 ---@field history table[]   all but the last
 ---@field last table        the message to be sent
+---@field sessions parley.LiveSession[]  what lives now, for a `route` of your own: `session_id`, `state`, `in_use`,
+---                         `pinned`, `turns`, `keys`
 ---@field tag? any          what the caller passed in `complete(messages, {tag = …})`, like every other field there
 
 ---@class parley.Route
 ---@field key? string       the sessions stored under it are looked at; nil for none of them
+---@field wait? boolean     wait for the session that is in use under the key, rather than have another; default false
+---@field pin? boolean      nobody gets the session's place while it is idle, though an idle time-out ends it; default
+---                         false. Whoever needs a place when all are kept so is refused
 ---@field options? table    options of `parley.backend` that differ for this request: `model`, `cwd`, …
 
 --- Names the key of the session that has this history, or refuses the request.

@@ -83,6 +83,15 @@ function M.new(process, given, jsonl_path, start_offset)
   }, Session)
 end
 
+--- Checks that a text is a command.
+---@param text any
+--- Raises `ValueError`.
+function M.check_command(text)
+  if type(text) == "string" and text:find "^/[%w:_-]+%f[%s\0]" and not text:find "[\0-\31\127]" then return end
+  error(errors.value_error("a command is one line that begins with a slash and its name, not "
+    .. options.describe(type(text) == "string" and text:sub(1, 40) or text)), 0)
+end
+
 local function status_value(self) return self.status and self.status.value end
 
 --- What a policy gets to see.
@@ -205,6 +214,7 @@ function Session:start()
   local _ <close> = setmetatable({}, { __close = function(_, err)
     if err ~= nil then self:close() end
   end })
+  if self.closed then error(errors.closed_error "the session is closed", 0) end
   self.started_at = task.now()
   check_transcript(self, "it was not started")
   self.process:start()
@@ -221,7 +231,7 @@ end
 ---@return string prepared
 function Session:prepare(text)
   if type(text) ~= "string" then
-    error(errors.value_error("a message must be a string, not a " .. type(text)), 0)
+    error(errors.value_error("a message must be a string, not " .. options.describe(text)), 0)
   end
   local prepared, why = self.policies.delivery.prepare(text, self.delivery, self.has_started and self:view() or nil)
   if not prepared then error(errors.value_error("the message cannot be sent: " .. why), 0) end
@@ -431,10 +441,7 @@ function Session:send(text) return begin(self, self:prepare(text), false) end
 ---@return table closer
 --- Raises `ValueError` for what is no command; then as `send` does.
 function Session:command(text)
-  if type(text) ~= "string" or not text:find "^/[%w:_-]+%f[%s\0]" or text:find "[\0-\31\127]" then
-    error(errors.value_error(("a command is one line that begins with a slash and its name, not %s"):format(
-      type(text) == "string" and ("%q"):format(text:sub(1, 40)) or "a " .. type(text))), 0)
-  end
+  M.check_command(text)
   self.beside = text:find "^/clear%f[%s\0]" and clear.remember(self.jsonl_path) or nil
   return begin(self, text:gsub("%s+$", ""), true)
 end
@@ -476,6 +483,7 @@ end
 function Session:retire()
   release(self)
   self.process:retire()
+  self.changed:notify()
 end
 
 Session.__close = function(self) self:close() end

@@ -12,7 +12,8 @@
 ---     end)
 ---
 --- A *script* says how the stand-in behaves: a table, or the path of a Lua file that returns one (or a function that
---- makes one). Its functions must not use locals around them. All fields are optional:
+--- makes one). Its functions must not use locals around them. What means nothing is a `ValueError` before anything
+--- starts. All fields are optional:
 ---
 ---     profile = "2.1.330"        -- or "2.1.197", "2.1.110", "2.1.50"
 ---     profile_changes = {}       -- facts of the profile to replace (stand_in/profiles.lua lists them)
@@ -34,12 +35,12 @@
 ---     }
 ---
 --- An answer is for the messages that `on` fits: a plain substring, or `function(text, turn_number)`; without it, for
---- every message. `times` says how often it may be used. What the model says: `text`, `thinking`, `blocks` (as in the
---- Messages API), `tool` or `tools` (`{name, input, result, is_error, duration_ms, permission, question, leaves}`;
---- `leaves` is a shell command that is really run and may leave something running) with `after` (the text that follows
---- the results), `stop_reason`, `empty`; when: `delay_ms`, `block_delay_ms`; `dialog` (`{title, lines, choices,
---- selected, numbered, footer, waiting_for}`) is asked first. Or `steps`, a list of such, one API message each. An
---- answer that says none of this echoes.
+--- every message. `times` says how often it may be used, by all processes of the kit together. What the model says:
+--- `text`, `thinking`, `blocks` (as in the Messages API), `tool` or `tools` (`{name, input, result, is_error,
+--- duration_ms, permission, question, leaves}`; `leaves` is a shell command that is really run and may leave something
+--- running) with `after` (the text that follows the results), `stop_reason`, `empty`; when: `delay_ms`,
+--- `block_delay_ms`; `dialog` (`{title, lines, choices, selected, numbered, footer, waiting_for}`) is asked first. Or
+--- `steps`, a list of such, one API message each. An answer that says none of this echoes.
 ---
 --- For the whole turn: `api_error` (`{status, text, error, retries, retry_ms}`; without a status it is one of the
 --- program's own, as "Not logged in · Please run /login" with the error "authentication_failed"), `retries` and
@@ -56,15 +57,26 @@ local core = require "parley.core"
 local errors = require "parley.base.errors"
 local files = require "parley.base.files"
 local mark = require "parley.base.mark"
+local option_rules = require "parley.base.options"
 local task = require "parley.base.task"
 local configuration = require "parley.testing.stand_in.configuration"
 local log = require "parley.testing.stand_in.log"
+local profiles = require "parley.testing.stand_in.profiles"
+local script_of = require "parley.testing.script"
 local source = require "parley.testing.source"
+local suggest = require "parley.base.suggest"
 local terminal = require "parley.testing.terminal"
 
 local M = {}
 
 local POLL_MS = 3
+local EVENTS = { "started", "ready", "received", "taken", "command", "ended" }
+
+local function check(what, value, kind)
+  local is_there = value ~= nil or not kind:find " or nothing"
+  if not is_there or option_rules.is_of(value, (kind:gsub(" or nothing", ""))) then return end
+  error(errors.value_error(("%s takes a %s, not %s"):format(what, kind, option_rules.describe(value))), 0)
+end
 local DEFAULT_TIMEOUT_MS = 20000
 
 --- Wraps a function for busted's `it`: it runs as a task, with a deadline, and raises the error object unchanged.
@@ -72,6 +84,8 @@ local DEFAULT_TIMEOUT_MS = 20000
 ---@param options? {timeout_ms?: number}  default 20000
 ---@return fun()
 function M.task(fn, options)
+  check("testing.task", fn, "function")
+  check("testing.task", options, "table or nothing")
   local milliseconds = options and options.timeout_ms or DEFAULT_TIMEOUT_MS
   return function() task.run(task.timeout, milliseconds, fn) end
 end
@@ -83,6 +97,8 @@ end
 ---@return any value  what the predicate gave
 --- Raises an error with code `ETIMEDOUT` that says what did not happen.
 function M.eventually(predicate, timeout_ms, what)
+  check("testing.eventually", predicate, "function")
+  check("testing.eventually", timeout_ms, "number or nothing")
   local deadline = task.now() + (timeout_ms or DEFAULT_TIMEOUT_MS)
   while true do
     local value = predicate()
@@ -142,10 +158,21 @@ end
 local Leaks = {}
 Leaks.__index = Leaks
 
+local has_watched = false
+
+--- libuv opens its inotify descriptor at the first watch and keeps it: no leak of whoever comes first.
+local function watch_once()
+  if has_watched then return end
+  has_watched = true
+  local watch <close> = task.closing(uv.new_fs_event())
+  watch.handle:start("/", {}, function() end)
+end
+
 --- Takes stock of what this process holds: open descriptors, children (zombies too), luv handles. For `before_each`.
 ---@return parley.testing.Leaks
 function M.leaks()
   mark.guard() -- the first session would start it, and it is kept
+  watch_once()
   return setmetatable({ descriptors = open_descriptors(), children = children(), handles = live_handles() }, Leaks)
 end
 
@@ -167,9 +194,23 @@ function Leaks:found()
   return list
 end
 
+--- A child that was killed a moment ago is reaped when the kernel tells of its death, and so long that may take.
+local REAP_MS, LOOK_MS = 5000, 10
+
+local function has_child(list)
+  for _, line in ipairs(list) do
+    if line:find "^child" then return true end
+  end
+  return false
+end
+
 --- Raises an error that names what leaked, if anything did. For `after_each`.
 function Leaks:check()
-  local list = self:found()
+  local list, deadline = self:found(), task.now() + REAP_MS
+  while has_child(list) and task.now() < deadline do
+    uv.sleep(LOOK_MS)
+    list = self:found()
+  end
   if list[1] then error(errors.new("Leak", "left behind: " .. table.concat(list, "; "), { found = list }), 0) end
 end
 
@@ -208,18 +249,30 @@ local function remember_answers(kit, given)
   end
 end
 
+local function check_script(script)
+  if type(script) == "table" then script_of.check(script) else script_of.load(script) end
+end
+
+local RULES = {
+  script = { type = { "table", "string" }, copy = false },
+  profile = { type = "string", check = option_rules.one_of(profiles.versions) },
+  trusted = { type = "boolean" }, onboarded = { type = "boolean" }, bypass_accepted = { type = "boolean" },
+  settings = { type = "table" }, cwd = { type = "string" }, extra_env = { type = "map of strings" },
+}
+
 --- Makes a simulated `claude` with a home of its own.
 ---@param given? {script?: table|string, profile?: string, trusted?: boolean, onboarded?: boolean,
 ---       bypass_accepted?: boolean, settings?: table, cwd?: string, extra_env?: table<string, string>}
 ---       `script` is a table or the path of a Lua file; `trusted`, `onboarded` and `bypass_accepted` are true unless
 ---       said otherwise; `settings` go to CONFIG/settings.json; `cwd` is the name of the working directory
 ---@return parley.testing.Kit
---- Raises `ValueError` outside of the host, which is what the stand-in runs on.
+--- Raises `ValueError` for bad options and scripts, and outside of the host, which is what the stand-in runs on.
 function M.kit(given)
   if not package.loaded["parley.bundle"] then
     error(errors.value_error "the simulated claude needs parley: run this with `parley test` or `parley SCRIPT`", 0)
   end
-  given = given or {}
+  given = option_rules.check(RULES, given, "testing.kit")
+  check_script(given.script or {})
   local folder = assert(uv.fs_realpath(files.temporary_folder "parley-kit"))
   local kit = setmetatable({ folder = folder, home = folder .. "/home", cwd = folder .. "/" .. (given.cwd or "work"),
     executable = folder .. "/claude", log_path = folder .. "/log.jsonl", script_path = folder .. "/script.lua" }, Kit)
@@ -236,7 +289,15 @@ end
 --- Gives the stand-in another script. Processes that run keep theirs.
 ---@param script table|string  a table, or the path of a Lua file
 ---@param profile? string
+--- Raises `ValueError` for a bad script or profile.
 function Kit:use(script, profile)
+  option_rules.check({ script = RULES.script, profile = RULES.profile }, { script = script, profile = profile },
+    "Kit:use")
+  if script == nil then error(errors.value_error "Kit:use takes a script, not nothing", 0) end
+  check_script(script)
+  self.scripts = (self.scripts or 0) + 1
+  local uses = ("%s/uses-%d"):format(self.folder, self.scripts)
+  assert(files.make_folder(uses))
   local path = script
   if type(script) == "table" then
     local defaults = { startup_delay_ms = 20, flush_ms = 5 }
@@ -246,7 +307,8 @@ function Kit:use(script, profile)
   end
   local words = { "exec", quote(uv.exepath()), "stand-in", "--script", quote(path) }
   if profile then table.move({ "--profile", quote(profile) }, 1, 2, #words + 1, words) end
-  write_file(self.executable, "#!/bin/sh\n" .. table.concat(words, " ") .. ' "$@"\n', "700")
+  write_file(self.executable, ('#!/bin/sh\nexport PARLEY_STAND_IN_USES=%s\n%s "$@"\n'):format(quote(uses),
+    table.concat(words, " ")), "700")
 end
 
 --- Starts the stand-in on a terminal, as a person would.
@@ -273,6 +335,11 @@ end
 ---@param event? string  only these: `"started"`, `"ready"`, `"received"`, `"taken"`, `"command"`, `"ended"`
 ---@return table[]
 function Kit:events(event)
+  local expected = event ~= nil and option_rules.one_of(EVENTS)(event)
+  if expected then
+    error(errors.value_error(("Kit:events takes %s, not %s%s"):format(expected, option_rules.describe(event),
+      suggest.near(tostring(event), EVENTS))), 0)
+  end
   local found = {}
   for _, entry in ipairs(log.read(self.log_path)) do
     if not event or entry.event == event then table.insert(found, entry) end

@@ -47,6 +47,7 @@ local http_server = require "parley.testing.http_server"
 local json = require("parley.core").json
 local messages_request = require "parley.testing.messages_request"
 local messages_stream = require "parley.testing.messages_stream"
+local options = require "parley.base.options"
 local task = require "parley.base.task"
 local uv = require "luv"
 
@@ -270,25 +271,47 @@ local function serve(server, request, connection)
   connection:wait(answer.delay_ms, function() send_answer(connection, request, answer) end)
 end
 
+local RULES = {
+  on = { type = { "string", "function" } }, blocks = { type = { "table", "function" }, copy = false },
+  stop_reason = { type = "string" }, status = { type = "integer" }, message = { type = "string" },
+  times = { type = "positive integer" }, step = { type = "integer" }, usage = { type = "table" },
+  delay_ms = { type = "milliseconds" }, drip_ms = { type = "milliseconds" }, line_ms = { type = "milliseconds" },
+  cut = { type = "boolean" },
+}
+local OPTIONS = { port = { type = "integer" }, script = { type = { "table", "callable" }, copy = false },
+  log = { type = "string" } }
+
+--- Checks what a server is started with: a misspelt field would change nothing.
+local function check(given)
+  local set = options.check(OPTIONS, given, "messages_api.start")
+  for i, rule in ipairs(type(set.script) == "table" and set.script or {}) do
+    local where = ("messages_api.start: script[%d]"):format(i)
+    options.check(RULES, rule, where)
+    if rule.on == nil then error(errors.value_error(where .. " must have 'on'"), 0) end
+  end
+  return set
+end
+
 --- Starts a server on loopback. It keeps the loop alive until it is closed.
----@param options? { port?: integer, script?: table|function, log?: string }  port 0, the default, takes a free one; to
+---@param given? { port?: integer, script?: table|function, log?: string }  port 0, the default, takes a free one; to
 ---  the file `log` a line of JSON is appended for each request
 ---@return parley.testing.MessagesApi
---- Raises an error object with the system's code when it cannot listen or the log cannot be opened.
-function M.start(options)
-  options = options or {}
+--- Raises `ValueError` for bad options, and an error object with the system's code when it cannot listen or the log
+--- cannot be opened.
+function M.start(given)
+  given = check(given)
   local server = setmetatable({
-    script = options.script or M.rules, requests = {}, used = {}, changed = task.condition(),
+    script = given.script or M.rules, requests = {}, used = {}, changed = task.condition(),
   }, Server)
   server.http = http_server.listen {
-    port = options.port or 0,
+    port = given.port or 0,
     on_request = function(request, connection) serve(server, request, connection) end,
     on_change = function() server.changed:notify() end,
   }
   server.port = server.http.port
   server.url = "http://127.0.0.1:" .. server.port
-  if options.log then
-    local log, why = io.open(options.log, "a")
+  if given.log then
+    local log, why = io.open(given.log, "a")
     if not log then
       server:close()
       error(errors.value_error("cannot open the log: " .. why), 0)

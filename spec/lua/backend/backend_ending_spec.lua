@@ -2,7 +2,9 @@
 local errors = require "parley.base.errors"
 local fake_backends = require "spec.fake_backends"
 local helper = require "spec.helper"
+local parley = require "parley"
 local task = require "parley.base.task"
+local uv = require "luv"
 
 local place ---@type spec.FakeBackends
 before_each(function() place = fake_backends.begin() end)
@@ -186,4 +188,100 @@ describe("complete", function()
       assert.equal(0, backend:live_session_count())
     end))
   end)
+end)
+
+describe("close", function()
+  local function from_loop(callback)
+    local timer = uv.new_timer()
+    timer:start(0, 0, function()
+      timer:close()
+      callback()
+    end)
+  end
+
+  it("ends everything from a libuv callback, turns that run among it, and may be called again", helper.task(function()
+    local removed = {}
+    local backend = place:backend({ mcp_servers = { a = { command = "x" } }, policies = { mcp_config = {
+      write = function() return "/written" end,
+      remove = function(path) table.insert(removed, path) end,
+    } } }, { prepare = function(fake, count)
+      if count == 2 then fake.options.delay_ms = 60000 end
+    end })
+    talk(backend, { user "idle" })
+    backend:mcp_config_argument()
+    local running = task.spawn(pcall, collect, backend, { user "runs" })
+    helper.eventually(function() return place.fakes[2] and #taken(place.fakes[2]) > 0 end)
+    local is_closed
+    from_loop(function()
+      backend:close()
+      backend:close()
+      is_closed = true
+    end)
+    helper.eventually(function() return is_closed end)
+    local ok, err = running:await()
+    assert.is_false(ok)
+    assert.is_true(errors.is(err, "Cancelled"), tostring(err))
+    for _, fake in ipairs(place.fakes) do
+      helper.eventually(function() return not fake:is_alive() end)
+    end
+    assert.same({ "/written" }, removed)
+    assert.equal(0, backend:live_session_count())
+    backend:close()
+    raised("ClosedError", backend.complete, backend, { user "more" })
+  end))
+
+  it("waits for the end in a coroutine of the script's own", helper.task(function()
+    local backend = place:backend()
+    talk(backend, { user "idle" })
+    coroutine.wrap(backend.close)(backend)
+    assert.is_false(place.fakes[1]:is_alive())
+  end))
+
+  it("waits for the end outside of any task", function()
+    local backend
+    task.run(function()
+      backend = place:backend()
+      talk(backend, { user "idle" })
+    end)
+    assert.is_true(place.fakes[1]:is_alive())
+    backend:close()
+    assert.is_false(place.fakes[1]:is_alive())
+    backend:close()
+  end)
+
+  it("goes on to the end when a policy fails on the way", helper.task(function()
+    local backend = place:backend { mcp_servers = { a = {} }, policies = { mcp_config = {
+      write = function() return "/written" end,
+      remove = function(path) error("cannot remove " .. path, 0) end,
+    } } }
+    talk(backend, { user "one" })
+    backend:mcp_config_argument()
+    assert.matches("cannot remove /written", raised("ValueError", backend.close, backend).message)
+    assert.equal(0, backend:live_session_count())
+    backend:close()
+  end))
+
+  it("takes back what a policy still writes when it was closed by a callback", helper.task(function()
+    local removed, go_on, is_writing = {}, task.condition(), false
+    local backend = parley.backend { cwd = place.cwd, mcp_servers = {}, policies = { mcp_config = {
+      write = function()
+        is_writing = true
+        go_on:wait()
+        return "/written"
+      end,
+      remove = function(path) table.insert(removed, path) end,
+    } } }
+    local writing = task.spawn(pcall, backend.mcp_config_argument, backend)
+    helper.eventually(function() return is_writing end)
+    local is_closed
+    from_loop(function()
+      backend:close()
+      is_closed = true
+    end)
+    helper.eventually(function() return is_closed end)
+    assert.same({}, removed)
+    go_on:notify()
+    assert.equal("ClosedError", select(2, writing:await()).code)
+    assert.same({ "/written" }, removed)
+  end))
 end)

@@ -172,8 +172,23 @@ describe("12. policies", function()
 
     it("a table without any of the functions", function()
       assert.matches("the policy 'routing' has none of the functions of such a policy: 'keys', 'route'",
-        refused { routing = { rout = print } })
+        refused { routing = { LIMIT = 5 } })
       assert.matches("'state'", refused { readiness = {} })
+    end)
+
+    it("a function that no such policy has, with the near one", function()
+      local function route() return {} end
+      assert.equal("the policy 'routing' has 'kyes', which no such policy has; did you mean 'keys'?",
+        refused { routing = { route = route, kyes = print } })
+      assert.equal("the policy 'routing' has 'rout', which no such policy has; did you mean 'route'?",
+        refused { routing = { rout = route } })
+      assert.equal("the policy 'routing' has 'store', which no such policy has: its functions are 'keys', 'route'; "
+        .. "a helper's name begins with '_'", refused { routing = { route = route, store = print } })
+      assert.matches("'dcide', which no such policy has; did you mean 'decide'", refused { dialogs =
+        policy_file "return { recognize = print, dcide = print }" })
+      assert.matches("'kinsd', which no such policy has; did you mean 'kinds'", refused { dialogs =
+        { recognize = print, kinsd = {} } })
+      parley.backend { cwd = place.cwd, policies = { routing = { route = route, _size = print, LIMIT = 5 } } }
     end)
 
     it("a policy that there is not", function()
@@ -194,6 +209,8 @@ describe("12. policies", function()
       assert.matches("oops", err.cause)
       fails({ routing = { keys = function() return {} .. "x" end } }, "the policy 'routing' fails in 'keys'")
       fails({ injection = { prepare = oops } }, "the policy 'injection' fails in 'prepare': .*oops")
+      fails({ injection = { prepare = function() error { my = "trouble" } end } },
+        "the policy 'injection' fails in 'prepare': an error without a text: {\"my\":\"trouble\"}")
       fails({ injection = policy_file "return { prepare = function() error 'oops' end }" },
         "the policy 'injection' %(.*/mine.lua%) fails in 'prepare'")
     end))
@@ -205,6 +222,12 @@ describe("12. policies", function()
       fails({ routing = { keys = function() return { 5 } end } }, "the policy 'routing' must return a list of strings")
       fails({ injection = { prepare = function() return "text" end } }, "the policy 'injection' must return {text = ")
       fails({ injection = { prepare = function() return {} end } }, "the policy 'injection' must return {text = ")
+      fails({ routing = { route = function() return { opts = { model = "opus" } } end } }, "the policy 'routing' must "
+        .. "return {key = .* from 'route', not one with 'opts', which it does not know; did you mean 'options'%?")
+      fails({ routing = { route = function() return { key = 5 }, "why" end } }, "must return {key = string")
+      fails({ routing = { route = function() return { wait = true } end } }, "must return {key = string")
+      fails({ injection = { prepare = function() return { text = "a", resum = true } end } },
+        "not one with 'resum', which it does not know; did you mean 'resume'%?")
       local backend <close> = parley.backend { cwd = place.cwd, mcp_servers = {},
         policies = { mcp_config = { write = function() end } } }
       assert.matches("the policy 'mcp_config' must return a path from 'write'",
@@ -215,6 +238,8 @@ describe("12. policies", function()
       local path = policy_file "return { keystrokes = function() return { 'x' } end }"
       local function wrong() return 5 end
       fails({ delivery = path }, "the policy 'delivery' %(.*/mine.lua%) must return a list of {keys = string.*")
+      fails({ delivery = { keystrokes = function() return { { keys = "x", holds = "x", rest = 5 } } end } },
+        "must return a list of .* not one with 'rest', which it does not know")
       fails({ delivery = { prepare = wrong } }, "the policy 'delivery' must return a string, or nil and a reason")
       fails({ delivery = { prepare = function() end } }, "from 'prepare', not nothing")
       fails({ delivery = { holds = wrong } }, "the policy 'delivery' must return one of whole, empty, other")
@@ -249,6 +274,111 @@ describe("12. policies", function()
     assert.same(HISTORY, seen.history)
     assert.same(messages[3], seen.last)
   end))
+
+  it("get copies: what they do to them has no effect on the caller's tables or on what is sent", helper.task(function()
+    local function spoil(value, seen)
+      if type(value) ~= "table" or seen[value] then return end
+      seen[value] = true
+      for _, item in pairs(value) do spoil(item, seen) end
+      for name in pairs(value) do value[name] = nil end
+      value.spoilt = true
+    end
+    local function spoiling(default)
+      return function(...)
+        local results = table.pack(default(...))
+        for _, argument in ipairs { ... } do spoil(argument, {}) end
+        return table.unpack(results, 1, results.n)
+      end
+    end
+    local policies = {}
+    for name, fields in pairs { routing = { "keys" }, mcp_config = { "write" }, readiness = { "state" },
+      delivery = { "prepare", "keystrokes", "holds", "clear", "matches" }, settling = { "judge" } } do
+      policies[name] = {}
+      local default = require("parley.policy." .. name)
+      for _, field in ipairs(fields) do policies[name][field] = spoiling(default[field]) end
+    end
+    function policies.routing.route(request)
+      request.last.content, request.history[1].content = "changed", "changed"
+      request.tag.spoilt = true
+      return {}
+    end
+    policies.injection = { prepare = spoiling(require("parley.policy.injection.native_jsonl").prepare) }
+    local messages, servers = with_history(), { files = { command = "mcp-files", args = json.array { "a" } } }
+    messages[3].content = { { type = "text", text = "What is my name?" } }
+    local backend <close> = place:backend { policies = policies, mcp_servers = servers, accept = { "trust" } }
+    local seen = {}
+    local _, _, going_on = talk(backend, messages, { tag = seen })
+    assert.same({ "What is my name?" }, taken(place.fakes[1]))
+    assert.same({ HISTORY[1], HISTORY[2], user { fake_backends.text "What is my name?" } }, messages)
+    assert.same({}, seen)
+    assert.equal('{"mcpServers":{"files":{"args":["a"],"command":"mcp-files"}}}',
+      files.read(backend:mcp_config_argument()[1]))
+    assert.same({ files = { command = "mcp-files", args = { "a" } } }, servers)
+    assert.is_true(json.is_array(servers.files.args))
+    assert.equal("echo: What is my name?", going_on[4].content[1].text)
+  end))
+
+  it("of routing find in keys what they have noted in the request", helper.task(function()
+    local noted
+    local backend <close> = place:backend { policies = { routing = {
+      route = function(request)
+        request.noted = "mine"
+        return {}
+      end,
+      keys = function(request, answer)
+        noted = { request.noted, request.last == request.messages[1], answer.events[#answer.events]:text() }
+        return {}
+      end,
+    } } }
+    talk(backend, { user "hi" })
+    assert.same({ "mine", true, "" }, noted)
+  end))
+
+  it("of dialogs get a copy of what may be accepted", helper.task(function()
+    local accept, seen = { "trust" }, {}
+    local backend, answered
+    backend = place:backend({ policies = {
+      readiness = { state = function() return answered and "ready" or "dialog" end },
+      dialogs = {
+        recognize = function() return { kind = "mine", text = "?", choices = { "yes" } } end,
+        decide = function(_, given)
+          table.insert(seen, #given)
+          table.insert(given, "bypass")
+          answered = #seen == 2
+          return { keys = "" }
+        end,
+      },
+    } }, {}, { accept = accept })
+    local _ <close> = backend
+    talk(backend, { user "hi" })
+    assert.same({ 1, 1 }, seen)
+    assert.same({ "trust" }, accept)
+  end))
+
+  describe("that do not route leave", function()
+    local function refused(request)
+      local backend <close> = place:backend()
+      return raised("ValueError", backend.complete, backend, { user "hi" }, request).message
+    end
+
+    it("an option in the request an error that says where it belongs", helper.task(function()
+      assert.equal("a request's 'model' is for your routing policy, and there is none: give it to parley.backend, or "
+        .. "let the route of a routing policy return { options = { model = … } }", refused { model = "opus" })
+      assert.equal("a request's 'max_sessions' is for your routing policy, and there is none: give it to "
+        .. "parley.backend", refused { max_sessions = 1 })
+      assert.matches("a request's 'modle' .* there is none; did you mean 'model'%?", refused { modle = "opus" })
+      assert.matches("a request's 'options' is for your routing policy", refused { options = { model = "opus" } })
+      local backend <close> = place:backend()
+      raised("ValueError", backend.prepare, backend, {}, { model = "opus" })
+      raised("ValueError", backend.command, backend, {}, "/compact", { model = "opus" })
+    end))
+
+    it("what is no option alone, as a policy may come to want it", helper.task(function()
+      local backend <close> = place:backend()
+      assert.equal(1, talk(backend, { user "hi" }, { tag = "x", user = "ada", id = 7, metadata = {}, turn = 1 })
+        .num_turns)
+    end))
+  end)
 
   it("of routing choose by a tag, and may store under several keys", helper.task(function()
     local backend <close> = place:backend { policies = { routing = {

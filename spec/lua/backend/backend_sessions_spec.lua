@@ -183,5 +183,123 @@ describe("complete", function()
       raised("SessionError", collect, backend, messages)
       assert.equal(1, #place.fakes)
     end))
+
+    it("waits for a place no longer than turn_timeout_ms", helper.task(function()
+      local backend <close> = place:backend({ max_sessions = 1, turn_timeout_ms = 50 }, { prepare = held })
+      local first = task.spawn(pcall, collect, backend, { user "one" })
+      all_run(1)
+      local err = raised("SessionError", collect, backend, { user "two" })
+      assert.equal("timeout", err.reason)
+      assert.matches("has waited 50 ms (turn_timeout_ms) for one of the 1 places (max_sessions)", err.message, 1, true)
+      first:cancel()
+      pcall(first.await, first)
+    end))
+
+    it("refuses a request inside a loop that has the only place, and goes on with the loop", helper.task(function()
+      local backend <close> = place:backend { max_sessions = 1 }
+      local inner, result
+      for event in backend:complete { user "outer" } do
+        if event.type == "assistant" then inner = raised("SessionError", collect, backend, { user "inner" }) end
+        if event.type == "result" then result = event end
+      end
+      assert.equal("deadlock", inner.reason)
+      assert.matches("only its own end could free: all 1 (max_sessions) are held by turns that wait for it; leave "
+        .. "their loops first, or raise max_sessions", inner.message, 1, true)
+      assert.equal("success", result.subtype)
+      assert.equal(1, talk(backend, { user "and another" }).num_turns)
+    end))
+
+    it("refuses one that a dialogs policy makes of the same backend", helper.task(function()
+      local dialog = { kind = "mine", text = "really?", choices = { "yes", "no" } }
+      local backend, inner
+      backend = place:backend { max_sessions = 1, policies = {
+        readiness = { state = function() return inner and "ready" or "dialog" end },
+        dialogs = {
+          recognize = function() return dialog end,
+          decide = function()
+            inner = raised("SessionError", collect, backend, { user "what shall I say?" })
+            return { keys = "" }
+          end,
+        },
+      } }
+      local _ <close> = backend
+      assert.equal(1, talk(backend, { user "outer" }).num_turns)
+      assert.equal("deadlock", inner.reason)
+    end))
+
+    describe("whose route waits for the session in use", function()
+      local KEYED = { routing = {
+        route = function(request) return { key = request.user, wait = true, pin = true } end,
+        keys = function(request) return { request.user } end,
+      } }
+
+      it("has one session take them one after the other, also when they come at once", helper.task(function()
+        local backend <close> = place:backend { policies = KEYED }
+        local turns, numbers = {}, {}
+        for i = 1, 3 do turns[i] = task.spawn(talk, backend, { user("turn " .. i) }, { user = "ada" }) end
+        for i = 1, 3 do numbers[i] = turns[i]:await().num_turns end
+        assert.same({ 1, 2, 3 }, numbers)
+        assert.equal(1, #place.fakes)
+        assert.same({ "turn 1", "turn 2", "turn 3" }, taken(place.fakes[1]))
+      end))
+
+      it("does not let it be ended for another's place", helper.task(function()
+        local backend <close> = place:backend { max_sessions = 2, policies = KEYED }
+        talk(backend, { user "one" }, { user = "ada" })
+        talk(backend, { user "one" }, { user = "bob" })
+        local err = raised("SessionError", collect, backend, { user "one" }, { user = "eve" })
+        assert.matches("all 2 (max_sessions) are kept by sessions that are pinned", err.message, 1, true)
+        assert.equal(2, talk(backend, { user "two" }, { user = "ada" }).num_turns)
+        assert.equal(2, #place.fakes)
+      end))
+
+      it("tells a request inside its own loop that it waits for itself", helper.task(function()
+        local backend <close> = place:backend { policies = KEYED }
+        local inner
+        for _ in backend:complete({ user "outer" }, { user = "ada" }) do
+          inner = inner or raised("SessionError", collect, backend, { user "inner" }, { user = "ada" })
+        end
+        assert.equal("deadlock", inner.reason)
+        assert.matches("the session under its key", inner.message)
+      end))
+
+      it("sends the next one to a new session when the turn before has failed", helper.task(function()
+        local backend <close> = place:backend({ policies = KEYED }, { reply = function(message, fake)
+          if message == "die" then fake:exit { signal = "SIGSEGV" } end
+          return "ok"
+        end })
+        local first = task.spawn(pcall, collect, backend, { user "die" }, { user = "ada" })
+        local second = task.spawn(talk, backend, { user "live" }, { user = "ada" })
+        assert.is_false((first:await()))
+        assert.equal(1, second:await().num_turns)
+        assert.equal(2, #place.fakes)
+      end))
+    end)
+
+    it("shows a route of the caller's own what lives and what it does", helper.task(function()
+      local seen = {}
+      local backend <close> = place:backend({ policies = { routing = { route = function(request)
+        table.insert(seen, request.sessions)
+        return { key = request.key, pin = request.key == "a", options = { model = "opus" } }
+      end, keys = function(request) return { request.key, "and " .. request.key } end } } }, { prepare = held })
+      local first = task.spawn(talk, backend, { user "one" }, { key = "a" })
+      all_run(1)
+      local second = task.spawn(talk, backend, { user "two" }, { key = "b" })
+      all_run(2)
+      place.fakes[1].answer()
+      first:await()
+      backend:complete({ user "three" }, {})
+      assert.same({}, seen[1])
+      local id, other = place.fakes[1].session_id, place.fakes[2].session_id
+      assert.same({ { session_id = id, state = "busy", in_use = true, pinned = false, turns = 0, keys = { "a" } } },
+        seen[2])
+      local by_id = {}
+      for _, live in ipairs(seen[3]) do by_id[live.session_id] = live end
+      assert.same({ session_id = id, state = "ready", in_use = false, pinned = true, turns = 1,
+        keys = { "a", "and a" } }, by_id[id])
+      assert.is_true(by_id[other].in_use)
+      place.fakes[2].answer()
+      second:await()
+    end))
   end)
 end)

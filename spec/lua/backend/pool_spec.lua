@@ -44,9 +44,9 @@ local function add_idle(live, ...)
 end
 
 --- Starts a task that acquires and notes what it got.
-local function waiter(live, key, log, name)
+local function waiter(live, key, log, name, lease)
   return task.spawn(function()
-    local session = live:acquire(key)
+    local session = live:acquire(key, lease)
     table.insert(log, name)
     return session
   end)
@@ -230,6 +230,270 @@ describe("a pool", function()
     assert.same({ [first.session_id] = "ready", [second.session_id] = "ready" }, live:states())
   end))
 
+  describe("asked for the session of a key and no other", function()
+    local function ada() return { wait = true } end
+
+    it("has its callers use it one after the other, though places are free", helper.task(function()
+      local live, log = pool.new(3), {}
+      local first = ada()
+      assert.is_nil(live:acquire("ada", first)) -- before there is a session
+      local second = waiter(live, "ada", log, "second", ada())
+      local third = waiter(live, "ada", log, "third", ada())
+      local other = waiter(live, "bob", log, "bob", ada())
+      other:await()
+      settle()
+      assert.same({ "bob" }, log)
+      local session = new_session()
+      live:add(session, first)
+      settle()
+      live:release(session, { "ada" })
+      assert.equal(session, second:await())
+      settle()
+      assert.same({ "bob", "second" }, log)
+      live:release(session, { "ada" })
+      assert.equal(session, third:await())
+      assert.equal(1, live:count())
+    end))
+
+    it("gives a place to the next one when it is gone", helper.task(function()
+      local live, log = pool.new(2), {}
+      local first = ada()
+      live:acquire("ada", first)
+      live:add(new_session(), first)
+      local second, third = waiter(live, "ada", log, "second", ada()), waiter(live, "ada", log, "third", ada())
+      settle()
+      for session in pairs(live.entries) do live:drop(session) end
+      assert.is_nil(second:await())
+      settle()
+      assert.same({ "second" }, log)
+      third:cancel()
+    end))
+
+    it("keeps them in order where both wait for a place", helper.task(function()
+      local live, log = pool.new(2), {}
+      local one, two = add(live), add(live)
+      local own = ada()
+      local first, second = waiter(live, "ada", log, "first", own), waiter(live, "ada", log, "second", ada())
+      local other = waiter(live, nil, log, "other")
+      settle()
+      live:drop(one)
+      live:drop(two)
+      first:await()
+      other:await()
+      settle()
+      assert.same({ "first", "other" }, log)
+      live:give_back(own)
+      second:await()
+    end))
+
+    it("passes the turn on when the one before is cancelled", helper.task(function()
+      local live, log = pool.new(1), {}
+      local session = add(live)
+      local first, second = waiter(live, "ada", log, "first", ada()), waiter(live, "ada", log, "second", ada())
+      settle()
+      first:cancel()
+      live:drop(session)
+      second:await()
+      assert.same({ "second" }, log)
+    end))
+  end)
+
+  describe("with pinned sessions", function()
+    local function add_pinned(live, key)
+      local lease = { pin = true }
+      live:acquire(key, lease)
+      local session = new_session()
+      live:add(session, lease)
+      live:release(session, { key })
+      return session
+    end
+
+    it("ends others for one more, though they were used later", helper.task(function()
+      local live = pool.new(2)
+      local pinned, other = add_pinned(live, "ada"), add_idle(live, "b")
+      assert.is_nil(live:acquire "c")
+      assert.equal(0, pinned.closed)
+      assert.equal(1, other.closed)
+      assert.equal(pinned, live:acquire "ada")
+    end))
+
+    it("pins none that nobody can find again, and none for longer than was asked", helper.task(function()
+      local live = pool.new(1)
+      local lease = { pin = true }
+      live:acquire("a", lease)
+      live:add(new_session(), lease)
+      live:release(next(live.entries), {})
+      assert.is_nil(live:acquire "b")
+      live:give_back()
+      local pinned = add_pinned(live, "ada")
+      live:release(live:acquire "ada", { "ada" })
+      assert.is_nil(live:acquire "b")
+      assert.equal(1, pinned.closed)
+    end))
+
+    it("refuses who needs a place once all are kept, at once or when that comes", helper.task(function()
+      local live = pool.new(2)
+      add_pinned(live, "ada")
+      local bob = { pin = true }
+      live:acquire("bob", bob)
+      local session = new_session()
+      live:add(session, bob)
+      local late = task.spawn(pcall, live.acquire, live, "c", {})
+      settle()
+      assert.is_nil(late:result())
+      live:release(session, { "bob" })
+      local ok, err = late:await()
+      assert.is_false(ok)
+      assert.equal("deadlock", err.reason)
+      assert.matches("all 2 (max_sessions) are kept by sessions that are pinned", err.message, 1, true)
+      assert.equal("deadlock", select(2, pcall(live.acquire, live, "c", {})).reason)
+      assert.equal(session, live:acquire "bob")
+    end))
+
+    it("waits for the idle time-out of one", helper.task(function()
+      local live = pool.new(1, 20)
+      local pinned = add_pinned(live, "ada")
+      assert.is_nil(live:acquire("b", {}))
+      assert.is_false(pinned.is_alive)
+    end))
+  end)
+
+  describe("whose places are all held by those who wait", function()
+    local STUCK = "this request waits for a place that only its own end could free: all %d (max_sessions)"
+
+    local function refused(limit, fn, ...)
+      local ok, err = pcall(fn, ...)
+      assert.is_false(ok)
+      assert.is_true(errors.is(err, "SessionError"), tostring(err))
+      assert.equal("deadlock", err.reason)
+      assert.matches(STUCK:format(limit), err.message, 1, true)
+    end
+
+    --- Has a session in use by the running task.
+    local function hold(live, key)
+      local lease = { task = task.current(), wait = key ~= nil }
+      assert.is_nil(live:acquire(key, lease))
+      local session = new_session()
+      live:add(session, lease)
+      return session
+    end
+
+    it("says so at once to the task that holds them itself", helper.task(function()
+      local live = pool.new(2)
+      hold(live)
+      live:drop(hold(live))
+      local session = hold(live)
+      refused(2, live.acquire, live, nil, {})
+      live:drop(session)
+      assert.is_nil(live:acquire())
+    end))
+
+    it("says so to a child that its holder awaits, however", helper.task(function()
+      local live = pool.new(1)
+      hold(live)
+      refused(1, task.timeout, 60000, live.acquire, live, nil, {})
+      local child = task.spawn(function()
+        task.spawn(live.acquire, live, nil, {}) -- and then waits for it to end
+      end)
+      refused(1, child.await, child)
+    end))
+
+    it("says so when the holder begins to await it later", helper.task(function()
+      local live = pool.new(1)
+      hold(live)
+      local child = task.spawn(live.acquire, live, nil, {})
+      settle()
+      assert.is_false(child:is_done())
+      refused(1, child.await, child)
+    end))
+
+    it("lets a child wait that its holder does not await", helper.task(function()
+      local live, log = pool.new(1), {}
+      local session = hold(live)
+      local child = waiter(live, nil, log, "child", {})
+      settle()
+      assert.same({}, log)
+      live:drop(session)
+      child:await()
+    end))
+
+    it("lets everybody wait while one place is held by somebody who goes on", helper.task(function()
+      local live, log = pool.new(2), {}
+      hold(live)
+      local go_on = task.condition()
+      local other = task.spawn(function()
+        local session = hold(live)
+        go_on:wait()
+        live:drop(session)
+      end)
+      settle()
+      local child = waiter(live, nil, log, "child", {})
+      local awaiting = task.spawn(child.await, child)
+      settle()
+      assert.same({}, log)
+      go_on:notify()
+      awaiting:await()
+      assert.same({ "child" }, log)
+      other:await()
+    end))
+
+    it("says so to the last of several turns that wait for each other", helper.task(function()
+      local live, ends = pool.new(2), {}
+      local function turn(name)
+        local session = hold(live)
+        helper.tick()
+        local ok, err = pcall(live.acquire, live, nil, {})
+        table.insert(ends, name .. (ok and " goes on" or " " .. err.reason))
+        live:drop(session)
+      end
+      local first, second = task.spawn(turn, "first"), task.spawn(turn, "second")
+      first:await()
+      second:await()
+      table.sort(ends)
+      assert.same({ "first goes on", "second deadlock" }, ends)
+    end))
+
+    it("says so of the session that a key's own turn has", helper.task(function()
+      local live = pool.new(3)
+      hold(live, "ada")
+      local ok, err = pcall(live.acquire, live, "ada", { wait = true })
+      assert.is_false(ok)
+      assert.equal("deadlock", err.reason)
+      assert.matches("waits for the session under its key, which is used by a turn that waits for this", err.message, 1,
+        true)
+    end))
+  end)
+
+  it("lets nobody wait longer than told", helper.task(function()
+    local live = pool.new(1)
+    local session = add(live)
+    local ok, err = pcall(live.acquire, live, "a", { timeout_ms = 20 })
+    assert.is_false(ok)
+    assert.equal("timeout", err.reason)
+    assert.equal("the request has waited 20 ms (turn_timeout_ms) for one of the 1 places (max_sessions), which is in "
+      .. "use", err.message)
+    live:drop(session)
+    assert.is_nil(live:acquire("a", { timeout_ms = 20 }))
+  end))
+
+  it("lists what lives, for policies", helper.task(function()
+    local live = pool.new(3)
+    local function make(lease, key)
+      live:acquire(key, lease)
+      local session = new_session()
+      session.turns = 4
+      live:add(session, lease)
+      return session
+    end
+    local busy = make({ prefix = "p/" }, "p/ada")
+    local idle = make({ pin = true }, "bob")
+    live:release(idle, { "y", "x" })
+    local list = live:list()
+    assert.same({ { session_id = busy.session_id, state = "ready", in_use = true, pinned = false, turns = 4,
+      keys = { "ada" } }, { session_id = idle.session_id, state = "ready", in_use = false, pinned = true, turns = 4,
+      keys = { "x", "y" } } }, list)
+  end))
+
   describe("with an idle time-out", function()
     it("ends an idle session, and no other", helper.task(function()
       local live = pool.new(3, 20)
@@ -268,6 +532,22 @@ describe("a pool", function()
       assert.equal(0, live:count())
     end))
   end)
+
+  it("that is retired ends every session without waiting, and lets nobody in", helper.task(function()
+    local live = pool.new(2, 60000)
+    local sessions = { add(live), add_idle(live, "a") }
+    local waiting = task.spawn(pcall, live.acquire, live, nil, {})
+    live:release(live:acquire "a", { "a" })
+    live:retire()
+    waiting:await()
+    assert.equal(0, live:count())
+    for _, session in ipairs(sessions) do assert.equal(1, session.retired) end
+    assert.is_true(errors.is(select(2, pcall(live.acquire, live)), "ClosedError"))
+    live:drop(sessions[1]) -- as those do who had them
+    live:vacate(sessions[1])
+    live:release(sessions[2], { "a" })
+    assert.equal(0, live:count())
+  end))
 
   describe("that is closed", function()
     it("ends every session at a time", helper.task(function()
@@ -357,21 +637,23 @@ describe("a pool", function()
       return session
     end
     local function use()
-      local session = live:acquire(random() < 0.8 and keys[random(#keys)] or nil)
+      local key = random() < 0.8 and keys[random(#keys)] or nil
+      local lease = { task = task.current(), wait = key ~= nil and random() < 0.3, pin = random() < 0.1 }
+      local session = live:acquire(key, lease)
       local holds_place = session == nil
       local _ <close> = setmetatable({}, { __close = function()
         if session then
           leased[session] = nil
           live:drop(session)
         elseif holds_place then
-          live:give_back()
+          live:give_back(lease)
         end
       end })
       if not session then
         for _ = 1, random(0, 2) do helper.tick() end
         if random() < 0.1 then return end
         session = new_counted()
-        live:add(session)
+        live:add(session, lease)
       end
       assert(not leased[session], "leased twice")
       leased[session] = true
@@ -395,6 +677,7 @@ describe("a pool", function()
     for _, user in ipairs(users) do pcall(user.await, user) end
     assert(most <= limit, ("%d of at most %d were alive"):format(most, limit))
     -- No place is lost: as many as ever can be had at once.
+    for _, entry in pairs(live.entries) do entry.is_pinned = false end
     for _ = 1, limit do task.timeout(1000, live.acquire, live) end
     for _ = 1, limit do live:give_back() end
     live:close()

@@ -346,8 +346,8 @@ describe("check", function()
 
   it("wants a list that is not empty", function()
     assert.matches("messages is empty", refused({}).message)
-    assert.matches("must be a list, not a string", refused("hi").message)
-    assert.matches("must be a list, not a nil", refused(nil).message)
+    assert.equal('messages must be a list, not "hi"', refused("hi").message)
+    assert.equal("messages must be a list, not nothing", refused(nil).message)
   end)
 
   it("wants a list without holes", function()
@@ -358,7 +358,7 @@ describe("check", function()
   itself.itself = itself
   local bad = {
     { "hi", "must be a table with role and content, not a string" },
-    { { content = "x" }, "has the role a nil" },
+    { { content = "x" }, "has no role" },
     { { role = "system", content = "x" }, 'has the role "system"' },
     { { role = "user" }, "has no content" },
     { { role = "user", content = json.null }, "has no content" },
@@ -408,5 +408,48 @@ describe("text_of", function()
   it("joins the text blocks", function()
     assert.equal("a\nb", history.text_of(user { text "a", call "t", text "", text "b" }))
     assert.equal("a", history.text_of(user "a"))
+  end)
+end)
+
+describe("a wrong call", function()
+  local MESSAGE = { role = "user", content = "hi" }
+
+  local function complaint_of(fn, ...)
+    local ok, err = pcall(fn, ...)
+    assert.is_false(ok, "nothing was raised")
+    assert.equal("ValueError", err.code, tostring(err))
+    return err.message
+  end
+
+  it("with one message instead of a list says so", function()
+    for _, fn in ipairs { history.check, history.hash_history } do
+      assert.equal("messages must be a list of messages, not one message: put it into a list, {{…}}",
+        complaint_of(fn, MESSAGE))
+      assert.equal("messages must be a list, not a table with the field 'first'", complaint_of(fn, { first = MESSAGE }))
+      assert.equal("messages must be a list, not nothing", complaint_of(fn))
+    end
+    assert.equal("messages is empty: there is nothing to send", complaint_of(history.check, {}))
+  end)
+
+  it("with a message that has no role, or a wrong one, says so", function()
+    assert.equal('messages[1] has no role, which must be "user" or "assistant"',
+      complaint_of(history.check, { { content = "x" } }))
+    assert.equal('messages[1] has no role, which must be "user" or "assistant"',
+      complaint_of(history.check, { { role = core.json.null, content = "x" } }))
+    assert.equal('messages[1] has the role 5, which must be "user" or "assistant"',
+      complaint_of(history.check, { { role = 5, content = "x" } }))
+  end)
+
+  it("of the others says what was expected", function()
+    assert.equal("how many messages to hash must be a whole number, not \"1\"",
+      complaint_of(history.hash_history, { MESSAGE }, "1"))
+    assert.equal("a message must be a table with role and content, not nothing", complaint_of(history.text_of))
+    assert.equal("a message must be a table with role and content, not a list",
+      complaint_of(history.text_of, { MESSAGE }))
+    assert.equal("a message must be a table with role and content, not one whose content is 5",
+      complaint_of(history.text_of, { role = "user", content = 5 }))
+    assert.equal("the events of a turn must be a list, not nothing", complaint_of(history.synthesize_turn_messages))
+    assert.equal("the events of a turn must be a list, not one event",
+      complaint_of(history.synthesize_turn_messages, event.new { type = "assistant", content = {} }))
   end)
 end)

@@ -24,6 +24,14 @@ describe("suggest.near", function()
     assert.equal("", suggest.near("model", {}))
   end)
 
+  it("knows what a short word is short for, where it is asked to", function()
+    assert.equal("; did you mean 'settings'?", suggest.near("stngs", names, true))
+    assert.equal("", suggest.near("stngs", names))
+    for _, word in ipairs { "st", "tings", "sgt_", "%.s" } do
+      assert.equal("", suggest.near(word, names, true), word)
+    end
+  end)
+
   it("takes an empty word", function()
     assert.equal("", suggest.near("", names))
   end)

@@ -27,11 +27,17 @@ local function error_of(fn, ...)
   return outcome[2]
 end
 
+---A task that was cancelled.
+local function raised_cancelled(child) assert.equal("Cancelled", error_of(child.await, child).code) end
+
 describe("task", function()
   local check_leaks
 
   before_each(function() check_leaks = helper.leaks() end)
-  after_each(function() check_leaks() end)
+  after_each(function()
+    check_leaks()
+    helper.remove_folders()
+  end)
 
   describe("run", function()
     it("returns all results, nil among them", function()
@@ -790,7 +796,7 @@ describe("task", function()
 
     it("refuses nil", helper.task(function()
       local channel = task.channel()
-      assert.error_matches(function() channel:send(nil) end, "no nil")
+      assert.error_matches(function() channel:send(nil) end, "Channel:send takes a value, not nothing")
     end))
   end)
 
@@ -966,6 +972,73 @@ describe("task", function()
   describe("a call that waits", function()
     local complaint = "this call waits, so it must run inside a task"
 
+    --- The error of a chunk whose line 2 makes a wrong call.
+    local function wrong(call)
+      local chunk = assert(load("local task = ...\n" .. call, "=mine"))
+      return error_of(chunk, task)
+    end
+
+    for call, complaint_of_it in pairs {
+      ["task.spawn(nil)"] = "task.spawn takes a function, not nothing",
+      ["task.spawn(5)"] = "task.spawn takes a function, not 5",
+      ["task.run()"] = "task.run takes a function, not nothing",
+      ["task.new_root 'x'"] = 'task.new_root takes a function, not "x"',
+      ["task.shield(nil)"] = "task.shield takes a function, not nothing",
+      ["task.timeout(5)"] = "task.timeout takes a function, not nothing",
+      ["task.timeout('soon', print)"] = 'task.timeout takes milliseconds, not "soon"',
+      ["task.sleep(nil)"] = "task.sleep takes milliseconds, not nothing",
+      ["task.sleep(0/0)"] = "task.sleep takes milliseconds, not -nan",
+      ["task.semaphore(0)"] = "task.semaphore takes a positive integer, not 0",
+      ["task.semaphore()"] = "task.semaphore takes a positive integer, not nothing",
+      ["task.channel(-1)"] = "task.channel takes a positive integer, not -1",
+      ["task.channel(0)"] = "task.channel takes a positive integer, not 0",
+      ["task.channel(1.5)"] = "task.channel takes a positive integer, not 1.5",
+      ["task.channel():send(nil)"] = "Channel:send takes a value, not nothing",
+      ["task.condition():wait 'x'"] = 'Condition:wait takes milliseconds, not "x"',
+      ["task.suspend(nil)"] = "task.suspend takes a function, not nothing",
+    } do
+      it("with a wrong argument is a clear error at the caller's line: " .. call, helper.task(function()
+        local err = wrong(call)
+        assert.equal("mine:2: " .. complaint_of_it, (err:gsub("%-?nan", "-nan")))
+      end))
+    end
+
+    it("of a task's method without the task is one, too", helper.task(function()
+      local child = task.spawn(helper.tick)
+      assert.matches("Task:await takes a task, not nothing", error_of(child.await))
+      assert.matches("Task:cancel takes a task, not 5", error_of(child.cancel, 5))
+    end))
+
+    it("for oneself, or for who waits for one, is an error at once", helper.task(function()
+      local me = task.current()
+      local message = "a task cannot await itself, or one that waits for it"
+      assert.equal(message, error_of(me.await, me).message)
+      local child = task.spawn(me.await, me)
+      assert.equal(message, error_of(child.await, child).message)
+      local first, second
+      first = task.spawn(function() return second:await() end)
+      second = task.spawn(function() return first:await() end)
+      assert.equal(message, error_of(first.await, first).message)
+    end))
+
+    it("sleeps as long as it is told, endless time included", helper.task(function()
+      local sleeper = task.spawn(task.sleep, math.huge)
+      helper.tick()
+      assert.is_false(sleeper:is_done())
+      sleeper:cancel()
+      raised_cancelled(sleeper)
+    end))
+
+    it("blames no line of the library, wherever in it the wait is", helper.task(function()
+      local deaf = helper.write_script(helper.temporary_folder() .. "/deaf", "exec sleep 60")
+      local process = require("parley.claude.process").new { executable = deaf }
+      local chunk = assert(load("local process, text = ...\nreturn function() process:write(text) end", "=mine"))
+      process:start()
+      local _ <close> = defer(function() process:terminate() end)
+      local _, err = coroutine.resume(coroutine.create(chunk(process, ("x"):rep(1 << 20))))
+      assert.matches("^mine:2: " .. complaint, err)
+    end))
+
     it("is a clear error in a callback of the loop, at the caller's line", helper.task(function()
       local err, has_called = nil, false
       from_loop(function()
@@ -998,6 +1071,42 @@ describe("task", function()
       assert.matches("^false\t.*" .. complaint, lines[3])
       assert.matches("^false\t.*must be called inside a task", lines[4])
     end)
+  end)
+
+  describe("wherever", function()
+    local function wait_and_say()
+      helper.tick()
+      return "waited"
+    end
+    local function at_once() return "at once" end
+
+    it("waits in a task, though it is cancelled", helper.task(function()
+      local said
+      local child = task.spawn(function() said = task.wherever(wait_and_say, at_once) end)
+      helper.tick()
+      child:cancel()
+      pcall(child.await, child)
+      assert.equal("waited", said)
+    end))
+
+    it("waits in a coroutine of the script's own", helper.task(function()
+      assert.equal("waited", coroutine.wrap(function() return task.wherever(wait_and_say, at_once) end)())
+    end))
+
+    it("waits where no loop runs", function()
+      local program = task.run(helper.run, { "/usr/bin/env", "lua5.4", "-e", [[
+        local task = require "parley.base.task"
+        print(task.wherever(function() task.sleep(1) return "waited" end, error))
+      ]] }, { env = helper.plain_lua_environment() })
+      assert.equal("waited\n", program.output, program.errors)
+    end)
+
+    it("does the other thing in a callback of the loop", helper.task(function()
+      local said
+      from_loop(function() said = task.wherever(wait_and_say, at_once) end)
+      helper.eventually(function() return said end)
+      assert.equal("at once", said)
+    end))
   end)
 
   it("spawn in a callback of the loop is a clear error, also while a task runs the loop", helper.task(function()

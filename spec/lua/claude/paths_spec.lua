@@ -96,7 +96,7 @@ describe("paths.real_folder", function()
     local chunk = "require('parley.claude.paths').real_folder()"
     local script = ('cd %s/gone && rmdir ../gone && exec %s -e "%s"'):format(folder, helper.host, chunk)
     local program = helper.run { "/bin/sh", "-c", script }
-    assert.matches("the working directory '.' cannot be used: ENOENT", program.errors)
+    assert.matches("the working directory '.' cannot be used: no such file or directory", program.errors)
     assert.equal(1, program.status)
   end))
 

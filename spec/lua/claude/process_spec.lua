@@ -251,8 +251,7 @@ describe("process", function()
   end))
 
   it("lets few replies wait for a program that never reads them", helper.task(function()
-    local child <close> = start [[stty raw -echo; i=0; while [ $i -lt 300 ]; do printf '%0100d' 0 |
-      sed "s/0/$(printf '\033')[6n/g"; i=$((i+1)); done; echo asked; read -r _ </dev/null
+    local child <close> = start [[stty raw -echo; printf '\033[6n%.0s' $(seq 30000); echo asked
       stty min 0 time 10; printf 'got %d bytes' "$(cat | wc -c)"; sleep 60]]
     wait_for_output(child, "asked")
     wait_for_output(child, "bytes")
@@ -460,6 +459,48 @@ describe("process", function()
       child:terminate(0)
       helper.eventually(function() return helper.has_ended(grandchild) end, nil, "the grandchild's end")
     end))
+  end)
+
+  it("says what was expected of a wrong argument", helper.task(function()
+    local child = start "read -r _"
+    for message, call in pairs {
+      ["the bytes to write must be a value of type string, not 5"] = { "write", 5 },
+      ["rows and columns must be whole numbers from 1 to 1000, not 0"] = { "resize", 0, 5 },
+      ['rows and columns must be whole numbers from 1 to 1000, not "a"'] = { "resize", 5, "a" },
+      ["a signal must be a value of type string, not nothing"] = { "signal" },
+      ["no signal is sent: unknown signal 'SIGFOO'"] = { "signal", "SIGFOO" },
+      ["the time to wait must be a value of type milliseconds, not nothing"] = { "drain" },
+      ['the grace time must be a value of type milliseconds, not "x"'] = { "terminate", "x" },
+    } do
+      assert.equal("ValueError: " .. message, tostring(error_of(child[call[1]], child, table.unpack(call, 2))))
+    end
+    child:terminate()
+  end))
+
+  describe("terminate where nobody can wait", function()
+    it("ends the program from a libuv callback, one that minds no SIGTERM too", helper.task(function()
+      local polite = start "echo up; read -r _"
+      wait_for_output(polite, "up")
+      local stubborn = start [[trap '' TERM; echo up; while :; do read -r _ || sleep 1; done]]
+      wait_for_output(stubborn, "up")
+      local timer, has_called = uv.new_timer(), false
+      timer:start(0, 0, function()
+        timer:close()
+        polite:terminate(60000)
+        stubborn:terminate(50)
+        stubborn:terminate(50)
+        has_called = true
+      end)
+      helper.eventually(function() return has_called end)
+      assert.equal("SIGTERM", wait_for_exit(polite).signal)
+      assert.equal("SIGKILL", wait_for_exit(stubborn).signal)
+    end))
+
+    it("ends the program and waits for it outside of any task", function()
+      local child
+      task.run(function() child = start "read -r _" end)
+      assert.equal("SIGTERM", child:terminate().signal)
+    end)
   end)
 
   describe("in a close variable", function()

@@ -155,9 +155,10 @@ describe("a batch", function()
 
     it("fails when a function of its own does", helper.task(function()
       local results = run { { id = "a", turns = function() error "boo" end },
-        { id = "b", turns = function() return 7 end } }
+        { id = "b", turns = function() return 7 end }, { id = "c", turns = function() error { my = "trouble" } end } }
       assert.same({ "ScriptError", "ValueError" }, { results.a.error.code, results.b.error.code })
       assert.is_truthy(results.a.error.message:find "boo")
+      assert.equal('an error without a text: {"my":"trouble"}', results.c.error.message)
     end))
 
     it("fails without a turn", helper.task(function()

@@ -73,8 +73,10 @@ local function changed(base, fields)
 end
 
 local RESULTS = {
-  { "routing", "route", { {}, NOTHING, { key = "a", options = { model = "m" } }},
-    { "x", 5, true, { key = 5 }, { options = "x" } } },
+  { "routing", "route",
+    { {}, NOTHING, { key = "a", options = { model = "m" } }, { key = "a", wait = true, pin = true } },
+    { "x", 5, true, { key = 5 }, { options = "x" }, { key = "a", wait = 1 }, { pin = "yes" }, { wait = true },
+      { opts = {} } } },
   { "routing", "keys", { {}, { "a", "b" } }, { NOTHING, "a", { 5 }, { a = "b" } } },
   { "injection", "prepare", { { text = "a" }, { text = "a", resume = true, start_offset = 3 } },
     { NOTHING, "a", {}, { text = 5 }, { text = "a", resume = "yes" }, { text = "a", start_offset = 1.5 },
@@ -86,7 +88,8 @@ local RESULTS = {
       changed(DIALOG, { choices = "yes" }), changed(DIALOG, { choices = { 1 } }), changed(DIALOG, { selected = "1" }),
       changed(DIALOG, { remedy = 5 }) } },
   { "dialogs", "decide", { { choose = 2 }, { keys = "y" }, { fail = "no" } },
-    { NOTHING, "yes", {}, { choose = 0 }, { choose = 3 }, { choose = "1" }, { keys = 5 }, { fail = true } } },
+    { NOTHING, "yes", {}, { choose = 0 }, { choose = 3 }, { choose = "1" }, { keys = 5 }, { fail = true },
+      { chose = 2 }, { keys = "y", chose = 2 } } },
   { "delivery", "prepare", { "text" }, { NOTHING, 5, {}, true } },
   { "delivery", "keystrokes", { { STEP }, { STEP, changed(STEP, { cursor = "end", rest_ms = 5 }) } },
     { NOTHING, "x", {}, { "x" }, { STEP, { keys = "x" } }, { { holds = "x" } }, { changed(STEP, { cursor = 5 }) },
@@ -94,7 +97,8 @@ local RESULTS = {
   { "delivery", "holds", { "whole", "empty", "other" }, { NOTHING, true, "all" } },
   { "delivery", "clear", { "", "x" }, { NOTHING, 5 } },
   { "settling", "judge", { NOTHING, { subtype = "success" }, { subtype = "error_mine", stop_reason = "end_turn" } },
-    { true, "success", {}, { subtype = "sucess" }, { subtype = 5 }, { subtype = "success", stop_reason = 5 } } },
+    { true, "success", {}, { subtype = "sucess" }, { subtype = 5 }, { subtype = "success", stop_reason = 5 },
+      { subtype = "success", reason = "end_turn" } } },
 }
 
 describe("what a policy returns", function()

@@ -100,11 +100,42 @@ describe("testing.kit", function()
     assert.is_true(terminal:shows "v2.1.197")
   end))
 
-  it("says no to a profile that it does not know", testing.task(function()
-    local kit <close> = testing.kit { profile = "9.9.9" }
-    local terminal <close> = kit:terminal()
-    terminal:wait_for "no profile '9.9.9'"
-    assert.same({ exit_code = 1 }, terminal:exit())
+  it("says no to what it does not know, and makes nothing", testing.task(function()
+    local function refused(given, ...)
+      local ok, err = pcall(testing.kit, given)
+      assert.is_false(ok)
+      assert.equal("ValueError", err.code)
+      for _, words in ipairs { ... } do assert.matches(words, err.message, 1, true) end
+    end
+    refused({ profile = "9.9.9" }, "option 'profile' must be one of 2.1.50,", 'not "9.9.9"')
+    refused({ scirpt = {} }, "testing.kit has no option 'scirpt'; did you mean 'script'?")
+    refused({ trusted = "no" }, "option 'trusted' must be a value of type boolean")
+    refused({ script = { answer = {} } }, "the script has 'answer', which means nothing there; did you mean 'answers'?")
+    refused({ script = "/no/such.lua" }, "cannot read the script: ", "/no/such.lua")
+    local kit <close> = testing.kit()
+    local ok, err = pcall(kit.use, kit, {}, "9.9.9")
+    assert.is_false(ok)
+    assert.matches("Kit:use: option 'profile'", err.message)
+    assert.is_false((pcall(kit.use, kit, { answers = { { txt = "x" } } })))
+  end))
+
+  it("counts the uses of an answer over all its processes, and anew for each script", testing.task(function()
+    local script = { answers = { { text = "first", times = 1 }, { on = "x", text = "then", times = 2 } } }
+    local kit <close> = testing.kit { script = script }
+    local function answers(...)
+      local terminal <close> = kit:terminal()
+      for _, answer in ipairs { ... } do
+        terminal:write "x"
+        terminal:wait_for(function() return terminal:composer() == "x" end)
+        terminal:write "\r"
+        terminal:wait_for("● " .. answer)
+      end
+    end
+    answers("first", "then")
+    answers("then", "echo: x")
+    answers "echo: x"
+    kit:use(script)
+    answers "first"
   end))
 
   it("removes its folders when it is closed", testing.task(function()
@@ -121,6 +152,7 @@ describe("testing.kit", function()
     assert.is_false(ok)
     assert.equal("Leak", err.code)
     assert.same({ terminal:pid() }, err.pids)
+    assert.equal("stand-ins left alive: " .. terminal:pid(), err.message)
     assert.equal("SIGKILL", terminal:exit().signal)
     assert.is_nil(uv.fs_stat(kit.folder))
   end))
@@ -189,7 +221,44 @@ describe("testing.eventually", function()
   end))
 end)
 
+describe("a wrong call of the kit", function()
+  it("is named", testing.task(function()
+    local kit <close> = testing.kit()
+    for message, call in pairs {
+      ["testing.task takes a function, not nothing"] = { testing.task },
+      ["testing.task takes a table or nothing, not 5"] = { testing.task, print, 5 },
+      ["testing.eventually takes a function, not nothing"] = { testing.eventually },
+      ['testing.eventually takes a number or nothing, not "x"'] = { testing.eventually, print, "x" },
+      ["Kit:use takes a script, not nothing"] = { kit.use, kit },
+      ['Kit:events takes one of started, ready, received, taken, command, ended, not "take"; did you mean '
+        .. "'taken'?"] = { kit.events, kit, "take" },
+    } do
+      local ok, err = pcall(table.unpack(call))
+      assert.is_false(ok)
+      assert.equal("ValueError: " .. message, tostring(err))
+    end
+  end))
+end)
+
 describe("testing.leaks", function()
+  it("finds nothing after the first kit of a process", helper.task(function()
+    local folder = helper.temporary_folder()
+    finally(helper.remove_folders)
+    local path = helper.write(folder .. "/first_spec.lua", [[
+      local testing, parley = require "parley.testing", require "parley"
+      it("leaks nothing", testing.task(function()
+        local leaks = testing.leaks()
+        local kit <close> = testing.kit()
+        local backend = parley.backend(kit.options)
+        for _ in backend:complete { { role = "user", content = "hi" } } do end
+        backend:close()
+        leaks:check()
+      end))]])
+    local program = helper.run({ helper.host, "test", path })
+    assert.equal(0, program.status, program.output)
+    assert.matches("1 success", program.output)
+  end))
+
   it("finds nothing when nothing was left", function()
     assert.same({}, testing.leaks():found())
   end)

@@ -310,6 +310,19 @@ describe("the Messages API stand-in", function()
       assert.equal("one", text_of(ask(server, turn(user "go", { role = "assistant", content = "x" }))))
     end)
 
+    for message, given in pairs {
+      ["messages_api.start has no option 'scirpt'; did you mean 'script'?"] = { scirpt = {} },
+      ["messages_api.start: script[1] has no option 'delya_ms'; did you mean 'delay_ms'?"] =
+        { script = { { on = "x", delya_ms = 5 } } },
+      ["messages_api.start: script[2] must have 'on'"] = { script = { { on = "x" }, { status = 500 } } },
+    } do
+      it("is refused when it is wrong: " .. message, function()
+        local ok, err = pcall(messages_api.start, given)
+        assert.is_false(ok)
+        assert.equal(message, err.message)
+      end)
+    end
+
     serves("may be a function", {
       script = function(text, request)
         if text == "fail" then return { status = 503, message = "as " .. request.kind } end

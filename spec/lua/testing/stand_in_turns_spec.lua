@@ -15,10 +15,14 @@ after_each(function() leaks:check() end)
 
 --- A scene with one terminal under a session id of its own.
 local function session(options, body)
-  return scene(options, function(kit, open)
+  local of_kit = {}
+  for name, value in pairs(options or {}) do of_kit[name] = value end
+  local mode = of_kit.mode
+  of_kit.mode = nil
+  return scene(of_kit, function(kit, open)
     local id = core.uuid.generate()
     local words = { "--session-id", id }
-    if options and options.mode then table.move({ "--permission-mode", options.mode }, 1, 2, 3, words) end
+    if mode then table.move({ "--permission-mode", mode }, 1, 2, 3, words) end
     body(kit, open(words), id, open)
   end)
 end

@@ -109,7 +109,7 @@ local function of_jsonl(path)
 end
 
 local function script_error(path, problem)
-  return errors.value_error(("the script '%s' fails: %s"):format(path, tostring(problem)), { cause = problem })
+  return errors.value_error(("the script '%s' fails: %s"):format(path, errors.text(problem)), { cause = problem })
 end
 
 --- What the file returned, as the three values of a generic `for`: it may be a list, an iterator, or a function that

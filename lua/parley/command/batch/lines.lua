@@ -1,6 +1,7 @@
 --- A file or a stream line by line, in the memory of one line. A pipe that is slow to deliver keeps nobody waiting.
 local uv = require "luv"
 local errors = require "parley.base.errors"
+local files = require "parley.base.files"
 local task = require "parley.base.task"
 
 local M = {}
@@ -15,7 +16,7 @@ Lines.__index = Lines
 Lines.__name = "parley.batch.Lines"
 
 local function check(result, problem, name)
-  if result == nil then error(errors.value_error(("cannot read '%s': %s"):format(name, problem)), 0) end
+  if result == nil then error(errors.value_error(("cannot read '%s': %s"):format(name, files.reason(problem))), 0) end
   return result
 end
 

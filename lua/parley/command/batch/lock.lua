@@ -7,6 +7,7 @@
 local uv = require "luv"
 local core = require "parley.core"
 local errors = require "parley.base.errors"
+local files = require "parley.base.files"
 
 local M = {}
 
@@ -95,7 +96,7 @@ function M.take(path)
   local descriptor, problem, code = uv.fs_open(own_path, "wx", 384)
   if code == "EEXIST" then refuse(path, own, own_path) end
   if not descriptor then
-    error(errors.new(code, ("cannot lock '%s': %s"):format(path, problem), { path = path }), 0)
+    error(errors.new(code, ("cannot lock '%s': %s"):format(path, files.reason(problem)), { path = path }), 0)
   end
   uv.fs_close(descriptor)
   local lock = {}

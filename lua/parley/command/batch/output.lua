@@ -6,6 +6,7 @@
 local uv = require "luv"
 local core = require "parley.core"
 local errors = require "parley.base.errors"
+local files = require "parley.base.files"
 local lines = require "parley.command.batch.lines"
 local lock = require "parley.command.batch.lock"
 
@@ -25,7 +26,8 @@ Output.__index = Output
 Output.__name = "parley.batch.Output"
 
 local function system_error(self, action, problem, code)
-  return errors.new(code or "EIO", ("cannot %s '%s': %s"):format(action, self.name, problem), { path = self.name })
+  return errors.new(code or "EIO", ("cannot %s '%s': %s"):format(action, self.name, files.reason(problem)),
+    { path = self.name })
 end
 
 --- Makes the line of a result.

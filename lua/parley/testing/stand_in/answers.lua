@@ -2,6 +2,8 @@
 ---
 --- An answer is a list of steps, one API message each; a step with tool calls is followed by the next once their
 --- results are there.
+local uv = require "luv"
+
 local M = {}
 
 local STOPS = { MAXTOK = "max_tokens", REFUSE = "refusal", STOPSEQ = "stop_sequence", PAUSE = "pause_turn" }
@@ -70,11 +72,23 @@ local function matches(on, text, turn_number)
   return text:find(on, 1, true) ~= nil
 end
 
+--- Takes one of the uses that an answer has. In a kit all processes share them: each use is a file that only one makes.
+local function take_use(script, index, times)
+  if not script.uses then
+    local used = script.used[index] or 0
+    script.used[index] = used + 1
+    return used < times
+  end
+  for number = 1, times do
+    local descriptor = uv.fs_open(("%s/%d-%d"):format(script.uses, index, number), "wx", 384)
+    if descriptor then return uv.fs_close(descriptor) end
+  end
+  return false
+end
+
 local function scripted(script, text, turn_number)
   for index, answer in ipairs(script.answers or {}) do
-    local used = script.used[index] or 0
-    if used < (answer.times or math.huge) and matches(answer.on, text, turn_number) then
-      script.used[index] = used + 1
+    if matches(answer.on, text, turn_number) and (not answer.times or take_use(script, index, answer.times)) then
       return answer
     end
   end

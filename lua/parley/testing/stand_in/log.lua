@@ -11,7 +11,7 @@ Log.__index = Log
 --- A log.
 ---@param path? string  nil for none
 ---@return parley.testing.Log
-function M.new(path) return setmetatable({ path = path, pid = uv.os_getpid() }, Log) end
+function M.new(path) return setmetatable({ path = path, pid = math.tointeger(uv.os_getpid()) }, Log) end
 
 --- Adds an event. Raw bytes must be given as `hex`, as JSON has no bytes.
 ---@param event "started"|"ready"|"received"|"taken"|"command"|"ended"

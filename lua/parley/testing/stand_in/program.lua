@@ -57,6 +57,7 @@ function M.new(script, flags, environment)
       or "default",
     view = { history = {}, queued = {}, frame = 0, seconds = 0, placeholder = profile.placeholder },
   }, Program)
+  script.uses = environment.PARLEY_STAND_IN_USES
   self.configuration = configuration.load(environment, uv.cwd(), flags.settings)
   self.cwd = self.configuration.cwd
   self.view.cwd = self.cwd

@@ -15,7 +15,7 @@ StatusFile.__index = StatusFile
 ---@param pid? integer  default: this process
 ---@return parley.testing.StatusFile
 function M.new(owner, profile, pid)
-  pid = pid or uv.os_getpid()
+  pid = math.tointeger(pid or uv.os_getpid())
   return setmetatable({ path = owner:status_path(pid), pid = pid, folder = owner.folder .. "/sessions",
     kind = profile.status_file, cwd = owner.cwd, version = profile.version }, StatusFile)
 end

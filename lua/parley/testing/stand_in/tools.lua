@@ -21,7 +21,7 @@ local function needs_permission(program, tool)
     return false
   end
   if mode == "acceptEdits" and EDITS[tool.name] then return false end
-  local command = tool.name == "Bash" and (tool.input.command or ""):match "^(%w+)[^>;|&]*$"
+  local command = tool.name == "Bash" and ((tool.input or {}).command or ""):match "^(%w+)[^>;|&]*$"
   return not READ_ONLY[command]
 end
 

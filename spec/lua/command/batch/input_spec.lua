@@ -99,6 +99,12 @@ describe("a batch's input", function()
   end)
 
   describe("of a Lua file", function()
+    it("tells of an error that is a table", function()
+      local ok, err = pcall(read, "error { my = 'trouble' }", "in.lua")
+      assert.is_false(ok)
+      assert.matches("in.lua' fails: an error without a text: {\"my\":\"trouble\"}", err.message, 1, true)
+    end)
+
     for what, text in pairs {
       ["an iterator"] = [[
         local n = 0
