@@ -29,7 +29,7 @@ CORE_OBJECTS := $(CORE_SOURCES:src/%.c=$(B)/obj/%.o)
 STUBS = lua/parley/types.lua $(wildcard lua/parley/core/*.lua)
 BUNDLED := $(sort $(filter-out $(STUBS),$(shell find lua scripts -name '*.lua')))
 
-.PHONY: all test check lint format smoke soak faults bench demo install uninstall clean asan valgrind help
+.PHONY: all test check lint format smoke soak faults bench demo picture install uninstall clean asan valgrind help
 all: $(B)/parley $(B)/lib/parley/core.so
 
 $(B)/obj/%.o: src/%.c | $(B)/obj
@@ -59,12 +59,15 @@ $(B)/obj $(B)/lib/parley:
 demo: all
 	@if [ "$(DEMO)" = claude ]; then $(B)/parley demo --claude; else $(B)/parley demo; fi
 
-BUSTED = $(B)/parley /usr/bin/busted
-# What the specs are of; SPEC=spec/lua/base/task_spec.lua runs one.
+# What the specs are of. SPEC=spec/lua/base/task_spec.lua runs one file in busted itself, with its options in ARGS.
 SPEC ?= spec/src spec/lua spec/scripts spec/readme_spec.lua spec/install_spec.lua
 
-test check: all
-	$(BUSTED) $(SPEC)
+test: all
+	@$(B)/parley $(if $(filter 1%.lua,$(words $(SPEC))$(SPEC)),/usr/bin/busted $(ARGS),spec/run.lua) $(SPEC)
+
+# The same, with the long form of the specs that try a promise in many rounds.
+check: export PARLEY_LONG = 1
+check: test
 
 # The Lua files and the C files that are ours.
 lint:
@@ -96,6 +99,10 @@ endef
 export SESSIONS
 valgrind: all
 	$(VALGRIND) $(B)/parley -e "$$SESSIONS"
+
+# The front page's picture, of a real run on the simulated claude.
+picture: all
+	$(B)/parley spec/picture.lua scripts/chat.svg
 
 # The real program, offline; with your own account: RUN_CLAUDE_SMOKE=1.
 smoke: all
@@ -139,7 +146,8 @@ uninstall:
 help:
 	@echo 'make            build/parley, and build/lib/parley/core.so for plain lua5.4'
 	@echo 'make demo       a conversation on a pseudo-terminal (DEMO=claude: with the real program)'
-	@echo 'make test       the specs (SPEC=FILE for one)'
+	@echo 'make test       the specs, as many files at a time as there are processors (SPEC=FILE ARGS=… for one)'
+	@echo 'make check      the specs, those with many rounds in their long form'
 	@echo 'make asan       the specs under AddressSanitizer and UBSan'
 	@echo 'make valgrind   200 sessions started and ended: no leak, no error'
 	@echo 'make smoke      the real claude, offline (CLAUDE_VERSION=2.1.330; RUN_CLAUDE_SMOKE=1: yours)'
@@ -147,5 +155,6 @@ help:
 	@echo 'make bench      timings'
 	@echo 'make faults     20,000 turns on the simulated claude, with faults (TURNS=, SEED=)'
 	@echo 'make soak       1,000 turns on the real claude, with interrupts and kills'
+	@echo 'make picture    the picture of README.md'
 	@echo 'make install    PREFIX=/usr/local DESTDIR='
 	@echo 'make format uninstall clean'

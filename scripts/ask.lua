@@ -2,9 +2,14 @@
 local parley = require "parley"
 local cli = require "parley.command.cli"
 local conversation = require "parley.backend.conversation"
+local stdin = require "parley.command.stdin"
+
+--- How long to wait for what is piped in beside a message, as `claude -p`.
+local FIRST_MS = 3000
 
 local function define(parser)
-  parser:argument("message", "The message; - reads it from standard input.")
+  parser:argument("message", "The message. What is piped in comes behind it, or is the message where there is none; "
+    .. "- reads it from a terminal, too."):args "?"
   parser:flag("--json", "Print the events, one JSON object a line.")
   parser:option("--history", "A conversation that goes before: JSON messages, as `parley show --json` prints them.")
     :argname "FILE"
@@ -20,8 +25,33 @@ local function encode(event)
   return assert(parley.json.encode(copy, { sort_keys = true }))
 end
 
+--- As `claude -p` does it: what is piped in is a part of the message, on the lines behind it.
+local function message_of(given)
+  if given == "-" or not given and not cli.is_terminal(0) then
+    local text = cli.read "-"
+    if given or text:find "%S" then return text end
+  end
+  if not given then error(parley.errors.value_error "missing argument 'message' (see parley ask --help)", 0) end
+  local piped = stdin.read_beside(FIRST_MS)
+  if not piped then
+    io.stderr:write(("parley: nothing has come on standard input for %g s: the message goes without (</dev/null skips "
+      .. "the wait)\n"):format(FIRST_MS / 1000))
+  end
+  return piped and piped ~= "" and given .. "\n" .. piped or given
+end
+
+--- Reads the message. Whoever sits at the terminal is told that it is waited for.
+local function read_message(arguments)
+  if arguments.message == "-" and cli.is_terminal(0) then
+    io.stderr:write "parley: type the message; Ctrl-D on an empty line ends it\n"
+    return cli.read "-"
+  end
+  local _ <close> = cli.progress(function(seconds) return ("reading standard input, %d s"):format(seconds) end)
+  return message_of(arguments.message)
+end
+
 local function main(arguments)
-  local message = arguments.message == "-" and cli.read "-" or arguments.message
+  local message = read_message(arguments)
   local messages = arguments.history and conversation.decode(cli.read(arguments.history), arguments.history) or {}
   table.insert(messages, { role = "user", content = message })
 
@@ -52,6 +82,6 @@ return cli.run({
   name = "ask", summary = "Sends one message and prints the answer.", define = define, main = main,
   examples = [[
   parley ask "What does this project do?"
-  git diff | parley ask --append-system-prompt "Answer in one line." -
+  git diff | parley ask "Sum this up in one line."
   parley ask --json --accept trust --cwd /src/thing "Run the tests"]],
 }, ...)

@@ -3,7 +3,7 @@ local cli = require "parley.command.cli"
 local manual = require "parley.command.manual"
 
 local function define(parser)
-  parser:argument("command", "The command; without one, all of them in short."):args "?"
+  cli.offer(parser:argument("command", "The command; without one, all of them in short."):args "?", manual.names())
   parser:mutex(
     parser:flag("--man", "Print the man page, in roff."),
     parser:flag("--bash", "Print a completion for bash."))

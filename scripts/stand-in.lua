@@ -16,7 +16,8 @@ while OWN[words[1]] do
 end
 
 local function define(parser)
-  parser:option("--profile", "Which version to be: " .. table.concat(profiles.versions, ", ") .. "."):argname "VERSION"
+  cli.offer(parser:option("--profile", "Which version to be: " .. table.concat(profiles.versions, ", ") .. ".")
+    :argname "VERSION", profiles.versions)
   parser:option("--script", "What to answer: a Lua file that returns what the head of lua/parley/testing/init.lua "
     .. "describes; default: every message is echoed."):argname "FILE"
   parser:option("--log", "Append what is received and taken, one JSON object a line."):argname "FILE"

@@ -85,6 +85,11 @@ function M.has_ended(pid)
   return stat == nil or stat:match "%) (%a)" == "Z"
 end
 
+--- Tells whether nothing is left of a process.
+---@param pid integer
+---@return boolean
+function M.is_reaped(pid) return not uv.fs_stat("/proc/" .. pid) end
+
 --- The environment for a plain Lua that loads the library, and the shared module that was built with this host.
 ---@return string[]
 function M.plain_lua_environment()

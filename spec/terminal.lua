@@ -3,6 +3,7 @@ local assert = require "luassert"
 local uv = require "luv"
 local core = require "parley.core"
 local helper = require "spec.helper"
+local task = require "parley.base.task"
 
 local M = {}
 
@@ -82,8 +83,9 @@ function Terminal:wait()
 end
 
 function Terminal:close()
-  self.pty:close()
   if not self.pipe:is_closing() then self.pipe:close() end
+  self.pty:close()
+  task.shield(self.wait, self)
   self.screen:close()
 end
 

@@ -47,7 +47,7 @@ static int give(struct characters *characters, uint32_t codepoint, uint32_t *out
         out[count++] = JOINER;
     if (codepoint == JOINER)
         characters->has_joiner = true;
-    else
+    else if (stand_in || !is_selector) /* a selector itself would be taken for a stand-in, and it shows nothing */
         out[count++] = stand_in ? stand_in : codepoint;
     return count;
 }

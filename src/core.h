@@ -11,6 +11,7 @@ int luaopen_parley_json(lua_State *L);
 int luaopen_parley_line(lua_State *L);
 int luaopen_parley_pty(lua_State *L);
 int luaopen_parley_screen(lua_State *L);
+int luaopen_parley_survivor(lua_State *L);
 int luaopen_parley_text(lua_State *L);
 int luaopen_parley_turn(lua_State *L);
 int luaopen_parley_uuid(lua_State *L);

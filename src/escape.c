@@ -32,20 +32,19 @@ static void emit_string(struct escape *escape, const char *sequence)
     emit(escape, sequence, strlen(sequence));
 }
 
-/* libvterm takes these for two columns wide although they join the character before, so that a few in a row are wider
- * than the screen. At the beginning of a write it joins them rightly. */
-static bool is_wide_mark(uint32_t codepoint)
-{
-    return (codepoint >= 0x302a && codepoint <= 0x302f) || codepoint == 0x3099 || codepoint == 0x309a;
-}
-
 static void put_text(struct escape *escape, const uint32_t *codepoints, int count)
 {
     for (int i = 0; i < count; i++) {
-        if (is_wide_mark(codepoints[i]) || escape->text_length > ESCAPE_TEXT_MAX - 4)
+        bool is_plain = codepoints[i] >= ' ' && codepoints[i] < 0x7f;
+        if (!is_plain || escape->text_length == ESCAPE_TEXT_MAX)
             flush_text(escape);
-        char *end = escape->text + escape->text_length;
-        escape->text_length += (size_t)(characters_put_utf8(end, codepoints[i]) - end);
+        if (is_plain) {
+            escape->text[escape->text_length++] = (char)codepoints[i];
+        } else {
+            char character[4];
+            escape->output(escape->user, character,
+                           (size_t)(characters_put_utf8(character, codepoints[i]) - character));
+        }
     }
 }
 
@@ -217,7 +216,8 @@ static void on_byte(struct escape *escape, unsigned char byte)
         byte = '\a'; /* the shorter end */
     }
     if (byte == '\033') {
-        put_text(escape, codepoints, characters_end(&escape->characters, codepoints));
+        int count = characters_end(&escape->characters, codepoints);
+        put_text(escape, codepoints, count);
         if (escape->state == ESCAPE_STRING)
             escape->state = ESCAPE_STRING_ESCAPE;
         else

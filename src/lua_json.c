@@ -131,6 +131,14 @@ static void push_value(lua_State *L, const cJSON *item, struct reading *reading)
     }
 }
 
+/* What the tree has of the text is not all the user's: a mark shows as what it stands for. */
+static int push_refusal(lua_State *L, const struct reading *reading)
+{
+    static const char mark[] = {JSON_NUL_MARK, '\0'};
+    const char *culprit = luaL_gsub(L, reading->culprit, mark, "\\u0000");
+    return fault_push_code(L, "EJSON", reading->fault, culprit);
+}
+
 static int push_fault(lua_State *L, const struct json_text *text)
 {
     int count = fault_push_code(L, "EJSON", "%s at byte %I", text->fault, (LUAI_UACINT)text->offset);
@@ -206,7 +214,7 @@ static int json_decode(lua_State *L)
         return fault_push(L, error, "cannot decode %I bytes of JSON", (LUAI_UACINT)length);
     struct reading reading = {.has_nul = text.has_nul, .is_strict = strict};
     push_value(L, *tree, &reading);
-    int count = reading.fault ? fault_push_code(L, "EJSON", reading.fault, reading.culprit) : 1;
+    int count = reading.fault ? push_refusal(L, &reading) : 1;
     cJSON_Delete(*tree);
     *tree = NULL;
     return count;

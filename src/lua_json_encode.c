@@ -269,27 +269,29 @@ static bool encode_members(struct encoder *encoder, int index, struct place *inn
     return true;
 }
 
-/* Pushes a table of the keys, which keeps them alive, and a userdata of them in order. Returns the latter, or NULL. */
+/* Pushes a table of the keys, which keeps them alive, and a userdata of them in order. Returns the latter, or NULL.
+ * Only the former is counted and read again: a finalizer may change any other table when memory is asked for. */
 static struct key *push_sorted_keys(struct encoder *encoder, int index, const struct place *place, size_t *count)
 {
     lua_State *L = encoder->L;
     *count = 0;
+    lua_newtable(L);
+    int names = lua_gettop(L);
     for (lua_pushnil(L); lua_next(L, index); lua_pop(L, 1)) {
         if (lua_type(L, -2) != LUA_TSTRING) {
             fail(encoder, place, "a table with keys that are not strings");
             return NULL;
         }
-        ++*count;
-    }
-    lua_createtable(L, (int)*count, 0);
-    int names = lua_gettop(L);
-    struct key *keys = lua_newuserdatauv(L, *count * sizeof *keys, 0);
-    size_t i = 0;
-    for (lua_pushnil(L); lua_next(L, index); lua_pop(L, 1)) {
-        keys[i].bytes = lua_tolstring(L, -2, &keys[i].length);
-        keys[i].position = (lua_Integer)i + 1;
         lua_pushvalue(L, -2);
-        lua_rawseti(L, names, (lua_Integer)++i);
+        *count += 1;
+        lua_rawseti(L, names, (lua_Integer)*count);
+    }
+    struct key *keys = lua_newuserdatauv(L, *count * sizeof *keys, 0);
+    for (size_t i = 0; i < *count; i++) {
+        keys[i].position = (lua_Integer)i + 1;
+        lua_rawgeti(L, names, keys[i].position);
+        keys[i].bytes = lua_tolstring(L, -1, &keys[i].length);
+        lua_pop(L, 1);
     }
     qsort(keys, *count, sizeof *keys, compare_keys);
     return keys;

@@ -191,8 +191,8 @@ static int line_set_raw(lua_State *L)
 
 static int line_begin(lua_State *L)
 {
+    const char *prompt = luaL_checkstring(L, 2); /* first, as everywhere: a finalizer may close the editor */
     Editor *editor = check_editor(L);
-    const char *prompt = luaL_checkstring(L, 2);
     luaL_argcheck(L, strlen(prompt) < sizeof editor->prompt, 2, "the prompt is too long");
     strcpy(editor->prompt, prompt);
     locale_t outer = uselocale(editor->utf8);
@@ -204,8 +204,8 @@ static int line_begin(lua_State *L)
 
 static int line_act(lua_State *L)
 {
-    Editor *editor = check_editor(L);
     const char *name = luaL_checkstring(L, 2);
+    Editor *editor = check_editor(L);
     for (size_t i = 0; i < ACTIONS; i++) {
         if (strcmp(actions[i].name, name) == 0) {
             locale_t outer = uselocale(editor->utf8);
@@ -219,8 +219,8 @@ static int line_act(lua_State *L)
 
 static int line_insert(lua_State *L)
 {
-    Editor *editor = check_editor(L);
     const char *text = luaL_checkstring(L, 2);
+    Editor *editor = check_editor(L);
     locale_t outer = uselocale(editor->utf8);
     int status = *text ? el_insertstr(editor->line, text) : 0;
     run_named(editor, "repaint");
@@ -235,16 +235,17 @@ static int line_text(lua_State *L)
     locale_t outer = uselocale(editor->utf8);
     const LineInfo *info = el_line(editor->line);
     uselocale(outer);
-    lua_pushlstring(L, info->buffer, (size_t)(info->lastchar - info->buffer));
     lua_pushinteger(L, info->cursor - info->buffer);
+    lua_pushlstring(L, info->buffer, (size_t)(info->lastchar - info->buffer));
+    lua_insert(L, -2);
     return 2;
 }
 
 static int line_remember(lua_State *L)
 {
-    Editor *editor = check_editor(L);
     HistEvent event;
-    history(editor->history, &event, H_ENTER, luaL_checkstring(L, 2));
+    const char *text = luaL_checkstring(L, 2);
+    history(check_editor(L)->history, &event, H_ENTER, text);
     return 0;
 }
 

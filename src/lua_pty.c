@@ -172,7 +172,7 @@ static int check_signal(lua_State *L, int index)
 
 static int lua_pty_signal(lua_State *L)
 {
-    struct pty *pty = check_pty(L, 1);
+    struct pty *pty = to_pty(L, 1);
     int signal = check_signal(L, 2);
     int error = pty_signal(pty, signal);
     if (error)
@@ -213,11 +213,11 @@ static int lua_pty_poll_exit(lua_State *L)
     return 1;
 }
 
-/* A child that outlived its SIGKILL by 100 ms stays for poll_exit, or for the collector. */
+/* A child that the kernel still ends stays for poll_exit, or for the collector. */
 static int lua_pty_close(lua_State *L)
 {
-    pty_close(to_pty(L, 1));
-    return 0;
+    lua_pushboolean(L, pty_close(to_pty(L, 1)) == 0);
+    return 1;
 }
 
 static int lua_pty_gc(lua_State *L)

@@ -7,32 +7,34 @@
 
 enum { DEFAULT_ROWS = 24, DEFAULT_COLUMNS = 80 };
 
-/* Checks that the value on top is a string that C can hold. */
-static const char *check_text(lua_State *L, const char *name)
+/* Checks that the value on top is a string that C can hold. It is the option `name`, or the element `index` of it. */
+static const char *check_text(lua_State *L, const char *name, lua_Integer index)
 {
-    size_t length;
-    if (lua_type(L, -1) != LUA_TSTRING)
-        luaL_argerror(L, 1, lua_pushfstring(L, "%s must be a string, not %s", name, luaL_typename(L, -1)));
-    const char *text = lua_tolstring(L, -1, &length);
-    if (strlen(text) != length)
-        luaL_argerror(L, 1, lua_pushfstring(L, "%s has a NUL byte", name));
-    return text;
+    size_t length = 0;
+    const char *text = lua_type(L, -1) == LUA_TSTRING ? lua_tolstring(L, -1, &length) : NULL;
+    if (text && strlen(text) == length)
+        return text;
+    const char *label = index ? lua_pushfstring(L, "%s[%I]", name, (LUAI_UACINT)index) : lua_pushstring(L, name);
+    luaL_argerror(L, 1,
+                  text ? lua_pushfstring(L, "%s has a NUL byte", label)
+                       : lua_pushfstring(L, "%s must be a string, not %s", label, luaL_typename(L, -2)));
+    return NULL;
 }
 
-/* Turns the list on top into a NULL-ended array of its strings, in a userdata pushed above the list, which keeps the
- * strings alive. */
+/* Turns the list on top into a NULL-ended array of its strings, in a userdata pushed above it. Between the two goes a
+ * table that keeps the strings alive: a finalizer may change the list as soon as memory is asked for. */
 static char *const *check_list(lua_State *L, const char *name)
 {
     int list = lua_gettop(L);
     if (!lua_istable(L, list))
         luaL_argerror(L, 1, lua_pushfstring(L, "%s must be a list of strings, not %s", name, luaL_typename(L, list)));
     lua_Integer count = (lua_Integer)lua_rawlen(L, list);
+    lua_createtable(L, (int)count, 0);
     const char **strings = lua_newuserdatauv(L, ((size_t)count + 1) * sizeof *strings, 0);
     for (lua_Integer i = 1; i <= count; i++) {
-        const char *label = lua_pushfstring(L, "%s[%I]", name, i);
         lua_rawgeti(L, list, i);
-        strings[i - 1] = check_text(L, label);
-        lua_pop(L, 2);
+        strings[i - 1] = check_text(L, name, i);
+        lua_rawseti(L, list + 1, i);
     }
     strings[count] = NULL;
     return (char *const *)strings;
@@ -64,7 +66,7 @@ struct pty_options pty_check_options(lua_State *L)
     if (lua_getfield(L, 1, "columns") != LUA_TNIL)
         options.columns = pty_check_dimension(L, -1, 1, "columns");
     if (lua_getfield(L, 1, "cwd") != LUA_TNIL)
-        options.cwd = check_text(L, "cwd");
+        options.cwd = check_text(L, "cwd", 0);
     if (lua_getfield(L, 1, "env") != LUA_TNIL)
         options.env = check_list(L, "env");
     for (char *const *entry = options.env; entry && *entry; entry++)

@@ -49,17 +49,17 @@ static int lua_screen_new(lua_State *L)
 static int lua_screen_feed(lua_State *L)
 {
     size_t length;
-    struct screen *screen = check_screen(L);
-    const char *bytes = luaL_checklstring(L, 2, &length);
-    screen_feed(screen, bytes, length);
+    const char *bytes = luaL_checklstring(L, 2, &length); /* first: it may make a string, and a finalizer may close */
+    screen_feed(check_screen(L), bytes, length);
     return 0;
 }
 
 static int lua_screen_replies(lua_State *L)
 {
     struct screen *screen = check_screen(L);
-    lua_pushlstring(L, screen->replies ? screen->replies : "", screen->reply_length);
-    screen->reply_length = 0;
+    size_t length = screen->reply_length;
+    screen->reply_length = 0; /* what a finalizer adds behind the copy is for the next time */
+    lua_pushlstring(L, screen->replies ? screen->replies : "", length);
     return 1;
 }
 

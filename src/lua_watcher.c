@@ -41,8 +41,9 @@ static int next(lua_State *L)
         lua_pushnil(L);
         return 1;
     case WATCHER_LINE:
+        lua_pushlstring(L, line.bytes, line.length); /* first: a finalizer may ask for the next line */
         lua_pushliteral(L, "line");
-        lua_pushlstring(L, line.bytes, line.length);
+        lua_insert(L, -2);
         lua_pushinteger(L, (lua_Integer)line.offset);
         return 3;
     case WATCHER_TRUNCATED:

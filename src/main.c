@@ -1,7 +1,7 @@
 /* The host: a Lua 5.4 state with luv on a loop of its own and the whole Lua library inside.
  *
- * It opens those, hands over to lua/parley/command/host.lua, and takes everything down in an order that leaves nothing open.
- * What a command line means, how the main task runs and what a signal does is decided there. */
+ * It opens those, hands over to lua/parley/command/host.lua, and takes everything down in an order that leaves nothing
+ * open. What a command line means, how the main task runs and what a signal does is decided there. */
 #include "core.h"
 #include "fault.h"
 
@@ -10,9 +10,11 @@
 #include <lauxlib.h>
 #include <lualib.h>
 #include <luv/luv.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 #include <uv.h>
 
@@ -22,17 +24,30 @@ extern const struct {
     const char *name, *start, *end;
 } parley_bundle[]; /* made by src/bundle.sh; ends with a NULL name */
 
+/* SIGTERM or SIGHUP so soon after another is the same request: timeout(1) signals the process and its group, and a
+ * terminal that goes away hangs up twice. A person presses Ctrl-C again and means it. */
+enum { SAME_REQUEST_MS = 1000 };
+
 /* A signal handler reaches only what has static storage. */
 static int signal_pipe[2] = {-1, -1};
+static struct timespec caught[NSIG]; /* when each kind came first */
 
-/* SA_RESETHAND has put the default action back: the next signal of this kind ends the process at once, even when Lua
- * never returns to the loop. */
+/* The second signal of a kind ends the process at once, even when Lua never returns to the loop. */
 static void on_signal(int number)
 {
     int saved = errno;
     unsigned char byte = (unsigned char)number;
-    ssize_t ignored = write(signal_pipe[1], &byte, 1);
-    (void)ignored;
+    struct timespec now, *first = &caught[number];
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    if (!first->tv_sec && !first->tv_nsec) {
+        *first = now;
+        ssize_t ignored = write(signal_pipe[1], &byte, 1);
+        (void)ignored;
+    } else if (number == SIGINT ||
+               (now.tv_sec - first->tv_sec) * 1000 + (now.tv_nsec - first->tv_nsec) / 1000000 >= SAME_REQUEST_MS) {
+        signal(number, SIG_DFL);
+        raise(number);
+    }
     errno = saved;
 }
 
@@ -40,7 +55,7 @@ static int catch_signals(void)
 {
     if (pipe2(signal_pipe, O_CLOEXEC | O_NONBLOCK))
         return -errno;
-    struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESETHAND | SA_RESTART};
+    struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
     sigemptyset(&action.sa_mask);
     const int numbers[] = {SIGINT, SIGTERM, SIGHUP};
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
@@ -54,11 +69,12 @@ static int catch_signals(void)
     return 0;
 }
 
-/* A closed descriptor from 0 to 2 would become that of the next thing opened. */
+/* A closed descriptor from 0 to 2 would become that of the next thing opened. What stands in for an output cannot be
+ * written, so that a lost result is an error. */
 static int open_standard_descriptors(void)
 {
     for (int descriptor = 0; descriptor <= 2; descriptor++)
-        if (fcntl(descriptor, F_GETFD) == -1 && open("/dev/null", O_RDWR) != descriptor)
+        if (fcntl(descriptor, F_GETFD) == -1 && open("/dev/null", O_RDONLY) != descriptor)
             return -errno;
     return 0;
 }
@@ -104,11 +120,30 @@ static int bundled(lua_State *L)
     return 0;
 }
 
+/* flush_output() writes out what stands in stdout's buffer. When that, or any write before it, has failed it returns
+ * the error's name and text: `print` drops the error and what it could not write. */
+static int flush_output(lua_State *L)
+{
+    int code = fflush(stdout) ? -errno : 0;
+    if (!code && !ferror(stdout))
+        return 0;
+    struct pollfd output = {.fd = STDOUT_FILENO, .events = POLLOUT};
+    if (!code && poll(&output, 1, 0) == 1 && output.revents & (POLLERR | POLLHUP))
+        code = UV_EPIPE;
+    else if (!code)
+        code = (fcntl(STDOUT_FILENO, F_GETFL) & O_ACCMODE) == O_RDONLY ? UV_EBADF : UV_EIO;
+    lua_pushstring(L, uv_err_name(code));
+    lua_pushstring(L, code == UV_EIO ? "not all of it could be written" : uv_strerror(code));
+    return 2;
+}
+
 static void push_host(lua_State *L)
 {
-    lua_createtable(L, 0, 4);
+    lua_createtable(L, 0, 5);
     lua_pushcfunction(L, bundled);
     lua_setfield(L, -2, "bundled");
+    lua_pushcfunction(L, flush_output);
+    lua_setfield(L, -2, "flush_output");
     lua_newtable(L);
     for (int i = 0; parley_bundle[i].name; i++) {
         lua_pushstring(L, parley_bundle[i].name);

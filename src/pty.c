@@ -1,10 +1,12 @@
-/* A child on a pseudo-terminal. What the child does between fork and exec is async-signal-safe: no allocation, no
- * stdio, and every path out is execve or _exit. */
+/* A child on a pseudo-terminal. Until it runs its program it shares the host's memory, so that a host of a gigabyte
+ * starts it as quickly as a small one: what it does until then is async-signal-safe, changes nothing but what stands on
+ * its own stack, and every path out is execve or _exit. */
 #include "pty.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/close_range.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdlib.h>
@@ -14,13 +16,15 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <termios.h>
-#include <time.h>
 #include <unistd.h>
 #include <uv.h>
 
-enum { REAP_TRIES = 100, REAP_PAUSE_NS = 1000000, DESCRIPTORS_MAX = 65536 };
+enum { STACK_SIZE = 65536, DESCRIPTORS_MAX = 65536 };
 
-/* What the child needs, made before the fork. */
+/* What runs in the child. A sanitizer would remember its stack as the parent's. */
+#define IN_CHILD __attribute__((no_sanitize("address", "undefined")))
+
+/* What the child needs, made before it starts. */
 struct plan {
     const struct pty_options *options;
     char *const *env;
@@ -88,33 +92,35 @@ static int open_terminal(int *master, int *slave, const struct pty_options *opti
     return tcsetattr(*slave, TCSANOW, &modes) ? -errno : 0;
 }
 
-static _Noreturn void give_up(const struct plan *plan, enum pty_step step, int error)
+IN_CHILD static _Noreturn void give_up(int report, enum pty_step step, int error)
 {
     struct failure failure = {.step = step, .error = error};
-    ssize_t ignored = write(plan->report, &failure, sizeof failure);
+    ssize_t ignored = write(report, &failure, sizeof failure);
     (void)ignored;
     _exit(127);
 }
 
-static void take_terminal(struct plan *plan)
+/* Returns where to report from now on. */
+IN_CHILD static int take_terminal(const struct plan *plan)
 {
     /* A host without standard streams may have been given 0, 1 or 2 for these. */
-    plan->report = fcntl(plan->report, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
-    plan->slave = fcntl(plan->slave, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
-    if (plan->report < 0)
-        _exit(127);
-    if (plan->slave < 0 || setsid() < 0 || ioctl(plan->slave, TIOCSCTTY, 0))
-        give_up(plan, PTY_TERMINAL, errno);
+    int report = fcntl(plan->report, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+    if (report < 0)
+        give_up(plan->report, PTY_TERMINAL, errno);
+    int slave = fcntl(plan->slave, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+    if (slave < 0 || setsid() < 0 || ioctl(slave, TIOCSCTTY, 0))
+        give_up(report, PTY_TERMINAL, errno);
     for (int stream = STDIN_FILENO; stream <= STDERR_FILENO; stream++)
-        if (dup2(plan->slave, stream) < 0)
-            give_up(plan, PTY_TERMINAL, errno);
+        if (dup2(slave, stream) < 0)
+            give_up(report, PTY_TERMINAL, errno);
     /* Libraries open descriptors without close-on-exec; kernels before 5.11 need the long way. */
     if (syscall(SYS_close_range, STDERR_FILENO + 1, ~0U, CLOSE_RANGE_CLOEXEC))
         for (int descriptor = STDERR_FILENO + 1; descriptor < DESCRIPTORS_MAX; descriptor++)
             fcntl(descriptor, F_SETFD, FD_CLOEXEC);
+    return report;
 }
 
-static void reset_signals(void)
+IN_CHILD static void reset_signals(void)
 {
     struct sigaction action = {.sa_handler = SIG_DFL};
     sigset_t none;
@@ -125,17 +131,19 @@ static void reset_signals(void)
     sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
-static _Noreturn void run_child(struct plan *plan)
+IN_CHILD static int run_child(void *argument)
 {
+    const struct plan *plan = argument;
     bool is_named = strchr(plan->options->argv[0], '/') != NULL;
     int error = ENOENT;
 
-    /* The parent may have died before prctl: then nobody is left to be reported to. */
-    if (prctl(PR_SET_PDEATHSIG, SIGKILL) || getppid() != plan->parent)
+    if (prctl(PR_SET_PDEATHSIG, SIGKILL))
+        give_up(plan->report, PTY_FORK, errno);
+    if (getppid() != plan->parent) /* it died before prctl: nobody is left to be reported to */
         _exit(127);
-    take_terminal(plan);
+    int report = take_terminal(plan);
     if (plan->options->cwd && chdir(plan->options->cwd))
-        give_up(plan, PTY_CHDIR, errno);
+        give_up(report, PTY_CHDIR, errno);
     reset_signals();
     for (const char *file = plan->candidates; *file; file += strlen(file) + 1) {
         execve(file, plan->options->argv, plan->env);
@@ -145,18 +153,18 @@ static _Noreturn void run_child(struct plan *plan)
         if (problem != ENOENT && problem != ENOTDIR && is_there)
             error = problem; /* says more, unless a later element of PATH has one that can be executed */
     }
-    give_up(plan, PTY_EXEC, error);
+    give_up(report, PTY_EXEC, error);
 }
 
-/* Forks with every signal blocked, so that no handler of the host runs in the child. */
+/* As vfork does, with a stack of the child's own: this thread stands still until the child has left its memory. Every
+ * signal is blocked, so that no handler of the host runs in the child. */
 static pid_t start_child(struct plan *plan)
 {
+    _Alignas(16) char stack[STACK_SIZE];
     sigset_t all, before;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    pid_t pid = fork();
-    if (pid == 0)
-        run_child(plan);
+    pid_t pid = clone(run_child, stack + sizeof stack, CLONE_VM | CLONE_VFORK | SIGCHLD, plan);
     int error = errno;
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     errno = error;
@@ -281,7 +289,6 @@ enum pty_state pty_poll(struct pty *pty)
 
 int pty_close(struct pty *pty)
 {
-    const struct timespec pause = {.tv_nsec = REAP_PAUSE_NS};
     siginfo_t info;
 
     /* Before it is reaped the number is the child's own, so what it left behind in its group can be killed too. Killed
@@ -289,10 +296,5 @@ int pty_close(struct pty *pty)
     if (pty->state == PTY_RUNNING && !waitid(P_PID, (id_t)pty->pid, &info, WEXITED | WNOHANG | WNOWAIT))
         kill(-pty->pid, SIGKILL);
     close_descriptor(&pty->master);
-    for (int tries = 0; pty_poll(pty) == PTY_RUNNING; tries++) {
-        if (tries == REAP_TRIES)
-            return UV_ETIMEDOUT;
-        nanosleep(&pause, NULL);
-    }
-    return 0;
+    return pty_poll(pty) == PTY_RUNNING ? UV_EAGAIN : 0;
 }

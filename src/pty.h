@@ -1,4 +1,4 @@
-/* A child on a pseudo-terminal of its own: spawn, size, signal, reap. Linux; never blocks except where it says so.
+/* A child on a pseudo-terminal of its own: spawn, size, signal, reap. Linux; nothing here waits but pty_spawn.
  * Functions return 0 (or what they say) and on failure a negative UV_E* value, which on Linux is -errno. */
 #ifndef PARLEY_PTY_H
 #define PARLEY_PTY_H
@@ -53,9 +53,8 @@ int pty_signal(struct pty *pty, int signal);
 /* Reaps the child if it has ended, and returns the state. Legal on a closed pty. */
 enum pty_state pty_poll(struct pty *pty);
 
-/* Kills the process group of a child that nobody has reaped, closes the master, and reaps. Waits for the death no
- * longer than 100 ms: then UV_ETIMEDOUT, the state stays PTY_RUNNING, and the zombie is for a later pty_poll.
- * Idempotent. */
+/* Kills the process group of a child that nobody has reaped, and closes the master. UV_EAGAIN when the kernel still
+ * ends the child: the state stays PTY_RUNNING, SIGCHLD tells when a later pty_poll will reap it. Idempotent. */
 int pty_close(struct pty *pty);
 
 #endif

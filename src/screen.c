@@ -5,6 +5,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <utf8proc.h>
+
+#define COUNT(array) (sizeof(array) / sizeof *(array))
 
 enum { REPLIES_MAX = 65536 };
 
@@ -113,16 +116,33 @@ static void write_string(struct screen *screen, const char *bytes)
     vterm_input_write(screen->terminal, bytes, strlen(bytes));
 }
 
-/* Every row's text, CR LF between them; owned by the caller. NULL when there is no memory. */
-static char *copy_text(const struct screen *screen)
+/* Every row, each with a line feed at its end; owned by the caller. NULL when there is no memory. */
+static char *copy_rows(const struct screen *screen)
 {
-    char *text = malloc((size_t)screen->rows * ((size_t)screen->columns * SCREEN_CELL_BYTES + 2) + 1), *end = text;
+    char *text = malloc((size_t)screen->rows * ((size_t)screen->columns * SCREEN_CELL_BYTES + 1) + 1), *end = text;
     for (int row = 0; text && row < screen->rows; row++) {
-        end += screen_text(screen, row, 0, screen_end(screen, row, false), end);
-        end = stpcpy(end, row < screen->rows - 1 ? "\r\n" : "");
+        end += screen_raw_text(screen, row, 0, screen_end(screen, row, false), end);
+        end = stpcpy(end, "\n");
     }
     char *fitted = text ? realloc(text, (size_t)(end - text) + 1) : NULL;
     return fitted ? fitted : text;
+}
+
+/* Writes a row of that copy as far as the screen reaches now, and returns what follows its line feed. */
+static const char *write_row(struct screen *screen, const char *text)
+{
+    const char *end = strchr(text, '\n');
+    screen->is_at_edge = false;
+    while (text < end) {
+        size_t length = utf8proc_utf8class[(unsigned char)*text];
+        int row, column, width = screen_width_of(screen, text, length);
+        screen_cursor(screen, &row, &column);
+        if (width && (screen->is_at_edge || column + width > screen->columns))
+            break;
+        screen_write_text(screen, text, length);
+        text += length;
+    }
+    return end + 1;
 }
 
 /* libvterm's alternate screen doubles what a session costs, and the real program lives on it. So there is one screen:
@@ -130,14 +150,9 @@ static char *copy_text(const struct screen *screen)
 static void enter_alternate(struct screen *screen)
 {
     if (!screen->is_alternate)
-        screen->primary = copy_text(screen);
+        screen->primary = copy_rows(screen);
     screen->is_alternate = screen->is_damaged = true;
     write_string(screen, "\0337\033[2J");
-}
-
-static void write_checked(void *user, const char *bytes, size_t length)
-{
-    vterm_input_write(((struct screen *)user)->terminal, bytes, length);
 }
 
 /* libvterm brings back a place that a screen made smaller may lack, which any CSI puts inside, and whether the cursor
@@ -151,11 +166,15 @@ static void restore_cursor(struct screen *screen)
 
 static void leave_alternate(struct screen *screen)
 {
-    struct escape escape = {.characters = screen->escape.characters, .output = write_checked, .user = screen};
+    const char *text = screen->primary;
     if (screen->is_alternate) {
-        write_string(screen, "\033[?6l\033[s\033[r\033[4l\033[m\033[2J\033[H");
-        if (screen->primary)
-            escape_feed(&escape, screen->primary, strlen(screen->primary));
+        write_string(screen, "\033[?6l\033[s\033[r\033[4l\033[m\033(B\017\033[2J");
+        for (int row = 0; text && *text && row < screen->rows; row++) {
+            char place[16];
+            snprintf(place, sizeof place, "\033[%dH", row + 1);
+            write_string(screen, place);
+            text = write_row(screen, text);
+        }
         free(screen->primary);
         screen->primary = NULL;
         screen->is_alternate = false;
@@ -164,19 +183,45 @@ static void leave_alternate(struct screen *screen)
     restore_cursor(screen);
 }
 
+static bool is_one_of(const char *const *known, const char *bytes, size_t length)
+{
+    while (*known && (length != strlen(*known) || memcmp(bytes, *known, length)))
+        known++;
+    return *known;
+}
+
+/* Answers the question for a setting that libvterm has not: it takes the question's length for a pointer then. */
+static bool answer_unknown(struct screen *screen, const char *bytes, size_t length)
+{
+    static const char *const known[] = {"m", "r", "s", " q", "\"q", NULL};
+    static const char question[] = "\033P$q", no[] = "\033P0$r\033\\";
+    size_t head = strlen(question);
+    if (length <= head || memcmp(bytes, question, head) || is_one_of(known, bytes + head, length - head - 1))
+        return false;
+    on_reply(no, strlen(no), screen);
+    return true;
+}
+
 static void on_output(void *user, const char *bytes, size_t length)
 {
     static const struct {
         const char *sequence;
         void (*handle)(struct screen *screen);
     } ours[] = {{"\0338", restore_cursor}, {"\033[?1049h", enter_alternate}, {"\033[?1049l", leave_alternate}};
+    struct screen *screen = user;
 
-    for (size_t i = 0; i < sizeof ours / sizeof *ours; i++)
-        if (length == strlen(ours[i].sequence) && !memcmp(bytes, ours[i].sequence, length)) {
-            ours[i].handle(user);
-            return;
-        }
-    write_checked(user, bytes, length);
+    if (*bytes != '\033') {
+        screen_write_text(screen, bytes, length);
+        return;
+    }
+    size_t i = 0;
+    while (i < COUNT(ours) && (length != strlen(ours[i].sequence) || memcmp(bytes, ours[i].sequence, length)))
+        i++;
+    if (i < COUNT(ours))
+        ours[i].handle(screen);
+    else if (!answer_unknown(screen, bytes, length))
+        vterm_input_write(screen->terminal, bytes, length);
+    screen->is_joinable &= bytes[length - 1] == 'm'; /* colours do not move the cursor */
 }
 
 /* libvterm keeps bracketed paste to itself, but begins a paste with a marker only when it is on. */
@@ -208,6 +253,9 @@ void screen_open(struct screen *screen, int rows, int columns)
     screen->terminal = vterm_new_with_allocator(rows, columns, &allocator, screen);
     vterm_set_utf8(screen->terminal, true);
     vterm_output_set_callback(screen->terminal, on_reply, screen);
+    screen->measure = vterm_new_with_allocator(1, 4, &allocator, screen);
+    vterm_set_utf8(screen->measure, true);
+    vterm_state_reset(vterm_obtain_state(screen->measure), true);
     screen->cells = vterm_obtain_screen(screen->terminal);
     vterm_screen_set_callbacks(screen->cells, &callbacks, screen);
     vterm_screen_set_damage_merge(screen->cells, VTERM_DAMAGE_SCREEN);
@@ -217,8 +265,10 @@ void screen_open(struct screen *screen, int rows, int columns)
 
 void screen_close(struct screen *screen)
 {
-    if (screen->terminal)
+    if (screen->terminal) {
         vterm_free(screen->terminal);
+        vterm_free(screen->measure);
+    }
     free(screen->replies);
     free(screen->title);
     free(screen->primary);
@@ -247,6 +297,7 @@ void screen_resize(struct screen *screen, int rows, int columns)
     write_string(screen, "\033[0n");
     screen->rows = rows;
     screen->columns = columns;
+    screen->is_joinable = false;
     screen->is_damaged = true;
     settle(screen);
 }

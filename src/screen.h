@@ -19,16 +19,20 @@ enum { SCREEN_CELL_BYTES = VTERM_MAX_CHARS_PER_CELL * CHARACTERS_BYTES_MAX };
 /* Lives at one address from screen_open to screen_close, for libvterm points back to it. Empty: zero. */
 struct screen {
     VTerm *terminal; /* owned; NULL when closed */
+    VTerm *measure;  /* owned: one row, which tells how wide a character is for libvterm */
     VTermScreen *cells;
     struct escape escape;
     char *replies, *title; /* owned; NULL while there are none */
-    char *primary;         /* owned: the primary screen's text while the alternate one is shown */
+    char *primary;         /* owned: the primary screen's rows while the alternate one is shown */
     size_t reply_length, reply_size;
     size_t memory;       /* bytes that libvterm holds */
     uint64_t scrolled;   /* lines pushed off the top of the primary screen */
     uint64_t generation; /* goes up when a cell, the cursor, a mode, the title or the size may have changed */
     int rows, columns;
-    int mouse; /* VTERM_PROP_MOUSE_* */
+    int mouse;        /* VTERM_PROP_MOUSE_* */
+    int marks;        /* how many came for the last character */
+    bool is_joinable; /* the last character is all that came, but for marks and colours: a mark joins it */
+    bool is_at_edge;  /* and it fills the row */
     bool is_cursor_visible, is_alternate, is_bracketed_paste;
     bool is_damaged, is_probing;
 };
@@ -52,6 +56,12 @@ void screen_feed(struct screen *screen, const char *bytes, size_t length);
 /* As a person does it by dragging the corner: margins are reset, text is not wrapped anew. */
 void screen_resize(struct screen *screen, int rows, int columns);
 
+/* Writes printable ASCII, or one other character, where the cursor stands: what escape.h calls a piece of text. */
+void screen_write_text(struct screen *screen, const char *bytes, size_t length);
+
+/* How many columns libvterm gives a character behind another: 0 for a mark, which joins that one. */
+int screen_width_of(const struct screen *screen, const char *bytes, size_t length);
+
 void screen_cursor(const struct screen *screen, int *row, int *column);
 
 /* The bytes that the screen holds, itself included. */
@@ -64,6 +74,9 @@ int screen_end(const struct screen *screen, int row, bool with_style);
 /* Writes the UTF-8 text of the cells from..end-1, blanks as spaces, and returns its length. `out` has room for
  * SCREEN_CELL_BYTES a cell. */
 size_t screen_text(const struct screen *screen, int row, int from, int end, char *out);
+
+/* The same as libvterm has it, with the stand-ins of characters.h. */
+size_t screen_raw_text(const struct screen *screen, int row, int from, int end, char *out);
 
 /* The run that begins at the column `from`, cut at `end`. */
 struct screen_run screen_run(const struct screen *screen, int row, int from, int end);

@@ -1,20 +1,23 @@
 /* Reads a screen's cells: text, and what it looks like. */
 #include "screen.h"
 
-/* The narrowest wide character. */
-enum { FIRST_WIDE = 0x1100 };
+#include <utf8proc.h>
 
 /* libvterm writes it into the cell that the right half of a wide character covers. */
 static const uint32_t COVERED = (uint32_t)-1;
 
+/* Blank where there is none, for a reader may have asked how many there are before the screen was made smaller or
+ * closed: Lua runs finalizers while it makes the strings. */
 static VTermScreenCell get_cell(const struct screen *screen, int row, int column)
 {
     VTermScreenCell cell = {.chars = {0}};
-    vterm_screen_get_cell(screen->cells, (VTermPos){.row = row, .col = column}, &cell);
-    if (cell.chars[0] < FIRST_WIDE) /* libvterm goes by the next cell, which may be a leftover of an older character */
-        cell.width = 1;
+    if (row < screen->rows && column < screen->columns)
+        vterm_screen_get_cell(screen->cells, (VTermPos){.row = row, .col = column}, &cell);
     if (cell.chars[0] == COVERED)
         cell.chars[0] = 0;
+    /* libvterm goes by the next cell, which may be a leftover of an older character. */
+    if (utf8proc_charwidth((utf8proc_int32_t)cell.chars[0]) < 2)
+        cell.width = 1;
     return cell;
 }
 
@@ -41,7 +44,7 @@ int screen_end(const struct screen *screen, int row, bool with_style)
     return end;
 }
 
-size_t screen_text(const struct screen *screen, int row, int from, int end, char *out)
+static size_t put_cells(const struct screen *screen, int row, int from, int end, char *out, bool is_raw)
 {
     char *tail = out;
     VTermScreenCell cell;
@@ -51,9 +54,20 @@ size_t screen_text(const struct screen *screen, int row, int from, int end, char
         if (!cell.chars[0])
             *tail++ = ' ';
         for (int i = 0; i < VTERM_MAX_CHARS_PER_CELL && cell.chars[i]; i++)
-            tail = characters_put_text(&screen->escape.characters, tail, cell.chars[i]);
+            tail = is_raw ? characters_put_utf8(tail, cell.chars[i])
+                          : characters_put_text(&screen->escape.characters, tail, cell.chars[i]);
     }
     return (size_t)(tail - out);
+}
+
+size_t screen_text(const struct screen *screen, int row, int from, int end, char *out)
+{
+    return put_cells(screen, row, from, end, out, false);
+}
+
+size_t screen_raw_text(const struct screen *screen, int row, int from, int end, char *out)
+{
+    return put_cells(screen, row, from, end, out, true);
 }
 
 static bool are_alike(const VTermScreenCell *a, const VTermScreenCell *b)

@@ -1,6 +1,7 @@
 local files = require "parley.base.files"
 local helper = require "spec.helper"
 local json = require("parley.core").json
+local terminal = require "parley.testing.terminal"
 local testing = require "parley.testing"
 
 describe("parley ask", function()
@@ -58,6 +59,59 @@ describe("parley ask", function()
     assert.same({ "How is the weather\nin Rome?" }, kit:taken())
   end))
 
+  it("puts what is piped in behind the message, as claude -p does", helper.task(function()
+    local program = ask({ "Sum it up:" }, "- old\n+ new\n")
+    assert.equal("", program.errors)
+    assert.same({ "Sum it up:\n- old\n+ new" }, kit:taken())
+  end))
+
+  it("takes what is piped in for the message where there is none", helper.task(function()
+    assert.equal("Sunny.\n", ask({}, "How is the weather?\n").output)
+    assert.same({ "How is the weather?" }, kit:taken())
+  end))
+
+  it("waits for all that is piped in, once something has come", helper.task(function()
+    local program <close> = start({ "Sum it up:" }, false)
+    program:expect_handler(15)
+    program.streams[1]:write "one\n"
+    helper.eventually(function() return program.streams[1]:get_write_queue_size() == 0 end)
+    program.streams[1]:write "two\n"
+    program.streams[1]:shutdown()
+    program:wait()
+    assert.same({ "Sum it up:\none\ntwo" }, kit:taken())
+  end))
+
+  it("goes without where nothing is piped in, and where standard input cannot be read", helper.task(function()
+    for _, redirection in ipairs { "</dev/null", "<&-", "</", "0>/dev/null" } do
+      local environment = { "PATH=" .. os.getenv "PATH" }
+      for name, value in pairs(kit.environment) do table.insert(environment, name .. "=" .. value) end
+      local program = helper.run({ "/bin/sh", "-c", 'exec "$@" ' .. redirection, "sh", helper.host, "ask",
+        "--executable", kit.executable, "weather" }, { env = environment, cwd = kit.cwd })
+      assert.same({ 0, "Sunny.\n", "" }, { program.status, program.output, program.errors }, redirection)
+    end
+    local program <close> = start({ "weather" }, false) -- a pipe that nobody writes to
+    assert.equal("Sunny.\n", program:wait().output)
+    assert.matches("nothing has come on standard input for 3 s", program.errors, 1, true)
+  end))
+
+  it("says on a terminal what it waits for", helper.task(function()
+    local environment = { PATH = os.getenv "PATH" }
+    for name, value in pairs(kit.environment) do environment[name] = value end
+    kit:use { answers = { { on = "weather", hang = true } } }
+    local opened = terminal.open { argv = { helper.host, "ask", "--executable", kit.executable, "-" }, cwd = kit.cwd,
+      environment = environment }
+    local _ <close> = setmetatable({}, { __close = function() opened:close() end })
+    opened:wait_for "type the message; Ctrl-D on an empty line ends it"
+    opened:write "weather\r\4"
+    opened:wait_for "busy, 1 s"
+    opened:signal "SIGINT"
+    opened:exit()
+    local piped = terminal.open { cwd = kit.cwd, environment = environment, argv = { "/bin/sh", "-c",
+      '(echo Rome; exec sleep 60) | "$0" ask --executable "$1" weather', helper.host, kit.executable } }
+    local _ <close> = setmetatable({}, { __close = function() piped:close() end })
+    piped:wait_for "reading standard input, 1 s"
+  end))
+
   it("takes a conversation that goes before", helper.task(function()
     local path = helper.write(helper.temporary_folder() .. "/talk.json",
       '[{"role":"user","content":"I live in Oslo."},{"role":"assistant","content":"Noted."}]')
@@ -75,6 +129,22 @@ describe("parley ask", function()
     assert.equal(1, program.status)
     assert.equal("", program.output)
     assert.truthy(program.errors:find "^parley: the turn ended with error_api: API Error: 400[^\n]*\n$")
+  end))
+
+  it("names the cure, as chat and batch do, where a key is kept from claude without a login", helper.task(function()
+    kit:use { answers = { { api_error = { error = "authentication_failed",
+      text = "Not logged in · Please run /login" } } } }
+    local environment = { "PATH=" .. os.getenv "PATH", "ANTHROPIC_API_KEY=secret" }
+    for name, value in pairs(kit.environment) do table.insert(environment, name .. "=" .. value) end
+    local input = helper.write(kit.cwd .. "/in.jsonl", '{"turns":["hi"]}\n')
+    for _, words in ipairs { { "ask", "hi" }, { "chat" }, { "batch", input } } do
+      local program = helper.run({ helper.host, words[1], "--executable", kit.executable, table.unpack(words, 2) },
+        { env = environment, cwd = kit.cwd, input = "hi\n" })
+      assert.equal(1, program.status)
+      assert.truthy(program.errors:find("Not logged in · Please run /login (ANTHROPIC_API_KEY is kept from claude: "
+        .. "preserve_provider_env = true (--preserve-provider-env), or run `claude` once and log in)", 1, true))
+      assert.not_matches("secret", program.errors .. program.output, 1, true)
+    end
   end))
 
   it("never answers the trust dialog by itself", helper.task(function()

@@ -180,6 +180,23 @@ describe("parley chat", function()
       terminal:expect "echo: hello"
     end)
 
+    it_does("leaves the conversation as it was when claude dies inside a tool call, and saves it so", function()
+      local terminal <close> = open()
+      terminal:type "hello\r"
+      terminal:expect "echo: hello\n\n>"
+      terminal:type "work hard\r"
+      terminal:expect "running Bash"
+      uv.kill(kit:processes()[1], "sigkill")
+      terminal:expect "the message is not part of the conversation; Up brings it back\n\n>"
+      terminal:type "again\r"
+      terminal:expect "echo: again"
+      terminal:type "/save it.json\r"
+      terminal:expect "wrote it.json: 4 messages"
+      local program = helper.run({ helper.host, "ask", "--executable", kit.executable, "--history", "it.json", "on" },
+        { env = environment(), cwd = kit.cwd })
+      assert.equal("echo: on\n", program.output, program.errors)
+    end)
+
     it_does("tells at once that claude cannot be run, and stays", function()
       local terminal <close> = terminals.open({ helper.host, "chat", "--executable", "/nowhere/claude" },
         { env = environment(), cwd = kit.cwd })
@@ -201,6 +218,19 @@ describe("parley chat", function()
       terminal:expect "echo: hello"
       assert.equal(1, #kit:events "started")
       assert.same({ "work hard", "hello" }, kit:taken())
+    end)
+
+    it_does("leaves a conversation that can be saved and gone on with after a tool was interrupted", function()
+      local terminal <close> = open()
+      terminal:type "work hard\r"
+      terminal:expect "running Bash"
+      terminal:type "\3"
+      terminal:expect "(interrupted)\n\n>"
+      terminal:type "/save it.json\r"
+      terminal:expect "wrote it.json: 3 messages"
+      local program = helper.run({ helper.host, "ask", "--executable", kit.executable, "--history", "it.json", "on" },
+        { env = environment(), cwd = kit.cwd })
+      assert.equal("echo: on\n", program.output, program.errors)
     end)
 
     it_does("withdraws a message that has no answer yet", function()
@@ -520,6 +550,11 @@ describe("parley chat", function()
       assert.equal("parley: SessionError: the turn ended with error_api: API Error: 400 as asked\n", program.errors)
       assert.equal(1, program.status)
       assert.same({ "fail" }, kit:taken())
+      local missing <close> = helper.start({ helper.host, "chat", "--executable", "/nowhere/claude" },
+        { env = environment(), cwd = kit.cwd, input = "hello\n" })
+      assert.equal("", missing:wait().output)
+      assert.matches("^parley: CLINotFoundError: [^\n]*\n$", missing.errors)
+      assert.equal(1, missing.status)
       program = filter "/nonsense\nhello\n"
       assert.equal(1, program.status)
       assert.truthy(program.errors:find "there is no command '/nonsense'")

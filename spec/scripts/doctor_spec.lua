@@ -90,6 +90,17 @@ describe("parley doctor", function()
     assert.not_matches("secret", program.output, 1, true)
   end))
 
+  it("finds no problem with --stand-in", helper.task(function()
+    for _, word in ipairs { "--json", "--probe-turn" } do
+      local program = helper.run({ helper.host, "doctor", "--stand-in", word },
+        { env = { "PATH=" .. os.getenv "PATH" } })
+      assert.equal("", program.errors)
+      assert.equal(0, program.status, program.output)
+      assert.not_matches("problem", program.output, 1, true)
+      assert.not_matches("warning", program.output, 1, true)
+    end
+  end))
+
   it("finds no program", helper.task(function()
     local report, found, program = examine { "--executable", "/none/claude", "--probe-turn" }
     assert.equal(1, program.status)

@@ -88,6 +88,58 @@ describe("parley help", function()
       assert.same({ sessions = true }, complete("parley", "ses"))
     end))
 
+    local function sorted(words)
+      local list = {}
+      for word in pairs(words) do table.insert(list, word) end
+      table.sort(list)
+      return table.concat(list, " ")
+    end
+
+    it("completes what an option takes", helper.task(function()
+      assert.equal("trust", sorted(complete("parley", "ask", "--accept", "tr")))
+      assert.equal("trust,bypass", sorted(complete("parley", "chat", "--accept", "trust,by")))
+      assert.equal("trust", sorted(complete("parley", "ask", "--accept", "=", "tr")))
+      assert.equal("concat_message native_jsonl", sorted(complete("parley", "ask", "--injection", "")))
+      assert.equal("concat_message native_jsonl", sorted(complete("parley", "ask", "--injection", "=")))
+      assert.equal("pasted refuse typed", sorted(complete("parley", "batch", "x", "--long-text", "")))
+      assert.equal("plan", sorted(complete("parley", "ask", "--permission-mode", "p")))
+      assert.equal("2.1.197", sorted(complete("parley", "stand-in", "--profile", "2.1.19")))
+      assert.equal("scripts scripts/", sorted(complete("parley", "ask", "--cwd", "script"))
+        .. " " .. sorted(complete("parley", "ask", "--history", "script")) .. "/")
+    end))
+
+    it("offers nothing where nobody can guess", helper.task(function()
+      assert.equal("", sorted(complete("parley", "ask", "--model", "")))
+      assert.equal("", sorted(complete("parley", "ask", "--turn-timeout", "-")))
+    end))
+
+    it("completes the command that help explains", helper.task(function()
+      assert.equal("doctor", sorted(complete("parley", "help", "doc")))
+    end))
+
+    it("offers the host's own options only before a command", helper.task(function()
+      assert.equal("--traceback", sorted(complete("parley", "--tr")))
+      assert.equal("", sorted(complete("parley", "ask", "--tr")))
+      assert.equal("", sorted(complete("parley", "sessions", "--vers")))
+      assert.equal("ask", sorted(complete("parley", "--traceback", "as")))
+    end))
+
+    it("offers nothing that is refused", helper.task(function()
+      local function is_taken(option, value)
+        local program = run("doctor", "--stand-in", option, value)
+        assert.not_matches("ValueError", program.errors, 1, true)
+        assert.matches("executable", program.output, 1, true)
+      end
+      is_taken("--accept", (sorted(complete("parley", "doctor", "--accept", "")):gsub(" ", ",")))
+      for _, option in ipairs { "--injection", "--long-text", "--permission-mode" } do
+        for value in pairs(complete("parley", "doctor", option, "")) do is_taken(option, value) end
+      end
+      for _, name in ipairs(commands(run("--help").output)) do
+        local help = run(name, "--help").output
+        for option in pairs(complete("parley", name, "-")) do assert.matches(option, help, 1, true) end
+      end
+    end))
+
     it("completes a command's options", helper.task(function()
       assert.same({ ["--probe"] = true, ["--probe-turn"] = true }, complete("parley", "doctor", "--prob"))
       assert.same({ ["--limit"] = true }, complete("parley", "sessions", "--json", "--li"))

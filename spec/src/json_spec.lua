@@ -84,6 +84,7 @@ describe("json", function()
       for text, message in pairs {
         ['{"a":1,"b":[{"c":1,"d":2,"c":1}]}'] = 'the key "c" comes twice',
         ['{"a":null,"\\u0061":1}'] = 'the key "a" comes twice',
+        ['{"\\u0000b\\u0000":1,"\\u0000b\\u0000":2}'] = 'the key "\\u0000b\\u0000" comes twice',
         ["[1, -1e999]"] = "the number -1e999 is too large",
       } do
         local value, err = json.decode(text, { strict = true })

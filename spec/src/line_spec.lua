@@ -46,6 +46,29 @@ describe("line", function()
     assert.equal("nil\tENOTTY\n", program.output)
   end))
 
+  it("bears a finalizer that closes it in the middle of a call", helper.task(function()
+    for call, expected in pairs {
+      ["pcall(line.insert, line, 12.5)"] = "false the line editor is closed",
+      ["pcall(line.begin, line, 12.5)"] = "false the line editor is closed",
+      ["pcall(line.act, line, 12.5)"] = "false the line editor is closed",
+      ["pcall(line.remember, line, 12.5)"] = "false the line editor is closed",
+      ["line:text()"] = "hello 5",
+    } do
+      local terminal <close> = run(([[
+        line:begin ""
+        line:insert "hello"
+        local function show(...) say(table.concat({ tostring((...)), (select(2, ...)) }, " ")) end
+        collectgarbage "stop"
+        setmetatable({}, { __gc = function() line:close() end })
+        collectgarbage("incremental", 1, 1000, 200)
+        collectgarbage "restart"
+        show(%s)
+        say(tostring(line))]]):format(call))
+      terminal:expect(expected)
+      terminal:expect "parley.line (closed)"
+    end
+  end))
+
   it_does("paints the prompt and the text", [[
     line:begin "> "
     line:insert "hello"

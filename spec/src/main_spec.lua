@@ -93,6 +93,45 @@ describe("the host", function()
       assert.equal(130, program.status)
     end))
 
+    for _, name in ipairs { "sighup", "sigterm" } do
+      it(name .. " that comes twice at once, as from a shell and from the kernel, is one", helper.task(function()
+        local program <close> = start [[
+          local task = require "parley.base.task"
+          local _ <close> = setmetatable({}, { __close = function()
+            io.stdout:write "closing\n" io.stdout:flush()
+            task.shield(function() task.condition():wait(200) end)
+            print "closed"
+          end })
+          io.stdout:write "ready\n" io.stdout:flush()
+          task.condition():wait(60000)]]
+        program:expect "ready"
+        program:kill(name)
+        program:expect "closing"
+        program:kill(name)
+        assert.equal("ready\nclosing\nclosed\n", program:wait().output)
+        assert.same({ 128 + SIGNALS[name], 0 }, { program.status, program.signal })
+      end))
+
+      it(name .. " that comes again ends a script that ignores its cancellation", helper.task(function()
+        local program <close> = start [[
+          local task = require "parley.base.task"
+          io.stdout:write "ready\n" io.stdout:flush()
+          task.shield(function() task.condition():wait(60000) end)]]
+        program:expect "ready"
+        program:kill(name)
+        helper.eventually(function() return program.status or uv.kill(program.pid, name) ~= 0 end)
+        assert.equal(SIGNALS[name], program:wait().signal)
+      end))
+    end
+
+    it("cancels a main task inside the main task, too", helper.task(function()
+      local program <close> = start([[require("parley.base.task").run(function() ]] .. WAITING .. " end)")
+      program:expect "ready"
+      program:kill "sigterm"
+      helper.eventually(function() return program.status end, 30000, "its end, before that of what it waits for")
+      assert.same({ 143, "ready\nclosed\n" }, { program:wait().status, program.output })
+    end))
+
     it("that comes twice ends a script that never waits", helper.task(function()
       local program <close> = start [[io.stdout:write "ready\n" io.stdout:flush() while true do end]]
       program:expect "ready"
@@ -191,8 +230,8 @@ describe("the host", function()
       io.stdout:setvbuf "no"
       local ok, problem
       repeat ok, problem = io.write(("x"):rep(4096)) until not ok
-      io.stderr:write(problem, "\n")' && echo "status $?" >&2; } | true]], helper.host }
-    assert.equal("Broken pipe\nstatus 0\n", program.errors)
+      io.stderr:write(problem, "\n")'; echo "status $?" >&2; } | true]], helper.host }
+    assert.equal("Broken pipe\nstatus 141\n", program.errors)
   end))
 
   it("survives a file that may not grow", helper.task(function()

@@ -140,6 +140,7 @@ describe("pty", function()
   after_each(function()
     for _, pty in ipairs(ptys) do
       pty:close()
+      await_exit(pty)
     end
     assert.equal("", children())
     assert.equal(descriptors_before, descriptor_count())
@@ -271,6 +272,23 @@ describe("pty", function()
       os.remove(path)
       assert.equal("ENOEXEC", err.code)
       assert.equal(("cannot execute '%s': not a program of this machine"):format(path), err.message)
+    end)
+
+    it("is one wherever descriptors run out", function()
+      local environment = helper.plain_lua_environment()
+      table.insert(environment, "CHUNK=" .. [[
+        local pty, err = require("parley.core").pty.spawn({ argv = { "true" } })
+        local record = err
+        while not record do record = pty:poll_exit() end
+        print("spawn", err and err.code or record.exit_code)]])
+      local output = read_until(shell([[limit=4
+        while [ $((limit += 1)) -lt 24 ]; do (ulimit -n $limit; exec lua5.4 -e "$CHUNK"); done]],
+        { env = environment }))
+      local seen = {}
+      for outcome in output:gmatch("spawn%s+(%w+)") do
+        seen[outcome] = true
+      end
+      assert.same({ EMFILE = true, ["0"] = true }, seen)
     end)
 
     it("names a missing folder", function()
@@ -450,7 +468,7 @@ describe("pty", function()
         return text:find("ready") and text:find("%d+\r\n")
       end)
       pty:close()
-      assert.same({ signal = "SIGKILL", signal_number = 9 }, pty:poll_exit())
+      assert.same({ signal = "SIGKILL", signal_number = 9 }, await_exit(pty))
       local background = tonumber(output:match("%d+"))
       await_death(background)
     end)
@@ -459,12 +477,13 @@ describe("pty", function()
       local pty = shell("exit 3")
       local pid = pty:pid()
       await_exit(pty)
-      pty:close()
-      pty:close()
+      assert.is_true(pty:close())
+      assert.is_true(pty:close())
       assert.equal(pid, pty:pid())
       assert.same({ exit_code = 3 }, pty:poll_exit())
+      assert.equal("ESRCH", select(2, pty:signal("SIGTERM")).code)
       assert.equal(("parley.pty (pid %d, closed)"):format(pid), tostring(pty))
-      for _, name in ipairs({ "descriptor", "duplicate", "resize", "size", "signal", "read", "write" }) do
+      for _, name in ipairs({ "descriptor", "duplicate", "resize", "size", "read", "write" }) do
         assert.error_matches(function()
           pty[name](pty, 1, 1)
         end, "the pty is closed", nil, nil, name)
@@ -477,29 +496,57 @@ describe("pty", function()
         local pty <close> = shell("read x")
         outer = pty
       end
-      assert.equal("SIGKILL", outer:poll_exit().signal)
+      assert.equal("SIGKILL", await_exit(outer).signal)
     end)
 
-    it("comes with collection", function()
-      do
-        core.pty.spawn({ argv = { "sleep", "100" } })
-      end
+    it("comes with collection, and the next start reaps", function()
+      local pid = core.pty.spawn({ argv = { "sleep", "100" } }):pid()
       collectgarbage()
       collectgarbage()
-      assert.equal("", children())
       assert.equal(descriptors_before, descriptor_count())
+      await_death(pid)
+      await_exit(shell("exit"))
+      assert.equal("", children())
+    end)
+
+    it("does not stand still until the child is dead", function()
+      local switches, count = 0, 50
+      for _ = 1, count do
+        local pty = spawn({ argv = { "sleep", "100" } })
+        local before = uv.getrusage().nvcsw
+        pty:close()
+        switches = switches + uv.getrusage().nvcsw - before
+      end
+      assert.is_true(switches < count, switches .. " waits")
     end)
   end)
 
   it("leaves nothing behind after 200 children", function()
     for i = 1, 200 do
-      local pty <close> = assert(core.pty.spawn({ argv = { "sleep", "100" } }))
+      local pty <close> = spawn({ argv = { "sleep", "100" } })
       if i % 2 == 0 then
         assert.is_true(pty:signal("SIGTERM"))
       end
     end
+    for _, pty in ipairs(ptys) do
+      await_exit(pty)
+    end
     assert.equal("", children())
     assert.equal(descriptors_before, descriptor_count())
+  end)
+
+  it("costs a large host no more than a small one", function()
+    local objects = {}
+    for i = 1, 200000 do
+      objects[i] = {}
+    end
+    collectgarbage()
+    await_exit(spawn({ argv = { "true" } }))
+    local before = uv.getrusage().minflt
+    collectgarbage() -- writes to every object: a page fault for each page that a fork has shared
+    local faults = uv.getrusage().minflt - before
+    assert.is_true(faults < 1000, faults .. " page faults")
+    assert.equal(200000, #objects)
   end)
 
   it("takes the child along when the host is killed", function()

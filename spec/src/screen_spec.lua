@@ -103,6 +103,12 @@ describe("screen", function()
       assert.equal("", screen:replies())
     end)
 
+    it("tell a setting, or that there is none such", function()
+      screen:feed("\27P$q q\27\\\27[1m\27P$qm\7\27P$qxyz\7\27P$q\27\\")
+      local no = "\27P0$r\27\\"
+      assert.equal("\27P1$r1 q\27\\\27P1$r1m\27\\" .. no .. no, screen:replies())
+    end)
+
     it("tell the state of a mode", function()
       screen:feed("\27[?2004h\27[?2004$p\27[?2026$p")
       assert.equal("\27[?2004;1$y\27[?2026;0$y", screen:replies())

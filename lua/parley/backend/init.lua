@@ -6,6 +6,7 @@ local event = require "parley.claude.event"
 local files = require "parley.base.files"
 local history = require "parley.base.history"
 local launch = require "parley.claude.launch"
+local login = require "parley.claude.login"
 local options = require "parley.base.options"
 local paths = require "parley.claude.paths"
 local policies = require "parley.policy"
@@ -276,6 +277,7 @@ local function next_event(self, run)
   end
   if happening then table.insert(run.events, happening) end
   if happening and happening.type == "result" then
+    login.explain(happening, run.set)
     settle(self, run, happening)
     run.session = nil
   end

@@ -1,8 +1,9 @@
 --- The processes that a program has started, and those that they have: what its tools run has sessions of its own,
 --- which neither a signal to the program's group nor the terminal's end reaches (2.1.110, 2.1.197; after SIGKILL every
---- version).
+--- version). Those whose parent has ended, as with `nohup` and `setsid` in the background, are known by their mark.
 local uv = require "luv"
 local files = require "parley.base.files"
+local mark = require "parley.base.mark"
 
 local M = {}
 
@@ -19,10 +20,8 @@ local function facts_of(pid)
   return tonumber(parent), started
 end
 
---- Finds the descendants of some processes.
----@param roots integer[]  process ids
----@return parley.Descendant[]  parents before their children, the roots not among them
-function M.of(roots)
+--- Every process that lives, by its parent.
+local function children_by_parent()
   local children, scan = {}, uv.fs_scandir "/proc"
   while scan do
     local name = uv.fs_scandir_next(scan)
@@ -35,12 +34,34 @@ function M.of(roots)
       table.insert(children[parent], { pid = pid, started = started })
     end
   end
-  local found, queue = {}, { table.unpack(roots) }
-  while queue[1] do
-    for _, child in ipairs(children[table.remove(queue, 1)] or {}) do
-      table.insert(found, child)
-      table.insert(queue, child.pid)
+  return children
+end
+
+local function has_mark(pid, wanted)
+  return mark.is_in(files.read(("/proc/%d/environ"):format(pid)) or "", wanted)
+end
+
+--- Finds the descendants of some processes.
+---@param roots integer[]  process ids
+---@param wanted? string   a mark: those that carry it, and their descendants, are among them
+---@return parley.Descendant[]  the roots not among them; a child comes behind its parent, or behind one with a mark
+function M.of(roots, wanted)
+  local children, found, known = children_by_parent(), {}, {}
+  for _, pid in ipairs(roots) do known[pid] = true end
+  local queue = { table.unpack(roots) }
+  local function add(one)
+    if known[one.pid] then return end
+    known[one.pid] = true
+    table.insert(found, one)
+    table.insert(queue, one.pid)
+  end
+  for _, siblings in pairs(wanted and children or {}) do
+    for _, one in ipairs(siblings) do
+      if has_mark(one.pid, wanted) then add(one) end
     end
+  end
+  while queue[1] do
+    for _, child in ipairs(children[table.remove(queue, 1)] or {}) do add(child) end
   end
   return found
 end
@@ -64,11 +85,7 @@ end
 function M.signal(descendants, signal)
   local alive, pids = M.alive(descendants), {}
   for i, one in ipairs(alive) do pids[i] = one.pid end
-  local known = {}
-  for _, pid in ipairs(pids) do known[pid] = true end
-  for _, one in ipairs(pids[1] and M.of(pids) or {}) do
-    if not known[one.pid] then table.insert(alive, one) end
-  end
+  for _, one in ipairs(pids[1] and M.of(pids) or {}) do table.insert(alive, one) end
   for _, one in ipairs(alive) do uv.kill(one.pid, signal) end
   return alive
 end

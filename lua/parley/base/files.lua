@@ -9,21 +9,50 @@ local M = {}
 ---@return string
 function M.reason(problem) return (problem:gsub("^E%w+: ", ""):gsub(": .*$", "")) end
 
+local function parent_of(path) return path:match "^(.+)/[^/]+/*$" or path:sub(1, 1) == "/" and "/" or "." end
+
+local function is_folder(path)
+  local stat = uv.fs_stat(path)
+  return stat ~= nil and stat.type == "directory"
+end
+
+--- What keeps a folder from being made: the nearest thing on its path that exists.
+local function obstacle(path, problem)
+  local at, link = path, uv.fs_lstat(path)
+  while not link and at ~= "/" and at ~= "." do
+    at = parent_of(at)
+    link = uv.fs_lstat(at)
+  end
+  local stat, _, code = uv.fs_stat(at)
+  if code == "ENOENT" then return ("'%s' is a link to nothing"):format(at) end
+  if code == "ELOOP" then return ("'%s' is a link that leads back to itself"):format(at) end
+  if stat and stat.type ~= "directory" then return ("'%s' is a %s"):format(at, stat.type) end
+  return ("%s in '%s'"):format(problem:match "^%u+: ([^:]+)" or problem, at)
+end
+
+local function make(path)
+  local ok, problem, code = uv.fs_mkdir(path, 448)
+  if ok or is_folder(path) then return true end
+  local parent = parent_of(path)
+  if code == "ENOENT" and #parent < #path and not is_folder(parent) then
+    ok, problem, code = make(parent)
+    -- Once more, and no more: in /proc a folder is missing whatever stands above it.
+    if ok then ok, problem, code = uv.fs_mkdir(path, 448) end
+  end
+  if ok or is_folder(path) then return true end
+  return nil, problem, code
+end
+
 --- Makes a folder and those above it, mode 0700.
 ---@param path string
 ---@return boolean? ok
----@return string? problem
+---@return parley.Error? err  with the system's code; it names the path and what is in the way
 function M.make_folder(path)
-  local ok, problem, code = uv.fs_mkdir(path, 448)
-  if ok or code == "EEXIST" then return true end
-  if code == "ENOENT" then
-    local parent = path:match "^(.+)/[^/]+/*$"
-    if parent then
-      ok, problem = M.make_folder(parent)
-      if ok then return M.make_folder(path) end
-    end
-  end
-  return nil, problem
+  path = path:gsub("(.)/+$", "%1")
+  local ok, problem, code = make(path)
+  if ok then return true end
+  return nil, errors.new(code or "EIO", ("cannot make the folder '%s': %s"):format(path, obstacle(path, problem)),
+    { path = path })
 end
 
 --- Reads a file.

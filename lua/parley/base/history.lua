@@ -10,6 +10,7 @@ local options = require "parley.base.options"
 local M = {}
 
 local digest, json = core.digest, core.json
+local precedes = core.text.precedes
 local SEED = digest.blake2b "parley history 1"
 local IGNORED_BLOCKS = { thinking = true, redacted_thinking = true }
 local ROLES = { user = true, assistant = true }
@@ -75,20 +76,17 @@ local function spell_blocks(content, role, list, n)
   return n
 end
 
---- The names of an object's fields that say something, sorted. `is_data`: it is a tool's input, where each does.
+--- The names of an object's fields that say something, in the order of their bytes. `is_data`: it is a tool's input,
+--- where each does.
 local function names_of(object, is_data)
   local names, count = {}, 0
   for name, item in next, object do
     if item ~= json.null and (is_data or name ~= "cache_control" and (name ~= "is_error" or item)) then
-      local i = count
-      while i > 0 and name < names[i] do -- there are few
-        names[i + 1] = names[i]
-        i = i - 1
-      end
-      names[i + 1] = name
       count = count + 1
+      names[count] = name
     end
   end
+  table.sort(names, precedes)
   return names, count
 end
 
@@ -111,6 +109,9 @@ local function spell_object(object, list, n, is_data)
   return n + 1
 end
 
+--- Its decimal point is the locale's, which is not to count.
+local function spell_float(value) return "f" .. ("%.17g"):format(value):gsub("[^0-9a-z+-]+", ".") .. ";" end
+
 function spell(value, list, n, is_data)
   local kind = type(value)
   if kind == "string" then
@@ -125,7 +126,7 @@ function spell(value, list, n, is_data)
     list[n + 1] = "]"
   elseif kind == "number" then
     local integer = math.tointeger(value)
-    list[n + 1] = integer and "i" .. integer .. ";" or ("f%.17g;"):format(value)
+    list[n + 1] = integer and "i" .. integer .. ";" or spell_float(value)
   elseif kind == "boolean" then
     list[n + 1] = value and "t" or "f"
   else

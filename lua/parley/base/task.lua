@@ -24,6 +24,7 @@ local M = {}
 ---@field package state "new"|"ready"|"running"|"waiting"|"done"
 ---@field package outcome? table        packed results of `xpcall`
 ---@field package cancelled? parley.Error
+---@field package inner? parley.Task    the main task that this one runs by `run`
 ---@field package failure? any          what an unawaited child raised
 ---@field package shields integer
 ---@field package awaiters function[]
@@ -36,8 +37,8 @@ Task.__name = "parley.Task"
 local UNCAUGHT = "parley.uncaught" -- where the host keeps an error that a raw libuv callback raised
 local registry = debug.getregistry()
 local current ---@type parley.Task?
+local is_turning = false -- the loop runs, for `pump`
 local ready, ready_first, ready_last = {}, 1, 0
-local is_in_loop = false
 local tracebacks = setmetatable({}, { __mode = "k" })
 local last_string_traceback
 
@@ -51,8 +52,8 @@ local function enqueue(task)
   task.state, task.awaiting = "ready", nil
   ready_last = ready_last + 1
   ready[ready_last] = task
-  -- A timer that is due when the loop is entered runs before libuv polls, which would block then all the same.
-  if is_in_loop then uv.stop() end
+  -- libuv runs the timers that are due before it waits, and then waits all the same: it must not, for a task is ready.
+  if is_turning then uv.stop() end
 end
 
 local function remember_traceback(err)
@@ -146,6 +147,7 @@ local function cancel(task, err)
   for child in pairs(task.children) do
     if not child.shielded then cancel(child, err) end
   end
+  if task.inner and not task.inner.shielded then cancel(task.inner, err) end
   if task.state == "waiting" and task.shields == 0 then enqueue(task) end
 end
 
@@ -279,7 +281,14 @@ end
 --- Raises what `fn` raised, unchanged. A task that waits for what cannot happen is an error with code `EDEADLK`.
 function M.run(fn, ...)
   check("task.run", fn, "a function")
-  local task = new_task(nil, fn, ...)
+  local task, outer = new_task(nil, fn, ...), current
+  if outer then
+    task.shielded = outer.shields > 0
+    outer.inner = task
+  end
+  local _ <close> = setmetatable({}, { __close = function()
+    if outer then outer.inner = nil end
+  end })
   M.pump(task)
   if task.outcome[1] then return table.unpack(task.outcome, 2, task.outcome.n) end
   error(task.outcome[2], 0)
@@ -297,9 +306,9 @@ end
 --- Lets the loop call back, outside of any task. Raises nothing: a raw callback's error is the second result.
 local function turn_loop(mode)
   local outer = current -- a task that runs another main task pumps from inside
-  current, is_in_loop = nil, true
+  current, is_turning = nil, true
   local is_alive = uv.run(mode)
-  current, is_in_loop = outer, false
+  current, is_turning = outer, false
   local uncaught = registry[UNCAUGHT]
   registry[UNCAUGHT] = nil
   return is_alive, uncaught

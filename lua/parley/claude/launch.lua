@@ -8,7 +8,7 @@ local options = require "parley.base.options"
 local M = {}
 
 --- The modes that `--permission-mode` of 2.1.330 takes.
-local PERMISSION_MODES = { "acceptEdits", "auto", "bypassPermissions", "default", "dontAsk", "plan" }
+M.permission_modes = { "acceptEdits", "auto", "bypassPermissions", "default", "dontAsk", "plan" }
 
 --- Environment variables that choose another provider, account or endpoint than the one that the user is logged in to.
 --- Found in the program's text (2.1.330); `preserve_provider_env` keeps them.
@@ -80,7 +80,7 @@ M.rules = {
   session_id = { type = "string", check = is_session_id },
   resume_session_id = { type = "string", check = is_session_id },
   fork_session = { type = "boolean" },
-  permission_mode = { type = "string", check = options.one_of(PERMISSION_MODES) },
+  permission_mode = { type = "string", check = options.one_of(M.permission_modes) },
   dangerously_skip_permissions = { type = "boolean", default = false },
   model = { type = "string" },
   system_prompt = { type = "string" },

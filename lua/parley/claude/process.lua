@@ -5,6 +5,7 @@ local core = require "parley.core"
 local descendants = require "parley.base.descendants"
 local errors = require "parley.base.errors"
 local launch = require "parley.claude.launch"
+local mark = require "parley.base.mark"
 local options = require "parley.base.options"
 local paths = require "parley.claude.paths"
 local task = require "parley.base.task"
@@ -52,9 +53,12 @@ local function check(what, value, kind)
   error(errors.value_error(("%s must be a value of type %s, not %s"):format(what, kind, options.describe(value))), 0)
 end
 
-local function as_list(environment)
-  local list = {}
-  for name, value in pairs(environment) do table.insert(list, name .. "=" .. value) end
+--- The environment as a list, with the mark of this process.
+local function marked_list(self)
+  local list = { mark.VARIABLE .. "=" .. self.mark }
+  for name, value in pairs(self.environment) do
+    if name ~= mark.VARIABLE then table.insert(list, name .. "=" .. value) end
+  end
   table.sort(list)
   return list
 end
@@ -98,12 +102,24 @@ end
 
 --- Looks whether the child has ended; called at SIGCHLD.
 local function reap(self)
-  if self.exit then return end
-  self.exit = self.pty:poll_exit()
-  if not self.exit then return end
+  local record = self.pty:poll_exit()
+  if not record then return end
   close_handle(self.child_signal)
+  if self.exit then return end -- it was killed by `discard`, which did not wait
+  self.exit = record
   if self.retiring then self:discard() end
   self.changed:notify()
+end
+
+local function spawn(self)
+  local problem
+  self.mark, problem = mark.new()
+  if not self.mark then return nil, problem end
+  local rows, columns = self.screen:size()
+  return core.pty.spawn {
+    argv = { absolute(self.argv[1]), table.unpack(self.argv, 2) },
+    env = marked_list(self), cwd = self.cwd, rows = rows, columns = columns,
+  }
 end
 
 local NO_SUCH_PROGRAM = { ENOENT = true, ENOTDIR = true }
@@ -113,11 +129,7 @@ local NO_SUCH_PROGRAM = { ENOENT = true, ENOTDIR = true }
 --- cannot start.
 function Process:start()
   if self.pty then error(errors.session_error("the process was started already", { reason = "start" }), 0) end
-  local rows, columns = self.screen:size()
-  local pty, err = core.pty.spawn {
-    argv = { absolute(self.argv[1]), table.unpack(self.argv, 2) },
-    env = as_list(self.environment), cwd = self.cwd, rows = rows, columns = columns,
-  }
+  local pty, err = spawn(self)
   if not pty then
     if err.step == "exec" and NO_SUCH_PROGRAM[err.code] then
       error(errors.cli_not_found_error(("cannot run '%s': no such program (is it installed, and on PATH?)"):format(
@@ -213,14 +225,32 @@ end
 --- nobody of the end of a process that is not its child.
 local LEFT_OVER_MS, LOOK_MS = 500, 10
 
-local function end_left_over(left)
-  left = descendants.signal(left, "sigterm")
+--- What the program has started, and what that has; it itself is not among them.
+local function left_over(self)
+  return descendants.of(self.exit and {} or { self.pty:pid() }, self.mark)
+end
+
+--- Sends a signal to all that is left over, until nothing is or the time is up.
+local function signal_left_over(self, left, signal)
+  left = descendants.signal(left, signal)
   local deadline = task.now() + LEFT_OVER_MS
   while left[1] and task.now() < deadline do
     task.sleep(LOOK_MS)
     left = descendants.alive(left)
+    if not left[1] then left = left_over(self) end -- one that was started meanwhile
   end
-  descendants.signal(left, "sigkill")
+  return left
+end
+
+--- Ends what the program has left behind: what was known before its end, and what carries its mark.
+local function end_left_over(self, known)
+  local left, is_listed = left_over(self), {}
+  for _, one in ipairs(left) do is_listed[one.pid] = true end
+  for _, one in ipairs(known) do
+    if not is_listed[one.pid] then table.insert(left, one) end
+  end
+  left = signal_left_over(self, left, "sigterm")
+  signal_left_over(self, left, "sigkill")
 end
 
 --- Ends the program: SIGTERM, a grace time, SIGKILL; reaps it and closes the terminal. What its tools have started and
@@ -231,17 +261,18 @@ end
 function Process:terminate(grace_ms)
   if grace_ms then check("the grace time", grace_ms, "milliseconds") end
   if not self.pty then return { not_started = true } end
+  if self.is_discarded then return self.exit end
   return task.wherever(function()
-    local left = {}
+    local known = {}
     if not self.exit then
-      left = descendants.of { self.pty:pid() } -- once it has ended nothing tells whose they were
+      known = left_over(self) -- one that dropped the mark can be told only while its parent lives
       self.pty:signal "SIGTERM"
       if not wait_for_exit(self, grace_ms or 2000) then
         self.pty:signal "SIGKILL"
         wait_for_exit(self, 5000)
       end
     end
-    end_left_over(left)
+    end_left_over(self, known)
     self:drain(50)
     self:discard()
     return self.exit
@@ -257,21 +288,22 @@ function Process:retire(grace_ms)
   if not self.pty then return end
   if self.exit then return self:discard() end
   if self.retiring then return end
-  self.descendants = descendants.of { self.pty:pid() }
+  self.known = left_over(self)
   self.pty:signal "SIGTERM"
   self.retiring = uv.new_timer()
   self.retiring:start(grace_ms or 2000, 0, function() self:discard() end)
 end
 
---- Closes the terminal at once, killing the program if it still runs. For callers that cannot wait.
+--- Closes the terminal at once, killing the program if it still runs, and what it has started. For callers that cannot
+--- wait.
 function Process:discard()
-  if not self.pty then return end
+  if not self.pty or self.is_discarded then return end
+  self.is_discarded = true
   close_handle(self.pipe)
-  close_handle(self.child_signal)
   close_handle(self.retiring)
-  local left = self.descendants or not self.exit and descendants.of { self.pty:pid() } or {}
-  self.pty:close()
-  self.descendants = nil
+  local left = left_over(self)
+  if self.pty:close() then close_handle(self.child_signal) end -- or it is reaped at SIGCHLD
+  descendants.signal(self.known or {}, "sigkill")
   descendants.signal(left, "sigkill")
   self.exit = self.exit or self.pty:poll_exit() or { signal = "SIGKILL" }
   self.changed:notify()

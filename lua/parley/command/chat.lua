@@ -49,7 +49,7 @@ function Chat:start_ahead()
   self.starting = task.spawn(function()
     local ok, err = pcall(self.backend.prepare, self.backend, self.messages)
     if ok or errors.is(err, "Cancelled") or errors.is(err, "ClosedError") then return end
-    self.failure = err
+    if not self.is_interactive then return end -- the message that waits for it fails with the same, and says so
     self.input:beside(function() self.output:error(err) end)
   end)
 end
@@ -167,8 +167,10 @@ function Chat:send(text)
   local result = events[#events]
   local answer = history.synthesize_turn_messages(events)
   if result and result.type == "result" then self.turns = self.turns + 1 end
-  report(self, err or failure_of(result))
-  if #answer > 0 then
+  local failure = err or failure_of(result)
+  local is_whole = not failure and #answer > 0 and #self.calls == 0 -- nothing follows a call without its result
+  report(self, failure)
+  if is_whole then
     self.messages = table.move(answer, 1, #answer, #asked + 1, table.move(asked, 1, #asked, 1, {}))
   elseif self.is_interactive and not self.is_leaving then
     self.output:note("the message is not part of the conversation; Up brings it back", "dim")

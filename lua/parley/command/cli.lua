@@ -3,8 +3,10 @@ local argparse = require "argparse"
 local uv = require "luv"
 local errors = require "parley.base.errors"
 local files = require "parley.base.files"
+local launch = require "parley.claude.launch"
 local policies = require "parley.policy"
 local stdin = require "parley.command.stdin"
+local stdout = require "parley.command.stdout"
 local task = require "parley.base.task"
 
 local M = {}
@@ -27,6 +29,41 @@ local function parser_of(command)
   return parser
 end
 
+--- Whether a word is one of the parser's options, and one that wants a word behind it.
+local function takes_argument(parser, word)
+  for _, option in ipairs(parser._options) do
+    for _, alias in ipairs(option._aliases) do
+      if alias == word then return option._maxargs > 0 end
+    end
+  end
+  return false
+end
+
+local function joined(option, word) return option .. (option:find "^%-%-" and "=" or "") .. word end
+
+--- What argparse finds wrong, and what to write instead where a word that begins with a dash was no option.
+local function explain(problem, parser, words, name)
+  local wanting = problem:match "^option '(.-)' requires an argument"
+  local unknown = problem:match "^unknown option '(.-)'"
+  for i, word in ipairs(words) do
+    local following = words[i + 1]
+    if word == wanting and following and following:find "^%-" then
+      return ("%s; one that begins with a dash is joined to it: '%s'"):format(problem, joined(word, following))
+    elseif unknown and word:sub(1, #unknown) == unknown then
+      if i > 1 and takes_argument(parser, words[i - 1]) then
+        return ("unknown option '%s'; as the argument of %s it is joined to it: '%s'"):format(word, words[i - 1],
+          joined(words[i - 1], word))
+      elseif word:find "%s" or word:find "^%-%d" then
+        local said = #word < 50 and not word:find "\n" and word or word:match "^..[^\n%s]*" .. " …"
+        return ("'%s' is taken for an option; what begins with a dash stands behind --: parley %s -- '%s'"):format(said,
+          name, said)
+      end
+      break
+    end
+  end
+  return problem
+end
+
 --- Reads the command line and runs the command.
 ---@param command parley.Command
 ---@param ... string  the command line
@@ -42,13 +79,14 @@ function M.run(command, ...)
   for _, word in ipairs(words) do
     if word == "--" then break end
     if word == "--help" or word == "-h" then
-      io.write(parser:get_help(), "\n")
+      stdout.write(parser:get_help(), "\n")
       return 0
     end
   end
   local ok, arguments = parser:pparse(words)
   if not ok then
-    error(errors.value_error(("%s (see parley %s --help)"):format(arguments:gsub("\n", "; "), command.name)), 0)
+    local problem = explain(arguments:gsub("\n", "; "), parser, words, command.name)
+    error(errors.value_error(("%s (see parley %s --help)"):format(problem, command.name)), 0)
   end
   local kit <close> = arguments.stand_in and require("parley.testing").kit() or nil
   arguments.stand_in = kit
@@ -100,6 +138,15 @@ local function add_list(arguments, name, text)
   for word in text:gmatch "[^,]+" do table.insert(arguments[name], word) end
 end
 
+--- Tells the completion what an option or an argument takes.
+---@param element table  argparse's
+---@param values string[]
+---@return table element
+function M.offer(element, values)
+  element.values = values
+  return element
+end
+
 --- Adds the options that choose, start and watch `claude`.
 ---@param parser table
 function M.backend_options(parser)
@@ -107,10 +154,11 @@ function M.backend_options(parser)
   parser:option("--model", "The model."):argname "NAME"
   parser:option("--system-prompt", "Replaces the system prompt."):argname "TEXT"
   parser:option("--append-system-prompt", "Goes behind the system prompt."):argname "TEXT"
-  parser:option("--permission-mode", "bypassPermissions (the default), default, plan, acceptEdits, …"):argname "MODE"
-  local kinds = table.concat(policies.acceptable(), ", ")
-  parser:option("--accept", ("Dialogs that may be answered with yes: %s."):format(kinds))
-    :argname("KIND[,KIND]"):action(add_list):count "*"
+  M.offer(parser:option("--permission-mode", "bypassPermissions (the default), default, plan, acceptEdits, …")
+    :argname "MODE", launch.permission_modes)
+  local kinds = policies.acceptable()
+  M.offer(parser:option("--accept", ("Dialogs that may be answered with yes: %s."):format(table.concat(kinds, ", ")))
+    :argname("KIND[,KIND]"):action(add_list):count "*", kinds)
   parser:option("--allowed-tools", "Tools that need no permission."):argname("TOOL[,TOOL]"):action(add_list):count "*"
   parser:option("--disallowed-tools", "Tools that are not offered."):argname("TOOL[,TOOL]"):action(add_list):count "*"
   parser:option("--mcp-config", "A file of MCP servers."):argname("FILE"):count "*"
@@ -124,8 +172,10 @@ function M.backend_options(parser)
   parser:flag("--preserve-provider-env", "Keep ANTHROPIC_API_KEY and the like in claude's environment.")
   parser:option("--startup-timeout", "Seconds until claude must be ready."):argname("S"):convert(M.seconds)
   parser:option("--turn-timeout", "Seconds that a turn may take."):argname("S"):convert(M.seconds)
-  parser:option("--injection", "How a history reaches claude: native_jsonl or concat_message."):argname "MODE"
-  parser:option("--long-text", "What becomes of a message over 100 kB: typed, pasted or refuse."):argname "HOW"
+  M.offer(parser:option("--injection", "How a history reaches claude: native_jsonl or concat_message."):argname "MODE",
+    { "native_jsonl", "concat_message" })
+  M.offer(parser:option("--long-text", "What becomes of a message over 100 kB: typed, pasted or refuse."):argname "HOW",
+    { "typed", "pasted", "refuse" })
   parser:option("--policy", "Replaces routing, injection, mcp_config, readiness, dialogs, delivery or settling.")
     :argname("NAME=FILE"):convert(pair_of):count "*"
 end
@@ -197,14 +247,8 @@ function M.progress(describe)
   end })
 end
 
---- Writes to standard output.
----@param ... string
---- Raises an error when nobody reads it any more.
-function M.write(...)
-  local ok, problem = io.stdout:write(...)
-  if ok then ok, problem = io.stdout:flush() end
-  if not ok then error(errors.new("EPIPE", "cannot write to standard output: " .. problem), 0) end
-end
+--- Writes to standard output; see `parley.command.stdout`.
+M.write = stdout.write
 
 --- Reads a file, or standard input for `-`.
 ---@param path string

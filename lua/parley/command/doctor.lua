@@ -5,6 +5,7 @@ local core = require "parley.core"
 local dialogs = require "parley.policy.dialogs"
 local files = require "parley.base.files"
 local launch = require "parley.claude.launch"
+local login = require "parley.claude.login"
 local paths = require "parley.claude.paths"
 local task = require "parley.base.task"
 
@@ -214,10 +215,9 @@ function checks.login(context, report)
     return check_credentials(report, path, stored.claudeAiOauth)
   end
   if type(context.state.primaryApiKey) == "string" then return report("login", "ok", "by the key in .claude.json") end
-  local is_kept = (context.host_environment.ANTHROPIC_API_KEY or "") ~= ""
-  report("login", "problem", "no login was found: no account, no key" .. (is_kept
-    and " (the ANTHROPIC_API_KEY of your environment is kept from claude)" or ""),
-    is_kept and "--preserve-provider-env, or run `claude` once and log in" or "run `claude` once and log in")
+  local kept = login.kept(context.environment, context.host_environment)
+  report("login", "problem", "no login was found: no account, no key"
+    .. (kept and (" (the %s of your environment is kept from claude)"):format(kept) or ""), login.remedy(kept))
 end
 
 --- The nearest folder that was trusted, this one or one above it.

@@ -17,6 +17,7 @@ package.loaded["parley.bundle"] = { files = host.files, read = host.bundled, ver
 local uv = require "luv"
 local errors = require "parley.base.errors"
 local stdin = require "parley.command.stdin"
+local stdout = require "parley.command.stdout"
 local suggest = require "parley.base.suggest"
 local task = require "parley.base.task"
 
@@ -28,7 +29,8 @@ usage: parley [--traceback] SCRIPT [ARG…]     run a Lua file as the main task
        parley --version | --help
 
 A script may wait (parley.task), and may return its exit status. Exit status: 0, 1 for an error, 128 and the signal's
-number after SIGINT, SIGTERM or SIGHUP; a second one of the same kind ends at once.
+number after SIGINT, SIGTERM or SIGHUP; a second one of the same kind (later than a second) ends at once. 141, without
+a message, when the reader of standard output has gone.
 --traceback adds to an error where it came from.
 ]]
 
@@ -97,7 +99,7 @@ local function find_chunk(index)
   return chunk, word, index + 1
 end
 
---- Cancels the main task on a signal. The C side has put the default action back, so that a second one kills.
+--- Cancels the main task on a signal. The C side sees to it that a second one kills.
 local function watch_signals(main, on_signal)
   local pipe = uv.new_pipe(false)
   pipe:open(host.signal_descriptor)
@@ -133,20 +135,15 @@ local function report(err, with_traceback)
   end
 end
 
-local function main()
-  local index, with_traceback = 1, false
-  while argv[index] == "--traceback" do
-    index, with_traceback = index + 1, true
-  end
-  local word = argv[index]
-  if word == "--version" then
-    print("parley " .. host.version)
-    return 0
-  elseif word == nil or word == "--help" or word == "-h" then
-    (word and io.stdout or io.stderr):write(help())
-    return word and 0 or 1
-  end
+--- Tells of an error and gives its exit status.
+local function fail(err, with_traceback)
+  local status = stdout.quiet_status(err)
+  if not status then report(err, with_traceback) end
+  return status or 1
+end
 
+--- Runs what the command line names. Returns the exit status.
+local function run(index, with_traceback)
   local signal, exit_status
   local root = task.new_root(function()
     local chunk, name, first = find_chunk(index)
@@ -167,11 +164,29 @@ local function main()
   if succeeded and math.type(result) == "integer" and not status_of(result) then
     succeeded, result = false, status_error("the script returned", result)
   end
-  if not succeeded then
-    report(result, with_traceback)
-    return 1
-  end
+  if not succeeded then return fail(result, with_traceback) end
   return status_of(result) or 0
+end
+
+local function main()
+  local index, with_traceback = 1, false
+  while argv[index] == "--traceback" do
+    index, with_traceback = index + 1, true
+  end
+  local word, status = argv[index], 0
+  if word == "--version" then
+    io.stdout:write("parley ", host.version, "\n")
+  elseif word == "--help" or word == "-h" then
+    io.stdout:write(help())
+  elseif not word then
+    io.stderr:write(help())
+    return 1
+  else
+    status = run(index, with_traceback)
+  end
+  -- What a script has printed counts as well; an error that was told of already is enough.
+  local code, problem = host.flush_output()
+  return code and status == 0 and fail(stdout.error(code, problem), with_traceback) or status
 end
 
 return main()

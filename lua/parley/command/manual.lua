@@ -1,7 +1,7 @@
 --- The commands' help in other forms: one page for `man`, one completion for bash. All of it is made from what the
 --- commands say of themselves (`parley.cli`), so there is nothing to keep up to date.
-local argparse = require "argparse"
 local cli = require "parley.command.cli"
+local completion = require "parley.command.completion"
 local errors = require "parley.base.errors"
 local suggest = require "parley.base.suggest"
 
@@ -19,20 +19,25 @@ local function bundle()
   return package.loaded["parley.bundle"] or error(errors.value_error "this needs the host: run it with parley", 0)
 end
 
+--- The names of the commands that the host carries.
+---@return string[] names  sorted
+function M.names()
+  local names = {}
+  for _, path in ipairs(bundle().files) do table.insert(names, path:match "^scripts/([%w-]+)%.lua$") end
+  table.sort(names)
+  return names
+end
+
 --- The commands that the host carries.
 ---@return parley.ManualEntry[] entries  sorted by name
 function M.commands()
   local entries = {}
-  for _, path in ipairs(bundle().files) do
-    local name = path:match "^scripts/([%w-]+)%.lua$"
-    if name then
-      local text = bundle().read(path)
-      local parser, command = cli.describe(assert(load(text, "@" .. path, "t")))
-      local summary = text:match "^%-%-+ ?([^\n]*)" or ""
-      table.insert(entries, { name = name, summary = summary, parser = parser, command = command })
-    end
+  for i, name in ipairs(M.names()) do
+    local path = "scripts/" .. name .. ".lua"
+    local text = bundle().read(path)
+    local parser, command = cli.describe(assert(load(text, "@" .. path, "t")))
+    entries[i] = { name = name, summary = text:match "^%-%-+ ?([^\n]*)" or "", parser = parser, command = command }
   end
-  table.sort(entries, function(a, b) return a.name < b.name end)
   return entries
 end
 
@@ -41,26 +46,15 @@ end
 ---@return string
 --- Raises `ValueError` for a name that is none.
 function M.help(name)
-  local names = {}
   for _, entry in ipairs(M.commands()) do
     if entry.name == name then return entry.parser:get_help() end
-    table.insert(names, entry.name)
   end
-  error(errors.value_error(("no command '%s'%s (see parley --help)"):format(name, suggest.near(name, names))), 0)
+  error(errors.value_error(("no command '%s'%s (see parley --help)"):format(name, suggest.near(name, M.names()))), 0)
 end
 
 --- The completion for bash: source it, or install it as `share/bash-completion/completions/parley`.
 ---@return string
-function M.bash()
-  local all = argparse "parley"
-  all:flag "--version"
-  all:flag "--traceback"
-  for _, entry in ipairs(M.commands()) do
-    local part = all:command(entry.name, entry.summary)
-    entry.command.define(part)
-  end
-  return all:get_bash_complete()
-end
+function M.bash() return completion.bash(M.commands()) end
 
 --- A text for roff, in ASCII: man pages are read in every locale.
 local function roff(text)

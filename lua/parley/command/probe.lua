@@ -7,6 +7,7 @@ local errors = require "parley.base.errors"
 local event = require "parley.claude.event"
 local files = require "parley.base.files"
 local launch = require "parley.claude.launch"
+local mark = require "parley.base.mark"
 local paths = require "parley.claude.paths"
 local policies = require "parley.policy"
 local process = require "parley.claude.process"
@@ -178,6 +179,7 @@ end
 function M.measure(given, options)
   options = options or {}
   local facts = { dialogs = {}, leaked = {}, status_file = "none" }
+  mark.guard() -- which is kept
   local before = descriptors()
   local live = new_session(given, facts)
   local ok, err = pcall(function()

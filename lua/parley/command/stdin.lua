@@ -47,21 +47,39 @@ function M.open(on_bytes)
   return self
 end
 
+--- Reads to the end. Returns nil when nothing has come for so long.
+local function read_all(first_ms)
+  local changed, received, is_over, problem = task.condition(), {}, false, nil
+  local _ <close> = M.open(function(bytes, failed)
+    if bytes then table.insert(received, bytes) else is_over, problem = true, failed end
+    changed:notify()
+  end)
+  while not is_over do
+    local has_come = changed:wait(not received[1] and first_ms or nil)
+    if not has_come then return nil end
+  end
+  return table.concat(received), problem
+end
+
 --- Waits for the end of standard input.
 ---@return string bytes  all of it
 --- Raises `ValueError` when it cannot be read.
 function M.read()
-  local received, self = {}, nil
-  local function close() self:close() end
-  local problem = task.suspend(function(wake)
-    self = M.open(function(bytes, problem)
-      if bytes then table.insert(received, bytes) else wake(problem) end
-    end)
-    return close
-  end)
-  close()
+  local text, problem = read_all()
   if problem then error(errors.value_error("cannot read standard input: " .. problem), 0) end
-  return table.concat(received)
+  return text
+end
+
+--- What is piped in beside something that does for itself: "" for a terminal, and for what cannot be read, as nohup
+--- leaves it.
+---@param first_ms number  how long to wait for the first of it: a pipe that nobody writes to or closes is no input
+---@return string? text  nil when nothing has come
+function M.read_beside(first_ms)
+  local kind = uv.guess_handle(0)
+  if kind ~= "file" and kind ~= "pipe" and kind ~= "tcp" then return "" end
+  local text, problem = read_all(first_ms)
+  if problem and text ~= "" then error(errors.value_error("cannot read standard input: " .. problem), 0) end
+  return text
 end
 
 --- How many columns the terminal has.
@@ -75,5 +93,7 @@ function Stdin:close()
   self.is_closed = true
   if self.handle and not self.handle:is_closing() then self.handle:close() end
 end
+
+Stdin.__close = Stdin.close
 
 return M

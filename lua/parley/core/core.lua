@@ -7,6 +7,7 @@
 ---@field line parley.core.line
 ---@field pty parley.core.pty
 ---@field screen parley.core.screen
+---@field survivor parley.core.survivor
 ---@field text parley.Text
 ---@field turn parley.TurnModule
 ---@field uuid parley.Uuid

@@ -28,9 +28,10 @@
 ---@class parley.Pty
 local Pty = {}
 
----Close the terminal, kill the child's process group unless the child was reaped, and reap the child. Waits up to
----100 ms for the death; a child that the kernel keeps longer (in uninterruptible sleep) stays for `poll_exit`, and
----after the pty was collected for the next `spawn`. Idempotent; also `__close`, and `__gc`.
+---Close the terminal and kill the child's process group unless the child was reaped. Waits for nothing: the child is
+---reaped by `poll_exit` after SIGCHLD, or, when the pty was collected before, by the next `spawn`. Idempotent; also
+---`__close`, and `__gc`.
+---@return boolean reaped False while the kernel still ends the child.
 function Pty:close() end
 
 ---Return the master's descriptor, still owned by the pty.
@@ -63,7 +64,7 @@ function Pty:read(max) end
 ---@return parley.Fault? err
 function Pty:resize(rows, columns) end
 
----Signal the child's process group.
+---Signal the child's process group. Legal on a closed pty.
 ---@param signal string|integer As in "SIGTERM", or a number; 0 asks only whether it is there.
 ---@return true? ok
 ---@return parley.Fault? err `ESRCH` once the child has ended: from then on nobody is signalled.

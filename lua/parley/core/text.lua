@@ -1,7 +1,7 @@
 ---@meta parley.core.text
 -- luacheck: ignore 212
 
----Unicode, from utf8proc.
+---Unicode, from utf8proc, and the order of bytes.
 ---@class parley.Text
 local text = {}
 
@@ -10,5 +10,11 @@ local text = {}
 ---@return string? nfc nil for bytes that are no UTF-8
 ---@return parley.Error? err
 function text.nfc(bytes) end
+
+---Compare as `<` does, but by bytes: `<` goes by the locale, which a script may set.
+---@param left string
+---@param right string
+---@return boolean is_before
+function text.precedes(left, right) end
 
 return text

@@ -37,15 +37,17 @@
 --- An answer is for the messages that `on` fits: a plain substring, or `function(text, turn_number)`; without it, for
 --- every message. `times` says how often it may be used, by all processes of the kit together. What the model says:
 --- `text`, `thinking`, `blocks` (as in the Messages API), `tool` or `tools` (`{name, input, result, is_error,
---- duration_ms, permission, question}`) with `after` (the text that follows the results), `stop_reason`, `empty`;
---- when: `delay_ms`, `block_delay_ms`; `dialog` (`{title, lines, choices, selected, numbered, footer, waiting_for}`)
---- is asked first. Or `steps`, a list of such, one API message each. An answer that says none of this echoes.
+--- duration_ms, permission, question, leaves}`; `leaves` is a shell command that is really run and may leave something
+--- running) with `after` (the text that follows the results), `stop_reason`, `empty`; when: `delay_ms`,
+--- `block_delay_ms`; `dialog` (`{title, lines, choices, selected, numbered, footer, waiting_for}`) is asked first. Or
+--- `steps`, a list of such, one API message each. An answer that says none of this echoes.
 ---
---- For the whole turn: `api_error` (`{status, text, error, retries, retry_ms}`), `retries` and `retry_ms` (shown, then
---- the answer), `own_turn` (`{text, after_ms, status}`: a turn that the program starts afterwards by itself), `hang`,
---- `crash` (`"before_record"`, `"after_user"`, `"mid_line"`, `"during_tool"`, `"after_answer"`) with `crash_status`
---- (default: SIGKILL), `half_line_ms` (a pause inside the last line), `reorder` (`system` records first),
---- `omit_turn_duration`.
+--- For the whole turn: `api_error` (`{status, text, error, retries, retry_ms}`; without a status it is one of the
+--- program's own, as "Not logged in · Please run /login" with the error "authentication_failed"), `retries` and
+--- `retry_ms` (shown, then the answer), `own_turn` (`{text, after_ms, status}`: a turn that the program starts
+--- afterwards by itself), `hang`, `crash` (`"before_record"`, `"after_user"`, `"mid_line"`, `"during_tool"`,
+--- `"after_answer"`) with `crash_status` (default: SIGKILL), `half_line_ms` (a pause inside the last line), `reorder`
+--- (`system` records first), `omit_turn_duration`.
 ---
 --- Without an answer that fits, these words in a message pick one: USETOOL TWOTOOLS SLOWTOOL TOUCH AGENT THINK EMPTY
 --- SLOW DRIP LONG CUT COUNT MAXTOK REFUSE STOPSEQ PAUSE ERR400 ERR401 ERR413 ERR429 ERR500 ERR529. Any other message
@@ -54,6 +56,7 @@ local uv = require "luv"
 local core = require "parley.core"
 local errors = require "parley.base.errors"
 local files = require "parley.base.files"
+local mark = require "parley.base.mark"
 local option_rules = require "parley.base.options"
 local task = require "parley.base.task"
 local configuration = require "parley.testing.stand_in.configuration"
@@ -169,6 +172,7 @@ end
 ---@return parley.testing.Leaks
 function M.leaks()
   watch_once()
+  mark.guard() -- the first session would start it, and it is kept
   return setmetatable({ descriptors = open_descriptors(), children = children(), handles = live_handles() }, Leaks)
 end
 
@@ -218,7 +222,7 @@ end
 
 local function quote(word) return "'" .. word:gsub("'", "'\\''") .. "'" end
 
---- The start-up dialogs that are answered already, as the real program remembers it.
+--- The start-up dialogs that are answered already and the login, as the real program remembers them.
 local function remember_answers(kit, given)
   local state = { hasCompletedOnboarding = given.onboarded ~= false, theme = "dark" }
   if given.trusted ~= false then state.projects = { [kit.cwd] = { hasTrustDialogAccepted = true } } end
@@ -226,6 +230,9 @@ local function remember_answers(kit, given)
   local settings = given.settings or {}
   if given.bypass_accepted ~= false then settings.skipDangerousModePermissionPrompt = true end
   write_file(kit.home .. "/.claude/settings.json", core.json.encode(settings))
+  if given.onboarded ~= false then
+    write_file(kit.home .. "/.claude/.credentials.json", '{"claudeAiOauth":{"refreshToken":"of-the-stand-in"}}')
+  end
 end
 
 local function check_script(script)

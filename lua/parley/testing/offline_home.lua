@@ -6,7 +6,6 @@
 ---
 --- Each start-up dialog is answered beforehand, in the files where the program remembers answers. `answers` leaves some
 --- out, to make their dialogs come up: `offline_home.new { answers = { trust = false } }`.
-local errors = require "parley.base.errors"
 local files = require "parley.base.files"
 local json = require("parley.core").json
 local options = require "parley.base.options"
@@ -42,8 +41,8 @@ Home.__index = Home
 Home.__name = "parley.testing.OfflineHome"
 
 local function make_folder(path)
-  local ok, problem = files.make_folder(path)
-  if not ok then error(errors.new("EIO", ("cannot make '%s': %s"):format(path, problem), { path = path }), 0) end
+  local ok, err = files.make_folder(path)
+  if not ok then error(err, 0) end
 end
 
 local function write_json(path, value)

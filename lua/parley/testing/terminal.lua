@@ -116,8 +116,11 @@ function Terminal:signal(name) self.pty:signal(name) end
 function Terminal:close()
   if self.pipe:is_closing() then return end
   self.pipe:close()
-  self.child_signal:close()
   self.pty:close()
+  task.shield(function()
+    while not self.pty:poll_exit() do self.changed:wait() end
+  end)
+  self.child_signal:close()
 end
 
 --- Hangs up without killing: what the program sees when its terminal's owner is gone.

@@ -1,4 +1,5 @@
 local descendants = require "parley.base.descendants"
+local files = require "parley.base.files"
 local helper = require "spec.helper"
 local process = require "parley.claude.process"
 local uv = require "luv"
@@ -18,18 +19,32 @@ describe("descendants", function()
     check_leaks()
   end)
 
+  local function told_pid()
+    return helper.eventually(function()
+      local file = io.open(folder .. "/pid")
+      local number = file and file:read "n"
+      if file then file:close() end
+      return number
+    end)
+  end
+
   ---A process with a child in a session of its own, which has a child too and has told its number.
   local function with_tool(body)
     local child = process.new { executable = helper.write_script(folder .. "/claude", ([[
       setsid sh -c 'sh -c "%s; echo \$\$ >%s/pid; while :; do sleep 1; done"; :' & wait]]):format(body or ":", folder)),
       cwd = folder }
     child:start()
-    local pid = helper.eventually(function()
-      local file = io.open(folder .. "/pid")
-      local number = file and file:read "n"
-      if file then file:close() end
-      return number
-    end)
+    return child, told_pid()
+  end
+
+  ---A process with a descendant whose parents between the two have ended, and which has told its number.
+  local function with_orphan(body, ending)
+    local child = process.new { executable = helper.write_script(folder .. "/claude", ([[
+      (setsid sh -c '%s; echo $$ >%s/pid; while :; do sleep 1; done' >/dev/null 2>&1 &)
+      %s]]):format(body or ":", folder, ending or "read _")), cwd = folder }
+    child:start()
+    local pid = told_pid()
+    helper.eventually(function() return not descendants.of({ child:pid() })[1] end, nil, "the end of those between")
     return child, pid
   end
 
@@ -77,6 +92,64 @@ describe("descendants", function()
     child:discard()
     helper.eventually(function() return helper.has_ended(pid) end)
   end))
+
+  describe("whose parent has ended", function()
+    it("are found by the mark that they carry", helper.task(function()
+      local child <close>, pid = with_orphan()
+      assert.is_true(pids_of(descendants.of({ child:pid() }, child.mark))[pid])
+      assert.is_nil(pids_of(descendants.of({ child:pid() }, child.mark .. "0"))[pid])
+      assert.is_nil(pids_of(descendants.of({ child:pid() }, child.mark))[child:pid()])
+    end))
+
+    it("bring their own children along, which carry none", helper.task(function()
+      local child <close> = with_orphan(("env -i /bin/sleep 1000 & echo $! >%s/other"):format(folder))
+      local other = tonumber(files.read(folder .. "/other"))
+      assert.is_true(pids_of(descendants.of({}, child.mark))[other])
+      child:terminate()
+      assert.is_true(helper.has_ended(other))
+    end))
+
+    local ENDINGS = {
+      terminated = function(child) child:terminate() end, retired = function(child) child:retire() end,
+      discarded = function(child) child:discard() end,
+      ["killed, then terminated"] = function(child)
+        child:signal "SIGKILL"
+        helper.eventually(function() return child:exit_record() end)
+        child:terminate()
+      end,
+    }
+    for name, stop in pairs(ENDINGS) do
+      it("end with a process that is " .. name, helper.task(function()
+        local child, pid = with_orphan()
+        stop(child)
+        helper.eventually(function() return helper.has_ended(pid) and helper.is_reaped(child:pid()) end)
+      end))
+    end
+
+    it("end by SIGKILL when they ignore SIGTERM", helper.task(function()
+      local child, pid = with_orphan "trap : TERM"
+      child:terminate()
+      helper.eventually(function() return helper.has_ended(pid) end)
+    end))
+
+    it("may clean up at SIGTERM", helper.task(function()
+      local child = with_orphan(('trap "echo over >%s/over; exit" TERM'):format(folder))
+      child:terminate()
+      assert.equal("over\n", files.read(folder .. "/over"))
+    end))
+
+    it("end when the program starts them as it ends", helper.task(function()
+      local child = process.new { executable = helper.write_script(folder .. "/claude", ([[
+        trap '(setsid sh -c "echo \$\$ >%s/pid; exec sleep 1000" >/dev/null 2>&1 &)
+          until [ -s %s/pid ]; do sleep 0.01; done; exit' TERM
+        echo ready; while :; do sleep 0.01; done]]):format(folder, folder)), cwd = folder }
+      child:start()
+      helper.eventually(function() return child:captured_output():find "ready" end)
+      child:terminate(20000)
+      local pid = told_pid()
+      helper.eventually(function() return helper.has_ended(pid) end)
+    end))
+  end)
 
   it("of others are left alone", helper.task(function()
     local other <close>, pid = with_tool()

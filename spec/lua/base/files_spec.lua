@@ -128,12 +128,74 @@ describe("files", function()
       assert.equal("755", ("%o"):format(mode_of(folder .. "/a")))
     end)
 
-    it("gives nil and a problem where none can be made", function()
-      helper.write(folder .. "/file", "")
-      local ok, problem = files.make_folder(folder .. "/file/a/b")
-      assert.is_nil(ok)
-      assert.matches("ENOTDIR", problem)
+    it("makes one below the working folder", helper.task(function()
+      local program = helper.run({ helper.host, "-e", [[
+        local files = require "parley.base.files"
+        for _, path in ipairs { "a/b/", "c", "c/../d//e", ".", "/", "//" } do
+          print(path, files.make_folder(path))
+        end]] }, { cwd = folder })
+      assert.equal("a/b/\ttrue\nc\ttrue\nc/../d//e\ttrue\n.\ttrue\n/\ttrue\n//\ttrue\n", program.output)
+      for _, path in ipairs { "/a/b", "/c", "/d/e" } do
+        assert.equal("directory", uv.fs_stat(folder .. path).type)
+      end
+    end))
+
+    it("makes one behind a link to a folder", function()
+      assert(uv.fs_mkdir(folder .. "/a", 448))
+      assert(uv.fs_symlink(folder .. "/a", folder .. "/link"))
+      assert.is_true(files.make_folder(folder .. "/link/b"))
+      assert.is_true(files.make_folder(folder .. "/link"))
+      assert.equal("directory", uv.fs_stat(folder .. "/a/b").type)
     end)
+
+    -- Each in a process of its own, for what never ends cannot be interrupted.
+    local long = ("n"):rep(300)
+    local in_the_way = {
+      ["dangling"] = { "EEXIST", "'%s/dangling' is a link to nothing" },
+      ["dangling/"] = { "EEXIST", "'%s/dangling' is a link to nothing" },
+      ["dangling/a"] = { "EEXIST", "'%s/dangling' is a link to nothing" },
+      ["dangling/a/b/c"] = { "EEXIST", "'%s/dangling' is a link to nothing" },
+      ["loop"] = { "EEXIST", "'%s/loop' is a link that leads back to itself" },
+      ["loop/a/b"] = { "ELOOP", "'%s/loop' is a link that leads back to itself" },
+      ["file"] = { "EEXIST", "'%s/file' is a file" },
+      ["file//"] = { "EEXIST", "'%s/file' is a file" },
+      ["file/a/b"] = { "ENOTDIR", "'%s/file' is a file" },
+      [long] = { "ENAMETOOLONG", "name too long in '%s'" },
+      [long .. "/a/b"] = { "ENAMETOOLONG", "name too long in '%s'" },
+      [("n/"):rep(3000)] = { "ENAMETOOLONG", "name too long in '%s'" },
+      ["/proc/a/b"] = { "ENOENT", "no such file or directory in '/proc'" },
+      [""] = { "ENOENT", "no such file or directory in '.'" },
+    }
+    for path, expected in pairs(in_the_way) do
+      it(("says what is in the way of '%s'"):format(path:sub(1, 20)), helper.task(function()
+        helper.write(folder .. "/file", "")
+        assert(uv.fs_symlink(folder .. "/none/at/all", folder .. "/dangling"))
+        assert(uv.fs_symlink("loop", folder .. "/loop"))
+        local whole = path:find "^[%l]" and folder .. "/" .. path or path
+        local program = helper.run { helper.host, "-e", [[
+          local made, err = require("parley.base.files").make_folder(...)
+          print(made, err.code)
+          print(err.message)]], whole }
+        assert.equal(("nil\t%s\ncannot make the folder '%s': %s\n"):format(expected[1], whole:gsub("(.)/+$", "%1"),
+          expected[2]:format(folder)), program.output, program.errors)
+      end, 30000))
+    end
+
+    it("says where nothing may be made", helper.task(function()
+      assert(uv.fs_mkdir(folder .. "/closed", 320))
+      local word = [[print(select(2, require("parley.base.files").make_folder(...)).message)]]
+      local argv = { helper.host, "-e", word, folder .. "/closed/a/b" }
+      if uv.getuid() == 0 then -- who may do everything becomes nobody, who must reach the host
+        local able = helper.run { "/bin/sh", "-c", 'setpriv --reuid=65534 --clear-groups "$0" --version', helper.host }
+        if able.status ~= 0 then return pending "needs setpriv" end
+        assert(uv.fs_chown(folder, 65534, 65534))
+        assert(uv.fs_chown(folder .. "/closed", 65534, 65534))
+        table.move({ "setpriv", "--reuid=65534", "--clear-groups", table.unpack(argv) }, 1, #argv + 3, 1, argv)
+      end
+      local program = helper.run(argv)
+      local said = ("cannot make the folder '%s/a/b': permission denied in '%s'\n"):gsub("%%s", folder .. "/closed")
+      assert.equal(said, program.output, program.errors)
+    end))
   end)
 
   describe("temporary_folder", function()

@@ -2,6 +2,7 @@ local core = require "parley.core"
 local errors = require "parley.base.errors"
 local event = require "parley.claude.event"
 local history = require "parley.base.history"
+local helper = require "spec.helper"
 
 local json = core.json
 local hash = history.hash_history
@@ -88,6 +89,13 @@ describe("hash_history", function()
     assert.equal(hash { assistant { call("t", forwards) } }, hash { assistant { call("t", backwards) } })
   end)
 
+  it("hashes an object of many keys about as fast as as many small ones", function()
+    local input, started = {}, os.clock()
+    for i = 1, 100000 do input["key" .. i * 7919 % 100003] = i end
+    hash { assistant { call("t", input) } }
+    assert.is_true(os.clock() - started < 10) -- exchanging neighbours takes minutes
+  end)
+
   it("splits a long run of one role wherever it likes", function()
     local blocks, messages = {}, {}
     for i = 1, 50 do
@@ -153,6 +161,49 @@ describe("hash_history", function()
     assert.is_false(ok)
     assert.is_true(errors.is(err, "ValueError"))
   end)
+end)
+
+describe("hash_history in another locale", function()
+  --- What localedef makes a locale from: B stands behind a, and a number has a comma.
+  local LOCALE = [[
+escape_char /
+comment_char %
+LC_CTYPE
+END LC_CTYPE
+LC_COLLATE
+order_start forward
+<U0061>
+<U0042>
+UNDEFINED
+order_end
+END LC_COLLATE
+LC_NUMERIC
+decimal_point "<U002C>"
+thousands_sep ""
+grouping -1
+END LC_NUMERIC
+]]
+  local CHUNK = [[
+    local content = { { type = "tool_use", id = "t", name = "x", input = { a = 0.5, B = -1e-9, list = { 2.5 } } } }
+    local fingerprint = require("parley").hash_history
+    local before = fingerprint { { role = "assistant", content = content } }
+    assert(os.setlocale "odd" == "odd")
+    assert("a" < "B" and tostring(0.5) == "0,5")
+    print(before == fingerprint { { role = "assistant", content = content } })
+  ]]
+
+  after_each(helper.remove_folders)
+
+  it("gives the same fingerprint", helper.task(function()
+    local folder = helper.temporary_folder()
+    local characters = { "<code_set_name> SMALL\n<mb_cur_min> 1\n<mb_cur_max> 1\n<escape_char> /\nCHARMAP" }
+    for code = 0, 127 do table.insert(characters, ("<U%04X> /x%02x"):format(code, code)) end
+    helper.write(folder .. "/characters", table.concat(characters, "\n") .. "\nEND CHARMAP\n")
+    helper.write(folder .. "/source", LOCALE)
+    helper.run { "localedef", "-c", "-f", folder .. "/characters", "-i", folder .. "/source", folder .. "/odd" }
+    local program = helper.run({ helper.host, "-e", CHUNK }, { env = { "LOCPATH=" .. folder } })
+    assert.equal("true\n", program.output, program.errors)
+  end))
 end)
 
 describe("the links that hash_history remembers", function()

@@ -177,6 +177,19 @@ describe("process", function()
       assert.same({ "SessionError", "start", "ENOENT" }, { err.code, err.reason, err.cause.code })
     end))
 
+    it("raises SessionError when nothing can be had that would end what it leaves running", helper.task(function()
+      local child, start_survivor, registry = new "read -r _", core.survivor.start, debug.getregistry()
+      local guarded <close> = setmetatable({ registry["parley.guarded"] }, { __close = function(kept)
+        registry["parley.guarded"], core.survivor.start = kept[1], start_survivor
+      end })
+      registry["parley.guarded"] = nil
+      function core.survivor.start() return nil, { code = "EMFILE", message = "cannot make a pipe: too many" } end
+      local err = error_of(child.start, child)
+      assert.same({ "SessionError", "start", "EMFILE" }, { err.code, err.reason, err.cause.code })
+      assert.is_truthy(guarded)
+      assert.is_false(child:is_alive())
+    end))
+
     it("raises for a second time", helper.task(function()
       local child <close> = start "read -r _"
       assert.equal("SessionError", error_of(child.start, child).code)
@@ -454,8 +467,8 @@ describe("process", function()
     wait_for_output(child, "ready")
     child:discard()
     assert.equal("SIGKILL", child:exit_record().signal)
-    assert.is_true(helper.has_ended(child:pid()))
     assert.is_false(child:is_alive())
+    helper.eventually(function() return helper.is_reaped(child:pid()) end, nil, "its end")
   end))
 
   it("starts and ends 200 times and leaves nothing", helper.task(function()

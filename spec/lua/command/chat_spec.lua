@@ -116,6 +116,38 @@ describe("chat", function()
     assert.equal(2, #talking.messages)
   end))
 
+  --- A turn that calls a tool and comes to no result of it.
+  local function dies_in_tool(ending)
+    return function()
+      local is_over, call = false, event.new { type = "assistant", content = {
+        { type = "tool_use", id = "toolu_1", name = "Bash", input = { command = "make" } } } }
+      return function()
+        local happening = call or not is_over and ending() or nil
+        call, is_over = nil, call == nil
+        return happening
+      end, nil, nil, setmetatable({}, { __close = function() end })
+    end
+  end
+
+  for what, ending in pairs {
+    ["an error"] = function() error(errors.session_error("no answer within 5 s", { reason = "timeout" }), 0) end,
+    ["a dialog"] = function() error(errors.dialog_error "the program asks", 0) end,
+    ["an API error"] = function()
+      return event.new { type = "result", subtype = "error_api", is_error = true, message = "busy" }
+    end,
+    ["an interrupt that leaves the call without a result"] = function()
+      return event.new { type = "result", subtype = "interrupted" }
+    end,
+  } do
+    it("leaves the conversation as it was when a turn died inside a tool call, by " .. what, helper.task(function()
+      local backend = fake_backend { answer "one", dies_in_tool(ending), answer "two" }
+      local _, shown, talking = talk({ "first", "second", "third" }, backend)
+      assert.truthy(shown:find("the message is not part of the conversation", 1, true))
+      assert.same({ "first", "third" }, { backend.asked[3][1].content, backend.asked[3][3].content })
+      assert.equal(4, #talking.messages)
+    end))
+  end
+
   it("goes on after an error of the session", helper.task(function()
     local backend = fake_backend { function() error(errors.session_error "the program is gone", 0) end, answer "yes" }
     local status, shown = talk({ "first", "second" }, backend)

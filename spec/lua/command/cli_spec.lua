@@ -51,6 +51,31 @@ describe("cli", function()
       assert.equal("hello", seen.arguments.word)
     end)
 
+    for what, case in pairs {
+      ["an option's argument that begins with a dash"] = { { "--extra-arg", "--verbose", "hi" },
+        "unknown option '--verbose'; as the argument of --extra-arg it is joined to it: '--extra-arg=--verbose'" },
+      ["one that is an option itself"] = { { "--model", "--stand-in", "hi" },
+        "option '--model' requires an argument; one that begins with a dash is joined to it: '--model=--stand-in'" },
+      ["a message that begins with a dash"] = { { "-5 is a number" },
+        "'-5 is a number' is taken for an option; what begins with a dash stands behind --: parley try -- "
+          .. "'-5 is a number'" },
+      ["a long one"] = { { "- one\n- two" },
+        "'- one …' is taken for an option; what begins with a dash stands behind --: parley try -- '- one …'" },
+    } do
+      it("says how to write " .. what, function()
+        local given, seen = with_backend()
+        assert.equal(case[2] .. " (see parley try --help)", failure(given, table.unpack(case[1])))
+        assert.is_nil(seen.arguments)
+      end)
+    end
+
+    it("takes what it says", function()
+      local given, seen = with_backend()
+      cli.run(given, "--extra-arg=--verbose", "--", "-5 is a number")
+      assert.same({ "--verbose" }, seen.arguments.extra_arg)
+      assert.equal("-5 is a number", seen.arguments.message)
+    end)
+
     it("raises ValueError for a bad command line, with the way to the help", function()
       local given, seen = command(function(parser) parser:flag "--loud" end)
       local message = failure(given, "--lood")
@@ -170,7 +195,7 @@ describe("cli", function()
   it("says when standard output takes nothing", helper.task(function()
     local program = helper.run { "/bin/sh", "-c", "exec '" .. helper.host .. "' help --bash > /dev/full" }
     assert.equal(1, program.status)
-    assert.matches("cannot write to standard output: No space left on device", program.errors, 1, true)
+    assert.matches("cannot write to standard output: no space left on device", program.errors, 1, true)
   end))
 
   it("shows no progress where there is no terminal", helper.task(function()

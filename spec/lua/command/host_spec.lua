@@ -269,6 +269,68 @@ describe("parley", function()
     end))
   end)
 
+  describe("standard output", function()
+    local outputs = {
+      closed = 'exec "$@" >&-',
+      full = 'exec "$@" >/dev/full',
+      ["without a reader"] = [[mkfifo "$FOLDER/gone"; exec 3<>"$FOLDER/gone" 4>"$FOLDER/gone" 3<&-
+        exec "$@" >&4 4>&-]],
+    }
+    local endings = {
+      closed = { 1, "parley: EBADF: cannot write to standard output: it is closed\n" },
+      full = { 1, "parley: ENOSPC: cannot write to standard output: no space left on device\n" },
+      ["without a reader"] = { 141, "" },
+    }
+
+    local function run_with(output, ...)
+      return helper.run({ "/bin/sh", "-c", outputs[output], "sh", helper.host, ... },
+        { env = { "PATH=" .. os.getenv "PATH", "FOLDER=" .. folder, "HOME=" .. folder } })
+    end
+
+    for output, ending in pairs(endings) do
+      it(("that is %s is noticed by every command and by --version and --help"):format(output), helper.task(function()
+        local lines = { { "--version" }, { "--help" }, { "help" }, { "help", "--man" }, { "doctor" }, { "demo" },
+          { "ask", "--stand-in", "hi" }, { "-e", "io.write 'unflushed'" },
+          { "-e", "require('parley.command.cli').write(('x'):rep(100000))" } }
+        for _, name in ipairs(commands()) do table.insert(lines, { name, "--help" }) end
+        for _, line in ipairs(lines) do
+          local program = run_with(output, table.unpack(line))
+          assert.same(ending, { program.status, program.errors }, table.concat(line, " "))
+          os.remove(folder .. "/gone")
+        end
+      end))
+
+      it(("that is %s is noticed where a script prints, however it ends well"):format(output), helper.task(function()
+        local chunks = { "print(1)", "io.stdout:setvbuf 'no' io.write(1)", "io.write(('x'):rep(100000))",
+          "print(1) os.exit(0)", "print(1) return true" }
+        for _, chunk in ipairs(chunks) do
+          local program = run_with(output, "-e", chunk)
+          assert.equal(ending[1], program.status, chunk)
+          local said = output == "full" and "EIO: cannot write to standard output: not all of it could be written"
+          assert.equal(said and ("parley: %s\n"):format(said) or ending[2], program.errors)
+          os.remove(folder .. "/gone")
+        end
+        local program = run_with(output, "-e", "print(1) return 7")
+        assert.same({ 7, "" }, { program.status, program.errors })
+      end))
+    end
+
+    it("gets what was printed before in its order", helper.task(function()
+      assert_run(0, "one two three", "", parley("-e", [[
+        io.write "one "
+        require("parley.command.cli").write "two "
+        io.write "three"]]))
+    end))
+
+    it("that does not wait for its reader gets all of it", helper.task(function()
+      local program <close> = helper.start({ "/bin/sh", "-c", 'exec "$@" <&1', "sh", helper.host, "-e", [[
+        local input = require("luv").new_pipe(false)
+        input:open(0)
+        require("parley.command.cli").write(("0123456789abcdef"):rep(1 << 17))]] })
+      assert.is_true(program:wait().output == ("0123456789abcdef"):rep(1 << 17), program.errors)
+    end))
+  end)
+
   it("carries the library inside and prefers it", helper.task(function()
     helper.write(folder .. "/parley.lua", "error 'not this one'")
     assert_run(0, "function\n", "", helper.run({ helper.host, "-e", "print(type(require('parley').run))" },

@@ -592,7 +592,8 @@ describe("the stand-in's end", function()
     local descriptor = terminal.pty:descriptor()
     assert.truthy(descriptor)
     terminal.pty:close()
-    testing.eventually(function() return #kit:processes() == 0 end, nil, "the end of " .. pid)
+    testing.eventually(function() return #kit:processes() == 0 and terminal.pty:poll_exit() end, nil,
+      "the end of " .. pid)
   end))
 
   for when, seen in pairs {

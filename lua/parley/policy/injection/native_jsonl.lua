@@ -12,7 +12,9 @@
 ---  5. a tool call that the next message has no result for gets one that says so, an error;
 ---  6. a history that ends with the user's words: they go in front of the message to be sent, for the program would put
 ---     an answer of its own between them;
----  7. a `ValueError`: a tool result without its call, a second one for a call, a history that ends with a tool call or
+---  7. a history that ends with a tool that the user has interrupted gets the answer that the program itself puts there
+---     when it resumes: "No response requested.";
+---  8. a `ValueError`: a tool result without its call, a second one for a call, a history that ends with a tool call or
 ---     a tool result (the answer is missing), one that ends with an image, which would have to be typed.
 local core = require "parley.core"
 local errors = require "parley.base.errors"
@@ -23,6 +25,7 @@ local M = {}
 
 local json = core.json
 local VERSION = "2.1.330" -- whose records these are
+local NO_RESPONSE = "No response requested."
 
 local function refuse(message, ...) error(errors.value_error("the history " .. message:format(...)), 0) end
 
@@ -63,7 +66,7 @@ local function missing_result(id)
     content = "The conversation has no result for this call." }
 end
 
---- A user's message behind the calls of the one before: rules 4, 5 and 7.
+--- A user's message behind the calls of the one before: rules 4, 5 and 8.
 local function with_results(message, calls)
   local content, rest, answered = json.array {}, {}, {}
   for _, block in ipairs(message.content) do
@@ -104,20 +107,31 @@ local function paired(messages)
   return result
 end
 
---- Rule 6: takes the user's words off the end.
+--- Whether a block says that the user has interrupted the tool whose result stands before it.
+local function is_interruption(content, i)
+  return content[i].type == "text" and content[1].type == "tool_result"
+    and content[i].text:find "^%[Request interrupted by user" ~= nil
+end
+
+--- Rules 6 and 7: takes the user's words off the end.
 local function words_at_end(messages)
   local last = messages[#messages]
   if not last or last.role ~= "user" then return "" end
-  local words = {}
-  for _, block in ipairs(last.content) do
-    if block.type == "tool_result" then refuse "ends with a tool_result: the answer to it is missing" end
-    if block.type ~= "text" then
-      refuse("ends with a user message that holds a block of type '%s', which cannot be typed", block.type)
-    end
-    table.insert(words, block.text)
+  local words, kept = {}, #last.content
+  while kept > 0 and last.content[kept].type == "text" and not is_interruption(last.content, kept) do
+    table.insert(words, 1, table.remove(last.content).text)
+    kept = kept - 1
   end
-  table.remove(messages)
-  return table.concat(words, "\n") .. "\n"
+  if kept == 0 then
+    table.remove(messages)
+  elseif last.content[kept].type == "tool_result" then
+    refuse "ends with a tool_result: the answer to it is missing"
+  elseif last.content[kept].type ~= "text" then
+    refuse("ends with a user message that holds a block of type '%s', which cannot be typed", last.content[kept].type)
+  else
+    table.insert(messages, { role = "assistant", content = json.array { { type = "text", text = NO_RESPONSE } } })
+  end
+  return words[1] and table.concat(words, "\n") .. "\n" or ""
 end
 
 --- A millisecond later for each record: their order is that of the conversation.
@@ -179,12 +193,8 @@ function M.prepare(request)
     lines[i] = line
   end
   local seed = table.concat(lines, "\n") .. "\n"
-  local folder = request.jsonl_path:match "^(.*)/"
-  local ok, problem = files.make_folder(folder)
-  if not ok then
-    error(errors.new(problem:match "^E%w+" or "EIO", ("cannot make the folder '%s': %s"):format(folder,
-      files.reason(problem)), { path = folder }), 0)
-  end
+  local ok, err = files.make_folder(request.jsonl_path:match "^(.*)/")
+  if not ok then error(err, 0) end
   files.write(request.jsonl_path, seed)
   return { text = text, resume = true, start_offset = #seed }
 end

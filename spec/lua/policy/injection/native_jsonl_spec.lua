@@ -174,6 +174,19 @@ describe("native_jsonl", function()
       assert.same({}, helper.names_in(folder))
     end)
 
+    it("7. a tool that was interrupted at the end gets the answer that the program gives it", function()
+      local marker = text "[Request interrupted by user for tool use]"
+      local history = { user "a", assistant { call "t1" }, user { result "t1" }, user { marker } }
+      local prepared = prepare(history)
+      assert.equal("and now?", prepared.text)
+      assert.same({ user "a", assistant { call "t1" }, user { result "t1", marker },
+        assistant { text "No response requested." } }, messages_of(written()))
+      table.insert(history, user "wait")
+      prepared = prepare(history)
+      assert.equal("wait\nand now?", prepared.text)
+      assert.same({ role = "assistant", content = { text "No response requested." } }, messages_of(written())[4])
+    end)
+
     it("keeps images within", function()
       local image = { type = "image", source = { type = "base64", data = "AA==" } }
       assert.same({ user { text "see", image }, assistant { text "a cat" } },
@@ -198,7 +211,9 @@ describe("native_jsonl", function()
       assert.matches("ends with the call of a tool %('t1'%)", refused { user "a", assistant { call "t1" } })
     end)
 
-    it("a tool result at the end", function()
+    it("a tool result at the end, whatever words follow", function()
+      local start = { user "a", assistant { call "t1" } }
+      assert.matches("ends with a tool_result", refused { start[1], start[2], user { result "t1", text "go on" } })
       assert.matches("ends with a tool_result", refused { user "a", assistant { call "t1" }, user { result "t1" } })
     end)
 

@@ -1,0 +1,108 @@
+-- The rooms of lua/parley: imports point down only, between rooms and within them.
+local uv = require "luv"
+local files = require "parley.base.files"
+
+--- From the top to the ground. What stands in lua/parley itself is the public face, above them all.
+local ROOMS = { "command", "testing", "backend", "session", "policy", "claude", "base", "core" }
+local FLOOR = {}
+for index, room in ipairs(ROOMS) do FLOOR[room] = #ROOMS - index end
+
+local function floor_of(name)
+  local room = name:match "^parley%.([%w_]+)"
+  return FLOOR[room] or #ROOMS
+end
+
+--- The modules below a folder: name to the names that it requires.
+local function read_modules(folder, prefix, modules)
+  local scan = assert(uv.fs_scandir(folder))
+  for name, kind in function() return uv.fs_scandir_next(scan) end do
+    local path, module = folder .. "/" .. name, prefix .. "." .. name:gsub("%.lua$", "")
+    if kind == "directory" then
+      read_modules(path, module, modules)
+    else
+      local required = {}
+      local text = files.read(path):gsub("%-%-[^\n]*", "")
+      for each in text:gmatch "require%s*%(?%s*[\"'](parley[%w_.]*[%w_])[\"']" do table.insert(required, each) end
+      modules[module:gsub("%.init$", "")] = required
+    end
+  end
+  return modules
+end
+
+--- The arrows that point up, and the circles, as sentences.
+local function problems_of(modules)
+  local problems, seen, names = {}, {}, {}
+  local function follow(name, way)
+    if way[name] then
+      table.insert(problems, ("%s requires itself in a circle by way of %s"):format(name, way.last))
+    elseif not seen[name] then
+      way[name] = true
+      for _, required in ipairs(modules[name] or {}) do
+        if floor_of(required) > floor_of(name) then
+          table.insert(problems, ("%s requires %s, which stands above it"):format(name, required))
+        end
+        way.last = name
+        follow(required, way)
+      end
+      way[name], seen[name] = nil, true
+    end
+  end
+  for name in pairs(modules) do table.insert(names, name) end
+  table.sort(names)
+  for _, name in ipairs(names) do follow(name, {}) end
+  return problems
+end
+
+describe("the rooms of the library", function()
+  local modules = read_modules("lua/parley", "parley", {})
+
+  it("are those of the list, and the hall holds the public face alone", function()
+    local found, hall = {}, {}
+    local scan = assert(uv.fs_scandir "lua/parley")
+    for name, kind in function() return uv.fs_scandir_next(scan) end do
+      table.insert(kind == "directory" and found or hall, name)
+    end
+    table.sort(found)
+    table.sort(hall)
+    local rooms = { table.unpack(ROOMS) }
+    table.sort(rooms)
+    assert.same(rooms, found)
+    assert.same({ "init.lua", "task.lua", "types.lua" }, hall)
+  end)
+
+  it("import downwards only", function()
+    assert.truthy(#modules["parley"] > 5 and #modules["parley.session"] > 5) -- the imports are found
+    assert.same({}, problems_of(modules))
+  end)
+
+  it("name what they require by a module that is there", function()
+    local missing = {}
+    for name, required in pairs(modules) do
+      for _, each in ipairs(required) do
+        if not modules[each] and each ~= "parley.core" and each ~= "parley.bundle" then
+          table.insert(missing, name .. " requires " .. each)
+        end
+      end
+    end
+    assert.same({}, missing)
+  end)
+
+  it("each say what they are for", function()
+    for _, room in ipairs(ROOMS) do
+      local text = files.read(("lua/parley/%s/README.md"):format(room))
+      assert.truthy(text and #text > 80, room .. " has no README.md that says what it is for")
+    end
+  end)
+
+  it("are told of an arrow that points up, and of a circle", function()
+    assert.same({ "parley.base.files requires parley.claude.paths, which stands above it" }, problems_of {
+      ["parley.base.files"] = { "parley.claude.paths" }, ["parley.claude.paths"] = {},
+    })
+    assert.same({ "parley.base.a requires itself in a circle by way of parley.base.b" }, problems_of {
+      ["parley.base.a"] = { "parley.base.b" }, ["parley.base.b"] = { "parley.base.a" },
+    })
+    assert.same({ "parley.session requires parley, which stands above it" }, problems_of {
+      ["parley.session"] = { "parley" }, ["parley"] = {},
+    })
+  end)
+end)
