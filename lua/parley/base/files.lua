@@ -8,6 +8,7 @@ local M = {}
 ---@param problem string  `"ENOENT: no such file or directory: /a"`
 ---@return string
 function M.reason(problem) return (problem:gsub("^E%w+: ", ""):gsub(": .*$", "")) end
+
 local function parent_of(path) return path:match "^(.+)/[^/]+/*$" or path:sub(1, 1) == "/" and "/" or "." end
 
 local function is_folder(path)

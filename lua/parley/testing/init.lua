@@ -171,8 +171,8 @@ end
 --- Takes stock of what this process holds: open descriptors, children (zombies too), luv handles. For `before_each`.
 ---@return parley.testing.Leaks
 function M.leaks()
-  mark.guard() -- the first session would start it, and it is kept
   watch_once()
+  mark.guard() -- the first session would start it, and it is kept
   return setmetatable({ descriptors = open_descriptors(), children = children(), handles = live_handles() }, Leaks)
 end
 

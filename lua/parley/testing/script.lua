@@ -139,7 +139,8 @@ end
 
 local tool = record({ name = text, input = tool_input, result = text, is_error = flag, duration_ms = milliseconds,
   permission = flag, leaves = text,
-  question = record({ title = text, text = text, choices = texts }, { "text", "choices" }, check_choices) }, { "name" })
+  question = record({ title = text, text = text, choices = texts }, { "text", "choices" }, check_choices) },
+  { "name" })
 
 local block_type = like { "text", "thinking", "redacted_thinking", "tool_use", "server_tool_use", "image" }
 
@@ -190,7 +191,7 @@ end
 
 local ANSWER = {
   on = on, times = count, after = text, steps = list_of(record(STEP, nil, check_step)),
-  api_error = record({ status = integer, text = text, error = text, retries = integer, retry_ms = milliseconds }),
+  api_error = record { status = integer, text = text, error = text, retries = integer, retry_ms = milliseconds },
   retries = integer, retry_ms = milliseconds, hang = flag,
   own_turn = record { text = text, after_ms = milliseconds, status = one_of { "idle", "busy", "waiting", "shell" } },
   crash = one_of { "before_record", "after_user", "mid_line", "during_tool", "after_answer" }, crash_status = integer,

@@ -29,7 +29,8 @@ describe("a script", function()
           dialog = dialog },
         { on = function() return true end, blocks = { { type = "text", text = "x" }, { type = "mine", any = 1 } } },
         { tool = { name = "Bash", input = { command = "ls" }, result = "", is_error = true, duration_ms = 1,
-          permission = false, question = { text = "?", choices = { "a" } } }, after = "x", crash = "during_tool",
+          permission = false,
+          leaves = "sleep 1 &", question = { text = "?", choices = { "a" } } }, after = "x", crash = "during_tool",
           crash_status = 3 },
         { steps = { { text = "a", tools = { { name = "Read" } } }, { empty = true } }, reorder = true,
           half_line_ms = 5, omit_turn_duration = true },
@@ -102,6 +103,7 @@ describe("a script", function()
     [{ crash_status = 3 }] = "has 'crash_status' and no 'crash'",
     [{ retry_ms = 3 }] = "has 'retry_ms' and no 'retries'",
     [{ api_error = 429 }] = ".api_error must be a table, not 429",
+    [{ api_error = { status = "429" } }] = ".api_error.status must be a whole number, not \"429\"",
     [{ own_turn = { status = "idel" } }] = ".own_turn.status must be one of idle, busy, waiting, shell, not \"idel\"; "
       .. "did you mean 'idle'?",
     [{ dialog = { title = "a", choices = { "b" }, selected = 2 } }] = ".dialog.selected is 2, and there are 1 choices",
