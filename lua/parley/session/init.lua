@@ -26,6 +26,8 @@ local ENTER_AGAIN_MOVED_MS = 5000
 local ESCAPE_AGAIN_MS = 1000
 --- A permission prompt may be on the screen before the call that it is about is in the transcript; so long it may take.
 local CALL_MS = 5000
+--- And so long where others are there already: not every dialog is about a call that is in the transcript.
+local OTHER_CALL_MS = 1500
 
 --- The options of a session beside those of its process.
 ---@type table<string, parley.OptionRule>
@@ -311,8 +313,8 @@ end
 --- Brings a dialog to its policy once the call that it is about is known. Returns how long that may still take.
 local function look_at_dialog(self, facts, now)
   self.dialog_since = self.dialog_since or now
-  local missing = self.dialog_since + CALL_MS - now
-  local is_waited_for = not facts.is_command and #self.turn.open_tools == 0 and missing > 0
+  local missing = self.dialog_since + (#self.turn.open_tools == 0 and CALL_MS or OTHER_CALL_MS) - now
+  local is_waited_for = not facts.is_command and missing > 0 and not dialog.has_call(self)
   if not is_waited_for then self:answer_dialog() end
   self.free_since = task.now()
   if is_waited_for then return missing end
