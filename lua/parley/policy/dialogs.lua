@@ -100,6 +100,16 @@ local function text_of(rows, edge)
   return table.concat(lines, "\n")
 end
 
+--- Whether the last row says that ESC closes it, and not that Enter confirms something: a panel with choices.
+local function is_closable(view)
+  for i = #view.rows, 1, -1 do
+    local row = view.rows[i]
+    if row ~= "" then
+      return row:find "Esc to close$" or view.is_command and row:find "Esc" and not row:find "Enter to confirm"
+    end
+  end
+end
+
 --- Reads the dialog that the screen shows.
 ---@param view parley.View
 ---@param call? table  the tool call that the dialog shows, a block of the Messages API, where that is known
@@ -111,7 +121,9 @@ function M.recognize(view, call)
   local is_menu = view.has_started and text:find "^Rewind\n"
   local entry = is_menu and PANEL or view.has_started and known_in_turn(view.rows, choices, call)
     or known_at_start(text)
-  if entry.kind == "unknown" and not choices then
+  if entry.kind == "unknown" and view.has_started and is_closable(view) then
+    entry = PANEL
+  elseif entry.kind == "unknown" and not choices then
     local is_panel = view.status and view.status.waitingFor == "dialog open"
       or view.has_started and tui.has_dialog_footer(view.rows)
     if not is_panel then return nil end

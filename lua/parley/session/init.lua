@@ -3,6 +3,7 @@
 --- What happens is observed, never guessed: every output of the terminal, every line of the transcript and every change
 --- of the status file notifies `changed`; a waiting task then looks at all of them. Decisions are the policies'.
 local clear = require "parley.session.clear"
+local commands = require "parley.claude.commands"
 local dialog = require "parley.session.dialog"
 local errors = require "parley.base.errors"
 local options = require "parley.base.options"
@@ -98,6 +99,7 @@ function Session:view()
   return {
     rows = picture.rows, cursor = picture.cursor, modes = picture.modes, title = picture.title,
     status = current, version = current and current.version or self.version, has_started = self.has_started,
+    is_command = self.running and self.turn.is_command or nil,
     elapsed_ms = self.started_at and task.now() - self.started_at or 0,
   }
 end
@@ -430,12 +432,9 @@ function Session:send(text) return begin(self, self:prepare(text), false) end
 ---@return nil
 ---@return nil
 ---@return table closer
---- Raises `ValueError` for what is no command; then as `send` does.
+--- Raises `ValueError` for what is no command, or one that changes the user's settings; then as `send` does.
 function Session:command(text)
-  if type(text) ~= "string" or not text:find "^/[%w:_-]+%f[%s\0]" or text:find "[\0-\31\127]" then
-    error(errors.value_error(("a command is one line that begins with a slash and its name, not %s"):format(
-      type(text) == "string" and ("%q"):format(text:sub(1, 40)) or "a " .. type(text))), 0)
-  end
+  commands.check(text)
   self.beside = text:find "^/clear%f[%s\0]" and clear.remember(self.jsonl_path) or nil
   return begin(self, text:gsub("%s+$", ""), true)
 end

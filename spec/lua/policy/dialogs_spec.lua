@@ -116,6 +116,18 @@ describe("policy.dialogs", function()
       assert.equal("panel", recognize(view).kind)
     end)
 
+    it("a panel with choices, where a command shows it or it says that ESC closes it", function()
+      local function kind_of(footer, is_command)
+        local view = turn(" Settings", "", " ❯ Auto-compact   true", "   Show tips   true", "", footer)
+        view.is_command = is_command
+        return recognize(view).kind
+      end
+      assert.equal("panel", kind_of(" ↓ to navigate · Esc to close", false))
+      assert.equal("panel", kind_of(" Enter/Space to change · Esc to cancel", true))
+      assert.equal("unknown", kind_of(" Enter/Space to change · Esc to cancel", false))
+      assert.equal("unknown", kind_of(" Enter to confirm · Esc to cancel", true))
+    end)
+
     it("the menu of two presses of ESC", function()
       assert.equal("panel", recognize(turn(" Rewind", "", " ❯ (current)", "", " Enter to continue")).kind)
     end)

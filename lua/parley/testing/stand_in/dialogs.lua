@@ -191,6 +191,13 @@ function M.custom(described)
   }
 end
 
+--- What a command shows over the composer, until Escape.
+---@param rows string[]
+function M.panel(profile, rows)
+  return { kind = "panel", rows = rows, choices = {}, selected = 0, is_numbered = false, escape = "closed",
+    indent = "  ", footer = profile.panel_footer, waiting_for = "dialog open" }
+end
+
 --- One that comes up by itself.
 ---@return parley.testing.Dialog
 function M.surprise() return M.custom { title = "Something to decide", choices = { "Later", "Now" } } end
@@ -202,8 +209,9 @@ function M.surprise() return M.custom { title = "Something to decide", choices =
 ---@return any answer
 function M.key(dialog, key)
   if key.kind == "key" then
-    if key.name == "return" then return true, dialog.choices[dialog.selected].answer end
+    if key.name == "return" and #dialog.choices > 0 then return true, dialog.choices[dialog.selected].answer end
     if key.name == "escape" or key.name == "ctrl-c" then return true, dialog.escape end
+    if #dialog.choices == 0 then return false end
     if key.name == "down" then dialog.selected = dialog.selected % #dialog.choices + 1 end
     if key.name == "up" then dialog.selected = (dialog.selected - 2) % #dialog.choices + 1 end
   elseif key.kind == "text" and dialog.is_numbered then
