@@ -21,6 +21,7 @@ local function read_line()
 end
 
 function M.decide(dialog)
+  if dialog.is_cut then return { fail = "its beginning is out of sight: `dimensions` with more rows show it" } end
   local _ <close> = terminal:acquire()
   io.stderr:write("\n", dialog.text, "\n")
   while true do

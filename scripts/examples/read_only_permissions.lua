@@ -1,4 +1,5 @@
--- A dialogs policy: tools that only read are allowed, every other one is denied; all else is as by default.
+-- A dialogs policy: tools that only read are allowed, every other one and what cannot be seen is denied; all else is as
+-- by default.
 --
 --   parley ask --permission-mode default --policy dialogs=scripts/examples/read_only_permissions.lua "What is in here?"
 local dialogs = require "parley.policy.dialogs"
@@ -25,8 +26,9 @@ local function choice_of(dialog, pattern)
 end
 
 function M.decide(dialog, accept)
-  if dialog.kind ~= "permission" or not dialog.tool_use then return dialogs.decide(dialog, accept) end
-  return choice_of(dialog, is_read_only(dialog.tool_use) and "^Yes$" or "^No")
+  if dialog.kind ~= "permission" then return dialogs.decide(dialog, accept) end
+  local tool_use = dialog.tool_use -- nil where the dialog does not show which call it is about, and all of it
+  return choice_of(dialog, tool_use and is_read_only(tool_use) and "^Yes$" or "^No")
 end
 
 return M

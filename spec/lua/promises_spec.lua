@@ -243,6 +243,40 @@ describe("promise", function()
       assert.equal(1, count_of(said, "dialog_answered"))
     end)
 
+    local function bash(command)
+      return { name = "Bash", permission = true, result = "", input = { command = command, description = "as asked" } }
+    end
+
+    each("each of two calls is judged by what it does", { process = by_default,
+      session = { policies = { dialogs = dofile "scripts/examples/read_only_permissions.lua" } },
+      script = { answers = { { on = "two", tools = { bash "ls -la", bash "rm -rf victim" } },
+        { on = "part", tools = { bash "ls", bash "rm -rf tools" } } } },
+    }, function(live)
+      for text, commands in pairs { two = { "ls -la", "rm -rf victim" }, part = { "ls", "rm -rf tools" } } do
+        local said = say(live, text)
+        assert.equal("interrupted", said.verdict)
+        local answered = {}
+        for _, event in ipairs(said.events) do
+          if event.subtype == "dialog_answered" then table.insert(answered, event) end
+        end
+        assert.same({ "Yes", "No" }, { answered[1].choice, answered[2].choice })
+        for i, command in ipairs(commands) do
+          assert.truthy(("\n" .. answered[i].text .. "\n"):find("\n" .. command .. "\n", 1, true), answered[i].text)
+        end
+      end
+    end)
+
+    each("a call that cannot be seen whole is no call that a policy may judge", {
+      process = { permission_mode = "default", dimensions = { 24, 80 } },
+      session = { accept = { "permission" },
+        policies = { dialogs = dofile "scripts/examples/read_only_permissions.lua" } },
+      script = { answers = { { tool = bash(("ls\n"):rep(40) .. "rm -rf victim") } } },
+    }, function(live)
+      local said = say(live, "do it")
+      assert.equal("interrupted", said.verdict)
+      assert.equal(1, count_of(said, "dialog_answered"))
+    end)
+
     each("a question is nobody's but the policy's", { process = by_default,
       session = { accept = { "permission", "trust" } },
       script = { answers = { { tool = { name = "AskUserQuestion", input = {},

@@ -450,6 +450,31 @@ describe("parley chat", function()
       assert.equal(1, #kit:events "started")
     end)
 
+    for _, profile in ipairs { "2.1.110", "2.1.197", "2.1.330" } do
+      it_does("shows what a command of claude's shows, on " .. profile, function()
+        kit:close()
+        kit = testing.kit { script = { profile = profile } }
+        local terminal <close> = open()
+        terminal:type "hello\r"
+        terminal:expect "echo: hello\n\n>"
+        terminal:type "/claude /status\r"
+        terminal:expect("Version:     " .. profile .. "\nSession ID: ")
+        terminal:expect "\n\n>"
+        terminal:type "/claude /cost\r"
+        terminal:expect "Total cost: "
+        terminal:type "/claude /nosuch\r"
+        terminal:expect "Unknown command: /nosuch\n\n>"
+        terminal:type "/claude /model haiku\r"
+        terminal:expect "/model changes the user's own settings"
+        terminal:type "again\r"
+        terminal:expect "echo: again\n\n>"
+        local shown = terminal.screen:text()
+        for _, text in ipairs { "dismissed", "Esc to", "Args from" } do
+          assert.falsy(shown:find(text, 1, true), shown)
+        end
+      end)
+    end
+
     it_does("saves and loads, and overwrites nothing of somebody else's", function()
       local path = kit.cwd .. "/talk.json"
       helper.write(path, "mine")

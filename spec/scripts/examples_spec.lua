@@ -152,6 +152,11 @@ describe("scripts/examples", function()
       end
     end)
 
+    it("denies what it cannot see, whatever accept says", function()
+      dialog.tool_use = nil
+      assert.equal(3, read_only.decide(dialog, { "permission" }).choose)
+    end)
+
     it("leaves other dialogs to the default", function()
       assert.truthy(read_only.decide({ kind = "trust", choices = { "Yes" }, remedy = "answer it" }, {}).fail)
       local trust = { kind = "trust", choices = { "Yes, I trust this folder" } }
@@ -165,17 +170,37 @@ describe("scripts/examples", function()
     end))
   end)
 
-  it("ask_on_terminal brings the dialog to the terminal and does what is typed there", helper.task(function()
+  --- `parley ask` with that policy, on a terminal.
+  local function ask_on_terminal(given, ...)
     kit:close()
-    kit = testing.kit { trusted = false }
+    kit = testing.kit(given)
     local environment = { PATH = os.getenv "PATH" }
     for name, value in pairs(kit.environment) do environment[name] = value end
     local opened = terminal.open {
       argv = { helper.host, "ask", "--executable", kit.executable, "--cwd", kit.cwd, "--policy",
-        "dialogs=" .. example "ask_on_terminal", "hi" },
+        "dialogs=" .. example "ask_on_terminal", ... },
       cwd = uv.cwd(), environment = environment,
     }
-    local _ <close> = setmetatable({}, { __close = function() opened:close() end })
+    return opened, setmetatable({}, { __close = function() opened:close() end })
+  end
+
+  it("ask_on_terminal shows the command that it asks about", helper.task(function()
+    local opened, closer = ask_on_terminal(nil, "--permission-mode", "default", "TOUCH")
+    local _ <close> = closer
+    opened:wait_for "your choice"
+    assert.matches("\ntouch made.txt\n.*Do you want to proceed", opened.screen:text())
+    opened:write "\r"
+    opened:exit()
+  end))
+
+  it("ask_on_terminal offers nothing where the beginning is out of sight", function()
+    local policy = dofile(example "ask_on_terminal")
+    assert.matches("out of sight", policy.decide({ is_cut = true, text = "x", choices = { "Yes" } }).fail)
+  end)
+
+  it("ask_on_terminal brings the dialog to the terminal and does what is typed there", helper.task(function()
+    local opened, closer = ask_on_terminal({ trusted = false }, "hi")
+    local _ <close> = closer
     opened:wait_for "your choice"
     local number = opened.screen:text():match "(%d)  Yes, I trust"
     opened:write(number .. "\r")

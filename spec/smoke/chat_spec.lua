@@ -1,5 +1,6 @@
 -- `parley chat` with the real program: what a person sees, an interruption, a command, a saved conversation loaded.
 local helper = require "spec.helper"
+local json = require("parley.core").json
 local messages_api = require "parley.testing.messages_api"
 local offline_home = require "parley.testing.offline_home"
 local terminals = require "spec.terminal"
@@ -66,4 +67,26 @@ describe("parley chat with the real program", function()
     assert.truthy(text:find("hello 漢字", 1, true))
     leave(terminal)
   end))
+
+  it("shows what commands show, and the model nothing of it", helper.task(function()
+    local server <close> = messages_api.start()
+    local home <close> = offline_home.new { base_url = server.url }
+    local terminal <close> = open(home)
+    terminal:type "hello\r"
+    terminal:expect "echo: hello\n\n>"
+    for number, seen in ipairs { { "/status", "Session ID: " }, { "/cost", "otal code changes: " },
+      { "/help", "For more help: " }, { "/config", "onfig" }, { "/permissions", "ermissions" },
+      { "/nosuch", "Unknown command: /nosuch" } } do
+      terminal:type(("/claude %s\r"):format(seen[1]))
+      terminal:expect(("> /claude %s\n"):format(seen[1]))
+      terminal:expect(seen[2])
+      terminal:type(("again %d\r"):format(number))
+      terminal:expect(("echo: again %d\n\n>"):format(number))
+      local told = assert(json.encode(server:last_messages()))
+      assert.falsy(told:find("dismissed", 1, true), told)
+      assert.falsy(told:find("Unknown command", 1, true), told)
+    end
+    assert.falsy(terminal.screen:text():find("dismissed", 1, true))
+    leave(terminal)
+  end, 300000))
 end)

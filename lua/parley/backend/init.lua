@@ -1,5 +1,6 @@
 --- `complete(messages)`: a conversation in, the events of its next turn out; behind it live sessions, found again by
 --- the fingerprint of the history.
+local commands = require "parley.claude.commands"
 local core = require "parley.core"
 local errors = require "parley.base.errors"
 local event = require "parley.claude.event"
@@ -241,12 +242,24 @@ local function was_dead(run, err)
     and #run.events == 0 and turn:state() == "typing"
 end
 
+--- Whether a command has left words for the model with the next message: that a panel was closed (2.1.197 and before),
+--- or that the command is unknown (2.1.110).
+local function leaves_words(events)
+  local had_panel = false
+  for _, happening in ipairs(events) do
+    had_panel = had_panel or happening.subtype == "dialog_answered" and happening.kind == "panel"
+    if had_panel and happening.subtype == "local_command" then return true end
+    if happening.type == "user" and happening:text():find "^Unknown command: /" then return true end
+  end
+  return false
+end
+
 --- Stores the session for what the client will send next, or ends it after a failed turn.
 local function settle(self, run, result)
   if result.is_error and result.subtype ~= "error_no_output" then return self.pool:drop(run.session) end
   if run.command then
     local is_emptied = run.command:find "^/clear%f[%s\0]" -- what it goes on with is not this conversation
-    if is_emptied then return self.pool:drop(run.session) end
+    if is_emptied or leaves_words(run.events) then return self.pool:drop(run.session) end
     return self.pool:release(run.session, { run.key })
   end
   local answer = history.synthesize_turn_messages(run.events)
@@ -381,9 +394,10 @@ end
 ---@return nil
 ---@return nil
 ---@return table handle
---- Raises what `complete` raises, and from the loop `ValueError` when the history would have to go with a message.
+--- Raises what `complete` raises, `ValueError` for a command that changes the user's settings, such as `/model`, and
+--- from the loop `ValueError` when the history would have to go with a message.
 function Backend:command(messages, text, request)
-  session.check_command(text)
+  commands.check(text)
   local run = new_run(self, to_go_on(messages), request)
   run.command = text
   return events_of(self, run)

@@ -19,8 +19,8 @@ function M.has_dialog_footer(rows)
   for i = #rows, 1, -1 do
     local row = rows[i]
     if row ~= "" then
-      return (row:find "Enter to confirm" or row:find "Esc to cancel" or row:find "Enter to select"
-        or row:find "Press Enter to continue") ~= nil
+      return (row:find "Enter to confirm" or row:find "Enter to select" or row:find "Press Enter to continue"
+        or row:find "Esc to cancel" or row:find "Esc to cl%l+" or row:find "Esc cancel$") ~= nil -- to clear, to close
     end
   end
   return false

@@ -182,7 +182,12 @@ end
 ---@param text string  `"/compact"`
 function Chat:run_command(text)
   local events, err = run_turn(self, function() return self.backend:command(self.messages, text) end)
+  for _, event in ipairs(events) do
+    local unknown = event.type == "user" and event:text():match "^Unknown command: /[^\n]*" -- 2.1.110
+    if unknown then self.output:note(unknown, "red") end
+  end
   report(self, err or failure_of(events[#events]))
+  if self.backend:live_session_count() == 0 and not self.is_leaving then self:start_ahead() end
 end
 
 -- The conversation ----------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 --- To replace it, return a table with `decide`, and with `recognize` for dialogs that this one does not know. `decide`
 --- may wait (`parley.task`), to ask a person. The user's consent is the user's: by default nothing is answered that
 --- `accept` does not name.
+local claude_dialog = require "parley.claude.dialog"
 local tui = require "parley.claude.tui"
 
 local M = {}
@@ -36,9 +37,11 @@ M.kinds = {
 }
 
 --- The dialogs of a turn. What they show is the model's, a command that looks like another dialog's title for example:
---- so they are known by the tool that waits, or by the row right above the choices, never by the rest of their text.
+--- so they are known by the tool that waits, or by the row right above the choices, never by the rest of their text. A
+--- question is the model's own down to that row: it is known by what the program draws around it.
 M.turn_kinds = {
-  { kind = "question", tool = "AskUserQuestion", remedy = "give a dialogs policy that answers it" },
+  { kind = "question", tool = "AskUserQuestion", fits = claude_dialog.is_question,
+    remedy = "give a dialogs policy that answers it" },
   { kind = "plan", tool = "ExitPlanMode", row = "Would you like to proceed%?$",
     yes = { "^Yes$", "^Yes, manually approve", "^Yes, and switch to default" },
     remedy = "give a dialogs policy, or accept = { \"plan\" }" },
@@ -50,11 +53,13 @@ M.turn_kinds = {
 
 ---@class parley.Dialog
 ---@field kind string       `"trust"`, `"bypass"`, …; `"panel"` of a command that shows something; or `"unknown"`
----@field text string       what the dialog shows
+---@field text string       what the dialog shows: all of it, a tool's input too
+---@field is_cut? boolean    its beginning is out of sight, for it is taller than the screen (`dimensions`)
 ---@field choices string[]  the labels, top to bottom
 ---@field selected? integer where the pointer stands
 ---@field first_number? integer  of the first choice, where they are numbered
----@field tool_use? table   the tool call that waits for it, a block of the Messages API, where one does
+---@field tool_use? table   the tool call that it is about, a block of the Messages API: the only one of those that wait
+---                         whose input it shows, whole. Else nil: judge by `text`, or refuse
 ---@field remedy? string    what a person would do
 
 --- What a command shows, and the menu that two presses of ESC open: ESC closes it.
@@ -77,57 +82,55 @@ local function known_in_turn(rows, choices, call)
     if above ~= "" then break end
   end
   for _, entry in ipairs(M.turn_kinds) do
-    local is_it = entry.row and above:find(entry.row)
+    local is_it = choices and (entry.fits and entry.fits(rows, choices) or entry.row and above:find(entry.row))
     if call and entry.tool then is_it = call.name == entry.tool end
     if is_it and choices then return entry end
   end
   return UNKNOWN
 end
 
-local RULES = { "─", "╌", "▔" }
-
-local function is_rule(row)
-  for _, glyph in ipairs(RULES) do
-    if row:match("^%s*" .. glyph:rep(3)) then return true end
-  end
-  return false
-end
-
---- The rows of the dialog: from the rule above its choices to its end.
-local function text_of(rows, choices)
-  local first = 1
-  for i = (choices and choices.first_row or #rows), 1, -1 do
-    if is_rule(rows[i]) and i < (choices and choices.first_row or #rows) - 1 then
-      first = i + 1
-      break
-    end
-  end
-  local lines = {}
+--- The rows of the dialog: from the rule above its choices to its end, without the program's own rules.
+local function text_of(rows, edge)
+  local first, lines = (edge or 0) + 1, {}
   for i = first, #rows do
     local line = rows[i]:gsub("^%s+", ""):gsub("^❯ +", "") -- the pointer moves
-    if line ~= "" and not is_rule(line) then table.insert(lines, line) end
+    local is_rule = rows[i]:find "^───" or claude_dialog.is_inner_rule(rows[i]) or i == first and line:find "^───"
+    if line ~= "" and not is_rule then table.insert(lines, line) end
   end
   return table.concat(lines, "\n")
 end
 
+--- Whether the last row says that ESC closes it, and not that Enter confirms something: a panel with choices.
+local function is_closable(view)
+  for i = #view.rows, 1, -1 do
+    local row = view.rows[i]
+    if row ~= "" then
+      return row:find "Esc to close$" or view.is_command and row:find "Esc" and not row:find "Enter to confirm"
+    end
+  end
+end
+
 --- Reads the dialog that the screen shows.
 ---@param view parley.View
----@param call? table  the tool call that waits, a block of the Messages API, where one does
+---@param call? table  the tool call that the dialog shows, a block of the Messages API, where that is known
 ---@return parley.Dialog? dialog  nil when there is none to be seen
 function M.recognize(view, call)
   local choices = tui.choices(view.rows)
-  local text = text_of(view.rows, choices)
+  local edge = claude_dialog.upper_edge(view.rows, choices)
+  local text = text_of(view.rows, edge)
   local is_menu = view.has_started and text:find "^Rewind\n"
   local entry = is_menu and PANEL or view.has_started and known_in_turn(view.rows, choices, call)
     or known_at_start(text)
-  if entry.kind == "unknown" and not choices then
+  if entry.kind == "unknown" and view.has_started and is_closable(view) then
+    entry = PANEL
+  elseif entry.kind == "unknown" and not choices then
     local is_panel = view.status and view.status.waitingFor == "dialog open"
       or view.has_started and tui.has_dialog_footer(view.rows)
     if not is_panel then return nil end
     entry = PANEL
   end
   return {
-    kind = entry.kind, text = text,
+    kind = entry.kind, text = text, is_cut = view.has_started and choices ~= nil and edge == nil or nil,
     choices = choices and choices.labels or {}, selected = choices and choices.selected,
     first_number = choices and choices.first_number,
     remedy = entry.remedy,

@@ -1,7 +1,9 @@
 --- Brings a session's dialogs to its policy and does what the policy says. Nothing is pressed that was not seen.
+local claude_dialog = require "parley.claude.dialog"
 local core = require "parley.core"
 local errors = require "parley.base.errors"
 local task = require "parley.base.task"
+local tui = require "parley.claude.tui"
 local typist = require "parley.session.typist"
 
 local M = {}
@@ -15,27 +17,30 @@ local POINTER_STILL_MS = 200
 local STALE_MS = 2000
 local STEP_MS = 1000
 
-local function has_input_in(call, text)
-  for _, value in pairs(type(call.input) == "table" and call.input or {}) do
-    local line = type(value) == "string" and value:match "[^\n]*%S" -- a long one may be wrapped
-    if line and text:find(line:sub(1, 60), 1, true) then return true end
+local function identity(call) return core.json.encode({ call.name, call.input }, { sort_keys = true }) end
+
+--- The tool call that a dialog is about: the only one of those that wait which it shows with its whole input. Two that
+--- are the same are no matter. Where that cannot be told, nobody decides about a call that may be another one.
+local function call_of(session, rows)
+  local choices, found = tui.choices(rows), nil
+  for _, call in ipairs(choices and session.running and session.turn.open_tools or {}) do
+    if claude_dialog.shows(rows, choices, call, session.process.cwd) then
+      if found and identity(found) ~= identity(call) then return nil end
+      found = found or call
+    end
   end
-  return false
+  return found
 end
 
---- The tool call that a dialog is about: several may be open, and the program asks about one after the other.
-local function call_of(session, text)
-  local open = session.running and session.turn.open_tools or {}
-  for _, call in ipairs(open) do
-    if has_input_in(call, text) then return call end
-  end
-  return open[1]
-end
+--- Whether one of the calls that wait is what the dialog on the screen is about.
+---@param session parley.Session
+---@return boolean
+function M.has_call(session) return call_of(session, session:view().rows) ~= nil end
 
 local function recognize(session)
   local view, dialogs = session:view(), session.policies.dialogs
   local dialog = dialogs.recognize(view)
-  local call = dialog and call_of(session, dialog.text)
+  local call = dialog and call_of(session, view.rows)
   if not call then return dialog end
   dialog = dialogs.recognize(view, call)
   if dialog then dialog.tool_use = call end
@@ -85,7 +90,7 @@ end
 local function fail(session, dialog, why)
   local call = dialog.tool_use
   local asks = call and ("%s %s"):format(call.name, core.json.encode(call.input) or "")
-    or ("%q"):format(dialog.text:match "^[^\n]*" or "")
+    or ("%q"):format(dialog.text:match "^[^\n]*\n?[^\n]*\n?[^\n]*":gsub("\n", " | "))
   error(errors.dialog_error(("the program asks (%s: %s) and nothing may answer: %s"):format(dialog.kind, asks, why),
     { dialog = dialog, session_id = session.session_id, screen = session.process.screen:text() }), 0)
 end
@@ -113,7 +118,7 @@ end
 --- Answers the dialog that is up.
 ---@param session parley.Session
 --- Raises `DialogError` when the policy does not answer it; its `dialog` has `kind`, `text`, `choices` and, in a turn,
---- `tool_use`, the call that waits.
+--- `tool_use`, the call that it is about, where that can be told.
 function M.answer(session)
   local since, seen = task.now(), nil
   while session:state() == "dialog" do

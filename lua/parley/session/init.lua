@@ -3,6 +3,7 @@
 --- What happens is observed, never guessed: every output of the terminal, every line of the transcript and every change
 --- of the status file notifies `changed`; a waiting task then looks at all of them. Decisions are the policies'.
 local clear = require "parley.session.clear"
+local commands = require "parley.claude.commands"
 local deadlines = require "parley.session.deadlines"
 local dialog = require "parley.session.dialog"
 local errors = require "parley.base.errors"
@@ -30,6 +31,8 @@ local ESCAPE_AGAIN_MS = 1000
 local LOOK_AGAIN_MS = 1000
 --- A permission prompt may be on the screen before the call that it is about is in the transcript; so long it may take.
 local CALL_MS = 5000
+--- And so long where others are there already: not every dialog is about a call that is in the transcript.
+local OTHER_CALL_MS = 1500
 
 --- The options of a session beside those of its process.
 ---@type table<string, parley.OptionRule>
@@ -83,15 +86,6 @@ function M.new(process, given, jsonl_path, start_offset)
   }, Session)
 end
 
---- Checks that a text is a command.
----@param text any
---- Raises `ValueError`.
-function M.check_command(text)
-  if type(text) == "string" and text:find "^/[%w:_-]+%f[%s\0]" and not text:find "[\0-\31\127]" then return end
-  error(errors.value_error("a command is one line that begins with a slash and its name, not "
-    .. options.describe(type(text) == "string" and text:sub(1, 40) or text)), 0)
-end
-
 local function status_value(self) return self.status and self.status.value end
 
 --- What a policy gets to see.
@@ -110,6 +104,7 @@ function Session:view()
   return {
     rows = picture.rows, cursor = picture.cursor, modes = picture.modes, title = picture.title,
     status = current, version = current and current.version or self.version, has_started = self.has_started,
+    is_command = self.running and self.turn.is_command or nil,
     elapsed_ms = self.started_at and task.now() - self.started_at or 0,
   }
 end
@@ -319,8 +314,8 @@ end
 --- Brings a dialog to its policy once the call that it is about is known. Returns how long that may still take.
 local function look_at_dialog(self, facts, now)
   self.dialog_since = self.dialog_since or now
-  local missing = self.dialog_since + CALL_MS - now
-  local is_waited_for = not facts.is_command and #self.turn.open_tools == 0 and missing > 0
+  local missing = self.dialog_since + (#self.turn.open_tools == 0 and CALL_MS or OTHER_CALL_MS) - now
+  local is_waited_for = not facts.is_command and missing > 0 and not dialog.has_call(self)
   if not is_waited_for then self:answer_dialog() end
   self.free_since = task.now()
   if is_waited_for then return missing end
@@ -439,9 +434,9 @@ function Session:send(text) return begin(self, self:prepare(text), false) end
 ---@return nil
 ---@return nil
 ---@return table closer
---- Raises `ValueError` for what is no command; then as `send` does.
+--- Raises `ValueError` for what is no command, or one that changes the user's settings; then as `send` does.
 function Session:command(text)
-  M.check_command(text)
+  commands.check(text)
   self.beside = text:find "^/clear%f[%s\0]" and clear.remember(self.jsonl_path) or nil
   return begin(self, text:gsub("%s+$", ""), true)
 end

@@ -106,9 +106,12 @@ local function is_of_command(record, happening)
     and (text:find "<command%-name>" or text:find "^<local%-command" or record.isCompactSummary == true)
 end
 
---- What a command writes last, when it starts no turn of the model.
+--- What a command writes last, when it starts no turn of the model. Before what it says stands its own name, on 2.1.197
+--- and later in a record of the same kind.
 local function ends_command(happening)
-  return happening.type == "system" and (happening.subtype == "local_command" or happening.subtype == "informational")
+  local is_name = tostring(happening.message):find "^<command%-name>" ~= nil
+  return happening.type == "system" and not is_name
+    and (happening.subtype == "local_command" or happening.subtype == "informational")
     or happening.type == "user" and happening:text():find "^<local%-command%-stdout" ~= nil
 end
 

@@ -12,6 +12,21 @@ local function screen(above, lines, below)
   return rows
 end
 
+describe("tui.has_dialog_footer", function()
+  it("knows the last rows of dialogs and panels", function()
+    for _, row in ipairs { " Enter to confirm · Esc to cancel", " Esc to cancel · Tab to amend",
+      "Enter to select · ↑/↓ to navigate · Esc to cancel", "  ←/→ to switch · Esc to close",
+      "  Type to filter · ↑ to tabs · Esc to clear", "   ←/→ tab switch · ↓ return · Esc cancel",
+      "Press Enter to continue…" } do
+      assert.is_true(tui.has_dialog_footer { "x", row, "" }, row)
+    end
+    for _, row in ipairs { "  ? for shortcuts", "  ⏵⏵ bypass permissions on · esc to interrupt",
+      "  Esc again to clear" } do
+      assert.is_false(tui.has_dialog_footer { "x", row }, row)
+    end
+  end)
+end)
+
 describe("tui.composer", function()
   it("reads one row", function()
     local composer = tui.composer(screen({ "❯ an old message" }, { "hello" }))

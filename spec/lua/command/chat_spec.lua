@@ -278,4 +278,38 @@ describe("the backend", function()
     assert.equal("success", subtype_of(backend, messages))
     assert.equal(1, #kit:events "started")
   end)
+
+  it_does("starts nothing for a command that changes the user's settings", function()
+    local backend <close> = parley.backend(kit.options)
+    local ok, err = pcall(backend.command, backend, {}, "/model haiku")
+    assert.is_false(ok)
+    assert.equal("ValueError", err.code)
+    assert.matches("the option `model`", err.message)
+    assert.same({}, kit:events "started")
+  end)
+
+  for profile, starts in pairs { ["2.1.110"] = 2, ["2.1.197"] = 2, ["2.1.330"] = 1 } do
+    it_does("tells what a panel shows, and the model nothing of it, on " .. profile, function()
+      kit:close()
+      kit = testing.kit { script = { profile = profile } }
+      local backend <close> = parley.backend(kit.options)
+      assert.equal("success", subtype_of(backend, say "hello"))
+      local messages, panel, last = say "hello", nil, nil
+      table.insert(messages, { role = "assistant", content = "echo: hello" })
+      for happening in backend:command(messages, "/status") do
+        if happening.subtype == "dialog_answered" then panel = happening end
+        last = happening
+      end
+      assert.same({ "success", "panel" }, { last.subtype, panel.kind })
+      assert.matches("Version: +" .. profile:gsub("%.", "%%."), panel.text)
+      table.insert(messages, { role = "user", content = "again" })
+      assert.equal("success", subtype_of(backend, messages))
+      assert.equal(starts, #kit:events "started")
+      for id in pairs(backend:live_sessions()) do
+        for _, record in ipairs(kit:transcript(id)) do
+          assert.falsy(tostring(record.content):find("dismissed", 1, true))
+        end
+      end
+    end)
+  end
 end)

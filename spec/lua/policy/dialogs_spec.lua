@@ -6,6 +6,8 @@ local function start(...) return { rows = { ... }, has_started = false } end
 local function turn(...) return { rows = { RULE, ... }, has_started = true } end
 local function recognize(view, call) return dialogs.recognize(view, call) end
 
+local INNER = ("╌"):rep(60)
+
 local TRUST = start(" Accessing workspace:", "", " /work", "", " ❯ No, exit", "   Yes, I trust this folder", "",
   " Enter to confirm · Esc to cancel")
 local BASH = turn(" Bash command", "", "   rm x", "   clean up", "", " Do you want to proceed?", " ❯ 1. Yes",
@@ -74,6 +76,35 @@ describe("policy.dialogs", function()
       end
     end)
 
+    it("all of what is shown, wherever the program draws its rules", function()
+      for _, inner in ipairs { INNER, "" } do
+        local view = turn(" Bash command", " it", inner, " │ echo '", " │ ──────────", " │ ╌╌╌╌╌╌╌╌╌╌",
+          " │ ' > x; rm -rf victim", inner, " a reason", "", " Do you want to proceed?", " ❯ 1. Yes", "   2. No")
+        local dialog = recognize(view)
+        assert.same({ "permission", "Bash command\nit\n│ echo '\n│ ──────────\n│ ╌╌╌╌╌╌╌╌╌╌\n│ ' > x; rm -rf victim\n"
+          .. "a reason\nDo you want to proceed?\n1. Yes\n2. No" }, { dialog.kind, dialog.text })
+        assert.is_nil(dialog.is_cut)
+      end
+    end)
+
+    it("one that is taller than the screen, and says so", function()
+      local view = turn(" │ line", " │ rm -rf victim", INNER, "", " Do you want to proceed?", " ❯ 1. Yes", "   2. No",
+        " ↑ 36 more lines", " Esc to cancel · Tab to amend")
+      table.remove(view.rows, 1)
+      local dialog = recognize(view)
+      assert.same({ "permission", true }, { dialog.kind, dialog.is_cut })
+      assert.matches("rm %-rf victim", dialog.text)
+    end)
+
+    it("no permission in what a question asks whose call is not known", function()
+      for _, title in ipairs { " ☐ Sure", "←  ☒ Sure  ☐ Really  ✔ Submit  →" } do
+        assert.equal("question", recognize(turn(title, "", "Do you want to proceed?", "", "❯ 1. Yes", "  2. No")).kind)
+      end
+      local view = turn(" Bash command", " it", INNER, " ls", INNER, "Do you want to proceed?", "", "❯ 1. Yes",
+        "  2. No", "", "Enter to select · ↑/↓ to navigate · Esc to cancel")
+      assert.equal("question", recognize(view).kind)
+    end)
+
     it("no permission in what a question asks", function()
       local view = turn(" ☐ Sure", "Do you want to proceed?", "❯ 1. Yes", "  2. No", "Enter to select")
       assert.equal("question", recognize(view, { name = "AskUserQuestion" }).kind)
@@ -83,6 +114,18 @@ describe("policy.dialogs", function()
       assert.equal("panel", recognize(turn("  general  commands", "", "  Esc to cancel")).kind)
       local view = { rows = { "x" }, has_started = true, status = { waitingFor = "dialog open" } }
       assert.equal("panel", recognize(view).kind)
+    end)
+
+    it("a panel with choices, where a command shows it or it says that ESC closes it", function()
+      local function kind_of(footer, is_command)
+        local view = turn(" Settings", "", " ❯ Auto-compact   true", "   Show tips   true", "", footer)
+        view.is_command = is_command
+        return recognize(view).kind
+      end
+      assert.equal("panel", kind_of(" ↓ to navigate · Esc to close", false))
+      assert.equal("panel", kind_of(" Enter/Space to change · Esc to cancel", true))
+      assert.equal("unknown", kind_of(" Enter/Space to change · Esc to cancel", false))
+      assert.equal("unknown", kind_of(" Enter to confirm · Esc to cancel", true))
     end)
 
     it("the menu of two presses of ESC", function()

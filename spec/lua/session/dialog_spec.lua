@@ -137,6 +137,48 @@ describe("dialog.answer", function()
     assert.same({ "\r" }, fake.writes)
   end))
 
+  describe("tells the policy which call a dialog is about:", function()
+    local PROMPT = { ("─"):rep(80), " Bash command", " it", ("╌"):rep(80), " rm -rf tools", ("╌"):rep(80), "",
+      " Do you want to proceed?", " ❯ 1. Yes", "   2. No", "", " Esc to cancel · Tab to amend" }
+
+    local function bash(id, command, more)
+      local input = { command = command, description = "it" }
+      for name, value in pairs(more or {}) do input[name] = value end
+      return { type = "tool_use", id = id, name = "Bash", input = input }
+    end
+
+    ---What a policy is told while these calls are open.
+    local function told(...)
+      local seen
+      local live = before(PROMPT, { policies = { dialogs = { decide = function(asked)
+        seen = asked
+        return { fail = "seen" }
+      end } } })
+      live.has_started, live.running, live.began_at = true, true, 0
+      live.turn = require("parley.session.turn").new("x", function() return false end)
+      live.turn.open_tools = { ... }
+      local err = failure(live)
+      assert.matches("rm %-rf tools", tostring(err))
+      assert.matches("\nrm %-rf tools\n", seen.text)
+      return seen.tool_use and seen.tool_use.id
+    end
+
+    it("the one that it shows, wherever it stands", helper.task(function()
+      assert.equal("b", told(bash("a", "ls"), bash("b", "rm -rf tools"), bash("c", "tools")))
+    end))
+
+    it("none that it does not show whole, though no other is open", helper.task(function()
+      assert.is_nil(told(bash("a", "ls")))
+      assert.is_nil(told(bash("a", "tools")))
+      assert.is_nil(told())
+    end))
+
+    it("either of two that are the same, none of two that differ in what is not shown", helper.task(function()
+      assert.equal("a", told(bash("a", "rm -rf tools"), bash("b", "rm -rf tools")))
+      assert.is_nil(told(bash("a", "rm -rf tools"), bash("b", "rm -rf tools", { run_in_background = true })))
+    end))
+  end)
+
   it("writes the keys that a policy wants", helper.task(function()
     local policy = { decide = function() return { keys = "\27" } end }
     local live, fake = before(NUMBERED, { policies = { dialogs = policy } },

@@ -462,7 +462,7 @@ describe("the stand-in's commands", function()
     it(("%s behind a space on %s"):format(runs and "work" or "are text", version), session({ profile = version },
       function(kit, terminal)
         send(terminal, " /help")
-        terminal:wait_for(runs and "Esc to cancel" or "echo:  /help")
+        terminal:wait_for(runs and "Esc to close" or "echo:  /help")
         assert.equal(runs and 0 or 1, #kit:taken())
       end))
   end

@@ -104,10 +104,11 @@ function M.describe_result(block)
   return ("%s (+%d line%s, %s)"):format(first, breaks, breaks == 1 and "" or "s", paint.size(#text))
 end
 
+--- What a command says, but not that its panel was closed: nobody has seen that it was open.
 local function command_output(text)
   local parts = {}
   for part in text:gmatch "<local%-command%-std%l+>(.-)</local%-command%-std%l+>" do
-    if part:find "%S" then table.insert(parts, part) end
+    if part:find "%S" and not part:find "^%u%l+ dialog dismissed$" then table.insert(parts, part) end
   end
   return parts
 end
@@ -138,6 +139,10 @@ function writers.system(self, event)
     line(self, "red", ("%s; attempt %d of %d"):format(message, event.attempt, event.max_attempts))
   elseif event.subtype == "local_command" and type(message) == "string" then
     for _, part in ipairs(command_output(message)) do self:note(part) end
+  elseif event.subtype == "dialog_answered" and event.kind == "panel" then
+    self:note((event.text:gsub("\n[^\n]*Esc to %l+$", ""))) -- without the row that tells how to close it
+  elseif event.subtype == "informational" and type(message) == "string" then
+    self:note(message, "red")
   elseif event.subtype == "injection_fallback" or event.subtype == "compact_boundary" then
     line(self, "dim", message or event.subtype)
   end

@@ -43,15 +43,20 @@ local function record_call(program, name, arguments)
     .. "<command-args>%s</command-args>"):format(name, name, arguments))
 end
 
-local function record_output(program, kind, output)
-  local text = ("<local-command-stdout>%s</local-command-stdout>"):format(output)
+local function record_output(program, kind, output, whole)
+  local text = whole or ("<local-command-stdout>%s</local-command-stdout>"):format(output)
   if kind == "user" then return program.transcript:user(text) end
   program.transcript:chain("system", { subtype = "local_command", level = "info", isMeta = false, content = text })
 end
 
---- Shows a dialog over the composer, until Escape.
-local function show(program, title, choices)
-  program:ask(dialogs.custom { title = title, choices = choices, numbered = false, footer = "Esc to cancel" })
+local TABS = "Settings  Status   Config   Usage   Stats"
+
+--- Shows what a command has to say over the composer, until Escape, and leaves word of it where the version does.
+local function show(program, name, rows, dismissed)
+  program:ask(dialogs.panel(program.profile, rows))
+  if not program.profile.records_panels then return end
+  record_output(program, "system", nil, ("<command-name>/%s</command-name>"):format(name))
+  record_output(program, "system", dismissed .. " dialog dismissed")
 end
 
 -- Commands ------------------------------------------------------------------------------------------------------------
@@ -85,14 +90,18 @@ function commands.compact(program, arguments)
 end
 
 function commands.help(program)
-  show(program, "Claude Code v" .. program.profile.version, { "general", "commands" })
-  if not program.profile.records_help then return end
-  record_call(program, "help", "")
-  record_output(program, "system", "Help dialog dismissed")
+  show(program, "help", { "Help  General   Commands   Custom commands", "", "/ for commands" }, "Help")
+end
+
+function commands.status(program)
+  show(program, "status", { TABS, "", "Version:     " .. program.profile.version,
+    "Session ID:  " .. program.session_id }, "Settings")
 end
 
 function commands.cost(program, arguments)
-  if program.profile.cost_is_dialog then return show(program, "Usage", { "Session" }) end
+  if program.profile.cost_is_dialog then
+    return show(program, "usage", { TABS, "", "Session", "", "Total cost:  $0.00" }, "Settings")
+  end
   record_call(program, "cost", arguments)
   record_output(program, "system", "Total cost: $0.00")
 end

@@ -1,5 +1,7 @@
 --- The dialogs: what they show, where the cursor stands, and what each answer does. Titles and choices are those that a
 --- driver recognises them by; the prose between is the stand-in's own.
+local text_of = require "parley.testing.stand_in.text"
+
 local M = {}
 
 ---@class parley.testing.Dialog
@@ -11,6 +13,7 @@ local M = {}
 ---@field escape any           the answer that Escape gives
 ---@field footer string
 ---@field indent string
+---@field is_laid_out? boolean the rows are indented as they should be
 ---@field is_whole_screen boolean  a start-up dialog, instead of the composer below the text
 
 local CONFIRM = "Enter to confirm · Esc to cancel"
@@ -73,17 +76,76 @@ function M.settings(profile, unknown)
   return dialog
 end
 
---- What a permission prompt is called, and what it asks.
+--- What a permission prompt is called, what it asks and what it shows of the input.
 local PROMPTS = {
-  Bash = { title = "Bash command", question = "Do you want to proceed?" },
+  Bash = { title = "Bash command", question = "Do you want to proceed?", field = "command",
+    description = "Run shell command" },
+  Read = { title = "Read file", question = "Do you want to proceed?", shown = "Read({file_path})" },
   Write = { title = "Create file", question = "Do you want to create {file}?", is_edit = true },
   Edit = { title = "Edit file", question = "Do you want to make this edit to {file}?", is_edit = true },
-  WebFetch = { title = "Fetch", question = "Do you want to allow Claude to fetch this content?" },
+  WebFetch = { title = "Fetch", question = "Do you want to allow Claude to fetch this content?",
+    shown = "url: {url}\nprompt: {prompt}", shown_before = 'url: "{url}", prompt: "{prompt}"' },
 }
 local OTHER_TOOL = { title = "Tool use", question = "Do you want to proceed?" }
 
+local INNER_RULE = "╌"
+
+local function lines_of(text, columns)
+  return text_of.wrap(text:gsub("\t", "        "), columns)
+end
+
+local function numbered(rows, text, mark)
+  for line in (text:gsub("\n$", "") .. "\n"):gmatch "(.-)\n" do
+    table.insert(rows, ((" %2d %s%s"):format(#rows + 1, mark, line):gsub(" +$", "")))
+  end
+  return rows
+end
+
+--- What a file becomes, or how it changes.
+local function change_of(input)
+  if input.content then return numbered({}, tostring(input.content), "") end
+  return numbered(numbered({}, tostring(input.old_string), "-"), tostring(input.new_string), "+")
+end
+
+--- What a tool gets, between rules: with a bar before each row where there are several.
+local function between_rules(head, rows, columns)
+  local rule = INNER_RULE:rep(columns)
+  local framed = table.move(head, 1, #head, 1, {})
+  table.insert(framed, rule)
+  table.move(rows, 1, #rows, #framed + 1, framed)
+  table.insert(framed, rule)
+  return framed
+end
+
+--- What stands between the title and the question.
+local function describe_call(profile, prompt, tool, cwd, columns)
+  local input = tool.input or {}
+  if prompt.is_edit then
+    local path = tostring(input.file_path)
+    if path:sub(1, #cwd + 1) == cwd .. "/" then path = path:sub(#cwd + 2) end
+    return between_rules({ " " .. path }, change_of(input), columns)
+  end
+  local form = not profile.rules_around_input and prompt.shown_before or prompt.shown
+  local shown = form and form:gsub("{(%g-)}", function(name) return tostring(input[name]) end)
+    or tostring(input[prompt.field] or tool.name)
+  local about = input.description or prompt.description
+  if profile.rules_around_input then
+    local rows, heads = lines_of(shown, columns - 8), {}
+    for i, row in ipairs(rows) do rows[i] = (#rows > 1 and " │ " or " ") .. row end
+    for i, row in ipairs(about and lines_of(about, columns - 4) or {}) do heads[i] = " " .. row end
+    return between_rules(heads, rows, columns)
+  end
+  local rows = { "" }
+  for _, row in ipairs(lines_of(about and shown .. "\n" .. about or shown, columns - 8)) do
+    table.insert(rows, row == "" and "" or "   " .. row)
+  end
+  table.insert(rows, "")
+  return rows
+end
+
 --- A tool call's permission. Answers "allow", "always", "acceptEdits", "auto", "deny".
-function M.permission(profile, tool, cwd)
+---@param columns integer  of the screen
+function M.permission(profile, tool, cwd, columns)
   local prompt, input = PROMPTS[tool.name] or OTHER_TOOL, tool.input or {}
   local labels = prompt.is_edit and profile.edit_choices or profile.permission_choices
   local answers = { "allow", prompt.is_edit and "acceptEdits" or "always", "auto" }
@@ -92,16 +154,14 @@ function M.permission(profile, tool, cwd)
     choices[index] = { label = (label:gsub("{folder}", (cwd:gsub("%%", "%%%%")))),
       answer = index == #labels and "deny" or answers[index] }
   end
-  local rows = { prompt.title, "" }
-  for _, detail in ipairs { tostring(input.command or input.file_path or tool.name), input.description or "" } do
-    for line in (detail .. "\n"):gmatch "(.-)\n" do table.insert(rows, "  " .. line) end
-  end
-  table.insert(rows, "")
+  local rows = { " " .. prompt.title }
+  local details = describe_call(profile, prompt, tool, cwd, columns)
+  table.move(details, 1, #details, 2, rows)
   local file = tostring(input.file_path or ""):match "[^/]*$"
-  table.insert(rows, (prompt.question:gsub("{file}", (file:gsub("%%", "%%%%")))))
+  table.insert(rows, " " .. prompt.question:gsub("{file}", (file:gsub("%%", "%%%%"))))
   return {
-    kind = "permission", rows = rows, choices = choices, selected = 1, is_numbered = true, escape = "deny",
-    footer = profile.permission_footer, indent = " ", waiting_for = "permission prompt",
+    kind = "permission", rows = rows, is_laid_out = true, choices = choices, selected = 1, is_numbered = true,
+    escape = "deny", footer = profile.permission_footer, indent = " ", waiting_for = "permission prompt",
   }
 end
 
@@ -131,6 +191,13 @@ function M.custom(described)
   }
 end
 
+--- What a command shows over the composer, until Escape.
+---@param rows string[]
+function M.panel(profile, rows)
+  return { kind = "panel", rows = rows, choices = {}, selected = 0, is_numbered = false, escape = "closed",
+    indent = "  ", footer = profile.panel_footer, waiting_for = "dialog open" }
+end
+
 --- One that comes up by itself.
 ---@return parley.testing.Dialog
 function M.surprise() return M.custom { title = "Something to decide", choices = { "Later", "Now" } } end
@@ -142,8 +209,9 @@ function M.surprise() return M.custom { title = "Something to decide", choices =
 ---@return any answer
 function M.key(dialog, key)
   if key.kind == "key" then
-    if key.name == "return" then return true, dialog.choices[dialog.selected].answer end
+    if key.name == "return" and #dialog.choices > 0 then return true, dialog.choices[dialog.selected].answer end
     if key.name == "escape" or key.name == "ctrl-c" then return true, dialog.escape end
+    if #dialog.choices == 0 then return false end
     if key.name == "down" then dialog.selected = dialog.selected % #dialog.choices + 1 end
     if key.name == "up" then dialog.selected = (dialog.selected - 2) % #dialog.choices + 1 end
   elseif key.kind == "text" and dialog.is_numbered then
@@ -158,7 +226,8 @@ end
 ---@return string[] rows
 function M.rows(dialog)
   local rows = {}
-  for _, row in ipairs(dialog.rows) do table.insert(rows, row == "" and "" or dialog.indent .. row) end
+  local indent = dialog.is_laid_out and "" or dialog.indent
+  for _, row in ipairs(dialog.rows) do table.insert(rows, row == "" and "" or indent .. row) end
   if dialog.is_whole_screen then table.insert(rows, "") end
   for index, choice in ipairs(dialog.choices) do
     local number = dialog.is_numbered and index .. ". " or ""

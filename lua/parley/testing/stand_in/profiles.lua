@@ -55,7 +55,8 @@ local M = {}
 ---@field records_max_tokens boolean   the line that the program adds is in the transcript
 ---@field records_empty_reply boolean  the same, for an empty reply
 ---@field records_retries boolean      each try leaves a record, and no row on the screen
----@field records_help boolean         `/help` leaves records
+---@field records_panels boolean       what a command shows leaves word in the transcript that it was closed
+---@field panel_footer string
 ---@field cost_is_dialog boolean
 ---@field clear_changes_status boolean the status file names the new session
 ---@field unknown_command "system"|"user"  the record's type
@@ -67,6 +68,7 @@ local M = {}
 ---@field permission_choices string[]  with {folder}
 ---@field edit_choices string[]
 ---@field permission_footer string
+---@field rules_around_input boolean  what a tool gets stands between two rules, its description above (2.1.290 too)
 ---@field question_waits_for string    `waitingFor` while AskUserQuestion is up
 ---@field hook_events table<string, true>
 ---@field hooks_have_prompt_id boolean
@@ -109,13 +111,14 @@ local v2_1_50 = {
 
   stop_reason = "none", turn_duration = false, duration_after_api_error = false, system_records_first = false,
   head = { "permission-mode", "file-history-snapshot" }, attachments = {}, user_fields = {},
-  records_max_tokens = false, records_empty_reply = false, records_retries = true, records_help = true,
+  records_max_tokens = false, records_empty_reply = false, records_retries = true,
+  records_panels = true, panel_footer = "Esc to cancel",
   cost_is_dialog = false, clear_changes_status = false, unknown_command = "user",
   refusal = "error", refusal_stop_reason = "stop_sequence", interruption_names_message = false,
 
   permission_choices = { "Yes", "Yes, and always allow access to {folder}/ from this project", "No" },
   edit_choices = { "Yes", "Yes, allow all edits during this session (shift+tab)", "No" },
-  permission_footer = "Esc to cancel · Tab to amend · ctrl+e to explain",
+  permission_footer = "Esc to cancel · Tab to amend · ctrl+e to explain", rules_around_input = false,
   question_waits_for = "permission prompt",
   hook_events = set("SessionStart", "UserPromptSubmit", "PreToolUse", "PostToolUse", "Stop", "SubagentStop",
     "Notification", "PermissionRequest", "SessionEnd"),
@@ -169,11 +172,12 @@ local v2_1_330 = derive(v2_1_197, {
   duration_after_api_error = false, system_records_first = false,
   attachments = { "environment", "model", "deferred_tools_delta", "session_context" },
   user_fields = { origin = { kind = "human" }, promptSource = "typed", turnOrigin = "human" },
-  records_max_tokens = true, records_help = false, refusal = "continue",
+  records_max_tokens = true, records_panels = false, panel_footer = "←/→ to switch · Esc to close",
+  refusal = "continue",
   permission_choices = { "Yes", "Yes, and always allow access to {folder} from this project",
     "Yes, and switch to auto mode · auto mode handles these prompts for you", "No" },
   edit_choices = { "Yes", "Yes, and switch to accept edits for this session (shift+tab)", "No" },
-  permission_footer = "Esc to cancel · Tab to amend",
+  permission_footer = "Esc to cancel · Tab to amend", rules_around_input = true,
   question_waits_for = "input needed",
   agents_run_behind = true,
 })

@@ -34,7 +34,7 @@ local function ask(turn, tool, facts)
     if program.permission_mode == "dontAsk" then return "refuse" end
     decision = hooks.decision(turn:run_hooks("PermissionRequest", facts))
     if not decision and not tool.question then
-      local answer = program:ask(dialogs.permission(program.profile, tool, program.cwd))
+      local answer = program:ask(dialogs.permission(program.profile, tool, program.cwd, program.screen.columns))
       if answer == "always" then program.always_allowed = true end
       if answer == "auto" or answer == "acceptEdits" then program.permission_mode = answer end
       return answer == "deny" and "deny" or "allow"

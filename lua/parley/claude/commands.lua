@@ -1,0 +1,41 @@
+--- What is known of the program's own commands, those that begin with a slash.
+local errors = require "parley.base.errors"
+local options = require "parley.base.options"
+
+local M = {}
+
+--- Commands that change the user's settings, or account, for every later session (2.1.110 to 2.1.332 write
+--- `settings.json` or `.claude.json`), and what does the same for one conversation.
+local WRITE_SETTINGS = {
+  model = "the option `model`, of the backend or of a route",
+  effort = "the option `effort`, of the backend or of a route",
+  ["output-style"] = "`settings = { outputStyle = … }`", theme = false, vim = false, fast = false, focus = false,
+  tui = false, autocompact = false, advisor = false, statusline = false, keybindings = false,
+  ["terminal-setup"] = false, ["privacy-settings"] = false, login = false, logout = false,
+}
+--- These only show something when they stand alone.
+local WRITE_WITH_ARGUMENTS = { config = "`settings = { … }`", settings = "`settings = { … }`",
+  permissions = "`allowed_tools`, `disallowed_tools` or a dialogs policy", sandbox = "`settings = { sandbox = … }`",
+  mcp = "`mcp_servers`", plugin = "`extra_args = { \"--plugin-dir\", … }`" }
+
+local function refuse(message, ...) error(errors.value_error(message:format(...)), 0) end
+
+--- Checks that a text is a command that may be run in somebody's conversation.
+---@param text any
+--- Raises `ValueError` for what is no command, and for one that would change the user's settings.
+function M.check(text)
+  local is_text = type(text) == "string"
+  local name, rest = (is_text and text or ""):match "^/([%w:_-]+)%f[%s\0](.*)$"
+  if not name or text:find "[\0-\31\127]" then
+    refuse("a command is one line that begins with a slash and its name, not %s",
+      options.describe(is_text and text:sub(1, 40) or text))
+  end
+  name = name:lower()
+  local instead = WRITE_SETTINGS[name]
+  if instead == nil and rest:find "%S" then instead = WRITE_WITH_ARGUMENTS[name] end
+  if instead == nil then return end
+  refuse("/%s changes the user's own settings, for every later session: %s", name,
+    instead and "use " .. instead or "run it in `claude`")
+end
+
+return M

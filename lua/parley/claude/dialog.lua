@@ -1,0 +1,253 @@
+--- Where a dialog stands on the screen, and which tool call it shows with its whole input. Pure functions on rows.
+---
+--- Measured on 2.1.110, 2.1.197, 2.1.290, 2.1.330 and 2.1.332. What the model wrote is drawn indented, only the program
+--- draws rules at the left edge (but for a question's text, which is of no tool that does anything). 2.1.290 and later
+--- put what a tool gets between two rules, and a bar before each of its rows where there are several.
+local M = {}
+
+local EDGES, INNER_RULE = { "───", "▔▔▔" }, "╌╌╌"
+
+local function starts_with(row, prefix) return row:sub(1, #prefix) == prefix end
+
+---@param row string
+---@return boolean  true for the rule above what a dialog is about, or below
+function M.is_inner_rule(row) return starts_with(row, INNER_RULE) end
+
+--- Finds the rule above a dialog.
+---@param rows string[]
+---@param choices? parley.Choices
+---@return integer? row  nil where there is none to be seen: the dialog may be taller than the screen
+function M.upper_edge(rows, choices)
+  for i = (choices and choices.first_row or #rows) - 1, 1, -1 do
+    for _, edge in ipairs(EDGES) do
+      if starts_with(rows[i], edge) then return i end
+    end
+  end
+end
+
+--- Whether the model asks something: the program's own row below the choices, or the one above the question, says so.
+---@param rows string[]
+---@param choices parley.Choices
+---@return boolean
+function M.is_question(rows, choices)
+  for i = #rows, choices.last_row + 1, -1 do
+    if rows[i] ~= "" then
+      if rows[i]:find "^%s*Enter to select" then return true end
+      break
+    end
+  end
+  local title = (rows[(M.upper_edge(rows, choices) or 0) + 1] or ""):gsub("^%s+", "")
+  return starts_with(title, "☐") or starts_with(title, "☒") or starts_with(title, "←")
+end
+
+--- Rows wrap so many columns before the screen ends, at most: for indents, bars and line numbers.
+local MARGIN = 10
+
+--- Joins rows: by "\v" where a line may go on in the next row, by "\n" where the next word had room and so it ended.
+local function join(rows, columns)
+  local parts = {}
+  for i, row in ipairs(rows) do
+    local next_word = (rows[i + 1] or ""):match "%S+" or ""
+    local is_full = (utf8.len(row) or 0) + 1 + (utf8.len(next_word) or 0) > columns - MARGIN
+    parts[i] = row .. (is_full and "\v" or "\n")
+  end
+  return (table.concat(parts):gsub("^%s+", ""):gsub("%s+$", ""))
+end
+
+--- Whether rows show a text whole and nothing else. How many spaces stand in one place does not count, for a tab is
+--- shown as spaces and those at a row's end are not shown.
+local function shows_text(rows, text, columns)
+  local shown, at, is_first = join(rows, columns), 1, true
+  for space, word in text:gmatch "(%s*)(%S+)" do
+    if not is_first then
+      local gap = shown:match("^%s+", at)
+      local is_line_end = space:find("\n", 1, true) ~= nil
+      if not gap or not gap:find(is_line_end and "[\n\v]" or "^[^\n]*$") then return false end
+      at = at + #gap
+    end
+    for character in word:gmatch "[\0-\x7F\xC2-\xFD][\x80-\xBF]*" do
+      at = at + #(shown:match("^\v[ \v]*", at) or "")
+      if shown:sub(at, at + #character - 1) ~= character then return false end
+      at = at + #character
+    end
+    is_first = false
+  end
+  return at == #shown + 1
+end
+
+---@class parley.Prompt        a permission prompt, taken apart
+---@field title string
+---@field head? string[]       what stands above the first inner rule; nil where the version draws none
+---@field body string[]        what the tool gets
+---@field columns integer      of the screen
+
+--- Takes the bar from before each row, where all have it.
+local function without_bars(rows)
+  local bare = {}
+  for i, row in ipairs(rows) do
+    local rest = row:match "^ │ ?(.*)$"
+    if not rest then return rows end
+    bare[i] = rest
+  end
+  return bare
+end
+
+--- Takes a permission prompt apart.
+local function read_prompt(rows, choices)
+  local edge = M.upper_edge(rows, choices)
+  local title = edge and (rows[edge + 1] or ""):match "^ (%S.*)$"
+  if not title then return nil end
+  local columns, inner = utf8.len(rows[edge]) or 0, {}
+  for i = edge + 2, choices.first_row - 1 do
+    if M.is_inner_rule(rows[i]) then table.insert(inner, i) end
+  end
+  if #inner == 2 then
+    return { title = title, columns = columns, head = table.move(rows, edge + 2, inner[1] - 1, 1, {}),
+      body = without_bars(table.move(rows, inner[1] + 1, inner[2] - 1, 1, {})) }
+  end
+  if #inner > 0 then return nil end
+  local body = {}
+  for i = edge + 2, choices.first_row - 1 do
+    if rows[i]:find "^ ?%S" then break end
+    table.insert(body, rows[i])
+  end
+  return { title = title, columns = columns, body = body }
+end
+
+--- A path as the program shows it.
+local function shown_path(path, cwd)
+  return starts_with(path, cwd .. "/") and path:sub(#cwd + 2) or path
+end
+
+local function shows(prompt, part, text) return shows_text(prompt[part], text, prompt.columns) end
+
+local function has_path(prompt, input, cwd)
+  return type(input.file_path) == "string" and prompt.head ~= nil
+    and shows(prompt, "head", shown_path(input.file_path, cwd))
+end
+
+--- The rows of a file's lines without their numbers; those that go on with a line have none.
+local function without_numbers(rows)
+  local gutter, expected, bare = #((rows[1] or ""):match "^ *1 " or ""), 1, {}
+  if gutter == 0 then return nil end
+  for i, row in ipairs(rows) do
+    local number = row:sub(1, gutter):match "^ *(%d*) ?$"
+    if not number or number ~= "" and tonumber(number) ~= expected then return nil end
+    if number ~= "" then expected = expected + 1 end
+    bare[i] = row:sub(gutter + 1)
+  end
+  return bare
+end
+
+--- Whether one text becomes the other by replacing something in it once.
+local function is_replaced(before, after, old, new)
+  local first = 1
+  while old ~= "" do
+    local from, to = before:find(old, first, true)
+    if not from then return false end
+    if before:sub(1, from - 1) .. new .. before:sub(to + 1) == after then return true end
+    first = from + 1
+  end
+  return false
+end
+
+--- Whether the rows of a difference are what an edit does.
+local function shows_edit(rows, old, new)
+  local before, after = {}, {}
+  for _, row in ipairs(rows) do
+    local mark, line = row:match "^ *%d+ ?([-+ ]?)(.*)$"
+    if not mark then return false end
+    line = line:gsub("%s+", " ")
+    if mark ~= "+" then table.insert(before, line) end
+    if mark ~= "-" then table.insert(after, line) end
+  end
+  local function plain(text) return (text:gsub("[ \t]+", " ")) end
+  return is_replaced(table.concat(before, "\n"), table.concat(after, "\n"), plain(old), plain(new))
+end
+
+--- What each tool's prompt shows of its input. A tool that is not here is known to nobody by what its prompt shows.
+local tools = {}
+
+function tools.Bash(prompt, input)
+  local description = input.description or "Run shell command"
+  if not starts_with(prompt.title, "Bash command") or type(input.command) ~= "string"
+    or type(description) ~= "string" then return false end
+  if not prompt.head then return shows(prompt, "body", input.command .. "\n" .. description) end
+  return shows(prompt, "head", description) and shows(prompt, "body", input.command)
+end
+
+function tools.Read(prompt, input)
+  return prompt.title == "Read file" and shows(prompt, "body", ("Read(%s)"):format(input.file_path))
+end
+
+function tools.Write(prompt, input, cwd)
+  local rows = prompt.title == "Create file" and without_numbers(prompt.body)
+  return rows and has_path(prompt, input, cwd) and type(input.content) == "string"
+    and shows_text(rows, input.content, prompt.columns)
+end
+
+function tools.Edit(prompt, input, cwd)
+  return prompt.title == "Edit file" and has_path(prompt, input, cwd) and type(input.old_string) == "string"
+    and type(input.new_string) == "string" and shows_edit(prompt.body, input.old_string, input.new_string)
+end
+
+function tools.WebFetch(prompt, input)
+  if prompt.title ~= "Fetch" or type(input.url) ~= "string" or type(input.prompt) ~= "string" then return false end
+  if prompt.head then return shows(prompt, "body", ("url: %s\nprompt: %s"):format(input.url, input.prompt)) end
+  local rows = table.move(prompt.body, 1, #prompt.body, 1, {})
+  while rows[1] and not rows[#rows]:find "^ +Claude wants to fetch content from" do table.remove(rows) end
+  table.remove(rows)
+  return shows_text(rows, input.url, prompt.columns) -- 2.1.110 shows no more
+    or shows_text(rows, ('url: "%s", prompt: "%s"'):format(input.url, input.prompt), prompt.columns)
+end
+
+local function rows_above(rows, choices, skipped)
+  local edge = M.upper_edge(rows, choices)
+  if not edge then return nil end
+  return table.move(rows, edge + 1 + skipped, choices.first_row - 1, 1, {}), utf8.len(rows[edge]) or 0
+end
+
+local function shows_choices(options, labels)
+  for i, option in ipairs(options) do
+    local label = type(option.label) == "string" and option.label
+    if not (label and labels[i] and labels[i]:find(label, 1, true)) then return false end
+  end
+  return true
+end
+
+--- Whether a question of the call is asked, with its answers to choose from.
+local function shows_question(rows, choices, input)
+  local above, columns = rows_above(rows, choices, 1)
+  for _, question in ipairs(above and type(input.questions) == "table" and input.questions or {}) do
+    if type(question.options) == "table" and shows_text(above, tostring(question.question), columns)
+      and shows_choices(question.options, choices.labels) then return true end
+  end
+  return false
+end
+
+--- Whether a plan is to be approved, and this one. It is drawn as Markdown: its letters are what can be compared.
+local function shows_plan(rows, choices, input)
+  local above = rows_above(rows, choices, 0)
+  local text = above and table.concat(above, "\n"):gsub("%s+$", "") or ""
+  if not (text:find "ould you like to proceed%?$" or text:find "Claude wants to exit plan mode$") then return false end
+  local function letters(of) return (of:gsub("[^%w\x80-\xFF]", "")) end
+  return letters(text):find(letters(tostring(input.plan or "")), 1, true) ~= nil
+end
+
+--- Whether a dialog shows a tool call, and all of the input that such a dialog shows, in full.
+---@param rows string[]
+---@param choices parley.Choices
+---@param call table  a `tool_use` block
+---@param cwd string  a real path
+---@return boolean
+function M.shows(rows, choices, call, cwd)
+  local input = type(call.input) == "table" and call.input or {}
+  local asks = M.is_question(rows, choices)
+  if call.name == "AskUserQuestion" then return asks and shows_question(rows, choices, input) end
+  if asks then return false end
+  if call.name == "ExitPlanMode" then return shows_plan(rows, choices, input) end
+  local fits, prompt = tools[call.name], read_prompt(rows, choices)
+  return fits ~= nil and prompt ~= nil and fits(prompt, input, cwd) or false
+end
+
+return M

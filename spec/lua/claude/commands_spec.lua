@@ -1,0 +1,35 @@
+local commands = require "parley.claude.commands"
+local errors = require "parley.base.errors"
+
+describe("claude.commands", function()
+  local function refusal_of(text)
+    local ok, err = pcall(commands.check, text)
+    assert.is_false(ok, text)
+    assert.is_true(errors.is(err, "ValueError"))
+    return err.message
+  end
+
+  it("takes commands that act on the conversation, or show something", function()
+    for _, text in ipairs { "/compact", "/status", "/cost", "/config", "/permissions", "/add-dir /tmp",
+      "/mine:own x" } do
+      commands.check(text)
+    end
+  end)
+
+  it("refuses what is no command", function()
+    for _, text in ipairs { "help", "/", "/ x", "/help\nx", "/help\27", "" } do
+      assert.matches("a command is one line", refusal_of(text))
+    end
+    assert.matches("not nothing", refusal_of(nil))
+  end)
+
+  it("refuses those that change the user's settings, and says what to use", function()
+    assert.matches("/model changes the user's own settings, .* the option `model`", refusal_of "/model haiku")
+    assert.matches("the option `effort`", refusal_of "/effort high")
+    assert.matches("`settings = { … }`", refusal_of "/config verbose=true")
+    for _, text in ipairs { "/model", "/Model haiku", "/theme", "/theme dark", "/output-style Explanatory", "/vim",
+      "/fast on", "/focus", "/statusline", "/keybindings", "/logout", "/permissions x", "/plugin install x" } do
+      assert.matches("changes the user's own settings", refusal_of(text), text)
+    end
+  end)
+end)

@@ -1,0 +1,118 @@
+-- Permission prompts of the real program: a decision is about the call that is asked about, and about no other.
+local files = require "parley.base.files"
+local helper = require "spec.helper"
+local smoke = require "spec.smoke.live"
+local uv = require "luv"
+
+local READ_ONLY = dofile "scripts/examples/read_only_permissions.lua"
+local ASK = { permission_mode = "default",
+  settings = { permissions = { ask = { "Bash", "Read", "Write", "Edit", "WebFetch" } } } }
+
+local function call(name, input) return { type = "tool_use", name = name, input = input } end
+local function bash(command, description) return call("Bash", { command = command, description = description }) end
+
+describe("a permission prompt of the real program", function()
+  if not smoke.claude then return pending "needs PARLEY_CLAUDE: run make smoke" end
+  local check_leaks
+
+  before_each(function() check_leaks = helper.leaks() end)
+  after_each(function() check_leaks() end)
+
+  local function has_victim(home) return uv.fs_stat(home.cwd .. "/victim/precious") ~= nil end
+  local function make_victim(home)
+    assert(uv.fs_mkdir(home.cwd .. "/victim", 448))
+    helper.write(home.cwd .. "/victim/precious", "precious\n")
+  end
+
+  ---A policy that does what another one does, or denies, and notes what it was asked.
+  local function noting(asked, policy)
+    return { decide = function(dialog, accept)
+      table.insert(asked, dialog)
+      if policy then return policy.decide(dialog, accept) end
+      for i, label in ipairs(dialog.choices) do
+        if label:find "^No" then return { choose = i } end
+      end
+      return { fail = "there is no No" }
+    end }
+  end
+
+  for text, commands in pairs {
+    ["each of two"] = { "ls -la", "rm -rf victim" },
+    ["one that is a part of another"] = { "ls", "rm -rf victim tools" },
+  } do
+    local asked = {}
+    it(text .. " is judged by what it does", smoke.conversation({ process = ASK, prepare = make_victim,
+      session = { policies = { dialogs = noting(asked, READ_ONLY) } },
+      script = { { on = "DOIT", blocks = { bash(commands[1], "list"), bash(commands[2], "clean up") } } },
+    }, function(live, server, home)
+      local events = smoke.of_subtype(smoke.say(live, "DOIT please"), "dialog_answered")
+      assert.is_true(has_victim(home))
+      assert.same({ "Yes", "No" }, { events[1].choice, events[2].choice })
+      assert.same(commands, { asked[1].tool_use.input.command, asked[2].tool_use.input.command })
+      for i, command in ipairs(commands) do
+        for _, shown in ipairs { asked[i].text, events[i].text } do
+          assert.truthy(("\n" .. shown .. "\n"):find("\n" .. command .. "\n", 1, true), shown)
+        end
+      end
+      smoke.is_fine(live, server)
+    end))
+  end
+
+  do
+    local asked = {}
+    it("is no call's when its beginning is out of sight", smoke.conversation({ prepare = make_victim,
+      process = { permission_mode = "default", settings = ASK.settings, dimensions = { 24, 80 } },
+      session = { accept = { "permission" }, policies = { dialogs = noting(asked, READ_ONLY) } },
+      script = { { on = "DOIT", blocks = { bash(("ls\n"):rep(30) .. "rm -rf victim", "list") } } },
+    }, function(live, _, home)
+      assert.equal("No", smoke.of_subtype(smoke.say(live, "DOIT please"), "dialog_answered")[1].choice)
+      assert.same({ "permission", true }, { asked[1].kind, asked[1].is_cut })
+      assert.is_nil(asked[1].tool_use)
+      assert.is_true(has_victim(home))
+    end))
+  end
+
+  local LONG = "printf '%s' " .. ("abcdefghij klmnop "):rep(14) .. ("x"):rep(150) .. " > long.txt"
+  local calls = {
+    bash("rm victim"), bash(LONG, "a long one"), bash("cat > x <<E\n  a\n\n\tb\n╌╌╌╌╌╌\n──────\n❯ 1. Yes\nE", "lines"),
+    call("Read", { file_path = "/etc/hostname" }),
+    call("Write", { file_path = "CWD/sub/new.txt", content = "one\n  two\n\n" .. ("word "):rep(40) .. "\n" }),
+    call("WebFetch", { url = "http://127.0.0.1:1/x", prompt = "what does it say" }),
+  }
+  local script, asked, folder = {}, {}, nil
+  for i, one in ipairs(calls) do
+    table.insert(script, { on = ("DOIT%d."):format(i), blocks = function()
+      local input = {}
+      for name, value in pairs(one.input) do input[name] = value:gsub("CWD", folder) end
+      return { call(one.name, input) }
+    end })
+  end
+  it("tells of each tool its input, whole", smoke.conversation({ process = ASK, script = script,
+    session = { policies = { dialogs = noting(asked) } } }, function(live, _, home)
+    folder = home.cwd
+    for i, one in ipairs(calls) do
+      asked[1] = nil
+      smoke.say(live, ("DOIT%d."):format(i))
+      assert(asked[1], one.name)
+      assert(asked[1].tool_use, asked[1].text)
+      assert.equal(one.name, asked[1].tool_use.name)
+      assert.is_nil(asked[1].is_cut)
+    end
+  end))
+
+  it("tells of an edit what it replaces", smoke.conversation({ process = { permission_mode = "default" },
+    prepare = function(home) helper.write(home.cwd .. "/there.txt", "alpha\nbeta\ndelta\n") end,
+    session = { policies = { dialogs = noting(asked) } },
+    script = function(text, request)
+      if not text:find "DOIT" or request.step > 1 then return nil end
+      local path = folder .. "/there.txt"
+      if request.step == 0 then return { blocks = { call("Read", { file_path = path }) } } end
+      return { blocks = { call("Edit", { file_path = path, old_string = "beta", new_string = "gamma" }) } }
+    end,
+  }, function(live, _, home)
+    folder, asked[1] = home.cwd, nil
+    assert.equal("No", smoke.of_subtype(smoke.say(live, "DOIT please"), "dialog_answered")[1].choice)
+    assert.same({ "Edit", "gamma" }, { asked[1].tool_use.name, asked[1].tool_use.input.new_string })
+    assert.equal("alpha\nbeta\ndelta\n", files.read(home.cwd .. "/there.txt"))
+  end))
+end)
