@@ -54,11 +54,12 @@ static int catch_signals(void)
     return 0;
 }
 
-/* A closed descriptor from 0 to 2 would become that of the next thing opened. */
+/* A closed descriptor from 0 to 2 would become that of the next thing opened. What stands in for it takes no
+ * writing: what would be lost there is an error. */
 static int open_standard_descriptors(void)
 {
     for (int descriptor = 0; descriptor <= 2; descriptor++)
-        if (fcntl(descriptor, F_GETFD) == -1 && open("/dev/null", O_RDWR) != descriptor)
+        if (fcntl(descriptor, F_GETFD) == -1 && open("/dev/null", O_RDONLY) != descriptor)
             return -errno;
     return 0;
 }

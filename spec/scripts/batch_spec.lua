@@ -376,14 +376,25 @@ describe("parley batch", function()
       end
     end))
 
-    it("stops at once when standard output takes nothing", helper.task(function()
-      local kit <close> = testing.kit()
-      write_input(kit, numbered(3))
-      local program = run(kit, { "in.jsonl", "-o", "/dev/full" })
-      assert.equal(1, program.status)
-      assert.is_truthy(program.errors:find("cannot write '/dev/full': ENOSPC", 1, true), program.errors)
-      wait_for_the_dead(kit)
-    end))
+    for name, case in pairs {
+      ["a device that takes nothing"] = { '"$@" -o /dev/full', "cannot write '/dev/full': ENOSPC" },
+      ["a standard output that takes nothing"] = { '"$@" >/dev/full', "cannot write 'standard output': ENOSPC" },
+      ["a closed standard output"] = { '"$@" >&-', "cannot write 'standard output': EBADF" },
+    } do
+      it("stops at once with " .. name, helper.task(function()
+        local kit <close> = testing.kit()
+        write_input(kit, numbered(3))
+        local program <close> = helper.start({ "/bin/sh", "-c", "exec " .. case[1], "sh",
+          table.unpack(argv_of(kit, { "in.jsonl", "--jobs", "1" })) },
+          { env = as_list(environment_of(kit)), cwd = kit.folder })
+        program:wait()
+        assert.equal(1, program.status)
+        assert.is_truthy(program.errors:find(case[2], 1, true), program.errors)
+        assert.is_truthy(program.errors:find("0 succeeded, 0 failed", 1, true), program.errors)
+        assert.equal(1, #kit:taken())
+        wait_for_the_dead(kit)
+      end))
+    end
   end)
 
   it("lets one process write a file, and the next one once it is dead", helper.task(function()
