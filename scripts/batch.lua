@@ -19,8 +19,9 @@ local function define(parser)
   parser:argument("input", 'Conversations: lines of JSON, {"id", "turns": ["…"]} or {"id", "messages": […]}, '
     .. "with cwd, model, system_prompt, expect and metadata as you like; a Lua file (*.lua) that returns an iterator "
     .. "of such tables; or - for lines from standard input.")
-  parser:option("-o --output", "Where the results go, one line of JSON each; default: standard output."):argname "FILE"
-  parser:option("-j --jobs", "Conversations at a time."):argname("N"):convert(cli.count_from(1)):default "4"
+  cli.short_option(parser, "-o", "--output", "FILE",
+    "Where the results go, one line of JSON each; default: standard output.")
+  cli.short_option(parser, "-j", "--jobs", "N", "Conversations at a time."):convert(cli.count_from(1)):default "4"
   parser:flag("--resume", "Go on where an earlier run ended: what stands in the output is not run again.")
   parser:option("--retries", "How often a conversation that failed is played again."):argname("N")
     :convert(cli.count_from(0)):default "0"

@@ -1,8 +1,8 @@
 --- Many conversations from a source, so many at a time, one result each.
 ---
---- One task reads, `jobs` tasks hold conversations, a channel of one place stands between them: so no more of the input
---- is in memory than is being worked on. Each conversation has a backend of its own with its own options, and so a
---- session that nobody shares and that ends with it. What is remembered of one that is over is a hash of its id.
+--- One task reads, and starts a task for each conversation as soon as one of `jobs` places is free: so no more of the
+--- input is in memory than is being worked on. Each conversation has a backend of its own with its own options, and
+--- so a session that nobody shares and that ends with it. What is remembered of one that is over is a hash of its id.
 local core = require "parley.core"
 local errors = require "parley.base.errors"
 local event = require "parley.claude.event"
@@ -135,22 +135,19 @@ local function admit(run, item)
 end
 
 local function run_all(run, source, jobs)
-  local queue, workers = task.channel(1), {}
-  for i = 1, jobs do
-    workers[i] = task.spawn(function()
-      for conversation in queue do converse(run, conversation) end
-    end)
+  local places, players = task.semaphore(jobs), {}
+  local function play(conversation, place)
+    local _ <close> = place
+    converse(run, conversation)
+    players[task.current()] = nil
   end
   local ok, err = pcall(function()
     for item in source do
-      if admit(run, item) then queue:send(item) end
+      if admit(run, item) then players[task.spawn(play, item, places:acquire())] = true end
     end
   end)
-  queue:close()
   -- A source that fails ends the run, but not what is running.
-  if not ok and err ~= run.stop then
-    for _, worker in ipairs(workers) do worker:await() end
-  end
+  while not ok and err ~= run.stop and next(players) do next(players):await() end
   if not ok then error(err, 0) end
 end
 

@@ -178,6 +178,17 @@ describe("a batch", function()
     assert.same({ 3, 20, 0 }, { most, counts.succeeded, counts.running })
   end))
 
+  it("starts a task for each conversation, however many jobs are allowed", helper.task(function()
+    local spawn, spawned = task.spawn, 0
+    local _ <close> = setmetatable({}, { __close = function() task.spawn = spawn end })
+    task.spawn = function(...)
+      spawned = spawned + 1
+      return spawn(...)
+    end
+    local _, counts = run(numbered(3), { jobs = 1000000 })
+    assert.same({ 3, 4 }, { counts.succeeded, spawned }) -- and one for all of them
+  end))
+
   it("reads no further ahead than it works", helper.task(function()
     local read, begun, ahead = 0, 0, 0
     batch.run { jobs = 2, write = function() end,

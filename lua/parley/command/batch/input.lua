@@ -35,7 +35,9 @@ local function encoding_complaint(given)
   for _, name in ipairs { "id", "metadata", "messages", "turns" } do
     local value, err = given[name], nil
     if value ~= nil and not is_callable(value) then err = select(2, json.encode(value)) end
-    if err then return ("%s cannot be written as JSON: %s"):format(name, (err.message:gsub("^cannot encode ", ""))) end
+    if err then
+      return ("%s cannot be written as JSON: %s"):format(name, err.message:match "^cannot encode (.*)" or err.message)
+    end
   end
 end
 
@@ -122,7 +124,9 @@ local function script_error(path, problem)
 end
 
 --- Conversations in a list, of which there may be none: an empty table says that there is nothing to do.
-local function is_list_of_items(value) return is_list(value) or type(value) == "table" and next(value) == nil end
+local function is_list_of_items(value)
+  return is_list(value) or type(value) == "table" and next(value) == nil and not is_callable(value)
+end
 
 --- What the file returned, as the three values of a generic `for`: it may be a list, an iterator, or a function that
 --- returns one of them. What the function's first call gave, when it was the iterator itself, comes first.
@@ -132,7 +136,9 @@ local function iterator_of(path, iterate, state, control)
     error(errors.value_error(("the script '%s' must return an iterator, not a %s"):format(path, type(iterate))), 0)
   end
   local first = table.pack(iterate(state, control))
-  if is_callable(first[1]) or is_list_of_items(first[1]) then return iterator_of(path, table.unpack(first, 1, first.n)) end
+  if is_callable(first[1]) or is_list_of_items(first[1]) then
+    return iterator_of(path, table.unpack(first, 1, first.n))
+  end
   return function(...)
     if not first then return iterate(...) end
     local values = first
