@@ -6,6 +6,7 @@
 local core = require "parley.core"
 local errors = require "parley.base.errors"
 local event = require "parley.claude.event"
+local memory = require "parley.command.batch.memory"
 local player = require "parley.command.batch.player"
 local task = require "parley.base.task"
 
@@ -27,30 +28,13 @@ local MAX_RETRY_WAIT_MS = 60000
 local Run = {}
 Run.__index = Run
 
-local function digest(text) return core.digest.blake2b(text, 16) end
-
 --- Which of so many shards an id belongs to. By the id and not by the line: so it stays when lines come and go, and an
 --- id that is given twice meets itself.
 ---@param id string|integer
 ---@param count integer
 ---@return integer index  1 to `count`
 function M.shard_of(id, count)
-  return string.unpack("<I7", digest(tostring(id))) % count + 1
-end
-
---- Makes what remembers which conversations are over, to be filled from an output with `see`.
----@return table memory
-function M.memory() return { verdicts = {}, rejected = {} } end
-
---- Remembers a result that stands in the output.
----@param memory table
----@param result {id: any, line: integer, verdict: string}
-function M.see(memory, result)
-  if result.id == core.json.null then
-    memory.rejected[result.line] = true
-  else
-    memory.verdicts[digest(tostring(result.id))] = result.verdict == "success" and "success" or "failed"
-  end
+  return string.unpack("<I7", core.digest.blake2b(tostring(id), 16)) % count + 1
 end
 
 --- Writes a result and counts it.
@@ -113,24 +97,20 @@ end
 local function admit(run, item)
   local id = item.id or ("line-%d"):format(item.line)
   if run.shard and M.shard_of(id, run.shard.count) ~= run.shard.index then return false end
-  local counts, memory = run.counts, run.memory
-  if not item.error then
-    local key = digest(tostring(id))
-    local known = memory.verdicts[key]
-    memory.verdicts[key] = "seen"
-    if not known then return true end
-    if known ~= "seen" then
-      counts.resumed = counts.resumed + 1
-      if known == "failed" then counts.resumed_failed = counts.resumed_failed + 1 end
-      return false
-    end
+  local counts, known = run.counts, not item.error and run.memory:meet(id)
+  if known == nil then return true end
+  if known == "met" then
     item.error = errors.new("DuplicateId", ("the id %q was given on an earlier line"):format(tostring(id)))
   end
-  if memory.rejected[item.line] then
-    counts.resumed, counts.resumed_failed = counts.resumed + 1, counts.resumed_failed + 1
+  if not item.error then
+    counts.resumed_failed = counts.resumed_failed + (known == "failed" and 1 or 0)
+  elseif run.memory:meet_rejected(item.line, item.error.message) then
+    counts.resumed_failed = counts.resumed_failed + 1
   else
     reject(run, item)
+    return false
   end
+  counts.resumed = counts.resumed + 1
   return false
 end
 
@@ -145,6 +125,7 @@ local function run_all(run, source, jobs)
     for item in source do
       if admit(run, item) then players[task.spawn(play, item, places:acquire())] = true end
     end
+    run.memory.has_read_all = true
   end)
   -- A source that fails ends the run, but not what is running.
   while not ok and err ~= run.stop and next(players) do next(players):await() end
@@ -156,7 +137,7 @@ end
 ---@field write fun(result: table)          puts a result into the output; what it raises ends the run
 ---@field new_backend fun(options: table): parley.Backend  with the options of one conversation
 ---@field jobs integer                      conversations at a time
----@field memory? table                     what is over already, see `M.memory`
+---@field memory? parley.batch.Memory       what is over already
 ---@field counts? parley.batch.Counts       to be kept up to date, see `M.counts`
 ---@field retries? integer                  how often a conversation that failed is played again; default 0
 ---@field retry_wait_ms? number             before the first retry; doubled for each further one; default 1000
@@ -179,7 +160,7 @@ end
 function M.run(options)
   local run = setmetatable({
     write = options.write, new_backend = options.new_backend, on_result = options.on_result,
-    memory = options.memory or M.memory(), counts = options.counts or M.counts(), shard = options.shard,
+    memory = options.memory or memory.new(), counts = options.counts or M.counts(), shard = options.shard,
     retries = options.retries or 0, retry_wait_ms = options.retry_wait_ms or 1000, fail_fast = options.fail_fast,
     stop = errors.new("Stopped", "a conversation has failed"), -- no `Cancelled`: it must end the siblings
   }, Run)

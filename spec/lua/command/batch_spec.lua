@@ -5,6 +5,7 @@ local history = require "parley.base.history"
 local helper = require "spec.helper"
 local input = require "parley.command.batch.input"
 local json = require("parley.core").json
+local memory = require "parley.command.batch.memory"
 local output = require "parley.command.batch.output"
 local task = require "parley.base.task"
 
@@ -295,22 +296,24 @@ describe("a batch", function()
 
   describe("that resumes", function()
     it("runs nothing that is over, and counts it", helper.task(function()
-      local memory = batch.memory()
-      batch.see(memory, { id = "c2", line = 2, verdict = "success" })
-      batch.see(memory, { id = "c3", line = 3, verdict = "failed" })
-      batch.see(memory, { id = json.null, line = 5, verdict = "failed" })
+      local known = memory.new()
+      known:see { id = "c2", line = 2, verdict = "success" }
+      known:see { id = "c3", line = 3, verdict = "failed" }
+      known:see { id = json.null, line = 5, verdict = "failed",
+        error = { message = "not an object with messages or turns" } }
       local items = numbered(4)
       items[5] = "nonsense"
-      local results, counts = run(items, { memory = memory })
+      local results, counts = run(items, { memory = known })
       assert.same({ "success", "success" }, { results.c1.verdict, results.c4.verdict })
       assert.is_nil(results.c2 or results.c3)
       assert.same({ 2, 0, 3, 2 }, { counts.succeeded, counts.failed, counts.resumed, counts.resumed_failed })
     end))
 
     it("runs an id of which only the duplicate was reported", helper.task(function()
-      local memory = batch.memory()
-      batch.see(memory, { id = json.null, line = 2, verdict = "failed" })
-      local results, counts = run({ { id = "a", turns = { "x" } }, { id = "a", turns = { "y" } } }, { memory = memory })
+      local known = memory.new()
+      known:see { id = json.null, line = 2, verdict = "failed",
+        error = { message = 'the id "a" was given on an earlier line' } }
+      local results, counts = run({ { id = "a", turns = { "x" } }, { id = "a", turns = { "y" } } }, { memory = known })
       assert.same({ "success", 1, 0, 1 }, { results.a.verdict, counts.succeeded, counts.failed, counts.resumed })
     end))
   end)
