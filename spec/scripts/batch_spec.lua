@@ -402,6 +402,83 @@ describe("parley batch", function()
     assert.same({}, (read_results(kit)))
   end))
 
+  describe("ends at what every conversation would meet, and goes on with --resume:", function()
+    --- A run that ends with this error, and one that goes on when it is gone.
+    local function check_systemic(kit, words, message, mend)
+      write_input(kit, numbered(4))
+      local program = run(kit, basic("--jobs", "2", table.unpack(words)))
+      assert.equal(1, program.status)
+      assert.is_truthy(program.errors:find("0 succeeded, 0 failed", 1, true), program.errors)
+      assert.is_truthy(program.errors:find("the same command with --resume goes on", 1, true), program.errors)
+      assert.is_truthy(program.errors:find("\nparley: " .. message .. "[^\n]*\n$"), program.errors)
+      assert.same({}, (read_results(kit)))
+      wait_for_the_dead(kit)
+      mend()
+      program = run(kit, basic "--resume")
+      assert.equal(0, program.status, program.errors)
+      assert.same({ 4, 4 }, { count_ids(kit), #read_results(kit) })
+    end
+
+    it("a folder that is not trusted", helper.task(function()
+      local kit <close> = testing.kit { trusted = false }
+      check_systemic(kit, {}, "DialogError: the program asks %(trust: .*%-%-accept trust", function()
+        helper.write(kit.home .. "/.claude.json", json.encode { hasCompletedOnboarding = true,
+          projects = { [kit.cwd] = { hasTrustDialogAccepted = true } } })
+      end)
+      assert.same(4, #kit:taken())
+    end))
+
+    it("a folder that is not there", helper.task(function()
+      local kit <close> = testing.kit()
+      check_systemic(kit, { "--cwd", "none" }, "ValueError: the working directory 'none' cannot be used: ENOENT",
+        function() end)
+    end))
+
+    it("a flag that the program does not take", helper.task(function()
+      local kit <close> = testing.kit { script = { faults = { startup_exit = { status = 1,
+        text = "error: unknown option '--bogus'" } } } }
+      check_systemic(kit, { "--extra-arg=--bogus" },
+        "SessionError: the program exited with status 1; [^\n]*error: unknown option '%-%-bogus'",
+        function() kit:use {} end)
+    end))
+
+    local LOGIN = { error = "authentication_failed", text = "Not logged in · Please run /login" }
+    local LIMIT = { status = 429, error = "rate_limit", retries = 0,
+      text = "You've hit your session limit · resets 10:42pm (UTC)" }
+    for what, case in pairs {
+      ["nobody is logged in"] = { LOGIN, "2.1.330" },
+      ["a usage limit"] = { LIMIT, "2.1.330" },
+      ["a usage limit, behind which a dialog comes up"] = { LIMIT, "2.1.197" },
+    } do
+      it(what, helper.task(function()
+        local kit <close> = testing.kit { profile = case[2], script = { answers = { { api_error = case[1] } } } }
+        check_systemic(kit, {}, "error_api: " .. case[1].text:gsub("%p", "%%%0"), function() kit:use {} end)
+      end))
+    end
+  end)
+
+  it("fails a conversation whose own folder is not trusted, and no other", helper.task(function()
+    local kit <close> = testing.kit()
+    uv.fs_mkdir(kit.cwd .. "/below", 448)
+    write_input(kit, { { id = "own", turns = { "x" }, cwd = kit.cwd .. "/below" },
+      { id = "none", turns = { "x" }, cwd = "/no/such" }, { id = "common", turns = { "x" } } })
+    local program = run(kit, basic("--jobs", "1"))
+    assert.equal(1, program.status)
+    local _, results = read_results(kit)
+    assert.same({ "DialogError", "ValueError", "success" },
+      { results.own.error.code, results.none.error.code, results.common.verdict })
+  end))
+
+  it("fails a conversation whose tool call nothing may allow, and no other", helper.task(function()
+    local kit <close> = testing.kit { script = { answers = {
+      { on = "make", tool = { name = "Bash", input = { command = "make" }, permission = true } } } } }
+    write_input(kit, { { id = "asks", turns = { "make" } }, { id = "good", turns = { "x" } } })
+    local program = run(kit, basic("--jobs", "1", "--permission-mode", "default"))
+    assert.equal(1, program.status)
+    local _, results = read_results(kit)
+    assert.same({ "DialogError", "success" }, { results.asks.error.code, results.good.verdict })
+  end))
+
   describe("when the disk is full", function()
     --- Three results of which only the first fits into 64 KiB.
     local function large_input(kit)

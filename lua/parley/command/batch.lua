@@ -8,6 +8,7 @@ local errors = require "parley.base.errors"
 local event = require "parley.claude.event"
 local memory = require "parley.command.batch.memory"
 local player = require "parley.command.batch.player"
+local systemic = require "parley.command.batch.systemic"
 local task = require "parley.base.task"
 
 local M = {}
@@ -61,9 +62,8 @@ local function describe(err, turn)
 end
 
 --- Errors that are not this conversation's: the run ends with them, and what it was doing stays undone.
-local function is_fatal(err)
-  local cannot_run = errors.is(err, "SessionError") and errors.is(err.cause) and err.cause.step == "exec"
-  return task.current():cancellation() ~= nil or errors.is(err, "CLINotFoundError") or cannot_run
+local function is_fatal(err, conversation)
+  return task.current():cancellation() ~= nil or systemic.is(err, conversation)
 end
 
 --- Plays a conversation once; true when it is over. It is written before its session is closed, for that takes time, in
@@ -73,7 +73,7 @@ local function attempt(run, conversation, record)
   local _ <close> = opened and backend or nil
   local ok, err = opened, backend
   if opened then ok, err = pcall(player.play, backend, conversation, record) end
-  if not ok and is_fatal(err) then error(err, 0) end
+  if not ok and is_fatal(err, conversation) then error(err, 0) end
   record.error = not ok and describe(err, record.turn) or nil
   if not ok and record.attempts <= run.retries and record.error.code ~= "ValueError" then return false end
   record.duration_ms = math.floor(task.now() - record.began + 0.5)
@@ -155,8 +155,8 @@ end
 ---@param options parley.batch.Options
 ---@return parley.batch.Counts
 ---@return boolean stopped  by `fail_fast`
---- Raises what `source` and `write` raise, `CLINotFoundError`, the `SessionError` of a program that cannot be executed,
---- and `Cancelled`; the conversations that were running are not written then.
+--- Raises what `source` and `write` raise, failures that are systemic (see parley.command.batch.systemic), and
+--- `Cancelled`; the conversations that were running are not written then.
 function M.run(options)
   local run = setmetatable({
     write = options.write, new_backend = options.new_backend, on_result = options.on_result,

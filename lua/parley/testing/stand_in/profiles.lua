@@ -67,6 +67,7 @@ local M = {}
 ---@field permission_choices string[]  with {folder}
 ---@field edit_choices string[]
 ---@field permission_footer string
+---@field asks_at_limit boolean       behind an answer that says that the usage limit was hit
 ---@field question_waits_for string    `waitingFor` while AskUserQuestion is up
 ---@field hook_events table<string, true>
 ---@field hooks_have_prompt_id boolean
@@ -116,7 +117,7 @@ local v2_1_50 = {
   permission_choices = { "Yes", "Yes, and always allow access to {folder}/ from this project", "No" },
   edit_choices = { "Yes", "Yes, allow all edits during this session (shift+tab)", "No" },
   permission_footer = "Esc to cancel · Tab to amend · ctrl+e to explain",
-  question_waits_for = "permission prompt",
+  asks_at_limit = true, question_waits_for = "permission prompt",
   hook_events = set("SessionStart", "UserPromptSubmit", "PreToolUse", "PostToolUse", "Stop", "SubagentStop",
     "Notification", "PermissionRequest", "SessionEnd"),
   hooks_have_prompt_id = false, agents_run_behind = false,
@@ -174,7 +175,7 @@ local v2_1_330 = derive(v2_1_197, {
     "Yes, and switch to auto mode · auto mode handles these prompts for you", "No" },
   edit_choices = { "Yes", "Yes, and switch to accept edits for this session (shift+tab)", "No" },
   permission_footer = "Esc to cancel · Tab to amend",
-  question_waits_for = "input needed",
+  asks_at_limit = false, question_waits_for = "input needed",
   agents_run_behind = true,
 })
 

@@ -160,10 +160,11 @@ function Turn:fail(given)
   local program = self.program
   local failure = answers.api_error(given)
   local bound = tonumber(program.environment.CLAUDE_CODE_MAX_RETRIES) or math.huge
-  self:retry(given.status .. " as asked", math.min(failure.retries, bound), given.retry_ms or RETRY_MS)
+  self:retry(tostring(given.status) .. " as asked", math.min(failure.retries, bound), given.retry_ms or RETRY_MS)
   program.transcript:api_error(failure.text, { error = failure.error, apiErrorStatus = given.status })
   program:show("● ", failure.text)
   self.has_api_error, self.failure = true, failure
+  if failure.is_usage_limit and program.profile.asks_at_limit then program:ask(dialogs.usage_limit()) end
 end
 
 -- The end -------------------------------------------------------------------------------------------------------------
