@@ -4,6 +4,7 @@ local parley = require "parley"
 local batch = require "parley.command.batch"
 local cli = require "parley.command.cli"
 local input = require "parley.command.batch.input"
+local memory = require "parley.command.batch.memory"
 local output = require "parley.command.batch.output"
 local policies = require "parley.policy"
 local progress = require "parley.command.batch.progress"
@@ -19,9 +20,12 @@ local function define(parser)
   parser:argument("input", 'Conversations: lines of JSON, {"id", "turns": ["…"]} or {"id", "messages": […]}, '
     .. "with cwd, model, system_prompt, expect and metadata as you like; a Lua file (*.lua) that returns an iterator "
     .. "of such tables; or - for lines from standard input.")
-  parser:option("-o --output", "Where the results go, one line of JSON each; default: standard output."):argname "FILE"
-  parser:option("-j --jobs", "Conversations at a time."):argname("N"):convert(cli.count_from(1)):default "4"
+  cli.short_option(parser, "-o", "--output", "FILE",
+    "Where the results go, one line of JSON each; default: standard output.")
+  cli.short_option(parser, "-j", "--jobs", "N", "Conversations at a time."):convert(cli.count_from(1)):default "4"
   parser:flag("--resume", "Go on where an earlier run ended: what stands in the output is not run again.")
+  parser:flag("--retry-failed", "Go on like --resume, and run again what has failed. The new results take the place of "
+    .. "the old ones.")
   parser:option("--retries", "How often a conversation that failed is played again."):argname("N")
     :convert(cli.count_from(0)):default "0"
   parser:option("--retry-wait", "Seconds before the first retry, doubled for each further one, up to 60.")
@@ -57,31 +61,45 @@ local function refuse_same_file(one, other)
   end
 end
 
+--- What can be done next; nil when nothing is left to do.
+local function describe_remedy(arguments, counts, is_early)
+  if is_early then
+    return ("ended early; the same command %sgoes on"):format(arguments.retry_failed and "" or "with --resume ")
+  end
+  if counts.failed + counts.resumed_failed > 0 then return "--retry-failed runs the failed ones again" end
+end
+
 local function main(arguments)
-  local path = arguments.output or "-"
+  local path, is_resumed = arguments.output or "-", arguments.resume or arguments.retry_failed
   local new_backend = backend_maker(arguments)
   local source <close> = input.open(arguments.input)
   refuse_same_file(arguments.input, path)
-  local results <close> = output.open(path, { resume = arguments.resume })
-  local counts, memory = batch.counts(), batch.memory()
+  local results <close> = output.open(path, { resume = is_resumed })
+  local counts, known = batch.counts(), memory.new { retry_failed = arguments.retry_failed }
   counts.total = source.total and math.ceil(source.total / (arguments.shard and arguments.shard.count or 1))
   local shares_terminal = path == "-" and cli.is_terminal(1)
   local reports <close> = progress.open(counts, cli.is_terminal(2) and not shares_terminal)
   local function say(text) reports:say(text) end
-  if arguments.resume then results:replay(function(result) batch.see(memory, result) end, say) end
+  if is_resumed then results:replay(function(result) known:see(result) end, say) end
 
   local ok, problem, stopped = pcall(batch.run, {
     source = source, write = function(result) results:append(result) end, new_backend = new_backend,
-    jobs = arguments.jobs, memory = memory, counts = counts, retries = arguments.retries,
+    jobs = arguments.jobs, memory = known, counts = counts, retries = arguments.retries,
     retry_wait_ms = arguments.retry_wait * 1000, fail_fast = arguments.fail_fast, shard = arguments.shard,
     on_result = function(result)
       if result.error then say(describe(result)) end
     end,
   })
+  local is_tidy, trouble = true, nil
+  if known:has_leftovers() then
+    is_tidy, trouble = pcall(results.keep_last, results, function(result) return known:name_of(result) end)
+  end
   local took = reports:close()
   say(progress.summary(counts, took))
-  if (not ok or stopped) and path ~= "-" then say "ended early; the same command with --resume goes on" end
+  local remedy = path ~= "-" and describe_remedy(arguments, counts, not ok or stopped)
+  if remedy then say(remedy) end
   if not ok then error(problem, 0) end
+  if not is_tidy then error(trouble, 0) end
   return counts.failed + counts.resumed_failed > 0 and 1 or 0
 end
 

@@ -9,7 +9,7 @@ local paths = require "parley.claude.paths"
 local function define(parser)
   parser:argument("folder", "The working directory of the sessions; default: this one."):args "?"
   parser:flag("-a --all", "The sessions of every folder.")
-  parser:option("-n --limit", "At most so many, the newest."):argname("N"):convert(cli.count_from(1))
+  cli.short_option(parser, "-n", "--limit", "N", "At most so many, the newest."):convert(cli.count_from(1))
   parser:flag("--json", "One JSON object a line.")
 end
 

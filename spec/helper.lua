@@ -15,6 +15,13 @@ M.host = uv.exepath()
 ---@return fun()
 function M.task(fn, timeout_ms) return testing.task(fn, { timeout_ms = timeout_ms or 120000 }) end
 
+--- A count for every day, or the long one when `PARLEY_LONG=1` stands in the environment.
+---@generic T
+---@param short T
+---@param long T
+---@return T
+function M.long(short, long) return os.getenv "PARLEY_LONG" == "1" and long or short end
+
 --- Takes stock of descriptors, children and luv handles.
 ---@return fun() check  raises when there is more of any by then
 function M.leaks()

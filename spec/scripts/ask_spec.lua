@@ -174,6 +174,7 @@ describe("parley ask", function()
     ["a bad variable"] = { { "--env", "NAME", "hi" }, "NAME=VALUE" },
     ["a command as a message"] = { { "/help" }, "session:command" },
     ["a policy that is not there"] = { { "--policy", "routing=/nowhere.lua", "hi" }, "'routing' %(/nowhere.lua%)" },
+    ["an empty history"] = { { "--history", "/dev/null", "hi" }, "/dev/null is empty: expected a list of messages" },
     ["a history that is not there"] = { { "--history", "/nowhere", "hi" }, "cannot read '/nowhere'" },
   } do
     it("tells of " .. name .. " in one line, before anything is started", helper.task(function()

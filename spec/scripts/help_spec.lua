@@ -29,6 +29,15 @@ describe("parley help", function()
     end
   end))
 
+  it("names each option at the same place of its line", helper.task(function()
+    for _, name in ipairs(commands(run("--help").output)) do
+      for line in run("help", name).output:match("\nOptions:\n(.-)\n\n"):gmatch "[^\n]+" do
+        assert.equal("   ", line:match "^( +)%-" or "   ", name .. ": " .. line)
+      end
+    end
+    assert.matches("\n   %-o, %-%-output FILE  +Where", run("help", "batch").output)
+  end))
+
   it("suggests the near one for a command that is none", helper.task(function()
     local program = run("help", "docter")
     assert.equal(1, program.status)

@@ -105,11 +105,31 @@ claude
     assert.same({ { type = "text", text = "echo: and now?" } }, result.messages[8].content)
   end))
 
-  it("prints an empty list for an empty transcript", helper.task(function()
-    local path = helper.write(helper.temporary_folder() .. "/empty.jsonl", "")
+  it("prints an empty list for a transcript in which nothing was said", helper.task(function()
+    local path = helper.write(helper.temporary_folder() .. "/new.jsonl",
+      '{"type":"permission-mode","permissionMode":"default","sessionId":"a"}\n')
     assert.same({}, core.json.decode(run({ "show", "--json", path }).output))
-    assert.equal("", run({ "show", path }).output)
+    local program = run { "show", path }
+    assert.same({ 0, "", "" }, { program.status, program.output, program.errors })
   end))
+
+  for what, text in pairs {
+    ["an empty file"] = "",
+    ["a package.json"] = '{"name":"x","type":"module","version":"1.0.0"}\n',
+    ["a text"] = "hello\nworld\n",
+    ["a history"] = '[{"role":"user","content":"hello"}]\n',
+    ["a batch's results"] = '{"id":"a","line":1,"verdict":"success","messages":[]}\n',
+  } do
+    it("refuses " .. what .. ", which is no transcript", helper.task(function()
+      local path = helper.write(helper.temporary_folder() .. "/other", text)
+      for _, words in ipairs { { "show", path }, { "show", "--json", path } } do
+        local program = run(words)
+        assert.same({ 1, "" }, { program.status, program.output })
+        assert.equal(("parley: ValueError: '%s' is no transcript: none of its lines is a record\n"):format(path),
+          program.errors)
+      end
+    end))
+  end
 
   it("prints nothing that a terminal would obey", helper.task(function()
     local output = run({ "show", talk { "escape" } }).output

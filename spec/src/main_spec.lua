@@ -38,6 +38,10 @@ describe("the host", function()
     local closed = helper.run { "/bin/sh", "-c", [[exec "$0" -e "print(1) io.stderr:write(1) return 7" >&- 2>&-]],
       helper.host }
     assert.equal(7, closed.status)
+    local lost = helper.run { "/bin/sh", "-c", [[exec "$0" -e "
+      local uv = require 'luv'
+      io.stderr:write(tostring(select(3, uv.fs_write(1, 'x'))))" >&-]], helper.host }
+    assert.same({ 0, "EBADF" }, { lost.status, lost.errors })
     local empty = helper.run { "/bin/sh", "-c", 'exec "$0" - <&-', helper.host }
     assert.same({ 0, "", "" }, { empty.status, empty.output, empty.errors })
   end))

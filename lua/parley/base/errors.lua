@@ -35,12 +35,12 @@ M.value_error = constructor "ValueError"
 M.cli_not_found_error = constructor "CLINotFoundError"
 
 --- A session's trouble. `reason` is one of `"start"`, `"busy"`, `"delivery"`, `"refused"` (by a hook), `"dialog"`,
---- `"transcript"`, `"timeout"`, `"exit"`, `"api"`, `"deadlock"` (a wait that would never end);
---- `screen` holds the last screen as text.
+--- `"transcript"`, `"timeout"`, `"exit"`, `"api"`, `"deadlock"` (a wait that would never end); `screen` holds the last
+--- screen as text; `at_start` is true when the program had not been ready for its first message.
 ---@type fun(message: string, fields?: table): parley.Error
 M.session_error = constructor "SessionError"
 
---- A dialog waits for an answer that nobody allowed. `dialog` is `{kind, text, choices}`.
+--- A dialog waits for an answer that nobody allowed. `dialog` is `{kind, text, choices}`; `at_start` as above.
 ---@type fun(message: string, fields?: table): parley.Error
 M.dialog_error = constructor "DialogError"
 

@@ -23,6 +23,12 @@ local function drop_odd_blocks(message)
   end
 end
 
+--- Whether a line is a record, of the tree or one of those before the first message.
+local function is_record(record)
+  if type(record) ~= "table" or not text_or_nil(record.type) then return false end
+  return (text_or_nil(record.uuid) or text_or_nil(record.sessionId) or text_or_nil(record.messageId)) ~= nil
+end
+
 --- The records that are part of the tree, in the order of the file. A line that is no JSON is passed over: the last one
 --- may be half written.
 local function read_records(path)
@@ -33,16 +39,19 @@ local function read_records(path)
   if not problem then file, problem = io.open(path, "rb") end
   if not file then error(errors.value_error(("cannot read '%s': %s"):format(path, problem)), 0) end
   local _ <close> = file
-  local records = {}
+  local records, is_transcript = {}, false
   for line in file:lines() do
-    if line:find('"uuid"', 1, true) then
-      local record = json.decode(line)
-      if type(record) == "table" and text_or_nil(record.uuid) then
-        record.toolUseResult = nil -- the result a second time
-        drop_odd_blocks(record.message)
-        table.insert(records, record)
-      end
+    local may_be_said = line:find('"uuid"', 1, true)
+    local record = (may_be_said or not is_transcript) and json.decode(line)
+    is_transcript = is_transcript or is_record(record)
+    if may_be_said and type(record) == "table" and text_or_nil(record.uuid) then
+      record.toolUseResult = nil -- the result a second time
+      drop_odd_blocks(record.message)
+      table.insert(records, record)
     end
+  end
+  if not is_transcript then
+    error(errors.value_error(("'%s' is no transcript: none of its lines is a record"):format(path)), 0)
   end
   return records
 end
@@ -106,7 +115,7 @@ end
 --- Reads a transcript as the events of the conversation that it holds.
 ---@param path string
 ---@return parley.Event[] events
---- Raises `ValueError` when the file cannot be read.
+--- Raises `ValueError` when the file cannot be read or holds no record.
 function M.read(path)
   local events = {}
   for _, record in ipairs(active_records(read_records(path))) do

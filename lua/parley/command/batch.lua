@@ -1,12 +1,14 @@
 --- Many conversations from a source, so many at a time, one result each.
 ---
---- One task reads, `jobs` tasks hold conversations, a channel of one place stands between them: so no more of the input
---- is in memory than is being worked on. Each conversation has a backend of its own with its own options, and so a
---- session that nobody shares and that ends with it. What is remembered of one that is over is a hash of its id.
+--- One task reads, and starts a task for each conversation as soon as one of `jobs` places is free: so no more of the
+--- input is in memory than is being worked on. Each conversation has a backend of its own with its own options, and
+--- so a session that nobody shares and that ends with it. What is remembered of one that is over is a hash of its id.
 local core = require "parley.core"
 local errors = require "parley.base.errors"
 local event = require "parley.claude.event"
+local memory = require "parley.command.batch.memory"
 local player = require "parley.command.batch.player"
+local systemic = require "parley.command.batch.systemic"
 local task = require "parley.base.task"
 
 local M = {}
@@ -27,30 +29,13 @@ local MAX_RETRY_WAIT_MS = 60000
 local Run = {}
 Run.__index = Run
 
-local function digest(text) return core.digest.blake2b(text, 16) end
-
 --- Which of so many shards an id belongs to. By the id and not by the line: so it stays when lines come and go, and an
 --- id that is given twice meets itself.
 ---@param id string|integer
 ---@param count integer
 ---@return integer index  1 to `count`
 function M.shard_of(id, count)
-  return string.unpack("<I7", digest(tostring(id))) % count + 1
-end
-
---- Makes what remembers which conversations are over, to be filled from an output with `see`.
----@return table memory
-function M.memory() return { verdicts = {}, rejected = {} } end
-
---- Remembers a result that stands in the output.
----@param memory table
----@param result {id: any, line: integer, verdict: string}
-function M.see(memory, result)
-  if result.id == core.json.null then
-    memory.rejected[result.line] = true
-  else
-    memory.verdicts[digest(tostring(result.id))] = result.verdict == "success" and "success" or "failed"
-  end
+  return string.unpack("<I7", core.digest.blake2b(tostring(id), 16)) % count + 1
 end
 
 --- Writes a result and counts it.
@@ -77,9 +62,8 @@ local function describe(err, turn)
 end
 
 --- Errors that are not this conversation's: the run ends with them, and what it was doing stays undone.
-local function is_fatal(err)
-  local cannot_run = errors.is(err, "SessionError") and errors.is(err.cause) and err.cause.step == "exec"
-  return task.current():cancellation() ~= nil or errors.is(err, "CLINotFoundError") or cannot_run
+local function is_fatal(err, conversation)
+  return task.current():cancellation() ~= nil or systemic.is(err, conversation)
 end
 
 --- Plays a conversation once; true when it is over. It is written before its session is closed, for that takes time, in
@@ -89,7 +73,7 @@ local function attempt(run, conversation, record)
   local _ <close> = opened and backend or nil
   local ok, err = opened, backend
   if opened then ok, err = pcall(player.play, backend, conversation, record) end
-  if not ok and is_fatal(err) then error(err, 0) end
+  if not ok and is_fatal(err, conversation) then error(err, 0) end
   record.error = not ok and describe(err, record.turn) or nil
   if not ok and record.attempts <= run.retries and record.error.code ~= "ValueError" then return false end
   record.duration_ms = math.floor(task.now() - record.began + 0.5)
@@ -113,44 +97,38 @@ end
 local function admit(run, item)
   local id = item.id or ("line-%d"):format(item.line)
   if run.shard and M.shard_of(id, run.shard.count) ~= run.shard.index then return false end
-  local counts, memory = run.counts, run.memory
-  if not item.error then
-    local key = digest(tostring(id))
-    local known = memory.verdicts[key]
-    memory.verdicts[key] = "seen"
-    if not known then return true end
-    if known ~= "seen" then
-      counts.resumed = counts.resumed + 1
-      if known == "failed" then counts.resumed_failed = counts.resumed_failed + 1 end
-      return false
-    end
+  local counts, known = run.counts, not item.error and run.memory:meet(id)
+  if known == nil then return true end
+  if known == "met" then
     item.error = errors.new("DuplicateId", ("the id %q was given on an earlier line"):format(tostring(id)))
   end
-  if memory.rejected[item.line] then
-    counts.resumed, counts.resumed_failed = counts.resumed + 1, counts.resumed_failed + 1
+  if not item.error then
+    counts.resumed_failed = counts.resumed_failed + (known == "failed" and 1 or 0)
+  elseif run.memory:meet_rejected(item.line, item.error.message) then
+    counts.resumed_failed = counts.resumed_failed + 1
   else
     reject(run, item)
+    return false
   end
+  counts.resumed = counts.resumed + 1
   return false
 end
 
 local function run_all(run, source, jobs)
-  local queue, workers = task.channel(1), {}
-  for i = 1, jobs do
-    workers[i] = task.spawn(function()
-      for conversation in queue do converse(run, conversation) end
-    end)
+  local places, players = task.semaphore(jobs), {}
+  local function play(conversation, place)
+    local _ <close> = place
+    converse(run, conversation)
+    players[task.current()] = nil
   end
   local ok, err = pcall(function()
     for item in source do
-      if admit(run, item) then queue:send(item) end
+      if admit(run, item) then players[task.spawn(play, item, places:acquire())] = true end
     end
+    run.memory.has_read_all = true
   end)
-  queue:close()
   -- A source that fails ends the run, but not what is running.
-  if not ok and err ~= run.stop then
-    for _, worker in ipairs(workers) do worker:await() end
-  end
+  while not ok and err ~= run.stop and next(players) do next(players):await() end
   if not ok then error(err, 0) end
 end
 
@@ -159,7 +137,7 @@ end
 ---@field write fun(result: table)          puts a result into the output; what it raises ends the run
 ---@field new_backend fun(options: table): parley.Backend  with the options of one conversation
 ---@field jobs integer                      conversations at a time
----@field memory? table                     what is over already, see `M.memory`
+---@field memory? parley.batch.Memory       what is over already
 ---@field counts? parley.batch.Counts       to be kept up to date, see `M.counts`
 ---@field retries? integer                  how often a conversation that failed is played again; default 0
 ---@field retry_wait_ms? number             before the first retry; doubled for each further one; default 1000
@@ -177,12 +155,12 @@ end
 ---@param options parley.batch.Options
 ---@return parley.batch.Counts
 ---@return boolean stopped  by `fail_fast`
---- Raises what `source` and `write` raise, `CLINotFoundError`, the `SessionError` of a program that cannot be executed,
---- and `Cancelled`; the conversations that were running are not written then.
+--- Raises what `source` and `write` raise, failures that are systemic (see parley.command.batch.systemic), and
+--- `Cancelled`; the conversations that were running are not written then.
 function M.run(options)
   local run = setmetatable({
     write = options.write, new_backend = options.new_backend, on_result = options.on_result,
-    memory = options.memory or M.memory(), counts = options.counts or M.counts(), shard = options.shard,
+    memory = options.memory or memory.new(), counts = options.counts or M.counts(), shard = options.shard,
     retries = options.retries or 0, retry_wait_ms = options.retry_wait_ms or 1000, fail_fast = options.fail_fast,
     stop = errors.new("Stopped", "a conversation has failed"), -- no `Cancelled`: it must end the siblings
   }, Run)

@@ -106,6 +106,19 @@ function M.describe(chunk)
   return parser, command
 end
 
+--- Adds an option that has a short name, too. The parser's own help puts the two on lines that stand out of line.
+---@param parser table
+---@param short string        `"-o"`
+---@param long string         `"--output"`
+---@param argument string     `"FILE"`
+---@param description string
+---@return table option
+function M.short_option(parser, short, long, argument, description)
+  local option = parser:option(short .. " " .. long, description):argname(argument)
+  function option._get_label_lines() return { ("%s, %s %s"):format(short, long, argument) } end
+  return option
+end
+
 --- For an option's `convert`: seconds, whole or not.
 ---@param text string
 ---@return number? seconds

@@ -37,8 +37,9 @@ M.kinds = {
 }
 
 --- The dialogs of a turn. What they show is the model's, a command that looks like another dialog's title for example:
---- so they are known by the tool that waits, or by the row right above the choices, never by the rest of their text. A
---- question is the model's own down to that row: it is known by what the program draws around it.
+--- so they are known by the tool that waits, or by the row right above the choices (and the first label, where the row
+--- is not enough), never by the rest of their text. A question is the model's own down to that row: it is known by what
+--- the program draws around it.
 M.turn_kinds = {
   { kind = "question", tool = "AskUserQuestion", fits = claude_dialog.is_question,
     remedy = "give a dialogs policy that answers it" },
@@ -47,6 +48,8 @@ M.turn_kinds = {
     remedy = "give a dialogs policy, or accept = { \"plan\" }" },
   { kind = "plan", tool = "ExitPlanMode", row = "^Claude wants to exit plan mode$", yes = { "^Yes$" }, -- an empty one
     remedy = "give a dialogs policy, or accept = { \"plan\" }" },
+  { kind = "usage_limit", row = "^What do you want to do%?$", label = "^Stop and wait for limit to reset",
+    remedy = "wait until the limit is reset" }, -- up to 2.1.197, behind a turn that has hit the limit
   { kind = "permission", row = "^Do you want to .*%?$", yes = { "^Yes$" },
     remedy = "give a dialogs policy, allowed_tools or another permission_mode, or accept = { \"permission\" }" },
 }
@@ -84,7 +87,7 @@ local function known_in_turn(rows, choices, call)
   for _, entry in ipairs(M.turn_kinds) do
     local is_it = choices and (entry.fits and entry.fits(rows, choices) or entry.row and above:find(entry.row))
     if call and entry.tool then is_it = call.name == entry.tool end
-    if is_it and choices then return entry end
+    if is_it and choices and (not entry.label or choices.labels[1]:find(entry.label)) then return entry end
   end
   return UNKNOWN
 end
@@ -162,7 +165,8 @@ function M.decide(dialog, accept)
     local decision = kind == dialog.kind and consent_to(dialog)
     if decision then return decision end
   end
-  if dialog.kind == "panel" then return { keys = "\27" } end -- which consents to nothing
+  local is_closed = dialog.kind == "panel" or dialog.kind == "usage_limit"
+  if is_closed then return { keys = "\27" } end -- which consents to nothing
   return { fail = dialog.remedy or UNKNOWN.remedy }
 end
 

@@ -204,9 +204,10 @@ local function check_transcript(self, consequence)
 end
 
 --- Starts the program and waits until it takes a message.
---- Raises `CLINotFoundError`, `SessionError`, `DialogError`; the process is ended then.
+--- Raises `CLINotFoundError`, `SessionError`, `DialogError`, with `at_start` true; the process is ended then.
 function Session:start()
   local _ <close> = setmetatable({}, { __close = function(_, err)
+    if errors.is(err, "SessionError") or errors.is(err, "DialogError") then err.at_start = true end
     if err ~= nil then self:close() end
   end })
   if self.closed then error(errors.closed_error "the session is closed", 0) end

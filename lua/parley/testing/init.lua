@@ -50,8 +50,8 @@
 --- (`system` records first), `omit_turn_duration`.
 ---
 --- Without an answer that fits, these words in a message pick one: USETOOL TWOTOOLS SLOWTOOL TOUCH AGENT THINK EMPTY
---- SLOW DRIP LONG CUT COUNT MAXTOK REFUSE STOPSEQ PAUSE ERR400 ERR401 ERR413 ERR429 ERR500 ERR529. Any other message
---- gets `echo: ` and itself.
+--- SLOW DRIP LONG CUT COUNT MAXTOK REFUSE STOPSEQ PAUSE ERR400 ERR401 ERR413 ERR429 ERR500 ERR529 NOLOGIN USAGELIMIT.
+--- Any other message gets `echo: ` and itself.
 local uv = require "luv"
 local core = require "parley.core"
 local errors = require "parley.base.errors"

@@ -22,7 +22,14 @@ describe("conversation.decode", function()
 
   it("takes a single message", function() assert.same({ MESSAGES[1] }, decode(USER .. "\n")) end)
 
-  it("takes an empty file for an empty conversation", function() assert.same({}, decode "") end)
+  it("refuses what is empty: a conversation without messages is []", function()
+    for _, text in ipairs { "", " \n\t\n" } do
+      local ok, err = pcall(decode, text)
+      assert.is_false(ok)
+      assert.is_true(errors.is(err, "ValueError"))
+      assert.equal("history.json is empty: expected a list of messages", err.message)
+    end
+  end)
 
   it("refuses what is no JSON, and says where", function()
     for text, message in pairs {

@@ -226,10 +226,16 @@ describe("transcript", function()
     assert.equal("u: hello", told()[1]:gsub(", *$", ""))
   end)
 
-  it("is empty for an empty file", function() assert.same({}, messages()) end)
+  it("is empty before anything is said", function()
+    for _, key in ipairs { "sessionId", "messageId" } do
+      lines[1] = ('{"type":"file-history-snapshot","%s":"a"}'):format(key)
+      assert.same({}, messages())
+    end
+  end)
 
-  it("raises ValueError for what cannot be read", function()
-    for _, path in ipairs { folder, folder .. "/none.jsonl" } do
+  it("raises ValueError for what cannot be read, and for what is none", function()
+    local other = helper.write(folder .. "/other.jsonl", '\n5\n{"type":"module"}\n{"uuid":"a"}\n')
+    for _, path in ipairs { folder, folder .. "/none.jsonl", other } do
       local ok, err = pcall(transcript.read, path)
       assert.is_false(ok)
       assert.is_true(errors.is(err, "ValueError"))

@@ -5,6 +5,7 @@ local history = require "parley.base.history"
 local helper = require "spec.helper"
 local input = require "parley.command.batch.input"
 local json = require("parley.core").json
+local memory = require "parley.command.batch.memory"
 local output = require "parley.command.batch.output"
 local task = require "parley.base.task"
 
@@ -179,6 +180,17 @@ describe("a batch", function()
     assert.same({ 3, 20, 0 }, { most, counts.succeeded, counts.running })
   end))
 
+  it("starts a task for each conversation, however many jobs are allowed", helper.task(function()
+    local spawn, spawned = task.spawn, 0
+    local _ <close> = setmetatable({}, { __close = function() task.spawn = spawn end })
+    task.spawn = function(...)
+      spawned = spawned + 1
+      return spawn(...)
+    end
+    local _, counts = run(numbered(3), { jobs = 1000000 })
+    assert.same({ 3, 4 }, { counts.succeeded, spawned }) -- and one for all of them
+  end))
+
   it("reads no further ahead than it works", helper.task(function()
     local read, begun, ahead = 0, 0, 0
     batch.run { jobs = 2, write = function() end,
@@ -285,22 +297,24 @@ describe("a batch", function()
 
   describe("that resumes", function()
     it("runs nothing that is over, and counts it", helper.task(function()
-      local memory = batch.memory()
-      batch.see(memory, { id = "c2", line = 2, verdict = "success" })
-      batch.see(memory, { id = "c3", line = 3, verdict = "failed" })
-      batch.see(memory, { id = json.null, line = 5, verdict = "failed" })
+      local known = memory.new()
+      known:see { id = "c2", line = 2, verdict = "success" }
+      known:see { id = "c3", line = 3, verdict = "failed" }
+      known:see { id = json.null, line = 5, verdict = "failed",
+        error = { message = "not an object with messages or turns" } }
       local items = numbered(4)
       items[5] = "nonsense"
-      local results, counts = run(items, { memory = memory })
+      local results, counts = run(items, { memory = known })
       assert.same({ "success", "success" }, { results.c1.verdict, results.c4.verdict })
       assert.is_nil(results.c2 or results.c3)
       assert.same({ 2, 0, 3, 2 }, { counts.succeeded, counts.failed, counts.resumed, counts.resumed_failed })
     end))
 
     it("runs an id of which only the duplicate was reported", helper.task(function()
-      local memory = batch.memory()
-      batch.see(memory, { id = json.null, line = 2, verdict = "failed" })
-      local results, counts = run({ { id = "a", turns = { "x" } }, { id = "a", turns = { "y" } } }, { memory = memory })
+      local known = memory.new()
+      known:see { id = json.null, line = 2, verdict = "failed",
+        error = { message = 'the id "a" was given on an earlier line' } }
+      local results, counts = run({ { id = "a", turns = { "x" } }, { id = "a", turns = { "y" } } }, { memory = known })
       assert.same({ "success", 1, 0, 1 }, { results.a.verdict, counts.succeeded, counts.failed, counts.resumed })
     end))
   end)
@@ -400,9 +414,10 @@ describe("a batch", function()
     end))
   end)
 
-  it("runs 100,000 conversations in constant memory", helper.task(function()
+  it("runs a great many conversations in constant memory", helper.task(function()
     local folder = helper.temporary_folder()
-    local path, count = folder .. "/in.jsonl", 100000
+    local path, count = folder .. "/in.jsonl", helper.long(20000, 100000)
+    local step = count // 10
     local file = assert(io.open(path, "w"))
     for i = 1, count do
       file:write(('{"id":"conversation-%d","turns":["%s"],"metadata":%d}\n'):format(i, ("word "):rep(60), i))
@@ -414,7 +429,7 @@ describe("a batch", function()
     local counts = batch.run { source = source, jobs = 8, new_backend = backend_of(echo), write = function(result)
       results:append(result)
       finished = finished + 1
-      if finished % 10000 == 0 then
+      if finished % step == 0 then
         collectgarbage()
         most = math.max(most, collectgarbage "count" * 1024)
         early = early or most
@@ -422,7 +437,7 @@ describe("a batch", function()
     end }
     assert.equal(count, counts.succeeded)
     -- What stays of a conversation is its id's hash: some 100 bytes, where its line has 350 and its result 900.
-    local growth = (most - early) / (count - 10000)
+    local growth = (most - early) / (count - step)
     assert.is_true(growth < 150, ("%.0f bytes a conversation stay"):format(growth))
   end))
 end)

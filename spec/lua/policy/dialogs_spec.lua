@@ -110,6 +110,15 @@ describe("policy.dialogs", function()
       assert.equal("question", recognize(view, { name = "AskUserQuestion" }).kind)
     end)
 
+    it("what is asked when the usage limit was hit, by the first label, too", function()
+      local rows = { "  What do you want to do?", "", "  ❯ 1. Stop and wait for limit to reset",
+        "    2. Upgrade your plan", "", "  Enter to confirm · Esc to cancel" }
+      assert.equal("usage_limit", recognize(turn(table.unpack(rows))).kind)
+      assert.equal("question", recognize(turn(table.unpack(rows)), { name = "AskUserQuestion" }).kind)
+      rows[3] = "  ❯ 1. Go home"
+      assert.equal("unknown", recognize(turn(table.unpack(rows))).kind)
+    end)
+
     it("a panel without choices", function()
       assert.equal("panel", recognize(turn("  general  commands", "", "  Esc to cancel")).kind)
       local view = { rows = { "x" }, has_started = true, status = { waitingFor = "dialog open" } }
@@ -161,6 +170,11 @@ describe("policy.dialogs", function()
     it("never for an unknown one, even when it is named", function()
       local view = start("Something new", "", " ❯ Yes", "   No", "", " Enter to confirm")
       assert.is_truthy(dialogs.decide(recognize(view), { "unknown" }).fail)
+    end)
+
+    it("to close what is asked at the usage limit, which waits", function()
+      assert.same({ keys = "\27" }, dialogs.decide(recognize(turn("  What do you want to do?", "",
+        "  ❯ 1. Stop and wait for limit to reset", "    2. Upgrade your plan", "", "  Esc to cancel")), {}))
     end)
 
     it("to close a panel", function()

@@ -219,6 +219,33 @@ describe("the stand-in's turn", function()
     terminal:wait_for "Resend your message to try again"
   end))
 
+  it("says that nobody is logged in", session(nil, function(kit, terminal, id)
+    send(terminal, "NOLOGIN")
+    local record = play.wait_for_answer(kit, id)[1]
+    assert.same({ true, "authentication_failed" }, { record.isApiErrorMessage, record.error })
+    assert.is_nil(record.apiErrorStatus)
+    assert.equal("Not logged in · Please run /login", record.message.content[1].text)
+  end))
+
+  for _, version in ipairs { "2.1.197", "2.1.330" } do
+    local asks = version == "2.1.197"
+    it(("says that the usage limit was hit, and %s on %s"):format(asks and "asks what to do" or "ends", version),
+      session({ profile = version }, function(kit, terminal, id)
+        send(terminal, "USAGELIMIT")
+        local record = play.wait_for_answer(kit, id)[1]
+        assert.same({ "rate_limit", 429 }, { record.error, record.apiErrorStatus })
+        if asks then
+          terminal:wait_for "❯ 1. Stop and wait for limit to reset"
+          assert.is_truthy(terminal:shows "What do you want to do?")
+          assert.equal(0, #records(kit, id, "system", "turn_duration"))
+          terminal:write(ESCAPE)
+        end
+        play.wait_for_records(kit, id, "last-prompt")
+        terminal:wait_for(function() return terminal:composer() end)
+        assert.is_false(terminal:shows "What do you want to do?")
+      end))
+  end
+
   it("announces its tries on the screen, not in the transcript", session({ script = { answers = {
     { api_error = { status = 529, retry_ms = 100, retries = 3 } } } } }, function(kit, terminal, id)
     send(terminal, "try")

@@ -30,6 +30,17 @@ local FIELDS = { "id", "messages", "turns", "expect", "metadata", table.unpack(O
 
 local function is_list(value) return type(value) == "table" and (json.is_array(value) or #value > 0) end
 
+--- What of a conversation the output could not hold, said before it is played.
+local function encoding_complaint(given)
+  for _, name in ipairs { "id", "metadata", "messages", "turns" } do
+    local value, err = given[name], nil
+    if value ~= nil and not is_callable(value) then err = select(2, json.encode(value)) end
+    if err then
+      return ("%s cannot be written as JSON: %s"):format(name, err.message:match "^cannot encode (.*)" or err.message)
+    end
+  end
+end
+
 --- What is wrong with the fields, as the end of a sentence.
 local function complaint(given)
   for name in pairs(given) do
@@ -51,7 +62,7 @@ local function complaint(given)
   for _, name in ipairs(OPTIONS) do
     if given[name] ~= nil and type(given[name]) ~= "string" then return name .. " must be a text" end
   end
-  return given.expect ~= nil and expect.check(given.expect) or nil
+  return given.expect ~= nil and expect.check(given.expect) or encoding_complaint(given)
 end
 
 --- Makes a conversation of a table, or says why it is none.
@@ -112,15 +123,22 @@ local function script_error(path, problem)
   return errors.value_error(("the script '%s' fails: %s"):format(path, errors.text(problem)), { cause = problem })
 end
 
+--- Conversations in a list, of which there may be none: an empty table says that there is nothing to do.
+local function is_list_of_items(value)
+  return is_list(value) or type(value) == "table" and next(value) == nil and not is_callable(value)
+end
+
 --- What the file returned, as the three values of a generic `for`: it may be a list, an iterator, or a function that
 --- returns one of them. What the function's first call gave, when it was the iterator itself, comes first.
 local function iterator_of(path, iterate, state, control)
-  if is_list(iterate) then return ipairs(iterate) end
+  if is_list_of_items(iterate) then return ipairs(iterate) end
   if not is_callable(iterate) then
     error(errors.value_error(("the script '%s' must return an iterator, not a %s"):format(path, type(iterate))), 0)
   end
   local first = table.pack(iterate(state, control))
-  if is_callable(first[1]) or is_list(first[1]) then return iterator_of(path, table.unpack(first, 1, first.n)) end
+  if is_callable(first[1]) or is_list_of_items(first[1]) then
+    return iterator_of(path, table.unpack(first, 1, first.n))
+  end
   return function(...)
     if not first then return iterate(...) end
     local values = first

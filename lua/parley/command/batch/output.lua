@@ -2,7 +2,7 @@
 ---
 --- The file itself is the journal: what stands in it is over and done, whatever happens to this process. A line is one
 --- write. What a kill or a full disk leaves of one is cut off: at once when this process still can, else by the next
---- that resumes.
+--- that resumes. Of several lines about one conversation the last one counts.
 local uv = require "luv"
 local core = require "parley.core"
 local errors = require "parley.base.errors"
@@ -84,34 +84,103 @@ local function cut(self, size)
   if not ok then error(system_error(self, "cut a half-written line off", problem, code), 0) end
 end
 
+local function is_result(value)
+  return type(value) == "table" and value.id ~= nil and math.type(value.line) == "integer"
+    and (value.verdict == "success" or value.verdict == "failed")
+end
+
+--- Whether bytes are how a result's line begins, cut off anywhere. A machine that lost its power may leave zeros.
+local function begins_result(bytes)
+  local head, rest = '{"id":', bytes:gsub("\0+$", ""):gsub("\\.", "__")
+  if #rest <= #head then return head:sub(1, #rest) == rest end
+  if rest:sub(1, #head) ~= head then return false end
+  rest = rest:sub(#head + 1)
+  if rest:find '^"[^"]*$' then return true end
+  local behind, following = rest:match '^"[^"]*"(.*)$' or rest:match "^[%w-]+(.*)$", ',"line":'
+  return behind ~= nil and behind:sub(1, #following) == following:sub(1, #behind)
+end
+
+local function refuse(self, number)
+  error(errors.value_error(("'%s' cannot be resumed: its line %d is no result of a batch"):format(
+    self.name, number)), 0)
+end
+
 --- Reads the results that stand in the file, and cuts off a half-written last line.
----@param visit fun(result: table)  called with `id`, `line` and `verdict` of each
----@param warn fun(text: string)    called for what is no result, and for what was cut off
---- Raises an error with the system's code.
+---@param visit fun(result: table)  called with each
+---@param warn fun(text: string)    called for what was cut off
+--- Raises `ValueError` when the file holds something else, which is left as it is, or an error with the system's code.
 function Output:replay(visit, warn)
   local reader = lines.of_descriptor(self.descriptor, self.name)
   local whole = 0
   for line, has_break in function() return reader:next() end do
     local result = json.decode(line)
-    local is_result = type(result) == "table" and result.id ~= nil and result.line ~= nil
-    if has_break then
+    if is_result(result) then
+      if not has_break then self:write "\n" end
+      whole = reader.offset + (has_break and 0 or 1)
+      visit(result)
+    elseif not line:find "%S" then
       whole = reader.offset
-    elseif is_result then -- no beginning of an object is an object: only the line feed is missing
-      whole = reader.offset
-      self:write "\n"
-      whole = whole + 1
+    elseif has_break or result ~= nil or not begins_result(line) then
+      refuse(self, reader.number)
     else
       warn(("cut %d bytes of a half-written line off '%s'"):format(#line, self.name))
       cut(self, whole)
-      break
-    end
-    if is_result then
-      visit(result)
-    elseif line:find "%S" then
-      warn(("line %d of '%s' is no result"):format(reader.number, self.name))
     end
   end
   self.size = whole
+end
+
+--- The results of the file with their lines, for the generic `for`.
+local function each(reader)
+  return function()
+    local line
+    repeat line = reader:next() until line == nil or line:find "%S"
+    return line, line and json.decode(line)
+  end
+end
+
+local function write_survivors(self, path, name_of)
+  local last, number = {}, 0
+  do
+    local reader <close> = lines.open(path)
+    for _, result in each(reader) do
+      number = number + 1
+      local name = name_of(result)
+      if name then last[name] = number end
+    end
+  end
+  local reader <close> = lines.open(path)
+  number = 0
+  for line, result in each(reader) do
+    number = number + 1
+    if last[name_of(result) or false] == number then self:write(line .. "\n") end
+  end
+end
+
+--- Writes the file anew with only the last of the results that are about the same. It is written beside the old one
+--- and then put in its place, so that whenever this process is killed one of the two is there, whole.
+---@param name_of fun(result: table): string?  what a result is about; nil when it shall go
+--- Raises an error with the system's code; the file is as it was then.
+function Output:keep_last(name_of)
+  local path = assert(uv.fs_realpath(self.name))
+  local stat = uv.fs_fstat(self.descriptor)
+  local other <close> = setmetatable({ name = path .. ".parley-tmp" }, Output)
+  local _ <close> = setmetatable({}, { __close = function(_, err)
+    if err then uv.fs_unlink(other.name) end
+  end })
+  local function check(what, result, problem, code)
+    if not result then error(system_error(other, what, problem, code), 0) end
+    return result
+  end
+  uv.fs_unlink(other.name) -- left by a process that was killed
+  other.descriptor = check("write", uv.fs_open(other.name, "wx", 384))
+  write_survivors(other, path, name_of)
+  check("write", uv.fs_fchmod(other.descriptor, stat.mode & 4095))
+  check("write", uv.fs_fsync(other.descriptor))
+  check("rename", uv.fs_rename(other.name, path))
+  uv.fs_close(self.descriptor)
+  self.descriptor, other.descriptor = other.descriptor, nil
+  self.size = uv.fs_fstat(self.descriptor).size
 end
 
 --- Writes bytes behind the last whole line, all of them or none.

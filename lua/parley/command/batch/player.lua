@@ -60,7 +60,8 @@ local function take_turn(backend, conversation, record)
   local added = history.synthesize_turn_messages(events)
   table.move(added, 1, #added, #messages + 1, record.messages)
   if result.subtype ~= "success" then
-    error(errors.new(result.subtype, result.message or ("the turn ended with " .. result.subtype)), 0)
+    error(errors.new(result.subtype, result.message or ("the turn ended with " .. result.subtype),
+      { reason = result.error }), 0)
   end
 end
 

@@ -26,6 +26,13 @@ end
 --- The words, in the order in which they are looked for. Each makes an answer of the message.
 local words = {
   { "ERR(%d%d%d)", function(_, status) return { api_error = { status = tonumber(status) } } end },
+  { "NOLOGIN", function()
+    return { api_error = { error = "authentication_failed", text = "Not logged in · Please run /login" } }
+  end },
+  { "USAGELIMIT", function()
+    return { api_error = { status = 429, error = "rate_limit", retries = 0,
+      text = "You've hit your session limit · resets 10:42pm (UTC)" } }
+  end },
   { "USETOOL", function()
     return { steps = { { text = "let me run", tool = bash("echo tool-out", "x", "tool-out") },
       { text = 'echo: TOOLRESULT:"tool-out"' } } }
@@ -152,12 +159,13 @@ function M.choose(script, text, turn_number, program)
 end
 
 --- The text and the fields of an API error.
----@param given {status: integer, text?: string, error?: string, retries?: integer}
----@return {text: string, error: string, status: integer, retries: integer}
+---@param given {status?: integer, text?: string, error?: string, retries?: integer}  no status: nothing was sent
+---@return {text: string, error: string, status?: integer, retries: integer, is_usage_limit: boolean}
 function M.api_error(given)
   local known = API_ERRORS[given.status] or API_ERRORS[400]
-  return { status = given.status, text = given.text or known.text, error = given.error or known.error,
-    retries = given.retries or known.retries or 0 }
+  local text, kind = given.text or known.text, given.error or known.error
+  return { status = given.status, text = text, error = kind, retries = given.retries or known.retries or 0,
+    is_usage_limit = kind == "rate_limit" and text:find "^You've hit your" ~= nil }
 end
 
 return M

@@ -198,6 +198,13 @@ function M.panel(profile, rows)
     indent = "  ", footer = profile.panel_footer, waiting_for = "dialog open" }
 end
 
+--- What is asked when a usage limit was hit.
+---@return parley.testing.Dialog
+function M.usage_limit()
+  return M.custom { title = "What do you want to do?",
+    choices = { "Stop and wait for limit to reset", "Upgrade your plan" } }
+end
+
 --- One that comes up by itself.
 ---@return parley.testing.Dialog
 function M.surprise() return M.custom { title = "Something to decide", choices = { "Later", "Now" } } end

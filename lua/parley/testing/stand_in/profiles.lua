@@ -69,6 +69,7 @@ local M = {}
 ---@field edit_choices string[]
 ---@field permission_footer string
 ---@field rules_around_input boolean  what a tool gets stands between two rules, its description above (2.1.290 too)
+---@field asks_at_limit boolean       behind an answer that says that the usage limit was hit
 ---@field question_waits_for string    `waitingFor` while AskUserQuestion is up
 ---@field hook_events table<string, true>
 ---@field hooks_have_prompt_id boolean
@@ -119,7 +120,7 @@ local v2_1_50 = {
   permission_choices = { "Yes", "Yes, and always allow access to {folder}/ from this project", "No" },
   edit_choices = { "Yes", "Yes, allow all edits during this session (shift+tab)", "No" },
   permission_footer = "Esc to cancel · Tab to amend · ctrl+e to explain", rules_around_input = false,
-  question_waits_for = "permission prompt",
+  asks_at_limit = true, question_waits_for = "permission prompt",
   hook_events = set("SessionStart", "UserPromptSubmit", "PreToolUse", "PostToolUse", "Stop", "SubagentStop",
     "Notification", "PermissionRequest", "SessionEnd"),
   hooks_have_prompt_id = false, agents_run_behind = false,
@@ -178,7 +179,7 @@ local v2_1_330 = derive(v2_1_197, {
     "Yes, and switch to auto mode · auto mode handles these prompts for you", "No" },
   edit_choices = { "Yes", "Yes, and switch to accept edits for this session (shift+tab)", "No" },
   permission_footer = "Esc to cancel · Tab to amend", rules_around_input = true,
-  question_waits_for = "input needed",
+  asks_at_limit = false, question_waits_for = "input needed",
   agents_run_behind = true,
 })
 

@@ -164,6 +164,7 @@ function Turn:fail(given)
   program.transcript:api_error(failure.text, { error = failure.error, apiErrorStatus = given.status })
   program:show("● ", failure.text)
   self.has_api_error, self.failure = true, failure
+  if failure.is_usage_limit and program.profile.asks_at_limit then program:ask(dialogs.usage_limit()) end
 end
 
 -- The end -------------------------------------------------------------------------------------------------------------

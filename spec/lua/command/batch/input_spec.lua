@@ -129,6 +129,28 @@ describe("a batch's input", function()
       end)
     end
 
+    for what, text in pairs {
+      ["an empty list"] = "return {}",
+      ["a function that returns one"] = "return function() return {} end",
+      ["an iterator that ends at once"] = "return function() end",
+    } do
+      it("may hold no conversation: " .. what, function() assert.same({}, (read(text, "in.lua"))) end)
+    end
+
+    for field, value in pairs {
+      id = '"\\xff"', metadata = "{ tag = print }", messages = "{ { role = 'user', content = 0/0 } }",
+      turns = '{ "one", "\\xff" }',
+    } do
+      it("is told of a field that the output could not hold: " .. field, function()
+        local conversation = ('return { { %s = %s, %s } }'):format(field, value, field == "turns" and "id = 1"
+          or 'turns = { "x" }')
+        if field == "messages" then conversation = ("return { { messages = %s } }"):format(value) end
+        local item = read(conversation, "in.lua")[1]
+        assert.equal("ValueError", item.error and item.error.code)
+        assert.is_truthy(item.error.message:find("^" .. field .. " cannot be written as JSON: "), item.error.message)
+      end)
+    end
+
     it("may give functions for turns and expect", function()
       local item = read("return { { turns = function() end, expect = function() end } }", "in.lua")[1]
       assert.is_nil(item.error)

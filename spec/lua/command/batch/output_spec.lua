@@ -6,6 +6,8 @@ local json = require("parley.core").json
 local lock = require "parley.command.batch.lock"
 local output = require "parley.command.batch.output"
 
+local A, B = '{"id":"a","line":1,"verdict":"success"}', '{"id":"b","line":2,"verdict":"failed"}'
+
 local function error_of(fn, ...)
   local ok, err = pcall(fn, ...)
   assert.is_false(ok, "no error was raised")
@@ -48,9 +50,9 @@ describe("a batch's output", function()
   end)
 
   it("is refused when it holds results, unless it is resumed", function()
-    helper.write(path, '{"id":"a","line":1}\n')
+    helper.write(path, A .. "\n")
     assert.is_truthy(error_of(output.open, path).message:find("--resume", 1, true))
-    assert.equal('{"id":"a","line":1}\n', files.read(path))
+    assert.equal(A .. "\n", files.read(path))
     assert.same({ "a" }, (replay()))
   end)
 
@@ -60,29 +62,101 @@ describe("a batch's output", function()
   end)
 
   it("loses a half-written last line when it is resumed", function()
-    local whole, line = '{"id":"a","line":1}\n', '{"id":"b","line":2}'
-    for length = 1, #line - 1 do
-      helper.write(path, whole .. line:sub(1, length))
-      local ids, warnings = replay()
-      assert.same({ "a" }, ids)
-      assert.is_truthy(warnings[1]:find(("cut %d bytes"):format(length), 1, true))
-      assert.equal(whole .. '{"id":"new","line":9,"verdict":"success"}\n', files.read(path))
+    for _, id in ipairs { '"b"', [["\\\"b\\"]], "-7", "null" } do
+      local line = ('{"id":%s,"line":2,"verdict":"success"}'):format(id)
+      for length = 1, #line - 1 do
+        for _, zeros in ipairs { 0, 3 } do
+          helper.write(path, A .. "\n" .. line:sub(1, length) .. ("\0"):rep(zeros))
+          local ids, warnings = replay()
+          assert.same({ "a" }, ids)
+          assert.is_truthy(warnings[1]:find(("cut %d bytes"):format(length + zeros), 1, true))
+          assert.equal(A .. "\n" .. '{"id":"new","line":9,"verdict":"success"}\n', files.read(path))
+        end
+      end
     end
   end)
 
   it("keeps a whole last line that lacks only its line feed", function()
-    helper.write(path, '{"id":"a","line":1}\n{"id":"b","line":2}')
+    helper.write(path, A .. "\n" .. B)
     assert.same({ "a", "b" }, (replay()))
-    assert.equal('{"id":"a","line":1}\n{"id":"b","line":2}\n{"id":"new","line":9,"verdict":"success"}\n',
-      files.read(path))
+    assert.equal(A .. "\n" .. B .. "\n" .. '{"id":"new","line":9,"verdict":"success"}\n', files.read(path))
   end)
 
-  it("passes over lines that are no results, and says so", function()
-    helper.write(path, 'nonsense\n\n{"id":"a","line":1}\n{"x":1}\n')
-    local ids, warnings = replay()
-    assert.same({ "a" }, ids)
-    assert.same({ ("line 1 of '%s' is no result"):format(path), ("line 4 of '%s' is no result"):format(path) },
-      warnings)
+  it("may hold blank lines", function()
+    helper.write(path, "\n" .. A .. "\n \t\n" .. B .. "\n\n")
+    assert.same({ "a", "b" }, (replay()))
+  end)
+
+  for what, case in pairs {
+    ["a text"] = { "hello\n", 1 },
+    ["a text without a line feed"] = { "hello", 1 },
+    ["a package.json"] = { '{\n  "name": "x"\n}\n', 1 },
+    ["JSON on one line"] = { '{"name":"x"}', 1 },
+    ["objects with an id"] = { '{"id":"a","name":"x"}\n', 1 },
+    ["objects with an id, cut off"] = { '{"id":"a","name":"x', 1 },
+    ["objects with an id and a line"] = { '{"id":"a","line":1}\n', 1 },
+    ["a list"] = { "[1]", 1 },
+    ["something behind results"] = { A .. "\n" .. B .. "\nhello\n", 3 },
+    ["something behind results, without a line feed"] = { A .. "\n" .. B .. "\nhello", 3 },
+    ["its own input"] = { '{"id":"a","turns":["x"]}\n', 1 },
+  } do
+    it("is not resumed, and left as it is, when it is " .. what, function()
+      helper.write(path, case[1])
+      local err = error_of(replay)
+      assert.equal("ValueError", err.code)
+      assert.equal(("'%s' cannot be resumed: its line %d is no result of a batch"):format(path, case[2]), err.message)
+      assert.equal(case[1], files.read(path))
+      assert.same({ "out.jsonl" }, helper.names_in(folder))
+    end)
+  end
+
+  describe("keep_last", function()
+    local OLD, NEW = '{"id":"b","line":2,"verdict":"failed"}', '{"id":"b","line":2,"verdict":"success"}'
+
+    local function keep_last(name_of)
+      local results <close> = output.open(path, { resume = true })
+      results:keep_last(name_of or function(result) return result.id end)
+      results:append { id = "new", line = 9, verdict = "success" }
+    end
+
+    it("leaves of the results about the same the last, in their order and as they are written", function()
+      helper.write(path, OLD .. "\n\n" .. A .. "\n" .. NEW .. "\n", "640")
+      keep_last()
+      assert.equal(A .. "\n" .. NEW .. "\n" .. '{"id":"new","line":9,"verdict":"success"}\n', files.read(path))
+      assert.equal(tonumber("640", 8), uv.fs_stat(path).mode & 511)
+      assert.same({ "out.jsonl" }, helper.names_in(folder))
+    end)
+
+    it("drops what is about nothing", function()
+      helper.write(path, A .. "\n" .. OLD .. "\n")
+      keep_last(function(result) return result.id == "b" and "b" or nil end)
+      assert.equal(OLD .. "\n" .. '{"id":"new","line":9,"verdict":"success"}\n', files.read(path))
+    end)
+
+    it("follows a link, and takes away what a killed process has left", function()
+      local real = helper.write(folder .. "/real.jsonl", OLD .. "\n" .. NEW .. "\n")
+      helper.write(real .. ".parley-tmp", "half")
+      assert(uv.fs_symlink(real, path))
+      keep_last()
+      assert.equal(real, uv.fs_readlink(path))
+      assert.equal(NEW .. "\n" .. '{"id":"new","line":9,"verdict":"success"}\n', files.read(real))
+      assert.same({ "out.jsonl", "real.jsonl" }, helper.names_in(folder))
+    end)
+
+    it("leaves the file as it is where it cannot be written", function()
+      helper.write(path, OLD .. "\n" .. NEW .. "\n")
+      for _, name in ipairs { "fs_write", "fs_fsync", "fs_rename" } do
+        local results <close> = output.open(path, { resume = true })
+        local before = uv[name]
+        uv[name] = function() return nil, "ENOSPC: no space left on device", "ENOSPC" end
+        local ok, err = pcall(results.keep_last, results, function(result) return result.id end)
+        uv[name] = before
+        assert.same({ false, "ENOSPC" }, { ok, err.code })
+        assert.equal(OLD .. "\n" .. NEW .. "\n", files.read(path))
+        results:close()
+        assert.same({ "out.jsonl" }, helper.names_in(folder))
+      end
+    end)
   end)
 
   it("writes a result that JSON cannot hold as failed", function()
