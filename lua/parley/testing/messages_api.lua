@@ -30,7 +30,7 @@
 ---   on           a plain substring of the message, or `function(text, request)` that returns true
 ---   blocks       content blocks, or `function(request)` that returns them; tool calls get an `id`
 ---   stop_reason  default `tool_use` when there is a tool call, else `end_turn`
----   status       an HTTP error instead; `message` is its text
+---   status       an HTTP error instead; `message` is its text, `headers` further headers of it
 ---   times        applies to at most so many requests for one message (for errors that are retried)
 ---   step         which answer to the message: 0, the default, is the first, 1 what follows a tool's result, …
 ---   usage        `{ input_tokens, output_tokens }`, default 10 and 5
@@ -135,6 +135,7 @@ end
 ---@field usage { input_tokens: integer, output_tokens: integer }
 ---@field status? integer
 ---@field message? string
+---@field headers? table<string, string>
 ---@field delay_ms? number
 ---@field drip_ms? number
 ---@field line_ms? number
@@ -224,17 +225,21 @@ local function answer_to(server, request)
   return answer
 end
 
-local function send_json(connection, status, value)
-  connection:send(status, { ["content-type"] = "application/json" }, assert(json.encode(value)))
+local function send_json(connection, status, value, more_headers)
+  local headers = { ["content-type"] = "application/json" }
+  for name, text in pairs(more_headers or {}) do headers[name] = text end
+  connection:send(status, headers, assert(json.encode(value)))
 end
 
-local function send_error(connection, status, message)
+local function send_error(connection, status, message, headers)
   local kind = ERROR_TYPES[status] or (status == 404 and "not_found_error" or "api_error")
-  send_json(connection, status, { type = "error", error = { type = kind, message = message } })
+  send_json(connection, status, { type = "error", error = { type = kind, message = message } }, headers)
 end
 
 local function send_answer(connection, request, answer)
-  if answer.status then return send_error(connection, answer.status, answer.message or "as asked") end
+  if answer.status then
+    return send_error(connection, answer.status, answer.message or "as asked", answer.headers)
+  end
   local message = { id = new_id "msg", type = "message", role = "assistant", model = request.body.model }
   if request.body.stream == true then
     local steps = messages_stream.steps(message, answer)

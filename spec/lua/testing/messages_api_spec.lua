@@ -211,6 +211,15 @@ describe("the Messages API stand-in", function()
       end)
     end
 
+    serves("sends the headers of an error that its script names", { script = {
+      { on = "limit", status = 429, message = "slow down", headers = { ["x-should-retry"] = "false" } } } },
+      function(server)
+        local answer = exchange(server, http("POST", "/v1/messages", json.encode(turn(user "limit")), CLOSE))
+        assert.is_truthy(answer:find "^HTTP/1.1 429 ", answer)
+        assert.is_truthy(answer:find("\r\nx-should-retry: false\r\n", 1, true), answer)
+        assert.is_truthy(answer:find("slow down", 1, true))
+      end)
+
     serves("fails once a message at RETRYONCE", {}, function(server)
       assert.equal(529, ask(server, turn(user "RETRYONCE")).status)
       assert.equal(200, ask(server, turn(user "RETRYONCE")).status)
