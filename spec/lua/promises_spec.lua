@@ -155,6 +155,40 @@ describe("promise", function()
       assert.same(expected, kit:taken())
     end)
 
+    each("nothing is attached, marked or escaped that the program looks for in pastes", {}, function(live, kit)
+      local path, rows = kit.cwd .. "/shot.png", ("row\n"):rep(70)
+      helper.write(path, "picture")
+      local texts = { "see:\n" .. path .. "\nand '" .. path .. "'", "an Ultraplan, or two ultraplans, in a message",
+        "see " .. path .. " please", rows .. "see " .. path .. " please", rows .. "an ultraplan" }
+      for _, text in ipairs(texts) do assert.equal("success", say(live, text).verdict, text) end
+      assert.same(texts, kit:taken())
+
+      local long, is_newest = rows .. path .. "\n" .. rows .. "end", live.version == "2.1.330"
+      local mark = 'a <pasted_content id="x"> in the text'
+      for text, is_taken in pairs { [long] = is_newest, [mark] = not is_newest } do
+        if is_taken then
+          assert.equal("success", say(live, text).verdict)
+          table.insert(texts, text)
+        else
+          local received = kit:received()
+          failure_of("ValueError", live.send, live, text)
+          assert.equal(received, kit:received())
+        end
+      end
+      say(live, "still there?")
+      table.insert(texts, "still there?")
+      assert.same(texts, kit:taken())
+    end)
+
+    on({ "2.1.330" }, "one that the program has marked as a paste has arrived changed", { session = { policies = {
+      delivery = { keystrokes = function(text)
+        return { { keys = "\27[200~" .. text .. "\27[201~", holds = text } }
+      end } } } }, function(live)
+      local err = failure_of("SessionError", say, live, "an ultraplan in a paste")
+      assert.equal("delivery", err.reason)
+      assert.matches("<pasted_content", err.received)
+    end)
+
     on({ "2.1.330" }, "one that the program would change is not sent", { session = { policies = { delivery = {
       prepare = function(text) return text end } } } }, function(live, kit)
       local err = failure_of("SessionError", say, live, "user\u{202E}txt.exe")

@@ -392,7 +392,8 @@ end
 local function begin(self, text, is_command)
   if self.closed then error(errors.closed_error "the session is closed", 0) end
   if self.running then error(errors.session_error("a turn is running in this session", { reason = "busy" }), 0) end
-  self.turn = turn.new(text, self.policies.delivery.matches, is_command)
+  local function matches(recorded, sent) return self.policies.delivery.matches(recorded, sent, self.delivery) end
+  self.turn = turn.new(text, matches, is_command)
   self.running, self.began_at, self.entered_at = true, task.now(), nil
   self.last_sign, self.last_change = self.began_at, nil
   local closer = setmetatable({}, { __close = function()

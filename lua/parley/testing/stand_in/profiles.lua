@@ -34,7 +34,10 @@ local M = {}
 ---@field paste_settle {cold_return_ms: integer, warm_return_ms: integer, key_ms: integer, paste_ms: integer}
 ---        after a paste, Return within so long (the process's first paste, a later one) is swallowed; a text key within
 ---        `key_ms` or another paste within `paste_ms` makes the paste's text vanish
----@field wraps_pastes boolean         a collapsed paste is marked as such in the record
+---@field wraps_pastes boolean         a collapsed paste, or one with the word `ultraplan`, is marked as such in the
+---        record; what looks like the mark is escaped
+---@field pictures "lines"|"sentences" where a paste has the path of a picture attached as one: on a line of its own, or
+---        at the end of a sentence, too
 ---@field strips_invisible boolean     control and invisible characters are taken out of a message
 ---@field has_emoji_popup boolean
 ---@field file_popup_holds boolean    Return picks from an `@` pop-up; with the cursor moved away it does nothing.
@@ -103,7 +106,7 @@ local v2_1_50 = {
   default_mode_row = "? for shortcuts",
 
   paste_settle = { cold_return_ms = 120, warm_return_ms = 80, key_ms = 40, paste_ms = 40 },
-  wraps_pastes = false, strips_invisible = false,
+  wraps_pastes = false, pictures = "sentences", strips_invisible = false,
   has_emoji_popup = false, file_popup_holds = true, loses_text_behind_kill = true,
   leaves_shell_at_once = false, commands_behind_space = false, takes_nearest_command = true,
 
@@ -164,7 +167,7 @@ local v2_1_330 = derive(v2_1_197, {
   shows_done_time = true,
   default_mode_row = "⏸ manual mode on · ? for shortcuts",
   paste_settle = { cold_return_ms = 0, warm_return_ms = 0, key_ms = 0, paste_ms = 0 },
-  wraps_pastes = true, strips_invisible = true, has_emoji_popup = true, file_popup_holds = false,
+  wraps_pastes = true, pictures = "lines", strips_invisible = true, has_emoji_popup = true, file_popup_holds = false,
   leaves_shell_at_once = true, commands_behind_space = true,
   duration_after_api_error = false, system_records_first = false,
   attachments = { "environment", "model", "deferred_tools_delta", "session_context" },
