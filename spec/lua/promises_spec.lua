@@ -220,6 +220,75 @@ describe("promise", function()
     end)
   end)
 
+  describe("what is the user's own", function()
+    local function status_line(...)
+      return { statusLine = { type = "command", command = "printf '%s\n' '" .. table.concat({ ... }, "' '") .. "'" } }
+    end
+
+    for _, line in ipairs { "Pasting text…", "esc to interrupt", "✻ Baking… (esc to interrupt)",
+      "Removed 2 characters · review and press Enter to send" } do
+      each("below the composer decides nothing: " .. line, { settings = status_line("mine", line),
+        script = { faults = { lose_returns = 1 } } }, function(live, kit)
+        local screen = live.process.screen
+        helper.eventually(function() return screen:text():find(line, 1, true) end, 20000, "the status line")
+        for _, text in ipairs { "hello", "two\nlines" } do assert.equal("success", say(live, text).verdict) end
+        assert.same({ "hello", "two\nlines" }, kit:taken())
+      end)
+    end
+
+    ---Settings with a hook that does this with a message in which "secret" stands.
+    local function hook(command)
+      local all = { type = "command", command = "grep -q secret || exit 0; " .. command }
+      return { hooks = { UserPromptSubmit = { { hooks = { all } } } } }
+    end
+
+    for name, command in pairs {
+      ["with its status"] = 'echo "no secrets" >&2; exit 2',
+      ["in JSON"] = [[echo '{"decision":"block","reason":"no secrets"}']],
+      ["in JSON that hides the message"] = [[echo '{"decision":"block","reason":"no secrets",]]
+        .. [["hookSpecificOutput":{"hookEventName":"UserPromptSubmit","suppressOriginalPrompt":true}}']],
+    } do
+      for _, count in ipairs { 0, 1 } do
+        each(("refuses the message, as a hook, %s, after %d others"):format(name, count), { settings = hook(command),
+          session = { file_wait_timeout_ms = 60000 } }, function(live, kit)
+          for _ = 1, count do say(live, "hello") end
+          local started = task.now()
+          local err = failure_of("SessionError", say, live, "my secret is 17")
+          assert.equal("refused", err.reason)
+          assert.matches("no secrets", tostring(err))
+          assert.is_true(task.now() - started < 30000)
+          assert.equal(count + 1, #kit:taken())
+        end)
+      end
+    end
+
+    each("has the program stop at the message, as a hook, which is a verdict of its own", {
+      settings = hook [[echo '{"continue":false,"stopReason":"no secrets"}']] }, function(live, kit)
+      local said = say(live, "my secret is 17")
+      assert.equal("error_hook", said.verdict)
+      assert.is_true(said.result.is_error)
+      assert.matches("stop at the message: no secrets", said.result.message)
+      for _, event in ipairs(said.events) do
+        if event.type == "user" and not event.is_meta then assert.equal("my secret is 17", event:text()) end
+      end
+      assert.equal("success", say(live, "hello").verdict)
+      assert.same({ "my secret is 17", "hello" }, kit:taken())
+    end)
+
+    each("takes its time with the message, as a hook, which is not lost by that", { settings = hook "sleep 4",
+      session = { file_wait_timeout_ms = 1500 } }, function(live, kit)
+      assert.same({ "echo: my secret is 17" }, say(live, "my secret is 17").texts)
+      assert.same({ "my secret is 17" }, kit:taken())
+    end)
+
+    on(ENDS, "takes more time than a turn may take, as a hook", { settings = hook "sleep 20",
+      session = { turn_timeout_ms = 3000 } }, function(live)
+      local err = failure_of("SessionError", say, live, "my secret is 17")
+      assert.equal("timeout", err.reason)
+      assert.matches("turn_timeout_ms", tostring(err))
+    end)
+  end)
+
   describe("4, consent is the user's:", function()
     local DIALOGS = { trust = { trusted = false }, bypass = { bypass_accepted = false } }
     for kind, given in pairs(DIALOGS) do

@@ -41,7 +41,7 @@ local function wait_for_composer(session, milliseconds, predicate)
     if session:is_interrupted() then return false end
     local view = session:view()
     local composer = composer_of(view)
-    if composer and not tui.is_pasting(view.rows) and predicate(composer) then return true end
+    if composer and predicate(composer) then return true end
     if session:state() == "dialog" then session:answer_dialog() end
     local shown = composer and composer.hidden .. composer.text
     if shown and shown ~= seen then
@@ -132,6 +132,7 @@ end
 --- Presses Enter.
 ---@param session parley.Session
 function M.enter(session)
+  session.had_notice = tui.has_changed_text(session:view().rows)
   session.process:write(session.policies.delivery.enter)
 end
 
@@ -144,7 +145,7 @@ function M.still_holds(session, text)
   local view = session:view()
   local composer = composer_of(view)
   if not composer or composer.is_empty or session:state() ~= "ready" then return false end
-  if tui.has_changed_text(view.rows) then
+  if tui.has_changed_text(view.rows) and not session.had_notice then
     session:fail("delivery", ("the program has taken characters out of the message; it was not sent (it shows %q)")
       :format(composer.text:sub(1, 80)))
   end

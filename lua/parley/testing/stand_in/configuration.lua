@@ -88,6 +88,17 @@ function Configuration:hooks(event)
   return commands
 end
 
+--- A setting of the user's, from the strongest settings that have it, or from `.claude.json`.
+---@param name string
+---@return any
+function Configuration:setting(name)
+  for index = #self.settings, 1, -1 do
+    local value = self.settings[index][name]
+    if value ~= nil then return value end
+  end
+  return self.state[name]
+end
+
 --- Changes `.claude.json` on the disk.
 ---@param change fun(state: table)
 function Configuration:update(change)

@@ -73,6 +73,10 @@ local M = {}
 ---@field question_waits_for string    `waitingFor` while AskUserQuestion is up
 ---@field hook_events table<string, true>
 ---@field hooks_have_prompt_id boolean
+---@field hooks_hide_messages boolean  a hook that refuses a message may have that left out of the record
+---@field hook_texts_are_meta boolean  what a hook says is marked as not the user's
+---@field gives_back_refused boolean   a refused message returns to the composer
+---@field file_begins_with_message boolean  before the first there is no transcript
 ---@field agents_run_behind boolean    a sub-agent ends in a turn of its own
 
 local function set(...)
@@ -122,7 +126,8 @@ local v2_1_50 = {
   question_waits_for = "permission prompt",
   hook_events = set("SessionStart", "UserPromptSubmit", "PreToolUse", "PostToolUse", "Stop", "SubagentStop",
     "Notification", "PermissionRequest", "SessionEnd"),
-  hooks_have_prompt_id = false, agents_run_behind = false,
+  hooks_have_prompt_id = false, hooks_hide_messages = false, hook_texts_are_meta = false, gives_back_refused = false,
+  file_begins_with_message = true, agents_run_behind = false,
 }
 
 local v2_1_110 = derive(v2_1_50, {
@@ -152,7 +157,7 @@ local v2_1_197 = derive(v2_1_110, {
   user_fields = { origin = { kind = "human" }, promptSource = "typed" },
   records_empty_reply = true, records_retries = false, cost_is_dialog = true, clear_changes_status = true,
   unknown_command = "system", refusal_stop_reason = "refusal", interruption_names_message = true,
-  hooks_have_prompt_id = true,
+  hooks_have_prompt_id = true, hooks_hide_messages = true, file_begins_with_message = false,
 })
 
 local v2_1_330 = derive(v2_1_197, {
@@ -178,7 +183,7 @@ local v2_1_330 = derive(v2_1_197, {
   edit_choices = { "Yes", "Yes, and switch to accept edits for this session (shift+tab)", "No" },
   permission_footer = "Esc to cancel · Tab to amend",
   question_waits_for = "input needed",
-  agents_run_behind = true,
+  hook_texts_are_meta = true, gives_back_refused = true, agents_run_behind = true,
 })
 
 --- The versions known, oldest first.

@@ -124,7 +124,10 @@ function Screen:composer_block(view)
   local is_pasting = view.composer:milliseconds_to_settle() > 0
   local hint = is_pasting and "Pasting text…" or view.composer.notice or view.hint
   local status = "  " .. (MODES[view.permission_mode] or self.profile.default_mode_row)
-  if view.busy then status = status .. " · esc to interrupt" end
+  local status_rows = view.status_rows or {}
+  local has_hint = view.busy and (self.profile.is_fullscreen or #status_rows == 0)
+  if has_hint then status = status .. " · esc to interrupt" end
+  table.move(status_rows, 1, #status_rows, #block + 1, block)
   table.insert(block, hint and "  " .. hint or status)
   return block, cursor_row + above, cursor_column
 end
