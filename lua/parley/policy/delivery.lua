@@ -14,8 +14,9 @@ local uv = require "luv"
 local M = {}
 
 local PASTE, END_PASTE = "\27[200~", "\27[201~"
-local CTRL_A, CTRL_D, CTRL_E, CTRL_K, CTRL_U = "\1", "\4", "\5", "\11", "\21"
-local DELETE, BACKSPACE = "\27[3~", "\127"
+local CTRL_K, CTRL_U, BACKSPACE = "\11", "\21", "\127"
+--- Users give Ctrl-A and Ctrl-E, which do the same, other things to do.
+local HOME, END, DELETE = "\27[H", "\27[F", "\27[3~"
 
 --- A paste of more is shown collapsed, and 2.1.330 wraps it in <pasted_content> on its way to the model.
 local PASTE_UNITS, PASTE_NEWLINES = 800, 2
@@ -277,9 +278,9 @@ function M.keystrokes(text, view, options)
   local before = ""
   if text:sub(1, 1) == "!" then
     add(PASTE .. " !" .. END_PASTE, " !")
-    add(CTRL_A, " !", "start") -- each key is seen to work before the next: they overtake each other
-    add(CTRL_D, "!", "start")
-    add(CTRL_E, "!", "end")
+    add(HOME, " !", "start") -- each key is seen to work before the next: they overtake each other
+    add(DELETE, "!", "start")
+    add(END, "!", "end")
     before, rest = "!", rest:sub(2)
   end
   if is_plain and text:sub(1, 1) ~= "!" then

@@ -158,7 +158,7 @@ describe("policy.delivery", function()
         local steps = delivery.keystrokes("!ls", view, {})
         assert.equal(5, #steps)
         assert.equal("\27[200~ !\27[201~", steps[1].keys)
-        assert.same({ "\1", "\4", "\5" }, { steps[2].keys, steps[3].keys, steps[4].keys })
+        assert.same({ "\27[H", "\27[3~", "\27[F" }, { steps[2].keys, steps[3].keys, steps[4].keys })
         assert.same({ "start", "start", "end" }, { steps[2].cursor, steps[3].cursor, steps[4].cursor })
         assert.equal("!ls", steps[5].holds)
       end
