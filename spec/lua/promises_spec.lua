@@ -236,6 +236,37 @@ describe("promise", function()
       end)
     end
 
+    each("may be vim's keys, also after an interrupt and where NORMAL mode was left behind", {
+      settings = { editorMode = "vim" }, script = { answers = { { on = "SLOW", delay_ms = 60000 } } },
+    }, function(live, kit)
+      helper.eventually(function() return live.process.screen:text():find("-- INSERT --", 1, true) end, 20000, "vim")
+      for i = 1, 2 do
+        local said = say(live, "SLOW " .. i, function(event)
+          if event.type == "user" then live:interrupt() end
+        end)
+        assert.equal("interrupted", said.verdict)
+        for _, text in ipairs { "hello", "! two\nlines" } do assert.equal("success", say(live, text).verdict) end
+      end
+      live.process:write "left over"
+      helper.eventually(function() return live.process.screen:text():find("left over", 1, true) end, 20000, "the text")
+      live.process:write "\27"
+      helper.eventually(function() return not live.process.screen:text():find("INSERT", 1, true) end, 20000, "NORMAL")
+      assert.equal("success", say(live, "hello").verdict)
+      assert.same({ "SLOW 1", "hello", "! two\nlines", "SLOW 2", "hello", "! two\nlines", "hello" }, kit:taken())
+    end)
+
+    each("may have Enter make a new line, which is an error that says so", { is_not_started = true,
+      session = { file_wait_timeout_ms = 60000 } }, function(live, kit)
+      local bindings = '{"bindings":[{"context":"Chat","bindings":{"enter":"chat:newline"}}]}'
+      helper.write(kit.home .. "/.claude/keybindings.json", bindings)
+      live:start()
+      local err = failure_of("SessionError", say, live, "hello")
+      assert.equal("delivery", err.reason)
+      assert.matches("keybindings.json", tostring(err), 1, true)
+      assert.same({}, kit:taken())
+      assert.equal(1, select(2, kit:received():gsub("\r", "")))
+    end)
+
     ---Settings with a hook that does this with a message in which "secret" stands.
     local function hook(command)
       local all = { type = "command", command = "grep -q secret || exit 0; " .. command }

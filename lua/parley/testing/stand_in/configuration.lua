@@ -99,6 +99,17 @@ function Configuration:setting(name)
   return self.state[name]
 end
 
+--- What the user's key bindings have a key do in the composer.
+---@param key string
+---@return string? action
+function Configuration:binding(key)
+  local action
+  for _, group in ipairs((read_json(self.folder .. "/keybindings.json") or {}).bindings or {}) do
+    if group.context == "Chat" then action = (group.bindings or {})[key] or action end
+  end
+  return action
+end
+
 --- Changes `.claude.json` on the disk.
 ---@param change fun(state: table)
 function Configuration:update(change)
