@@ -112,7 +112,9 @@ describe("promise", function()
 
     each("a command whose Enter was lost is not taken for one that ran because a dialog comes up", {
       script = { faults = { lose_returns = 1, dialog_ms = 300 } },
-      session = { policies = { dialogs = { decide = function() return { choose = 1 } end } } },
+      session = { policies = { dialogs = { decide = function(dialog)
+        return dialog.choices[1] and { choose = 1 } or { keys = "\27" }
+      end } } },
     }, function(live, kit)
       for _ in live:command "/cost" do end -- luacheck: ignore 542
       assert.equal(1, #kit:events "command")
@@ -155,6 +157,40 @@ describe("promise", function()
       assert.same(expected, kit:taken())
     end)
 
+    each("nothing is attached, marked or escaped that the program looks for in pastes", {}, function(live, kit)
+      local path, rows = kit.cwd .. "/shot.png", ("row\n"):rep(70)
+      helper.write(path, "picture")
+      local texts = { "see:\n" .. path .. "\nand '" .. path .. "'", "an Ultraplan, or two ultraplans, in a message",
+        "see " .. path .. " please", rows .. "see " .. path .. " please", rows .. "an ultraplan" }
+      for _, text in ipairs(texts) do assert.equal("success", say(live, text).verdict, text) end
+      assert.same(texts, kit:taken())
+
+      local long, is_newest = rows .. path .. "\n" .. rows .. "end", live.version == "2.1.330"
+      local mark = 'a <pasted_content id="x"> in the text'
+      for text, is_taken in pairs { [long] = is_newest, [mark] = not is_newest } do
+        if is_taken then
+          assert.equal("success", say(live, text).verdict)
+          table.insert(texts, text)
+        else
+          local received = kit:received()
+          failure_of("ValueError", live.send, live, text)
+          assert.equal(received, kit:received())
+        end
+      end
+      say(live, "still there?")
+      table.insert(texts, "still there?")
+      assert.same(texts, kit:taken())
+    end)
+
+    on({ "2.1.330" }, "one that the program has marked as a paste has arrived changed", { session = { policies = {
+      delivery = { keystrokes = function(text)
+        return { { keys = "\27[200~" .. text .. "\27[201~", holds = text } }
+      end } } } }, function(live)
+      local err = failure_of("SessionError", say, live, "an ultraplan in a paste")
+      assert.equal("delivery", err.reason)
+      assert.matches("<pasted_content", err.received)
+    end)
+
     on({ "2.1.330" }, "one that the program would change is not sent", { session = { policies = { delivery = {
       prepare = function(text) return text end } } } }, function(live, kit)
       local err = failure_of("SessionError", say, live, "user\u{202E}txt.exe")
@@ -183,6 +219,106 @@ describe("promise", function()
         assert.equal("success", said.verdict)
         assert.equal(0, count_of(said, "api_retry"))
       end
+    end)
+  end)
+
+  describe("what is the user's own", function()
+    local function status_line(...)
+      return { statusLine = { type = "command", command = "printf '%s\n' '" .. table.concat({ ... }, "' '") .. "'" } }
+    end
+
+    for _, line in ipairs { "Pasting text…", "esc to interrupt", "✻ Baking… (esc to interrupt)",
+      "Removed 2 characters · review and press Enter to send" } do
+      each("below the composer decides nothing: " .. line, { settings = status_line("mine", line),
+        script = { faults = { lose_returns = 1 } } }, function(live, kit)
+        local screen = live.process.screen
+        helper.eventually(function() return screen:text():find(line, 1, true) end, 20000, "the status line")
+        for _, text in ipairs { "hello", "two\nlines" } do assert.equal("success", say(live, text).verdict) end
+        assert.same({ "hello", "two\nlines" }, kit:taken())
+      end)
+    end
+
+    each("may be vim's keys, also after an interrupt and where NORMAL mode was left behind", {
+      settings = { editorMode = "vim" }, script = { answers = { { on = "SLOW", delay_ms = 60000 } } },
+    }, function(live, kit)
+      helper.eventually(function() return live.process.screen:text():find("-- INSERT --", 1, true) end, 20000, "vim")
+      for i = 1, 2 do
+        local said = say(live, "SLOW " .. i, function(event)
+          if event.type == "user" then live:interrupt() end
+        end)
+        assert.equal("interrupted", said.verdict)
+        for _, text in ipairs { "hello", "! two\nlines" } do assert.equal("success", say(live, text).verdict) end
+      end
+      live.process:write "left over"
+      helper.eventually(function() return live.process.screen:text():find("left over", 1, true) end, 20000, "the text")
+      live.process:write "\27"
+      helper.eventually(function() return not live.process.screen:text():find("INSERT", 1, true) end, 20000, "NORMAL")
+      assert.equal("success", say(live, "hello").verdict)
+      assert.same({ "SLOW 1", "hello", "! two\nlines", "SLOW 2", "hello", "! two\nlines", "hello" }, kit:taken())
+    end)
+
+    each("may have Enter make a new line, which is an error that says so", { is_not_started = true,
+      session = { file_wait_timeout_ms = 60000 } }, function(live, kit)
+      local bindings = '{"bindings":[{"context":"Chat","bindings":{"enter":"chat:newline"}}]}'
+      helper.write(kit.home .. "/.claude/keybindings.json", bindings)
+      live:start()
+      local err = failure_of("SessionError", say, live, "hello")
+      assert.equal("delivery", err.reason)
+      assert.matches("keybindings.json", tostring(err), 1, true)
+      assert.same({}, kit:taken())
+      assert.equal(1, select(2, kit:received():gsub("\r", "")))
+    end)
+
+    ---Settings with a hook that does this with a message in which "secret" stands.
+    local function hook(command)
+      local all = { type = "command", command = "grep -q secret || exit 0; " .. command }
+      return { hooks = { UserPromptSubmit = { { hooks = { all } } } } }
+    end
+
+    for name, command in pairs {
+      ["with its status"] = 'echo "no secrets" >&2; exit 2',
+      ["in JSON"] = [[echo '{"decision":"block","reason":"no secrets"}']],
+      ["in JSON that hides the message"] = [[echo '{"decision":"block","reason":"no secrets",]]
+        .. [["hookSpecificOutput":{"hookEventName":"UserPromptSubmit","suppressOriginalPrompt":true}}']],
+    } do
+      for _, count in ipairs { 0, 1 } do
+        each(("refuses the message, as a hook, %s, after %d others"):format(name, count), { settings = hook(command),
+          session = { file_wait_timeout_ms = 60000 } }, function(live, kit)
+          for _ = 1, count do say(live, "hello") end
+          local started = task.now()
+          local err = failure_of("SessionError", say, live, "my secret is 17")
+          assert.equal("refused", err.reason)
+          assert.matches("no secrets", tostring(err))
+          assert.is_true(task.now() - started < 30000)
+          assert.equal(count + 1, #kit:taken())
+        end)
+      end
+    end
+
+    each("has the program stop at the message, as a hook, which is a verdict of its own", {
+      settings = hook [[echo '{"continue":false,"stopReason":"no secrets"}']] }, function(live, kit)
+      local said = say(live, "my secret is 17")
+      assert.equal("error_hook", said.verdict)
+      assert.is_true(said.result.is_error)
+      assert.matches("stop at the message: no secrets", said.result.message)
+      for _, event in ipairs(said.events) do
+        if event.type == "user" and not event.is_meta then assert.equal("my secret is 17", event:text()) end
+      end
+      assert.equal("success", say(live, "hello").verdict)
+      assert.same({ "my secret is 17", "hello" }, kit:taken())
+    end)
+
+    each("takes its time with the message, as a hook, which is not lost by that", { settings = hook "sleep 4",
+      session = { file_wait_timeout_ms = 1500 } }, function(live, kit)
+      assert.same({ "echo: my secret is 17" }, say(live, "my secret is 17").texts)
+      assert.same({ "my secret is 17" }, kit:taken())
+    end)
+
+    on(ENDS, "takes more time than a turn may take, as a hook", { settings = hook "sleep 20",
+      session = { turn_timeout_ms = 3000 } }, function(live)
+      local err = failure_of("SessionError", say, live, "my secret is 17")
+      assert.equal("timeout", err.reason)
+      assert.matches("turn_timeout_ms", tostring(err))
     end)
   end)
 

@@ -1,5 +1,5 @@
 -- The messages that the smoke specs send: those that arrive as they are, those that arrive normalised, as DESIGN.md has
--- it, and those that are refused.
+-- it, and those that are refused. `PICTURE` in a text stands for the path of one that is there.
 local function as_is(...)
   local list = {}
   for i, text in ipairs { ... } do list[i] = { text = text } end
@@ -28,6 +28,7 @@ end
 ---@return table<string, {text: string, arrives?: string, refused?: true}[]>
 return function(version)
   local is_oldest = version == "2.1.110"
+  local is_pasting, is_marking = version < "2.1.330", version > "2.1.250"
   local slashes = { "/etc/passwd is a file", "/exit/foo", "/compact/x", "/a/b c/d" }
   return {
     ["punctuation and words"] = as_is("hello", "say hi", "a", "0", "1", "2", "y", "n", "yes", "No", "?", "??",
@@ -75,6 +76,14 @@ return function(version)
     ["indented ones"] = as_is("    " .. ("x"):rep(130) .. (" word"):rep(600),
       (" "):rep(120) .. ("word "):rep(300) .. "end", (" "):rep(801) .. "end", "  " .. ("日本"):rep(100) .. "end",
       ("\n"):rep(9) .. ("word "):rep(300) .. "end", ("\n"):rep(9) .. "end"),
+
+    ["what is looked for in pastes"] = joined(
+      as_is("an ultraplan, and an Ultraplan", "ultraplan", lines(30) .. "\nultraplan\nend", "ultrathink about it",
+        "an ultrareview", "see:\nPICTURE", "see:\n'PICTURE'\nend", "see PICTURE please",
+        "see it at\n- PICTURE", "a\nPICTURE PICTURE\nb", "see:\nshot.png", "see:\n/no/such.png",
+        "[Image #1] [Image #2]", lines(72) .. "\nsee PICTURE please", "a pasted_content block"),
+      (is_pasting and refused or as_is)(lines(9) .. "\nPICTURE\n" .. lines(60)),
+      (is_marking and refused or as_is)('a <pasted_content id="x">', "</pasted_content>", "< Pasted-Content")),
 
     ["other scripts"] = joined(
       as_is("é", "naïve café", "日本語のテキスト", "한국어", "עברית", "العربية", "ไทย", "हिन्दी", "русский", "ελληνικά", "ﬁ",

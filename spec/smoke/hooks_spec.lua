@@ -3,6 +3,7 @@ local core = require "parley.core"
 local files = require "parley.base.files"
 local helper = require "spec.helper"
 local smoke = require "spec.smoke.live"
+local task = require "parley.base.task"
 
 local say, is_fine = smoke.say, smoke.is_fine
 
@@ -62,15 +63,43 @@ describe("the user's hooks with the real program", function()
       assert.equal(1, #server:turns())
     end)
 
-  with({ UserPromptSubmit = [[grep -q secret && echo '{"continue":false,"stopReason":"no secrets here"}'; exit 0]] },
-    "may stop at a message, which has no answer then", function(live, server)
-      is_fine(live, server, "first")
-      local said = say(live, "my secret is 17")
-      assert.equal("error_no_output", said.verdict)
-      assert.matches("no secrets here", assert(core.json.encode(said.events)))
-      assert.equal(1, #server:turns())
-      is_fine(live, server)
-    end)
+  for name, answer in pairs {
+    ["in JSON"] = [["suppressOriginalPrompt":true]],
+    ["in JSON that hides the message"] = [["hookSpecificOutput":{"hookEventName":"UserPromptSubmit",]]
+      .. [["suppressOriginalPrompt":true}]],
+  } do
+    for count = 0, 1 do
+      local said = '{"decision":"block","reason":"no secrets here",' .. answer .. "}"
+      local title = ("may refuse a message %s, after %d others"):format(name, count)
+      with({ UserPromptSubmit = ("grep -q secret && echo '%s'; exit 0"):format(said) }, title, function(live, server)
+        for _ = 1, count do is_fine(live, server, "first") end
+        local started = task.now()
+        local err = smoke.failure_of("SessionError", say, live, "my secret is 17")
+        assert.equal("refused", err.reason)
+        assert.matches("no secrets here", tostring(err))
+        assert.is_true(task.now() - started < 25000)
+        assert.equal(count, #server:turns())
+      end)
+    end
+  end
+
+  for name, reason in pairs { ["with a reason"] = [[,"stopReason":"no secrets here"]], ["without one"] = "" } do
+    with({ UserPromptSubmit = ([[grep -q secret && echo '{"continue":false%s}'; exit 0]]):format(reason) },
+      "may stop at a message, which has no answer then, " .. name, function(live, server)
+        is_fine(live, server, "first")
+        local said = say(live, "my secret is 17")
+        assert.equal("error_hook", said.verdict)
+        assert.matches(reason ~= "" and "at the message: no secrets here$" or "at the message$", said.result.message)
+        for _, event in ipairs(said.events) do
+          if event.type == "user" and not event.is_meta then assert.equal("my secret is 17", event:text()) end
+        end
+        assert.equal(1, #server:turns())
+        is_fine(live, server)
+      end)
+  end
+
+  with({ UserPromptSubmit = "grep -q secret && sleep 35; exit 0" }, "may take longer than a lost message would",
+    function(live, server) is_fine(live, server, "my secret is 17") end)
 
   with({ PostToolUse = [[echo '{"continue":false,"stopReason":"enough"}']],
     Stop = [[echo '{"continue":false,"stopReason":"enough"}']] }, "may end a turn", function(live, server)

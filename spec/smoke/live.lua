@@ -13,7 +13,11 @@ local M = { claude = os.getenv "PARLEY_CLAUDE", version = os.getenv "PARLEY_CLAU
 
 --- What is known of one version and not of another.
 M.is_oldest = M.version == "2.1.110" -- no status, no turn_duration
-M.is_newest = M.version == "2.1.330"
+M.is_newest = M.version ~= nil and M.version >= "2.1.330"
+
+--- One that the program attaches.
+M.PICTURE = "\137PNG\r\n\26\n\0\0\0\rIHDR\0\0\0\1\0\0\0\1\8\6\0\0\0\31\21\196\137\0\0\0\rIDATx\156c\248\255\255?\0"
+  .. "\5\254\2\254\167\53\129\132\0\0\0\0IEND\174B`\130"
 
 --- Sends a message, or runs a command, to its result.
 function M.say(live, text, on_event, is_command)

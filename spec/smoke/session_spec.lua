@@ -140,8 +140,10 @@ describe("a session of the real program", function()
   describe("delivers verbatim or refuses", function()
     local corpus = require "spec.smoke.corpus"
 
+    local function picture(home) helper.write(home.cwd .. "/shot.png", smoke.PICTURE) end
+
     for name, messages in pairs(corpus(smoke.version)) do
-      converses(name, function(live, server)
+      converses(name, { prepare = picture }, function(live, server, home)
         local expected, problems, writes = {}, {}, 0
         local write = live.process.write
         live.process.write = function(...)
@@ -149,6 +151,7 @@ describe("a session of the real program", function()
           return write(...)
         end
         for _, message in ipairs(messages) do
+          message.text = message.text:gsub("PICTURE", home.cwd .. "/shot.png")
           if message.refused then
             local before, written = #server.requests, writes
             local err = failure_of("ValueError", live.send, live, message.text)

@@ -77,24 +77,35 @@ function M.composer(rows, cursor)
   end
 end
 
---- Looks for a text below the composer, where only the program writes.
-local function is_in_footer(rows, text)
+--- What says that a turn runs, where there is no status file: the row above the composer whose glyph stands at the left
+--- edge, where no row of a message or an answer has one. Not what is below it: a status line of the user's own has the
+--- program leave its hint out there, and may read like one.
+---@param rows string[]
+---@return boolean
+function M.is_busy(rows)
   local composer = M.composer(rows)
-  for i = composer and composer.last_row + 1 or #rows + 1, #rows do
-    if rows[i]:find(text, 1, true) then return true end
+  for i = composer and composer.first_row - 1 or 0, 1, -1 do
+    for _, glyph in ipairs { "·", "✢", "✳", "✶", "✻", "✽", "*" } do
+      if starts_with(rows[i], glyph .. " ") and rows[i]:find("…", 1, true) then return true end
+    end
   end
   return false
 end
 
---- What says that a turn runs, where there is no status file: the hint how to interrupt it.
+--- Finds what the program says last, above the composer, of a message that a hook has refused.
 ---@param rows string[]
----@return boolean
-function M.is_busy(rows) return is_in_footer(rows, "esc to interrupt") end
-
---- The program is still taking in a paste; Enter would be lost.
----@param rows string[]
----@return boolean
-function M.is_pasting(rows) return is_in_footer(rows, "Pasting text…") end
+---@return string? why  in one line
+function M.refusal(rows)
+  local composer, said = M.composer(rows), {}
+  for i = composer and composer.first_row - 2 or 0, 1, -1 do
+    if rows[i]:find "^● UserPromptSubmit operation blocked by hook:" then
+      local text = rows[i]:match ":%s*(.*)$" .. " " .. table.concat(said, " ")
+      return text:gsub("%s*Original prompt:.*$", ""):match "^%s*(.-)%s*$"
+    end
+    if rows[i] ~= "" and not starts_with(rows[i], "  ") then return nil end
+    table.insert(said, 1, rows[i]:match "^%s*(.*)$")
+  end
+end
 
 ---@class parley.Choices
 ---@field labels string[]   from top to bottom, without numbers

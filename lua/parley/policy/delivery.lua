@@ -6,14 +6,17 @@
 --- What is done to a text before it is typed (`prepare`), because every version does it, or some do:
 ---  * CRLF and CR become LF; a tab becomes four spaces; trailing white space goes; Unicode is composed (NFC).
 --- What would not arrive as it is, on one version or on all, is refused: invalid UTF-8, control characters, characters
---- that are taken out for being invisible, commands, words that end the program, and nothing at all.
+--- that are taken out for being invisible, commands, words that end the program, the program's own mark of a paste, a
+--- picture's path in a text that is too long to be typed, and nothing at all.
 local core = require "parley.core"
+local uv = require "luv"
 
 local M = {}
 
 local PASTE, END_PASTE = "\27[200~", "\27[201~"
-local CTRL_A, CTRL_D, CTRL_E, CTRL_K, CTRL_U = "\1", "\4", "\5", "\11", "\21"
-local DELETE, BACKSPACE = "\27[3~", "\127"
+local CTRL_K, CTRL_U, BACKSPACE = "\11", "\21", "\127"
+--- Users give Ctrl-A and Ctrl-E, which do the same, other things to do.
+local HOME, END, DELETE = "\27[H", "\27[F", "\27[3~"
 
 --- A paste of more is shown collapsed, and 2.1.330 wraps it in <pasted_content> on its way to the model.
 local PASTE_UNITS, PASTE_NEWLINES = 800, 2
@@ -121,6 +124,73 @@ local function keeps_pastes(view)
     and tonumber(major) == 2 and tonumber(minor) <= 1 and tonumber(patch) <= 197
 end
 
+--- What the program looks for in each paste, and cannot find in one that ends within it: a word that has 2.1.330 mark
+--- the paste as one, and the ends of paths of pictures, which it attaches in place of their lines. It reads paths
+--- without their backslashes.
+local SOUGHT = {}
+for i, word in ipairs { "ultraplan", ".png", ".jpg", ".jpeg", ".gif", ".webp" } do
+  local letters = {}
+  for letter in word:gmatch "." do
+    table.insert(letters, letter == "." and "%." or ("[%s%s]"):format(letter, letter:upper()))
+  end
+  SOUGHT[i] = table.concat(letters, "\\*")
+end
+
+--- Where to end a paste so that none holds a sought word: behind the first letter of each.
+local function cuts_in(text)
+  local cuts = {}
+  for _, pattern in ipairs(SOUGHT) do
+    for position in text:gmatch("()" .. pattern) do cuts[position + 1] = true end
+  end
+  return cuts
+end
+
+--- The path that a part of a line is for the program, if that is of a picture: quotes and backslashes do not count.
+local function picture_of(part)
+  local path = part:match "^%s*(.-)%s*$"
+  path = (path:match '^"(.*)"$' or path:match "^'(.*)'$" or path):gsub("\\(.)", "%1")
+  local ending = path:match "^/.*%.(%a+)$"
+  if not ending or not (" png jpg jpeg gif webp "):find(" " .. ending:lower() .. " ", 1, true) then return nil end
+  local found = uv.fs_stat(path)
+  return found and found.type == "file" and found.size > 0 and path or nil
+end
+
+--- The first picture that the program would attach in place of its path, were the text pasted as it is. The path
+--- stands on a line of its own, or among others; on 2.1.197 behind a sentence, too.
+local function picture_in(text, view)
+  local is_strict = view ~= nil and view.modes.alternate_screen
+  for line in text:gmatch "[^\n]+" do
+    if not is_strict or line:find "^%s*['\"]?/" then
+      for part in line:gsub(" (['\"]?/)", "\n%1"):gmatch "[^\n]+" do
+        local path = picture_of(part)
+        if path then return path end
+      end
+    end
+  end
+end
+
+--- The last version that knows no mark of a paste. Later ones escape the mark where it stands in a message.
+local UNMARKED = 250
+
+--- Whether the program may know the mark that it puts around a paste.
+local function knows_mark(view)
+  local patch = tonumber((view and view.version or ""):match "^2%.1%.(%d+)$")
+  return not patch or patch > UNMARKED
+end
+
+--- Whether the mark stands in a text, as the program finds it: `<` or what looks like it, then the name, with signs and
+--- spaces between.
+local function has_mark(text)
+  local plain = text:lower():gsub("\u{FF1C}", "<"):gsub("\u{2039}", "<")
+  return plain:find "<[^%w_]*pasted[_-]content%f[^%w_-]" ~= nil
+end
+
+--- Whether a text goes into the composer in one paste that is shown collapsed.
+local function is_collapsed(text, view, options)
+  if is_short(text .. " ") then return false end
+  return keeps_pastes(view) or options.long_text ~= "typed" and #text > TYPED_LIMIT
+end
+
 --- Normalises a message, or says why it cannot be delivered as it is.
 ---@param text string
 ---@param options parley.DeliveryOptions
@@ -147,6 +217,14 @@ function M.prepare(text, options, view)
   if options.long_text == "refuse" and #text > TYPED_LIMIT and not keeps_pastes(view) then
     return nil, ("it has %d bytes, more than the %d that can be typed as they are"):format(#text, TYPED_LIMIT)
   end
+  if knows_mark(view) and has_mark(text) then
+    return nil, "it holds '<pasted_content', with which the program marks pastes, and which it would change"
+  end
+  local picture = is_collapsed(text, view, options) and picture_in(text, view)
+  if picture then
+    return nil, ("the program would attach the picture '%s' in place of its path; a text so long cannot be typed")
+      :format(picture)
+  end
   return text
 end
 
@@ -157,14 +235,15 @@ end
 --- Cuts a text into pieces that are each shown, and sent, as they are.
 local function pieces_of(text)
   local pieces, piece, units, newlines = {}, {}, 0, 0
+  local cuts = cuts_in(text)
   local function flush()
     if #piece > 0 then table.insert(pieces, table.concat(piece)) end
     piece, units, newlines = {}, 0, 0
   end
-  for char in text:gmatch(utf8.charpattern) do
+  for position, char in text:gmatch("()(" .. utf8.charpattern .. ")") do
     local is_newline = char == "\n"
     local size = #char > 3 and 2 or 1
-    if units + size > PASTE_UNITS or is_newline and newlines == PASTE_NEWLINES then flush() end
+    if cuts[position] or units + size > PASTE_UNITS or is_newline and newlines == PASTE_NEWLINES then flush() end
     table.insert(piece, char)
     units = units + size
     if is_newline then newlines = newlines + 1 end
@@ -199,17 +278,17 @@ function M.keystrokes(text, view, options)
   local before = ""
   if text:sub(1, 1) == "!" then
     add(PASTE .. " !" .. END_PASTE, " !")
-    add(CTRL_A, " !", "start") -- each key is seen to work before the next: they overtake each other
-    add(CTRL_D, "!", "start")
-    add(CTRL_E, "!", "end")
+    add(HOME, " !", "start") -- each key is seen to work before the next: they overtake each other
+    add(DELETE, "!", "start")
+    add(END, "!", "end")
     before, rest = "!", rest:sub(2)
   end
   if is_plain and text:sub(1, 1) ~= "!" then
     rest_ms = nil
     add(rest, text)
-  elseif is_short(rest) then
+  elseif is_short(rest) and not next(cuts_in(rest)) then
     add(PASTE .. rest .. END_PASTE, text)
-  elseif keeps_pastes(view) or options.long_text ~= "typed" and #text > TYPED_LIMIT then
+  elseif is_collapsed(text, view, options) then
     add(PASTE .. rest:sub(1, -2) .. END_PASTE, text) -- shown collapsed, and not trimmed
   elseif view.modes.alternate_screen then -- this renderer takes pastes one after the other, and in order
     local keys, pieces = {}, pieces_of(rest)
@@ -292,10 +371,12 @@ end
 --- Compares the receipt, the text of the transcript's user record, with the message.
 ---@param recorded string
 ---@param text string
+---@param options? parley.DeliveryOptions  a text that goes in one paste, as `long_text` has it, may be marked as one
 ---@return boolean
-function M.matches(recorded, text)
+function M.matches(recorded, text, options)
   if recorded == text then return true end
   if recorded:gsub("%s+$", "") == text then return true end
+  if not options or options.long_text ~= "pasted" or #text <= TYPED_LIMIT then return false end
   local inside = recorded:match '^%s*<pasted_content id="%w+">\n(.*)\n</pasted_content id="%w+">%s*$'
   return inside ~= nil and inside:gsub("%s+$", "") == text
 end

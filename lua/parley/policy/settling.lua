@@ -25,6 +25,7 @@ local function patience(facts)
   if facts.interrupting then return facts.state == "submitted" and FLUSH_MS or ANSWERED_MS end
   if facts.agents > 0 then return AGENTS_MS end
   if facts.is_command then return FLUSH_MS end
+  if facts.stopped then return ANSWERED_MS end
   if facts.offers_duration or facts.assistant_blocks == 0 then return OWED_MS end
   return is_answered(facts) and ANSWERED_MS or FLUSH_MS
 end
@@ -33,12 +34,13 @@ local function verdict_of(facts)
   if facts.interrupted then return "interrupted" end
   if facts.api_error then return "error_api" end
   if facts.interrupting and not facts.duration and not is_answered(facts) then return "interrupted" end
+  if facts.stopped then return "error_hook" end
   if facts.assistant_blocks == 0 and not facts.is_command then return "error_no_output" end
   return "success"
 end
 
 ---@class parley.Verdict
----@field subtype "success"|"interrupted"|"error_api"|"error_no_output"
+---@field subtype "success"|"interrupted"|"error_api"|"error_hook"|"error_no_output"
 ---@field stop_reason? string
 
 --- Judges whether the turn is over.

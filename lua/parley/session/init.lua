@@ -292,6 +292,13 @@ local function accept_command(self, state)
   if is_taken then self.turn:apply "accept" end
 end
 
+--- 2.1.110 has no transcript before the first message, and shows on the screen alone that a hook has refused that.
+local function check_refusal(self, state)
+  if state ~= "ready" or self.turn.is_command or self.turn:state() ~= "submitted" then return end
+  local why = tui.refusal(self:view().rows)
+  if why and why ~= self.refusal_before and typist.is_empty(self) then self.turn:refuse(why) end
+end
+
 --- Goes on with the session that `/clear` has started.
 local function follow_session(self)
   local current = status_value(self)
@@ -337,12 +344,14 @@ local function look(self)
   if facts.certainty ~= "certain" then self:check() end
   local state = self:state()
   accept_command(self, state)
+  check_refusal(self, state)
   if self.turn.is_command then follow_session(self) end
   local moved = self.turn:observe(state, stamp_of(self) ~= self.stamp)
   local retry = state ~= "ready" and tui.retry(self:view().rows)
   if retry then self.turn:announce_retry(retry, self.session_id) end
   if state ~= "dialog" then self.answered, self.dialog_since = nil, nil end
   local now = task.now()
+  if state == "busy" then self.free_since = now end -- it may be at a hook of the user's, before it takes the message
   if any or moved or not self.last_change then self.last_change = now end
   deadlines.look_for_life(self, now, any or moved)
 
@@ -375,8 +384,9 @@ local function deliver(self)
   is_typed = is_typed and typist.type(self, self.turn.text, self.turn.is_command)
   if not is_typed then return end -- it was interrupted, and look gives the verdict
   self.stamp = stamp_of(self)
+  self.refusal_before = tui.refusal(self:view().rows)
   self.turn:submit(self.withdrawn)
-  local now = task.now() -- free_since: since when no dialog is in the way
+  local now = task.now() -- free_since: since when nothing is in the way
   self.entered_at, self.last_enter, self.free_since, self.last_sign, self.last_life = now, now, now, now, now
   self.last_change = nil
   typist.enter(self)
@@ -399,7 +409,8 @@ end
 local function begin(self, text, is_command)
   if self.closed then error(errors.closed_error "the session is closed", 0) end
   if self.running then error(errors.session_error("a turn is running in this session", { reason = "busy" }), 0) end
-  self.turn = turn.new(text, self.policies.delivery.matches, is_command)
+  local function matches(recorded, sent) return self.policies.delivery.matches(recorded, sent, self.delivery) end
+  self.turn = turn.new(text, matches, is_command)
   self.running, self.began_at, self.entered_at = true, task.now(), nil
   self.last_sign, self.last_life, self.last_change = self.began_at, self.began_at, nil
   local closer = setmetatable({}, { __close = function()

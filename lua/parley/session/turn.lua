@@ -46,11 +46,12 @@ function Turn:submit(withdrawn)
 end
 
 --- What the settling policy judges by.
----@return table  the state machine's facts, `is_command`, `queued`, and `agents`: how many sub-agents this turn has
----  started in the background and not heard of again
+---@return table  the state machine's facts, `is_command`, `queued`, `stopped`: a hook of the user's has the program
+---  give no answer, and `agents`: how many sub-agents this turn has started in the background and not heard of again
 function Turn:facts()
   local facts = self.machine:facts()
   facts.is_command, facts.queued, facts.agents = self.is_command, self.queued, 0
+  facts.stopped = self.stopped ~= nil and facts.assistant_blocks == 0
   for _ in pairs(self.agents) do facts.agents = facts.agents + 1 end
   -- What a sub-agent reports starts a turn by the program itself: for whoever asked, it belongs to the answer.
   if facts.agents > 0 and facts.certainty == "certain" and not facts.interrupted then facts.certainty = "likely" end
@@ -84,16 +85,26 @@ local function is_receipt(self, record, happening)
     self.text:sub(1, 80)), { reason = "delivery", sent = self.text, received = text }), 0)
 end
 
-local REFUSAL = "^UserPromptSubmit operation blocked by hook:%s*(.-)%s*Original prompt: (.*)$"
-
---- The record that a hook of the user's has refused the message: nothing else comes of it.
-local function check_refusal(self, happening)
-  if happening.type ~= "system" or happening.subtype ~= "informational" then return end
-  local why, text = tostring(happening.message):match(REFUSAL)
-  if not why or not self.matches(text, self.text) then return end
+--- Raises that a hook of the user's has refused the message: nothing else comes of it.
+---@param why string
+function Turn:refuse(why)
   error(errors.session_error("a hook (UserPromptSubmit) has refused the message: " .. why,
     { reason = "refused", sent = self.text }), 0)
 end
+
+local REFUSAL = "^UserPromptSubmit operation blocked by hook:%s*(.-)%s*$"
+
+--- The record of such a refusal. It repeats the message, unless the hook suppresses that.
+local function check_refusal(self, happening)
+  if happening.type ~= "system" or happening.subtype ~= "informational" then return end
+  local said = tostring(happening.message):match(REFUSAL)
+  if not said then return end
+  local why, text = said:match "^(.-)%s*Original prompt: (.*)$"
+  if not why or self.matches(text, self.text) then self:refuse(why or said) end
+end
+
+--- What the program writes behind a message that a hook of the user's has it stop at.
+local STOPPED = "^Operation stopped by hook:?%s*(.*)$"
 
 --- What a command leaves in the transcript, each kind of command something else.
 local function is_of_command(record, happening)
@@ -143,8 +154,10 @@ local function take_user(self, record, happening)
   local results, text = happening:blocks "tool_result", happening:text()
   for _, block in ipairs(results) do close_tool(self, block.tool_use_id) end
   follow_agents(self, record, text)
-  happening.is_meta = happening.is_meta or record.promptSource == "system" or text:find "^<task%-notification>" ~= nil
-    or nil
+  local stopped = self.machine:facts().assistant_blocks == 0 and #results == 0 and text:match(STOPPED) or nil
+  self.stopped = stopped or self.stopped
+  happening.is_meta = happening.is_meta or stopped ~= nil or record.promptSource == "system"
+    or text:find "^<task%-notification>" ~= nil or nil
   if text:find "^%[Request interrupted by user" then
     self.open_tools = {}
     self.machine:apply "interrupted"
@@ -319,6 +332,9 @@ function Turn:conclude(verdict, fields)
   fields.usage = sum(self.usage)
   if failure and fields.is_error then
     fields.error, fields.api_error_status, fields.message = failure.error, failure.api_error_status, failure:text()
+  elseif verdict.subtype == "error_hook" then
+    fields.message = "a hook (UserPromptSubmit) has the program stop at the message"
+      .. (self.stopped ~= "" and ": " .. self.stopped or "")
   end
   table.insert(self.events, event.new(fields))
 end

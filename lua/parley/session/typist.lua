@@ -9,8 +9,9 @@ local ATTEMPTS = 4
 --- Keys that the program has not shown for so long were lost, or it is too busy to show them.
 local LOST_MS = 2000
 --- Which of the two it was is told by a mark that is typed behind them. So long it is waited for, and then a little
---- longer, as a paste may be put in after the key that came behind it.
-local MARK, MARK_MS, MARK_REST_MS = "¤", 15000, 300
+--- longer, as a paste may be put in after the key that came behind it. An ESC has left vim's INSERT mode, where the
+--- user has that: `i` goes back to it, and is one more letter to be cleared elsewhere.
+local TO_INSERT, MARK, MARK_MS, MARK_REST_MS = "i", "¤", 15000, 300
 --- A paste of 1 MB took 3.6 s to be shown; 100 kB in pieces took 5 s, and 25 s without a sign on a busy machine.
 local MS_PER_BYTE, LONGEST_MS = 0.5, 60000
 --- And each key that edits a long text has it drawn again.
@@ -20,6 +21,10 @@ local CHANGING = 5
 
 local function composer_of(view)
   return tui.composer(view.rows, view.cursor)
+end
+
+local function lines_of(composer)
+  return composer and composer.hidden + select(2, composer.text:gsub("\n", "")) or 0
 end
 
 --- What the composer shows, for an error.
@@ -60,7 +65,7 @@ local function wait_for_composer(session, milliseconds, predicate)
     if session:is_interrupted() then return false end
     local view = session:view()
     local composer = composer_of(view)
-    if composer and not tui.is_pasting(view.rows) and predicate(composer) then return true end
+    if composer and predicate(composer) then return true end
     if session:state() == "dialog" then session:answer_dialog() end
     local shown = composer and composer.hidden .. composer.text
     if shown and shown ~= seen then
@@ -76,10 +81,11 @@ local function is_cleared(composer) return composer.is_empty end
 
 --- Empties the composer of what is left in it.
 local function clear(session)
-  for _ = 1, ATTEMPTS do
+  for attempt = 1, ATTEMPTS do
     local composer = composer_of(session:view())
     if composer and composer.is_empty and composer.text == "" then return end
     local keys = composer and session.policies.delivery.clear(composer) or ""
+    if attempt > 1 then keys = TO_INSERT .. keys end -- whoever left it may have left vim's INSERT mode, too
     if composer then M.press(session, keys) end
     local patience = LOST_MS + #keys * MS_PER_EDIT
     if wait_for_composer(session, patience, is_cleared) or session:is_interrupted() then return end
@@ -100,7 +106,7 @@ local function catch_up(session, text)
   local deadline = task.now() + MARK_MS + patience_for(text)
   local function has_mark(composer) return composer.text:find(MARK, 1, true) ~= nil end
   repeat
-    M.press(session, MARK)
+    M.press(session, TO_INSERT .. MARK)
     if wait_for_composer(session, LOST_MS, has_mark) then return rest(session, MARK_REST_MS) end
     if session:is_interrupted() then return end
   until task.now() >= deadline
@@ -151,6 +157,8 @@ end
 --- Presses Enter.
 ---@param session parley.Session
 function M.enter(session)
+  local view = session:view()
+  session.had_notice, session.lines_entered = tui.has_changed_text(view.rows), lines_of(composer_of(view))
   M.press(session, session.policies.delivery.enter)
 end
 
@@ -158,16 +166,22 @@ end
 ---@param session parley.Session
 ---@param text string
 ---@return boolean
---- Raises `SessionError` (reason `"delivery"`) when the program has changed it there; it was not sent.
+--- Raises `SessionError` (reason `"delivery"`) when the program has changed it there, or makes a new line of Enter; it
+--- was not sent.
 function M.still_holds(session, text)
   local view = session:view()
   local composer = composer_of(view)
   if not composer or composer.is_empty or session:state() ~= "ready" then return false end
-  if tui.has_changed_text(view.rows) then
+  if tui.has_changed_text(view.rows) and not session.had_notice then
     session:fail("delivery", ("the program has taken characters out of the message; it was not sent (it shows %q)")
       :format(composer.text:sub(1, 80)))
   end
-  return session.policies.delivery.holds(composer, text) == "whole"
+  if session.policies.delivery.holds(composer, text) ~= "whole" then return false end
+  if lines_of(composer) > (session.lines_entered or math.huge) then
+    session:fail("delivery", "Enter has made a new line and sent nothing: the user's key bindings (keybindings.json) "
+      .. 'must have "enter" do "chat:submit"')
+  end
+  return true
 end
 
 --- Whether the composer is there and empty.

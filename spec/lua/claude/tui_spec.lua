@@ -87,19 +87,26 @@ describe("tui.composer", function()
   end)
 end)
 
-describe("tui looks below the composer", function()
+describe("tui looks above the composer", function()
   it("for what says that a turn runs", function()
-    assert.is_true(tui.is_busy(screen({}, { "" }, { "  esc to interrupt" })))
+    for _, row in ipairs { "✻ Baking…", "· Baking… (3s · esc to interrupt)", "* Compacting conversation… (running)" } do
+      assert.is_true(tui.is_busy(screen({ "❯ hi", row, "  ⎿  Tip: x" }, { "" })))
+    end
   end)
 
-  it("for a paste that is taken in", function()
-    assert.is_true(tui.is_pasting(screen({}, { "" }, { "  Pasting text…" })))
+  it("and not at what a message says, nor at a status line", function()
+    local said = { "❯ * x…", "● esc to interrupt", "  * one…", "✻ Baked for 3s" }
+    assert.is_false(tui.is_busy(screen(said, { "* x…" }, { "✻ Baking…", "  esc to interrupt" })))
+    assert.is_false(tui.is_busy { "✻ Baking…" })
   end)
 
-  it("and not at what a message says", function()
-    local said = { "❯ esc to interrupt", "● Pasting text…", "● esc to interrupt" }
-    assert.is_false(tui.is_busy(screen(said, { "esc to interrupt" })))
-    assert.is_false(tui.is_pasting(screen(said, { "Pasting text…" })))
+  it("for a hook's refusal of the message, when that is the last", function()
+    local rows = { "❯ before", "", "● UserPromptSubmit operation blocked by hook:", "  [./check]: no", "  secrets", "",
+      "  Original prompt: my secret", "" }
+    assert.equal("[./check]: no secrets", tui.refusal(screen(rows, { "" })))
+    table.insert(rows, "● an answer")
+    assert.is_nil(tui.refusal(screen(rows, { "" })))
+    assert.is_nil(tui.refusal(screen({ "❯ UserPromptSubmit operation blocked by hook:", "  x" }, { "" })))
   end)
 end)
 

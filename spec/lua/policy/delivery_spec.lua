@@ -1,4 +1,5 @@
 local delivery = require "parley.policy.delivery"
+local helper = require "spec.helper"
 
 local NEWEST = { version = "2.1.330", status = { status = "idle" }, modes = { alternate_screen = true } }
 local MIDDLE = { version = "2.1.197", status = { status = "idle" }, modes = { alternate_screen = false } }
@@ -157,7 +158,7 @@ describe("policy.delivery", function()
         local steps = delivery.keystrokes("!ls", view, {})
         assert.equal(5, #steps)
         assert.equal("\27[200~ !\27[201~", steps[1].keys)
-        assert.same({ "\1", "\4", "\5" }, { steps[2].keys, steps[3].keys, steps[4].keys })
+        assert.same({ "\27[H", "\27[3~", "\27[F" }, { steps[2].keys, steps[3].keys, steps[4].keys })
         assert.same({ "start", "start", "end" }, { steps[2].cursor, steps[3].cursor, steps[4].cursor })
         assert.equal("!ls", steps[5].holds)
       end
@@ -227,6 +228,78 @@ describe("policy.delivery", function()
     end)
   end)
 
+  describe("of what the program looks for in pastes", function()
+    local PATTERNS = { "ultraplan", "%.png", "%.jpg", "%.jpeg", "%.gif", "%.webp" }
+
+    it("types no paste that holds it, on any version", function()
+      local short = "Ultraplan: an ULTRAPLAN of\n/tmp/a.png and\n/tmp/b.P\\NG, c.jpeg c.jpg"
+      local long = ("x.gif\ny.webp\nultraplan "):rep(200) .. "end"
+      for _, view in ipairs { NEWEST, MIDDLE, OLDEST } do
+        for _, text in ipairs { short, view == NEWEST and long or short } do
+          local keys = {}
+          for _, step in ipairs(delivery.keystrokes(text, view, {})) do table.insert(keys, step.keys) end
+          local joined = table.concat(keys)
+          assert.equal(text .. " ", (pasted(joined)))
+          for paste in joined:gmatch "\27%[200~(.-)\27%[201~" do
+            for _, pattern in ipairs(PATTERNS) do
+              assert.is_nil(paste:gsub("\\", ""):lower():find(pattern), paste)
+            end
+          end
+        end
+      end
+    end)
+
+    it("refuses the mark of a paste, but where the version is known to have none", function()
+      for _, text in ipairs { 'a <pasted_content id="x">', "</pasted_content>", "<Pasted-Content", "< !pasted_content>",
+        "\u{FF1C}pasted_content>" } do
+        for _, view in ipairs { NEWEST, { version = "2.1.290", modes = {} }, { modes = {} } } do
+          local prepared, why = prepare(text, nil, view)
+          assert.is_nil(prepared, text)
+          assert.matches("<pasted_content", why, 1, true)
+        end
+        assert.is_nil(prepare(text))
+        assert.equal(text, prepare(text, nil, MIDDLE))
+      end
+      for _, text in ipairs { "a pasted_content block", "<pasted content>", "<pasted_contents>", "<b> pasted" } do
+        assert.equal(text, prepare(text, nil, NEWEST))
+      end
+    end)
+
+    describe("and a picture's path in a text that is pasted as a whole,", function()
+      local folder
+
+      before_each(function() folder = helper.temporary_folder() end)
+      after_each(helper.remove_folders)
+
+      local function long(text, size) return ("word\n"):rep(size or 3) .. text .. "\nend" end
+
+      it("refuses it where the program would attach it", function()
+        local path = folder .. "/shot one.PNG"
+        helper.write(path, "picture")
+        local lines = { path, "  " .. path .. " ", '"' .. path .. '"', "'" .. path .. "'", (path:gsub(" ", "\\ ")),
+          "/tmp/x.txt " .. path }
+        for _, line in ipairs(lines) do
+          for _, case in ipairs { { long(line), MIDDLE }, { long(line, 25000), NEWEST } } do
+            local prepared, why = prepare(case[1], nil, case[2])
+            assert.is_nil(prepared, line)
+            assert.matches(path, why, 1, true)
+          end
+          assert.is_truthy(prepare(long(line), nil, NEWEST)) -- it goes in pieces
+        end
+        assert.is_nil(prepare(long("look at " .. path), nil, MIDDLE))
+        assert.is_truthy(prepare(long("look at " .. path, 25000), nil, NEWEST))
+      end)
+
+      it("takes what is no picture", function()
+        helper.write(folder .. "/note.txt", "text")
+        helper.write(folder .. "/empty.png", "")
+        local paths = { "/note.txt", "/empty.png", "/missing.png" }
+        for _, name in ipairs(paths) do assert.is_truthy(prepare(long(folder .. name), nil, MIDDLE)) end
+        assert.is_truthy(prepare(long "shot.png", nil, MIDDLE))
+      end)
+    end)
+  end)
+
   describe("compares the receipt", function()
     it("with the text", function()
       assert.is_true(delivery.matches("a\nb", "a\nb"))
@@ -235,10 +308,16 @@ describe("policy.delivery", function()
       assert.is_false(delivery.matches(" a", "a"))
     end)
 
-    it("inside the mark of a paste", function()
-      local marked = '\n\n<pasted_content id="cf34">\nTEXT\n</pasted_content id="cf34">\n'
-      assert.is_true(delivery.matches(marked, "TEXT"))
-      assert.is_false(delivery.matches(marked, "TEX"))
+    it("inside the mark of a paste, where the text was to go in one", function()
+      local long = ("word "):rep(30000) .. "end"
+      local function marked(text)
+        return ('\n\n<pasted_content id="cf34">\n%s\n</pasted_content id="cf34">\n'):format(text)
+      end
+      assert.is_true(delivery.matches(marked(long), long, { long_text = "pasted" }))
+      assert.is_false(delivery.matches(marked(long), long .. "x", { long_text = "pasted" }))
+      assert.is_false(delivery.matches(marked(long), long, { long_text = "typed" }))
+      assert.is_false(delivery.matches(marked "TEXT", "TEXT", { long_text = "pasted" }))
+      assert.is_false(delivery.matches(marked "TEXT", "TEXT"))
     end)
   end)
 end)

@@ -112,6 +112,38 @@ describe("turn", function()
       assert.matches("no secrets$", tostring(err))
     end)
 
+    it("fails when the hook has its refusal leave the message out", function()
+      local live, write = sent()
+      local ok, err = pcall(live.take, live, write.system("informational",
+        { content = "UserPromptSubmit operation blocked by hook:\nno secrets" }))
+      assert.is_false(ok)
+      assert.equal("refused", err.reason)
+      assert.matches("no secrets$", tostring(err))
+    end)
+
+    it("ends with a verdict of its own when a hook has the program stop at it", function()
+      for said, message in pairs { ["Operation stopped by hook: no secrets"] = "at the message: no secrets",
+        ["Operation stopped by hook"] = "at the message" } do
+        local live, write = sent()
+        live:take(write.user "hi")
+        live:take(write.user(said))
+        assert.is_true(live:facts().stopped)
+        assert.is_true(live.events[2].is_meta) -- no words of the user's
+        live:conclude({ subtype = "error_hook" }, {})
+        local result = live.events[#live.events]
+        assert.is_true(result.is_error)
+        assert.matches(message .. "$", result.message)
+      end
+    end)
+
+    it("takes those words in an answered turn for no such thing", function()
+      local live, write = sent()
+      live:take(write.user "hi")
+      live:take(write.text("yes", "end_turn"))
+      live:take(write.user "Operation stopped by hook: enough")
+      assert.is_false(live:facts().stopped)
+    end)
+
     it("fails when the message arrives changed", function()
       local live, write = sent()
       local ok, err = pcall(live.take, live, write.user "ho")

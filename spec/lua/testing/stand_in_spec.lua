@@ -2,6 +2,7 @@
 --- should do was measured on the published program.
 local uv = require "luv"
 local core = require "parley.core"
+local helper = require "spec.helper"
 local testing = require "parley.testing"
 local play = require "spec.lua.testing.play"
 
@@ -219,7 +220,8 @@ describe("the stand-in's start-up dialogs", function()
     end))
 end)
 
---- What is typed, a write each, and the user records that come of it. `versions` limits a rule, `only` is exact.
+--- What is typed, a write each, and the user records that come of it. `versions` limits a rule, `only` is exact. DIR is
+--- the working directory, with `README` and a picture in it.
 local OLDER, NEWEST = { "2.1.110", "2.1.197" }, { "2.1.330" }
 local long_line = ("x"):rep(801)
 local rules = {
@@ -239,6 +241,21 @@ local rules = {
   { "wraps four lines on 2.1.330", { pasted "1\n2\n3\n4" }, wrapped = "1\n2\n3\n4", versions = NEWEST },
   { "wraps 801 units on 2.1.330", { pasted(long_line) }, wrapped = long_line, versions = NEWEST },
   { "wraps one long plain write on 2.1.330", { ("p"):rep(5000) }, wrapped = ("p"):rep(5000), versions = NEWEST },
+  { "wraps a paste that names a cloud command on 2.1.330", { pasted "an Ultraplan, please" },
+    wrapped = "an Ultraplan, please", versions = NEWEST },
+  { "does not where two pastes make that word of it", { pasted "an Ultra", pasted "plan, please" },
+    "an Ultraplan, please" },
+  { "escapes what looks like its mark on 2.1.330", { pasted "a <pasted_content> b" }, "a <\\pasted_content> b",
+    versions = NEWEST },
+  { "keeps what looks like that mark on older versions", { pasted "a <pasted_content> b" }, "a <pasted_content> b",
+    versions = OLDER },
+  { "attaches pictures in place of their paths", { pasted "a\nDIR/shot.png \nb\n'DIR/shot.png'" },
+    "[Image #1] [Image #2]a\nb" },
+  { "keeps a picture's path that two pastes make", { pasted "a\nDIR/shot.p", pasted "ng" }, "a\nDIR/shot.png" },
+  { "keeps a picture's path in a sentence", { pasted "see DIR/shot.png please" }, "see DIR/shot.png please" },
+  { "keeps it at a sentence's end on 2.1.330", { pasted "see DIR/shot.png" }, "see DIR/shot.png", versions = NEWEST },
+  { "attaches it there on older versions", { pasted "see DIR/shot.png" }, "[Image #1]see", versions = OLDER },
+  { "keeps a path where no picture is", { pasted "a\n/no/such.png" }, "a\n/no/such.png" },
   { "takes pastes in one write on 2.1.330", { pasted "1\n2\n" .. pasted "3\n4\n" .. pasted "5" }, "1\n2\n3\n4\n5",
     versions = NEWEST },
   { "loses the paste before another on 2.1.110", { pasted "first" .. pasted "second" }, "second",
@@ -279,10 +296,13 @@ describe("the stand-in's composer", function()
     for _, version in ipairs(rule.versions or { "2.1.110", "2.1.197", "2.1.330" }) do
       it(("%s (%s)"):format(name, version), scene({ profile = version }, function(kit, open)
         assert(io.open(kit.cwd .. "/README", "w")):close()
+        helper.write(kit.cwd .. "/shot.png", "picture")
+        local function placed(text) return text and text:gsub("DIR", kit.cwd) end
         local id = core.uuid.generate()
         local terminal = open { "--session-id", id }
         local received = 0
         for _, bytes in ipairs(writes) do
+          bytes = placed(bytes)
           local before = terminal.screen:generation()
           terminal:write(bytes)
           received = received + #bytes
@@ -303,7 +323,7 @@ describe("the stand-in's composer", function()
           assert.equal(rule.wrapped, content)
           assert.equal(mark, end_mark)
         else
-          assert.same({ expected }, texts)
+          assert.same({ placed(expected) }, texts)
         end
       end))
     end

@@ -1,6 +1,6 @@
 --- The input box: what keys and pastes make of its text, and what Return makes of it.
 ---
---- It does no I/O but listing the working directory for the `@` pop-up.
+--- It does no I/O but listing the working directory for the `@` pop-up, and looking for pictures that are pasted.
 local uv = require "luv"
 local text_of = require "parley.testing.stand_in.text"
 
@@ -28,14 +28,14 @@ Composer.__index = Composer
 ---@return parley.testing.Composer
 function M.new(options)
   local self = setmetatable(options, Composer)
-  self.paste_count, self.marker = 0, ("%04x"):format(math.random(0, 0xFFFF))
+  self.paste_count, self.picture_count, self.marker = 0, 0, ("%04x"):format(math.random(0, 0xFFFF))
   self:clear()
   return self
 end
 
 function Composer:clear()
   self.text, self.cursor, self.is_shell = "", 0, false
-  self.pastes, self.last_paste, self.open_popup, self.notice = {}, nil, nil, nil
+  self.pastes, self.marked, self.last_paste, self.open_popup, self.notice = {}, {}, nil, nil, nil
 end
 
 function Composer:is_empty() return self.text == "" and not self.is_shell end
@@ -137,11 +137,46 @@ function Composer:cleaned(bytes)
   return (text:gsub("\u{C2}[\x90\x98\x9B\x9D-\x9F].*", "")) -- taken for the start of a string that never ends
 end
 
+local PICTURES = { png = true, jpg = true, jpeg = true, gif = true, webp = true }
+
+--- Whether a part of a pasted line is the path of a picture that is there.
+local function is_picture(part)
+  local path = part:match "^%s*(.-)%s*$"
+  path = (path:match "^'(.*)'$" or path:match '^"(.*)"$' or path):gsub("\\(.)", "%1")
+  local ending = path:match "^/.*%.(%a+)$"
+  local found = ending and PICTURES[ending:lower()] and uv.fs_stat(path)
+  return found ~= nil and found ~= false and found.size > 0
+end
+
+--- Attaches each picture whose path is pasted on a line, or behind a sentence where the version looks there, too.
+---@return string rest  what stays of the text
+function Composer:without_pictures(text)
+  local kept, pictures = {}, {}
+  for line in (text .. "\n"):gmatch "([^\n]*)\n" do
+    local parts, first_count = {}, #pictures
+    for part in (line:gsub(" (['\"]?/)", "\n%1") .. "\n"):gmatch "([^\n]*)\n" do
+      if is_picture(part) then
+        self.picture_count = self.picture_count + 1
+        table.insert(pictures, ("[Image #%d]"):format(self.picture_count))
+      else
+        table.insert(parts, part)
+      end
+    end
+    if self.profile.pictures == "lines" and #parts > 0 and #pictures > first_count then
+      while #pictures > first_count do table.remove(pictures) end
+      parts = { line }
+    end
+    table.move(parts, 1, #parts, #kept + 1, kept)
+  end
+  if #pictures == 0 then return text end
+  return table.concat(pictures, " ") .. table.concat(kept, "\n")
+end
+
 ---@param bytes string  a bracketed paste, or one long write
 function Composer:paste(bytes)
   self:lose_unsettled_paste(self.profile.paste_settle.paste_ms)
   self.has_killed = false
-  local text = self:cleaned(bytes)
+  local text = self:without_pictures(self:cleaned(bytes))
   local before, cursor_before = self.text, self.cursor
   local newlines = select(2, text:gsub("\n", ""))
   if text_of.utf16_length(text) > PASTE_UNITS or newlines > PASTE_NEWLINES then
@@ -149,10 +184,9 @@ function Composer:paste(bytes)
     self.pastes[self.paste_count] = text
     local lines = newlines > 0 and (" +%d lines"):format(newlines) or ""
     self:insert(("[Pasted text #%d%s]"):format(self.paste_count, lines))
-  elseif self.text == "" then
-    self:insert(self:takes_bang(text))
   else
-    self:insert(text)
+    if text:lower():find("ultraplan", 1, true) then table.insert(self.marked, text:match "^%s*(.-)%s*$") end
+    self:insert(self.text == "" and self:takes_bang(text) or text)
   end
   self.last_paste = { at = self.now(), text_before = before, cursor_before = cursor_before,
     is_first = not self.has_pasted }
@@ -270,16 +304,32 @@ local function trimmed(text)
   return text
 end
 
---- The message's text: collapsed pastes unfolded.
+--- The mark around what was pasted, or the text alone where the version has none.
+function Composer:mark(content)
+  if not self.profile.wraps_pastes then return content end
+  return ('\n\n<pasted_content id="%s">\n%s\n</pasted_content id="%s">\n'):format(self.marker, content, self.marker)
+end
+
+--- Text in which nothing is taken for such a mark.
+function Composer:escaped(text)
+  return self.profile.wraps_pastes and text:gsub("<(/?pasted_content)", "<\\%1") or text
+end
+
+--- The message's text: collapsed pastes unfolded, and marked as pastes like those that name a cloud command.
 function Composer:unfolded()
   local has_mark = false
-  local text = self.text:gsub("%[Pasted text #(%d+)[^%]]*%]", function(number)
+  local function marked(content)
+    has_mark = has_mark or self.profile.wraps_pastes
+    return self:mark(content)
+  end
+  local text = self:escaped(self.text):gsub("%[Pasted text #(%d+)[^%]]*%]", function(number)
     local content = self.pastes[tonumber(number)]
-    if not content then return nil end
-    if not self.profile.wraps_pastes then return content end
-    has_mark = true
-    return ('\n\n<pasted_content id="%s">\n%s\n</pasted_content id="%s">\n'):format(self.marker, content, self.marker)
+    return content and marked(self:escaped(content))
   end)
+  for _, content in ipairs(self.marked) do
+    local from, to = text:find(content, 1, true)
+    if from then text = text:sub(1, from - 1) .. marked(content) .. text:sub(to + 1) end
+  end
   return has_mark and text or trimmed(text)
 end
 

@@ -88,6 +88,28 @@ function Configuration:hooks(event)
   return commands
 end
 
+--- A setting of the user's, from the strongest settings that have it, or from `.claude.json`.
+---@param name string
+---@return any
+function Configuration:setting(name)
+  for index = #self.settings, 1, -1 do
+    local value = self.settings[index][name]
+    if value ~= nil then return value end
+  end
+  return self.state[name]
+end
+
+--- What the user's key bindings have a key do in the composer.
+---@param key string
+---@return string? action
+function Configuration:binding(key)
+  local action
+  for _, group in ipairs((read_json(self.folder .. "/keybindings.json") or {}).bindings or {}) do
+    if group.context == "Chat" then action = (group.bindings or {})[key] or action end
+  end
+  return action
+end
+
 --- Changes `.claude.json` on the disk.
 ---@param change fun(state: table)
 function Configuration:update(change)

@@ -19,21 +19,22 @@ function M.new(options) return setmetatable(options, Hooks) end
 ---@param command string
 ---@param input string
 ---@param cwd string
----@return {status: integer, output: string, milliseconds: integer}
+---@return {status: integer, output: string, errors: string, milliseconds: integer}
 function M.shell(command, input, cwd)
   local stdin <close> = task.closing(uv.new_pipe(false))
   local stdout <close> = task.closing(uv.new_pipe(false))
+  local stderr <close> = task.closing(uv.new_pipe(false))
   local started = task.now()
-  local pieces, exit_status, is_read, process, pid = {}, nil, false, nil, nil
+  local pieces, complaints, open_count, exit_status, process, pid = {}, {}, 2, nil, nil, nil
   local _ <close> = setmetatable({}, { __close = function()
     if process and not exit_status then process:kill "sigkill" end
   end })
   task.suspend(function(wake)
     local function finish_when_done()
-      if exit_status and is_read then wake() end
+      if exit_status and open_count == 0 then wake() end
     end
-    process, pid = uv.spawn("/bin/sh", { args = { "-c", command }, cwd = cwd, stdio = { stdin.handle, stdout.handle } },
-      function(status)
+    process, pid = uv.spawn("/bin/sh", { args = { "-c", command }, cwd = cwd,
+      stdio = { stdin.handle, stdout.handle, stderr.handle } }, function(status)
         exit_status = status
         process:close()
         finish_when_done()
@@ -41,16 +42,16 @@ function M.shell(command, input, cwd)
     assert(process, pid)
     stdin.handle:write(input)
     stdin.handle:shutdown()
-    stdout.handle:read_start(function(_, bytes)
-      if bytes then
-        table.insert(pieces, bytes)
-      else
-        is_read = true
+    for handle, read in pairs { [stdout.handle] = pieces, [stderr.handle] = complaints } do
+      handle:read_start(function(_, bytes)
+        if bytes then return table.insert(read, bytes) end
+        open_count = open_count - 1
         finish_when_done()
-      end
-    end)
+      end)
+    end
   end)
-  return { status = exit_status, output = table.concat(pieces), milliseconds = math.floor(task.now() - started) }
+  return { status = exit_status, output = table.concat(pieces), errors = table.concat(complaints),
+    milliseconds = math.floor(task.now() - started) }
 end
 
 --- Whether an event has hooks that this version runs.
@@ -77,6 +78,24 @@ function Hooks:run(event, fields)
     table.insert(results, result)
   end
   return results
+end
+
+--- What `UserPromptSubmit` hooks have against a message.
+---@param results table[]
+---@return {why?: string, hides_message: boolean}? refusal
+---@return {why?: string}? stop  the message is kept, and not answered
+function M.objections(results)
+  for _, result in ipairs(results) do
+    local said = result.decoded or {}
+    local specific = said.hookSpecificOutput or {}
+    if result.status == 2 then
+      return { why = ("[%s]: %s"):format(result.command, result.errors), hides_message = false }
+    elseif said.decision == "block" then
+      return { why = said.reason or "Blocked by hook", hides_message = specific.suppressOriginalPrompt == true }
+    elseif said.continue == false then
+      return nil, { why = said.stopReason }
+    end
+  end
 end
 
 --- The decision of a permission hook.

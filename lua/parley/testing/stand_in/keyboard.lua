@@ -28,8 +28,18 @@ local function interrupt(program)
   program.turn_task:cancel(errors.cancelled(program.INTERRUPT))
 end
 
+--- Keys in vim's NORMAL mode, as far as they matter here: those that begin to insert, and nothing else.
+local function press_in_normal(program, text)
+  local key, rest = text:match "^[^iaIA]*([iaIA])(.*)$"
+  if not key then return end
+  program.view.mode = "insert"
+  if key == "I" then program.composer:edit "home" elseif key ~= "i" then program.composer:edit "right" end
+  if rest ~= "" then program.composer:type(rest) end
+end
+
 local function press_escape(program)
   local composer = program.composer
+  if program.view.mode == "insert" then program.view.mode = "normal" end
   if composer:popup() then
     composer:close_popup()
   elseif program.turn_task then
@@ -64,6 +74,7 @@ local function press_return(program)
     program.faults.lose_returns = program.faults.lose_returns - 1
     return
   end
+  if program.configuration:binding "enter" == "chat:newline" then return program.composer:edit "newline" end
   local taken = program.composer:submit()
   if not taken then return end
   local kind, name, arguments = commands.classify(taken, program.profile)
@@ -90,6 +101,8 @@ local function press(program, key)
     faults.lose_keys = faults.lose_keys - 1
   elseif key.kind == "paste" then
     composer:paste(key.text)
+  elseif key.kind == "text" and program.view.mode == "normal" then
+    press_in_normal(program, key.text)
   elseif key.kind == "text" then
     composer:type(key.text)
   elseif key.name == "return" then
@@ -98,7 +111,7 @@ local function press(program, key)
     press_escape(program)
   elseif key.name == "ctrl-c" or key.name == "ctrl-d" then
     press_to_leave(program, key.name)
-  else
+  elseif program.view.mode ~= "normal" then
     composer:edit(key.name, key.is_alone)
   end
 end

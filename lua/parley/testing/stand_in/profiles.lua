@@ -34,7 +34,10 @@ local M = {}
 ---@field paste_settle {cold_return_ms: integer, warm_return_ms: integer, key_ms: integer, paste_ms: integer}
 ---        after a paste, Return within so long (the process's first paste, a later one) is swallowed; a text key within
 ---        `key_ms` or another paste within `paste_ms` makes the paste's text vanish
----@field wraps_pastes boolean         a collapsed paste is marked as such in the record
+---@field wraps_pastes boolean         a collapsed paste, or one with the word `ultraplan`, is marked as such in the
+---        record; what looks like the mark is escaped
+---@field pictures "lines"|"sentences" where a paste has the path of a picture attached as one: on a line of its own, or
+---        at the end of a sentence, too
 ---@field strips_invisible boolean     control and invisible characters are taken out of a message
 ---@field has_emoji_popup boolean
 ---@field file_popup_holds boolean    Return picks from an `@` pop-up; with the cursor moved away it does nothing.
@@ -73,6 +76,10 @@ local M = {}
 ---@field question_waits_for string    `waitingFor` while AskUserQuestion is up
 ---@field hook_events table<string, true>
 ---@field hooks_have_prompt_id boolean
+---@field hooks_hide_messages boolean  a hook that refuses a message may have that left out of the record
+---@field hook_texts_are_meta boolean  what a hook says is marked as not the user's
+---@field gives_back_refused boolean   a refused message returns to the composer
+---@field file_begins_with_message boolean  before the first there is no transcript
 ---@field agents_run_behind boolean    a sub-agent ends in a turn of its own
 
 local function set(...)
@@ -106,7 +113,7 @@ local v2_1_50 = {
   default_mode_row = "? for shortcuts",
 
   paste_settle = { cold_return_ms = 120, warm_return_ms = 80, key_ms = 40, paste_ms = 40 },
-  wraps_pastes = false, strips_invisible = false,
+  wraps_pastes = false, pictures = "sentences", strips_invisible = false,
   has_emoji_popup = false, file_popup_holds = true, loses_text_behind_kill = true,
   leaves_shell_at_once = false, commands_behind_space = false, takes_nearest_command = true,
 
@@ -123,7 +130,8 @@ local v2_1_50 = {
   asks_at_limit = true, question_waits_for = "permission prompt",
   hook_events = set("SessionStart", "UserPromptSubmit", "PreToolUse", "PostToolUse", "Stop", "SubagentStop",
     "Notification", "PermissionRequest", "SessionEnd"),
-  hooks_have_prompt_id = false, agents_run_behind = false,
+  hooks_have_prompt_id = false, hooks_hide_messages = false, hook_texts_are_meta = false, gives_back_refused = false,
+  file_begins_with_message = true, agents_run_behind = false,
 }
 
 local v2_1_110 = derive(v2_1_50, {
@@ -153,7 +161,7 @@ local v2_1_197 = derive(v2_1_110, {
   user_fields = { origin = { kind = "human" }, promptSource = "typed" },
   records_empty_reply = true, records_retries = false, cost_is_dialog = true, clear_changes_status = true,
   unknown_command = "system", refusal_stop_reason = "refusal", interruption_names_message = true,
-  hooks_have_prompt_id = true,
+  hooks_have_prompt_id = true, hooks_hide_messages = true, file_begins_with_message = false,
 })
 
 local v2_1_330 = derive(v2_1_197, {
@@ -168,7 +176,7 @@ local v2_1_330 = derive(v2_1_197, {
   shows_done_time = true,
   default_mode_row = "⏸ manual mode on · ? for shortcuts",
   paste_settle = { cold_return_ms = 0, warm_return_ms = 0, key_ms = 0, paste_ms = 0 },
-  wraps_pastes = true, strips_invisible = true, has_emoji_popup = true, file_popup_holds = false,
+  wraps_pastes = true, pictures = "lines", strips_invisible = true, has_emoji_popup = true, file_popup_holds = false,
   leaves_shell_at_once = true, commands_behind_space = true,
   duration_after_api_error = false, system_records_first = false,
   attachments = { "environment", "model", "deferred_tools_delta", "session_context" },
@@ -180,7 +188,7 @@ local v2_1_330 = derive(v2_1_197, {
   edit_choices = { "Yes", "Yes, and switch to accept edits for this session (shift+tab)", "No" },
   permission_footer = "Esc to cancel · Tab to amend", rules_around_input = true,
   asks_at_limit = false, question_waits_for = "input needed",
-  agents_run_behind = true,
+  hook_texts_are_meta = true, gives_back_refused = true, agents_run_behind = true,
 })
 
 --- The versions known, oldest first.

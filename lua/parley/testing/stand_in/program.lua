@@ -61,6 +61,7 @@ function M.new(script, flags, environment)
   self.configuration = configuration.load(environment, uv.cwd(), flags.settings)
   self.cwd = self.configuration.cwd
   self.view.cwd = self.cwd
+  self.view.mode = self.configuration:setting "editorMode" == "vim" and "insert" or nil
   self.log = log.new(environment.PARLEY_STAND_IN_LOG or script.log)
   self.composer = composer.new { profile = profile, cwd = self.cwd, now = task.now }
   self.view.composer = self.composer

@@ -123,8 +123,12 @@ function Screen:composer_block(view)
   if not self.profile.is_fullscreen then table.move(offers, 1, #offers, #block + 1, block) end
   local is_pasting = view.composer:milliseconds_to_settle() > 0
   local hint = is_pasting and "Pasting text…" or view.composer.notice or view.hint
-  local status = "  " .. (MODES[view.permission_mode] or self.profile.default_mode_row)
-  if view.busy then status = status .. " · esc to interrupt" end
+  local status = "  " .. (view.mode == "insert" and "-- INSERT -- " or "")
+    .. (MODES[view.permission_mode] or self.profile.default_mode_row)
+  local status_rows = view.status_rows or {}
+  local has_hint = view.busy and (self.profile.is_fullscreen or #status_rows == 0)
+  if has_hint then status = status .. " · esc to interrupt" end
+  table.move(status_rows, 1, #status_rows, #block + 1, block)
   table.insert(block, hint and "  " .. hint or status)
   return block, cursor_row + above, cursor_column
 end

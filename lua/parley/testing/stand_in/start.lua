@@ -3,6 +3,7 @@ local uv = require "luv"
 local core = require "parley.core"
 local task = require "parley.base.task"
 local dialogs = require "parley.testing.stand_in.dialogs"
+local hooks = require "parley.testing.stand_in.hooks"
 local transcript = require "parley.testing.stand_in.transcript"
 
 local M = {}
@@ -135,6 +136,16 @@ local function surprise(program)
   if not program.view.dialog then program:open_dialog(dialogs.surprise()) end
 end
 
+--- Draws what the user's own command says beneath the composer.
+local function show_status_line(program)
+  local given = program.configuration:setting "statusLine"
+  if not given then return end
+  local result = hooks.shell(given.command, core.json.encode { cwd = program.cwd } .. "\n", program.cwd)
+  program.view.status_rows = {}
+  for row in result.output:gmatch "[^\n]+" do table.insert(program.view.status_rows, "  " .. row) end
+  program:redraw()
+end
+
 --- Starts up, to the moment when keys are taken.
 ---@param program parley.testing.Program
 function M.run(program)
@@ -154,6 +165,7 @@ function M.run(program)
   task.sleep(early or lead)
   program.takes_keys, program.is_drawn = true, true
   program:redraw()
+  task.spawn(show_status_line, program)
   program.hooks:run("SessionStart", { source = program.is_resumed and "resume" or "startup", model = program.model })
   program:set_status "idle"
   program.log:add("ready", { session_id = program.session_id })

@@ -3,6 +3,7 @@ local core = require "parley.core"
 local task = require "parley.base.task"
 local answers = require "parley.testing.stand_in.answers"
 local dialogs = require "parley.testing.stand_in.dialogs"
+local hooks = require "parley.testing.stand_in.hooks"
 local tools = require "parley.testing.stand_in.tools"
 
 local M = {}
@@ -213,6 +214,32 @@ function Turn:crash_now()
   self.program:crash(self.answer.crash_status)
 end
 
+--- Does not take the message, as a hook has said.
+function Turn:refuse(refusal)
+  local program = self.program
+  local said = "UserPromptSubmit operation blocked by hook:\n" .. refusal.why
+  if not (refusal.hides_message and program.profile.hooks_hide_messages) then
+    said = said .. "\n\nOriginal prompt: " .. self.text
+  end
+  program:show("● ", said)
+  if program.transcript.count == 0 and program.profile.file_begins_with_message then return end
+  program.transcript:chain("system", { subtype = "informational", content = said, level = "warning",
+    preventContinuation = true })
+  if program.profile.gives_back_refused then program.composer:give_back(self.text) end
+end
+
+--- Takes the message and gives no answer, as a hook has said.
+function Turn:stop_at_message(why)
+  local transcript, profile = self.program.transcript, self.program.profile
+  local said = "Operation stopped by hook" .. (why and ": " .. why or "")
+  transcript:user(self.text, { promptId = self.prompt_id })
+  transcript:user(said, { promptId = self.prompt_id, isMeta = profile.hook_texts_are_meta or nil })
+  if profile.turn_duration then
+    transcript:chain("system", { subtype = "informational", content = said, level = "warning",
+      preventContinuation = true })
+  end
+end
+
 --- Runs the turn to its end.
 function Turn:run()
   local program = self.program
@@ -220,7 +247,9 @@ function Turn:run()
   local answer = answers.choose(program.script, self.text, self.number, program)
   self.answer = answer
   if not self.source or program.profile.hooks_have_prompt_id then
-    self:run_hooks("UserPromptSubmit", { prompt = self.text })
+    local refusal, stop = hooks.objections(self:run_hooks("UserPromptSubmit", { prompt = self.text }))
+    if refusal then return self:refuse(refusal) end
+    if stop then return self:stop_at_message(stop.why) end
   end
   if answer.crash == "before_record" then program:crash(answer.crash_status) end
   transcript.is_held = answer.reorder or false
