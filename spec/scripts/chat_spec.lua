@@ -17,6 +17,7 @@ local SCRIPT = {
     { on = "fail", api_error = { status = 400 } },
   },
 }
+local COLUMNS = 120 -- the first line names a folder, which may be long
 local PASTE_BEGIN, PASTE_END = "\27[200~", "\27[201~"
 
 describe("parley chat", function()
@@ -51,7 +52,7 @@ describe("parley chat", function()
   local function open(options)
     options = options or {}
     local terminal = terminals.open(command(options.arguments), { env = environment(options.env), cwd = kit.cwd,
-      rows = options.rows, columns = options.columns })
+      rows = options.rows, columns = options.columns or COLUMNS })
     terminal:expect "Ctrl-D leaves\n>"
     return terminal
   end
@@ -61,7 +62,7 @@ describe("parley chat", function()
     local script = [[before=$(stty -g); "$@"; echo "status $?"
       if [ "$(stty -g)" = "$before" ]; then echo "as before"; else stty -a; fi]]
     local argv = { "/bin/sh", "-c", script, "sh", table.unpack(command(arguments)) }
-    local terminal = terminals.open(argv, { env = environment(), cwd = kit.cwd })
+    local terminal = terminals.open(argv, { env = environment(), cwd = kit.cwd, columns = COLUMNS })
     terminal:expect "Ctrl-D leaves\n>"
     return terminal
   end

@@ -23,8 +23,9 @@ local function composer_of(view)
   return tui.composer(view.rows, view.cursor)
 end
 
+--- How many lines the composer holds, where all of them are in sight.
 local function lines_of(composer)
-  return composer and composer.hidden + select(2, composer.text:gsub("\n", "")) or 0
+  return composer and not composer.scrolled and select(2, composer.text:gsub("\n", "")) or nil
 end
 
 --- What the composer shows, for an error.
@@ -177,7 +178,7 @@ function M.still_holds(session, text)
       :format(composer.text:sub(1, 80)))
   end
   if session.policies.delivery.holds(composer, text) ~= "whole" then return false end
-  if lines_of(composer) > (session.lines_entered or math.huge) then
+  if (lines_of(composer) or 0) > (session.lines_entered or math.huge) then
     session:fail("delivery", "Enter has made a new line and sent nothing: the user's key bindings (keybindings.json) "
       .. 'must have "enter" do "chat:submit"')
   end

@@ -281,7 +281,7 @@ local RULES = {
   stop_reason = { type = "string" }, status = { type = "integer" }, message = { type = "string" },
   times = { type = "positive integer" }, step = { type = "integer" }, usage = { type = "table" },
   delay_ms = { type = "milliseconds" }, drip_ms = { type = "milliseconds" }, line_ms = { type = "milliseconds" },
-  cut = { type = "boolean" },
+  cut = { type = "boolean" }, headers = { type = "map of strings" },
 }
 local OPTIONS = { port = { type = "integer" }, script = { type = { "table", "callable" }, copy = false },
   log = { type = "string" } }
