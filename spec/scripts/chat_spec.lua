@@ -431,7 +431,7 @@ describe("parley chat", function()
     end)
 
     it_does("shows claude's screen", function()
-      local terminal <close> = open { rows = 60, columns = 100 }
+      local terminal <close> = open { rows = 60, columns = 130 }
       terminal:type "hello\r"
       terminal:expect "echo: hello"
       terminal:type "/screen\r"
