@@ -472,6 +472,18 @@ describe("a session of the real program", function()
     end)
   end)
 
+  converses("converses where the user has set the mode for screen readers", { settings = { axScreenReader = true },
+    process = { base_env = { PATH = os.getenv "PATH", CLAUDE_AX_SCREEN_READER = "1" } } }, function(live, server)
+    is_fine(live, server)
+  end)
+
+  converses("converses on the smallest screen that may be asked for", { process = { dimensions = { 20, 40 } } },
+    function(live, server)
+      is_fine(live, server, ("some words that are long "):rep(12) .. "end")
+      is_fine(live, server, "one\ntwo\nthree\nfour\nfive\nsix\nseven\neight\nnine\nten")
+      is_fine(live, server)
+    end)
+
   converses("takes along what a tool has started when it ends", function(live)
     local started
     local ok, err = pcall(say, live, "SLOWTOOL please", function(event)

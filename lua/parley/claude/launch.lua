@@ -35,8 +35,9 @@ local function is_session_id(value)
   if not core.uuid.is_valid(value) then return "a UUID" end
 end
 
---- Rows and columns; nobody reads a larger screen, and each cell takes memory.
-local MOST = 1000
+--- Rows and columns. On fewer the program (2.1.110 to 2.1.332) shows no composer, or not enough of a message; nobody
+--- reads a larger screen, and each cell takes memory.
+local LEAST_ROWS, LEAST_COLUMNS, MOST = 20, 40, 1000
 
 local function are_dimensions(value)
   for key in pairs(value) do
@@ -46,15 +47,27 @@ local function are_dimensions(value)
   local function fits(number, least)
     return math.type(number) == "integer" and number >= least and number <= MOST
   end
-  if not (fits(rows, 1) and fits(columns, 2)) then
-    return ("{rows, columns}, integers of 1 to %d rows and 2 to %d columns"):format(MOST, MOST)
+  if not (fits(rows, LEAST_ROWS) and fits(columns, LEAST_COLUMNS)) then
+    return ("{rows, columns}, integers of %d to %d rows and %d to %d columns"):format(LEAST_ROWS, MOST, LEAST_COLUMNS,
+      MOST)
+  end
+end
+
+--- Has the program draw flat text, without a composer that can be told from an answer. The variable goes before the
+--- user's settings, the flag before the variable.
+local SCREEN_READER, SCREEN_READER_FLAG = "CLAUDE_AX_SCREEN_READER", "--ax-screen-reader"
+
+local function are_names(value)
+  for name in pairs(value) do
+    if name == "" or name:find "=" then return ("variables by name (%q is no name)"):format(name) end
   end
 end
 
 local function are_variables(value)
-  for name in pairs(value) do
-    if name == "" or name:find "=" then return ("variables by name (%q is no name)"):format(name) end
+  if not (value[SCREEN_READER] or "0"):find "^%s*0?%s*$" then
+    return ("variables without %s: that mode shows no composer to type into"):format(SCREEN_READER)
   end
+  return are_names(value)
 end
 
 local function are_settings(value)
@@ -68,6 +81,9 @@ local PRINT_FLAGS = { ["--print"] = true, ["-p"] = true, ["--output-format"] = t
 
 local function are_interactive(words)
   for _, word in ipairs(words) do
+    if word:match "^[^=]*" == SCREEN_READER_FLAG then
+      return ("arguments without %s: that mode shows no composer to type into"):format(word)
+    end
     if PRINT_FLAGS[word:match "^[^=]*"] then return "arguments of the interactive program, without " .. word end
   end
 end
@@ -95,7 +111,7 @@ M.rules = {
   dimensions = { type = "table", default = { rows = 40, columns = 120 }, check = are_dimensions },
   preserve_provider_env = { type = "boolean", default = false },
   extra_env = { type = "map of strings", check = are_variables },
-  base_env = { type = "map of strings", check = are_variables },
+  base_env = { type = "map of strings", check = are_names },
   capture_limit = { type = "positive integer", default = 1 << 20 },
 }
 
@@ -192,6 +208,7 @@ function M.environment(set)
   end
   environment.TERM = "xterm-256color"
   environment.NO_COLOR = "1"
+  environment[SCREEN_READER] = "0"
   for name, value in pairs(set.extra_env or {}) do environment[name] = value end
   return environment
 end

@@ -159,7 +159,8 @@ describe("the options of a process", function()
   it("refuse dimensions that no screen has", function()
     local refused = {
       { rows = 0, columns = 80 }, { rows = 24, columns = -1 }, { rows = 24 }, { 24 }, {}, { 24, 80.5 }, { 24, "80" },
-      { rows = 24, columns = 1001 }, { rows = 1001, columns = 80 }, { rows = 24, columns = 1 },
+      { rows = 24, columns = 1001 }, { rows = 1001, columns = 80 }, { rows = 24, columns = 39 },
+      { rows = 19, columns = 80 }, { 10, 20 }, { 3, 40 },
       { rows = 24, columns = 80, depth = 1 }, { 24, 80, 1 },
     }
     for _, dimensions in ipairs(refused) do assert_refused("dimensions", { dimensions = dimensions }) end
@@ -168,7 +169,7 @@ describe("the options of a process", function()
   it("take dimensions by name or by place, 40 by 120 by default", function()
     assert.same({ rows = 24, columns = 80 }, launch.check({ dimensions = { rows = 24, columns = 80 } }).dimensions)
     assert.same({ rows = 24, columns = 80 }, launch.check({ dimensions = { 24, 80 } }).dimensions)
-    assert.same({ rows = 1, columns = 2 }, launch.check({ dimensions = { 1, 2 } }).dimensions)
+    assert.same({ rows = 20, columns = 40 }, launch.check({ dimensions = { 20, 40 } }).dimensions)
     assert.same({ rows = 1000, columns = 1000 }, launch.check({ dimensions = { 1000, 1000 } }).dimensions)
     assert.same({ rows = 40, columns = 120 }, launch.check({}).dimensions)
   end)
@@ -182,6 +183,16 @@ describe("the options of a process", function()
       assert_refused(name, { [name] = { "a", "b\0" } })
     end
     for _, name in ipairs { "extra_env", "base_env" } do assert_refused(name, { [name] = { A = "\0" } }) end
+  end)
+
+  it("refuse the mode for screen readers, which cannot be read here", function()
+    for _, value in ipairs { "1", "true", "yes" } do
+      assert_refused("extra_env", { extra_env = { CLAUDE_AX_SCREEN_READER = value } })
+    end
+    for _, word in ipairs { "--ax-screen-reader", "--ax-screen-reader=true" } do
+      assert_refused("extra_args", { extra_args = { "--verbose", word } })
+    end
+    launch.check { extra_env = { CLAUDE_AX_SCREEN_READER = "0" } }
   end)
 
   it("refuse what is no variable's name", function()
@@ -265,8 +276,8 @@ describe("build_env", function()
   end
 
   it("starts from the given base", function()
-    assert.same({ PATH = "/bin", HOME = "/home/me", ANTHROPIC_MODEL = "opus", TERM = "xterm-256color", NO_COLOR = "1" },
-      build {})
+    assert.same({ PATH = "/bin", HOME = "/home/me", ANTHROPIC_MODEL = "opus", TERM = "xterm-256color", NO_COLOR = "1",
+      CLAUDE_AX_SCREEN_READER = "0" }, build {})
   end)
 
   it("starts from the host's without one", function()
@@ -276,8 +287,9 @@ describe("build_env", function()
   end)
 
   it("sets the terminal and no colours, whatever the base says", function()
-    local environment = build { TERM = "dumb", NO_COLOR = "" }
-    assert.same({ "xterm-256color", "1" }, { environment.TERM, environment.NO_COLOR })
+    local environment = build { TERM = "dumb", NO_COLOR = "", CLAUDE_AX_SCREEN_READER = "1" }
+    assert.same({ "xterm-256color", "1", "0" },
+      { environment.TERM, environment.NO_COLOR, environment.CLAUDE_AX_SCREEN_READER })
   end)
 
   local provider = {

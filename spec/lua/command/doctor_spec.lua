@@ -60,7 +60,7 @@ describe("doctor", function()
   end))
 
   it("gives every problem and warning a remedy", helper.task(function()
-    environment.IS_SANDBOX, options.executable, options.dimensions = nil, "none-such", { 10, 40 }
+    environment.IS_SANDBOX, options.executable, options.dimensions = nil, "none-such", { 20, 40 }
     put(home .. "/.claude/settings.json", "{")
     local findings = examine()
     assert.equal("problem", doctor.worst(findings))
@@ -319,7 +319,7 @@ describe("doctor", function()
 
   it("warns of a small terminal", helper.task(function()
     assert.same({ "ok", "claude gets 40 rows and 120 columns" }, { finding "terminal" })
-    options.dimensions = { 10, 40 }
+    options.dimensions = { 20, 40 }
     assert.equal("warning", (finding "terminal"))
   end))
 end)
