@@ -1,5 +1,5 @@
 -- One live conversation, on fakes that say exactly what is to be seen. What a whole simulated program makes of it is in
--- spec/lua/promises_spec.lua.
+-- spec/lua/promises/.
 local errors = require "parley.base.errors"
 local files = require "parley.base.files"
 local fake_process = require "parley.testing.fake_process"

@@ -1,0 +1,107 @@
+-- Promise 5 of the README, on the stand-in over a real pty. Each spec fails when the promise is broken.
+local task = require "parley.base.task"
+local promise = require "spec.promise"
+
+local ENDS, failure_of, say, count_of = promise.ENDS, promise.failure_of, promise.say, promise.count_of
+local on, each = promise.on, promise.each
+
+describe("promise 5, a turn ends, and not early:", function()
+  promise.check_leaks()
+
+  each("with all its blocks and its verdict", {}, function(live)
+    assert.same({ "first text", "second text" }, say(live, "THINK").texts)
+    assert.same({ "let me run", 'echo: TOOLRESULT:"tool-out"' }, say(live, "USETOOL").texts)
+    assert.equal('echo: TOOLRESULT:"A" TOOLRESULT:"B"', say(live, "TWOTOOLS").texts[1])
+    assert.equal("error_no_output", say(live, "EMPTY").verdict)
+    assert.equal("end_turn", say(live, "MAXTOK").result.stop_reason)
+    assert.equal("stop_sequence", say(live, "STOPSEQ").result.stop_reason)
+    assert.equal("pause_turn", say(live, "PAUSE").result.stop_reason)
+    assert.same({ "drop one", "echo: DRIP" }, say(live, "DRIP").texts)
+    assert.is_truthy(say(live, "REFUSE").verdict)
+    assert.same({ "echo: fine" }, say(live, "fine").texts)
+  end)
+
+  each("when lines come late, in halves and out of order", { script = { answers = {
+    { on = "half", half_line_ms = 100,
+      blocks = { { type = "text", text = "one" }, { type = "text", text = "two" } } },
+    { on = "order", reorder = true, text = "in order" },
+    { on = "without", text = "no last record", omit_turn_duration = true } }, faults = { late_flush_ms = 150 } } },
+  function(live)
+    assert.same({ "one", "two" }, say(live, "half").texts)
+    assert.same({ "in order" }, say(live, "order").texts)
+    assert.same({ "no last record" }, say(live, "without").texts)
+  end)
+
+  each("on errors of the API, used up or not", { script = { answers = {
+    { on = "401", api_error = { status = 401, retries = 2, retry_ms = 150 } },
+    { on = "400", api_error = { status = 400 } },
+    { on = "once", retries = 1, retry_ms = 150, text = "after all" } } } }, function(live)
+    local said = say(live, "401")
+    assert.equal("error_api", said.verdict)
+    assert.same({ "authentication_failed", 401, true }, { said.result.error, said.result.api_error_status,
+      said.result.is_error })
+    assert.equal(2, count_of(said, "api_retry"))
+    assert.equal("error_api", say(live, "400").verdict)
+    said = say(live, "once")
+    assert.equal("success", said.verdict)
+    assert.equal(1, count_of(said, "api_retry"))
+  end)
+
+  each("by its deadline, with what was tried", { session = { turn_timeout_ms = 1500 }, script = { answers = {
+    { api_error = { status = 529, retries = 50, retry_ms = 300 } } } } }, function(live)
+    local err = failure_of("SessionError", say, live, "hello")
+    assert.equal("timeout", err.reason)
+    assert.is_truthy(err.retry)
+    assert.is_string(err.screen)
+  end)
+
+  on(ENDS, "when the program hangs", { session = { turn_timeout_ms = 1200 },
+    script = { answers = { { hang = true } } } }, function(live)
+    assert.equal("timeout", failure_of("SessionError", say, live, "hello").reason)
+  end)
+
+  each("when it hangs and its spinner goes on counting", { session = { stall_timeout_ms = 2500,
+    turn_timeout_ms = 60000 }, script = { answers = { { hang = true } } } }, function(live)
+    assert.matches("stall_timeout_ms", tostring(failure_of("SessionError", say, live, "hello")))
+  end)
+
+  on(ENDS, "but not when a tool takes longer than the program may be silent", { session = { stall_timeout_ms = 3000 },
+    script = { answers = { { tool = { name = "Bash", input = { command = "make" }, result = "made",
+      duration_ms = 7000 }, after = "done" } } } }, function(live)
+    assert.equal("success", say(live, "hello").verdict)
+  end)
+
+  for _, point in ipairs { "before_record", "after_user", "mid_line", "during_tool" } do
+    on(ENDS, "when the program dies: " .. point, { script = { answers = { { on = "die", crash = point, text = "x",
+      tool = point == "during_tool" and { name = "Bash", input = { command = "x" } } or nil } } } },
+    function(live)
+      local err = failure_of("SessionError", say, live, "die")
+      assert.same({ "exit", "SIGKILL" }, { err.reason, err.exit.signal })
+      assert.is_false(live.process:is_alive())
+    end)
+  end
+
+  on({ "2.1.197", "2.1.330" }, "a sub-agent's report is a part of it", {}, function(live, kit)
+    assert.equal("success", say(live, "AGENT").verdict)
+    assert.same({ "echo: next" }, say(live, "next").texts)
+    assert.same({ "AGENT", "next" }, kit:taken())
+  end)
+
+  on(ENDS, "a program that never gets ready", { is_not_started = true, session = { startup_timeout_ms = 400 },
+    script = { faults = { never_ready = true } } }, function(live)
+    assert.equal("timeout", failure_of("SessionError", live.start, live).reason)
+  end)
+
+  -- A paste of that size does not fit into what the kernel holds for a program that does not read.
+  local LONG = ("line\n"):rep(100000)
+
+  on({ "2.1.330" }, "though the program is stopped and its terminal full",
+    { session = { turn_timeout_ms = 1500 } }, function(live)
+      live.process:signal "SIGSTOP"
+      local before = task.now()
+      local err = failure_of("SessionError", say, live, LONG)
+      assert.equal("timeout", err.reason)
+      assert.matches("turn_timeout_ms", tostring(err))
+      assert.is_true(task.now() - before < 60000)
+    end)
+end)

@@ -1,0 +1,74 @@
+-- Promise 1 of the README, on the stand-in over a real pty. Each spec fails when the promise is broken.
+local promise = require "spec.promise"
+
+local ENDS, failure_of, say, count_of = promise.ENDS, promise.failure_of, promise.say, promise.count_of
+local on, each = promise.on, promise.each
+
+describe("promise 1, once:", function()
+  promise.check_leaks()
+
+  each("a message is taken once, though keys and Enter are lost",
+    { script = { faults = { lose_keys = 1, lose_returns = 1 } } }, function(live, kit)
+      assert.equal("success", say(live, "hello").verdict)
+      assert.same({ "hello" }, kit:taken())
+      assert.equal("success", say(live, "hello").verdict)
+      assert.same({ "hello", "hello" }, kit:taken())
+    end)
+
+  each("a message is taken once, though a dialog comes up and takes its Enter",
+    { script = { faults = { dialog_at_return = true } } }, function(live, kit)
+      assert.equal("success", say(live, "hello").verdict)
+      assert.same({ "hello" }, kit:taken())
+    end)
+
+  on(ENDS, "a message whose record comes late is not sent again",
+    { script = { faults = { late_flush_ms = 2000 } } }, function(live, kit)
+      assert.equal("success", say(live, "hello").verdict)
+      assert.same({ "hello" }, kit:taken())
+    end)
+
+  on({ "2.1.330" }, "Enter is not pressed again for one whose record comes very late",
+    { script = { faults = { late_flush_ms = 6000 } } }, function(live, kit)
+      assert.equal("success", say(live, "hello").verdict)
+      assert.equal(1, select(2, kit:received():gsub("\r", "")))
+    end)
+
+  on({ "2.1.330" }, "the time that a dialog takes is not the message's", {
+    script = { faults = { lose_returns = 1, dialog_ms = 300 } },
+    session = { file_wait_timeout_ms = 6500,
+      policies = { dialogs = { decide = function() return { choose = 1 } end } } },
+  }, function(live, kit)
+    local said = say(live, "hello")
+    assert.equal("success", said.verdict)
+    assert.equal(1, count_of(said, "dialog_answered"))
+    assert.same({ "hello" }, kit:taken())
+  end)
+
+  each("a command whose Enter was lost is not taken for one that ran because a dialog comes up", {
+    script = { faults = { lose_returns = 1, dialog_ms = 300 } },
+    session = { policies = { dialogs = { decide = function(dialog)
+      return dialog.choices[1] and { choose = 1 } or { keys = "\27" }
+    end } } },
+  }, function(live, kit)
+    for _ in live:command "/cost" do end -- luacheck: ignore 542
+    assert.equal(1, #kit:events "command")
+  end)
+
+  on({ "2.1.330" }, "one that is not taken is an error that says so",
+    { script = { faults = { lose_keys = 100000 } } }, function(live, kit)
+      local err = failure_of("SessionError", say, live, "hello")
+      assert.equal("delivery", err.reason)
+      assert.same({}, kit:taken())
+    end)
+
+  on({ "2.1.330" }, "behind a turn of the program's own it is taken once, and has its own answer", {
+    script = { answers = { { on = "first", text = "one", own_turn = { text = "<task-notification>x", after_ms = 1 } },
+      { on = "task-notification", text = "about it", delay_ms = 700 } } },
+  }, function(live, kit)
+    assert.same({ "one" }, say(live, "first").texts)
+    local said = say(live, "second")
+    assert.same({ "echo: second" }, said.texts)
+    assert.equal("success", said.verdict)
+    assert.same({ "first", "second" }, kit:taken())
+  end)
+end)

@@ -1,0 +1,67 @@
+-- Promise 2 of the README, on the stand-in over a real pty. Each spec fails when the promise is broken.
+local helper = require "spec.helper"
+local promise = require "spec.promise"
+
+local failure_of, say, on, each = promise.failure_of, promise.say, promise.on, promise.each
+
+describe("promise 2, verbatim:", function()
+  promise.check_leaks()
+
+  each("what arrives is what was sent, or nothing is", {}, function(live, kit)
+    local expected = {}
+    for _, text in ipairs { "hello", "  two\n\nlines", "tail \\", "a @", "! ls", "!a\nb\nc\nd", "# x", "naïve 日本 😀",
+      ("y"):rep(801), ("line\n"):rep(30) .. "end", ("é "):rep(2000) .. "end", "[Pasted text #1 +3 lines]" } do
+      assert.equal("success", say(live, text).verdict, text:sub(1, 20))
+      table.insert(expected, text)
+    end
+    for text, arrives in pairs { ["a\r\nb"] = "a\nb", ["a\tb"] = "a    b", ["e\u{301} \n"] = "é" } do
+      say(live, text)
+      table.insert(expected, arrives)
+    end
+    for _, text in ipairs { "a\27[201~b", "a\0b", "\xFF", " ", "a\u{200B}b" } do
+      failure_of("ValueError", live.send, live, text)
+    end
+    assert.same(expected, kit:taken())
+  end)
+
+  each("nothing is attached, marked or escaped that the program looks for in pastes", {}, function(live, kit)
+    local path, rows = kit.cwd .. "/shot.png", ("row\n"):rep(70)
+    helper.write(path, "picture")
+    local texts = { "see:\n" .. path .. "\nand '" .. path .. "'", "an Ultraplan, or two ultraplans, in a message",
+      "see " .. path .. " please", rows .. "see " .. path .. " please", rows .. "an ultraplan" }
+    for _, text in ipairs(texts) do assert.equal("success", say(live, text).verdict, text) end
+    assert.same(texts, kit:taken())
+
+    local long, is_newest = rows .. path .. "\n" .. rows .. "end", live.version == "2.1.330"
+    local mark = 'a <pasted_content id="x"> in the text'
+    for text, is_taken in pairs { [long] = is_newest, [mark] = not is_newest } do
+      if is_taken then
+        assert.equal("success", say(live, text).verdict)
+        table.insert(texts, text)
+      else
+        local received = kit:received()
+        failure_of("ValueError", live.send, live, text)
+        assert.equal(received, kit:received())
+      end
+    end
+    say(live, "still there?")
+    table.insert(texts, "still there?")
+    assert.same(texts, kit:taken())
+  end)
+
+  on({ "2.1.330" }, "one that the program has marked as a paste has arrived changed", { session = { policies = {
+    delivery = { keystrokes = function(text)
+      return { { keys = "\27[200~" .. text .. "\27[201~", holds = text } }
+    end } } } }, function(live)
+    local err = failure_of("SessionError", say, live, "an ultraplan in a paste")
+    assert.equal("delivery", err.reason)
+    assert.matches("<pasted_content", err.received)
+  end)
+
+  on({ "2.1.330" }, "one that the program would change is not sent", { session = { policies = { delivery = {
+    prepare = function(text) return text end } } } }, function(live, kit)
+    local err = failure_of("SessionError", say, live, "user\u{202E}txt.exe")
+    assert.equal("delivery", err.reason)
+    assert.same({}, kit:taken())
+  end)
+end)

@@ -1,0 +1,27 @@
+-- Promise 10 of the README, on the stand-in over a real pty. Each spec fails when the promise is broken.
+local promise = require "spec.promise"
+
+local say, on, each = promise.say, promise.on, promise.each
+
+describe("promise 10, versions:", function()
+  promise.check_leaks()
+
+  each("what a version offers is observed", {}, function(live, _, profile)
+    assert.equal("success", say(live, "hello").verdict)
+    assert.equal(profile, live:view().version)
+    assert.equal(profile ~= "2.1.110", live.offers_duration == true)
+  end)
+
+  on({ "2.1.110" }, "a turn without a last record ends soon all the same", {}, function(live)
+    say(live, "warm")
+    local said = say(live, "hello")
+    assert.is_true(said.result.duration_ms < 3000) -- so long an end that is owed would be waited for
+  end)
+
+  on({ "2.1.330" }, "a version that is not known, without status and last record, works as the oldest does",
+    { script = { profile_changes = { version = "9.9.9", status_file = "none", turn_duration = false } } },
+    function(live)
+      assert.same({ "echo: hello" }, say(live, "hello").texts)
+      assert.same({ "first text", "second text" }, say(live, "THINK").texts)
+    end)
+end)

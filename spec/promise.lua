@@ -1,0 +1,96 @@
+--- What the specs of the promises share: sessions on the stand-in over a real pty, a version's profile at a time.
+local assert = require "luassert"
+local busted = require "busted"
+local errors = require "parley.base.errors"
+local helper = require "spec.helper"
+local process = require "parley.claude.process"
+local session = require "parley.session"
+local testing = require "parley.testing"
+
+local M = {}
+
+M.PROFILES = { "2.1.110", "2.1.197", "2.1.330" }
+M.ENDS = { "2.1.110", "2.1.330" } -- where those between them can be no different
+
+--- Has the specs of a `describe` fail when they leave a descriptor, a child or a handle behind.
+function M.check_leaks()
+  local check
+  busted.before_each(function() check = helper.leaks() end)
+  busted.after_each(function() check() end)
+end
+
+--- The error of this code that a function raises.
+---@param code string
+---@param fn function
+---@param ... any
+---@return parley.Error
+function M.failure_of(code, fn, ...)
+  local ok, err = pcall(fn, ...)
+  assert.is_false(ok, "no error was raised")
+  assert(errors.is(err), tostring(err))
+  assert.equal(code, err.code, tostring(err))
+  return err
+end
+
+--- Sends a message to its result.
+---@param live parley.Session
+---@param text string
+---@param on_event? fun(event: parley.Event)
+---@return {texts: string[], events: parley.Event[], result: parley.Event, verdict: string}
+function M.say(live, text, on_event)
+  local said = { texts = {}, events = {} }
+  for event in live:send(text) do
+    table.insert(said.events, event)
+    if event.type == "assistant" and event:text() ~= "" then table.insert(said.texts, event:text()) end
+    if event.type == "result" then said.result = event end
+    if on_event then on_event(event) end
+  end
+  said.verdict = said.result.subtype
+  return said
+end
+
+--- How many events of this subtype there were.
+---@return integer
+function M.count_of(said, subtype)
+  local count = 0
+  for _, event in ipairs(said.events) do count = count + (event.subtype == subtype and 1 or 0) end
+  return count
+end
+
+--- A session on a kit's stand-in, not started.
+---@param kit parley.testing.Kit
+---@param options? table     of the session
+---@param of_process? table  options of its process beside the kit's
+---@return parley.Session
+function M.new(kit, options, of_process)
+  local all = {}
+  for name, value in pairs(kit.options) do all[name] = value end
+  for name, value in pairs(of_process or {}) do all[name] = value end
+  return session.new(process.new(all), options)
+end
+
+--- An `it` for each of these profiles, with a stand-in of that version.
+---@param profiles string[]
+---@param name string
+---@param given table  `script`, `session`, `process`, `is_not_started`, and the kit's options
+---@param body fun(live: parley.Session, kit: parley.testing.Kit, profile: string)
+function M.on(profiles, name, given, body)
+  for _, profile in ipairs(profiles) do
+    busted.it(("%s (%s)"):format(name, profile), helper.task(function()
+      local of_kit = {}
+      for key, value in pairs(given) do of_kit[key] = value end
+      of_kit.session, of_kit.process, of_kit.is_not_started = nil, nil, nil
+      of_kit.script = { profile = profile }
+      for key, value in pairs(given.script or {}) do of_kit.script[key] = value end
+      local kit <close> = testing.kit(of_kit)
+      local live <close> = M.new(kit, given.session, given.process)
+      if not given.is_not_started then live:start() end
+      body(live, kit, profile)
+    end))
+  end
+end
+
+--- The same on all of them.
+function M.each(name, given, body) M.on(M.PROFILES, name, given, body) end
+
+return M
