@@ -6,13 +6,12 @@ local testing = require "parley.testing"
 
 local ROWS, COLUMNS = 11, 88
 local CELL_WIDTH, CELL_HEIGHT, MARGIN, TITLE = 8.4, 18, 16, 30
-local TALK = {
-  { say = "Which of the C files is the longest?",
-    on = "longest", after = "src/json_text.c, with 362 lines. Half of it is the table of characters.",
+local QUESTIONS = { "Which of the C files is the longest?", "Has it a spec?" }
+local ANSWERS = {
+  { on = "longest", after = "src/json_text.c, with 362 lines. Half of it is the table of characters.",
     tool = { name = "Bash", input = { command = "wc -l src/*.c | sort -n | tail -3" },
       result = "  342 src/lua_line.c\n  362 src/json_text.c\n 5120 total" } },
-  { say = "Has it a spec?",
-    on = "a spec", after = "Yes: spec/src/json_spec.lua, 536 lines, and it passes.",
+  { on = "a spec", after = "Yes: spec/src/json_spec.lua, 536 lines, and it passes.",
     tool = { name = "Bash", input = { command = "make test SPEC=spec/src/json_spec.lua" },
       result = "++++++++++\n61 successes / 0 failures / 0 errors / 0 pending" } },
 }
@@ -53,19 +52,21 @@ local function svg_of(screen)
 end
 
 local function main(path)
-  local kit <close> = testing.kit { script = { answers = TALK } }
+  local kit <close> = testing.kit { script = { answers = ANSWERS } }
   local environment = { "PATH=" .. os.getenv "PATH", "TERM=xterm-256color" }
   for name, value in pairs(kit.environment) do table.insert(environment, name .. "=" .. value) end
   local terminal <close> = terminals.open({ helper.host, "chat", "--executable", kit.executable },
     { env = environment, cwd = kit.cwd, rows = ROWS, columns = COLUMNS })
-  for _, exchange in ipairs(TALK) do
+  for i, question in ipairs(QUESTIONS) do
     terminal:expect "\n>"
-    terminal:type(exchange.say .. "\r")
-    terminal:expect(exchange.after)
+    terminal:type(question .. "\r")
+    terminal:expect(ANSWERS[i].after)
   end
   terminal:type "Which function is the riskiest?"
   terminal:expect "riskiest?"
   helper.write(path, svg_of(terminal.screen), "644")
+  terminal:type "\21\4" -- clears the line, and leaves
+  terminal:wait()
 end
 
 return main(arg[1] or "scripts/chat.svg")

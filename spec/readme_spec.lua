@@ -1,19 +1,24 @@
--- What the README shows runs as it stands there.
+-- What the README and the pages of the folders show runs as it stands there.
 local files = require "parley.base.files"
 local helper = require "spec.helper"
 local testing = require "parley.testing"
+local uv = require "luv"
 
---- The README's Lua block that has this text in it.
-local function block_with(text)
-  for block in assert(files.read "README.md"):gmatch "```lua\n(.-)```" do
+local FRONT, LIBRARY, COMMANDS = "README.md", "lua/README.md", "scripts/README.md"
+local PAGES = { FRONT, LIBRARY, COMMANDS, "scripts/examples/README.md", "spec/README.md", "src/README.md",
+  "lua/parley/testing/README.md" }
+
+--- The Lua block of a page that has this text in it.
+local function block_with(page, text)
+  for block in assert(files.read(page)):gmatch "```lua\n(.-)```" do
     if block:find(text, 1, true) then return block end
   end
-  error("README.md has no Lua block with " .. text)
+  error(page .. " has no Lua block with " .. text)
 end
 
-describe("README.md", function()
+describe("the pages", function()
   local kit, folder
-  local hello, going_on = block_with "-- hello.lua", block_with "And in French?"
+  local hello, going_on = block_with(FRONT, "-- hello.lua"), block_with(FRONT, "And in French?")
 
   before_each(function()
     kit = testing.kit { script = { answers = { { on = "Say hi", text = "Hi." }, { on = "French", text = "Salut." } } } }
@@ -41,7 +46,7 @@ describe("README.md", function()
 
   it("has tasks that ask side by side", helper.task(function()
     local first_lines = hello:match "^(.-local backend[^\n]*\n)"
-    helper.write(kit.cwd .. "/tasks.lua", first_lines .. block_with "local function ask(text)")
+    helper.write(kit.cwd .. "/tasks.lua", first_lines .. block_with(LIBRARY, "local function ask(text)"))
     assert.equal("echo: One?\techo: Two?\n", run("tasks.lua").output)
     kit:use { answers = { { on = "One?", thinking = "hmm", text = "First." }, { on = "Two?", text = "let me run",
       tool = { name = "Bash", input = { command = "ls" }, result = "a" }, after = "Second." } } }
@@ -49,8 +54,8 @@ describe("README.md", function()
   end))
 
   it("has a routing script with a spec that passes", helper.task(function()
-    helper.write(folder .. "/quick.lua", block_with "function M.route(request)")
-    helper.write(folder .. "/quick_spec.lua", block_with "describe(\"quick.lua\"")
+    helper.write(folder .. "/quick.lua", block_with(FRONT, "function M.route(request)"))
+    helper.write(folder .. "/quick_spec.lua", block_with(FRONT, "describe(\"quick.lua\""))
     local environment = { "PATH=" .. os.getenv "PATH", "HOME=" .. folder }
     local program <close> = helper.start({ helper.host, "test", "quick_spec.lua" }, { env = environment, cwd = folder })
     program:wait()
@@ -59,7 +64,7 @@ describe("README.md", function()
   end))
 
   it("names every option of a backend", function()
-    local text = assert(files.read "README.md")
+    local text = assert(files.read(LIBRARY))
     local launch, session = require "parley.claude.launch", require "parley.session"
     local internal = { session_id = true, resume_session_id = true, fork_session = true, base_env = true,
       capture_limit = true }
@@ -68,5 +73,28 @@ describe("README.md", function()
         if not internal[name] then assert.truthy(text:find("`" .. name .. "`", 1, true), name) end
       end
     end
+  end)
+
+  it("has batch turns decided by a script, which compile", function()
+    assert(load(block_with(COMMANDS, "local function interview")))
+  end)
+
+  it("link to what is there", function()
+    local broken = {}
+    for _, page in ipairs(PAGES) do
+      for target in assert(files.read(page)):gmatch "%]%(([^)#]+)" do
+        local path = page:match "^(.*/)[^/]*$" or ""
+        if not target:find "^https?:" and not uv.fs_stat(path .. target) then
+          table.insert(broken, page .. ": " .. target)
+        end
+      end
+    end
+    assert.same({}, broken)
+  end)
+
+  it("begin with a front page of at most 150 lines, and a picture under 100 kB", function()
+    local _, lines = assert(files.read(FRONT)):gsub("\n", "")
+    assert.is_true(lines <= 150, lines)
+    assert.is_true(#assert(files.read "scripts/chat.svg") < 100000)
   end)
 end)

@@ -1,5 +1,5 @@
 ---@meta parley.types
---- The tables that a user's script gives to Parley, for the language server; nobody loads this. The README says more of
+--- The tables that a user's script gives to Parley, for the language server; nobody loads this. lua/README.md says more of
 --- each option, `parley.testing` of the test kit's.
 
 ---@alias parley.Dialog.Kind "trust"|"bypass"|"api_key"|"mcp"|"imports"|"permission"|"plan"

@@ -34,10 +34,10 @@ describe("cli", function()
     return err.message
   end
 
-  it("names every dialog that --accept takes, as the README does", function()
+  it("names every dialog that --accept takes, as the README of the library does", function()
     local parser = argparse "try"
     cli.backend_options(parser)
-    local row = files.read("README.md"):match "\n| `accept` |[^\n]*"
+    local row = files.read("lua/README.md"):match "\n| `accept` |[^\n]*"
     for _, kind in ipairs(policies.acceptable()) do
       assert.truthy(parser:get_help():find(kind, 1, true), kind)
       assert.truthy(row:find(('"%s"'):format(kind), 1, true), kind)
