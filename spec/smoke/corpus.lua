@@ -28,7 +28,7 @@ end
 ---@return table<string, {text: string, arrives?: string, refused?: true}[]>
 return function(version)
   local is_oldest = version == "2.1.110"
-  local is_pasting, is_marking = version < "2.1.330", version > "2.1.250"
+  local is_pasting, is_marking = version <= "2.1.197", version > "2.1.250"
   local slashes = { "/etc/passwd is a file", "/exit/foo", "/compact/x", "/a/b c/d" }
   return {
     ["punctuation and words"] = as_is("hello", "say hi", "a", "0", "1", "2", "y", "n", "yes", "No", "?", "??",
