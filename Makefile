@@ -65,8 +65,9 @@ SPEC ?= spec/src spec/lua spec/scripts spec/readme_spec.lua spec/install_spec.lu
 test: all
 	@$(B)/parley $(if $(filter 1%.lua,$(words $(SPEC))$(SPEC)),/usr/bin/busted $(ARGS),spec/run.lua) $(SPEC)
 
-# The same, with the long form of the specs that try a promise in many rounds.
+# The specs that try something in many rounds have a long form, too.
 check: export PARLEY_LONG = 1
+check: SPEC = $(shell grep -rlw 'helper[.]long' spec --include='*_spec.lua')
 check: test
 
 # The Lua files and the C files that are ours.
@@ -147,7 +148,7 @@ help:
 	@echo 'make            build/parley, and build/lib/parley/core.so for plain lua5.4'
 	@echo 'make demo       a conversation on a pseudo-terminal (DEMO=claude: with the real program)'
 	@echo 'make test       the specs, as many files at a time as there are processors (SPEC=FILE ARGS=… for one)'
-	@echo 'make check      the specs, those with many rounds in their long form'
+	@echo 'make check      the specs that try something in many rounds, in their long form'
 	@echo 'make asan       the specs under AddressSanitizer and UBSan'
 	@echo 'make valgrind   200 sessions started and ended: no leak, no error'
 	@echo 'make smoke      the real claude, offline (CLAUDE_VERSION=2.1.330; RUN_CLAUDE_SMOKE=1: yours)'
