@@ -1,8 +1,8 @@
 --- Where a dialog stands on the screen, and which tool call it shows with its whole input. Pure functions on rows.
 ---
 --- Measured on 2.1.110, 2.1.197, 2.1.250, 2.1.290, 2.1.330 and 2.1.332. What the model wrote is drawn indented, only
---- the program draws rules at the left edge (but for a question's text, which is of no tool that does anything). 2.1.290
---- and later put what a tool gets between two rules, and a bar before each of its rows where there are several.
+--- the program draws rules at the left edge (but for a question's text, which is of no tool that does anything).
+--- 2.1.290 and later put what a tool gets between two rules, and a bar before each of its rows where there are several.
 local M = {}
 
 local EDGES, INNER_RULE = { "───", "▔▔▔" }, "╌╌╌"
