@@ -1,8 +1,8 @@
 --- Where a dialog stands on the screen, and which tool call it shows with its whole input. Pure functions on rows.
 ---
---- Measured on 2.1.110, 2.1.197, 2.1.290, 2.1.330 and 2.1.332. What the model wrote is drawn indented, only the program
---- draws rules at the left edge (but for a question's text, which is of no tool that does anything). 2.1.290 and later
---- put what a tool gets between two rules, and a bar before each of its rows where there are several.
+--- Measured on 2.1.110, 2.1.197, 2.1.250, 2.1.290, 2.1.330 and 2.1.332. What the model wrote is drawn indented, only
+--- the program draws rules at the left edge (but for a question's text, which is of no tool that does anything).
+--- 2.1.290 and later put what a tool gets between two rules, and a bar before each of its rows where there are several.
 local M = {}
 
 local EDGES, INNER_RULE = { "───", "▔▔▔" }, "╌╌╌"
@@ -92,6 +92,17 @@ local function without_bars(rows)
   return bare
 end
 
+--- Takes it from before the rows that have it, down to the first that has none: 2.1.250 draws it, but no rules.
+local function without_leading_bars(rows)
+  local bare = table.move(rows, 1, #rows, 1, {})
+  for i, row in ipairs(rows) do
+    local rest = row:match "^ +│ ?(.*)$"
+    if not rest and row ~= "" then break end
+    bare[i] = rest or row
+  end
+  return bare
+end
+
 --- Takes a permission prompt apart.
 local function read_prompt(rows, choices)
   local edge = M.upper_edge(rows, choices)
@@ -172,7 +183,10 @@ function tools.Bash(prompt, input)
   local description = input.description or "Run shell command"
   if not starts_with(prompt.title, "Bash command") or type(input.command) ~= "string"
     or type(description) ~= "string" then return false end
-  if not prompt.head then return shows(prompt, "body", input.command .. "\n" .. description) end
+  if not prompt.head then
+    local text = input.command .. "\n" .. description
+    return shows(prompt, "body", text) or shows_text(without_leading_bars(prompt.body), text, prompt.columns)
+  end
   return shows(prompt, "head", description) and shows(prompt, "body", input.command)
 end
 
@@ -193,12 +207,15 @@ end
 
 function tools.WebFetch(prompt, input)
   if prompt.title ~= "Fetch" or type(input.url) ~= "string" or type(input.prompt) ~= "string" then return false end
-  if prompt.head then return shows(prompt, "body", ("url: %s\nprompt: %s"):format(input.url, input.prompt)) end
-  local rows = table.move(prompt.body, 1, #prompt.body, 1, {})
+  local lines = ("url: %s\nprompt: %s"):format(input.url, input.prompt)
+  if prompt.head then return shows(prompt, "body", lines) end
+  local rows = without_leading_bars(prompt.body)
   while rows[1] and not rows[#rows]:find "^ +Claude wants to fetch content from" do table.remove(rows) end
   table.remove(rows)
-  return shows_text(rows, input.url, prompt.columns) -- 2.1.110 shows no more
-    or shows_text(rows, ('url: "%s", prompt: "%s"'):format(input.url, input.prompt), prompt.columns)
+  for _, text in ipairs { lines, ('url: "%s", prompt: "%s"'):format(input.url, input.prompt), input.url } do
+    if shows_text(rows, text, prompt.columns) then return true end -- 2.1.250, 2.1.197, 2.1.110
+  end
+  return false
 end
 
 local function rows_above(rows, choices, skipped)

@@ -10,6 +10,8 @@ local M = {}
 local ANSWERED_MS = 300 -- the last line seen ends an answer
 local FLUSH_MS = 1500 -- it does not
 local OWED_MS = 3000 -- this version writes a last record, or not one line of an answer has come
+--- A call has no result yet: its dialog may be late on a busy machine, and 2.1.110 shows the composer meanwhile.
+local TOOLS_MS = 10000
 --- Sub-agents that work in the background are waited for, as their report is a part of the answer; so long they may be
 --- silent. Commands in the background are not: they may never end.
 local AGENTS_MS = 30 * 60 * 1000
@@ -24,6 +26,7 @@ end
 local function patience(facts)
   if facts.interrupting then return facts.state == "submitted" and FLUSH_MS or ANSWERED_MS end
   if facts.agents > 0 then return AGENTS_MS end
+  if (facts.open_tools or 0) > 0 and not facts.stopped then return TOOLS_MS end
   if facts.is_command then return FLUSH_MS end
   if facts.stopped then return ANSWERED_MS end
   if facts.offers_duration or facts.assistant_blocks == 0 then return OWED_MS end

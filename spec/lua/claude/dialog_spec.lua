@@ -72,6 +72,13 @@ describe("claude.dialog", function()
       assert.is_true(shows(plain(" Bash command", "   " .. word, "   yz", "   it"), bash(word .. "yz")))
     end)
 
+    it("that has bars and no rules, as on 2.1.250", function()
+      local rows = plain(" Bash command", "   │ cat > x <<E", "   │   a", "   │", "   │ E", "   it")
+      assert.is_true(shows(rows, bash "cat > x <<E\n  a\n\nE"))
+      assert.is_false(shows(rows, bash "cat > x <<E\n  a\n\nE\nit"))
+      assert.is_false(shows(rows, bash "cat > x <<E\n  a"))
+    end)
+
     it("whose text has rules and a choice in it", function()
       assert.is_true(shows(framed(" Bash command", " it", " │ echo '", " │ ╌╌╌╌╌╌", " │ ─────", " │ ❯ 1. Yes", " │ '"),
         bash "echo '\n╌╌╌╌╌╌\n─────\n❯ 1. Yes\n'"))
@@ -167,6 +174,7 @@ describe("claude.dialog", function()
     for _, rows in ipairs {
       framed(" Fetch", " Claude wants to fetch content from a", " url: http://a/x", " prompt: what?"),
       plain(" Fetch", '   url: "http://a/x", prompt: "what?"', "   Claude wants to fetch content from a"),
+      plain(" Fetch", "   │ url: http://a/x", "   │ prompt: what?", "   Claude wants to fetch content from a"),
       plain(" Fetch", "   http://a/x", "   Claude wants to fetch content from a"),
     } do
       assert.is_true(shows(rows, "WebFetch", input))
