@@ -2,12 +2,14 @@ local readiness = require "parley.policy.readiness"
 
 local RULE = ("─"):rep(60)
 local COMPOSER = { RULE, "❯\u{A0}", RULE, "  ? for shortcuts" }
-local BUSY = { RULE, "❯\u{A0}", RULE, "  esc to interrupt" }
+local BUSY = { "✻ Pondering… (3s)", RULE, "❯\u{A0}", RULE, "  ? for shortcuts" }
+local HINT_ALONE = { RULE, "❯\u{A0}", RULE, "  esc to interrupt" } -- a status line of the user's own may say anything
 local DIALOG = { " Do you trust it?", " ❯ 1. Yes", "   2. No", "", " Enter to confirm · Esc to cancel" }
 local PANEL = { RULE, "  general  commands", "", "  Esc to cancel" }
 
 local function state(rows, status)
-  return readiness.state { rows = rows, status = status, cursor = { row = 2, column = 3, visible = false } }
+  local row = rows == BUSY and 3 or 2
+  return readiness.state { rows = rows, status = status, cursor = { row = row, column = 3, visible = false } }
 end
 
 describe("policy.readiness", function()
@@ -37,6 +39,7 @@ describe("policy.readiness", function()
     it("is ready when the composer is there and nothing runs", function()
       assert.equal("ready", state(COMPOSER))
       assert.equal("ready", state(COMPOSER, { pid = 1 }))
+      assert.equal("ready", state(HINT_ALONE))
       assert.equal("busy", state(BUSY))
     end)
 

@@ -278,7 +278,7 @@ describe("session", function()
     end))
 
     it("says so when the transcript does not show it in time", helper.task(function()
-      local live, fake = answering({ delay_ms = 60000 }, { file_wait_timeout_ms = 80 })
+      local live, fake = answering({ delay_ms = 50 }, { file_wait_timeout_ms = 80 })
       fake.append_user = function() end
       local err = failure_of("SessionError", collect, live:send "hello")
       assert.equal("timeout", err.reason)
