@@ -147,7 +147,7 @@ uninstall:
 help:
 	@echo 'make            build/parley, and build/lib/parley/core.so for plain lua5.4'
 	@echo 'make demo       a conversation on a pseudo-terminal (DEMO=claude: with the real program)'
-	@echo 'make test       the specs, as many files at a time as there are processors (SPEC=FILE ARGS=… for one)'
+	@echo 'make test       the specs, two files for each processor at a time (SPEC=FILE ARGS=… for one)'
 	@echo 'make check      the specs that try something in many rounds, in their long form'
 	@echo 'make asan       the specs under AddressSanitizer and UBSan'
 	@echo 'make valgrind   200 sessions started and ended: no leak, no error'
