@@ -1,5 +1,5 @@
--- Runs spec files, each in a process with a home and a temporary folder of its own, two for each processor at a time (for
--- they wait more than they work), longest first, and sums them up in busted's words. `make test` calls it.
+-- Runs spec files, each in a process with a home and a temporary folder of its own, the longest first, and sums them up
+-- in busted's words. Two for each processor run at a time, for they wait more than they work. `make test` calls it.
 --
 --   usage: build/parley spec/run.lua [-j N] PATH…     a PATH is a spec file, or a folder of them
 --
