@@ -546,8 +546,8 @@ describe("parley batch", function()
 
     for name, case in pairs {
       ["a device that takes nothing"] = { '"$@" -o /dev/full', "ENOSPC: cannot write '/dev/full': " },
-      ["a standard output that takes nothing"] = { '"$@" >/dev/full', "ENOSPC: cannot write 'standard output': " },
-      ["a closed standard output"] = { '"$@" >&-', "EBADF: cannot write 'standard output': " },
+      ["a standard output that takes nothing"] = { '"$@" >/dev/full', "ENOSPC: cannot write to standard output: " },
+      ["a closed standard output"] = { '"$@" >&-', "EBADF: cannot write to standard output: it is closed" },
     } do
       it("stops at once with " .. name, helper.task(function()
         local kit <close> = testing.kit()
@@ -563,6 +563,20 @@ describe("parley batch", function()
         wait_for_the_dead(kit)
       end))
     end
+
+    it("stops at once and says nothing of a reader of its results that has gone", helper.task(function()
+      local kit <close> = testing.kit()
+      write_input(kit, numbered(3))
+      local without_reader = 'mkfifo gone; exec 3<>gone 4>gone 3<&-; exec "$@" >&4 4>&-'
+      local program <close> = helper.start({ "/bin/sh", "-c", without_reader, "sh",
+        table.unpack(argv_of(kit, { "in.jsonl", "--jobs", "1" })) },
+        { env = as_list(environment_of(kit)), cwd = kit.folder })
+      program:wait()
+      assert.equal(141, program.status)
+      assert.matches("^parley: 0 succeeded, 0 failed[^\n]*\n$", program.errors)
+      assert.equal(1, #kit:taken())
+      wait_for_the_dead(kit)
+    end))
   end)
 
   it("lets one process write a file, and the next one once it is dead", helper.task(function()

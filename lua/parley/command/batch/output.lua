@@ -9,6 +9,7 @@ local errors = require "parley.base.errors"
 local files = require "parley.base.files"
 local lines = require "parley.command.batch.lines"
 local lock = require "parley.command.batch.lock"
+local stdout = require "parley.command.stdout"
 
 local M = {}
 
@@ -187,6 +188,7 @@ end
 ---@param bytes string
 --- Raises an error with the system's code (`ENOSPC`, `EFBIG`, `EPIPE`, …).
 function Output:write(bytes)
+  if self.descriptor == 1 then return stdout.write(bytes) end -- whose reader may have gone
   local offset = 0
   while offset < #bytes do
     local written, problem, code = uv.fs_write(self.descriptor, offset == 0 and bytes or bytes:sub(offset + 1), -1)
