@@ -62,13 +62,6 @@ function Terminal:expect(text)
   if not ok then error(("%s; it shows:\n%s"):format(tostring(err), self.screen:text()), 2) end
 end
 
---- Waits until a text is gone from the screen.
----@param text string  plain
-function Terminal:expect_no(text)
-  helper.eventually(function() return not self.screen:text():find(text, 1, true) end, PATIENCE_MS,
-    ("no %q on the screen"):format(text))
-end
-
 --- Waits until the screen is this, rows joined by line feeds.
 ---@param text string
 function Terminal:expect_screen(text)
