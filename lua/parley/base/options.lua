@@ -109,8 +109,9 @@ function M.check(rules, given, where)
       local expected = not kind and "a value of type " .. table.concat(types, " or ")
         or kind:find "string" and holds_nul(value) and "without NUL bytes" or rule.check and rule.check(value)
       if expected then
-        error(errors.value_error(("%s: option '%s' must be %s, not %s"):format(where, name, expected,
-          M.describe(value)), { option = name }), 0)
+        local got = kind and type(value) == "table" and "" or ", not " .. M.describe(value)
+        error(errors.value_error(("%s: option '%s' must be %s%s"):format(where, name, expected, got),
+          { option = name }), 0)
       end
     end
     if type(value) == "table" and rule.copy ~= false then value = shallow_copy(value) end

@@ -53,16 +53,17 @@ end
 
 local STATES, HOLDS = { "starting", "ready", "busy", "dialog" }, { "whole", "empty", "other" }
 
---- What each function must return, and whether it did: asked with its two results and its first argument. A function
---- that is not here may return what it likes.
+--- What each function must return, and whether it did: asked with its two results and its first argument, it may add
+--- what is wrong. A function that is not here may return what it likes.
 local RESULTS = {
   routing = {
     route = { "{key = string?, options = table?, wait = boolean?, pin = boolean?}, or nil and a reason",
       function(answer, why)
         if not answer then return is_maybe(why, "string") end
-        return is_of(answer, "table") and is_maybe(answer.key, "string") and is_maybe(answer.options, "table")
+        local fits = is_of(answer, "table") and is_maybe(answer.key, "string") and is_maybe(answer.options, "table")
           and is_maybe(answer.wait, "boolean") and is_maybe(answer.pin, "boolean")
-          and (answer.key ~= nil or not answer.wait) -- or what would it wait for?
+        if fits and answer.wait and not answer.key then return false, "one that would wait and names no key" end
+        return fits
       end },
     keys = { "a list of strings", function(keys) return is_of(keys, "list of strings") end },
   },
@@ -173,9 +174,11 @@ local function guarded(name, where, field, fn)
     end
     local unknown = names and type(results[2]) == "table" and unknown_field(results[2], names, must:find "^a list")
     if unknown then refuse(name, "%s must return %s from '%s', not one with %s", where, must, field, unknown) end
-    if fits and not fits(results[2], results[3], (...)) then
+    local is_fine, wrong = true, nil
+    if fits then is_fine, wrong = fits(results[2], results[3], (...)) end
+    if not is_fine then
       local got = type(results[2]) == "table" and "another table" or options.describe(results[2])
-      refuse(name, "%s must return %s from '%s', not %s", where, must, field, got)
+      refuse(name, "%s must return %s from '%s', not %s", where, must, field, wrong or got)
     end
     return table.unpack(results, 2, results.n)
   end

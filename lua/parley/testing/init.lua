@@ -77,6 +77,7 @@ local function check(what, value, kind)
   if not is_there or option_rules.is_of(value, (kind:gsub(" or nothing", ""))) then return end
   error(errors.value_error(("%s takes a %s, not %s"):format(what, kind, option_rules.describe(value))), 0)
 end
+
 local DEFAULT_TIMEOUT_MS = 20000
 
 --- Wraps a function for busted's `it`: it runs as a task, with a deadline, and raises the error object unchanged.

@@ -225,7 +225,7 @@ describe("12. policies", function()
       fails({ routing = { route = function() return { opts = { model = "opus" } } end } }, "the policy 'routing' must "
         .. "return {key = .* from 'route', not one with 'opts', which it does not know; did you mean 'options'%?")
       fails({ routing = { route = function() return { key = 5 }, "why" end } }, "must return {key = string")
-      fails({ routing = { route = function() return { wait = true } end } }, "must return {key = string")
+      fails({ routing = { route = function() return { wait = true } end } }, "one that would wait and names no key")
       fails({ injection = { prepare = function() return { text = "a", resum = true } end } },
         "not one with 'resum', which it does not know; did you mean 'resume'%?")
       local backend <close> = parley.backend { cwd = place.cwd, mcp_servers = {},

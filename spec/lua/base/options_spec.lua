@@ -127,8 +127,8 @@ describe("options.check", function()
       assert_refused([[parley.thing: option 'model' must be without NUL bytes, not "a\0b"]], "model",
         { model = "a\0b" })
       for name, value in pairs { tools = { "a", "b\0" }, files = "\0", extra_env = { A = "\0" } } do
-        assert_refused(("parley.thing: option '%s' must be without NUL bytes, not %s"):format(name,
-          type(value) == "string" and [["\0"]] or "a table"), name, { [name] = value })
+        assert_refused(("parley.thing: option '%s' must be without NUL bytes%s"):format(name,
+          type(value) == "string" and [[, not "\0"]] or ""), name, { [name] = value })
       end
       assert.is_false((pcall(check, { extra_env = { ["A\0"] = "1" } })))
       local state = { text = "a\0b" }

@@ -164,6 +164,9 @@ describe("the options of a process", function()
       { rows = 24, columns = 80, depth = 1 }, { 24, 80, 1 },
     }
     for _, dimensions in ipairs(refused) do assert_refused("dimensions", { dimensions = dimensions }) end
+    local _, err = pcall(launch.check, { dimensions = { 10, 20 } })
+    assert.equal("parley.process: option 'dimensions' must be {rows, columns}, integers of 20 to 1000 rows and "
+      .. "40 to 1000 columns", err.message)
   end)
 
   it("take dimensions by name or by place, 40 by 120 by default", function()
