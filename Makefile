@@ -1,7 +1,7 @@
 # Parley's build. Everything it makes stands in build/.  `make help` lists the targets.
 CC ?= cc
 CFLAGS ?= -O2 -g
-CLAUDE_VERSION ?= 2.1.330 2.1.197
+CLAUDE_VERSION ?= 2.1.332 2.1.330 2.1.197
 PREFIX ?= /usr/local
 LUADIR = $(PREFIX)/share/lua/5.4
 LIBDIR = $(PREFIX)/lib/lua/5.4
@@ -105,9 +105,10 @@ valgrind: all
 picture: all
 	$(B)/parley spec/picture.lua scripts/chat.svg
 
-# The real program, offline; with your own account: RUN_CLAUDE_SMOKE=1.
-smoke: all
-	CLAUDE_VERSION="$(CLAUDE_VERSION)" BUILD=$(B) sh scripts/smoke.sh
+# The real program, offline; with your own account: RUN_CLAUDE_SMOKE=1. `make -j3 -Otarget smoke`: versions side by side.
+smoke: $(if $(RUN_CLAUDE_SMOKE),smoke-account,$(CLAUDE_VERSION:%=smoke-%))
+smoke-%: all
+	CLAUDE_VERSION=$* BUILD=$(B) sh scripts/smoke.sh
 
 # With the simulated claude, and with the real one where `make smoke` has fetched it.
 bench: all
@@ -151,7 +152,7 @@ help:
 	@echo 'make check      the specs that try something in many rounds, in their long form'
 	@echo 'make asan       the specs under AddressSanitizer and UBSan'
 	@echo 'make valgrind   200 sessions started and ended: no leak, no error'
-	@echo 'make smoke      the real claude, offline (CLAUDE_VERSION=2.1.330; RUN_CLAUDE_SMOKE=1: yours)'
+	@echo 'make smoke      the real claude, offline (CLAUDE_VERSION=2.1.332; RUN_CLAUDE_SMOKE=1: yours)'
 	@echo 'make lint       luacheck, clang-format, cppcheck, -Werror'
 	@echo 'make bench      timings'
 	@echo 'make faults     20,000 turns on the simulated claude, with faults (TURNS=, SEED=)'

@@ -4,7 +4,7 @@
 #   usage: scripts/smoke.sh [SPEC...]              `make smoke` calls it
 #          scripts/smoke.sh --run COMMAND [ARG...] another program in that place (`make bench`, `make soak`)
 #
-#   CLAUDE_VERSION      versions to run, default "2.1.330 2.1.197"; fetched once with npm into BUILD/claude/VERSION
+#   CLAUDE_VERSION      versions to run, default "2.1.332 2.1.330 2.1.197"; fetched once with npm into BUILD/claude/VERSION
 #   RUN_CLAUDE_SMOKE=1  instead: the specs tagged #account, with the `claude` on PATH, your home and your account
 #   SMOKE_OPTIONAL=1    no network namespace to be had is no failure
 #   BUILD               default build; BUSTED, default /usr/bin/busted
@@ -177,7 +177,7 @@ if ! problem=$($namespace_command true 2>&1); then
   exit 77
 fi
 failures=0
-for version in ${CLAUDE_VERSION:-2.1.330 2.1.197}; do
+for version in ${CLAUDE_VERSION:-2.1.332 2.1.330 2.1.197}; do
   smoke "$version" "$@" || failures=1
 done
 exit $failures
