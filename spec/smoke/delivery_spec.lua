@@ -95,10 +95,10 @@ describe("delivery to the real program", function()
     ---Sends a message, of which `take` takes one write away, or makes another of it.
     local function send(live, server, text, take)
       local write, is_taken = live.process.write, false
-      live.process.write = function(process, bytes)
+      live.process.write = function(process, bytes, wait)
         local left = not is_taken and take(bytes, write)
         if left then is_taken = true end
-        write(process, left or bytes)
+        return write(process, left or bytes, wait)
       end
       is_fine(live, server, text)
       assert.is_true(is_taken)
