@@ -11,12 +11,16 @@ local WRITE_SETTINGS = {
   effort = "the option `effort`, of the backend or of a route",
   ["output-style"] = "`settings = { outputStyle = … }`", theme = false, vim = false, fast = false, focus = false,
   tui = false, autocompact = false, advisor = false, statusline = false, keybindings = false,
-  ["terminal-setup"] = false, ["privacy-settings"] = false, login = false, logout = false,
+  ["terminal-setup"] = false, ["privacy-settings"] = false, login = false, logout = false, voice = false,
 }
 --- These only show something when they stand alone.
 local WRITE_WITH_ARGUMENTS = { config = "`settings = { … }`", settings = "`settings = { … }`",
   permissions = "`allowed_tools`, `disallowed_tools` or a dialogs policy", sandbox = "`settings = { sandbox = … }`",
   mcp = "`mcp_servers`", plugin = "`extra_args = { \"--plugin-dir\", … }`" }
+--- Other names of theirs.
+WRITE_WITH_ARGUMENTS["allowed-tools"] = WRITE_WITH_ARGUMENTS.permissions
+WRITE_WITH_ARGUMENTS.plugins = WRITE_WITH_ARGUMENTS.plugin
+WRITE_WITH_ARGUMENTS.marketplace = WRITE_WITH_ARGUMENTS.plugin
 
 local function refuse(message, ...) error(errors.value_error(message:format(...)), 0) end
 

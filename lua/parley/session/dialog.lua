@@ -60,17 +60,17 @@ local function lasts(session, milliseconds, condition)
 end
 
 --- Picks a choice: by its number, where they have numbers; else the pointer is moved to it, looking after each step,
---- and Enter pressed.
+--- and Enter pressed. Returns whether it was picked; another dialog may have come instead.
 local function choose(session, dialog, choice)
   local number = dialog.first_number and dialog.first_number + choice - 1
   if number and number <= 9 then
     local current = recognize(session)
-    if current and current.text == dialog.text then typist.press(session, tostring(number)) end
-    return
+    return current ~= nil and current.text == dialog.text and typist.press(session, tostring(number))
   end
-  for _ = 1, 3 * #dialog.choices do
+  for step = 1, 3 * #dialog.choices do
     local current = recognize(session)
-    if not current or current.kind ~= dialog.kind or #current.choices ~= #dialog.choices then return end
+    if not current or current.kind ~= dialog.kind or #current.choices ~= #dialog.choices then return false end
+    if step == 1 and current.text ~= dialog.text then return false end -- later the pointer may change what is shown
     local before = current.selected
     if not before then break end
     local function stays()
@@ -101,7 +101,7 @@ local function decide(session, dialog)
   local decision = session.policies.dialogs.decide(dialog, session.options.accept)
   session.answered = dialog.text
   if decision.choose then
-    choose(session, dialog, decision.choose)
+    if not choose(session, dialog, decision.choose) then return end
   elseif decision.keys then
     local current = recognize(session) -- it may have gone while the policy waited
     if not current or current.text ~= dialog.text then return end

@@ -28,7 +28,8 @@ describe("claude.commands", function()
     assert.matches("the option `effort`", refusal_of "/effort high")
     assert.matches("`settings = { … }`", refusal_of "/config verbose=true")
     for _, text in ipairs { "/model", "/Model haiku", "/theme", "/theme dark", "/output-style Explanatory", "/vim",
-      "/fast on", "/focus", "/statusline", "/keybindings", "/logout", "/permissions x", "/plugin install x" } do
+      "/fast on", "/focus", "/statusline", "/keybindings", "/logout", "/permissions x", "/allowed-tools x",
+      "/plugin install x", "/plugins install x", "/marketplace add x", "/voice", "/voice off" } do
       assert.matches("changes the user's own settings", refusal_of(text), text)
     end
   end)

@@ -100,6 +100,15 @@ describe("policy.delivery", function()
     end)
   end)
 
+  it("takes time in proportion for long runs of one character", function()
+    for _, run in ipairs { " ", "\n", "\t", "<", "< " } do
+      local text, started = "a" .. run:rep(200000) .. "b", os.clock()
+      assert.equal(run == "\t" and text:gsub("\t", "    ") or text, prepare(text .. "  \n"))
+      assert.is_true(os.clock() - started < 10, run) -- of the processor's; it was minutes
+    end
+    assert.matches("pasted_content", select(2, prepare("a pasted_content <" .. (" "):rep(200000) .. "pasted_content>")))
+  end)
+
   it("takes joiners, flags and direction marks where they belong", function()
     for _, text in ipairs { "👨‍👩‍👧", "می‌خواهم", "क्‍ष", "🏴󠁧󠁢󠁥󠁮󠁧󠁿", "שלום\u{200F}", "❤️" } do
       assert.equal(text, prepare(text))

@@ -123,6 +123,29 @@ describe("dialog.answer", function()
     assert.same({}, fake.writes)
   end))
 
+  it("presses nothing, and tells of no answer, when another has come meanwhile", helper.task(function()
+    local function prompt(mark, command)
+      return { "───", " Bash command", "", "   " .. command, "", " Do you want to proceed?", " ❯ " .. mark .. "Yes",
+        "   " .. mark:gsub("1", "2") .. "No", "", " Esc to cancel" }
+    end
+    for _, mark in ipairs { "1. ", "" } do
+      local asked, live, fake = {}
+      live, fake = before(prompt(mark, "ls"), { policies = { dialogs = { decide = function(seen)
+        table.insert(asked, seen.text:match "command\n([^\n]*)")
+        if asked[2] then return { fail = "not this one" } end
+        draw(fake, prompt(mark, "rm -rf x"))
+        return { choose = 1 }
+      end } } })
+      live.has_started, live.running, live.began_at = true, true, 0
+      live.turn = require("parley.session.turn").new("x", function() return false end)
+      dialog.answer(live)
+      assert.equal("DialogError", failure(live).code)
+      assert.same({ "ls", "rm -rf x" }, asked)
+      assert.same({}, fake.writes)
+      assert.same({}, live.turn.events)
+    end
+  end))
+
   it("answers one dialog once, however long its rows stay", helper.task(function()
     local asked = 0
     local live, fake

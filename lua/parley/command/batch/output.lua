@@ -14,6 +14,7 @@ local stdout = require "parley.command.stdout"
 local M = {}
 
 local json = core.json
+local STDOUT = 1
 
 --- The order of a line's fields: what people look at first stands first.
 local FIELDS = { "id", "line", "verdict", "error", "attempts", "started_at", "duration_ms", "turn_ms", "usage",
@@ -57,7 +58,7 @@ function M.open(path, options)
   local is_resumed = options and options.resume or false
   if path == "-" then
     if is_resumed then error(errors.value_error "--resume needs a file of results: give --output", 0) end
-    return setmetatable({ name = "standard output", descriptor = 1 }, Output)
+    return setmetatable({ name = "standard output", descriptor = STDOUT }, Output)
   end
   local self = setmetatable({ name = path }, Output)
   local problem, code
@@ -188,7 +189,7 @@ end
 ---@param bytes string
 --- Raises an error with the system's code (`ENOSPC`, `EFBIG`, `EPIPE`, …).
 function Output:write(bytes)
-  if self.descriptor == 1 then return stdout.write(bytes) end -- whose reader may have gone
+  if self.descriptor == STDOUT then return stdout.write(bytes) end
   local offset = 0
   while offset < #bytes do
     local written, problem, code = uv.fs_write(self.descriptor, offset == 0 and bytes or bytes:sub(offset + 1), -1)
