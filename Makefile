@@ -60,10 +60,11 @@ demo: all
 	@if [ "$(DEMO)" = claude ]; then $(B)/parley demo --claude; else $(B)/parley demo; fi
 
 # What the specs are of. SPEC=spec/lua/base/task_spec.lua runs one file in busted itself, with its options in ARGS.
+JOBS ?=
 SPEC ?= spec/src spec/lua spec/scripts spec/readme_spec.lua spec/install_spec.lua
 
 test: all
-	@$(B)/parley $(if $(filter 1%.lua,$(words $(SPEC))$(SPEC)),/usr/bin/busted $(ARGS),spec/run.lua) $(SPEC)
+	@$(B)/parley $(if $(filter 1%.lua,$(words $(SPEC))$(SPEC)),/usr/bin/busted $(ARGS),spec/run.lua $(JOBS)) $(SPEC)
 
 # The specs that try something in many rounds have a long form, too.
 check: export PARLEY_LONG = 1
@@ -81,9 +82,9 @@ lint:
 format:
 	clang-format -i src/*.c src/*.h
 
-# A leak at exit fails the run like any other fault.
+# A leak at exit fails the run like any other fault. Here the processors have work: one file for each of them.
 asan:
-	ASAN_OPTIONS=detect_leaks=1 $(MAKE) B=$(B)/asan CFLAGS="-O1 -g" \
+	ASAN_OPTIONS=detect_leaks=1 $(MAKE) B=$(B)/asan CFLAGS="-O1 -g" JOBS="-j $(shell nproc)" \
 	  SANITIZE="-fsanitize=address,undefined -fno-sanitize-recover=undefined" test
 
 # 200 starts and ends of the simulated claude. A child between fork and exec has nothing to free, and is not asked.

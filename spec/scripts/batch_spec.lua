@@ -199,7 +199,7 @@ describe("parley batch", function()
       { id = "late", turns = { "never" } }, { id = "empty", turns = { "EMPTY" } },
       { id = "unexpected", turns = { "x" }, expect = "y" }, { id = "folder", turns = { "x" }, cwd = "/no/such" },
       { id = "good", turns = { "x" } } })
-    local program = run(kit, basic("--turn-timeout", "0.5"))
+    local program = run(kit, basic("--turn-timeout", "5")) -- a good turn takes less, on a busy machine too
     assert.equal(1, program.status)
     local ordered, results = read_results(kit)
     assert.equal(7, #ordered)
