@@ -111,6 +111,21 @@ describe("complete on a pty", function()
     assert.equal(0, backend:live_session_count())
   end)
 
+  on_pty("7. resumes from a seed again when the program was killed at its start", { script = {
+    startup_delay_ms = 60000 } }, function(kit, backend)
+    local killer = task.spawn(function()
+      local pid = helper.eventually(function() return started(kit)[1] end, 20000)
+      kit:use {}
+      uv.kill(pid, "sigkill")
+    end)
+    local events = collect(backend, with_history())
+    killer:await()
+    assert.equal("What is my name?", events[1]:text())
+    assert.same({ "What is my name?" }, kit:taken())
+    assert.equal(2, #started(kit))
+    assert.is_true(has_flag(kit, 2, "--resume"))
+  end)
+
   on_pty("runs a command in the session of a conversation", {}, function(kit, backend)
     local _, _, messages = talk(backend, { user "one" })
     local result
