@@ -1,6 +1,7 @@
 -- Turns that end badly on the real program: time that runs out, an API that fails, a start that goes wrong.
 local files = require "parley.base.files"
 local helper = require "spec.helper"
+local history = require "parley.base.history"
 local messages_api = require "parley.testing.messages_api"
 local offline_home = require "parley.testing.offline_home"
 local paths = require "parley.claude.paths"
@@ -41,6 +42,7 @@ describe("with the real program", function()
         local said = say(live, "TOOLONG please")
         assert.equal("error_api", said.verdict)
         assert.same({ "Prompt is too long" }, said.texts) -- 2.1.330 has compacted the conversation first, in vain
+        assert.same({}, history.synthesize_turn_messages(said.events)) -- and the summary is no word of the user's
         is_fine(live, server)
       end)
 

@@ -17,6 +17,7 @@ local routing = require "parley.policy.routing"
 local session = require "parley.session"
 local suggest = require "parley.base.suggest"
 local task = require "parley.base.task"
+local tui = require "parley.claude.tui"
 
 local M = {}
 
@@ -207,13 +208,31 @@ local function start_with(self, run, policy)
   live:start()
 end
 
---- Starts a fresh session. When the program does not resume from a written history, it goes into the message, once.
-local function start_fresh(self, run)
+--- Whether the program itself has said that it does not go on from the written history.
+local function is_refused(err)
+  return err.reason == "exit" and err.exit ~= nil and err.exit.signal == nil
+    and tui.refuses_to_resume(tostring(err.screen))
+end
+
+--- Starts a session, and when that fails with a written history, makes room for another start.
+---@return table? failure
+local function try_to_start(self, run)
   local ok, err = pcall(start_with, self, run, self.policies.injection)
-  if ok then return end
-  if not (run.session and run.is_resumed and errors.is(err, "SessionError")) then error(err, 0) end
+  if ok then return nil end
+  local may_be_tried_again = run.session and run.is_resumed and errors.is(err, "SessionError")
+  if not may_be_tried_again or err.reason == "transcript" then error(err, 0) end
   self.pool:vacate(run.session)
   run.session, run.has_place = nil, true
+  return err
+end
+
+--- Starts a fresh session. A crash or a start that takes too long says nothing of the written history: it is tried
+--- again, once. When the program refuses to resume from it, it goes into the message, once.
+local function start_fresh(self, run)
+  local err = try_to_start(self, run)
+  if err and not is_refused(err) then err = try_to_start(self, run) end
+  if not err then return end
+  if not is_refused(err) then error(err, 0) end
   start_with(self, run, require "parley.policy.injection.concat_message")
   table.insert(run.notices, event.new { type = "system", subtype = "injection_fallback",
     session_id = run.session.session_id, cause = err,

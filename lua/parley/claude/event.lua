@@ -65,7 +65,7 @@ function readers.user(record, fields)
   local message = record.message
   if type(message) ~= "table" then return nil end
   fields.content = content_of(message)
-  fields.is_meta = present(record.isMeta) or nil
+  fields.is_meta = present(record.isMeta) or record.isCompactSummary == true or nil
   return fields
 end
 
@@ -126,9 +126,9 @@ local PROGRAM_TEXTS = {
 ---@return "typed"|"command"|"results"|"summary"|"notification"|"program" kind
 function M.kind(happening)
   local record, text = happening.record or {}, happening:text()
+  if record.isCompactSummary == true then return "summary" end
   if happening.is_meta then return "program" end
   if #happening:blocks "tool_result" > 0 then return "results" end
-  if record.isCompactSummary == true then return "summary" end
   for _, entry in ipairs(PROGRAM_TEXTS) do
     if text:find(entry[1]) then return entry[2] end
   end

@@ -107,6 +107,15 @@ function M.refusal(rows)
   end
 end
 
+--- Whether a program that has ended says that it does not go on from a session. Its rows may break anywhere.
+---@param screen string
+---@return boolean
+function M.refuses_to_resume(screen)
+  local text = screen:gsub("%s+", "")
+  return text:find("NoconversationfoundwithsessionID", 1, true) ~= nil
+    or text:find("Failedtoresumesession", 1, true) ~= nil
+end
+
 ---@class parley.Choices
 ---@field labels string[]   from top to bottom, without numbers
 ---@field selected integer  where the pointer stands

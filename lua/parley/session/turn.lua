@@ -150,14 +150,17 @@ local function follow_agents(self, record, text)
   for id in text:gmatch "<task%-id>([%w_-]+)</task%-id>" do self.agents[id] = nil end
 end
 
+--- Kinds of user events that are part of the conversation. What the program writes itself is told by its text only
+--- behind the message, which may begin with the same words.
+local SAID = { typed = true, results = true }
+
 local function take_user(self, record, happening)
   local results, text = happening:blocks "tool_result", happening:text()
   for _, block in ipairs(results) do close_tool(self, block.tool_use_id) end
   follow_agents(self, record, text)
   local stopped = self.machine:facts().assistant_blocks == 0 and #results == 0 and text:match(STOPPED) or nil
   self.stopped = stopped or self.stopped
-  happening.is_meta = happening.is_meta or stopped ~= nil or record.promptSource == "system"
-    or text:find "^<task%-notification>" ~= nil or nil
+  happening.is_meta = stopped ~= nil or not SAID[event.kind(happening)] or nil
   if text:find "^%[Request interrupted by user" then
     self.open_tools = {}
     self.machine:apply "interrupted"

@@ -126,6 +126,50 @@ describe("complete", function()
       assert.equal(2, talk(backend, messages).num_turns)
     end))
 
+    local FAILURES = {
+      ["is killed"] = function(fake) fake:exit { signal = "SIGKILL" } end,
+      ["exits without a word"] = function(fake) fake:exit { exit_code = 1 } end,
+      ["takes too long"] = function() end,
+    }
+    for what, fails in pairs(FAILURES) do
+      it(("resumes from it again when the program %s at the start"):format(what), helper.task(function()
+        local of_sessions = {}
+        local backend <close> = place:backend({ max_sessions = 1 }, { prepare = function(fake, count)
+          if count == 1 then fake.options.on_start = fails end
+          of_sessions.startup_timeout_ms = count == 1 and what == "takes too long" and 100 or nil
+        end }, of_sessions)
+        local events = collect(backend, with_history())
+        assert.equal("user assistant result", types(events))
+        assert.equal(2, #place.fakes)
+        assert.is_true(place.fakes[2].is_resumed)
+        assert.same({ "What is my name?" }, taken(place.fakes[2]))
+        assert.is_nil(uv.fs_stat(place.fakes[1].jsonl_path))
+        assert.equal(1, backend:live_session_count())
+      end))
+    end
+
+    it("raises when it is killed twice, and leaves no seed", helper.task(function()
+      local backend <close> = place:backend({ max_sessions = 1 }, { prepare = function(fake, count)
+        if count < 3 then fake.options.on_start = FAILURES["is killed"] end
+      end })
+      assert.equal("SIGKILL", raised("SessionError", collect, backend, with_history()).exit.signal)
+      assert.equal(2, #place.fakes)
+      assert.is_true(place.fakes[2].is_resumed)
+      assert.equal(0, backend:live_session_count())
+      for _, fake in ipairs(place.fakes) do assert.is_nil(uv.fs_stat(fake.jsonl_path)) end
+      assert.equal(1, talk(backend, with_history()).num_turns)
+    end))
+
+    it("sends the history with the message when the second start shows that", helper.task(function()
+      local backend <close> = place:backend({ max_sessions = 1 }, { prepare = function(fake, count)
+        refuses_to_resume(fake)
+        if count == 1 then fake.options.on_start = FAILURES["is killed"] end
+      end })
+      assert.equal("injection_fallback", collect(backend, with_history())[1].subtype)
+      assert.equal(3, #place.fakes)
+      assert.matches("^Previous conversation context:", taken(place.fakes[3])[1])
+    end))
+
     it("raises when the second start fails, too", helper.task(function()
       local backend <close> = place:backend({ max_sessions = 1 }, { prepare = function(fake, count)
         if count > 2 then return end

@@ -111,6 +111,21 @@ describe("complete on a pty", function()
     assert.equal(0, backend:live_session_count())
   end)
 
+  on_pty("7. resumes from a seed again when the program was killed at its start", { script = {
+    startup_delay_ms = 60000 } }, function(kit, backend)
+    local killer = task.spawn(function()
+      local pid = helper.eventually(function() return started(kit)[1] end, 20000)
+      kit:use {}
+      uv.kill(pid, "sigkill")
+    end)
+    local events = collect(backend, with_history())
+    killer:await()
+    assert.equal("What is my name?", events[1]:text())
+    assert.same({ "What is my name?" }, kit:taken())
+    assert.equal(2, #started(kit))
+    assert.is_true(has_flag(kit, 2, "--resume"))
+  end)
+
   on_pty("runs a command in the session of a conversation", {}, function(kit, backend)
     local _, _, messages = talk(backend, { user "one" })
     local result
@@ -122,6 +137,30 @@ describe("complete on a pty", function()
     for _ in backend:command({}, "/clear") do end -- luacheck: ignore 542
     assert.equal(2, #started(kit))
     assert.equal(1, backend:live_session_count()) -- what /clear goes on with is nobody's conversation
+  end)
+
+  on_pty("goes on behind a compaction in mid-turn, of which the history has nothing", { script = { answers = {
+    { on = "one", steps = { { tool = { name = "Bash", input = { command = "ls" }, result = "a" } },
+      { text = "done", compacts = true } } },
+    { on = "two", compacts = true },
+  } } }, function(kit, backend)
+    local messages = { user "one" }
+    local events = collect(backend, messages)
+    local boundaries = 0
+    for _, event in ipairs(events) do boundaries = boundaries + (event.subtype == "compact_boundary" and 1 or 0) end
+    assert.equal(1, boundaries)
+    for _, added in ipairs(parley.synthesize_turn_messages(events)) do table.insert(messages, added) end
+    assert.equal(4, #messages)
+    assert.same({ "tool_result" }, { messages[3].content[1].type, messages[3].content[2] })
+    table.insert(messages, user "two")
+    local result, said, longer = talk(backend, messages)
+    assert.equal("echo: two", said)
+    assert.equal(2, result.num_turns)
+    assert.equal(6, #longer)
+    table.insert(messages, assistant(said)) -- what was said, and nothing else, as a client has it that keeps texts
+    table.insert(messages, user "three")
+    assert.equal(3, talk(backend, messages).num_turns)
+    assert.equal(1, #started(kit))
   end)
 
   on_pty("runs no command where the history would go with a message",

@@ -52,6 +52,12 @@ describe("event.from_record", function()
     assert.is_nil(read([[{"type":"user","isMeta":false,"message":{"content":"go on"}}]]).is_meta)
   end)
 
+  it("tells the summary of a compaction from the user's words", function()
+    local summary = read [[{"type":"user","isCompactSummary":true,"message":{"content":"continued from"}}]]
+    assert.is_true(summary.is_meta)
+    assert.equal("summary", event.kind(summary))
+  end)
+
   it("reads a system line", function()
     local happening = read [[{"type":"system","subtype":"turn_duration","content":"took 3 s","uuid":"u1"}]]
     assert.same({ "system", "turn_duration", "took 3 s", "u1" },

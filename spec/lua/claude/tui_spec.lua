@@ -110,6 +110,16 @@ describe("tui looks above the composer", function()
   end)
 end)
 
+describe("tui.refuses_to_resume", function()
+  it("finds what the program says of a session that it does not know, or cannot read", function()
+    assert.is_true(tui.refuses_to_resume "No conversation found with session ID: 1234\n")
+    assert.is_true(tui.refuses_to_resume "Failed to resume session 1234")
+    assert.is_true(tui.refuses_to_resume "No conversation fou\nnd with session ID:\n 1234")
+    assert.is_false(tui.refuses_to_resume "Error: Session ID 1234 is already in use.")
+    assert.is_false(tui.refuses_to_resume "")
+  end)
+end)
+
 describe("tui.has_changed_text", function()
   local HINT = "Removed 2 invisible characters · review and press Enter to send"
 

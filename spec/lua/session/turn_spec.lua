@@ -101,6 +101,31 @@ describe("turn", function()
       assert.equal("running", live:state())
     end)
 
+    it("takes words of the user's that the program could have written for the message", function()
+      for _, words in ipairs { "[Request interrupted by user]: what is that?", "<bash-stdout>x</bash-stdout>",
+        "<task-notification>?", "<local-command-stdout>?" } do
+        local live, write = sent(words)
+        live:take(write.user(words))
+        assert.equal("running", live:state())
+        assert.is_nil(live.events[1].is_meta)
+      end
+    end)
+
+    it("tells what the program writes under the user's name from the conversation", function()
+      local live, write = accepted()
+      live:take(write.call "t")
+      live:take(write.result "t")
+      live:take(write.system("compact_boundary", {}))
+      live:take(write.user("This session is being continued from", { isCompactSummary = true }))
+      for _, words in ipairs { "[Request interrupted by user]", "<local-command-stdout>x</local-command-stdout>",
+        "<bash-stdout>x</bash-stdout>", "<command-name>/x</command-name>" } do live:take(write.user(words)) end
+      local kept = {}
+      for _, happening in ipairs(live.events) do
+        if happening.type == "user" and not happening.is_meta then table.insert(kept, happening.content[1].type) end
+      end
+      assert.same({ "tool_result" }, kept)
+    end)
+
     it("fails when a hook has refused the message", function()
       local live, write = sent()
       local refusal = "UserPromptSubmit operation blocked by hook:\n[./check]: no secrets\n\n\nOriginal prompt: "

@@ -32,7 +32,7 @@ describe("a script", function()
           permission = false,
           leaves = "sleep 1 &", question = { text = "?", choices = { "a" } } }, after = "x", crash = "during_tool",
           crash_status = 3 },
-        { steps = { { text = "a", tools = { { name = "Read" } } }, { empty = true } }, reorder = true,
+        { steps = { { text = "a", tools = { { name = "Read" } } }, { empty = true, compacts = true } }, reorder = true,
           half_line_ms = 5, omit_turn_duration = true },
         { api_error = { status = 429, text = "a", error = "b", retries = 1, retry_ms = 2 } },
         { retries = 1, retry_ms = 2, own_turn = { text = "x", after_ms = 1, status = "shell" } },

@@ -81,9 +81,7 @@ end
 
 function commands.compact(program, arguments)
   program:set_status "busy"
-  program.transcript:chain("system", { subtype = "compact_boundary", content = "Conversation compacted",
-    level = "info" })
-  program.transcript:user("This session is being continued from a previous conversation.", { isCompactSummary = true })
+  program.transcript:compact "manual"
   record_call(program, "compact", arguments)
   record_output(program, "user", "Compacted")
   program:set_status "idle"

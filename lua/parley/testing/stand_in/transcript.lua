@@ -110,6 +110,17 @@ function Transcript:meta(text)
   self:chain("user", { message = { role = "user", content = text }, isMeta = true, promptId = core.uuid.generate() })
 end
 
+--- A compaction: a new tree begins, with a summary for the model under the user's name. The model takes so long for it
+--- that what came before is in the file.
+---@param trigger "auto"|"manual"
+function Transcript:compact(trigger)
+  if not self.is_held then self:flush() end
+  self:chain("system", { subtype = "compact_boundary", content = "Conversation compacted", level = "info",
+    isMeta = false, parentUuid = null, logicalParentUuid = self.parent, compactMetadata = { trigger = trigger } })
+  self:chain("user", { isCompactSummary = true, isVisibleInTranscriptOnly = true, promptId = core.uuid.generate(),
+    message = { role = "user", content = "This session is being continued from a previous conversation." } })
+end
+
 local function usage(output_tokens)
   return { input_tokens = 1, output_tokens = output_tokens, cache_creation_input_tokens = 0,
     cache_read_input_tokens = 0, service_tier = "standard" }

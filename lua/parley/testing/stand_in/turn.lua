@@ -118,6 +118,7 @@ end
 function Turn:run_step(step, is_last_step)
   if step.delay_ms then task.sleep(step.delay_ms) end
   if step.dialog then self.program:ask(dialogs.custom(step.dialog)) end
+  if step.compacts then self.program.transcript:compact "auto" end
   local message = self:new_message(step.stop_reason)
   for index, block in ipairs(step.blocks) do
     if index > 1 and step.block_delay_ms then task.sleep(step.block_delay_ms) end
