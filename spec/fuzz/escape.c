@@ -1,11 +1,11 @@
 /* The parser in front of libvterm: what it passes on is well formed, and does not say where its input was cut.
- * An input: how to cut, then the output. */
+ * An input: how to cut, then the output, folded. */
 #include "escape.h"
 #include "fuzz.h"
 
 #include <string.h>
 
-enum { PASSED_MAX = 1 << 20, PARAMETERS_MAX = 16, VALUE_MAX = 99999 };
+enum { RUN_UNIT = 17, OUTPUT_MAX = 1 << 15, PASSED_MAX = 1 << 20, PARAMETERS_MAX = 16, VALUE_MAX = 99999 };
 
 struct passed {
     bool ends_plain; /* the last piece was printable ASCII, which the next one may go on with */
@@ -77,24 +77,26 @@ static void take(void *user, const char *bytes, size_t length)
     passed->ends_plain = plain;
 }
 
-static void run(const uint8_t *data, size_t size, uint32_t chance, struct passed *passed)
+static void run(const char *output, size_t size, uint32_t chance, struct passed *passed)
 {
     struct escape escape = {.output = take, .user = passed};
     passed->length = 0;
     passed->ends_plain = false;
     for (size_t at = 0, length; at < size; at += length) {
         length = fuzz_piece(&chance, size - at);
-        escape_feed(&escape, (const char *)data + at, length);
+        escape_feed(&escape, output + at, length);
     }
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static struct passed whole, cut;
+    static char output[OUTPUT_MAX];
     if (size < 1)
         return 0;
-    run(data + 1, size - 1, 0, &whole);
-    run(data + 1, size - 1, 1 + data[0], &cut);
+    size_t length = fuzz_unfold(data + 1, size - 1, RUN_UNIT, output, OUTPUT_MAX);
+    run(output, length, 0, &whole);
+    run(output, length, 1 + data[0], &cut);
     fuzz_require(whole.length == cut.length && !memcmp(whole.bytes, cut.bytes, cut.length),
                  "output that is cut is passed on the same");
     return 0;

@@ -1,6 +1,5 @@
 /* The watcher: a file that grows by pieces gives each of its lines once, whether one watcher reads it all or many, one
- * from where the other stopped. An input: how to cut, when to start anew, then the file, in which 0xFF, a byte and a
- * count stand for a long run of that byte. */
+ * from where the other stopped. An input: how to cut, when to start anew, then the file, folded. */
 #include "watcher.h"
 #include "fuzz.h"
 
@@ -8,7 +7,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-enum { RUN = 0xFF, RUN_UNIT = 509, FILE_MAX = 1 << 18 };
+enum { RUN_UNIT = 509, FILE_MAX = 1 << 18 };
 
 struct file {
     int fd;
@@ -16,24 +15,6 @@ struct file {
     size_t length;
     char bytes[FILE_MAX];
 };
-
-static void unfold(const uint8_t *data, size_t size, struct file *file)
-{
-    file->length = 0;
-    for (size_t i = 0; i < size; i++) {
-        size_t count = 1;
-        uint8_t byte = data[i];
-        if (byte == RUN && size - i > 2) {
-            byte = data[i + 1];
-            count = 1 + (size_t)data[i + 2] * RUN_UNIT;
-            i += 2;
-        }
-        if (file->length + count > FILE_MAX)
-            return;
-        memset(file->bytes + file->length, byte, count);
-        file->length += count;
-    }
-}
 
 static bool is_blank(const char *bytes, size_t length)
 {
@@ -119,7 +100,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         return 0;
     if (file.fd < 0)
         create(&file);
-    unfold(data + 2, size - 2, &file);
+    file.length = fuzz_unfold(data + 2, size - 2, RUN_UNIT, file.bytes, FILE_MAX);
     fuzz_require(ftruncate(file.fd, 0) == 0, "the file is empty");
     read_growing(&file, data[0], data[1] % 8);
     return 0;
