@@ -7,6 +7,7 @@ LUADIR = $(PREFIX)/share/lua/5.4
 LIBDIR = $(PREFIX)/lib/lua/5.4
 TURNS ?= 20000
 SEED ?= 20261122
+FUZZ_SECONDS ?= 600
 B ?= build
 
 PACKAGES = lua5.4 lua5.4-luv libuv libcjson uuid vterm libsodium libutf8proc libedit
@@ -29,7 +30,7 @@ CORE_OBJECTS := $(CORE_SOURCES:src/%.c=$(B)/obj/%.o)
 STUBS = lua/parley/types.lua $(wildcard lua/parley/core/*.lua)
 BUNDLED := $(sort $(filter-out $(STUBS),$(shell find lua scripts -name '*.lua')))
 
-.PHONY: all test check lint format smoke soak faults bench demo picture install uninstall clean asan valgrind help
+.PHONY: all test check lint format smoke soak faults fuzz bench demo picture install uninstall clean asan valgrind help
 all: $(B)/parley $(B)/lib/parley/core.so
 
 $(B)/obj/%.o: src/%.c | $(B)/obj
@@ -74,18 +75,31 @@ check: test
 # The Lua files and the C files that are ours.
 lint:
 	luacheck --quiet lua scripts spec
-	clang-format --dry-run -Werror src/*.c src/*.h
+	clang-format --dry-run -Werror src/*.[ch] spec/fuzz/*.[ch]
 	cppcheck --quiet --std=c11 --enable=warning,performance,portability --error-exitcode=1 --inline-suppr \
 	  --suppress=missingIncludeSystem -Isrc src
 	$(MAKE) B=$(B)/werror CFLAGS="-O1 -Werror" all
 
 format:
-	clang-format -i src/*.c src/*.h
+	clang-format -i src/*.[ch] spec/fuzz/*.[ch]
 
 # A leak at exit fails the run like any other fault. Here the processors have work: one file for each of them.
 asan:
 	ASAN_OPTIONS=detect_leaks=1 $(MAKE) B=$(B)/asan CFLAGS="-O1 -g" JOBS="-j $(shell nproc)" \
 	  SANITIZE="-fsanitize=address,undefined -fno-sanitize-recover=undefined" test
+
+# libFuzzer under AddressSanitizer and UBSan, FUZZ_SECONDS for each harness; -j2 runs two at a time.
+HARNESSES ?= $(basename $(notdir $(wildcard spec/fuzz/*.c)))
+FUZZERS := $(HARNESSES:%=fuzz-%)
+.PHONY: $(FUZZERS)
+fuzz:
+	+$(MAKE) B=$(B)/fuzz CC=clang CFLAGS="-O1 -g" \
+	  SANITIZE="-fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined" $(FUZZERS)
+$(FUZZERS): fuzz-%: $(B)/%
+	@sh spec/fuzz/run.sh $< $(FUZZ_SECONDS) $(SEED)
+$(HARNESSES:%=$(B)/%): $(B)/%: spec/fuzz/%.c $(CORE_OBJECTS)
+	$(CC) $(ALL_CFLAGS) -Isrc -fsanitize=fuzzer $(LDFLAGS) -o $@ $(filter %.c %.o,$^) $(PKG_LIBS)
+-include $(wildcard $(HARNESSES:%=$(B)/%.d))
 
 # 200 starts and ends of the simulated claude. A child between fork and exec has nothing to free, and is not asked.
 VALGRIND = valgrind --quiet --error-exitcode=1 --leak-check=full --child-silent-after-fork=yes --sim-hints=lax-ioctls
@@ -157,6 +171,7 @@ help:
 	@echo 'make lint       luacheck, clang-format, cppcheck, -Werror'
 	@echo 'make bench      timings'
 	@echo 'make faults     20,000 turns on the simulated claude, with faults (TURNS=, SEED=)'
+	@echo 'make fuzz       libFuzzer under the same, 10 minutes a harness (FUZZ_SECONDS=, SEED=, HARNESSES=)'
 	@echo 'make soak       1,000 turns on the real claude, with interrupts and kills'
 	@echo 'make picture    the picture of README.md'
 	@echo 'make install    PREFIX=/usr/local DESTDIR='
