@@ -12,10 +12,10 @@ local paths = require "parley.claude.paths"
 local policies = require "parley.policy"
 local status = require "parley.claude.status"
 local task = require "parley.base.task"
+local transcript = require "parley.session.transcript"
 local tui = require "parley.claude.tui"
 local turn = require "parley.session.turn"
 local typist = require "parley.session.typist"
-local watcher = require "parley.claude.watcher"
 
 local M = {}
 
@@ -26,8 +26,9 @@ local ENTER_AGAIN_MS = 1500
 local ENTER_AGAIN_MOVED_MS = 5000
 --- An ESC that changed nothing for so long (it reached another turn, or a dialog) is pressed again.
 local ESCAPE_AGAIN_MS = 1000
---- Under a flood of others' changes the kernel drops what it should tell of ours, so whoever waits looks again after so
---- long. Nobody waits in an idle session.
+--- Under a flood of others' changes the kernel drops what it should tell of ours, and it tells nothing once a folder
+--- above was renamed. So whoever waits looks again after so long, though the screen may move all the time. Nobody waits
+--- in an idle session.
 local LOOK_AGAIN_MS = 1000
 --- A permission prompt may be on the screen before the call that it is about is in the transcript; so long it may take.
 local CALL_MS = 5000
@@ -153,7 +154,10 @@ function Session:wait(milliseconds)
   local limit = self.running and self.options.turn_timeout_ms
   if limit then milliseconds = math.min(milliseconds, self.began_at + limit - task.now()) end
   local is_told = self.changed:wait(math.max(math.min(milliseconds, LOOK_AGAIN_MS), 0))
-  if not is_told and self.status then self.status:read() end
+  local is_due = not is_told or task.now() >= (self.looked_at or -math.huge) + LOOK_AGAIN_MS
+  if not is_due then return end
+  self.looked_at = task.now()
+  if self.status then self.status:read() end
 end
 
 --- Answers the dialog that is up, by the dialogs policy.
@@ -189,20 +193,6 @@ function Session:wait_until_ready()
   end
 end
 
-local function open_transcript(self, offset)
-  if self.watcher then self.watcher:close() end
-  self.watcher = watcher.open { path = self.jsonl_path, offset = offset,
-    on_change = function() self.changed:notify() end }
-end
-
---- Raises when the program cannot write its transcript: it would answer, and nobody would see it.
-local function check_transcript(self, consequence)
-  local problem = paths.transcript_problem(self.jsonl_path)
-  if not problem then return end
-  self:fail("transcript", ("the program cannot write its transcript, so %s: %s"):format(consequence, problem),
-    { path = self.jsonl_path })
-end
-
 --- Starts the program and waits until it takes a message.
 --- Raises `CLINotFoundError`, `SessionError`, `DialogError`, with `at_start` true; the process is ended then.
 function Session:start()
@@ -212,13 +202,13 @@ function Session:start()
   end })
   if self.closed then error(errors.closed_error "the session is closed", 0) end
   self.started_at = task.now()
-  check_transcript(self, "it was not started")
+  transcript.check(self, "it was not started")
   self.process:start()
   local pid = self.process:pid()
   if pid then
     self.status = status.watch(paths.status_file(pid, self.process.environment), function() self.changed:notify() end)
   end
-  open_transcript(self, self.start_offset)
+  transcript.open(self, self.start_offset)
   self:wait_until_ready()
 end
 
@@ -232,31 +222,6 @@ function Session:prepare(text)
   local prepared, why = self.policies.delivery.prepare(text, self.delivery, self.has_started and self:view() or nil)
   if not prepared then error(errors.value_error("the message cannot be sent: " .. why), 0) end
   return prepared
-end
-
---- Takes in what the transcript has, to the turn's end: what comes after it is not this turn's.
----@return boolean any   there was something
----@return boolean more  there may be more of it
-local function read_transcript(self)
-  local any = false
-  while true do
-    local kind, value = self.watcher:next()
-    if kind == nil then
-      if value then
-        self:fail("transcript", "the transcript cannot be read: " .. tostring(value), { cause = value })
-      end
-      return any, false
-    elseif kind == "record" then
-      self.version = type(value.version) == "string" and value.version or self.version
-      if self.turn:take(value) == "duration" then self.offers_duration = true end
-      if self.turn:facts().certainty == "certain" then return true, true end
-    elseif kind == "malformed" then
-      self.turn:notice("malformed_line", { line = value.line, message = tostring(value.error) })
-    else
-      self.turn:notice("transcript_" .. kind, { message = "the transcript was " .. kind })
-    end
-    any = true
-  end
 end
 
 local function stamp_of(self)
@@ -308,7 +273,7 @@ local function follow_session(self)
   local path = self.jsonl_path:gsub("[^/]*$", id .. ".jsonl")
   self.turn:notice("session_changed", { session_id = id, message = "the program goes on in session " .. id })
   self.session_id, self.jsonl_path, self.beside = id, path, nil
-  open_transcript(self, 0)
+  transcript.open(self, 0)
 end
 
 local function conclude(self, verdict)
@@ -335,10 +300,10 @@ end
 --- clock alone.
 local function look(self)
   if self.closed then self:check() end
-  local any, more = read_transcript(self)
+  local any, more = transcript.read(self)
   if not self.process:is_alive() and not more then
     self.process:drain(200)
-    read_transcript(self) -- its last words
+    transcript.read(self) -- its last words
   end
   local facts = self.turn:facts()
   if facts.certainty ~= "certain" then self:check() end
@@ -362,7 +327,7 @@ local function look(self)
   local since = facts.busy_seen and self.last_change or self.last_sign
   local verdict, look_again = self.policies.settling.judge(facts, now - since)
   if verdict then
-    if verdict.subtype == "error_no_output" then check_transcript(self, "what the program did is not known") end
+    if verdict.subtype == "error_no_output" then transcript.check(self, "what the program did is not known") end
     conclude(self, verdict)
     return 0
   end
@@ -379,8 +344,8 @@ end
 
 local function deliver(self)
   local is_typed = self:wait_until_ready()
-  check_transcript(self, "nothing was sent")
-  read_transcript(self) -- what came after the last verdict is no part of this turn
+  transcript.check(self, "nothing was sent")
+  transcript.read(self) -- what came after the last verdict is no part of this turn
   is_typed = is_typed and typist.type(self, self.turn.text, self.turn.is_command)
   if not is_typed then return end -- it was interrupted, and look gives the verdict
   self.stamp = stamp_of(self)

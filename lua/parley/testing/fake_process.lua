@@ -205,7 +205,8 @@ end
 ---@param waiting_for? string
 function FakeProcess:set_status(status, waiting_for)
   if not self.status then return end
-  configuration.make_folders(self.options.status_folder .. "/sessions")
+  if not self.has_status then configuration.make_folders(self.options.status_folder .. "/sessions") end
+  self.has_status = true
   self.status:set(self.session_id, status, waiting_for)
 end
 

@@ -25,16 +25,17 @@ local function now()
   return seconds * 1000 + microseconds // 1000
 end
 
---- Writes the file, whole or not at all.
+--- Writes the file, whole or not at all. The program does without when it cannot, and makes no folder a second time.
 function StatusFile:write(fields)
   local record = { pid = self.pid, sessionId = self.session_id, cwd = self.cwd, startedAt = self.started_at,
     kind = "interactive", entrypoint = "cli" }
   if self.kind == "live" then record.version = self.version end
   for name, value in pairs(fields) do record[name] = value end
-  local file = assert(io.open(self.path .. ".tmp", "wb"))
-  file:write(core.json.encode(record))
-  file:close()
-  assert(os.rename(self.path .. ".tmp", self.path))
+  local file = io.open(self.path .. ".tmp", "wb")
+  if not file then return end
+  local is_written = file:write(core.json.encode(record))
+  is_written = file:close() and is_written
+  if is_written then os.rename(self.path .. ".tmp", self.path) else os.remove(self.path .. ".tmp") end
 end
 
 --- Writes the file as it is before the composer is ready: without a status.

@@ -1,0 +1,89 @@
+-- What a session makes of a transcript that others handle while it runs.
+local fake_process = require "parley.testing.fake_process"
+local files = require "parley.base.files"
+local helper = require "spec.helper"
+local session = require "parley.session"
+local task = require "parley.base.task"
+
+describe("a session's transcript", function()
+  local folder, path, check_leaks
+
+  before_each(function()
+    check_leaks = helper.leaks()
+    folder = helper.temporary_folder() .. "/config"
+    path = folder .. "/projects/-work/t.jsonl"
+  end)
+
+  after_each(function()
+    helper.remove_folders()
+    check_leaks()
+  end)
+
+  ---A session on a fake that answers, started. `handle` runs in the turn of the message "now", before its answer.
+  local function answering(handle, options, start_offset)
+    local fake = fake_process.answering { jsonl_path = path, status_folder = folder, delay_ms = 50,
+      environment = { CLAUDE_CONFIG_DIR = folder }, reply = function(text)
+        if text == "now" then handle() end
+        return "echo: " .. text
+      end }
+    local live = session.new(fake, options, path, start_offset)
+    live:start()
+    return live, fake
+  end
+
+  ---What the events of a turn say.
+  local function told(live, text)
+    local said = {}
+    for event in live:send(text) do
+      local is_message = event.type == "user" or event.type == "assistant"
+      table.insert(said, is_message and event:text() or event.subtype)
+    end
+    return said
+  end
+
+  it("that is replaced in a turn brings no record twice", helper.task(function()
+    local live <close> = answering(function() files.write(path, files.read(path)) end)
+    assert.same({ "one", "echo: one", "success" }, told(live, "one"))
+    assert.same({ "now", "transcript_replaced", "echo: now", "success" }, told(live, "now"))
+    assert.same({ "two", "echo: two", "success" }, told(live, "two"))
+  end))
+
+  it("that is cut and written anew in a turn brings no record twice", helper.task(function()
+    local first
+    local long = ("long "):rep(2000) .. "end"
+    local live <close> = answering(function()
+      local last = files.read(path):match "[^\n]*\n$"
+      local file <close> = assert(io.open(path, "wb"))
+      file:write(first, last)
+    end)
+    told(live, "one")
+    first = files.read(path)
+    assert.same({ long, "echo: " .. long, "success" }, told(live, long))
+    local said = told(live, "now")
+    assert.equal("success", table.remove(said))
+    table.sort(said)
+    assert.same({ "echo: now", "now", "transcript_truncated" }, said)
+  end))
+
+  it("that is replaced brings nothing of what the session was seeded with", helper.task(function()
+    local seeding = fake_process.answering { jsonl_path = path }
+    seeding:append_user "old"
+    seeding:append_assistant "an old answer"
+    local live <close> = answering(function() files.write(path, files.read(path)) end, {}, #files.read(path))
+    assert.same({ "now", "transcript_replaced", "echo: now", "success" }, told(live, "now"))
+  end))
+
+  it("goes on in a folder that was renamed in a turn, though the screen never rests", helper.task(function()
+    local live <close>, fake = answering(function() assert(os.rename(folder, folder .. ".old")) end,
+      { turn_timeout_ms = 20000 })
+    local ticks = task.spawn(function()
+      for tick = 1, math.huge do
+        fake:feed(("\0277\27[1;1H%d\27[K\0278"):format(tick))
+        task.sleep(50)
+      end
+    end)
+    assert.equal("success", table.remove(told(live, "now")))
+    assert.same({ "two", "echo: two", "success" }, told(live, "two"))
+    ticks:cancel()
+  end))
+end)
