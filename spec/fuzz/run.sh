@@ -16,7 +16,12 @@ if "$harness" "$@" >"$log" 2>&1; then
   exit
 fi
 grep -E '^broken:|ERROR:|runtime error:|^SUMMARY:| #[0-9]+ .*/(src|spec/fuzz)/' "$log" | head -n 20 >&2
-printf 'fuzz %s: the seed %s has found this input:\n' "$name" "$seed" >&2
-[ ! -f "$found" ] || od -An -v -tx1 "$found" >&2
-printf 'To repeat it: %s %s\nAll that was said: %s\n' "$harness" "$found" "$log" >&2
+if [ -f "$found" ]; then
+  printf 'fuzz %s: the seed %s has found this input:\n' "$name" "$seed" >&2
+  od -An -v -tx1 "$found" >&2
+  printf 'To repeat it: %s %s\n' "$harness" "$found" >&2
+else
+  printf 'fuzz %s: it failed after all inputs; to repeat it: make fuzz HARNESSES=%s SEED=%s\n' "$name" "$name" "$seed" >&2
+fi
+printf 'All that was said: %s\n' "$log" >&2
 exit 1
