@@ -99,6 +99,17 @@ local function parent_of(path)
   return path:match "^(.+)/+[^/]+/*$" or path:sub(1, 1) == "/" and "/" or "."
 end
 
+--- What a disk must have left: one that is all but full takes one record and not the next.
+local LEAST_BYTES = 64 * 1024
+
+--- Whether a disk has no space for more. One that tells no size (there are such) has none to run out of.
+local function is_full(path)
+  local disk = uv.fs_statfs(path)
+  if not disk or disk.blocks == 0 then return false end
+  local free = uv.getuid() == 0 and disk.bfree or disk.bavail -- the superuser's reserve
+  return free * disk.bsize < LEAST_BYTES
+end
+
 --- Why a transcript cannot be written where it should be. The program makes folders that are missing; where it cannot
 --- write, it goes on without a word.
 ---@param jsonl_path string
@@ -111,8 +122,9 @@ function M.transcript_problem(jsonl_path)
   if not found then return ("'%s' is a link that leads nowhere"):format(path) end
   if is_file and found.type ~= "file" then return ("'%s' is not a file"):format(path) end
   if not is_file and found.type ~= "directory" then return ("'%s' is not a folder"):format(path) end
-  if uv.fs_access(path, is_file and "W" or "WX") then return nil end
-  return ("the %s '%s' may not be written"):format(is_file and "file" or "folder", path)
+  local problem = not uv.fs_access(path, is_file and "W" or "WX") and "the %s '%s' may not be written"
+    or is_full(path) and "there is no space left on the disk of the %s '%s'"
+  return problem and problem:format(is_file and "file" or "folder", path) or nil
 end
 
 --- The status file that 2.1.19x and later keep for a process.

@@ -327,7 +327,9 @@ local function look(self)
   local since = facts.busy_seen and self.last_change or self.last_sign
   local verdict, look_again = self.policies.settling.judge(facts, now - since)
   if verdict then
-    if verdict.subtype == "error_no_output" then transcript.check(self, "what the program did is not known") end
+    if verdict.subtype == "error_no_output" or facts.certainty ~= "certain" then -- what is missing may be lost
+      transcript.check(self, "what the program did is not known")
+    end
     conclude(self, verdict)
     return 0
   end

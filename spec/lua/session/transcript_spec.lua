@@ -4,6 +4,46 @@ local files = require "parley.base.files"
 local helper = require "spec.helper"
 local session = require "parley.session"
 local task = require "parley.base.task"
+local uv = require "luv"
+
+---Runs in a folder that is a small disk of its own. Says how a second turn ends that meets a full one.
+local ON_A_FULL_DISK = [[
+  local fake_process = require "parley.testing.fake_process"
+  local parley = require "parley"
+  local session = require "parley.session"
+  local folder, when = ...
+
+  local function fill()
+    local file = assert(io.open(folder .. "/filler", "ab"))
+    file:setvbuf "no"
+    repeat until not file:write "."
+    file:close()
+  end
+
+  local function reply(text, fake)
+    if when == "partly" and text == "lost" then fake:append_assistant "a part" end
+    if when ~= "before" and text == "lost" then fill() end
+    return ("the answer "):rep(2000)
+  end
+
+  local fakes = {}
+  local backend <close> = parley.backend { session_factory = function(_, id)
+    local path = ("%s/projects/%s.jsonl"):format(folder, id)
+    local fake = fake_process.answering { jsonl_path = path, status_folder = folder, session_id = id,
+      environment = { CLAUDE_CONFIG_DIR = folder }, delay_ms = 50, reply = reply }
+    table.insert(fakes, fake)
+    return session.new(fake, {}, path)
+  end }
+  local messages = { { role = "user", content = "hello" } }
+  for _ in backend:complete(messages) do end
+  table.insert(messages, { role = "assistant", content = reply "hello" })
+  table.insert(messages, { role = "user", content = "lost" })
+  if when == "before" then fill() end
+  local written = fakes[1]:written()
+  local ok, err = pcall(function() for event in backend:complete(messages) do print(event.type) end end)
+  print(ok, ok or err.code, ok or err.reason, backend:live_session_count(), fakes[1]:written() == written, #fakes)
+  print(err)
+]]
 
 describe("a session's transcript", function()
   local folder, path, check_leaks
@@ -86,4 +126,24 @@ describe("a session's transcript", function()
     assert.same({ "two", "echo: two", "success" }, told(live, "two"))
     ticks:cancel()
   end))
+
+  for when, expected in pairs {
+    before = { "false\tSessionError\ttranscript\t0\ttrue\t1\n", "nothing was sent" },
+    whole = { "user\nfalse\tSessionError\ttranscript\t0\tfalse\t1\n", "what the program did is not known" },
+    partly = { "user\nassistant\nfalse\tSessionError\ttranscript\t0\tfalse\t1\n",
+      "what the program did is not known" },
+  } do
+    it("on a full disk ends the session and says so: " .. when, helper.task(function()
+      local own = uv.getuid() == 0 and "-m" or "-rm"
+      if helper.run({ "/usr/bin/unshare", own, "true" }).status ~= 0 then return pending "no mounts of our own" end
+      assert(uv.fs_mkdir(folder, 448))
+      local script = helper.write(folder .. ".lua", ON_A_FULL_DISK)
+      local ran = helper.run { "/usr/bin/unshare", own, "sh", "-c", [[
+        mount -t tmpfs -o size=300k none "$3" && exec "$@"]], "sh", helper.host, script, folder, when }
+      assert.equal("", ran.errors)
+      assert.equal(expected[1], ran.output:sub(1, #expected[1]), ran.output)
+      local why = expected[2] .. ": there is no space left on the disk of the file '" .. folder
+      assert.matches(why, ran.output, 1, true)
+    end))
+  end
 end)

@@ -25,17 +25,27 @@ local function now()
   return seconds * 1000 + microseconds // 1000
 end
 
---- Writes the file, whole or not at all. The program does without when it cannot, and makes no folder a second time.
+local function write_at(path, text)
+  local file = io.open(path, "wb")
+  if not file then return false end
+  local is_written = file:write(text)
+  return file:close() and is_written and true or false
+end
+
+--- Writes the file, whole where it can be. On a full disk the room of the one that is there must do; where its folder
+--- has gone, the program does without.
 function StatusFile:write(fields)
   local record = { pid = self.pid, sessionId = self.session_id, cwd = self.cwd, startedAt = self.started_at,
     kind = "interactive", entrypoint = "cli" }
   if self.kind == "live" then record.version = self.version end
   for name, value in pairs(fields) do record[name] = value end
-  local file = io.open(self.path .. ".tmp", "wb")
-  if not file then return end
-  local is_written = file:write(core.json.encode(record))
-  is_written = file:close() and is_written
-  if is_written then os.rename(self.path .. ".tmp", self.path) else os.remove(self.path .. ".tmp") end
+  local text, temporary = core.json.encode(record), self.path .. ".tmp"
+  if write_at(temporary, text) then
+    os.rename(temporary, self.path)
+  else
+    os.remove(temporary)
+    write_at(self.path, text)
+  end
 end
 
 --- Writes the file as it is before the composer is ready: without a status.
