@@ -160,8 +160,10 @@ local function take_user(self, record, happening)
   follow_agents(self, record, text)
   local stopped = self.machine:facts().assistant_blocks == 0 and #results == 0 and text:match(STOPPED) or nil
   self.stopped = stopped or self.stopped
-  happening.is_meta = stopped ~= nil or not SAID[event.kind(happening)] or nil
-  if text:find "^%[Request interrupted by user" then
+  -- That the user has interrupted is a part of it, too: the model is told, and goes on from there.
+  local is_interruption = text:find "^%[Request interrupted by user" ~= nil
+  happening.is_meta = stopped ~= nil or not is_interruption and not SAID[event.kind(happening)] or nil
+  if is_interruption then
     self.open_tools = {}
     self.machine:apply "interrupted"
   elseif #results > 0 then

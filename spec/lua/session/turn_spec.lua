@@ -111,7 +111,7 @@ describe("turn", function()
       end
     end)
 
-    it("tells what the program writes under the user's name from the conversation", function()
+    it("tells what the program writes under the user's name from the conversation, an interruption apart", function()
       local live, write = accepted()
       live:take(write.call "t")
       live:take(write.result "t")
@@ -123,7 +123,7 @@ describe("turn", function()
       for _, happening in ipairs(live.events) do
         if happening.type == "user" and not happening.is_meta then table.insert(kept, happening.content[1].type) end
       end
-      assert.same({ "tool_result" }, kept)
+      assert.same({ "tool_result", "text" }, kept)
     end)
 
     it("fails when a hook has refused the message", function()
