@@ -31,7 +31,7 @@ end
 
 local function shows(rows, name, input)
   local call = { type = "tool_use", id = "t", name = name, input = input }
-  return dialog.shows(rows, assert(tui.choices(rows)), call, "/work")
+  return dialog.shows(rows, assert(tui.choices(rows)), call, "/proj")
 end
 
 local function bash(command, description) return "Bash", { command = command, description = description or "it" } end
@@ -150,23 +150,23 @@ describe("claude.dialog", function()
     local rows = framed(" Create file", " sub/new.txt", "  1 one", "  2 two", "  3", "  4 42 " .. ("x "):rep(23) .. "x",
       "    y")
     local content = "one\ntwo\n\n42 " .. ("x "):rep(24) .. "y\n"
-    assert.is_true(shows(rows, "Write", { file_path = "/work/sub/new.txt", content = content }))
+    assert.is_true(shows(rows, "Write", { file_path = "/proj/sub/new.txt", content = content }))
     assert.is_false(shows(rows, "Write", { file_path = "/other/sub/new.txt", content = content }))
-    assert.is_false(shows(rows, "Write", { file_path = "/work/new.txt", content = content }))
-    assert.is_false(shows(rows, "Write", { file_path = "/work/sub/new.txt", content = "one\ntwo\n" }))
-    assert.is_false(shows(rows, "Write", { file_path = "/work/sub/new.txt", content = content .. "more\n" }))
+    assert.is_false(shows(rows, "Write", { file_path = "/proj/new.txt", content = content }))
+    assert.is_false(shows(rows, "Write", { file_path = "/proj/sub/new.txt", content = "one\ntwo\n" }))
+    assert.is_false(shows(rows, "Write", { file_path = "/proj/sub/new.txt", content = content .. "more\n" }))
   end)
 
   it("knows an edit by its path and what it replaces", function()
     local rows = framed(" Edit file", " there.txt", " 1  alpha", " 2 -beta", " 2 +gamma", " 3  delta")
-    local function edits(old, new) return shows(rows, "Edit", { file_path = "/work/there.txt", old_string = old,
+    local function edits(old, new) return shows(rows, "Edit", { file_path = "/proj/there.txt", old_string = old,
       new_string = new }) end
     assert.is_true(edits("beta", "gamma"))
     assert.is_true(edits("alpha\nbet", "alpha\ngamm"))
     assert.is_false(edits("beta", "gammas"))
     assert.is_false(edits("alpha", "gamma"))
     assert.is_false(edits("", "gamma"))
-    assert.is_false(shows(rows, "Edit", { file_path = "/work/here.txt", old_string = "beta", new_string = "gamma" }))
+    assert.is_false(shows(rows, "Edit", { file_path = "/proj/here.txt", old_string = "beta", new_string = "gamma" }))
   end)
 
   it("knows what is fetched", function()
