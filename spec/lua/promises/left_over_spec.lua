@@ -18,7 +18,7 @@ local HOST = [[
     local backend <close> = parley.backend(parley.json.decode(os.getenv "OPTIONS"))
     for _ in backend:complete { { role = "user", content = "serve it" } } do end
     print "answered" io.stdout:flush()
-    parley.task.sleep(60000)
+    parley.task.condition():wait() -- until it is killed
   end)]]
 
 describe("what the model's commands have left running", function()
