@@ -15,7 +15,7 @@ static const luaL_Reg submodules[] = {
     {"text", luaopen_parley_text},
     {"turn", luaopen_parley_turn},
     {"uuid", luaopen_parley_uuid},
-    {"watcher", luaopen_parley_watcher},
+    {"tail", luaopen_parley_tail},
     {NULL, NULL},
 };
 

@@ -15,6 +15,6 @@ int luaopen_parley_survivor(lua_State *L);
 int luaopen_parley_text(lua_State *L);
 int luaopen_parley_turn(lua_State *L);
 int luaopen_parley_uuid(lua_State *L);
-int luaopen_parley_watcher(lua_State *L);
+int luaopen_parley_tail(lua_State *L);
 
 #endif

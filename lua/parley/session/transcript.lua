@@ -1,7 +1,7 @@
 --- The transcript of a session: opened, checked, and read into the turn that runs.
 local files = require "parley.base.files"
 local paths = require "parley.claude.paths"
-local watcher = require "parley.claude.watcher"
+local tail = require "parley.claude.tail"
 
 local M = {}
 
@@ -19,7 +19,7 @@ end
 function M.open(session, offset)
   if session.watcher then session.watcher:close() end
   session.seen, session.reads_again = records_before(session.jsonl_path, offset), false
-  session.watcher = watcher.open { path = session.jsonl_path, offset = offset,
+  session.watcher = tail.open { path = session.jsonl_path, offset = offset,
     on_change = function() session.changed:notify() end }
 end
 
