@@ -94,6 +94,11 @@ static int turn_tostring(lua_State *L)
     return 1;
 }
 
+static const luaL_Reg metamethods[] = {
+    {"__tostring", turn_tostring},
+    {NULL, NULL},
+};
+
 static const luaL_Reg methods[] = {
     {"apply", turn_lua_apply},
     {"facts", turn_facts},
@@ -108,12 +113,7 @@ static const luaL_Reg functions[] = {
 
 int luaopen_parley_turn(lua_State *L)
 {
-    if (luaL_newmetatable(L, TURN_METATABLE)) {
-        luaL_newlib(L, methods);
-        lua_setfield(L, -2, "__index");
-        lua_pushcfunction(L, turn_tostring);
-        lua_setfield(L, -2, "__tostring");
-    }
+    core_class(L, TURN_METATABLE, metamethods, methods);
     luaL_newlib(L, functions);
     return 1;
 }

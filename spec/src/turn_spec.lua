@@ -65,7 +65,9 @@ describe("turn", function()
     local text = file:read "a"
     local methods, facts, events, states = {}, {}, {}, {}
     for name in text:gmatch "function methods:([%w_]+)" do methods[name] = "function" end
-    for name in text:match("class parley.MachineFacts\n(.-)\n\n"):gmatch "%-%-%-@field ([%w_]+)" do facts[name] = true end
+    for name in text:match("class parley.MachineFacts\n(.-)\n\n"):gmatch "%-%-%-@field ([%w_]+)" do
+      facts[name] = true
+    end
     for name in text:match("alias parley.TurnEvent (.-)%-%-%-@"):gmatch '"([%w_]+)"' do events[name] = true end
     for name in text:match("alias parley.TurnState (.-)\n"):gmatch '"([%w_]+)"' do states[name] = true end
 
