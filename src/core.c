@@ -7,6 +7,7 @@
 
 static const luaL_Reg submodules[] = {
     {"digest", luaopen_parley_digest},
+    {"http", luaopen_parley_http},
     {"json", luaopen_parley_json},
     {"line", luaopen_parley_line},
     {"pty", luaopen_parley_pty},
