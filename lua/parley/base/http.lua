@@ -23,6 +23,10 @@ local function port_number(value)
   if value < 0 or value > 65535 then return "a port" end
 end
 
+local function some_time(value)
+  if value == 0 then return "more than 0" end
+end
+
 M.rules = {
   handler = { type = "callable", copy = false }, host = { type = "string", default = "127.0.0.1" },
   port = { type = "integer", default = 0, check = port_number }, path = { type = "string" },
@@ -32,8 +36,8 @@ M.limits = {
   head_bytes = { type = "positive integer", default = 16 * 1024 },
   headers = { type = "positive integer", default = 100 },
   body_bytes = { type = "positive integer", default = 16 * 1024 * 1024 },
-  head_ms = { type = "milliseconds", default = 10000 },
-  idle_ms = { type = "milliseconds", default = 60000 },
+  head_ms = { type = "milliseconds", default = 10000, check = some_time },
+  idle_ms = { type = "milliseconds", default = 60000, check = some_time },
   connections = { type = "positive integer", default = 4096 },
 }
 

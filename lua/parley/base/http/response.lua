@@ -112,6 +112,11 @@ local function open(response, status, headers, length)
   return ("HTTP/1.1 %d %s\r\n%s\r\n\r\n"):format(status, REASONS[status] or "Status", table.concat(lines, "\r\n"))
 end
 
+local function cut(response)
+  response.state, response.is_cut = "over", true
+  response.connection:cut()
+end
+
 local function check_open(response, what)
   if response.state == "new" then error(errors.closed_error(what .. " comes after response:start"), 0) end
   if response.state == "over" then error(errors.closed_error "the answer is over", 0) end
@@ -151,7 +156,7 @@ function Response:write(bytes)
   if type(bytes) ~= "string" then fail("response:write takes a string, not %s", options.describe(bytes)) end
   self.written = self.written + #bytes
   if self.length and self.written > self.length and not self.hides_body then
-    self.connection:cut()
+    cut(self)
     fail("the header 'content-length' says %d, and %d bytes were written", self.length, self.written)
   end
   if bytes == "" or self.hides_body then return self.connection:write "" end
@@ -164,17 +169,18 @@ function Response:finish()
   check_open(self, "response:finish")
   self.state = "over"
   if self.length and self.written < self.length and not self.hides_body then
-    self.connection:cut()
+    cut(self)
     fail("the header 'content-length' says %d, and %d bytes were written", self.length, self.written)
   end
   self.connection:write(self.is_chunked and not self.hides_body and "0\r\n\r\n" or "", true)
 end
 
 --- Ends the connection in the middle of the answer, so that the client sees that it is not whole.
-function Response:abort()
-  self.state = "over"
-  self.connection:cut()
-end
+function Response:abort() cut(self) end
+
+--- Whether all of the answer was handed out, for the client to read.
+---@return boolean
+function Response:is_whole() return self.state == "over" and not self.is_cut end
 
 local function start_events(response)
   if response.state ~= "new" then return end
