@@ -107,7 +107,10 @@ static size_t scan_head(struct http *http, const char *bytes, size_t length, boo
             else if (lines->column > 0 && lines->line > 0 && !lines->has_colon)
                 *problem = "a header without a colon";
         } else {
-            *problem = lines->line ? check_header_line(lines, byte) : check_request_line(lines, byte);
+            if (lines->line > http->field_limit)
+                *problem = "too many headers";
+            else
+                *problem = lines->line ? check_header_line(lines, byte) : check_request_line(lines, byte);
             lines->column++;
             lines->last = byte;
         }
@@ -390,12 +393,10 @@ static int feed_head(struct http *http, const char *bytes, size_t length, size_t
     if (run(http, bytes, sound, used))
         return refuse_for_llhttp(http);
     if (problem)
-        return refuse(http, 400, problem);
+        return refuse(http, http->lines.line > http->field_limit ? 431 : 400, problem);
     if (http->is_head_done != is_whole || *used != sound)
         return refuse(http, 400, "a head whose end is not clear");
     http->head_bytes += sound;
-    if (http->field_count > http->field_limit)
-        return refuse(http, 431, "too many headers");
     if (!is_whole)
         return http->head_bytes < http->head_limit ? HTTP_READ_MORE : refuse(http, 431, "a head that is too large");
     if (check_head(http))

@@ -6,6 +6,7 @@
 ---
 --- A handler runs as a task: it may wait, spawn tasks of its own, hold `<close>` variables. When its client goes away
 --- it is cancelled. One that fails is answered with 500 and told to `on_error`; the server goes on.
+local clock = require "parley.base.clock"
 local connections = require "parley.base.http.connection"
 local errors = require "parley.base.errors"
 local options = require "parley.base.options"
@@ -122,9 +123,9 @@ local function keep_time(server)
   local limits = server.limits
   local pause = math.max(5, math.min(SWEEP_MS, limits.head_ms / 4, limits.idle_ms / 4))
   while true do
-    while not next(server.connections) and not next(server.refused) do server.arrival:wait() end
+    server.arrival:wait_until(function() return next(server.connections) or next(server.refused) end)
     task.sleep(pause)
-    local now = task.now()
+    local now = clock.now()
     for _, set in ipairs { server.connections, server.refused } do
       local all = {}
       for connection in pairs(set) do table.insert(all, connection) end
@@ -146,6 +147,7 @@ end
 local function supervise(server)
   local _ <close> = setmetatable({}, { __close = function() close_all(server) end })
   task.spawn(keep_time, server)
+  server.news:notify()
   while true do
     local waiting = server.waiting
     server.waiting = {}
@@ -220,12 +222,14 @@ function M.serve(given)
     local name = server.socket:getsockname()
     server.host, server.port = name.ip, name.port
   end
-  local ok, scope = pcall(task.current() and task.spawn or task.new_root, supervise, server)
+  local ok, err = pcall(function()
+    server.scope = (task.current() and task.spawn or task.new_root)(supervise, server)
+    if task.may_wait() then server.news:wait() end -- a task that is cancelled before it runs would close nothing
+  end)
   if not ok then
     close_all(server)
-    error(scope, 0)
+    error(err, 0)
   end
-  server.scope = scope
   return server
 end
 

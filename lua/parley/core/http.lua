@@ -28,8 +28,8 @@ function http.new(head_limit, header_limit) end
 ---@param bytes string
 ---@param from? integer the first byte to read, default 1
 ---@return "more"|"head"|"end"|nil event `more`: all is read; `head`: `parser:head()` tells; `end`: the request is over
----@return integer|parley.Error next the first byte that was not read; or the error with code `EPROTO`, whose `status` is
----what to answer. Nothing more can be read then.
+---@return integer|parley.Error next the first byte that was not read; or the error with code `EPROTO`, whose `status`
+---is what to answer. Nothing more can be read then.
 ---@return string? body what was read of it
 function methods:feed(bytes, from) end
 

@@ -108,7 +108,8 @@ describe("the Messages API stand-in", function()
     end)
 
     serves("asks for the body that a client holds back", {}, function(server)
-      local answer = exchange(server, "POST /v1/messages HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\nexpect: 100-continue\r\n\r\n",
+      local answer = exchange(server,
+        "POST /v1/messages HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\nexpect: 100-continue\r\n\r\n",
         function(bytes) return #bytes > 0 end)
       assert.equal("HTTP/1.1 100 Continue\r\n\r\n", answer)
     end)

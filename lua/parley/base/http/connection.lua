@@ -3,6 +3,7 @@
 --- Everything here happens in callbacks of the loop; only a handler, which runs as a task, waits: for the body in
 --- request.lua, for a slow client in `write`. Requests are answered one after the other, so what a client sends ahead
 --- stays unread.
+local clock = require "parley.base.clock"
 local core = require "parley.core"
 local errors = require "parley.base.errors"
 local requests = require "parley.base.http.request"
@@ -30,7 +31,7 @@ function M.new(server, socket)
   local self = setmetatable({
     server = server, socket = socket, parser = core.http.new(server.limits.head_bytes, server.limits.headers),
     keeps_alive = true, is_in_head = true, sending = 0, drained = task.condition(),
-    deadline = task.now() + server.limits.head_ms,
+    deadline = clock.now() + server.limits.head_ms,
   }, Connection)
   self:read_on()
   return self
@@ -60,9 +61,9 @@ end
 
 function Connection:receive(bytes)
   if self.request then
-    if self.deadline then self.deadline = task.now() + self.server.limits.idle_ms end
+    if self.deadline then self.deadline = clock.now() + self.server.limits.idle_ms end
   elseif not self.is_in_head then
-    self.is_in_head, self.deadline = true, task.now() + self.server.limits.head_ms
+    self.is_in_head, self.deadline = true, clock.now() + self.server.limits.head_ms
   end
   self.pending = self.pending and self.pending:sub(self.from) .. bytes or bytes
   self.from = 1
@@ -122,7 +123,7 @@ function Connection:begin(head)
   if head.length and head.length > limits.body_bytes then
     return self:answer_bare(413, ("the body has more than %d bytes"):format(limits.body_bytes))
   end
-  self.request, self.is_in_head, self.deadline = request, false, task.now() + limits.idle_ms
+  self.request, self.is_in_head, self.deadline = request, false, clock.now() + limits.idle_ms
   self.server:handle(self, request, responses.new(request, self))
 end
 
@@ -144,7 +145,7 @@ end
 ---@param request parley.http.Request
 function Connection:resume_body(request)
   if self.request ~= request or self.is_closed then return end
-  self.deadline = task.now() + self.server.limits.idle_ms
+  self.deadline = clock.now() + self.server.limits.idle_ms
   self:advance()
 end
 
@@ -157,10 +158,10 @@ function Connection:close_after() self.keeps_alive = false end
 --- Hands bytes to the socket.
 function Connection:send(bytes, then_what)
   self.sending = self.sending + 1
-  if not self.write_deadline then self.write_deadline = task.now() + self.server.limits.idle_ms end
+  if not self.write_deadline then self.write_deadline = clock.now() + self.server.limits.idle_ms end
   self.socket:write(bytes, function(err)
     self.sending = self.sending - 1
-    self.write_deadline = self.sending > 0 and task.now() + self.server.limits.idle_ms or nil
+    self.write_deadline = self.sending > 0 and clock.now() + self.server.limits.idle_ms or nil
     if err then return self:lose() end
     self.drained:notify()
     if then_what then then_what() end
@@ -188,7 +189,7 @@ function Connection:release()
   if not self.keeps_alive then return self:drain(is_whole and not self.pending) end
   local limits = self.server.limits
   self.is_in_head = self.pending ~= nil
-  self.deadline = task.now() + (self.pending and limits.head_ms or limits.idle_ms)
+  self.deadline = clock.now() + (self.pending and limits.head_ms or limits.idle_ms)
   self:advance()
 end
 
@@ -196,7 +197,7 @@ end
 function Connection:drain(is_silent)
   if self.is_closed or self.is_draining then return end
   self.is_draining, self.pending = true, nil
-  self.deadline = task.now() + LINGER_MS
+  self.deadline = clock.now() + LINGER_MS
   self.socket:shutdown(function()
     if is_silent then self:close() end
   end)

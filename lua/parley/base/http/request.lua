@@ -46,8 +46,8 @@ function M.new(head, connection, limit)
   if not path:find "^[/*]" then path = path:match "^%a[%w+.-]*://[^/]*(/.*)$" or "/" end -- as a proxy is asked
   return setmetatable({
     method = head.method, target = head.target, path = path, query = parse_query(query), headers = head.headers,
-    version = "1." .. head.minor, connection = connection, limit = limit, received = 0, pieces = {}, first = 1, last = 0,
-    queued = 0, is_complete = false, news = task.condition(),
+    version = "1." .. head.minor, connection = connection, limit = limit, received = 0,
+    pieces = {}, first = 1, last = 0, queued = 0, is_complete = false, news = task.condition(),
     expects = head.minor == 1 and (head.headers.expect or ""):lower() == "100-continue",
   }, Request)
 end

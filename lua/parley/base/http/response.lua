@@ -1,4 +1,5 @@
 --- What a client is answered: whole, or by pieces, or event by event.
+local clock = require "parley.base.clock"
 local errors = require "parley.base.errors"
 local options = require "parley.base.options"
 
@@ -30,12 +31,11 @@ local date_second, date_text
 
 --- The time as HTTP writes it, in English whatever the locale.
 local function date()
-  local now = os.time()
-  if now ~= date_second then
-    local t = os.date("!*t", now)
-    date_text = ("%s, %02d %s %d %02d:%02d:%02d GMT"):format(DAYS[t.wday], t.day, MONTHS[t.month], t.year, t.hour, t.min,
-      t.sec)
-    date_second = now
+  local wall = clock.wall()
+  if wall // 1000 ~= date_second then
+    date_second = wall // 1000
+    local weekday, day, month, rest = clock.date("!%w %d %m %Y %H:%M:%S", wall):match "^(%d) (%d+) (%d+) (.*)$"
+    date_text = ("%s, %s %s %s GMT"):format(DAYS[weekday + 1], day, MONTHS[tonumber(month)], rest)
   end
   return date_text
 end
@@ -201,7 +201,8 @@ function Response:event(name, data, id)
   end
   table.sort(lines)
   if type(data) ~= "string" then fail("an event's data must be a string, not %s", options.describe(data)) end
-  for line in (data:gsub("\r\n?", "\n") .. "\n"):gmatch "([^\n]*)\n" do table.insert(lines, "data: " .. line .. "\n") end
+  data = data:gsub("\r\n?", "\n")
+  for line in (data .. "\n"):gmatch "([^\n]*)\n" do table.insert(lines, "data: " .. line .. "\n") end
   start_events(self)
   self:write(table.concat(lines) .. "\n")
 end
@@ -224,8 +225,9 @@ function Response:__tostring() return ("%s (%s)"):format(Response.__name, self.s
 ---@param text string
 ---@return string bytes
 function M.bare(status, text)
-  return ("HTTP/1.1 %d %s\r\ncontent-type: text/plain\r\ncontent-length: %d\r\nconnection: close\r\ndate: %s\r\n\r\n%s\n")
-    :format(status, REASONS[status] or "Status", #text + 1, date(), text)
+  local headers = ("content-type: text/plain\r\ncontent-length: %d\r\nconnection: close\r\ndate: %s")
+    :format(#text + 1, date())
+  return ("HTTP/1.1 %d %s\r\n%s\r\n\r\n%s\n"):format(status, REASONS[status], headers, text)
 end
 
 return M
