@@ -1,9 +1,10 @@
 --- A small HTTP/1.1 server on luv, for stand-ins on loopback.
 ---
 --- It understands what an HTTP client of today sends: bodies with a length or in chunks, `Expect: 100-continue`, many
---- requests on one connection, one after the other. An answer is plain data: a list of steps that one timer plays.
+--- requests on one connection, one after the other. An answer is plain data: a list of steps played in time.
 --- Everything happens in callbacks, so it serves from inside and outside of tasks.
 local uv = require "luv"
+local clock = require "parley.base.clock"
 local errors = require "parley.base.errors"
 
 local M = {}
@@ -104,7 +105,7 @@ end
 
 ---@class parley.testing.HttpConnection
 ---@field package socket userdata
----@field package timer userdata
+---@field package timer? parley.Timer
 ---@field package request? parley.testing.HttpRequest  the one being answered
 local Connection = {}
 Connection.__index = Connection
@@ -117,7 +118,7 @@ end
 
 function Connection:close()
   if self.socket:is_closing() then return end
-  self.timer:close()
+  if self.timer then self.timer:close() end
   self.socket:close()
   self.server.connections[self] = nil
   self:settle "aborted"
@@ -202,8 +203,7 @@ end
 ---@param milliseconds number
 ---@param callback fun()
 function Connection:wait(milliseconds, callback)
-  uv.update_time() -- the loop's clock stands still while Lua runs
-  self.timer:start(math.ceil(milliseconds), 0, callback)
+  self.timer = clock.after(milliseconds, callback)
 end
 
 --- Handles what has come, as far as it makes a whole request.
@@ -233,7 +233,7 @@ local function accept(server)
   server.socket:accept(socket)
   socket:nodelay(true)
   local connection = setmetatable({
-    server = server, socket = socket, timer = uv.new_timer(), pieces = {}, size = 0, needed = 1,
+    server = server, socket = socket, pieces = {}, size = 0, needed = 1,
   }, Connection)
   server.connections[connection] = true
   socket:read_start(function(err, bytes)
