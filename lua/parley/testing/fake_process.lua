@@ -4,6 +4,7 @@
 ---     local fake = fake_process.new { on_write = function(fake, bytes) fake:feed(bytes) end }
 ---     local fake = fake_process.answering { jsonl_path = path, reply = function(text) return "echo: " .. text end }
 local uv = require "luv"
+local clock = require "parley.base.clock"
 local core = require "parley.core"
 local errors = require "parley.base.errors"
 local task = require "parley.base.task"
@@ -241,12 +242,7 @@ function Answering:take(text)
   self:draw()
   fake:append_user(text)
   if not delay then return self:finish(text) end
-  fake.timer = uv.new_timer()
-  fake.timer:start(delay, 0, function()
-    fake.timer:close()
-    fake.timer = nil
-    self:finish(text)
-  end)
+  fake.timer = clock.after(delay, function() self:finish(text) end)
 end
 
 function Answering:press(key)

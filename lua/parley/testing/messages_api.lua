@@ -42,16 +42,17 @@
 ---
 --- Requests that are no turn (`messages_request.kind`) are answered on the side, whatever words they hold; what is no
 --- request for a message at all gets a 404.
+local core = require "parley.core"
 local errors = require "parley.base.errors"
 local http = require "parley.base.http"
-local json = require("parley.core").json
 local messages_request = require "parley.testing.messages_request"
 local messages_stream = require "parley.testing.messages_stream"
 local options = require "parley.base.options"
 local task = require "parley.base.task"
-local uv = require "luv"
 
 local M = {}
+
+local json = core.json
 
 local ERROR_TYPES = {
   [400] = "invalid_request_error", [401] = "authentication_error", [413] = "request_too_large",
@@ -195,7 +196,7 @@ end
 
 --- Ids must not come twice, also not from two servers: the program takes records with one message id for one message.
 local function new_id(prefix)
-  return ("%s_%x"):format(prefix, uv.hrtime())
+  return ("%s_%s"):format(prefix, core.uuid.generate():gsub("-", ""))
 end
 
 local function with_ids(blocks)
