@@ -47,7 +47,7 @@ all: $(B)/parley $(B)/lib/parley/core.so
 $(B)/obj/%.o: src/%.c | $(B)/obj
 	$(CC) $(ALL_CFLAGS) -c $< -o $@
 $(B)/obj/llhttp-%.o: $(LLHTTP)/%.c | $(B)/obj
-	$(CC) -std=c11 -fPIC $(LLHTTP_CFLAGS) $(SANITIZE) $(CFLAGS) -c $< -o $@
+	$(CC) -std=c11 -w -fPIC $(LLHTTP_CFLAGS) $(SANITIZE) $(CFLAGS) -c $< -o $@
 $(B)/obj/main.o: ALL_CFLAGS += -DPARLEY_VERSION='"$(VERSION)"'
 $(B)/obj/main.o: $(wildcard *.rockspec)
 

@@ -117,7 +117,8 @@ describe("http", function()
     assert.same({
       { method = "GET", target = "/a?b=c", minor = 1, keeps_alive = true, chunked = false, length = 0,
         headers = { host = "x" } }, "" }, read { SOUND[1] })
-    assert.same({ host = "x", empty = "", white = "a b", twice = "1, 2", latin = "\xe4" }, read({ SOUND[3] })[1].headers)
+    assert.same({ host = "x", empty = "", white = "a b", twice = "1, 2", latin = "\xe4" },
+      read({ SOUND[3] })[1].headers)
     assert.is_false(read({ SOUND[2] })[1].keeps_alive)
   end)
 
