@@ -31,7 +31,7 @@ function M.next_deadline(session, facts, now)
   local function limit(since, milliseconds, message)
     if now >= since + milliseconds then
       local problem = paths.transcript_problem(session.jsonl_path)
-      session:fail("timeout", message:format(milliseconds) .. (problem and "; " .. problem or ""))
+      session.terminal:fail("timeout", message:format(milliseconds) .. (problem and "; " .. problem or ""))
     end
     nearest = math.min(nearest, since + milliseconds)
   end

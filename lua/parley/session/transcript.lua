@@ -29,8 +29,8 @@ end
 function M.check(session, consequence)
   local problem = paths.transcript_problem(session.jsonl_path)
   if not problem then return end
-  session:fail("transcript", ("the program cannot write its transcript, so %s: %s"):format(consequence, problem),
-    { path = session.jsonl_path })
+  session.terminal:fail("transcript", ("the program cannot write its transcript, so %s: %s"):format(consequence,
+    problem), { path = session.jsonl_path })
 end
 
 --- Whether a record was taken in before: a file that was replaced, or cut and written anew, may hold it once more.
@@ -43,7 +43,7 @@ local function is_repeated(session, record)
 end
 
 local function take(session, record)
-  session.version = type(record.version) == "string" and record.version or session.version
+  if type(record.version) == "string" then session.terminal:learn_version(record.version) end
   if session.turn:take(record) == "duration" then session.offers_duration = true end
 end
 
@@ -57,7 +57,7 @@ function M.read(session)
     local kind, value = session.watcher:next()
     if kind == nil then
       if value then
-        session:fail("transcript", "the transcript cannot be read: " .. tostring(value), { cause = value })
+        session.terminal:fail("transcript", "the transcript cannot be read: " .. tostring(value), { cause = value })
       end
       return any, false
     elseif kind == "record" then
