@@ -257,7 +257,7 @@ function Session:interrupt()
   return true
 end
 
-local function release(self)
+local function let_go(self)
   self.closed = true
   self.transcript:close()
   self.terminal:close()
@@ -266,15 +266,15 @@ end
 --- Ends the program and lets go of everything. A second call does nothing.
 ---@param grace_ms? number
 function Session:close(grace_ms)
-  release(self)
-  self.process:terminate(grace_ms)
+  let_go(self)
+  self.process:close(grace_ms)
   self.changed:notify()
 end
 
 --- Ends the program without waiting for it. For callers that cannot wait.
-function Session:retire()
-  release(self)
-  self.process:retire()
+function Session:kill()
+  let_go(self)
+  self.process:kill()
   self.changed:notify()
 end
 
