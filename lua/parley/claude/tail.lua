@@ -8,6 +8,7 @@
 --- unnoticed. So does whatever happens while the kernel's queue of events is full, for libuv does not say that it was:
 --- who waits for a change must look now and then.
 local uv = require "luv"
+local clock = require "parley.base.clock"
 local core = require "parley.core"
 local errors = require "parley.base.errors"
 local options = require "parley.base.options"
@@ -67,9 +68,8 @@ end
 local function start_polling(self)
   self._folder_event:stop()
   self._file_event:stop()
-  self._timer = uv.new_timer()
   local signature = signature_of(self.path)
-  self._timer:start(self._poll_interval_ms, self._poll_interval_ms, function()
+  self._timer = clock.every(self._poll_interval_ms, function()
     local current = signature_of(self.path)
     if current == signature then return end
     signature = current
@@ -169,10 +169,11 @@ end
 --- Closes the file and all handles. `on_change` is not called after this. May be called again.
 function Tail:close()
   self._file:close()
-  for _, name in ipairs { "_folder_event", "_file_event", "_timer" } do
+  for _, name in ipairs { "_folder_event", "_file_event" } do
     local handle = self[name]
     if handle and not handle:is_closing() then handle:close() end
   end
+  if self._timer then self._timer:close() end
 end
 
 Tail.__close = Tail.close

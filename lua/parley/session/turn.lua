@@ -13,15 +13,18 @@ local M = {}
 ---@field open_tools table[]     tool_use blocks without a result, in the order of the calls
 ---@field queued boolean         the message waits behind a turn of the program's own
 ---@field package machine parley.Turn
+---@field package matches fun(recorded: string, sent: string): boolean  the delivery policy's comparison
+---@field package early table[]   records that came before the message's own and may follow from it
+---@field package chain table<string, true>     the records of this turn, by `uuid`
+---@field package endings table<string, string>  kind of a last record to the record that it follows
+---@field package usage table<string, table>     of each answer, by its message's id
+---@field package agents table<string, true>     sub-agents in the background that were not heard of again
+---@field package withdrawn? string     the message before, whose record may still come
+---@field package submitted_at? string  when Enter was pressed, as records have it
+---@field package stopped? string       why a hook of the user's has the program give no answer
+---@field package api_error? parley.Event  the last answer, when it is an error
+---@field package last_retry? parley.Retry
 local Turn = {}
-
---- What the settling policy judges by: what the state machine says, and what only the records' text tells.
----@class parley.TurnFacts: parley.MachineFacts
----@field is_command boolean         a slash command
----@field queued boolean             the message waits behind a turn of the program's own
----@field open_tools integer         tool calls without a result
----@field stopped boolean            a hook of the user's has the program give no answer
----@field offers_duration? boolean   the program has a last record for each turn; the session adds it
 Turn.__index = Turn
 Turn.__name = "parley.LiveTurn"
 
@@ -54,7 +57,7 @@ function Turn:submit(withdrawn)
 end
 
 --- What the settling policy judges by.
----@return parley.TurnFacts
+---@return parley.TurnFacts  without `offers_duration`
 function Turn:facts()
   local facts = self.machine:facts()
   facts.is_command, facts.queued, facts.open_tools = self.is_command, self.queued, #self.open_tools
