@@ -5,6 +5,7 @@
 --- `accept` does not name.
 local claude_dialog = require "parley.claude.dialog"
 local dialog_kinds = require "parley.claude.dialog_kinds"
+local keys = require "parley.claude.keys"
 local tui = require "parley.claude.tui"
 
 local M = {}
@@ -131,7 +132,7 @@ function M.decide(dialog, accept)
     if decision then return decision end
   end
   local is_closed = dialog.kind == "panel" or dialog.kind == "usage_limit"
-  if is_closed then return { keys = "\27" } end -- which consents to nothing
+  if is_closed then return { keys = keys.ESCAPE } end -- which consents to nothing
   return { fail = dialog.remedy or UNKNOWN.remedy }
 end
 

@@ -374,7 +374,7 @@ describe("12. policies", function()
       assert.matches("a request's 'modle' .* there is none; did you mean 'model'%?", refused { modle = "opus" })
       assert.matches("a request's 'options' is for your routing policy", refused { options = { model = "opus" } })
       local backend <close> = place:backend()
-      raised("ValueError", backend.prepare, backend, {}, { model = "opus" })
+      raised("ValueError", backend.warm, backend, {}, { model = "opus" })
       raised("ValueError", backend.command, backend, {}, "/compact", { model = "opus" })
     end))
 
