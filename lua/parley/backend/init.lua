@@ -1,5 +1,6 @@
 --- `complete(messages)`: a conversation in, the events of its next turn out; behind it live sessions, found again by
 --- the fingerprint of the history.
+local clear = require "parley.claude.clear"
 local commands = require "parley.claude.commands"
 local core = require "parley.core"
 local errors = require "parley.base.errors"
@@ -277,7 +278,7 @@ end
 local function settle(self, run, result)
   if result.is_error and result.subtype ~= "error_no_output" then return self.pool:discard(run.session) end
   if run.command then
-    local is_emptied = run.command:find "^/clear%f[%s\0]" -- what it goes on with is not this conversation
+    local is_emptied = clear.is(run.command) -- what it goes on with is not this conversation
     if is_emptied or leaves_words(run.events) then return self.pool:discard(run.session) end
     return self.pool:release(run.session, { run.key })
   end
