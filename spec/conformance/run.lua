@@ -13,6 +13,8 @@ local PACKAGE = "@anthropic-ai/claude-code-linux-" .. (uv.os_uname().machine == 
 --- A version takes less than 40 s and its download some 20 s; one that hangs does not stop the others.
 local LIMIT_MS = 300000
 local DAY_SECONDS = 86400
+--- Read once: `make` may put another in its place meanwhile.
+local HOST = uv.exepath()
 
 local function setting(name, default)
   local value = os.getenv(name)
@@ -101,7 +103,7 @@ function Run:place_of(version)
   if uv.fs_stat(("%s/claude/%s/claude"):format(self.build, version)) or setting "KEEP" then return self.build end
   local place = ("%s/%s"):format(self.folder, version)
   assert(files.make_folder(place .. "/claude"))
-  assert(uv.fs_symlink(uv.exepath(), place .. "/parley"))
+  assert(uv.fs_symlink(HOST, place .. "/parley"))
   return place, setmetatable({}, { __close = function() files.remove_tree(place) end })
 end
 
@@ -119,7 +121,7 @@ function Run:check(version)
     end
   end
   local began = task.now()
-  local program, is_in_time = output_of({ "/bin/sh", self.runner, "--run", uv.exepath(),
+  local program, is_in_time = output_of({ "/bin/sh", self.runner, "--run", HOST,
     "spec/conformance/one.lua" }, environment)
   local outcomes = read_outcomes(program.output)
   judge_end(outcomes, program, is_in_time)
