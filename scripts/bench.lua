@@ -1,6 +1,7 @@
 -- Prints timings: start-up, fingerprints, JSON, and what a turn costs beyond the program's own way.
 local parley = require "parley"
 local cli = require "parley.command.cli"
+local clock = require "parley.base.clock"
 local messages_api = require "parley.testing.messages_api"
 local offline_home = require "parley.testing.offline_home"
 local testing = require "parley.testing"
@@ -20,9 +21,9 @@ end
 local function timed(count, fn)
   local values = {}
   for i = 1, count do
-    local began = uv.hrtime()
+    local began = clock.now()
     fn()
-    values[i] = (uv.hrtime() - began) / 1e6
+    values[i] = clock.now() - began
   end
   return values
 end
@@ -76,20 +77,15 @@ local function arrival_of_last_line(path)
   return stat.mtime.sec * 1e3 + stat.mtime.nsec / 1e6
 end
 
-local function wall_clock()
-  local seconds, microseconds = uv.gettimeofday()
-  return seconds * 1e3 + microseconds / 1e3
-end
-
 --- Warm turns on one session: from `complete` to its result, and from Enter to the last line of the transcript.
 local function turns(name, options, count)
   local backend <close> = parley.backend(options)
   local messages, whole, own, over, typing = {}, {}, {}, {}, {}
   for i = 0, count do
     table.insert(messages, { role = "user", content = "turn " .. i })
-    local events, began = {}, wall_clock()
+    local events, began = {}, clock.wall()
     for event in backend:complete(messages) do table.insert(events, event) end
-    local ended = wall_clock()
+    local ended = clock.wall()
     for _, message in ipairs(parley.synthesize_turn_messages(events)) do table.insert(messages, message) end
     if i > 0 then -- the first turn starts the program
       local result = events[#events]

@@ -1,6 +1,7 @@
 -- Lists the transcripts of a folder.
 local uv = require "luv"
 local cli = require "parley.command.cli"
+local clock = require "parley.base.clock"
 local index = require "parley.command.transcript_index"
 local json = require("parley.core").json
 local paint = require "parley.command.paint"
@@ -27,7 +28,7 @@ local function row_of(entry, arguments, now)
   summary = summary or { turns = 0, first_words = "(cannot be read: " .. problem .. ")" }
   if arguments.json then
     return assert(json.encode({ id = entry.id, path = entry.path, size = entry.size, turns = summary.turns,
-      modified = os.date("!%Y-%m-%dT%H:%M:%SZ", entry.modified), cwd = summary.cwd or json.null,
+      modified = clock.date("!%Y-%m-%dT%H:%M:%SZ", entry.modified * 1000), cwd = summary.cwd or json.null,
       first_words = summary.first_words or json.null, }, { sort_keys = true }))
   end
   local place = arguments.all and summary.cwd and paint.plain(summary.cwd) .. ": " or ""
@@ -45,7 +46,7 @@ local function main(arguments)
     local heading = ("%-36s %7s %5s %9s  %s"):format("ID", "AGE", "TURNS", "SIZE", "FIRST WORDS")
     cli.write(paint.painter(1)("bold", heading), "\n")
   end
-  local now = os.time()
+  local now = clock.wall() // 1000
   for i = 1, math.min(#entries, arguments.limit or #entries) do cli.write(row_of(entries[i], arguments, now), "\n") end
 end
 

@@ -1,6 +1,7 @@
 -- Thousands of random turns with faults: nothing may be lost, doubled, changed or hung. Prints the counts.
 local parley = require "parley"
 local cli = require "parley.command.cli"
+local clock = require "parley.base.clock"
 local core = require "parley.core"
 local dialogs = require "parley.policy.dialogs"
 local messages_api = require "parley.testing.messages_api"
@@ -197,7 +198,7 @@ local function define(parser)
 end
 
 local function main(arguments)
-  local seed = arguments.seed or os.time()
+  local seed = arguments.seed or math.floor(clock.wall() / 1000)
   math.randomseed(seed)
   cli.write(("soak: %d turns over %d sessions, seed %d\n"):format(arguments.turns, arguments.sessions, seed))
   local began = parley.task.now()

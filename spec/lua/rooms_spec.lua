@@ -53,6 +53,36 @@ local function problems_of(modules)
   return problems
 end
 
+--- What reads a clock or starts a timer; `parley.base.clock` alone may.
+local TIME = { "uv%.now", "uv%.hrtime", "uv%.new_timer", "uv%.gettimeofday", "uv%.clock_gettime", "uv%.update_time",
+  "uv%.timer_start", "os%.time", "os%.clock", "os%.date" }
+
+--- The lines of a text that do, as `file:line: what`.
+local function uses_of_time(path, text, found)
+  local number = 0
+  for line in (text .. "\n"):gmatch "([^\n]*)\n" do
+    number = number + 1
+    local code = line:gsub("%-%-.*", "")
+    for _, pattern in ipairs(TIME) do
+      local name = code:match("%f[%w_]" .. pattern .. "%f[^%w_]")
+      if name then table.insert(found, ("%s:%d: %s"):format(path, number, name)) end
+    end
+  end
+  return found
+end
+
+local function each_source(folder, visit)
+  local scan = assert(uv.fs_scandir(folder))
+  for name, kind in function() return uv.fs_scandir_next(scan) end do
+    local path = folder .. "/" .. name
+    if kind == "directory" then
+      each_source(path, visit)
+    elseif name:find "%.lua$" then
+      visit(path, files.read(path))
+    end
+  end
+end
+
 describe("the rooms of the library", function()
   local modules = read_modules("lua/parley", "parley", {})
 
@@ -67,12 +97,25 @@ describe("the rooms of the library", function()
     local rooms = { table.unpack(ROOMS) }
     table.sort(rooms)
     assert.same(rooms, found)
-    assert.same({ "init.lua", "task.lua", "types.lua" }, hall)
+    assert.same({ "http.lua", "init.lua", "task.lua", "types.lua" }, hall)
   end)
 
   it("import downwards only", function()
     assert.truthy(#modules["parley"] > 5 and #modules["parley.session"] > 5) -- the imports are found
     assert.same({}, problems_of(modules))
+  end)
+
+  it("have one door to time", function()
+    local found = {}
+    for _, folder in ipairs { "lua", "scripts" } do
+      each_source(folder, function(path, text)
+        if path ~= "lua/parley/base/clock.lua" then uses_of_time(path, text, found) end
+      end)
+    end
+    assert.same({}, found)
+    assert.truthy(#uses_of_time("clock", files.read "lua/parley/base/clock.lua", {}) > 3) -- they are found
+    assert.same({ "a.lua:2: uv.new_timer", "a.lua:4: os.time" },
+      uses_of_time("a.lua", "local a\nlocal t = uv.new_timer()\n-- os.clock\nreturn os.time()", {}))
   end)
 
   it("name what they require by a module that is there", function()

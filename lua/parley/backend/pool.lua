@@ -7,9 +7,9 @@
 ---
 --- A wait that nothing can end but the end of the waiter's own turn, or of turns that wait for each other so, is an
 --- error at once (see `find_stuck`).
+local clock = require "parley.base.clock"
 local errors = require "parley.base.errors"
 local task = require "parley.base.task"
-local uv = require "luv"
 
 local M = {}
 
@@ -54,12 +54,6 @@ local function stop_timer(entry)
   entry.timer = nil
 end
 
-local function start_timer(entry, milliseconds, callback)
-  entry.timer = uv.new_timer()
-  uv.update_time()
-  entry.timer:start(math.ceil(milliseconds), 0, callback)
-end
-
 local function take(entry)
   stop_timer(entry)
   entry.is_idle, entry.keys = false, {}
@@ -70,7 +64,7 @@ local function sweep(self)
   for session, entry in pairs(self.entries) do
     if entry.is_idle and not session.process:is_alive() then
       stop_timer(entry)
-      session:retire()
+      session:kill()
       self.entries[session] = nil
       self.places = self.places - 1
     end
@@ -250,7 +244,7 @@ local function wait_in_line(self, lease)
     end
     join(self, waiter)
     if lease.timeout_ms and lease.timeout_ms < math.huge then
-      start_timer(waiter, lease.timeout_ms, function() waiter.wake { failure = late(self, lease) } end)
+      waiter.timer = clock.after(lease.timeout_ms, function() waiter.wake { failure = late(self, lease) } end)
     end
     refuse_stuck(self)
     return function()
@@ -310,11 +304,11 @@ function Pool:release(session, keys)
   entry.lease = nil
   for _, key in ipairs(keys) do entry.keys[key] = true end
   if self.idle_timeout_ms then
-    start_timer(entry, self.idle_timeout_ms, function()
+    entry.timer = clock.after(self.idle_timeout_ms, function()
       take(entry)
       -- It keeps its place until the process has ended, or somebody waits for that.
       entry.is_idle, entry.used, entry.is_pinned = true, 0, false
-      session:retire()
+      session:kill()
       serve(self)
     end)
   end
@@ -410,7 +404,7 @@ end
 --- Ends every session without waiting for it. For callers that cannot wait.
 function Pool:retire()
   turn_away(self)
-  for session in pairs(self.entries) do session:retire() end
+  for session in pairs(self.entries) do session:kill() end
   self.entries = {}
 end
 

@@ -1,14 +1,15 @@
 --- What tasks wait for each other at: conditions, channels, semaphores. `parley.task` offers them, and gives what they
 --- are built on.
+local clock = require "parley.base.clock"
 local errors = require "parley.base.errors"
 
 local M = {}
 
-local suspend, start_timer, check
+local suspend, check
 
 --- Gives what is needed of the tasks; the task module calls it once.
----@param of_tasks {suspend: function, start_timer: function, check: function}
-function M.use(of_tasks) suspend, start_timer, check = of_tasks.suspend, of_tasks.start_timer, of_tasks.check end
+---@param of_tasks {suspend: function, check: function}
+function M.use(of_tasks) suspend, check = of_tasks.suspend, of_tasks.check end
 
 local function remove(list, value)
   for i = 1, #list do
@@ -34,16 +35,32 @@ function Condition:wait(milliseconds)
   return suspend(function(wake)
     local timer
     local function stop(notified)
-      if timer and not timer:is_closing() then timer:close() end
+      if timer then timer:close() end
       remove(self.waiting, stop)
       wake(notified)
     end
     if milliseconds and milliseconds < math.huge then
-      timer = start_timer(milliseconds, function() stop(false) end)
+      timer = clock.after(milliseconds, function() stop(false) end)
     end
     table.insert(self.waiting, stop)
     return function() stop(false) end
   end)
+end
+
+--- Waits until a predicate gives a true value, which is asked now, at every `notify`, and when the time is over.
+---@param predicate fun(): any
+---@param milliseconds? number  at most so long
+---@return any value  what the predicate gave last: false or nil when the time was over
+function Condition:wait_until(predicate, milliseconds)
+  check("Condition:wait_until", predicate, "a function")
+  if milliseconds then check("Condition:wait_until", milliseconds, "milliseconds") end
+  local deadline = clock.now() + (milliseconds or math.huge)
+  while true do
+    local value = predicate()
+    local left = deadline - clock.now()
+    if value or left <= 0 then return value end
+    self:wait(left)
+  end
 end
 
 --- Wakes every task that waits now.

@@ -11,6 +11,7 @@
 --- Callbacks never resume a task: they put it on the ready list, and `run`, the only place that pumps the loop,
 --- resumes it from there. So a task can be woken from anywhere, and no Lua frame of a task stands below a callback.
 local uv = require "luv"
+local clock = require "parley.base.clock"
 local errors = require "parley.base.errors"
 local options = require "parley.base.options"
 local sync = require "parley.base.sync"
@@ -307,7 +308,7 @@ end
 local function turn_loop(mode)
   local outer = current -- a task that runs another main task pumps from inside
   current, is_turning = nil, true
-  local is_alive = uv.run(mode)
+  local is_alive = clock.pass(mode)
   current, is_turning = outer, false
   local uncaught = registry[UNCAUGHT]
   registry[UNCAUGHT] = nil
@@ -424,31 +425,13 @@ function M.wherever(fn, at_once)
   return at_once()
 end
 
-local LONGEST_MS = 1 << 53
-
---- A started one-shot timer.
-local function start_timer(milliseconds, callback)
-  local timer = uv.new_timer()
-  uv.update_time() -- the loop's clock stands still while Lua runs
-  timer:start(milliseconds < LONGEST_MS and math.max(0, math.ceil(milliseconds)) or LONGEST_MS, 0, callback)
-  return timer
-end
-
-local function close_handle(handle)
-  if not handle:is_closing() then handle:close() end
-end
-
 --- Waits.
 ---@param milliseconds number
 function M.sleep(milliseconds)
   check("task.sleep", milliseconds, "milliseconds")
   M.suspend(function(wake)
-    local timer
-    timer = start_timer(milliseconds, function()
-      close_handle(timer)
-      wake()
-    end)
-    return function() close_handle(timer) end
+    local timer = clock.after(milliseconds, wake)
+    return function() timer:close() end
   end)
 end
 
@@ -464,7 +447,7 @@ function M.timeout(milliseconds, fn, ...)
   if not milliseconds or milliseconds == math.huge then return fn(...) end
   local child = M.spawn(fn, ...)
   local late = errors.new("ETIMEDOUT", ("it took longer than %g ms"):format(milliseconds))
-  local _ <close> = M.closing(start_timer(milliseconds, function() cancel(child, late) end))
+  local _ <close> = clock.after(milliseconds, function() cancel(child, late) end)
   local outcome = table.pack(pcall(child.await, child))
   if not child:is_done() then -- this task was cancelled: the child goes first
     child:cancel(current.cancelled)
@@ -478,14 +461,16 @@ end
 ---@param handle userdata
 ---@return table
 function M.closing(handle)
-  return setmetatable({ handle = handle }, { __close = function() close_handle(handle) end })
+  return setmetatable({ handle = handle }, { __close = function()
+    if not handle:is_closing() then handle:close() end
+  end })
 end
 
 --- Milliseconds on a monotonic clock with no fixed origin.
 ---@return number
-function M.now() return uv.hrtime() / 1e6 end
+function M.now() return clock.now() end
 
-sync.use { suspend = M.suspend, start_timer = start_timer, check = check }
+sync.use { suspend = M.suspend, check = check }
 M.condition, M.channel, M.semaphore = sync.condition, sync.channel, sync.semaphore
 
 return M

@@ -1,5 +1,5 @@
 --- Transcript records as typed events.
-local uv = require "luv"
+local clock = require "parley.base.clock"
 
 local M = {}
 
@@ -109,10 +109,7 @@ end
 
 --- The time as records have it.
 ---@return string  ISO 8601, UTC: `"2025-11-22T03:18:22.884Z"`
-function M.timestamp()
-  local seconds, microseconds = uv.gettimeofday()
-  return os.date("!%Y-%m-%dT%H:%M:%S", seconds) .. (".%03dZ"):format(microseconds // 1000)
-end
+function M.timestamp() return clock.timestamp() end
 
 --- Texts that the program writes under the user's name.
 local PROGRAM_TEXTS = {

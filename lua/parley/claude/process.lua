@@ -1,6 +1,7 @@
 --- One `claude` on a pseudo-terminal: the bottom layer. It starts the program, writes keys, keeps what the terminal
 --- shows and has received, and ends the program. What any of it means is decided above.
 local uv = require "luv"
+local clock = require "parley.base.clock"
 local core = require "parley.core"
 local descendants = require "parley.base.descendants"
 local errors = require "parley.base.errors"
@@ -101,7 +102,7 @@ local function reap(self)
   close_handle(self.child_signal)
   if self.exit then return end -- it was killed by `discard`, which did not wait
   self.exit = record
-  if self.retiring then self:discard() end
+  if self.ending then self:discard() end
   self.changed:notify()
 end
 
@@ -211,21 +212,14 @@ function Process:signal(signal)
 end
 
 local function wait_for_exit(self, milliseconds)
-  local deadline = task.now() + milliseconds
-  while not self.exit and task.now() < deadline do
-    self.changed:wait(deadline - task.now())
-  end
-  return self.exit ~= nil
+  return self.changed:wait_until(function() return self.exit end, milliseconds) ~= nil
 end
 
 --- Waits until all that the program wrote has been read: for the last screen of one that has ended.
 ---@param milliseconds number  at most so long, for a grandchild may hold the terminal open
 function Process:drain(milliseconds)
   check("the time to wait", milliseconds, "milliseconds")
-  local deadline = task.now() + milliseconds
-  while self.pipe and not self.output_ended and task.now() < deadline do
-    self.changed:wait(deadline - task.now())
-  end
+  self.changed:wait_until(function() return not self.pipe or self.output_ended end, milliseconds)
 end
 
 --- How long what the program's tools have started may take to end, and how often that is looked at: the kernel tells
@@ -240,8 +234,8 @@ end
 --- Sends a signal to all that is left over, until nothing is or the time is up.
 local function signal_left_over(self, left, signal)
   left = descendants.signal(left, signal)
-  local deadline = task.now() + LEFT_OVER_MS
-  while left[1] and task.now() < deadline do
+  local deadline = clock.now() + LEFT_OVER_MS
+  while left[1] and clock.now() < deadline do
     task.sleep(LOOK_MS)
     left = descendants.alive(left)
     if not left[1] then left = left_over(self) end -- one that was started meanwhile
@@ -262,10 +256,10 @@ end
 
 --- Ends the program: SIGTERM, a grace time, SIGKILL; reaps it and closes the terminal. What its tools have started and
 --- it has left behind is ended too. A second call gives the same answer. A cancellation does not end it half-way. In a
---- libuv callback, which cannot wait, it is `retire`.
+--- libuv callback, which cannot wait, it is `kill`.
 ---@param grace_ms? number  default 2000
 ---@return parley.ExitRecord? exit  nil in a libuv callback, while the program still runs
-function Process:terminate(grace_ms)
+function Process:close(grace_ms)
   if grace_ms then check("the grace time", grace_ms, "milliseconds") end
   if not self.pty then return { not_started = true } end
   if self.is_discarded then return self.exit end
@@ -284,21 +278,20 @@ function Process:terminate(grace_ms)
     self:discard()
     return self.exit
   end, function()
-    self:retire(grace_ms)
+    self:kill(grace_ms)
     return self.exit
   end)
 end
 
---- Ends the program as `terminate` does, without waiting for it.
+--- Ends the program as `close` does, without waiting for it.
 ---@param grace_ms? number  default 2000
-function Process:retire(grace_ms)
+function Process:kill(grace_ms)
   if not self.pty then return end
   if self.exit then return self:discard() end
-  if self.retiring then return end
+  if self.ending then return end
   self.known = left_over(self)
   self.pty:signal "SIGTERM"
-  self.retiring = uv.new_timer()
-  self.retiring:start(grace_ms or 2000, 0, function() self:discard() end)
+  self.ending = clock.after(grace_ms or 2000, function() self:discard() end)
 end
 
 --- Closes the terminal at once, killing the program if it still runs, and what it has started. For callers that cannot
@@ -308,7 +301,7 @@ function Process:discard()
   self.is_discarded = true
   close_handle(self.pipe)
   self.outbox:close "the process does not run"
-  close_handle(self.retiring)
+  if self.ending then self.ending:close() end
   local left = left_over(self)
   if self.pty:close() then close_handle(self.child_signal) end -- or it is reaped at SIGCHLD
   descendants.signal(self.known or {}, "sigkill")
@@ -317,6 +310,7 @@ function Process:discard()
   self.changed:notify()
 end
 
-Process.__close = function(self) self:terminate() end
+Process.__close = function(self) self:close() end
+Process.terminate = Process.close -- its name for those who wrote to it before
 
 return M

@@ -1,5 +1,6 @@
 --- The status file that 2.1.19x and later keep for each process: watched, read at every change.
 local uv = require "luv"
+local clock = require "parley.base.clock"
 local core = require "parley.core"
 local files = require "parley.base.files"
 
@@ -24,8 +25,7 @@ function M.watch(path, on_change)
   end)
   if not ok then -- no inotify watch to be had: look often enough for a person
     self.handle:close()
-    self.handle = uv.new_timer()
-    self.handle:start(250, 250, function() self:read() end)
+    self.handle = clock.every(250, function() self:read() end)
   end
   self:read()
   return self
@@ -43,7 +43,8 @@ function Status:read()
 end
 
 function Status:close()
-  if not self.handle:is_closing() then self.handle:close() end
+  if self.handle then self.handle:close() end
+  self.handle = nil
 end
 
 return M

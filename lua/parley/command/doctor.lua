@@ -1,6 +1,7 @@
 --- What stands between a user and the first answer, as far as files tell: findings, each with what to do about it.
 --- Nothing is written, started (but for `claude --version`) or sent, and no secret gets into a finding.
 local uv = require "luv"
+local clock = require "parley.base.clock"
 local conformance = require "parley.claude.conformance"
 local core = require "parley.core"
 local dialogs = require "parley.policy.dialogs"
@@ -86,12 +87,8 @@ local function output_of(argv, environment, milliseconds)
     if bytes then text = text .. bytes else ended = true end
     changed:notify()
   end)
-  local deadline = task.now() + milliseconds
-  while not (status and ended) do
-    local left = deadline - task.now()
-    if left <= 0 then return nil, ("has not ended after %g s"):format(milliseconds / 1000) end
-    changed:wait(left)
-  end
+  local is_over = changed:wait_until(function() return status and ended end, milliseconds)
+  if not is_over then return nil, ("has not ended after %g s"):format(milliseconds / 1000) end
   return text
 end
 
@@ -235,7 +232,7 @@ local function check_credentials(report, path, credentials)
   end
   local expires = math.tointeger(credentials.expiresAt)
   local is_renewable = type(credentials.refreshToken) == "string" and credentials.refreshToken ~= ""
-  if expires and expires < os.time() * 1000 and not is_renewable then
+  if expires and expires < clock.wall() and not is_renewable then
     return report("login", "problem", "the login in " .. path .. " has expired", "run `claude` and /login")
   end
   report("login", "ok", "by the account in " .. path)

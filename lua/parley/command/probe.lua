@@ -105,14 +105,12 @@ local function status_file_of(live)
 end
 
 local function observe(live, facts, dropped)
-  local deadline = task.now() + STATUS_FILE_MS
-  facts.status_file = status_file_of(live)
-  while facts.status_file ~= "live" and task.now() < deadline do
-    live.changed:wait(deadline - task.now())
+  live.changed:wait_until(function()
     facts.status_file = status_file_of(live)
-  end
+    return facts.status_file == "live"
+  end, STATUS_FILE_MS)
   facts.version = live:view().version
-  facts.watch = live.watcher and live.watcher:mode()
+  facts.watch = live.transcript:mode()
   facts.leaked = leaked(live.process:pid(), dropped)
 end
 

@@ -1,10 +1,9 @@
---- Brings a session's dialogs to its policy and does what the policy says. Nothing is pressed that was not seen.
+--- Brings a terminal's dialogs to their policy and does what the policy says. Nothing is pressed that was not seen.
 local claude_dialog = require "parley.claude.dialog"
+local clock = require "parley.base.clock"
 local core = require "parley.core"
 local errors = require "parley.base.errors"
-local task = require "parley.base.task"
 local tui = require "parley.claude.tui"
-local typist = require "parley.session.typist"
 
 local M = {}
 
@@ -17,14 +16,40 @@ local POINTER_STILL_MS = 200
 local STALE_MS = 2000
 local STEP_MS = 1000
 
+---@class parley.Dialogs
+---@field package terminal parley.Terminal
+---@field package policy table      the dialogs policy
+---@field package accept string[]   what it may answer with yes
+---@field package cwd string        of the program
+---@field package answered? string  the text of the one that was answered, while that may still be on the screen
+local Dialogs = {}
+Dialogs.__index = Dialogs
+Dialogs.__name = "parley.Dialogs"
+
+---@class parley.Answered  a dialog, and what was answered
+---@field kind string
+---@field text string
+---@field choice? string
+---@field keys? string
+
+--- Makes the one who answers a terminal's dialogs.
+---@param terminal parley.Terminal
+---@param policy table  the dialogs policy
+---@param accept string[]
+---@param cwd string  of the program
+---@return parley.Dialogs
+function M.new(terminal, policy, accept, cwd)
+  return setmetatable({ terminal = terminal, policy = policy, accept = accept, cwd = cwd }, Dialogs)
+end
+
 local function identity(call) return core.json.encode({ call.name, call.input }, { sort_keys = true }) end
 
 --- The tool call that a dialog is about: the only one of those that wait which it shows with its whole input. Two that
 --- are the same are no matter. Where that cannot be told, nobody decides about a call that may be another one.
-local function call_of(session, rows)
+local function call_of(self, rows, calls)
   local choices, found = tui.choices(rows), nil
-  for _, call in ipairs(choices and session.running and session.turn.open_tools or {}) do
-    if claude_dialog.shows(rows, choices, call, session.process.cwd) then
+  for _, call in ipairs(choices and calls or {}) do
+    if claude_dialog.shows(rows, choices, call, self.cwd) then
       if found and identity(found) ~= identity(call) then return nil end
       found = found or call
     end
@@ -33,106 +58,101 @@ local function call_of(session, rows)
 end
 
 --- Whether one of the calls that wait is what the dialog on the screen is about.
----@param session parley.Session
+---@param calls table[]  `tool_use` blocks
 ---@return boolean
-function M.has_call(session) return call_of(session, session:view().rows) ~= nil end
+function Dialogs:has_call(calls) return call_of(self, self.terminal:view().rows, calls) ~= nil end
 
-local function recognize(session)
-  local view, dialogs = session:view(), session.policies.dialogs
-  local dialog = dialogs.recognize(view)
-  local call = dialog and call_of(session, view.rows)
+local function recognize(self, calls)
+  local view = self.terminal:view()
+  local dialog = self.policy.recognize(view)
+  local call = dialog and call_of(self, view.rows, calls)
   if not call then return dialog end
-  dialog = dialogs.recognize(view, call)
+  dialog = self.policy.recognize(view, call)
   if dialog then dialog.tool_use = call end
   return dialog
 end
 
 --- Waits while a condition holds, at most so long. Returns whether it still does.
-local function lasts(session, milliseconds, condition)
-  local deadline = task.now() + milliseconds
-  while condition() do
-    local left = deadline - task.now()
-    if left <= 0 then return true end
-    session:wait(left)
-    session:check()
-  end
-  return false
+local function lasts(self, milliseconds, condition)
+  return not self.terminal:wait_until(function() return not condition() end, milliseconds)
 end
 
 --- Picks a choice: by its number, where they have numbers; else the pointer is moved to it, looking after each step,
 --- and Enter pressed. Returns whether it was picked; another dialog may have come instead.
-local function choose(session, dialog, choice)
-  local number = dialog.first_number and dialog.first_number + choice - 1
+local function choose(self, dialog, choice, calls)
+  local terminal, number = self.terminal, dialog.first_number and dialog.first_number + choice - 1
   if number and number <= 9 then
-    local current = recognize(session)
-    return current ~= nil and current.text == dialog.text and typist.press(session, tostring(number))
+    local current = recognize(self, calls)
+    return current ~= nil and current.text == dialog.text and terminal:press(tostring(number))
   end
   for step = 1, 3 * #dialog.choices do
-    local current = recognize(session)
+    local current = recognize(self, calls)
     if not current or current.kind ~= dialog.kind or #current.choices ~= #dialog.choices then return false end
     if step == 1 and current.text ~= dialog.text then return false end -- later the pointer may change what is shown
     local before = current.selected
     if not before then break end
     local function stays()
-      current = recognize(session)
+      current = recognize(self, calls)
       return current ~= nil and current.selected == before
     end
     if before ~= choice then
-      typist.press(session, before < choice and "\27[B" or "\27[A")
-      lasts(session, STEP_MS, stays)
-    elseif lasts(session, POINTER_STILL_MS, stays) then
-      return typist.press(session, "\r")
+      terminal:press(before < choice and "\27[B" or "\27[A")
+      lasts(self, STEP_MS, stays)
+    elseif lasts(self, POINTER_STILL_MS, stays) then
+      return terminal:press "\r"
     end
   end
-  session:fail("dialog", "the dialog's pointer does not move to the choice", { dialog = dialog })
+  terminal:fail("dialog", "the dialog's pointer does not move to the choice", { dialog = dialog })
 end
 
-local function fail(session, dialog, why)
+local function fail(self, dialog, why)
   local call = dialog.tool_use
   local asks = call and ("%s %s"):format(call.name, core.json.encode(call.input) or "")
     or ("%q"):format(dialog.text:match "^[^\n]*\n?[^\n]*\n?[^\n]*":gsub("\n", " | "))
-  error(errors.dialog_error(("the program asks (%s: %s) and nothing may answer: %s"):format(dialog.kind, asks, why),
-    { dialog = dialog, session_id = session.session_id, screen = session.process.screen:text() }), 0)
+  self.terminal:raise(errors.dialog_error(("the program asks (%s: %s) and nothing may answer: %s"):format(dialog.kind,
+    asks, why), { dialog = dialog }))
 end
 
-local function decide(session, dialog)
-  dialog = dialog or { kind = "unknown", text = session.process.screen:text(), choices = {},
+local function decide(self, dialog, calls)
+  local terminal = self.terminal
+  dialog = dialog or { kind = "unknown", text = terminal.process.screen:text(), choices = {},
     remedy = "it cannot be read; look at the screen" }
-  local decision = session.policies.dialogs.decide(dialog, session.options.accept)
-  session.answered = dialog.text
+  local decision = self.policy.decide(dialog, self.accept)
+  self.answered = dialog.text
   if decision.choose then
-    if not choose(session, dialog, decision.choose) then return end
+    if not choose(self, dialog, decision.choose, calls) then return nil end
   elseif decision.keys then
-    local current = recognize(session) -- it may have gone while the policy waited
-    if not current or current.text ~= dialog.text then return end
-    typist.press(session, decision.keys)
+    local current = recognize(self, calls) -- it may have gone while the policy waited
+    if not current or current.text ~= dialog.text then return nil end
+    terminal:press(decision.keys)
   else
-    fail(session, dialog, decision.fail)
+    fail(self, dialog, decision.fail)
   end
-  if session.running then
-    session.turn:notice("dialog_answered", { session_id = session.session_id, kind = dialog.kind, text = dialog.text,
-      choice = decision.choose and dialog.choices[decision.choose], keys = decision.keys, message = dialog.text })
-  end
+  return { kind = dialog.kind, text = dialog.text, choice = decision.choose and dialog.choices[decision.choose],
+    keys = decision.keys }
 end
 
 --- Answers the dialog that is up.
----@param session parley.Session
+---@param calls table[]  the `tool_use` blocks of the turn that wait for a result
+---@return parley.Answered?  nil when it was gone, or the turn interrupted, before it was answered
 --- Raises `DialogError` when the policy does not answer it; its `dialog` has `kind`, `text`, `choices` and, in a turn,
 --- `tool_use`, the call that it is about, where that can be told.
-function M.answer(session)
-  local since, seen = task.now(), nil
-  while session:state() == "dialog" do
-    session:check()
-    local dialog = recognize(session)
+function Dialogs:answer(calls)
+  local terminal, since, seen = self.terminal, clock.now(), nil
+  while terminal:state() == "dialog" do
+    terminal:check()
+    local dialog = recognize(self, calls)
     local text = dialog and dialog.text
-    if text ~= seen then since, seen = task.now(), text end
-    local still = task.now() - since
-    local is_stale = text == nil or text == session.answered or dialog.kind == "unknown"
-    local patience = is_stale and STALE_MS or STILL_MS
-    if still >= patience then return decide(session, dialog) end
-    session:wait(patience - still)
-    if session:is_interrupted() then return end
+    if text ~= seen then since, seen = clock.now(), text end
+    local is_stale = text == nil or text == self.answered or dialog.kind == "unknown"
+    local due = since + (is_stale and STALE_MS or STILL_MS)
+    if clock.now() >= due then return decide(self, dialog, calls) end
+    terminal:wait(due)
+    if terminal:is_interrupted() then return nil end
   end
 end
+
+--- Tells that no dialog is up: the next one is another, even where it says the same.
+function Dialogs:forget() self.answered = nil end
 
 return M

@@ -4,6 +4,7 @@
 ---     local fake = fake_process.new { on_write = function(fake, bytes) fake:feed(bytes) end }
 ---     local fake = fake_process.answering { jsonl_path = path, reply = function(text) return "echo: " .. text end }
 local uv = require "luv"
+local clock = require "parley.base.clock"
 local core = require "parley.core"
 local errors = require "parley.base.errors"
 local task = require "parley.base.task"
@@ -126,7 +127,7 @@ function FakeProcess:signal(name) table.insert(self.signals, name) end
 --- Ends the fake.
 ---@param grace_ms? number
 ---@return parley.ExitRecord
-function FakeProcess:terminate(grace_ms)
+function FakeProcess:close(grace_ms)
   if not self.is_started then return { not_started = true } end
   if not self.ending then
     self:signal "SIGTERM"
@@ -136,9 +137,9 @@ function FakeProcess:terminate(grace_ms)
   return self.ending
 end
 
---- Ends the fake as `terminate` does.
+--- Ends the fake as `close` does.
 ---@param grace_ms? number
-function FakeProcess:retire(grace_ms) self:terminate(grace_ms) end
+function FakeProcess:kill(grace_ms) self:close(grace_ms) end
 
 function FakeProcess:drain() end -- luacheck: ignore 212
 
@@ -146,7 +147,8 @@ function FakeProcess:discard()
   if self:is_alive() then self:exit { signal = "SIGKILL" } end
 end
 
-FakeProcess.__close = function(self) self:terminate() end
+FakeProcess.__close = function(self) self:close() end
+FakeProcess.terminate = FakeProcess.close
 
 -- The spec's side -----------------------------------------------------------------------------------------------------
 
@@ -241,12 +243,7 @@ function Answering:take(text)
   self:draw()
   fake:append_user(text)
   if not delay then return self:finish(text) end
-  fake.timer = uv.new_timer()
-  fake.timer:start(delay, 0, function()
-    fake.timer:close()
-    fake.timer = nil
-    self:finish(text)
-  end)
+  fake.timer = clock.after(delay, function() self:finish(text) end)
 end
 
 function Answering:press(key)

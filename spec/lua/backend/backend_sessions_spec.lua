@@ -1,4 +1,5 @@
 --- Many conversations on few sessions, over fake processes.
+local clock = require "parley.base.clock"
 local fake_backends = require "spec.fake_backends"
 local helper = require "spec.helper"
 local task = require "parley.base.task"
@@ -20,10 +21,8 @@ describe("complete", function()
     local function held(fake)
       fake.options.delay_ms = 60000
       function fake.answer()
-        fake.timer:stop()
-        fake.timer:start(0, 0, function()
-          fake.timer:close()
-          fake.timer = nil
+        fake.timer:close()
+        fake.timer = clock.after(0, function()
           fake:append_assistant "now"
           fake:append_turn_duration()
           fake:set_status "idle"

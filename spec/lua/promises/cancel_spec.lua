@@ -14,7 +14,7 @@ describe("promise 6, cancel is clean:", function()
   on(ENDS, "what was cut off by an interrupt, in a program that is stopped, joins nothing", {}, function(live, kit)
     live.process:signal "SIGSTOP"
     local waiter = task.spawn(function()
-      helper.eventually(function() return live.keys_may_follow end)
+      helper.eventually(function() return live.typist.keys_may_follow end)
       live:interrupt()
     end)
     assert.equal("interrupted", say(live, LONG).verdict)

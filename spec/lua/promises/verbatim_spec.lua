@@ -32,7 +32,7 @@ describe("promise 2, verbatim:", function()
     for _, text in ipairs(texts) do assert.equal("success", say(live, text).verdict, text) end
     assert.same(texts, kit:taken())
 
-    local long, is_newest = rows .. path .. "\n" .. rows .. "end", live.version == "2.1.330"
+    local long, is_newest = rows .. path .. "\n" .. rows .. "end", live:view().version == "2.1.330"
     local mark = 'a <pasted_content id="x"> in the text'
     for text, is_taken in pairs { [long] = is_newest, [mark] = not is_newest } do
       if is_taken then

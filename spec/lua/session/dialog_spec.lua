@@ -1,5 +1,4 @@
 -- Dialogs between a session and its policy: what is pressed, and above all what is not.
-local dialog = require "parley.session.dialog"
 local errors = require "parley.base.errors"
 local fake_process = require "parley.testing.fake_process"
 local helper = require "spec.helper"
@@ -17,7 +16,7 @@ local function plain(selected)
   return rows
 end
 
-describe("dialog.answer", function()
+describe("a session's dialogs", function()
   local folder, check_leaks
 
   before_each(function()
@@ -32,6 +31,9 @@ describe("dialog.answer", function()
 
   local function draw(fake, rows) fake:feed("\27[2J\27[H" .. table.concat(rows, "\r\n")) end
 
+  ---Answers the dialog that is up; `calls` are those that wait.
+  local function answer(live, calls) return live.dialogs:answer(calls or {}) end
+
   ---A session before these rows. `on_write` gets the fake and the keys.
   local function before(rows, options, on_write)
     local fake = fake_process.new { jsonl_path = folder .. "/t.jsonl", environment = { CLAUDE_CONFIG_DIR = folder },
@@ -42,8 +44,8 @@ describe("dialog.answer", function()
     return live, fake
   end
 
-  local function failure(live)
-    local ok, err = pcall(dialog.answer, live)
+  local function failure(live, calls)
+    local ok, err = pcall(answer, live, calls)
     assert.is_false(ok, "no error was raised")
     assert(errors.is(err), tostring(err))
     return err
@@ -71,7 +73,7 @@ describe("dialog.answer", function()
     local live, fake = before(plain(1), { accept = { "trust" } }, function(fake, keys)
       if keys == "\27[B" then draw(fake, plain(2)) else draw(fake, { "thanks" }) end
     end)
-    dialog.answer(live)
+    answer(live)
     assert.same({ "\27[B", "\r" }, fake.writes)
   end))
 
@@ -79,16 +81,17 @@ describe("dialog.answer", function()
     local live, fake = before(plain(1), { accept = { "trust" } }, function(fake, keys)
       if keys == "\27[B" then draw(fake, plain(2)) else draw(fake, { "thanks" }) end
     end)
-    local view, wait, is_seen = live.view, live.wait, false
-    function live:view()
+    local terminal = live.terminal
+    local view, wait, is_seen = terminal.view, terminal.wait, false
+    function terminal:view()
       is_seen = is_seen or self.process.screen:text():find "❯ Yes" ~= nil
       return view(self)
     end
-    function live:wait(milliseconds)
+    function terminal:wait(deadline)
       if is_seen and #fake.writes == 1 then draw(fake, plain(1)) end
-      wait(self, milliseconds)
+      wait(self, deadline)
     end
-    dialog.answer(live)
+    answer(live)
     assert.same({ "\27[B", "\27[B", "\r" }, fake.writes)
   end))
 
@@ -100,15 +103,15 @@ describe("dialog.answer", function()
       draw(fake, { "WARNING: Claude Code running in Bypass Permissions mode", "", " ❯ No, exit", "   Yes, I accept", "",
         " Enter to confirm" })
     end)
-    dialog.answer(live)
+    answer(live)
     assert.equal("bypass", failure(live).dialog.kind)
     assert.same({ "\27[B" }, fake.writes)
   end))
 
   it("picks a numbered choice by its number", helper.task(function()
     local live, fake = before(NUMBERED, { accept = { "permission" } }, function(fake) draw(fake, { "thanks" }) end)
-    live.has_started = true
-    dialog.answer(live)
+    live.terminal.has_started = true
+    answer(live)
     assert.same({ "1" }, fake.writes)
   end))
 
@@ -118,8 +121,8 @@ describe("dialog.answer", function()
       draw(fake, { "gone" })
       return { choose = 3 }
     end } } })
-    live.has_started = true
-    dialog.answer(live)
+    live.terminal.has_started = true
+    answer(live)
     assert.same({}, fake.writes)
   end))
 
@@ -136,13 +139,11 @@ describe("dialog.answer", function()
         draw(fake, prompt(mark, "rm -rf x"))
         return { choose = 1 }
       end } } })
-      live.has_started, live.running, live.began_at = true, true, 0
-      live.turn = require("parley.session.turn").new("x", function() return false end)
-      dialog.answer(live)
+      live.terminal.has_started = true
+      assert.is_nil(answer(live))
       assert.equal("DialogError", failure(live).code)
       assert.same({ "ls", "rm -rf x" }, asked)
       assert.same({}, fake.writes)
-      assert.same({}, live.turn.events)
     end
   end))
 
@@ -153,8 +154,8 @@ describe("dialog.answer", function()
       asked = asked + 1
       return { choose = 2 }
     end } } }, function() end)
-    dialog.answer(live)
-    local ok = pcall(require("parley.base.task").timeout, 500, dialog.answer, live)
+    answer(live)
+    local ok = pcall(require("parley.base.task").timeout, 500, answer, live)
     assert.is_false(ok)
     assert.equal(1, asked)
     assert.same({ "\r" }, fake.writes)
@@ -177,10 +178,8 @@ describe("dialog.answer", function()
         seen = asked
         return { fail = "seen" }
       end } } })
-      live.has_started, live.running, live.began_at = true, true, 0
-      live.turn = require("parley.session.turn").new("x", function() return false end)
-      live.turn.open_tools = { ... }
-      local err = failure(live)
+      live.terminal.has_started = true
+      local err = failure(live, { ... })
       assert.matches("rm %-rf tools", tostring(err))
       assert.matches("\nrm %-rf tools\n", seen.text)
       return seen.tool_use and seen.tool_use.id
@@ -206,8 +205,8 @@ describe("dialog.answer", function()
     local policy = { decide = function() return { keys = "\27" } end }
     local live, fake = before(NUMBERED, { policies = { dialogs = policy } },
       function(fake) draw(fake, { "closed" }) end)
-    live.has_started = true
-    dialog.answer(live)
+    live.terminal.has_started = true
+    answer(live)
     assert.same({ "\27" }, fake.writes)
   end))
 

@@ -1,11 +1,11 @@
 -- How a message gets into the composer: each step seen before the next, nothing into a dialog.
+local clock = require "parley.base.clock"
 local errors = require "parley.base.errors"
 local files = require "parley.base.files"
 local fake_process = require "parley.testing.fake_process"
 local helper = require "spec.helper"
 local session = require "parley.session"
 local task = require "parley.base.task"
-local typist = require "parley.session.typist"
 
 local TRUST = " Accessing workspace:\r\n\r\n ❯ No, exit\r\n   Yes, I trust this folder\r\n\r\n Enter to confirm"
 
@@ -46,9 +46,9 @@ describe("typist", function()
         "日本語 é 😀" } do
         it(("leaves %q in the composer"):format(text:sub(1, 12)), helper.task(function()
           local live <close>, fake = started(profile)
-          assert.is_true(typist.type(live, text, false))
+          assert.is_true(live.typist:type(text, false))
           assert.equal("whole", live.policies.delivery.holds(composer_of(live), text))
-          assert.is_true(typist.still_holds(live, text))
+          assert.is_true(live.typist:still_holds(text, {}))
           assert.is_nil(fake:written():find("\r", 1, true))
         end))
       end
@@ -58,14 +58,14 @@ describe("typist", function()
   it("clears what was left in the composer first", helper.task(function()
     local live <close>, fake = started "2.1.330"
     fake:write "left over\27[200~\nand more\27[201~"
-    assert.is_true(typist.type(live, "new", false))
+    assert.is_true(live.typist:type("new", false))
     assert.equal("new", composer_of(live).text:match "^%S+")
   end))
 
   it("clears what stands behind the cursor, too", helper.task(function()
     local live <close>, fake = started "2.1.330"
     fake:write "\27[200~one\ntwo\nthree\27[201~\27[A\1"
-    assert.is_true(typist.type(live, "new", false))
+    assert.is_true(live.typist:type("new", false))
     assert.equal("whole", live.policies.delivery.holds(composer_of(live), "new"))
   end))
 
@@ -74,7 +74,7 @@ describe("typist", function()
       local live <close>, fake = started "2.1.330"
       fake:write(left)
       assert.is_true(composer_of(live).shell)
-      assert.is_true(typist.type(live, "new", false))
+      assert.is_true(live.typist:type("new", false))
       assert.is_false(composer_of(live).shell)
     end))
   end
@@ -87,7 +87,7 @@ describe("typist", function()
         return true
       end
     end)
-    assert.is_true(typist.type(live, "hello", false))
+    assert.is_true(live.typist:type("hello", false))
     assert.equal(1, lost)
   end))
 
@@ -108,7 +108,7 @@ describe("typist", function()
   for _, text in ipairs { "hello", ("line\n"):rep(20) .. "line" } do
     it(("does not type again behind keys that are only late (%q)"):format(text:sub(1, 4)), helper.task(function()
       local live <close> = late()
-      assert.is_true(typist.type(live, text, false))
+      assert.is_true(live.typist:type(text, false))
       assert.equal("whole", live.policies.delivery.holds(composer_of(live), text))
     end))
   end
@@ -116,10 +116,10 @@ describe("typist", function()
   it("clears what an attempt has typed that was interrupted and comes late", helper.task(function()
     local live <close>, fake = late()
     local is_interrupted = true
-    function live.is_interrupted() return is_interrupted and #fake:written() > 0 end
-    assert.is_false(typist.type(live, "hello", false))
+    function live.terminal.is_interrupted() return is_interrupted and #fake:written() > 0 end
+    assert.is_false(live.typist:type("hello", false))
     is_interrupted = false
-    assert.is_true(typist.type(live, "hello", false))
+    assert.is_true(live.typist:type("hello", false))
     assert.equal("whole", live.policies.delivery.holds(composer_of(live), "hello"))
   end))
 
@@ -132,22 +132,22 @@ describe("typist", function()
       process.options.on_write(process, bytes:sub(stop + 1))
       return true
     end)
-    assert.is_true(typist.type(live, text, false))
-    typist.enter(live)
+    assert.is_true(live.typist:type(text, false))
+    live.typist:enter()
     assert.is_truthy(files.read(fake.jsonl_path):find(text, 1, true))
   end))
 
   describe("as time goes by", function()
     ---Lets the session's clock stand still but for its waits. `waited` is called in each of them.
     local function with_clock(live, waited)
-      local now, clock = task["now"], 0
-      task["now"] = function() return clock end
-      finally(function() task["now"] = now end)
-      function live:wait(milliseconds) -- luacheck: ignore 212
-        clock = clock + math.min(milliseconds, 500)
+      local time = 0
+      clock.use { now = function() return time end }
+      finally(function() clock.use() end)
+      function live.terminal:wait(deadline) -- luacheck: ignore 212
+        time = math.min(deadline, time + 500)
         waited()
       end
-      return function() return clock end
+      return function() return time end
     end
 
     ---A program that gets no message; `show` writes to its composer all the same.
@@ -174,7 +174,7 @@ describe("typist", function()
         waits = waits + 1
         if waits % 3 == 0 then show("\27[200~" .. table.remove(words, 1) .. "\27[201~") end
       end)
-      assert.is_true(typist.type(live, "word1 word2 word3 word4", false))
+      assert.is_true(live.typist:type("word1 word2 word3 word4", false))
       assert.equal(1, #missed)
       assert.same({}, words)
     end))
@@ -183,25 +183,25 @@ describe("typist", function()
       local live, missed, show = deaf()
       local _ <close> = live
       local waits = 0
-      local clock = with_clock(live, function()
+      local now = with_clock(live, function()
         waits = waits + 1
         show(waits % 2 == 1 and "x" or "\127")
       end)
-      local ok, err = pcall(typist.type, live, "word", false)
+      local ok, err = pcall(live.typist.type, live.typist, "word", false)
       assert.is_false(ok)
       assert.equal("delivery", err.reason)
       assert.equal(4, #missed)
-      assert.is_true(clock() < 60000)
+      assert.is_true(now() < 60000)
     end))
 
     it("an interrupt is not kept waiting", helper.task(function()
       local live, missed = deaf()
       local _ <close> = live
-      local clock = with_clock(live, function()
-        function live:is_interrupted() return #missed > 0 end -- luacheck: ignore 212
+      local now = with_clock(live, function()
+        function live.terminal:is_interrupted() return #missed > 0 end -- luacheck: ignore 212
       end)
-      assert.is_false(typist.type(live, ("word "):rep(100), false))
-      assert.is_true(clock() < 1000)
+      assert.is_false(live.typist:type(("word "):rep(100), false))
+      assert.is_true(now() < 1000)
     end))
   end)
 
@@ -242,7 +242,7 @@ describe("typist", function()
     it("lets go of an interrupted turn, and takes the next when it takes keys again", helper.task(function()
       local live <close>, fake = full()
       task.spawn(function()
-        helper.eventually(function() return live.running end)
+        helper.eventually(function() return live.course end)
         live:interrupt()
       end)
       local verdict
@@ -271,7 +271,7 @@ describe("typist", function()
 
   it("sends nothing when the composer never takes it", helper.task(function()
     local live <close>, fake = started("2.1.330", function(_, bytes) return bytes:find "hello" ~= nil end)
-    local ok, err = pcall(typist.type, live, "hello", false)
+    local ok, err = pcall(live.typist.type, live.typist, "hello", false)
     assert.is_false(ok)
     assert.is_true(errors.is(err, "SessionError"))
     assert.equal("delivery", err.reason)
@@ -287,7 +287,7 @@ describe("typist", function()
         return true
       end
     end)
-    local ok, err = pcall(typist.type, live, "!secret", false)
+    local ok, err = pcall(live.typist.type, live.typist, "!secret", false)
     assert.is_false(ok)
     assert.equal("DialogError", err.code)
     assert.is_nil(fake:written():find("secret", 1, true))
@@ -297,7 +297,7 @@ describe("typist", function()
   it("does not take another text in the composer for the message", helper.task(function()
     local live <close>, fake = started "2.1.330"
     fake:write "other"
-    assert.is_false(typist.still_holds(live, "hello"))
-    assert.is_false(typist.is_empty(live))
+    assert.is_false(live.typist:still_holds("hello", {}))
+    assert.is_false(live.typist:is_empty())
   end))
 end)

@@ -4,6 +4,7 @@
 --- The terminal is in raw mode from `open` to `close`, during answers too: what is typed then waits for the next
 --- `read`, and Ctrl-C is a key like any other.
 local uv = require "luv"
+local clock = require "parley.base.clock"
 local core = require "parley.core"
 local errors = require "parley.base.errors"
 local files = require "parley.base.files"
@@ -156,8 +157,8 @@ local function on_bytes(self, bytes)
     return self.changed:notify()
   end
   self.decoder:feed(bytes)
-  self.escape:stop()
-  if self.decoder:is_in_doubt() then self.escape:start(ESCAPE_MS, 0, function() self.decoder:settle() end) end
+  if self.escape then self.escape:close() end
+  self.escape = self.decoder:is_in_doubt() and clock.after(ESCAPE_MS, function() self.decoder:settle() end) or nil
 end
 
 -- The terminal --------------------------------------------------------------------------------------------------------
@@ -209,8 +210,6 @@ function M.open(options)
   if not line then error(problem, 0) end
   local self = setmetatable({ line = line, changed = task.condition(), interrupts = 0, waiting = {}, handles = {},
     folded = {}, folds = 0, history_path = options and options.history_path }, Editor)
-  self.escape = uv.new_timer()
-  self.handles[1] = self.escape
   self.decoder = keys.new(function(key) on_key(self, key) end)
   self.stdin = stdin.open(function(bytes) on_bytes(self, bytes) end)
   watch_signals(self)
@@ -266,6 +265,7 @@ function Editor:close()
   write(self.is_reading and "\n" or "", PASTE_MARKS_OFF)
   self.line:close()
   self.stdin:close()
+  if self.escape then self.escape:close() end
   for _, handle in ipairs(self.handles) do
     if not handle:is_closing() then handle:close() end
   end

@@ -16,6 +16,7 @@
 ---     when it resumes: "No response requested.";
 ---  8. a `ValueError`: a tool result without its call, a second one for a call, a history that ends with a tool call or
 ---     a tool result (the answer is missing), one that ends with an image, which would have to be typed.
+local clock = require "parley.base.clock"
 local core = require "parley.core"
 local errors = require "parley.base.errors"
 local files = require "parley.base.files"
@@ -134,28 +135,24 @@ local function words_at_end(messages)
   return words[1] and table.concat(words, "\n") .. "\n" or ""
 end
 
---- A millisecond later for each record: their order is that of the conversation.
-local function timestamp(base, index)
-  return os.date("!%Y-%m-%dT%H:%M:%S", base + index // 1000) .. (".%03dZ"):format(index % 1000)
-end
-
 --- The records: `permission-mode`, `file-history-snapshot`, then the messages, each chained to the one before. An
 --- answer has a line for each block, as the program writes it.
 local function records_of(messages, request)
   local id, records = request.session_id, {}
   local count = 2
   for _, message in ipairs(messages) do count = count + #message.content end
-  local began = os.time() - 1 - count // 1000 -- none is of the future
+  -- A millisecond later for each record: their order is that of the conversation. None is of the future.
+  local began = (clock.wall() // 1000 - 1 - count // 1000) * 1000
   local first, previous = core.uuid.generate(), json.null
   table.insert(records, { type = "permission-mode", permissionMode = request.permission_mode, sessionId = id })
   table.insert(records, { type = "file-history-snapshot", messageId = first, isSnapshotUpdate = false,
-    snapshot = { messageId = first, trackedFileBackups = {}, timestamp = timestamp(began, 0) } })
+    snapshot = { messageId = first, trackedFileBackups = {}, timestamp = clock.timestamp(began) } })
   local function add(kind, message)
     local uuid = #records == 2 and first or core.uuid.generate()
     table.insert(records, {
       parentUuid = previous, isSidechain = false, userType = "external", cwd = request.cwd, sessionId = id,
       version = VERSION, type = kind, message = message, uuid = uuid,
-      timestamp = timestamp(began, #records),
+      timestamp = clock.timestamp(began + #records),
     })
     previous = uuid
   end

@@ -1,5 +1,6 @@
 --- The simulated program: its session, its status, its turns, its end.
 local uv = require "luv"
+local clock = require "parley.base.clock"
 local core = require "parley.core"
 local errors = require "parley.base.errors"
 local task = require "parley.base.task"
@@ -119,8 +120,7 @@ end
 function Program:start_spinner(gerund)
   local view = self.view
   view.busy, view.busy_since = gerund, task.now()
-  self.spinner = uv.new_timer()
-  self.spinner:start(SPINNER_MS, SPINNER_MS, function()
+  self.spinner = clock.every(SPINNER_MS, function()
     view.frame = view.frame + 1
     self:redraw()
   end)

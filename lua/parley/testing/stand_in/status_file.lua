@@ -1,5 +1,6 @@
 --- `CONFIG/sessions/PID.json`, where the version keeps it.
 local uv = require "luv"
+local clock = require "parley.base.clock"
 local core = require "parley.core"
 local configuration = require "parley.testing.stand_in.configuration"
 
@@ -20,10 +21,7 @@ function M.new(owner, profile, pid)
     kind = profile.status_file, cwd = owner.cwd, version = profile.version }, StatusFile)
 end
 
-local function now()
-  local seconds, microseconds = uv.gettimeofday()
-  return seconds * 1000 + microseconds // 1000
-end
+local function now() return math.floor(clock.wall()) end
 
 local function write_at(path, text)
   local file = io.open(path, "wb")

@@ -1,5 +1,6 @@
 --- The transcript: records made as the real program makes them, gathered and written in batches.
 local uv = require "luv"
+local clock = require "parley.base.clock"
 local core = require "parley.core"
 local task = require "parley.base.task"
 local configuration = require "parley.testing.stand_in.configuration"
@@ -44,11 +45,6 @@ function M.read(path)
   return records[1] and records or nil
 end
 
-local function timestamp()
-  local seconds, microseconds = uv.gettimeofday()
-  return os.date("!%Y-%m-%dT%H:%M:%S", seconds) .. (".%03dZ"):format(microseconds // 1000)
-end
-
 --- A record that is no part of the chain.
 ---@param kind string
 ---@param fields table
@@ -65,7 +61,8 @@ end
 function Transcript:chain(kind, fields)
   local record = {
     type = kind, uuid = core.uuid.generate(), parentUuid = self.parent or null, isSidechain = false,
-    timestamp = timestamp(), userType = "external", entrypoint = "cli", cwd = self.cwd, sessionId = self.session_id,
+    timestamp = clock.timestamp(), userType = "external", entrypoint = "cli", cwd = self.cwd,
+    sessionId = self.session_id,
     version = self.profile.version, gitBranch = "HEAD",
   }
   for name, value in pairs(fields) do record[name] = value end
@@ -81,7 +78,7 @@ local heads = {
   ["file-history-snapshot"] = function(self)
     local id = core.uuid.generate()
     self:append { type = "file-history-snapshot", messageId = id, isSnapshotUpdate = false,
-      snapshot = { messageId = id, trackedFileBackups = {}, timestamp = timestamp() } }
+      snapshot = { messageId = id, trackedFileBackups = {}, timestamp = clock.timestamp() } }
   end,
 }
 
@@ -174,8 +171,7 @@ function Transcript:append(record)
   if self.is_held then return end
   if self.flush_ms <= 0 then return self:flush() end
   if self.timer then return end
-  self.timer = uv.new_timer()
-  self.timer:start(math.max(1, math.floor(self.flush_ms)), 0, function()
+  self.timer = clock.after(math.max(1, math.floor(self.flush_ms)), function()
     self:stop_timer()
     self:flush()
   end)

@@ -1,4 +1,5 @@
 --- One turn: a message that was taken, and all that the simulated model makes of it.
+local clock = require "parley.base.clock"
 local core = require "parley.core"
 local task = require "parley.base.task"
 local answers = require "parley.testing.stand_in.answers"
@@ -196,7 +197,7 @@ function Turn:finish()
     program.transcript:chain("system", { subtype = "turn_duration", durationMs = milliseconds, isMeta = false,
       messageCount = program.transcript.count })
     program:show("✻ ", ("Baked for %ds%s"):format(milliseconds // 1000,
-      profile.shows_done_time and os.date " · done %H:%M" or ""))
+      profile.shows_done_time and clock.date " · done %H:%M" or ""))
   end
   program.transcript:note("last-prompt", { lastPrompt = self.text, leafUuid = program.transcript.parent })
   if answer.reorder then

@@ -1,0 +1,237 @@
+--- What a session types into and reads from: its process's terminal, with the status file beside it. Whoever waits here
+--- is stopped by what ends the wait for all: the program's end, the turn's time, a closed session.
+local clock = require "parley.base.clock"
+local errors = require "parley.base.errors"
+local paths = require "parley.claude.paths"
+local status = require "parley.claude.status"
+local tui = require "parley.claude.tui"
+
+local M = {}
+
+--- Under a flood of others' changes the kernel drops what it should tell of ours, and it tells nothing once a folder
+--- above was renamed. So whoever waits looks again after so long, though the screen may move all the time. Nobody waits
+--- in an idle session.
+local LOOK_AGAIN_MS = 1000
+--- An ESC that changed nothing for so long (it reached another turn, or a dialog) is pressed again. Not sooner: two
+--- presses that find nothing to interrupt open a menu.
+local ESCAPE_AGAIN_MS = 1000
+
+---@class parley.Guard  what a terminal asks of the session that it belongs to
+---@field check fun()                raises when nothing more may be waited for
+---@field deadline fun(): number     when that will be, as far as time says; `math.huge`
+---@field is_interrupted fun(): boolean  ESC ended, or will end, the turn that runs
+---@field is_command fun(): boolean?     one of the program's own commands runs
+---@field attend fun()               brings the dialog that is up to its policy
+---@field ready fun()                the composer takes a message, so no dialog is up
+---@field session_id fun(): string   for errors
+
+---@class parley.Terminal
+---@field process parley.Process
+---@field has_started boolean         it was ready once
+---@field package readiness table     the policy
+---@field package options table       `startup_timeout_ms`, `stall_timeout_ms`
+---@field package guard parley.Guard
+---@field package status_file? parley.Status
+---@field package started_at? number  of the process
+---@field package version? string     of the program, as far as it has shown
+---@field package generation? integer of the screen in `picture`
+---@field package picture? table      what a view has of the screen
+---@field package looked_at number    when the files were looked at last
+---@field package escaped_at number   when ESC was pressed last
+local Terminal = {}
+Terminal.__index = Terminal
+Terminal.__name = "parley.Terminal"
+
+--- Makes the terminal of a process that is not started yet.
+---@param process parley.Process
+---@param readiness table  the policy
+---@param options table    `startup_timeout_ms`, `stall_timeout_ms`
+---@param guard parley.Guard
+---@return parley.Terminal
+function M.new(process, readiness, options, guard)
+  return setmetatable({ process = process, readiness = readiness, options = options, guard = guard,
+    has_started = false, looked_at = -math.huge, escaped_at = -math.huge }, Terminal)
+end
+
+--- Starts the program. Raises as `process:start`.
+function Terminal:start()
+  self.started_at = clock.now()
+  self.process:start()
+  local pid = self.process:pid()
+  if not pid then return end
+  self.status_file = status.watch(paths.status_file(pid, self.process.environment),
+    function() self.process.changed:notify() end)
+end
+
+--- What the status file says.
+---@return table?
+function Terminal:status() return self.status_file and self.status_file.value end
+
+--- When the program last wrote its status, by its own clock.
+---@return any  to be compared with another
+function Terminal:stamp()
+  local current = self:status()
+  return current and current.statusUpdatedAt
+end
+
+--- Tells of the program's version, where a better witness than the screen was heard.
+---@param version string
+function Terminal:learn_version(version) self.version = version end
+
+--- What a policy gets to see.
+---@return parley.View
+function Terminal:view()
+  local screen = self.process.screen
+  local generation = screen:generation()
+  if generation ~= self.generation then
+    local row, column, visible = screen:cursor()
+    self.generation = generation
+    self.picture = { rows = screen:rows(), cursor = { row = row, column = column, visible = visible },
+      modes = screen:modes(), title = screen:title() }
+    self.version = self.version or tui.version(self.picture.rows)
+  end
+  local current, picture = self:status(), self.picture
+  return {
+    rows = picture.rows, cursor = picture.cursor, modes = picture.modes, title = picture.title,
+    status = current, version = current and current.version or self.version, has_started = self.has_started,
+    is_command = self.guard.is_command(), elapsed_ms = self.started_at and clock.now() - self.started_at or 0,
+  }
+end
+
+--- What the program is doing, by the readiness policy.
+---@return "starting"|"ready"|"busy"|"dialog"
+function Terminal:state() return self.readiness.state(self:view()) end
+
+---@return string
+function Terminal:session_id() return self.guard.session_id() end
+
+---@return boolean
+function Terminal:is_interrupted() return self.guard.is_interrupted() end
+
+--- Brings the dialog that is up to its policy. Raises `DialogError` when that does not answer it.
+function Terminal:attend() self.guard.attend() end
+
+--- Raises an error, with the session and the last screen.
+---@param err parley.Error
+function Terminal:raise(err)
+  err.session_id, err.screen = self:session_id(), self.process.screen:text()
+  error(err, 0)
+end
+
+--- Raises a `SessionError`.
+---@param reason string
+---@param message string
+---@param fields? table
+function Terminal:fail(reason, message, fields)
+  local all = { reason = reason }
+  for name, value in pairs(fields or {}) do all[name] = value end
+  self:raise(errors.session_error(message, all))
+end
+
+local function describe_exit(exit)
+  if exit.not_started then return "was not started" end
+  if exit.signal then return "was ended by " .. exit.signal end
+  return ("exited with status %s"):format(exit.exit_code)
+end
+
+--- Raises when nothing more may be waited for: the guard says so, or the process has ended.
+function Terminal:check()
+  self.guard.check()
+  if self.process:is_alive() then return end
+  self.process:drain(200)
+  local exit = self.process:exit_record() or { not_started = true }
+  local last_line = self.process.screen:text():match "([^\n]*%S)%s*$" or "nothing"
+  self:fail("exit", ("the program %s; the last line on its screen: %s"):format(describe_exit(exit), last_line),
+    { exit = exit })
+end
+
+--- Waits until something changes. It may be less, and is not beyond the guard's deadline, which `check` reports.
+---@param deadline number  at most until then
+function Terminal:wait(deadline)
+  deadline = math.min(deadline, self.guard.deadline(), clock.now() + LOOK_AGAIN_MS)
+  local is_told = self.process.changed:wait(math.max(deadline - clock.now(), 0))
+  if is_told and clock.now() < self.looked_at + LOOK_AGAIN_MS then return end
+  self.looked_at = clock.now()
+  if self.status_file then self.status_file:read() end
+end
+
+--- Waits until a predicate gives a true value, which is asked at every change. Raises what `check` does.
+---@param predicate fun(): any, number?  a second result is a new deadline
+---@param milliseconds number  at most so long
+---@return any value  what the predicate gave last: false or nil when the time was over
+function Terminal:wait_until(predicate, milliseconds)
+  local deadline = clock.now() + milliseconds
+  while true do
+    self:check()
+    local value, later = predicate()
+    deadline = later or deadline
+    if value or clock.now() >= deadline then return value end
+    self:wait(deadline)
+  end
+end
+
+--- How long the program is waited for that shows no sign of life, and the option that says so.
+local function patience_of(self)
+  local option = self.has_started and "stall_timeout_ms" or "startup_timeout_ms"
+  return self.options[option], option
+end
+
+--- Waits until the composer takes a message, answering dialogs on the way. A program that works by itself, for a task
+--- in the background has ended, is waited for as long as it shows signs of life.
+---@return boolean ready  false when the turn was interrupted first
+function Terminal:wait_until_ready()
+  local patience, option = patience_of(self)
+  local seen, deadline
+  while true do
+    self:check()
+    if self:is_interrupted() then return false end
+    local state = self:state()
+    if state == "ready" then
+      self.has_started = true
+      self.guard.ready()
+      return true
+    end
+    local signs = state == "busy" and tui.signs_of_life(self:view().rows) or seen
+    if not deadline or signs ~= seen then deadline = clock.now() + patience end
+    seen = signs
+    if clock.now() >= deadline then
+      self:fail("timeout", ("the program was not ready for a message within %g ms (%s); it is %s"):format(patience,
+        option, state))
+    end
+    if state == "dialog" then self:attend() else self:wait(deadline) end
+  end
+end
+
+--- Presses keys, and waits until the terminal has taken them: a program that was stopped takes some kilobytes at most.
+---@param keys string
+---@return boolean pressed  false when the turn was interrupted first; what was not taken by then is never pressed
+function Terminal:press(keys)
+  local patience, option = patience_of(self)
+  local deadline, seen
+  return self.process:write(keys, function(gone)
+    if self:is_interrupted() then return false end
+    self:check()
+    if gone ~= seen then seen, deadline = gone, clock.now() + patience end
+    if clock.now() >= deadline then
+      self:fail("timeout", ("the program has taken no keys for %g ms (%s)"):format(patience, option))
+    end
+    self:wait(deadline)
+  end)
+end
+
+--- Presses ESC.
+function Terminal:escape()
+  self.escaped_at = clock.now()
+  self:press "\27"
+end
+
+--- When ESC may be pressed next.
+---@return number instant
+function Terminal:next_escape() return self.escaped_at + ESCAPE_AGAIN_MS end
+
+--- Lets go of the status file. A second call does nothing.
+function Terminal:close()
+  if self.status_file then self.status_file:close() end
+end
+
+return M

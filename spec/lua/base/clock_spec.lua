@@ -1,0 +1,141 @@
+-- Time, and a world that owns it.
+local uv = require "luv"
+local clock = require "parley.base.clock"
+local event = require "parley.claude.event"
+local helper = require "spec.helper"
+local task = require "parley.base.task"
+
+--- A world whose time jumps to the next timer whenever nothing else is left to do.
+local function simulated_world()
+  local world = { time = 0, timers = {} }
+  function world.now() return world.time end
+  function world.wall() return 1e12 + world.time end
+  function world.after(milliseconds, callback)
+    local timer = { at = world.time + milliseconds, callback = callback }
+    function timer.close() timer.callback = nil end
+    setmetatable(timer, { __close = timer.close })
+    table.insert(world.timers, timer)
+    return timer
+  end
+  function world.pass(mode)
+    local is_alive = uv.run "nowait"
+    if mode == "nowait" then return is_alive end
+    local first, place
+    for i, timer in ipairs(world.timers) do
+      if timer.callback and (not first or timer.at < first.at) then first, place = timer, i end
+    end
+    if not first then return is_alive end
+    table.remove(world.timers, place)
+    world.time = math.max(world.time, first.at)
+    first.callback()
+    return true
+  end
+  return world
+end
+
+describe("the clock", function()
+  local check_leaks
+  before_each(function() check_leaks = helper.leaks() end)
+  after_each(function()
+    clock.use()
+    check_leaks()
+  end)
+
+  it("goes on, in milliseconds with fractions", function()
+    local before, hrtime = clock.now(), uv.hrtime() / 1e6
+    local after = clock.now()
+    assert.is_true(before <= hrtime and hrtime <= after)
+  end)
+
+  it("knows everybody's time, and writes it as transcripts do", function()
+    local before, seconds, after = clock.wall(), os.time(), clock.wall()
+    assert.is_true(before // 1000 <= seconds and seconds <= after // 1000)
+    assert.equal("2025-11-22T03:18:22.084Z", clock.timestamp(1763781502084.9))
+    assert.equal("03:18", clock.date("!%H:%M", 1763781502084))
+    assert.truthy(clock.timestamp() >= event.timestamp():sub(1, 19))
+  end)
+
+  it("calls back once, not before the time is over", helper.task(function()
+    local began, calls, changed = clock.now(), 0, task.condition()
+    clock.after(20, function()
+      calls = calls + 1
+      changed:notify()
+    end)
+    assert.is_true(changed:wait(5000))
+    assert.is_true(clock.now() - began >= 19)
+    assert.equal(1, calls)
+  end))
+
+  it("does not call back when it was closed, however often", helper.task(function()
+    local has_called = false
+    local timer = clock.after(1, function() has_called = true end)
+    timer:close()
+    timer:close()
+    do
+      local _ <close> = clock.after(1, function() has_called = true end)
+    end
+    local last = task.condition()
+    clock.after(10, function() last:notify() end)
+    last:wait()
+    assert.is_false(has_called)
+  end))
+
+  it("counts from now, though the loop has stood still", helper.task(function()
+    uv.update_time()
+    local until_then = clock.now() + 30
+    while clock.now() < until_then do end
+    local began, over = clock.now(), task.condition()
+    clock.after(20, function() over:notify() end)
+    over:wait()
+    assert.is_true(clock.now() - began >= 19)
+  end))
+
+  it("calls back again and again, until that is closed", helper.task(function()
+    local calls, over, timer = 0, task.condition(), nil
+    timer = clock.every(1, function()
+      calls = calls + 1
+      if calls == 3 then
+        timer:close()
+        clock.after(10, function() over:notify() end)
+      end
+    end)
+    over:wait()
+    assert.equal(3, calls)
+  end))
+
+  it("takes a time that is no end and one that is over", function()
+    local far <close> = clock.after(math.huge, function() end)
+    assert.truthy(far)
+    task.run(function()
+      local over = task.condition()
+      clock.after(-5, function() over:notify() end)
+      assert.is_true(over:wait(5000))
+    end)
+  end)
+
+  it("can be replaced as a whole: an hour of tasks takes no time", function()
+    local began, world = clock.now(), simulated_world()
+    clock.use(world)
+    local order = {}
+    local ok, err = pcall(task.run, function()
+      task.spawn(function()
+        task.sleep(3600000)
+        table.insert(order, "hour")
+      end)
+      task.sleep(60000)
+      table.insert(order, "minute")
+      local condition = task.condition()
+      assert.is_false(condition:wait(1000))
+      assert.equal(61000, task.now())
+      local is_in_time, late = pcall(task.timeout, 5000, task.sleep, 10000)
+      assert.is_false(is_in_time)
+      assert.equal("ETIMEDOUT", late.code)
+      assert.equal("2001-09-09T01:47:46.000Z", event.timestamp())
+    end)
+    clock.use()
+    assert.is_true(ok, tostring(err))
+    assert.same({ "minute", "hour" }, order)
+    assert.equal(3600000, world.time)
+    assert.is_true(clock.now() - began < 10000)
+  end)
+end)
