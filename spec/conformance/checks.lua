@@ -270,6 +270,7 @@ local function outcome_of(name, trial, hang_ms)
   if ok then return "ok" end
   if getmetatable(err) == Verdict then return err.outcome, err.reason end
   if errors.is(err) and err.code == "ETIMEDOUT" then return "wrong", ("hangs: %g s"):format(hang_ms / 1000) end
+  if errors.is(err) and err.code == "Cancelled" then error(err, 0) end -- the run is cut off, and nothing is known
   return "wrong", tostring(err)
 end
 

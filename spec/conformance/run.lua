@@ -68,7 +68,8 @@ local function output_of(argv, environment)
     program:kill "sigterm"
     task.shield(function() program:wait() end)
   end })
-  local is_in_time = pcall(task.timeout, LIMIT_MS, program.wait, program)
+  local is_in_time, err = pcall(task.timeout, LIMIT_MS, program.wait, program)
+  if not is_in_time and err.code ~= "ETIMEDOUT" then error(err, 0) end
   return program, is_in_time
 end
 
@@ -107,7 +108,12 @@ function Run:place_of(version)
   return place, setmetatable({}, { __close = function() files.remove_tree(place) end })
 end
 
----@return conformance.Result?  nil where it could not be fetched
+function Run:miss(version, program)
+  local complaint = (program.output .. program.errors):match "([^\n]+)\n*$" or "nothing was printed"
+  table.insert(self.missed, ("%s: %s"):format(version, complaint))
+end
+
+---@return conformance.Result?  nil where it could not be run
 function Run:check(version)
   local place, fetched = self:place_of(version)
   local _ <close> = fetched
@@ -116,14 +122,16 @@ function Run:check(version)
   if not uv.fs_stat(("%s/claude/%s/claude"):format(place, version)) then
     local program = output_of({ "/bin/sh", self.runner, "--run", "true" }, environment)
     if program.status ~= 0 then
-      table.insert(self.missed, ("%s: %s"):format(version, program.errors:match "[^\n]*"))
-      return
+      return self:miss(version, program)
     end
   end
   local began = task.now()
   local program, is_in_time = output_of({ "/bin/sh", self.runner, "--run", HOST,
     "spec/conformance/one.lua" }, environment)
   local outcomes = read_outcomes(program.output)
+  if is_in_time and not next(outcomes) then -- the machine's fault, not the version's
+    return self:miss(version, program)
+  end
   judge_end(outcomes, program, is_in_time)
   return { version = version, date = os.date "%Y-%m-%d", seconds = (task.now() - began) // 1000, outcomes = outcomes }
 end

@@ -1,3 +1,4 @@
+local uv = require "luv"
 local files = require "parley.base.files"
 local helper = require "spec.helper"
 local results = require "spec.conformance.results"
@@ -83,15 +84,21 @@ describe("make conformance", function()
     [ "$2" != true ] || { echo "$CLAUDE_VERSION" >>"$here/fetched"; exit; }
     echo "$CLAUDE_VERSION" >>"$here/ran"
     ls "${BUILD%/*}" >>"$here/there"
+    [ ! -e "$here/waits" ] || { trap 'exit 143' TERM; sleep 600 >/dev/null 2>&1 & echo $! >"$here/waits"; wait; }
     [ ! -e "$here/$CLAUDE_VERSION.out" ] || { cat "$here/$CLAUDE_VERSION.out"; exit 1; }
     printf 'ready\tok\t5\t\ntabs\t-\t5\tfour spaces\n' ]]
 
-  local function run(more, with)
+  local function start(more, with)
     helper.write(folder .. "/runner", with or runner)
     local environment = { "PATH=" .. folder .. ":" .. os.getenv "PATH", "RUNNER=" .. folder .. "/runner",
       "WORKERS=1", "BUILD=" .. folder .. "/build", "TABLE=" .. folder .. "/table.lua", "TMPDIR=" .. folder,
       table.unpack(more or {}) }
-    return helper.run({ helper.host, "spec/conformance/run.lua" }, { env = environment })
+    return helper.start({ helper.host, "spec/conformance/run.lua" }, { env = environment })
+  end
+
+  local function run(more, with)
+    local program <close> = start(more, with)
+    return program:wait()
   end
 
   local function table_of_run() return dofile(folder .. "/table.lua") end
@@ -117,7 +124,7 @@ describe("make conformance", function()
     assert.matches("npm does not say which versions there are", program.errors, 1, true)
   end))
 
-  it("is red when a check is, or something stays behind, or nothing is printed", helper.task(function()
+  it("is red when a check is, or something stays behind, or nothing is known", helper.task(function()
     helper.write(folder .. "/2.1.110.out", "ready\tok\t5\t\nturn\twrong\t5\tlost: all\nsmoke: claude 2.1.110: failed\n")
     helper.write(folder .. "/2.1.200.out", "ready\tok\t5\t\nsmoke: claude 2.1.200: left file x\n")
     helper.write(folder .. "/2.1.300.out", "")
@@ -125,7 +132,8 @@ describe("make conformance", function()
     assert.equal(1, program.status)
     assert.equal("leftovers", table_of_run()["2.1.200"].wrong)
     assert.matches("^turn", table_of_run()["2.1.110"].wrong)
-    assert.equal("ready", table_of_run()["2.1.300"].wrong)
+    assert.is_nil(table_of_run()["2.1.300"])
+    assert.matches("not run: 2.1.300: nothing was printed", program.output, 1, true)
     assert.matches("WRONG turn: lost: all", program.output, 1, true)
   end))
 
@@ -139,6 +147,19 @@ describe("make conformance", function()
     assert.same({}, helper.names_in(folder .. "/build/conformance/fetched"))
     assert.equal(0, run({ "VERSIONS=2.1.200" }).status)
     assert.equal("2.1.110\n2.1.300\n2.1.200\n", files.read(folder .. "/ran"))
+  end))
+
+  it("says nothing of a version in which it is cut off", helper.task(function()
+    helper.write(folder .. "/waits", "")
+    local program <close> = start()
+    local pid = helper.eventually(function() return tonumber(files.read(folder .. "/waits")) end)
+    program:kill "sigterm"
+    assert.equal(143, program:wait().status)
+    assert.equal("", program.output)
+    uv.kill(pid, "sigkill")
+    files.remove(folder .. "/waits")
+    assert.equal(0, run().status)
+    assert.equal("2.1.110\n2.1.110\n2.1.200\n2.1.300\n", files.read(folder .. "/ran"))
   end))
 
   it("says what could not be fetched, and keeps it out of the table", helper.task(function()

@@ -50,7 +50,7 @@ M.LONG = {
 local GROUPS = { "punctuation and words", "a bang, a slash, an ending", "white space and line breaks", "other scripts" }
 
 --- Every so many of them, spread over all groups, so that a version takes seconds.
-local SHARE = 8
+local SHARE = 12
 
 --- A share of the corpora: the texts, and what may arrive.
 ---@return {text: string, arrives?: string}[]
