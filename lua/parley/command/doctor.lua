@@ -4,7 +4,7 @@ local uv = require "luv"
 local clock = require "parley.base.clock"
 local conformance = require "parley.claude.conformance"
 local core = require "parley.core"
-local dialogs = require "parley.policy.dialogs"
+local dialog_kinds = require "parley.claude.dialog_kinds"
 local files = require "parley.base.files"
 local launch = require "parley.claude.launch"
 local login = require "parley.claude.login"
@@ -38,7 +38,7 @@ local SMALLEST = { rows = 24, columns = 80 }
 local function table_or_nil(value) return type(value) == "table" and value or nil end
 
 local function remedy_of(kind)
-  for _, entry in ipairs(dialogs.kinds) do
+  for _, entry in ipairs(dialog_kinds.at_start) do
     if entry.kind == kind then return entry.remedy end
   end
 end
