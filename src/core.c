@@ -6,17 +6,10 @@
 #include <lauxlib.h>
 
 static const luaL_Reg submodules[] = {
-    {"digest", luaopen_parley_digest},
-    {"json", luaopen_parley_json},
-    {"line", luaopen_parley_line},
-    {"pty", luaopen_parley_pty},
-    {"screen", luaopen_parley_screen},
-    {"survivor", luaopen_parley_survivor},
-    {"text", luaopen_parley_text},
-    {"turn", luaopen_parley_turn},
-    {"uuid", luaopen_parley_uuid},
-    {"watcher", luaopen_parley_watcher},
-    {NULL, NULL},
+    {"digest", luaopen_parley_digest},     {"http", luaopen_parley_http},       {"json", luaopen_parley_json},
+    {"line", luaopen_parley_line},         {"pty", luaopen_parley_pty},         {"screen", luaopen_parley_screen},
+    {"survivor", luaopen_parley_survivor}, {"text", luaopen_parley_text},       {"turn", luaopen_parley_turn},
+    {"uuid", luaopen_parley_uuid},         {"watcher", luaopen_parley_watcher}, {NULL, NULL},
 };
 
 LUALIB_API int luaopen_parley_core(lua_State *L)

@@ -7,6 +7,7 @@
 int luaopen_parley_core(lua_State *L);
 
 int luaopen_parley_digest(lua_State *L);
+int luaopen_parley_http(lua_State *L);
 int luaopen_parley_json(lua_State *L);
 int luaopen_parley_line(lua_State *L);
 int luaopen_parley_pty(lua_State *L);

@@ -3,6 +3,7 @@
 ---The primitives in C, each under its noun. They wait for nothing and own no handle of the loop.
 ---@class parley.Core
 ---@field digest parley.Digest
+---@field http parley.core.http
 ---@field json parley.Json
 ---@field line parley.core.line
 ---@field pty parley.core.pty
