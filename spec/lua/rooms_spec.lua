@@ -3,7 +3,7 @@ local uv = require "luv"
 local files = require "parley.base.files"
 
 --- From the top to the ground. What stands in lua/parley itself is the public face, above them all.
-local ROOMS = { "command", "testing", "backend", "session", "policy", "claude", "base", "core" }
+local ROOMS = { "command", "testing", "backend", "session", "hub", "policy", "claude", "base", "core" }
 local FLOOR = {}
 for index, room in ipairs(ROOMS) do FLOOR[room] = #ROOMS - index end
 
