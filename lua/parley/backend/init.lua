@@ -59,7 +59,7 @@ end
 local function rules_for_one()
   local rules = rules_for_all()
   for name in pairs(M.rules) do rules[name] = name == "mcp_servers" and rules[name] or nil end
-  rules.policies = nil
+  rules.policies, rules.hooks = nil, nil
   return rules
 end
 

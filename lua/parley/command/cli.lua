@@ -189,7 +189,8 @@ function M.backend_options(parser)
     { "native_jsonl", "concat_message" })
   M.offer(parser:option("--long-text", "What becomes of a message over 100 kB: typed, pasted or refuse."):argname "HOW",
     { "typed", "pasted", "refuse" })
-  parser:option("--policy", "Replaces routing, injection, mcp_config, readiness, dialogs, delivery, settling or permission.")
+  parser:option("--policy",
+    "Replaces routing, injection, mcp_config, readiness, dialogs, delivery, settling or permission.")
     :argname("NAME=FILE"):convert(pair_of):count "*"
 end
 

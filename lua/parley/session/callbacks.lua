@@ -64,8 +64,9 @@ local function on_prompt(self, payload)
 end
 
 local function unavailable(self)
-  return ("the program does not call (the user's settings forbid it: disableAllHooks, allowedHttpHookUrls; or it has no "
-    .. "hooks over HTTP), so there is no %s"):format(table.concat(#self.needs > 0 and self.needs or self.wishes, ", no "))
+  local missed = #self.needs > 0 and self.needs or self.wishes
+  return ("the program does not call (the user's settings forbid it: disableAllHooks, allowedHttpHookUrls; or it has "
+    .. "no hooks over HTTP), so there is no %s"):format(table.concat(missed, ", no "))
 end
 
 local function no_hooks(message, fields)

@@ -228,6 +228,7 @@ function Editor:read(prompt)
     return nil, "interrupt"
   end
   self.prompt, self.answer, self.is_reading = prompt, nil, true
+  local _ <close> = setmetatable({}, { __close = function() self.is_reading = false end }) -- when it is cancelled, too
   self.line:begin(prompt)
   while self.is_reading and self.waiting[1] do press(self, table.remove(self.waiting, 1)) end
   while not self.answer do

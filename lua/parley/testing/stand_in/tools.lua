@@ -45,6 +45,9 @@ local function ask(turn, tool, facts)
       return answer == "deny" and "deny" or "allow"
     end
   end
+  if decision == "deny" and said.reason and facts.tool_use_id then
+    said.reason = ("PreToolUse:%s hook error: %s"):format(tool.name, said.reason)
+  end
   if decision == "allow" and said.input then facts.tool_input = said.input end
   return decision == "deny" and "refuse" or "allow", said and said.reason
 end
