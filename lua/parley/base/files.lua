@@ -71,8 +71,9 @@ end
 --- Writes a file whole, mode 0600: under a temporary name beside it, then renamed.
 ---@param path string
 ---@param text string
+---@param is_passing? boolean  it need not be there when the machine has failed: the disk is not waited for
 --- Raises an error with the system's code; nothing is left behind then.
-function M.write(path, text)
+function M.write(path, text, is_passing)
   local temporary = ("%s.%d.tmp"):format(path, uv.os_getpid())
   local function check(result, problem, code)
     if result then return result end
@@ -90,7 +91,8 @@ function M.write(path, text)
     end
     offset = offset + written
   end
-  local synced, problem, code = uv.fs_fsync(descriptor)
+  local synced, problem, code = true, nil, nil
+  if not is_passing then synced, problem, code = uv.fs_fsync(descriptor) end
   uv.fs_close(descriptor)
   check(synced, problem, code)
   check(uv.fs_rename(temporary, path))
@@ -98,12 +100,15 @@ end
 
 --- Makes a private temporary folder.
 ---@param name string  what its name begins with
+---@param parent? string  default: the system's folder for such
 ---@return string path
 --- Raises an error with the system's code.
-function M.temporary_folder(name)
-  local path, problem, code = uv.fs_mkdtemp(("%s/%s-XXXXXX"):format(uv.os_tmpdir(), name))
-  if not path then error(errors.new(code or "EIO", ("cannot make a folder in '%s': %s"):format(uv.os_tmpdir(),
-    M.reason(problem))), 0) end
+function M.temporary_folder(name, parent)
+  parent = parent or uv.os_tmpdir()
+  local path, problem, code = uv.fs_mkdtemp(("%s/%s-XXXXXX"):format(parent, name))
+  if not path then
+    error(errors.new(code or "EIO", ("cannot make a folder in '%s': %s"):format(parent, M.reason(problem))), 0)
+  end
   return path
 end
 
