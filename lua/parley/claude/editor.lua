@@ -1,5 +1,5 @@
---- The editor door: on Ctrl-G the program writes what its composer holds to a file, runs `$VISUAL` on it, waits for that
---- and takes what then stands in the file into the composer, verbatim on every version (2.1.110 to 2.1.332).
+--- The editor door: on Ctrl-G the program writes what its composer holds to a file, runs `$VISUAL` on it, waits for
+--- that and takes what then stands in the file into the composer, verbatim on every version (2.1.110 to 2.1.332).
 ---
 --- The editor is a few lines of shell, in a private folder. They serve the program alone, known by its process id, and
 --- its own prompt file alone; for all else that finds `$VISUAL` in its environment (`git commit` in a tool call), they

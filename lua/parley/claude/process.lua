@@ -150,10 +150,10 @@ function Process:start()
       { reason = "start", executable = self.argv[1], cause = err }), 0)
   end
   self.pty = pty
-  local served, problem = pcall(serve, self)
+  local served, why = pcall(serve, self)
   if not served then
     close_editor(self)
-    self.without_editor = errors.text(problem)
+    self.without_editor = errors.text(why)
   end
   self.outbox = outbox.new(pty, function() self.changed:notify() end)
   self.pipe = uv.new_pipe(false)

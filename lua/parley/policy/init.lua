@@ -17,8 +17,9 @@ local is_of = options.is_of
 local function is_maybe(value, kind) return value == nil or is_of(value, kind) end
 
 local function is_step(step)
-  return type(step) == "table" and is_of(step.keys, "string") and is_of(step.holds, "string")
-    and (step.cursor == nil or step.cursor == "start" or step.cursor == "end") and is_maybe(step.rest_ms, "number")
+  return type(step) == "table" and is_of(step.holds, "string") and is_maybe(step.rest_ms, "number")
+    and is_maybe(step.keys, "string") and is_maybe(step.editor, "string")
+    and (step.keys == nil) ~= (step.editor == nil)
 end
 
 local function are_steps(steps)
@@ -83,7 +84,8 @@ local RESULTS = {
   },
   delivery = {
     prepare = { "a string, or nil and a reason", function(text, why) return is_of(text or why, "string") end },
-    keystrokes = { "a list of {keys = string, holds = string, cursor = 'start'|'end'?, rest_ms = number?}", are_steps },
+    keystrokes = { "a list of {keys = string or editor = string, holds = string, rest_ms = number?}, or nil and why",
+      function(steps, why) return steps == nil and is_of(why, "string") or are_steps(steps) end },
     holds = { "one of " .. table.concat(HOLDS, ", "), is_one_of(HOLDS) },
     clear = { "a string", function(keys) return is_of(keys, "string") end },
   },

@@ -20,7 +20,8 @@ describe("editor", function()
 
   ---A user's editor that tells its name, its arguments and the variables that it finds.
   local function users_editor(name)
-    helper.write_script(folder .. "/" .. name, ('echo "%s: $# $1 VISUAL=${VISUAL-none} EDITOR=${EDITOR-none}"'):format(name))
+    local tell = 'echo "%s: $# $1 VISUAL=${VISUAL-none} EDITOR=${EDITOR-none}"'
+    helper.write_script(folder .. "/" .. name, tell:format(name))
     return folder .. "/" .. name
   end
 
@@ -91,13 +92,13 @@ describe("editor", function()
 
   it("fails, and changes nothing, when what is offered cannot be read", helper.task(function()
     helper.write(prompt, "mine")
-    local output, before = run('mkdir "$(dirname ${VISUAL#* })/before/"; '
-      .. 'mkdir "$(dirname ${VISUAL#* })/before/x" "$(dirname ${VISUAL#* })/before/claude-prompt-1.md"; $VISUAL "$1" 2>&-; echo "$? $(cat "$1")"', {}, "text")
+    local output, before = run('before=$(dirname ${VISUAL#* })/before; mkdir -p "$before/claude-prompt-1.md"; '
+      .. '$VISUAL "$1" 2>&-; echo "$? $(cat "$1")"', {}, "text")
     assert.matches("^[1-9]%d* mine\n$", output)
     assert.is_nil(before)
   end))
 
-  it("stands in a private folder without a space on its path, and is all that the environment tells", helper.task(function()
+  it("stands in a private folder without a space on its path", helper.task(function()
     local spaced = folder .. "/with space"
     files.make_folder(spaced)
     local old = os.getenv "TMPDIR"

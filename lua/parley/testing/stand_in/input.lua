@@ -22,18 +22,24 @@ function M.open(options)
   local self = setmetatable({ chunks = {}, arrived = task.condition() }, Input)
   self.terminal = assert(uv.new_tty(0, true))
   self.terminal:set_mode(1)
+  self.ignores_hangup = options.ignores_hangup
+  self:start()
+  self.resized = uv.new_signal()
+  self.resized:start("sigwinch", options.on_resize)
+  return self
+end
+
+--- Reads what is written to the terminal.
+function Input:start()
   self.terminal:read_start(function(_, bytes)
     if bytes then
       table.insert(self.chunks, bytes)
     else
-      self.is_closed = not options.ignores_hangup
+      self.is_closed = not self.ignores_hangup
       self.terminal:read_stop()
     end
     self.arrived:notify()
   end)
-  self.resized = uv.new_signal()
-  self.resized:start("sigwinch", options.on_resize)
-  return self
 end
 
 --- Stops reading: what is written to the terminal stays there until it is full.
