@@ -9,6 +9,7 @@ TURNS ?= 20000
 SEED ?= 20261122
 FUZZ_SECONDS ?= 600
 B ?= build
+LLHTTP ?= /usr/share/llhttp
 
 PACKAGES = lua5.4 lua5.4-luv libuv libcjson uuid vterm libsodium libutf8proc libedit
 ifneq ($(filter-out help clean format uninstall,$(or $(MAKECMDGOALS),all)),)
@@ -16,7 +17,17 @@ MISSING := $(shell for p in $(PACKAGES); do pkg-config --exists $$p 2>/dev/null 
 ifneq ($(strip $(MISSING)),)
 $(error Missing libraries: $(MISSING)(run: sh scripts/bootstrap))
 endif
-PKG_CFLAGS := $(shell pkg-config --cflags $(PACKAGES))
+# llhttp is a library of newer distributions; else Debian 12's node-llhttp, or LLHTTP=, has its C sources.
+ifeq ($(shell pkg-config --exists libllhttp && echo yes),yes)
+PACKAGES += libllhttp
+else
+LLHTTP_OBJECTS = $(patsubst $(LLHTTP)/%.c,$(B)/obj/llhttp-%.o,$(wildcard $(LLHTTP)/*.c))
+ifeq ($(strip $(LLHTTP_OBJECTS)),)
+$(error Missing library: libllhttp, or its sources in $(LLHTTP) (run: sh scripts/bootstrap))
+endif
+LLHTTP_CFLAGS = -isystem $(LLHTTP)/../include/llhttp -isystem $(LLHTTP)/../include
+endif
+PKG_CFLAGS := $(shell pkg-config --cflags $(PACKAGES)) $(LLHTTP_CFLAGS)
 PKG_LIBS := $(shell pkg-config --libs $(PACKAGES))
 endif
 
@@ -25,7 +36,7 @@ ALL_CFLAGS = -std=c11 -D_GNU_SOURCE $(WARNINGS) -fPIC -MMD -MP $(PKG_CFLAGS) $(S
 
 VERSION := $(shell sed -n 's/^version = "\(.*\)-.*"/\1/p' *.rockspec)
 CORE_SOURCES := $(filter-out src/main.c,$(wildcard src/*.c))
-CORE_OBJECTS := $(CORE_SOURCES:src/%.c=$(B)/obj/%.o)
+CORE_OBJECTS := $(CORE_SOURCES:src/%.c=$(B)/obj/%.o) $(LLHTTP_OBJECTS)
 # Stubs for the language server; nobody loads them.
 STUBS = lua/parley/types.lua $(wildcard lua/parley/core/*.lua)
 BUNDLED := $(sort $(filter-out $(STUBS),$(shell find lua scripts -name '*.lua')))
@@ -35,6 +46,8 @@ all: $(B)/parley $(B)/lib/parley/core.so
 
 $(B)/obj/%.o: src/%.c | $(B)/obj
 	$(CC) $(ALL_CFLAGS) -c $< -o $@
+$(B)/obj/llhttp-%.o: $(LLHTTP)/%.c | $(B)/obj
+	$(CC) -std=c11 -w -fPIC $(LLHTTP_CFLAGS) $(SANITIZE) $(CFLAGS) -c $< -o $@
 $(B)/obj/main.o: ALL_CFLAGS += -DPARLEY_VERSION='"$(VERSION)"'
 $(B)/obj/main.o: $(wildcard *.rockspec)
 

@@ -53,6 +53,22 @@ describe("the pages", function()
     assert.equal("First.\tSecond.\n", run("tasks.lua").output)
   end))
 
+  it("has a server that asks for its clients", helper.task(function()
+    local first_lines = hello:match "^(.-local backend[^\n]*\n)"
+    helper.write(kit.cwd .. "/serve.lua", first_lines .. block_with(LIBRARY, "http.serve {") .. [[
+      local socket, answer = require("luv").new_tcp(), ""
+      parley.task.suspend(function(wake) socket:connect("127.0.0.1", server.port, wake) end)
+      socket:write "POST / HTTP/1.0\r\nContent-Length: 4\r\n\r\nOne?"
+      parley.task.suspend(function(wake)
+        socket:read_start(function(_, bytes) if bytes then answer = answer .. bytes else wake() end end)
+      end)
+      socket:close()
+      print(answer)]])
+    local program = run "serve.lua"
+    assert.matches("text/event%-stream.*event: assistant\ndata: echo: One%?\n\n.*event: result\n", program.output,
+      nil, nil, program.errors)
+  end))
+
   it("has a routing script with a spec that passes", helper.task(function()
     helper.write(folder .. "/quick.lua", block_with(FRONT, "function M.route(request)"))
     helper.write(folder .. "/quick_spec.lua", block_with(FRONT, "describe(\"quick.lua\""))

@@ -97,7 +97,7 @@ describe("the rooms of the library", function()
     local rooms = { table.unpack(ROOMS) }
     table.sort(rooms)
     assert.same(rooms, found)
-    assert.same({ "init.lua", "task.lua", "types.lua" }, hall)
+    assert.same({ "http.lua", "init.lua", "task.lua", "types.lua" }, hall)
   end)
 
   it("import downwards only", function()

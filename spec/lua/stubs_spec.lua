@@ -3,6 +3,7 @@ local core = require "parley.core"
 local helper = require "spec.helper"
 local launch = require "parley.claude.launch"
 local session = require "parley.session"
+local turn = require "parley.session.turn"
 
 --- The functions that a stub declares, by the local that they belong to, and the local that it returns.
 local function declared(path)
@@ -60,6 +61,18 @@ local function names_of_rules(...)
   end
   return all
 end
+
+describe("the type of a turn's facts", function()
+  it("tells of every fact that a settling policy is given, and of no other", function()
+    local told, of_core = {}, class_of("lua/parley/core/turn.lua", "parley.MachineFacts")
+    for _, name in ipairs((class_of("lua/parley/policy/settling.lua", "parley.TurnFacts"))) do told[name] = true end
+    local given = turn.new("text", function() return true end):facts()
+    given.offers_duration, given.stop_reason = false, "end_turn" -- the session adds the one, an answer the other
+    for _, name in ipairs(sorted_names(told)) do assert.is_not_nil(given[name], name .. " is not given") end
+    for _, name in ipairs(of_core) do told[name] = true end
+    for _, name in ipairs(sorted_names(given)) do assert.is_true(told[name], name .. " is not told of") end
+  end)
+end)
 
 describe("the stub of parley.core", function()
   it("has every module, and each of them a stub", function()

@@ -172,7 +172,7 @@ describe("with the real program", function()
         looked = looked + 1
         return state(self)
       end
-      assert.equal("notify", live.watcher:mode())
+      assert.equal("notify", live.transcript:mode())
       local changed = live.changed
       local is_quiet = false
       for _ = 1, 20 do -- the program's last words may come late
@@ -185,7 +185,7 @@ describe("with the real program", function()
     converses("has to say which version it is", function(live, server)
       is_fine(live, server)
       assert.equal(smoke.version, live:view().version)
-      assert.equal(not smoke.is_oldest, live.offers_duration == true)
+      assert.equal(not smoke.is_oldest, live.transcript.offers_duration)
     end)
   end)
 end)

@@ -64,7 +64,7 @@ local function sweep(self)
   for session, entry in pairs(self.entries) do
     if entry.is_idle and not session.process:is_alive() then
       stop_timer(entry)
-      session:retire()
+      session:kill()
       self.entries[session] = nil
       self.places = self.places - 1
     end
@@ -308,7 +308,7 @@ function Pool:release(session, keys)
       take(entry)
       -- It keeps its place until the process has ended, or somebody waits for that.
       entry.is_idle, entry.used, entry.is_pinned = true, 0, false
-      session:retire()
+      session:kill()
       serve(self)
     end)
   end
@@ -404,7 +404,7 @@ end
 --- Ends every session without waiting for it. For callers that cannot wait.
 function Pool:retire()
   turn_away(self)
-  for session in pairs(self.entries) do session:retire() end
+  for session in pairs(self.entries) do session:kill() end
   self.entries = {}
 end
 

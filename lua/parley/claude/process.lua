@@ -107,7 +107,7 @@ local function reap(self)
   close_handle(self.child_signal)
   if self.exit then return end -- it was killed by `discard`, which did not wait
   self.exit = record
-  if self.retiring then self:discard() end
+  if self.ending then self:discard() end
   self.changed:notify()
 end
 
@@ -277,10 +277,10 @@ end
 
 --- Ends the program: SIGTERM, a grace time, SIGKILL; reaps it and closes the terminal. What its tools have started and
 --- it has left behind is ended too. A second call gives the same answer. A cancellation does not end it half-way. In a
---- libuv callback, which cannot wait, it is `retire`.
+--- libuv callback, which cannot wait, it is `kill`.
 ---@param grace_ms? number  default 2000
 ---@return parley.ExitRecord? exit  nil in a libuv callback, while the program still runs
-function Process:terminate(grace_ms)
+function Process:close(grace_ms)
   if grace_ms then check("the grace time", grace_ms, "milliseconds") end
   if not self.pty then return { not_started = true } end
   if self.is_discarded then return self.exit end
@@ -299,20 +299,20 @@ function Process:terminate(grace_ms)
     self:discard()
     return self.exit
   end, function()
-    self:retire(grace_ms)
+    self:kill(grace_ms)
     return self.exit
   end)
 end
 
---- Ends the program as `terminate` does, without waiting for it.
+--- Ends the program as `close` does, without waiting for it.
 ---@param grace_ms? number  default 2000
-function Process:retire(grace_ms)
+function Process:kill(grace_ms)
   if not self.pty then return end
   if self.exit then return self:discard() end
-  if self.retiring then return end
+  if self.ending then return end
   self.known = left_over(self)
   self.pty:signal "SIGTERM"
-  self.retiring = clock.after(grace_ms or 2000, function() self:discard() end)
+  self.ending = clock.after(grace_ms or 2000, function() self:discard() end)
 end
 
 --- Closes the terminal at once, killing the program if it still runs, and what it has started. For callers that cannot
@@ -323,7 +323,7 @@ function Process:discard()
   close_handle(self.pipe)
   self.outbox:close "the process does not run"
   close_editor(self)
-  if self.retiring then self.retiring:close() end
+  if self.ending then self.ending:close() end
   local left = left_over(self)
   if self.pty:close() then close_handle(self.child_signal) end -- or it is reaped at SIGCHLD
   descendants.signal(self.known or {}, "sigkill")
@@ -332,6 +332,7 @@ function Process:discard()
   self.changed:notify()
 end
 
-Process.__close = function(self) self:terminate() end
+Process.__close = function(self) self:close() end
+Process.terminate = Process.close -- its name for those who wrote to it before
 
 return M

@@ -110,7 +110,7 @@ local function observe(live, facts, dropped)
     return facts.status_file == "live"
   end, STATUS_FILE_MS)
   facts.version = live:view().version
-  facts.watch = live.watcher and live.watcher:mode()
+  facts.watch = live.transcript:mode()
   facts.leaked = leaked(live.process:pid(), dropped)
 end
 

@@ -3,6 +3,7 @@
 ---The primitives in C, each under its noun. They wait for nothing and own no handle of the loop.
 ---@class parley.Core
 ---@field digest parley.Digest
+---@field http parley.core.http
 ---@field json parley.Json
 ---@field line parley.core.line
 ---@field pty parley.core.pty
@@ -11,7 +12,7 @@
 ---@field text parley.Text
 ---@field turn parley.TurnModule
 ---@field uuid parley.Uuid
----@field watcher parley.CoreWatcherModule
+---@field tail parley.CoreTailModule
 ---@field error_metatable table Of the errors that they return, which `parley.errors` completes.
 local core = {}
 

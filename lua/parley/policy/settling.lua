@@ -42,13 +42,33 @@ local function verdict_of(facts)
   return "success"
 end
 
+---@class parley.TurnFacts         what was seen of a turn since it began
+---@field state parley.TurnState
+---@field certainty parley.TurnCertainty  that it is over: `"goes_on"`, `"likely"`, or `"certain"`: a record says so
+---@field stop_reason? string       of the last block that had one
+---@field is_command boolean        it is one of the program's own commands
+---@field queued boolean            the message waits behind a turn of the program's own
+---@field busy_seen boolean         the program was at work since Enter
+---@field quiet boolean             the composer waits for a message
+---@field stop_hook boolean         the Stop hook has run and nothing came after it
+---@field finished boolean          a command's last record was seen and nothing came after it
+---@field duration boolean          the last record was seen and nothing came after it
+---@field offers_duration boolean   this program has a last record for each turn
+---@field interrupting boolean      ESC was pressed
+---@field interrupted boolean       the transcript says that the user interrupted
+---@field stopped boolean           a hook of the user's has the program give no answer
+---@field api_error boolean         the last block reports an API error
+---@field last_is_answer boolean    the last record was a block of an answer
+---@field assistant_blocks integer  since the message was accepted
+---@field open_tools integer        tool calls without a result
+---@field agents integer            sub-agents that it has started in the background and not heard of again
+
 ---@class parley.Verdict
 ---@field subtype "success"|"interrupted"|"error_api"|"error_hook"|"error_no_output"
 ---@field stop_reason? string
 
 --- Judges whether the turn is over.
----@param facts table       see `turn:facts()`: `certainty` is `"goes_on"`, `"likely"` or `"certain"`; `offers_duration`
----                          is true when this program has a last record for each turn
+---@param facts parley.TurnFacts
 ---@param still_ms number   since the last record or change of state
 ---@return parley.Verdict? verdict
 ---@return number? look_again_ms  when only time is missing

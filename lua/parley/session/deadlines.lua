@@ -1,49 +1,86 @@
---- How long a turn is waited for: what counts as a sign of life, and which deadline is next.
-local paths = require "parley.claude.paths"
+--- How long a turn is waited for: what counts as a sign of life, and when patience ends.
 local tui = require "parley.claude.tui"
 
 local M = {}
 
---- Notes when something was last seen to move, and when there was a sign of life. What only ticks is none, but while a
---- tool runs: a command may take long and say nothing.
----@param session parley.Session
+---@class parley.Deadlines
+---@field package terminal parley.Terminal
+---@field package transcript parley.Transcript
+---@field package options table        `stall_timeout_ms`, `file_wait_timeout_ms`
+---@field package generation? integer  of the screen when it was seen last
+---@field package signs? string        of life, on that screen
+---@field package last_change? number  when there was a record, or the program did something else than before
+---@field package last_sign number     the same, or the screen moved
+---@field package last_life number     when there was a sign of life
+local Deadlines = {}
+Deadlines.__index = Deadlines
+Deadlines.__name = "parley.Deadlines"
+
+--- Makes the deadlines of a turn that begins now.
+---@param terminal parley.Terminal
+---@param transcript parley.Transcript
+---@param options table
 ---@param now number
----@param has_happened boolean  there was a record, or the program does something else than before
-function M.look_for_life(session, now, has_happened)
-  local generation = session.process.screen:generation()
-  local has_moved = generation ~= session.sign_generation
-  if has_moved then
-    local signs = tui.signs_of_life(session:view().rows)
-    if signs ~= session.signs or #session.turn.open_tools > 0 then session.last_life = now end
-    session.sign_generation, session.signs = generation, signs
-  end
-  if has_happened then session.last_life = now end
-  if has_happened or has_moved then session.last_sign = now end
+---@return parley.Deadlines
+function M.new(terminal, transcript, options, now)
+  return setmetatable({ terminal = terminal, transcript = transcript, options = options, last_sign = now,
+    last_life = now }, Deadlines)
 end
 
---- Raises when a deadline of the turn has passed; else returns when the next one does.
----@param session parley.Session
----@param facts table  of the turn
+--- Counts from now: Enter is about to be pressed.
 ---@param now number
+function Deadlines:restart(now) self.last_change, self.last_sign, self.last_life = nil, now, now end
+
+--- Notes when something was last seen to move, and when there was a sign of life. What only ticks is none, but while a
+--- tool runs: a command may take long and say nothing.
+---@param now number
+---@param has_happened boolean  there was a record, or the program does something else than before
+---@param is_tool_running boolean
+function Deadlines:look_for_life(now, has_happened, is_tool_running)
+  local generation = self.terminal.process.screen:generation()
+  local has_moved = generation ~= self.generation
+  if has_moved then
+    local signs = tui.signs_of_life(self.terminal:view().rows)
+    if signs ~= self.signs or is_tool_running then self.last_life = now end
+    self.generation, self.signs = generation, signs
+  end
+  if has_happened or not self.last_change then self.last_change = now end
+  if has_happened then self.last_life = now end
+  if has_happened or has_moved then self.last_sign = now end
+end
+
+--- Since when the turn has been still, as the settling policy counts it. One that was not seen at work may still be
+--- about to begin: then the screen must be still as well.
+---@param facts parley.TurnFacts
 ---@return number
-function M.next_deadline(session, facts, now)
-  local nearest = math.huge
-  local function limit(since, milliseconds, message)
-    if now >= since + milliseconds then
-      local problem = paths.transcript_problem(session.jsonl_path)
-      session.terminal:fail("timeout", message:format(milliseconds) .. (problem and "; " .. problem or ""))
-    end
-    nearest = math.min(nearest, since + milliseconds)
-  end
-  if facts.agents == 0 then
-    limit(session.last_life, session.options.stall_timeout_ms,
-      "the program has shown no sign of life for %g ms (stall_timeout_ms)")
-  end
-  if facts.state == "submitted" and not facts.is_command and not facts.queued then
-    limit(session.free_since, session.options.file_wait_timeout_ms,
-      "the transcript does not show the message %g ms after it was sent (file_wait_timeout_ms)")
-  end
-  return nearest
+function Deadlines:still_since(facts) return facts.busy_seen and self.last_change or self.last_sign end
+
+--- Raises when it is due.
+local function due(self, now, since, milliseconds, message)
+  if now < since + milliseconds then return since + milliseconds end
+  local problem = self.transcript:problem()
+  self.terminal:fail("timeout", message:format(milliseconds) .. (problem and "; " .. problem or ""))
+end
+
+--- When a program without a sign of life is given up. Raises when that is now.
+---@param facts parley.TurnFacts
+---@param now number
+---@return number instant
+function Deadlines:stall_due(facts, now)
+  if facts.agents > 0 then return math.huge end
+  return due(self, now, self.last_life, self.options.stall_timeout_ms,
+    "the program has shown no sign of life for %g ms (stall_timeout_ms)")
+end
+
+--- When the message must have come to the transcript. Raises when that is now.
+---@param facts parley.TurnFacts
+---@param now number
+---@param free_since number  since when nothing is in the way
+---@return number instant
+function Deadlines:receipt_due(facts, now, free_since)
+  if facts.state ~= "submitted" or facts.is_command or facts.queued then return math.huge end
+  return due(self, now, free_since, self.options.file_wait_timeout_ms,
+    "the transcript does not show the message %g ms after it was sent (file_wait_timeout_ms)")
 end
 
 return M

@@ -12,6 +12,9 @@ local M = {}
 --- above was renamed. So whoever waits looks again after so long, though the screen may move all the time. Nobody waits
 --- in an idle session.
 local LOOK_AGAIN_MS = 1000
+--- An ESC that changed nothing for so long (it reached another turn, or a dialog) is pressed again. Not sooner: two
+--- presses that find nothing to interrupt open a menu.
+local ESCAPE_AGAIN_MS = 1000
 
 ---@class parley.Guard  what a terminal asks of the session that it belongs to
 ---@field check fun()                raises when nothing more may be waited for
@@ -36,6 +39,7 @@ local LOOK_AGAIN_MS = 1000
 ---@field package generation? integer of the screen in `picture`
 ---@field package picture? table      what a view has of the screen
 ---@field package looked_at number    when the files were looked at last
+---@field package escaped_at number   when ESC was pressed last
 local Terminal = {}
 Terminal.__index = Terminal
 Terminal.__name = "parley.Terminal"
@@ -48,7 +52,7 @@ Terminal.__name = "parley.Terminal"
 ---@return parley.Terminal
 function M.new(process, readiness, options, guard)
   return setmetatable({ process = process, readiness = readiness, options = options, guard = guard,
-    has_started = false, has_editor = true, looked_at = -math.huge }, Terminal)
+    has_started = false, has_editor = true, looked_at = -math.huge, escaped_at = -math.huge }, Terminal)
 end
 
 --- Starts the program. Raises as `process:start`.
@@ -112,6 +116,9 @@ end
 ---@return "starting"|"ready"|"busy"|"dialog"
 function Terminal:state() return self.readiness.state(self:view()) end
 
+---@return string
+function Terminal:session_id() return self.guard.session_id() end
+
 ---@return boolean
 function Terminal:is_interrupted() return self.guard.is_interrupted() end
 
@@ -121,7 +128,7 @@ function Terminal:attend() self.guard.attend() end
 --- Raises an error, with the session and the last screen.
 ---@param err parley.Error
 function Terminal:raise(err)
-  err.session_id, err.screen = self.guard.session_id(), self.process.screen:text()
+  err.session_id, err.screen = self:session_id(), self.process.screen:text()
   error(err, 0)
 end
 
@@ -225,6 +232,16 @@ function Terminal:press(keys)
     self:wait(deadline)
   end)
 end
+
+--- Presses ESC.
+function Terminal:escape()
+  self.escaped_at = clock.now()
+  self:press "\27"
+end
+
+--- When ESC may be pressed next.
+---@return number instant
+function Terminal:next_escape() return self.escaped_at + ESCAPE_AGAIN_MS end
 
 --- Lets go of the status file. A second call does nothing.
 function Terminal:close()

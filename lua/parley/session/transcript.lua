@@ -1,9 +1,29 @@
 --- The transcript of a session: opened, checked, and read into the turn that runs.
 local files = require "parley.base.files"
 local paths = require "parley.claude.paths"
-local watcher = require "parley.claude.watcher"
+local tail = require "parley.claude.tail"
 
 local M = {}
+
+---@class parley.Transcript
+---@field offers_duration boolean   this program writes a last record for each turn
+---@field path string
+---@field package terminal parley.Terminal
+---@field package tail? parley.Tail  while it is open
+---@field package seen table<string, true>  the records that were taken in, by what tells them apart
+---@field package reads_again boolean  the file was replaced, or cut and written anew: it may hold them once more
+local Transcript = {}
+Transcript.__index = Transcript
+Transcript.__name = "parley.Transcript"
+
+--- Makes a transcript that is not open yet.
+---@param terminal parley.Terminal  of the program that writes it
+---@param path string
+---@return parley.Transcript
+function M.new(terminal, path)
+  return setmetatable({ terminal = terminal, path = path, offers_duration = false, seen = {}, reads_again = false },
+    Transcript)
+end
 
 --- The records that stand before an offset, by what tells them apart.
 local function records_before(path, offset)
@@ -13,64 +33,76 @@ local function records_before(path, offset)
   return seen
 end
 
---- Begins to read a session's transcript.
----@param session parley.Session
+--- Begins to read, another file in the place of the one before.
+---@param path string
 ---@param offset integer  what stands before it is passed over
-function M.open(session, offset)
-  if session.watcher then session.watcher:close() end
-  session.seen, session.reads_again = records_before(session.jsonl_path, offset), false
-  session.watcher = watcher.open { path = session.jsonl_path, offset = offset,
-    on_change = function() session.changed:notify() end }
+function Transcript:open(path, offset)
+  self:close()
+  self.path, self.seen, self.reads_again = path, records_before(path, offset), false
+  local changed = self.terminal.process.changed
+  self.tail = tail.open { path = path, offset = offset, on_change = function() changed:notify() end }
 end
 
---- Raises when the program cannot write its transcript: it would answer, and nobody would see it.
----@param session parley.Session
+--- What keeps the program from writing it, if anything does.
+---@return string?
+function Transcript:problem() return paths.transcript_problem(self.path) end
+
+--- Raises when the program cannot write it: it would answer, and nobody would see it.
 ---@param consequence string
-function M.check(session, consequence)
-  local problem = paths.transcript_problem(session.jsonl_path)
+function Transcript:check(consequence)
+  local problem = self:problem()
   if not problem then return end
-  session.terminal:fail("transcript", ("the program cannot write its transcript, so %s: %s"):format(consequence,
-    problem), { path = session.jsonl_path })
+  self.terminal:fail("transcript", ("the program cannot write its transcript, so %s: %s"):format(consequence,
+    problem), { path = self.path })
 end
 
---- Whether a record was taken in before: a file that was replaced, or cut and written anew, may hold it once more.
-local function is_repeated(session, record)
+--- Whether a record was taken in before.
+local function is_repeated(self, record)
   local id = record.uuid or record.timestamp -- what stands outside the chain has no uuid
   if type(id) ~= "string" then return false end
-  local is_seen = session.seen[id]
-  session.seen[id] = true
-  return session.reads_again and is_seen == true
+  local is_seen = self.seen[id]
+  self.seen[id] = true
+  return self.reads_again and is_seen == true
 end
 
-local function take(session, record)
-  if type(record.version) == "string" then session.terminal:learn_version(record.version) end
-  if session.turn:take(record) == "duration" then session.offers_duration = true end
+local function take(self, turn, record)
+  if type(record.version) == "string" then self.terminal:learn_version(record.version) end
+  if turn:take(record) == "duration" then self.offers_duration = true end
 end
 
---- Takes in what the transcript has, to the turn's end: what comes after it is not this turn's.
----@param session parley.Session
+--- Takes in what there is, to the turn's end: what comes after it is not this turn's.
+---@param turn parley.LiveTurn
 ---@return boolean any   there was something
 ---@return boolean more  there may be more of it
-function M.read(session)
+function Transcript:read(turn)
   local any = false
   while true do
-    local kind, value = session.watcher:next()
+    local kind, value = self.tail:next()
     if kind == nil then
       if value then
-        session.terminal:fail("transcript", "the transcript cannot be read: " .. tostring(value), { cause = value })
+        self.terminal:fail("transcript", "the transcript cannot be read: " .. tostring(value), { cause = value })
       end
       return any, false
     elseif kind == "record" then
-      if not is_repeated(session, value) then take(session, value) end
-      if session.turn:facts().certainty == "certain" then return true, true end
+      if not is_repeated(self, value) then take(self, turn, value) end
+      if turn:facts().certainty == "certain" then return true, true end
     elseif kind == "malformed" then
-      session.turn:notice("malformed_line", { line = value.line, message = tostring(value.error) })
+      turn:notice("malformed_line", { line = value.line, message = tostring(value.error) })
     else
-      session.reads_again = true
-      session.turn:notice("transcript_" .. kind, { message = "the transcript was " .. kind })
+      self.reads_again = true
+      turn:notice("transcript_" .. kind, { message = "the transcript was " .. kind })
     end
     any = true
   end
+end
+
+--- How changes are noticed; nil before it was opened.
+---@return "notify"|"poll"?
+function Transcript:mode() return self.tail and self.tail:mode() end
+
+--- Closes the file. May be called again.
+function Transcript:close()
+  if self.tail then self.tail:close() end
 end
 
 return M

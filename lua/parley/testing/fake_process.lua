@@ -128,7 +128,7 @@ function FakeProcess:signal(name) table.insert(self.signals, name) end
 --- Ends the fake.
 ---@param grace_ms? number
 ---@return parley.ExitRecord
-function FakeProcess:terminate(grace_ms)
+function FakeProcess:close(grace_ms)
   if not self.is_started then return { not_started = true } end
   if not self.ending then
     self:signal "SIGTERM"
@@ -138,9 +138,9 @@ function FakeProcess:terminate(grace_ms)
   return self.ending
 end
 
---- Ends the fake as `terminate` does.
+--- Ends the fake as `close` does.
 ---@param grace_ms? number
-function FakeProcess:retire(grace_ms) self:terminate(grace_ms) end
+function FakeProcess:kill(grace_ms) self:close(grace_ms) end
 
 function FakeProcess:drain() end -- luacheck: ignore 212
 
@@ -148,7 +148,8 @@ function FakeProcess:discard()
   if self:is_alive() then self:exit { signal = "SIGKILL" } end
 end
 
-FakeProcess.__close = function(self) self:terminate() end
+FakeProcess.__close = function(self) self:close() end
+FakeProcess.terminate = FakeProcess.close
 
 -- The spec's side -----------------------------------------------------------------------------------------------------
 

@@ -44,7 +44,7 @@
 --- request for a message at all gets a 404.
 local core = require "parley.core"
 local errors = require "parley.base.errors"
-local http_server = require "parley.testing.http_server"
+local http = require "parley.base.http"
 local messages_request = require "parley.testing.messages_request"
 local messages_stream = require "parley.testing.messages_stream"
 local options = require "parley.base.options"
@@ -124,7 +124,11 @@ for status in pairs(ERROR_TYPES) do
   table.insert(M.rules, { on = has_word("ERR" .. status), status = status })
 end
 
----@class parley.testing.ApiRequest: parley.testing.HttpRequest
+---@class parley.testing.ApiRequest
+---@field method string
+---@field path string                    with the query
+---@field headers table<string, string>  lower-case names
+---@field state "answering"|"answered"|"aborted"  aborted: the client went away first, or the answer was cut
 ---@field kind "turn"|"side"|"count_tokens"|"other"
 ---@field body any       decoded JSON; the bytes where it is none
 ---@field text? string   turns only: what the user typed last
@@ -226,29 +230,39 @@ local function answer_to(server, request)
   return answer
 end
 
-local function send_json(connection, status, value, more_headers)
+local function send_json(response, status, value, more_headers)
   local headers = { ["content-type"] = "application/json" }
   for name, text in pairs(more_headers or {}) do headers[name] = text end
-  connection:send(status, headers, assert(json.encode(value)))
+  response:send(status, headers, assert(json.encode(value)))
 end
 
-local function send_error(connection, status, message, headers)
+local function send_error(response, status, message, headers)
   local kind = ERROR_TYPES[status] or (status == 404 and "not_found_error" or "api_error")
-  send_json(connection, status, { type = "error", error = { type = kind, message = message } }, headers)
+  send_json(response, status, { type = "error", error = { type = kind, message = message } }, headers)
 end
 
-local function send_answer(connection, request, answer)
+--- Plays the steps of an answer. One that is cut ends the connection.
+local function play(response, content_type, steps)
+  response:start(200, { ["content-type"] = content_type })
+  for _, step in ipairs(steps) do
+    if step.wait_ms then task.sleep(step.wait_ms) end
+    response:write(step.bytes or "")
+    if step.cut then return response:abort() end
+  end
+  response:finish()
+end
+
+local function send_answer(response, request, answer)
   if answer.status then
-    return send_error(connection, answer.status, answer.message or "as asked", answer.headers)
+    return send_error(response, answer.status, answer.message or "as asked", answer.headers)
   end
   local message = { id = new_id "msg", type = "message", role = "assistant", model = request.body.model }
   if request.body.stream == true then
-    local steps = messages_stream.steps(message, answer)
-    return connection:play(200, { ["content-type"] = "text/event-stream" }, steps)
+    return play(response, "text/event-stream", messages_stream.steps(message, answer))
   end
   local body = assert(json.encode(messages_stream.object(message, answer)))
-  local steps = { { bytes = answer.cut and body:sub(1, #body // 2) or body, cut = answer.cut } }
-  connection:play(200, { ["content-type"] = "application/json" }, steps)
+  play(response, "application/json",
+    { { bytes = answer.cut and body:sub(1, #body // 2) or body, cut = answer.cut } })
 end
 
 local function write_log(server, request)
@@ -260,8 +274,21 @@ local function write_log(server, request)
   server.log:write(assert(json.encode(line, { sort_keys = true })), "\n")
 end
 
-local function serve(server, request, connection)
-  request.body = json.decode(request.body) or request.body
+local function answer_request(server, request, response)
+  if request.kind == "other" then return send_error(response, 404, "nothing is here") end
+  if request.kind == "count_tokens" then return send_json(response, 200, { input_tokens = 10 }) end
+  local answer = answer_to(server, request)
+  if answer.delay_ms then task.sleep(answer.delay_ms) end
+  send_answer(response, request, answer)
+end
+
+--- Keeps a request, and answers it.
+local function serve(server, asked, response)
+  local bytes = asked:body()
+  local request = {
+    method = asked.method, path = asked.target, headers = asked.headers, state = "answering",
+    body = json.decode(bytes) or bytes,
+  }
   request.kind = messages_request.kind(request.method, request.path, request.body)
   if request.kind == "turn" then
     request.text, request.step = messages_request.last_typed(request.body.messages)
@@ -270,11 +297,11 @@ local function serve(server, request, connection)
   if server.log then write_log(server, request) end
   server.changed:notify()
 
-  if request.kind == "other" then return send_error(connection, 404, "nothing is here") end
-  if request.kind == "count_tokens" then return send_json(connection, 200, { input_tokens = 10 }) end
-  local answer = answer_to(server, request)
-  if not answer.delay_ms then return send_answer(connection, request, answer) end
-  connection:wait(answer.delay_ms, function() send_answer(connection, request, answer) end)
+  local _ <close> = setmetatable({}, { __close = function(_, err)
+    request.state = (err or not response:is_whole()) and "aborted" or "answered"
+    server.changed:notify()
+  end })
+  answer_request(server, request, response)
 end
 
 local RULES = {
@@ -284,6 +311,7 @@ local RULES = {
   delay_ms = { type = "milliseconds" }, drip_ms = { type = "milliseconds" }, line_ms = { type = "milliseconds" },
   cut = { type = "boolean" }, headers = { type = "map of strings" },
 }
+local LIMITS = { head_bytes = 64 * 1024, body_bytes = 256 * 1024 * 1024, idle_ms = math.huge }
 local OPTIONS = { port = { type = "integer" }, script = { type = { "table", "callable" }, copy = false },
   log = { type = "string" } }
 
@@ -309,10 +337,9 @@ function M.start(given)
   local server = setmetatable({
     script = given.script or M.rules, requests = {}, used = {}, changed = task.condition(),
   }, Server)
-  server.http = http_server.listen {
-    port = given.port or 0,
-    on_request = function(request, connection) serve(server, request, connection) end,
-    on_change = function() server.changed:notify() end,
+  server.http = http.serve {
+    port = given.port or 0, limits = LIMITS,
+    handler = function(request, response) serve(server, request, response) end,
   }
   server.port = server.http.port
   server.url = "http://127.0.0.1:" .. server.port

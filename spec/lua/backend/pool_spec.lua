@@ -12,7 +12,7 @@ local made = 0
 --- What a pool sees of a session. Its end takes a moment, as that of a real one.
 local function new_session()
   made = made + 1
-  local session = { session_id = ("session %d"):format(made), closed = 0, retired = 0, is_alive = true }
+  local session = { session_id = ("session %d"):format(made), closed = 0, killed = 0, is_alive = true }
   session.process = { is_alive = function() return session.is_alive end }
   function session.close()
     session.closed = session.closed + 1
@@ -22,8 +22,8 @@ local function new_session()
     end)
     session.is_alive = false
   end
-  function session.retire()
-    session.retired = session.retired + 1
+  function session.kill()
+    session.killed = session.killed + 1
     session.is_alive = false
   end
   function session.state() return "ready" end
@@ -219,7 +219,7 @@ describe("a pool", function()
     assert.same({}, live:states())
     assert.equal(0, live:count())
     assert.is_nil(live:acquire "a")
-    assert.equal(1, session.retired)
+    assert.equal(1, session.killed)
     assert.equal(0, session.closed)
   end))
 
@@ -498,9 +498,9 @@ describe("a pool", function()
     it("ends an idle session, and no other", helper.task(function()
       local live = pool.new(3, 20)
       local busy, idle = add(live), add_idle(live, "a")
-      helper.eventually(function() return idle.retired == 1 end)
+      helper.eventually(function() return idle.killed == 1 end)
       assert.equal(1, live:count())
-      assert.equal(0, busy.retired)
+      assert.equal(0, busy.killed)
       assert.is_nil(live:acquire "a")
     end))
 
@@ -517,15 +517,15 @@ describe("a pool", function()
         assert.equal(session, live:acquire "a")
         live:release(session, { "a" })
       end
-      assert.equal(0, session.retired)
+      assert.equal(0, session.killed)
       live:close()
     end))
 
     it("keeps the place until the process has ended", helper.task(function()
       local live = pool.new(1, 10)
       local session = add_idle(live, "a")
-      function session.retire() session.retired = session.retired + 1 end -- it takes its time
-      helper.eventually(function() return session.retired == 1 end)
+      function session.kill() session.killed = session.killed + 1 end -- it takes its time
+      helper.eventually(function() return session.killed == 1 end)
       assert.equal(1, live:count())
       assert.is_nil(live:acquire "a") -- waits for the end
       assert.equal(1, session.closed)
@@ -541,7 +541,7 @@ describe("a pool", function()
     live:retire()
     waiting:await()
     assert.equal(0, live:count())
-    for _, session in ipairs(sessions) do assert.equal(1, session.retired) end
+    for _, session in ipairs(sessions) do assert.equal(1, session.killed) end
     assert.is_true(errors.is(select(2, pcall(live.acquire, live)), "ClosedError"))
     live:drop(sessions[1]) -- as those do who had them
     live:vacate(sessions[1])
@@ -629,11 +629,11 @@ describe("a pool", function()
         close()
         ended()
       end
-      function session.retire()
+      function session.kill()
         session.is_alive = false
         ended()
       end
-      session.die = session.retire
+      session.die = session.kill
       return session
     end
     local function use()

@@ -71,19 +71,19 @@ describe("descendants", function()
 
   it("end with a process that is terminated", helper.task(function()
     local child, pid = with_tool()
-    assert.equal("SIGTERM", child:terminate().signal)
+    assert.equal("SIGTERM", child:close().signal)
     assert.is_true(helper.has_ended(pid))
   end))
 
   it("end by SIGKILL when they ignore SIGTERM", helper.task(function()
     local child, pid = with_tool "trap '' TERM"
-    child:terminate()
+    child:close()
     helper.eventually(function() return helper.has_ended(pid) end)
   end))
 
   it("end with a process that is retired", helper.task(function()
     local child, pid = with_tool()
-    child:retire()
+    child:kill()
     helper.eventually(function() return helper.has_ended(pid) and child:exit_record() end)
   end))
 
@@ -105,17 +105,17 @@ describe("descendants", function()
       local child <close> = with_orphan(("env -i /bin/sleep 1000 & echo $! >%s/other"):format(folder))
       local other = tonumber(files.read(folder .. "/other"))
       assert.is_true(pids_of(descendants.of({}, child.mark))[other])
-      child:terminate()
+      child:close()
       assert.is_true(helper.has_ended(other))
     end))
 
     local ENDINGS = {
-      terminated = function(child) child:terminate() end, retired = function(child) child:retire() end,
+      terminated = function(child) child:close() end, retired = function(child) child:kill() end,
       discarded = function(child) child:discard() end,
       ["killed, then terminated"] = function(child)
         child:signal "SIGKILL"
         helper.eventually(function() return child:exit_record() end)
-        child:terminate()
+        child:close()
       end,
     }
     for name, stop in pairs(ENDINGS) do
@@ -128,13 +128,13 @@ describe("descendants", function()
 
     it("end by SIGKILL when they ignore SIGTERM", helper.task(function()
       local child, pid = with_orphan "trap : TERM"
-      child:terminate()
+      child:close()
       helper.eventually(function() return helper.has_ended(pid) end)
     end))
 
     it("may clean up at SIGTERM", helper.task(function()
       local child = with_orphan(('trap "echo over >%s/over; exit" TERM'):format(folder))
-      child:terminate()
+      child:close()
       assert.equal("over\n", files.read(folder .. "/over"))
     end))
 
@@ -145,7 +145,7 @@ describe("descendants", function()
         echo ready; while :; do sleep 0.01; done]]):format(folder, folder)), cwd = folder }
       child:start()
       helper.eventually(function() return child:captured_output():find "ready" end)
-      child:terminate(20000)
+      child:close(20000)
       local pid = told_pid()
       helper.eventually(function() return helper.has_ended(pid) end)
     end))
@@ -156,7 +156,7 @@ describe("descendants", function()
     os.remove(folder .. "/pid")
     local child = process.new { executable = helper.write_script(folder .. "/claude2", "read x"), cwd = folder }
     child:start()
-    child:terminate()
+    child:close()
     assert.is_false(helper.has_ended(pid))
     assert.is_true(other:is_alive())
   end))

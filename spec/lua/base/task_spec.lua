@@ -1034,7 +1034,7 @@ describe("task", function()
       local process = require("parley.claude.process").new { executable = deaf }
       local chunk = assert(load("local process, text = ...\nreturn function() process:write(text) end", "=mine"))
       process:start()
-      local _ <close> = defer(function() process:terminate() end)
+      local _ <close> = defer(function() process:close() end)
       local _, err = coroutine.resume(coroutine.create(chunk(process, ("x"):rep(1 << 20))))
       assert.matches("^mine:2: " .. complaint, err)
     end))

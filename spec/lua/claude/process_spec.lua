@@ -80,7 +80,7 @@ describe("process", function()
     end)
 
     it("terminates with a record that says so", function()
-      assert.same({ not_started = true }, new("exit"):terminate())
+      assert.same({ not_started = true }, new("exit"):close())
     end)
 
     it("takes no input", helper.task(function()
@@ -155,7 +155,7 @@ describe("process", function()
         assert.equal("ENOENT", err.cause.code)
         assert.is_false(child:is_alive())
         assert.is_nil(child:pid())
-        assert.same({ not_started = true }, child:terminate())
+        assert.same({ not_started = true }, child:close())
       end
     end))
 
@@ -212,7 +212,7 @@ describe("process", function()
       helper.tick()
       writer:cancel()
       assert.equal("Cancelled", error_of(writer.await, writer).code)
-      child:terminate(0)
+      child:close(0)
     end))
 
     it("raises SessionError with the exit and the screen when the program has ended", helper.task(function()
@@ -226,7 +226,7 @@ describe("process", function()
 
     it("raises SessionError after the end", helper.task(function()
       local child = start "read -r _"
-      child:terminate()
+      child:close()
       assert.equal("SessionError", error_of(child.write, child, "x").code)
     end))
   end)
@@ -236,7 +236,7 @@ describe("process", function()
     assert.same({ exit_code = 7 }, wait_for_exit(child))
     assert.is_false(child:is_alive())
     assert.equal("integer", math.type(child:pid()))
-    assert.same({ exit_code = 7 }, child:terminate())
+    assert.same({ exit_code = 7 }, child:close())
   end))
 
   it("shows on its screen what a person would see", helper.task(function()
@@ -392,16 +392,16 @@ describe("process", function()
     it("can be had after the end", helper.task(function()
       local child = start "echo last words; exit"
       wait_for_exit(child)
-      child:terminate()
+      child:close()
       assert.equal("last words\r\n", child:captured_output())
     end))
   end)
 
-  describe("terminate", function()
+  describe("close", function()
     it("lets the program end by itself first", helper.task(function()
       local child = start [[trap 'echo bye; exit 143' TERM; echo ready; read -r _]]
       wait_for_output(child, "ready")
-      assert.same({ exit_code = 143 }, child:terminate())
+      assert.same({ exit_code = 143 }, child:close())
       assert.matches("bye", child:captured_output())
       assert.is_true(helper.has_ended(child:pid()))
     end))
@@ -409,7 +409,7 @@ describe("process", function()
     it("reports the signal that ended it", helper.task(function()
       local child = start "echo ready; read -r _"
       wait_for_output(child, "ready")
-      local record = child:terminate()
+      local record = child:close()
       assert.equal("SIGTERM", record.signal)
     end))
 
@@ -417,7 +417,7 @@ describe("process", function()
       local child = start [[trap '' TERM HUP; echo ready; while :; do read -r _ </dev/null; done]]
       wait_for_output(child, "ready")
       local before = task.now()
-      local record = child:terminate(50)
+      local record = child:close(50)
       assert.equal("SIGKILL", record.signal)
       assert.is_true(task.now() - before >= 49)
       assert.is_true(helper.has_ended(child:pid()))
@@ -427,25 +427,25 @@ describe("process", function()
       local child = start "echo ready; read -r _"
       wait_for_output(child, "ready")
       local before = task.now()
-      child:terminate(60000)
+      child:close(60000)
       assert.is_true(task.now() - before < 5000)
     end))
 
     it("gives the same record a second time, and to two who ask at once", helper.task(function()
       local child = start [[trap 'exit 9' TERM; echo ready; read -r _]]
       wait_for_output(child, "ready")
-      local one, two = task.spawn(child.terminate, child), task.spawn(child.terminate, child)
+      local one, two = task.spawn(child.close, child), task.spawn(child.close, child)
       local record = one:await()
       assert.same({ exit_code = 9 }, record)
       assert.equal(record, two:await())
-      assert.equal(record, child:terminate())
+      assert.equal(record, child:close())
       assert.equal(record, child:exit_record())
     end))
 
     it("is not cut short by a cancellation", helper.task(function()
       local child = start [[trap '' TERM HUP; echo ready; while :; do read -r _ </dev/null; done]]
       wait_for_output(child, "ready")
-      local terminator = task.spawn(function() return child:terminate(50) end)
+      local terminator = task.spawn(function() return child:close(50) end)
       helper.tick()
       terminator:cancel()
       assert.equal("SIGKILL", terminator:await().signal)
@@ -456,7 +456,7 @@ describe("process", function()
       local child = start [[trap '' TERM HUP; sleep 60 & echo "child $!."; while :; do read -r _ </dev/null; done]]
       wait_for_output(child, ".")
       local grandchild = tonumber(child:captured_output():match "child (%d+)")
-      child:terminate(0)
+      child:close(0)
       helper.eventually(function() return helper.has_ended(grandchild) end, nil, "the grandchild's end")
     end))
   end)
@@ -470,14 +470,14 @@ describe("process", function()
       ["a signal must be a value of type string, not nothing"] = { "signal" },
       ["no signal is sent: unknown signal 'SIGFOO'"] = { "signal", "SIGFOO" },
       ["the time to wait must be a value of type milliseconds, not nothing"] = { "drain" },
-      ['the grace time must be a value of type milliseconds, not "x"'] = { "terminate", "x" },
+      ['the grace time must be a value of type milliseconds, not "x"'] = { "close", "x" },
     } do
       assert.equal("ValueError: " .. message, tostring(error_of(child[call[1]], child, table.unpack(call, 2))))
     end
-    child:terminate()
+    child:close()
   end))
 
-  describe("terminate where nobody can wait", function()
+  describe("close where nobody can wait", function()
     it("ends the program from a libuv callback, one that minds no SIGTERM too", helper.task(function()
       local polite = start "echo up; read -r _"
       wait_for_output(polite, "up")
@@ -486,9 +486,9 @@ describe("process", function()
       local timer, has_called = uv.new_timer(), false
       timer:start(0, 0, function()
         timer:close()
-        polite:terminate(60000)
-        stubborn:terminate(50)
-        stubborn:terminate(50)
+        polite:close(60000)
+        stubborn:close(50)
+        stubborn:close(50)
         has_called = true
       end)
       helper.eventually(function() return has_called end)
@@ -499,7 +499,7 @@ describe("process", function()
     it("ends the program and waits for it outside of any task", function()
       local child
       task.run(function() child = start "read -r _" end)
-      assert.equal("SIGTERM", child:terminate().signal)
+      assert.equal("SIGTERM", child:close().signal)
     end)
   end)
 
@@ -551,6 +551,6 @@ describe("process", function()
   end))
 
   it("starts and ends 200 times and leaves nothing", helper.task(function()
-    for _ = 1, 200 do start("read -r _"):terminate() end
+    for _ = 1, 200 do start("read -r _"):close() end
   end))
 end)

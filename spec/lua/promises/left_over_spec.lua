@@ -45,7 +45,7 @@ describe("what the model's commands have left running", function()
 
   local ENDINGS = {
     closes = function(live) live:close() end,
-    retires = function(live) live:retire() end,
+    retires = function(live) live:kill() end,
     ["crashes and closes"] = function(live)
       live.process:signal "SIGKILL"
       helper.eventually(function() return not live.process:is_alive() end)

@@ -16,7 +16,7 @@ describe("promise 9, quiet:", function()
       looked = looked + 1
       return state(self)
     end
-    assert.equal("notify", live.watcher:mode())
+    assert.equal("notify", live.transcript:mode())
     uv.walk(function(handle)
       if uv.handle_get_type(handle) == "timer" and handle:is_active() then assert.equal(0, handle:get_repeat()) end
     end)

@@ -9,7 +9,7 @@ describe("promise 10, versions:", function()
   each("what a version offers is observed", {}, function(live, _, profile)
     assert.equal("success", say(live, "hello").verdict)
     assert.equal(profile, live:view().version)
-    assert.equal(profile ~= "2.1.110", live.offers_duration == true)
+    assert.equal(profile ~= "2.1.110", live.transcript.offers_duration)
   end)
 
   on({ "2.1.110" }, "a turn without a last record ends soon all the same", {}, function(live)

@@ -353,7 +353,7 @@ describe("session", function()
       fake:set_status "busy"
       helper.eventually(function() return live:state() == "busy" end)
       task.spawn(function()
-        helper.eventually(function() return live.running end)
+        helper.eventually(function() return live.course end)
         flood()
         fake:set_status "idle"
       end)

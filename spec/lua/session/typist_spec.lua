@@ -242,7 +242,7 @@ describe("typist", function()
     it("lets go of an interrupted turn, and takes the next when it takes keys again", helper.task(function()
       local live <close>, fake = full()
       task.spawn(function()
-        helper.eventually(function() return live.running end)
+        helper.eventually(function() return live.course end)
         live:interrupt()
       end)
       local verdict

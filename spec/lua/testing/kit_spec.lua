@@ -48,7 +48,7 @@ describe("testing.kit", function()
     claude:start()
     testing.eventually(function() return kit:events("ready")[1] end)
     assert.same({ claude:pid() }, kit:processes())
-    claude:terminate()
+    claude:close()
     assert.same({}, kit:processes())
   end))
 

@@ -1,0 +1,198 @@
+--- The course of one turn, from its first key to its verdict: what was seen when, and what is waited for until when. It
+--- is made with the message and dropped with the result.
+local clear = require "parley.session.clear"
+local clock = require "parley.base.clock"
+local deadlines = require "parley.session.deadlines"
+local tui = require "parley.claude.tui"
+
+local M = {}
+
+--- Enter that was swallowed leaves the message in the composer, and is pressed again. Not soon: where the program is
+--- only slow, the second one would come late and answer whatever dialog is up by then.
+local ENTER_AGAIN_MS = 1500
+--- So long where the status has changed since: a dialog took the Enter, or the message is taken and the screen is late.
+local ENTER_AGAIN_MOVED_MS = 5000
+--- A permission prompt may be on the screen before the call that it is about is in the transcript; so long it may take.
+local CALL_MS = 5000
+--- And so long where others are there already: not every dialog is about a call that is in the transcript.
+local OTHER_CALL_MS = 1500
+
+---@class parley.Course
+---@field turn parley.LiveTurn
+---@field began_at number
+---@field deadline number               `turn_timeout_ms` from there; `math.huge`
+---@field entered_at? number            when Enter was pressed first
+---@field package terminal parley.Terminal
+---@field package typist parley.Typist
+---@field package dialogs parley.Dialogs
+---@field package transcript parley.Transcript
+---@field package settling table        the policy
+---@field package deadlines parley.Deadlines
+---@field package withdrawn? string     the message before, whose record may still come
+---@field package beside? table<string, true>  the transcripts that were there before `/clear`
+---@field package entered? parley.Entered  what was seen at the last Enter
+---@field package stamp? any            of the status, before Enter
+---@field package refusal_before? string  what the screen said of one, before Enter
+---@field package last_enter? number
+---@field package free_since? number    since when nothing is in the way of the message
+---@field package dialog_since? number  since when the dialog that is up waits to be answered
+local Course = {}
+Course.__index = Course
+Course.__name = "parley.Course"
+
+--- Begins the course of a turn; nothing is pressed yet.
+---@param session parley.Session  whose parts it works with
+---@param turn parley.LiveTurn
+---@return parley.Course
+function M.new(session, turn)
+  local now, limit = clock.now(), session.options.turn_timeout_ms
+  return setmetatable({
+    turn = turn, began_at = now, deadline = limit and now + limit or math.huge,
+    terminal = session.terminal, typist = session.typist, dialogs = session.dialogs, transcript = session.transcript,
+    settling = session.policies.settling, withdrawn = session.withdrawn,
+    deadlines = deadlines.new(session.terminal, session.transcript, session.options, now),
+    beside = turn.is_command and turn.text:find "^/clear%f[%s\0]" and clear.remember(session.jsonl_path) or nil,
+  }, Course)
+end
+
+--- Types the message and presses Enter, unless the turn is interrupted first.
+function Course:deliver()
+  local terminal, turn = self.terminal, self.turn
+  local is_ready = terminal:wait_until_ready()
+  self.transcript:check "nothing was sent"
+  self.transcript:read(turn) -- what came after the last verdict is no part of this turn
+  if not is_ready or not self.typist:type(turn.text, turn.is_command) then return end
+  self.stamp, self.refusal_before = terminal:stamp(), tui.refusal(terminal:view().rows)
+  turn:submit(self.withdrawn)
+  local now = clock.now()
+  self.entered_at, self.last_enter, self.free_since = now, now, now
+  self.deadlines:restart(now)
+  self.entered = self.typist:enter()
+end
+
+--- Takes in what the transcript has.
+---@return boolean any
+---@return boolean more  there may be more of it
+function Course:read()
+  local any, more = self.transcript:read(self.turn)
+  if self.terminal.process:is_alive() or more then return any, more end
+  self.terminal.process:drain(200)
+  self.transcript:read(self.turn) -- its last words
+  return any, more
+end
+
+--- The session that `/clear` has started.
+---@return string? session_id
+function Course:next_session()
+  if not self.turn.is_command then return nil end
+  local current = self.terminal:status()
+  return current and current.status and current.sessionId
+    or self.beside and clear.find(self.transcript.path, self.beside)
+end
+
+--- Tells that it goes on there.
+function Course:follow() self.beside = nil end
+
+--- A command leaves no receipt that all versions share; an empty composer says that it was taken. A dialog does not: it
+--- may have come by itself, and leaves the command where it was. One of the command's own may leave another text.
+local function accept_command(self, state)
+  local turn, typist = self.turn, self.typist
+  if not turn.is_command or turn:state() ~= "submitted" then return end
+  local is_taken = state == "busy" or state == "ready" and (typist:is_empty()
+    or self.free_since > self.entered_at and not typist:still_holds(turn.text, self.entered))
+  if is_taken then turn:apply "accept" end
+end
+
+--- 2.1.110 has no transcript before the first message, and shows on the screen alone that a hook has refused that.
+local function check_refusal(self, state)
+  if state ~= "ready" or self.turn.is_command or self.turn:state() ~= "submitted" then return end
+  local why = tui.refusal(self.terminal:view().rows)
+  if why and why ~= self.refusal_before and self.typist:is_empty() then self.turn:refuse(why) end
+end
+
+--- Takes in what the program is seen to be doing. `any`: there was a record.
+local function observe(self, state, any)
+  local turn, terminal = self.turn, self.terminal
+  accept_command(self, state)
+  check_refusal(self, state)
+  local moved = turn:observe(state, terminal:stamp() ~= self.stamp)
+  local retry = state ~= "ready" and tui.retry(terminal:view().rows)
+  if retry then turn:announce_retry(retry, terminal:session_id()) end
+  if state ~= "dialog" then
+    self.dialogs:forget()
+    self.dialog_since = nil
+  end
+  local now = clock.now()
+  if state == "busy" then self.free_since = now end -- it may be at a hook of the user's, before it takes the message
+  self.deadlines:look_for_life(now, any or moved, #turn.open_tools > 0)
+  return now
+end
+
+local function facts_of(self)
+  local facts, current = self.turn:facts(), self.terminal:status()
+  facts.offers_duration = self.transcript.offers_duration or current ~= nil and current.status ~= nil
+  return facts
+end
+
+--- The settling policy's verdict; nil, and when it is to be asked again.
+local function settle(self, facts, now)
+  local verdict, missing = self.settling.judge(facts, now - self.deadlines:still_since(facts))
+  if not verdict then return nil, now + (missing or math.huge) end
+  if verdict.subtype == "error_no_output" or facts.certainty ~= "certain" then -- what is missing may be lost
+    self.transcript:check "what the program did is not known"
+  end
+  return verdict
+end
+
+--- Brings a dialog to its policy once the call that it is about is known. Returns when it is brought in any case; nil
+--- when it was, and all is to be looked at again.
+local function dialog_due(self, facts, state, now)
+  if state ~= "dialog" or facts.interrupting then return math.huge end
+  local calls = self.turn.open_tools
+  self.dialog_since = self.dialog_since or now
+  local due = self.dialog_since + (#calls == 0 and CALL_MS or OTHER_CALL_MS)
+  local is_waited_for = not facts.is_command and now < due and not self.dialogs:has_call(calls)
+  if not is_waited_for then self.terminal:attend() end
+  self.free_since = clock.now()
+  if is_waited_for then return due end
+  self.dialog_since = nil
+end
+
+--- Presses a key again that had no effect. Returns when that is to be looked for next.
+local function key_due(self, facts, state, now)
+  local terminal = self.terminal
+  if facts.interrupting then
+    if state ~= "busy" and state ~= "dialog" then return math.huge end
+    if now >= terminal:next_escape() then terminal:escape() end
+    return terminal:next_escape()
+  end
+  if facts.state ~= "submitted" or facts.queued then return math.huge end
+  local patience = terminal:stamp() == self.stamp and ENTER_AGAIN_MS or ENTER_AGAIN_MOVED_MS
+  if now >= math.max(self.last_enter, self.free_since) + patience then
+    self.last_enter = now
+    if self.typist:still_holds(self.turn.text, self.entered) then self.entered = self.typist:enter() end
+  end
+  return math.max(self.last_enter, self.free_since) + patience
+end
+
+--- Looks at everything once: queues events, gives the verdict.
+---@param any boolean   there was a record
+---@param more boolean  there may be more of them
+---@return parley.Verdict? verdict
+---@return number? due  until when nothing is to be expected from the clock alone
+function Course:look(any, more)
+  local turn, terminal = self.turn, self.terminal
+  if turn:facts().certainty ~= "certain" then terminal:check() end
+  local state = terminal:state()
+  local now = observe(self, state, any)
+  local facts = facts_of(self)
+  local verdict, settles_at = settle(self, facts, now)
+  if verdict then return verdict end
+  terminal:check()
+  local dialog_at = #turn.events == 0 and not more and dialog_due(self, facts, state, now)
+  if not dialog_at then return nil, now end
+  return nil, math.min(settles_at, dialog_at, self.deadlines:stall_due(facts, now),
+    self.deadlines:receipt_due(facts, now, self.free_since), key_due(self, facts, state, now))
+end
+
+return M

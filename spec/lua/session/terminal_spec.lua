@@ -1,0 +1,84 @@
+-- What a session types into: who waits there, and what ends a wait.
+local clock = require "parley.base.clock"
+local fake_process = require "parley.testing.fake_process"
+local helper = require "spec.helper"
+local terminal = require "parley.session.terminal"
+
+describe("a session's terminal", function()
+  local check_leaks, fake, guard, live
+
+  before_each(function()
+    check_leaks = helper.leaks()
+    fake = fake_process.new {}
+    guard = { check = function() end, deadline = function() return math.huge end, ready = function() end,
+      is_interrupted = function() return false end, is_command = function() end, attend = function() end,
+      session_id = function() return "an id" end }
+    live = terminal.new(fake, { state = function() return "busy" end },
+      { startup_timeout_ms = 50, stall_timeout_ms = 100 }, guard)
+    live:start()
+  end)
+
+  after_each(function()
+    fake:close()
+    live:close()
+    check_leaks()
+  end)
+
+  describe("as time goes by", function()
+    local time
+
+    before_each(function()
+      time = 0
+      clock.use { now = function() return time end }
+      function live:wait(deadline) time = math.min(deadline, time + 10) end -- luacheck: ignore 212
+    end)
+    after_each(function() clock.use() end)
+
+    it("asks a predicate until it gives a value, or the time is over", function()
+      assert.equal(30, live:wait_until(function() return time >= 30 and time end, 1000))
+      assert.is_false(live:wait_until(function() return false end, 25))
+      assert.equal(55, time)
+    end)
+
+    it("lets the predicate move the deadline", function()
+      local function moves() return time >= 85 and "there", time < 60 and time + 40 or nil end
+      assert.equal("there", live:wait_until(moves, 20))
+      assert.is_false(live:wait_until(function() return false, 100 end, 1e9))
+      assert.equal(100, time)
+    end)
+
+    it("gives up a program that is never ready, by the option for where it stands", function()
+      for option, has_started in pairs { startup_timeout_ms = false, stall_timeout_ms = true } do
+        live.has_started = has_started
+        local ok, err = pcall(live.wait_until_ready, live)
+        assert.is_false(ok)
+        assert.same({ "timeout", "an id" }, { err.reason, err.session_id })
+        assert.matches(option, tostring(err))
+      end
+    end)
+
+    it("knows when ESC may be pressed next", helper.task(function()
+      assert.is_true(live:next_escape() < time)
+      live:escape()
+      assert.equal(time + 1000, live:next_escape())
+      assert.equal("\27", fake:written())
+    end))
+  end)
+
+  it("ends a wait when the guard says so, or the program has ended", helper.task(function()
+    function guard.check() error("enough", 0) end
+    assert.same({ false, "enough" }, { pcall(live.wait_until, live, function() return true end, 1000) })
+    function guard.check() end
+    fake:exit { exit_code = 3 }
+    local ok, err = pcall(live.wait_until, live, function() end, 1000)
+    assert.is_false(ok)
+    assert.same({ "exit", 3 }, { err.reason, err.exit.exit_code })
+  end))
+
+  it("waits no longer than the guard's deadline", helper.task(function()
+    function guard.deadline() return clock.now() + 5 end
+    local began = clock.now()
+    live:wait(began + 60000)
+    assert.is_true(clock.now() - began < 900)
+  end))
+end)
