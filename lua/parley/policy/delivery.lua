@@ -258,10 +258,11 @@ local function plain(text)
   return (text:gsub("[^\33-\126]", ""))
 end
 
---- Whether two texts begin with as many spaces. A row that shows nothing else was wrapped behind them.
+--- Whether two texts begin with as many spaces; how wide a tab is drawn is not known. A row that shows nothing else was
+--- wrapped behind them.
 local function is_indented_alike(shown, wanted)
   local indent, following = shown:match "^( *)(.?)"
-  return following == "" or following == "\n" or indent == wanted:match "^ *"
+  return following == "" or following == "\n" or wanted:find "^ *\t" ~= nil or indent == wanted:match "^ *"
 end
 
 --- Marks, joined emoji and the like are not drawn as they are spelled: most of it must be there, and all plain

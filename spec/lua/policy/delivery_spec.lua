@@ -193,6 +193,7 @@ describe("policy.delivery", function()
     it("one whose first word was wrapped behind its indent", function()
       assert.equal("whole", holds("\n" .. ("x"):rep(130), "    " .. ("x"):rep(130)))
       assert.equal("other", holds(("x"):rep(130), "    " .. ("x"):rep(130)))
+      assert.equal("whole", holds("      x", "\tx"))
     end)
 
     it("another one", function()

@@ -35,8 +35,8 @@ describe("promise 2, verbatim:", function()
     assert.same(texts, kit:taken())
 
     local long, is_newest = rows .. path .. "\n" .. rows .. "end", live:view().version == "2.1.330"
-    local mark = 'a <pasted_content id="x"> in the text'
-    for text, is_taken in pairs { [long] = is_newest, [mark] = not is_newest } do
+    local mark, name = 'a <pasted_content id="x"> in the text', ("w "):rep(6000) .. "[Pasted text #1 +3 lines]"
+    for text, is_taken in pairs { [long] = true, [mark] = not is_newest, [name] = is_newest } do
       if is_taken then
         assert.equal("success", say(live, text).verdict)
         table.insert(texts, text)
