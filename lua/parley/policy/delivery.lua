@@ -275,6 +275,13 @@ end
 --- The end of a text, as much as a composer could show: a long one need not be looked through at every change.
 local function end_of(text, composer) return text:sub(-(16 * #composer.text + 65536)) end
 
+--- What stands before and behind the middle that is left out. It has another name once an editor was opened on it.
+local function parts_of_long(shown)
+  local first, last = shown:match "^(.-)%[%.%.%.Truncatedtext#1%+%d+lines%.%.%.%](.*)$"
+  if first then return first, last end
+  return shown:match "^(.-)%[Pastedtext#1[^%]]*%](.*)$"
+end
+
 --- Compares what the composer shows with what it should hold. It wraps at spaces, so white space does not count.
 ---@param composer parley.Composer
 ---@param text string
@@ -284,9 +291,10 @@ function M.holds(composer, text)
   if composer.is_empty then return text == "" and "whole" or "empty" end
   local visible = end_of(text, composer)
   local shown, wanted = without_space(composer.text), without_space(visible)
-  local first, last = shown:match "^(.-)%[%.%.%.Truncatedtext#%d+%+%d+lines%.%.%.%](.*)$"
-  if first then
-    local is_begun = composer.scrolled or plain(wanted:sub(1, 4 * #first + 4)):sub(1, #plain(first)) == plain(first)
+  local first, last = parts_of_long(shown)
+  if first and #text > WHOLE_UNITS then
+    local begun = plain(text:sub(1, 16 * #first + 65536)):sub(1, #plain(first))
+    local is_begun = composer.scrolled or begun == plain(first)
     return is_begun and plain(wanted):sub(-#plain(last)) == plain(last) and "whole" or "other"
   end
   if composer.scrolled then

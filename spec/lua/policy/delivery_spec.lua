@@ -205,9 +205,11 @@ describe("policy.delivery", function()
     end)
 
     it("a long one whose middle is left out", function()
-      local text = ("first\n"):rep(100) .. ("x"):rep(20000) .. "\nlast one"
+      local text = ("first\n"):rep(100) .. ("x"):rep(200000) .. "\nlast one"
       local function shown(first, last) return first .. "[...Truncated text #1 +99 lines...]" .. last end
       assert.equal("whole", holds(shown("first\nfirst", "xx\nlast one"), text))
+      assert.equal("whole", holds("fir[Pasted text #1 +99 lines]xx\nlast one", text))
+      assert.equal("other", holds("fir[Pasted text #1 +99 lines]xx\nlast one", "first" .. ("x"):rep(900)))
       assert.equal("other", holds(shown("First", "xx\nlast one"), text))
       assert.equal("other", holds(shown("first", "xx\nlast on"), text))
       assert.equal("whole", holds(shown("rst\nfirst", "xx\nlast one"), text, { scrolled = true }))
