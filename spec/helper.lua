@@ -106,6 +106,27 @@ function M.plain_lua_environment()
     "LUA_PATH=./lua/?.lua;./lua/?/init.lua;;", ("LUA_CPATH=%s/lib/?.so;;"):format(M.host:match "^(.*)/") }
 end
 
+--- The environment for a program: the PATH, and what is given; what comes later counts.
+---@param ... table<string, string>?
+---@return table<string, string>
+function M.environment(...)
+  local all = { PATH = os.getenv "PATH" }
+  for i = 1, select("#", ...) do
+    for name, value in pairs((select(i, ...)) or {}) do all[name] = value end
+  end
+  return all
+end
+
+--- An environment as `uv.spawn` takes it.
+---@param environment? table<string, string>|string[]
+---@return string[]?
+local function listed(environment)
+  if not environment or environment[1] then return environment end
+  local list = {}
+  for name, value in pairs(environment) do table.insert(list, name .. "=" .. value) end
+  return list
+end
+
 ---@class spec.Program
 ---@field pid integer
 ---@field output string    what it has written to standard output so far
@@ -117,7 +138,8 @@ Program.__index = Program
 
 --- Starts a program with pipes for its standard streams.
 ---@param argv string[]
----@param options? {env?: string[], cwd?: string, input?: string|false}  `false` leaves standard input open
+---@param options? {env?: table<string, string>|string[], cwd?: string, input?: string|false}  input `false`: it
+---       stays open
 ---@return spec.Program
 function M.start(argv, options)
   options = options or {}
@@ -126,7 +148,7 @@ function M.start(argv, options)
   self.streams = streams
   local pid
   self.handle, pid = uv.spawn(argv[1], {
-    args = { table.unpack(argv, 2) }, stdio = streams, env = options.env, cwd = options.cwd,
+    args = { table.unpack(argv, 2) }, stdio = streams, env = listed(options.env), cwd = options.cwd,
   }, function(status, signal)
     self.status, self.signal = status, signal
     self.handle:close()
@@ -185,7 +207,7 @@ end
 
 --- Runs a program to its end.
 ---@param argv string[]
----@param options? {env?: string[], cwd?: string, input?: string}
+---@param options? {env?: table<string, string>|string[], cwd?: string, input?: string}
 ---@return spec.Program  with `status`, `signal`, `output`, `errors`
 function M.run(argv, options)
   local program <close> = M.start(argv, options)

@@ -35,10 +35,8 @@ describe("a session of the real program", function()
   it("answers `parley ask`", helper.task(function()
     local server <close> = messages_api.start()
     local home <close> = offline_home.new { base_url = server.url }
-    local environment = { "PATH=" .. os.getenv "PATH", "LANG=C.UTF-8" }
-    for name, value in pairs(home.extra_env) do table.insert(environment, name .. "=" .. value) end
     local program = helper.run({ helper.host, "ask", "--executable", claude, "--preserve-provider-env", "say hi" },
-      { env = environment, cwd = home.cwd })
+      { env = helper.environment({ LANG = "C.UTF-8" }, home.extra_env), cwd = home.cwd })
     assert.equal("echo: say hi\n", program.output, program.errors)
     assert.equal(0, program.status)
   end))

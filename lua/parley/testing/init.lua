@@ -314,7 +314,8 @@ function Kit:use(script, profile)
     table.concat(words, " ")), "700")
 end
 
---- Starts the stand-in on a terminal, as a person would.
+--- Starts the stand-in on a terminal, as a person would. It receives what the spec writes and nothing else: the
+--- terminal `is_silent`.
 ---@param words? string[]  flags of `claude`
 ---@param options? {rows?: integer, columns?: integer, is_ready?: false}  `is_ready` false does not wait until it is
 ---@return parley.testing.Terminal
@@ -325,7 +326,7 @@ function Kit:terminal(words, options)
   for name, value in pairs(self.environment) do environment[name] = value end
   local ready_before = #self:events "ready"
   local opened = terminal.open { argv = { self.executable, table.unpack(words or {}) }, cwd = self.cwd,
-    environment = environment, rows = options.rows, columns = options.columns }
+    environment = environment, rows = options.rows, columns = options.columns, is_silent = true }
   if options.is_ready ~= false then
     opened:wait_for(function()
       return opened:composer() and #self:events "ready" > ready_before or opened.pty:poll_exit()
