@@ -1,6 +1,5 @@
 local files = require "parley.base.files"
 local helper = require "spec.helper"
-local json = require("parley.core").json
 local terminal = require "parley.testing.terminal"
 local testing = require "parley.testing"
 
@@ -39,11 +38,7 @@ describe("parley ask", function()
   end))
 
   it("prints an event a line with --json, the result last", helper.task(function()
-    local events = {}
-    for line in ask({ "--json", "USETOOL" }).output:gmatch "[^\n]+" do
-      table.insert(events, (assert(json.decode(line))))
-    end
-    local types = {}
+    local events, types = helper.json_lines(ask({ "--json", "USETOOL" }).output), {}
     for i, event in ipairs(events) do types[i] = event.type end
     assert.same({ "user", "assistant", "assistant", "user", "assistant", "result" }, types)
     assert.equal("success", events[6].subtype)

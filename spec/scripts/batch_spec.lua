@@ -43,10 +43,8 @@ end
 
 --- The whole lines of an output, decoded, and by id.
 local function read_results(kit, name)
-  local ordered, by_id = {}, {}
-  for line in (files.read(kit.folder .. "/" .. (name or "out.jsonl")) or ""):gmatch "([^\n]*)\n" do
-    local result = assert(json.decode(line))
-    table.insert(ordered, result)
+  local ordered, by_id = helper.json_lines(files.read(kit.folder .. "/" .. (name or "out.jsonl"))), {}
+  for _, result in ipairs(ordered) do
     by_id[result.id] = result
   end
   return ordered, by_id

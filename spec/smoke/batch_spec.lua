@@ -78,8 +78,7 @@ describe("parley batch", function()
     local program = run(home, folder, 20)
     assert.equal(0, program.status, program.errors)
     local seen = {}
-    for line in assert(files.read(folder .. "/out.jsonl")):gmatch "[^\n]+" do
-      local result = assert(json.decode(line))
+    for _, result in ipairs(helper.json_lines(files.read(folder .. "/out.jsonl"))) do
       local number = result.id:match "^c(%d+)$"
       assert.is_nil(seen[number])
       seen[number] = true
