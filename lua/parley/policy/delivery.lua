@@ -8,10 +8,20 @@
 --- What would not arrive as it is, on one version or on all, is refused: invalid UTF-8, control characters, characters
 --- that are taken out for being invisible, commands, words that end the program, the program's own mark of a paste, a
 --- picture's path in a text that is too long to be typed, and nothing at all.
+local contract = require "parley.policy.contract"
 local core = require "parley.core"
 local uv = require "luv"
 
 local M = {}
+
+M.contract = {
+  prepare = { returns = "a string", or_nil = "nil and a reason", second = "string" },
+  keystrokes = { returns = "a list of {keys = string, holds = string, cursor = 'start'|'end'?, rest_ms = number?}" },
+  holds = contract.one_of { "whole", "empty", "other" },
+  clear = { returns = "a string" },
+  matches = { returns = "a boolean" },
+  enter = { setting = "string" },
+}
 
 local PASTE, END_PASTE = "\27[200~", "\27[201~"
 local CTRL_K, CTRL_U, BACKSPACE = "\11", "\21", "\127"

@@ -3,6 +3,13 @@
 --- To replace it, return a table with `judge`. It is called after every change with plain facts and must not wait.
 local M = {}
 
+M.contract = {
+  judge = {
+    returns = "{subtype = 'success'|'interrupted'|'error_…', stop_reason = string?}",
+    or_nil = "nil and maybe a number", second = "number?",
+  },
+}
+
 --- How long the transcript must be silent where no record says that it is complete. It is written in batches about
 --- 100 ms after the event, and up to 650 ms on a busy machine; the lines of one answer come together. A Stop hook of
 --- ours would leave such a record on 2.1.110 too, but it costs each turn two processes and some 50 ms, the user's own
@@ -51,6 +58,7 @@ end
 ---@field busy_seen boolean         the program was at work since Enter
 ---@field quiet boolean             the composer waits for a message
 ---@field stop_hook boolean         the Stop hook has run and nothing came after it
+---@field finished boolean          a command's last record was seen and nothing came after it
 ---@field duration boolean          the last record was seen and nothing came after it
 ---@field offers_duration boolean   this program has a last record for each turn
 ---@field interrupting boolean      ESC was pressed

@@ -1,6 +1,7 @@
 --- Puts a message into a terminal's composer and presses Enter: the delivery policy's keys, one step after the other,
 --- each seen on the screen before the next. Nothing here presses Enter on a composer that holds anything else.
 local clock = require "parley.base.clock"
+local keys = require "parley.claude.keys"
 local tui = require "parley.claude.tui"
 
 local M = {}
@@ -84,10 +85,10 @@ local function clear(self)
   for attempt = 1, ATTEMPTS do
     local composer = composer_of(terminal:view())
     if composer and composer.is_empty and composer.text == "" then return end
-    local keys = composer and self.policy.clear(composer) or ""
-    if attempt > 1 then keys = TO_INSERT .. keys end -- whoever left it may have left vim's INSERT mode, too
-    if composer then terminal:press(keys) end
-    local patience = LOST_MS + #keys * MS_PER_EDIT
+    local pressed = composer and self.policy.clear(composer) or ""
+    if attempt > 1 then pressed = TO_INSERT .. pressed end -- whoever left it may have left vim's INSERT mode, too
+    if composer then terminal:press(pressed) end
+    local patience = LOST_MS + #pressed * MS_PER_EDIT
     if wait_for_composer(self, patience, is_cleared) or terminal:is_interrupted() then return end
   end
   terminal:fail("delivery", "the composer cannot be emptied of what is left in it: " .. shown_in(self))
@@ -137,7 +138,7 @@ function Typist:type(text, is_command)
     clear(self)
     if terminal:is_interrupted() then return false end
     self.keys_may_follow = true
-    local steps = is_command and { { keys = "\27[200~" .. text .. "\27[201~", holds = text } }
+    local steps = is_command and { { keys = keys.paste(text), holds = text } }
       or self.policy.keystrokes(text, terminal:view(), self.options)
     if type_steps(self, steps) then
       self.keys_may_follow = false
