@@ -1,11 +1,11 @@
-local conversation = require "parley.backend.conversation"
 local errors = require "parley.base.errors"
+local messages_file = require "parley.base.messages_file"
 
 local MESSAGES = { { role = "user", content = "hello" }, { role = "assistant", content = "hi" } }
 local USER, ASSISTANT = '{"role":"user","content":"hello"}', '{"role":"assistant","content":"hi"}'
 
-describe("conversation.decode", function()
-  local function decode(text) return conversation.decode(text, "history.json") end
+describe("messages_file.decode", function()
+  local function decode(text) return messages_file.decode(text, "history.json") end
 
   it("takes a list of messages", function()
     assert.same(MESSAGES, decode(("[%s,\n%s]"):format(USER, ASSISTANT)))
