@@ -242,7 +242,7 @@ local function renew(self, run)
   local former = run.session
   local id, path = former.session_id, former.jsonl_path
   self.pool:vacate(former, run)
-  run.session, run.is_leased, run.has_place = nil, false, true
+  run.session, run.is_leased, run.has_place, self.kin[former] = nil, false, true, nil
   local stat = uv.fs_stat(path)
   local injection = { resume = true, text = run.text, start_offset = stat and stat.size }
   if not stat or try_to_start(self, run, start, injection, id, path) then return start_fresh(self, run) end
