@@ -1,5 +1,6 @@
 --- `complete(messages)`: a conversation in, the events of its next turn out; behind it live sessions, found again by
 --- the fingerprint of the history.
+local clear = require "parley.claude.clear"
 local commands = require "parley.claude.commands"
 local conversation = require "parley.backend.conversation"
 local core = require "parley.core"
@@ -84,7 +85,7 @@ function M.new(given)
   local own, of_sessions = policies.of_backend(set.policies, set.history_injection_mode)
   set.policies = of_sessions
   return setmetatable({
-    options = set, policies = own, pool = pool.new(set.max_sessions, set.idle_timeout_ms),
+    options = set, policies = own, pool = pool.new { limit = set.max_sessions, idle_timeout_ms = set.idle_timeout_ms },
     mcp_paths = {}, mcp_lock = task.semaphore(1), rules = rules, kin = setmetatable({}, { __mode = "k" }),
   }, Backend)
 end
@@ -142,7 +143,7 @@ end
 --- What the delivery policy says of a text before anything is started.
 local function check_text(self, set, text, index)
   local policy = self.options.policies.delivery or require "parley.policy.delivery"
-  local prepared, why = policy.prepare(text, { long_text = set.long_text, mentions = set.mentions })
+  local prepared, why = policy.prepare(text, { mentions = set.mentions })
   if not prepared then
     error(errors.value_error(("messages[%d] cannot be sent: %s"):format(index, why), { index = index }), 0)
   end
@@ -219,7 +220,7 @@ local function try_to_start(self, run, way, ...)
   if ok then return nil end
   local may_be_tried_again = run.session and run.is_resumed and errors.is(err, "SessionError")
   if not may_be_tried_again or err.reason == "transcript" then error(err, 0) end
-  self.pool:vacate(run.session)
+  self.pool:discard(run.session, true)
   run.session, run.has_place = nil, true
   return err
 end
@@ -241,7 +242,7 @@ end
 local function renew(self, run)
   local former = run.session
   local id, path = former.session_id, former.jsonl_path
-  self.pool:vacate(former, run)
+  self.pool:discard(former, true)
   run.session, run.is_leased, run.has_place, self.kin[former] = nil, false, true, nil
   local stat = uv.fs_stat(path)
   local injection = { resume = true, text = run.text, start_offset = stat and stat.size }
@@ -288,15 +289,15 @@ end
 
 --- Stores the session for what the client will send next, or ends it after a failed turn.
 local function settle(self, run, result)
-  if result.is_error and result.subtype ~= "error_no_output" then return self.pool:drop(run.session) end
+  if result.is_error and result.subtype ~= "error_no_output" then return self.pool:discard(run.session) end
   if run.command then
-    local is_emptied = run.command:find "^/clear%f[%s\0]" -- what it goes on with is not this conversation
-    if is_emptied or leaves_words(run.events) then return self.pool:drop(run.session) end
+    local is_emptied = clear.is(run.command) -- what it goes on with is not this conversation
+    if is_emptied or leaves_words(run.events) then return self.pool:discard(run.session) end
     return self.pool:release(run.session, { run.key })
   end
   local answer = history.synthesize_turn_messages(run.events)
   -- A message that was interrupted before its answer began is not in the program's history, but may be in the client's.
-  if result.subtype == "interrupted" and #answer == 0 then return self.pool:drop(run.session) end
+  if result.subtype == "interrupted" and #answer == 0 then return self.pool:discard(run.session) end
   local keys = {}
   local given = self.policies.routing.keys(run.request, { messages = answer, events = run.events, result = result })
   for i, key in ipairs(given) do keys[i] = run.prefix .. key end
@@ -314,7 +315,7 @@ local function next_event(self, run)
   local ok, happening = pcall(run.steps)
   if not ok then
     if not was_dead(run, happening) then error(happening, 0) end
-    self.pool:vacate(run.session)
+    self.pool:discard(run.session, true)
     run.session, run.has_place, run.is_leased = nil, true, false
     start_fresh(self, run)
     begin_turn(run)
@@ -335,9 +336,9 @@ local function abandon(self, run)
   local live, has_place = run.session, run.has_place
   run.session, run.has_place = nil, false
   if live then
-    task.shield(self.pool.drop, self.pool, live)
+    task.shield(self.pool.discard, self.pool, live)
   elseif has_place then
-    self.pool:give_back(run)
+    self.pool:release_place(run)
   end
 end
 
@@ -414,9 +415,9 @@ end
 --- Starts a session for a conversation before its next message is known; `complete` finds it ready then.
 ---@param messages table[]  the conversation so far; may be empty
 ---@param request? table    as for `complete`
----@return boolean prepared  false when the history would have to go with the message
+---@return boolean warmed  false when the history would have to go with the message
 --- Raises what `complete` raises.
-function Backend:prepare(messages, request)
+function Backend:warm(messages, request)
   local run = new_run(self, to_go_on(messages), request)
   local _ <close> = setmetatable({}, { __close = function() abandon(self, run) end })
   run.task = task.current()
@@ -459,7 +460,7 @@ function Backend:close()
     local _ <close> = self.mcp_lock:acquire()
     remove_mcp_configs(self)
   end, function()
-    self.pool:retire()
+    self.pool:kill()
     remove_mcp_configs(self)
   end)
 end

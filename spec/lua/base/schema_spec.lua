@@ -45,8 +45,8 @@ describe("a schema", function()
         line = { type = "integer", minimum = 1 } } } } } }
     assert.equal("$.files[1].line must be at least 1, not 0",
       problem(given, '{"name":"a","files":[{"line":3},{"line":0}]}'))
-    assert.equal("$ lacks 'name'; $.fils is one too many: there may be files, name; $.files must be of type array, not 7",
-      (problem(given, '{"fils":1,"files":7}'):gsub("(.*); (%$%.files must be [^;]*); (.*)", "%1; %3; %2")))
+    assert.equal("$ lacks 'name'; $.files must be of type array, not 7; "
+      .. "$.fils is one too many: there may be files, name", problem(given, '{"fils":1,"files":7}'))
     assert.matches("; and 2 more$", problem({ items = { type = "string" } }, "[1,2,3,4,5,6,7]"))
   end)
 

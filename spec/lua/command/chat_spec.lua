@@ -31,7 +31,7 @@ local function fake_backend(answers)
     table.insert(self.commands, { messages, text })
     return turn()
   end
-  function backend:prepare(messages) table.insert(self.prepared, messages) end
+  function backend:warm(messages) table.insert(self.prepared, messages) end
   function backend.session_states() return {} end
   function backend.live_session_count() return 1 end
   return backend
@@ -236,22 +236,22 @@ describe("the backend", function()
 
   it_does("prepares a session that the first message finds", function()
     local backend <close> = parley.backend(kit.options)
-    assert.is_true(backend:prepare {})
+    assert.is_true(backend:warm {})
     assert.equal("success", subtype_of(backend, say "hello"))
     assert.equal(1, #kit:events "started")
   end)
 
   it_does("prepares no second one where one waits", function()
     local backend <close> = parley.backend(kit.options)
-    assert.is_true(backend:prepare {})
-    assert.is_true(backend:prepare {})
+    assert.is_true(backend:warm {})
+    assert.is_true(backend:warm {})
     assert.equal(1, #kit:events "started")
   end)
 
   it_does("does not prepare a history that must go with the message", function()
     kit.options.history_injection_mode = "concat_message"
     local backend <close> = parley.backend(kit.options)
-    assert.is_false(backend:prepare { { role = "user", content = "a" }, { role = "assistant", content = "b" } })
+    assert.is_false(backend:warm { { role = "user", content = "a" }, { role = "assistant", content = "b" } })
     assert.equal(0, backend:live_session_count())
   end)
 

@@ -22,7 +22,7 @@ local errors = require "parley.base.errors"
 local files = require "parley.base.files"
 local history = require "parley.base.history"
 
-local M = {}
+local M = { contract = require "parley.policy.injection.contract" }
 
 local json = core.json
 local VERSION = "2.1.330" -- whose records these are
