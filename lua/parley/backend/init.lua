@@ -3,6 +3,7 @@
 local clear = require "parley.claude.clear"
 local commands = require "parley.claude.commands"
 local core = require "parley.core"
+local defer = require "parley.base.defer"
 local errors = require "parley.base.errors"
 local event = require "parley.claude.event"
 local files = require "parley.base.files"
@@ -17,6 +18,7 @@ local process = require "parley.claude.process"
 local routing = require "parley.policy.routing"
 local session = require "parley.session"
 local suggest = require "parley.base.suggest"
+local tables = require "parley.base.tables"
 local task = require "parley.base.task"
 local tui = require "parley.claude.tui"
 
@@ -63,16 +65,6 @@ local function rules_for_one()
   return rules
 end
 
---- Splits checked options into those of the process and those of the session.
-local function split(set)
-  local of_process, of_session = {}, {}
-  for name, value in pairs(set) do
-    if launch.rules[name] then of_process[name] = value end
-    if session.rules[name] then of_session[name] = value end
-  end
-  return of_process, of_session
-end
-
 --- Makes a backend. Nothing is started before the first `complete`.
 ---@param given? parley.BackendOptions
 ---@return parley.Backend
@@ -117,7 +109,7 @@ end
 
 local function mcp_config_of(self, set)
   local given = set.mcp_config or {}
-  local list = type(given) == "table" and table.move(given, 1, #given, 1, {}) or { given }
+  local list = type(given) == "table" and tables.joined(given) or { given }
   if set.mcp_servers then table.insert(list, mcp_path_of(self, set.mcp_servers)) end
   return list
 end
@@ -152,9 +144,8 @@ end
 local function options_of(self, policy, changes)
   if not next(changes) then return self.options, "" end
   local where = "the options from " .. policy.described
-  local own, set = options.check(rules_for_one(), changes, where), {}
+  local own, set = options.check(rules_for_one(), changes, where), tables.merged(self.options)
   policies.check_accept(own.accept, self.options.policies, where)
-  for name, value in pairs(self.options) do set[name] = value end
   for name in pairs(changes) do set[name] = own[name] end
   local text, err = core.json.encode(changes, { sort_keys = true })
   if not text then error(errors.value_error(("%s: %s"):format(where, err.message)), 0) end
@@ -185,7 +176,7 @@ local function make_session(self, set, id, injection, jsonl_path)
     error(errors.value_error("session_factory must return a session, not a " .. type(made),
       { option = "session_factory" }), 0)
   end
-  local of_process, of_session = split(set)
+  local of_process, of_session = tables.picked(set, launch.rules), tables.picked(set, session.rules)
   of_process[injection.resume and "resume_session_id" or "session_id"] = id
   of_process.mcp_config = mcp_config_of(self, set)
   return session.new(process.new(of_process), of_session, jsonl_path, offset)
@@ -199,9 +190,9 @@ local function start_with(self, run, policy)
     history = run.request.history, text = run.text, session_id = id, jsonl_path = path,
     cwd = paths.real_folder(set.cwd), model = set.model, permission_mode = set.permission_mode or "bypassPermissions",
   }
-  local _ <close> = setmetatable({}, { __close = function(_, err)
+  local _ <close> = defer(function(err)
     if err ~= nil and injection.resume then files.remove(path) end
-  end })
+  end)
   check_text(self, set, injection.text, #run.request.messages)
   local live = make_session(self, set, id, injection, path)
   self.pool:add(live, run)
@@ -355,9 +346,8 @@ local function new_run(self, messages, request)
   if self.closed then error(errors.closed_error "the backend is closed", 0) end
   history.check(messages)
   check_request(self, request)
-  local count, asked = #messages, {}
-  for name, value in pairs(request or {}) do asked[name] = value end
-  asked.messages = table.move(messages, 1, count, 1, {}) -- the caller may go on with its own list
+  local count, asked = #messages, tables.merged(request)
+  asked.messages = tables.joined(messages) -- the caller may go on with its own list
   asked.last, asked.history = messages[count], table.move(messages, 1, count - 1, 1, {})
   local text = text_to_send(messages)
   local run = route(self, asked)
@@ -368,7 +358,7 @@ end
 
 --- The four values of a generic `for` over the events of a run.
 local function events_of(self, run)
-  local handle = setmetatable({}, { __close = function() abandon(self, run) end })
+  local handle = defer(function() abandon(self, run) end)
   function handle.interrupt() return run.session ~= nil and run.session:interrupt() end
   local function step()
     if run.is_over then return nil end
@@ -401,9 +391,7 @@ function Backend:complete(messages, request) return events_of(self, new_run(self
 --- The conversation as it would be if it went on: what has no last message yet has a route, too.
 local function to_go_on(messages)
   history.check_list(messages)
-  local going_on = table.move(messages, 1, #messages, 1, {})
-  table.insert(going_on, { role = "user", content = "…" })
-  return going_on
+  return tables.joined(messages, { { role = "user", content = "…" } })
 end
 
 --- Runs one of the program's own commands in the session of a conversation, found by the conversation as it is.
@@ -430,7 +418,7 @@ end
 --- Raises what `complete` raises.
 function Backend:warm(messages, request)
   local run = new_run(self, to_go_on(messages), request)
-  local _ <close> = setmetatable({}, { __close = function() abandon(self, run) end })
+  local _ <close> = defer(function() abandon(self, run) end)
   run.task = task.current()
   acquire(self, run)
   if run.payload ~= run.text then return false end

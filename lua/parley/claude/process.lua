@@ -3,6 +3,7 @@
 local uv = require "luv"
 local clock = require "parley.base.clock"
 local core = require "parley.core"
+local defer = require "parley.base.defer"
 local descendants = require "parley.base.descendants"
 local errors = require "parley.base.errors"
 local last_bytes = require "parley.base.last_bytes"
@@ -11,6 +12,7 @@ local mark = require "parley.base.mark"
 local options = require "parley.base.options"
 local outbox = require "parley.claude.outbox"
 local paths = require "parley.claude.paths"
+local tables = require "parley.base.tables"
 local task = require "parley.base.task"
 
 local M = {}
@@ -57,12 +59,7 @@ end
 
 --- The environment as a list, with the mark of this process.
 local function marked_list(self)
-  local list = { mark.VARIABLE .. "=" .. self.mark }
-  for name, value in pairs(self.environment) do
-    if name ~= mark.VARIABLE then table.insert(list, name .. "=" .. value) end
-  end
-  table.sort(list)
-  return list
+  return tables.assignments(tables.merged(self.environment, { [mark.VARIABLE] = self.mark }))
 end
 
 --- A name with a slash means the same file from the child's working directory as from here.
@@ -171,7 +168,7 @@ function Process:write(bytes, wait)
   check("the bytes to write", bytes, "string")
   if not self:is_alive() or self.outbox.is_closed then fail_to_write(self, "the process does not run") end
   local letter = self.outbox:send(bytes)
-  local _ <close> = setmetatable({}, { __close = function() self.outbox:take_back(letter) end })
+  local _ <close> = defer(function() self.outbox:take_back(letter) end)
   while not self.outbox:is_gone(letter) do
     if letter.problem then fail_to_write(self, letter.problem) end
     if not self:is_alive() then fail_to_write(self, "the process does not run") end

@@ -2,6 +2,7 @@
 local uv = require "luv"
 local cli = require "parley.command.cli"
 local commands = require "parley.command.chat.commands"
+local defer = require "parley.base.defer"
 local editor = require "parley.command.chat.editor"
 local errors = require "parley.base.errors"
 local history = require "parley.base.history"
@@ -9,6 +10,7 @@ local lines = require "parley.command.chat.lines"
 local output = require "parley.command.chat.output"
 local paint = require "parley.command.paint"
 local parley_backend = require "parley.backend"
+local tables = require "parley.base.tables"
 local task = require "parley.base.task"
 
 local M = {}
@@ -110,7 +112,7 @@ local function watch_interrupts(self, answering)
 end
 
 local function cancelling(child)
-  return setmetatable({}, { __close = function() child:cancel() end })
+  return defer(function() child:cancel() end)
 end
 
 --- Runs a turn and shows it.
@@ -161,7 +163,7 @@ end
 ---@param text string
 function Chat:send(text)
   local message = { role = "user", content = text }
-  local asked = table.move(self.messages, 1, #self.messages, 1, {})
+  local asked = tables.joined(self.messages)
   table.insert(asked, message)
   local events, err = run_turn(self, function() return self.backend:complete(asked) end)
   local result = events[#events]
@@ -171,7 +173,7 @@ function Chat:send(text)
   local is_whole = not failure and #answer > 0 and #self.calls == 0 -- nothing follows a call without its result
   report(self, failure)
   if is_whole then
-    self.messages = table.move(answer, 1, #answer, #asked + 1, table.move(asked, 1, #asked, 1, {}))
+    self.messages = tables.joined(asked, answer)
   elseif self.is_interactive and not self.is_leaving then
     self.output:note("the message is not part of the conversation; Up brings it back", "dim")
   end

@@ -8,6 +8,7 @@ local files = require "parley.base.files"
 local history = require "parley.base.history"
 local paths = require "parley.claude.paths"
 local suggest = require "parley.base.suggest"
+local tables = require "parley.base.tables"
 local tui = require "parley.claude.tui"
 
 local M = {}
@@ -88,7 +89,7 @@ local function read_messages(path)
   local text, problem = files.read(path)
   if not text then error(errors.value_error(("cannot read '%s': %s"):format(path, problem)), 0) end
   local messages = conversation.decode(text, path)
-  local going_on = table.move(messages, 1, #messages, 1, {})
+  local going_on = tables.joined(messages)
   table.insert(going_on, { role = "user", content = "…" })
   history.check(going_on)
   return messages
