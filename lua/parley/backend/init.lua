@@ -134,7 +134,7 @@ end
 --- What the delivery policy says of a text before anything is started.
 local function check_text(self, set, text, index)
   local policy = self.options.policies.delivery or require "parley.policy.delivery"
-  local prepared, why = policy.prepare(text, { long_text = set.long_text, mentions = set.mentions })
+  local prepared, why = policy.prepare(text, { mentions = set.mentions })
   if not prepared then
     error(errors.value_error(("messages[%d] cannot be sent: %s"):format(index, why), { index = index }), 0)
   end
