@@ -1,7 +1,7 @@
 -- A permission policy: files are written below one folder (the request's `folder`, else the working directory) and
 -- nowhere else, and no command runs. What only reads is left to the program's own rules.
 --
---   parley ask --permission-mode default --policy permission=scripts/examples/write_below.lua "Write a poem to poem.txt"
+--   parley ask --policy permission=scripts/examples/write_below.lua "Write a poem to poem.txt"
 local uv = require "luv"
 
 local M = {}

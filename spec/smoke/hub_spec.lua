@@ -51,7 +51,8 @@ describe("the hub with the real program", function()
         assert.equal("success", said.verdict)
         assert.same({ "echo A", "echo B" }, { calls[1].input.command, calls[2].input.command })
         local results = table.concat(results_of(said), "|")
-        assert.matches("PreToolUse:Bash hook error: not this one", results, 1, true)
+        local prefix = smoke.is_newest and "PreToolUse:Bash hook error: " or ""
+        assert.is_truthy(("|" .. results .. "|"):find("|" .. prefix .. "not this one|", 1, true), results)
         assert.is_truthy(results:find "^A|" or results:find "|A$", results)
         assert.same({ "allow", "deny" }, { smoke.of_subtype(said, "permission")[1].decision,
           smoke.of_subtype(said, "permission")[2].decision })

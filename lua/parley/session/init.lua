@@ -6,6 +6,7 @@ local callbacks = require "parley.session.callbacks"
 local clock = require "parley.base.clock"
 local commands = require "parley.claude.commands"
 local course = require "parley.session.course"
+local defer = require "parley.base.defer"
 local dialog = require "parley.session.dialog"
 local errors = require "parley.base.errors"
 local options = require "parley.base.options"
@@ -27,7 +28,7 @@ M.rules = {
   -- 2.1.330 gives up an API request that brings nothing after 336 s, and tries again: that is waited for.
   stall_timeout_ms = { type = "milliseconds", default = 600000 },
   file_wait_timeout_ms = { type = "milliseconds", default = 30000 },
-  long_text = { type = "string", default = "pasted", check = options.one_of { "typed", "pasted", "refuse" } },
+  long_text = { type = "string", check = function() return "left out: a text of any length is sent as it is" end },
   mentions = { type = "string", default = "allow", check = options.one_of { "allow", "refuse" } },
   policies = { type = "table", default = {} },
   hooks = { type = "table", default = {} },
@@ -88,6 +89,9 @@ local function guard_of(self)
     is_command = function() return self.course and self.turn.is_command or nil end,
     attend = function() answer_dialog(self) end,
     ready = function() self.dialogs:forget() end,
+    notice = function(subtype, message)
+      self.turn:notice(subtype, { session_id = self.session_id, message = message })
+    end,
     session_id = function() return self.session_id end,
   }
 end
@@ -110,7 +114,7 @@ function M.new(process, given, jsonl_path, start_offset)
     start_offset = start_offset or 0,
     changed = process.changed,
     options = set,
-    delivery = { long_text = set.long_text, mentions = set.mentions },
+    delivery = { mentions = set.mentions },
     policies = policies.of_session(set.policies),
     turns = 0,
   }, Session)
@@ -137,10 +141,10 @@ function Session:wait_until_ready() return self.terminal:wait_until_ready() end
 --- Starts the program and waits until it takes a message.
 --- Raises `CLINotFoundError`, `SessionError`, `DialogError`, with `at_start` true; the process is ended then.
 function Session:start()
-  local _ <close> = setmetatable({}, { __close = function(_, err)
+  local _ <close> = defer(function(err)
     if errors.is(err, "SessionError") or errors.is(err, "DialogError") then err.at_start = true end
     if err ~= nil then self:close() end
-  end })
+  end)
   if self.closed then error(errors.closed_error "the session is closed", 0) end
   self.transcript:check "it was not started"
   self.callbacks:open()
@@ -213,9 +217,9 @@ local function begin(self, text, is_command, request)
   local function matches(recorded, sent) return self.policies.delivery.matches(recorded, sent, self.delivery) end
   self.turn = turn.new(text, matches, is_command)
   self.course, self.request = course.new(self, self.turn), request
-  local closer = setmetatable({}, { __close = function()
+  local closer = defer(function()
     if self.course then self:close() end
-  end })
+  end)
   local function step()
     local results = table.pack(pcall(next_event, self))
     if results[1] then return results[2] end
@@ -253,6 +257,10 @@ function Session:command(text, request)
   commands.check(text)
   return begin(self, (text:gsub("%s+$", "")), true, request)
 end
+
+--- Counts its turns on from those of the session whose conversation it goes on with.
+---@param former parley.Session
+function Session:succeed(former) self.turns = former.turns end
 
 --- Interrupts the turn that runs: its events end with a `result` of subtype `interrupted`, or of the one that it came
 --- to before ESC did, and the session takes the next message. What the program gives back of the message, or what of it

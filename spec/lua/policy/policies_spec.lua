@@ -93,9 +93,9 @@ local RESULTS = {
     { NOTHING, "yes", {}, { choose = 0 }, { choose = 3 }, { choose = "1" }, { keys = 5 }, { fail = true },
       { chose = 2 }, { keys = "y", chose = 2 } } },
   { "delivery", "prepare", { "text" }, { NOTHING, 5, {}, true } },
-  { "delivery", "keystrokes", { { STEP }, { STEP, changed(STEP, { cursor = "end", rest_ms = 5 }) } },
-    { NOTHING, "x", {}, { "x" }, { STEP, { keys = "x" } }, { { holds = "x" } }, { changed(STEP, { cursor = 5 }) },
-      { changed(STEP, { rest_ms = "5" }) } } },
+  { "delivery", "keystrokes", { { STEP }, { { editor = "x", holds = "x" }, changed(STEP, { rest_ms = 5 }) } },
+    { NOTHING, "x", {}, { "x" }, { STEP, { keys = "x" } }, { { holds = "x" } }, { changed(STEP, { editor = "x" }) },
+      { { editor = 5, holds = "x" } }, { changed(STEP, { rest_ms = "5" }) } } },
   { "delivery", "holds", { "whole", "empty", "other" }, { NOTHING, true, "all" } },
   { "delivery", "clear", { "", "x" }, { NOTHING, 5 } },
   { "settling", "judge", { NOTHING, { subtype = "success" }, { subtype = "error_mine", stop_reason = "end_turn" } },
@@ -111,7 +111,7 @@ describe("the page of the policies", function()
     end
     local promised = {}
     for _, policy in ipairs { "routing", "injection.native_jsonl", "mcp_config", "readiness", "dialogs", "delivery",
-      "settling" } do
+      "settling", "permission" } do
       for field, promise in pairs(require("parley.policy." .. policy).contract) do
         local name = policy:match "^[%w_]+" .. "." .. field
         if promise.returns then promised[name] = contract.words(promise) end

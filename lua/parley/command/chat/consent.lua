@@ -1,5 +1,6 @@
 --- Asks the person of a chat about each tool call, in permission mode `default`.
 local core = require "parley.core"
+local defer = require "parley.base.defer"
 local task = require "parley.base.task"
 
 local M = {}
@@ -33,7 +34,7 @@ function Consent:decide(call)
   if self.always[call.name] then return { allow = true } end
   local chat = self.chat
   chat:pause(true)
-  local _ <close> = setmetatable({}, { __close = function() chat:pause(false) end })
+  local _ <close> = defer(function() chat:pause(false) end)
   chat.output:clear()
   chat.output:note(describe(call))
   while true do
