@@ -142,8 +142,8 @@ local v2_1_50 = {
   asks_at_limit = true, question_waits_for = "permission prompt",
   hook_events = set("SessionStart", "UserPromptSubmit", "PreToolUse", "PostToolUse", "Stop", "SubagentStop",
     "Notification", "PermissionRequest", "SessionEnd"),
-  names_denying_hook = false, hooks_have_prompt_id = false, hooks_hide_messages = false, hook_texts_are_meta = false, gives_back_refused = false,
-  file_begins_with_message = true, agents_run_behind = false,
+  names_denying_hook = false, hooks_have_prompt_id = false, hooks_hide_messages = false, hook_texts_are_meta = false,
+  gives_back_refused = false, file_begins_with_message = true, agents_run_behind = false,
 }
 
 local v2_1_110 = derive(v2_1_50, {
