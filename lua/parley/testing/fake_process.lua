@@ -219,9 +219,7 @@ end
 local Editor = {}
 Editor.__index = Editor
 
-function Editor:offer(text) self.text, self.before, self.count = text, nil, 0 end
-
-function Editor:opened() return self.count end
+function Editor:offer(text) self.text, self.before = text, nil end
 
 function Editor:taken() return self.before end
 
@@ -229,7 +227,6 @@ function Editor:withdraw() self.text, self.before = nil, nil end
 
 --- What the program's own editor does with what the composer holds.
 function Editor:open(held_by)
-  self.count = (self.count or 0) + 1
   if not self.text then return end
   self.before = held_by:held()
   held_by:replace(self.text)
