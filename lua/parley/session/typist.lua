@@ -20,6 +20,10 @@ local MS_PER_BYTE, LONGEST_MS = 0.5, 60000
 --- one. It is never pressed behind another that may still open one: on a long text a second editor has the program fold
 --- that into a paste, which 2.1.332 marks, and 2.1.197 loses an Enter that comes while it is open.
 local EDITOR_MS, EDITOR_PRESSES = 1500, 3
+local MOST_MARKS, BACKSPACE = 20, "\127"
+--- The program remembers the middle of a longer text that has been in its composer, and would fold that in the same
+--- text the next time: it is handed over once.
+local ONCE_UNITS = 10000
 --- And each key that edits a long text has it drawn again.
 local MS_PER_EDIT = 5
 --- A composer that changes all the time is not waited for for ever: so many times as long as one that does not.
@@ -115,8 +119,20 @@ local function catch_up(self, text)
   self.terminal:fail("delivery", "the program does not show what is typed; nothing was sent")
 end
 
+--- Takes away the marks that came behind a text, which ends with a space.
+local function erase_marks(self)
+  for _ = 1, MOST_MARKS do
+    local composer = composer_of(self.terminal:view())
+    local shown = composer and composer.text
+    local mark = shown and shown:match("i?" .. MARK .. "$")
+    if not mark or self.terminal:is_interrupted() then return end
+    self.terminal:press(BACKSPACE:rep(utf8.len(mark)))
+    wait_for_composer(self, LOST_MS, function(now) return now.text ~= shown end)
+  end
+end
+
 --- Has the program's editor put a text in the place of what the composer holds, which is nothing.
----@return "taken"|"late"|"interrupted"|nil  `late`: keys may have come behind it; nil when no editor comes
+---@return "taken"|"interrupted"|nil  nil when no editor comes
 local function hand_over(self, text)
   local terminal, door = self.terminal, self.terminal:editor()
   local function outcome()
@@ -131,7 +147,8 @@ local function hand_over(self, text)
     if seen or terminal:is_interrupted() then return seen or "interrupted" end
     catch_up(self, text) -- a program that is only late shows what is typed behind the key once it has the text
     seen = outcome()
-    if seen then return seen == "taken" and "late" or seen end
+    if seen == "taken" then erase_marks(self) end
+    if seen then return seen end
     clear(self)
   end
 end
@@ -191,6 +208,10 @@ function Typist:type(text, is_command)
       return true
     end
     if terminal:is_interrupted() then return false end
+    if steps[1].editor and terminal.has_editor and #text > ONCE_UNITS then
+      terminal:fail("delivery", ("the composer does not hold what the program's editor has put there; nothing was sent "
+        .. "(%s)"):format(shown_in(self)))
+    end
   end
   terminal:fail("delivery", ("the message was typed %d times and the composer does not hold it; nothing was sent (%s)")
     :format(ATTEMPTS, shown_in(self)))
