@@ -72,7 +72,7 @@ function Soak:turn(session, number)
   if fault == "dies" and not self.marks then fault = "kill" end
   if fault == "dies" then mark = pick(DEADLY) elseif fault == "interrupt" then mark = "slow" end
   local text = random_message(number, self.marks and mark or fault == "interrupt" and "slow" or nil)
-  local sent = session:prepare(text)
+  local sent = session:as_typed(text)
   self.sent[sent] = true
   local helper
   if fault == "kill" or fault == "interrupt" then

@@ -11,6 +11,8 @@ local CLASSES = {
   { name = "parley.Terminal", file = "lua/parley/session/terminal.lua", held_as = { "terminal" } },
   { name = "parley.Typist", file = "lua/parley/session/typist.lua", held_as = { "typist" } },
   { name = "parley.Dialogs", file = "lua/parley/session/dialog.lua", held_as = { "dialogs" } },
+  { name = "parley.Backend", file = "lua/parley/backend/init.lua", held_as = { "backend" } },
+  { name = "parley.Pool", file = "lua/parley/backend/pool.lua", held_as = { "pool" } },
   { name = "parley.Transcript", file = "lua/parley/session/transcript.lua", held_as = { "transcript" } },
 }
 

@@ -115,6 +115,30 @@ describe("delivery to the real program", function()
     end)
   end)
 
+  describe("by the program's editor", function()
+    -- The program itself sets GIT_EDITOR for its commands.
+    local function commit(environment)
+      return "env -u GIT_EDITOR " .. environment .. " git -c user.name=x -c user.email=x@y.z commit --allow-empty -q; "
+        .. "git log -1 --format=%s"
+    end
+
+    local USERS = { VISUAL = [[sh -c 'echo by-the-user > "$1"' sh]] }
+    converses("leaves the user's own to a commit in a tool call", { process = { extra_env = USERS } },
+      function(live, server, home)
+        assert.equal(0, helper.run({ "/usr/bin/git", "init", "-q", home.cwd }).status)
+        is_fine(live, server, "a\tb")
+        local said = say(live, "CALLTOOL Bash " .. assert(core.json.encode { command = commit "", description = "x" }))
+        local found
+        for _, event in ipairs(said.events) do
+          for _, block in ipairs(event.content and event:blocks "tool_result" or {}) do
+            found = assert(core.json.encode(block.content))
+          end
+        end
+        assert.matches("by%-the%-user", found)
+        is_fine(live, server, "c\td")
+      end)
+  end)
+
   describe("of a mention", function()
     local function note(home) helper.write(home.cwd .. "/note.txt", "the secret word is Xyzzy\n") end
 

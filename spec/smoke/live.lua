@@ -56,7 +56,7 @@ end
 function M.recorded(live, known)
   local texts, is_known = {}, {}
   for _, text in ipairs(known or {}) do is_known[text] = true end
-  for line in (files.read(live.jsonl_path) or ""):gmatch "[^\n]+" do
+  for line in (files.read(live.jsonl_path) or ""):gmatch "([^\n]+)\n" do -- the last may be half written
     local record = assert(core.json.decode(line))
     local content = record.type == "user" and not record.isMeta and record.message.content
     local is_own = type(content) == "string" and (content:find "^<local%-command" or content:find "^<command%-")

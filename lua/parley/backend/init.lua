@@ -1,6 +1,7 @@
 --- `complete(messages)`: a conversation in, the events of its next turn out; behind it live sessions, found again by
 --- the fingerprint of the history.
 local attachments = require "parley.backend.attachments"
+local clear = require "parley.claude.clear"
 local commands = require "parley.claude.commands"
 local core = require "parley.core"
 local errors = require "parley.base.errors"
@@ -84,7 +85,7 @@ function M.new(given)
   local own, of_sessions = policies.of_backend(set.policies, set.history_injection_mode)
   set.policies = of_sessions
   return setmetatable({
-    options = set, policies = own, pool = pool.new(set.max_sessions, set.idle_timeout_ms),
+    options = set, policies = own, pool = pool.new { limit = set.max_sessions, idle_timeout_ms = set.idle_timeout_ms },
     attachments = attachments.new(), mcp_paths = {}, mcp_lock = task.semaphore(1),
   }, Backend)
 end
@@ -214,7 +215,7 @@ local function try_to_start(self, run)
   if ok then return nil end
   local may_be_tried_again = run.session and run.is_resumed and errors.is(err, "SessionError")
   if not may_be_tried_again or err.reason == "transcript" then error(err, 0) end
-  self.pool:vacate(run.session)
+  self.pool:discard(run.session, true)
   run.session, run.has_place = nil, true
   return err
 end
@@ -268,15 +269,15 @@ end
 
 --- Stores the session for what the client will send next, or ends it after a failed turn.
 local function settle(self, run, result)
-  if result.is_error and result.subtype ~= "error_no_output" then return self.pool:drop(run.session) end
+  if result.is_error and result.subtype ~= "error_no_output" then return self.pool:discard(run.session) end
   if run.command then
-    local is_emptied = run.command:find "^/clear%f[%s\0]" -- what it goes on with is not this conversation
-    if is_emptied or leaves_words(run.events) then return self.pool:drop(run.session) end
+    local is_emptied = clear.is(run.command) -- what it goes on with is not this conversation
+    if is_emptied or leaves_words(run.events) then return self.pool:discard(run.session) end
     return self.pool:release(run.session, { run.key })
   end
   local answer = history.synthesize_turn_messages(run.events)
   -- A message that was interrupted before its answer began is not in the program's history, but may be in the client's.
-  if result.subtype == "interrupted" and #answer == 0 then return self.pool:drop(run.session) end
+  if result.subtype == "interrupted" and #answer == 0 then return self.pool:discard(run.session) end
   local keys = {}
   local given = self.policies.routing.keys(run.request, { messages = answer, events = run.events, result = result })
   for i, key in ipairs(given) do keys[i] = run.prefix .. key end
@@ -294,7 +295,7 @@ local function next_event(self, run)
   local ok, happening = pcall(run.steps)
   if not ok then
     if not was_dead(run, happening) then error(happening, 0) end
-    self.pool:vacate(run.session)
+    self.pool:discard(run.session, true)
     run.session, run.has_place, run.is_leased = nil, true, false
     start_fresh(self, run)
     begin_turn(run)
@@ -315,9 +316,9 @@ local function abandon(self, run)
   local live, has_place = run.session, run.has_place
   run.session, run.has_place = nil, false
   if live then
-    task.shield(self.pool.drop, self.pool, live)
+    task.shield(self.pool.discard, self.pool, live)
   elseif has_place then
-    self.pool:give_back(run)
+    self.pool:release_place(run)
   end
 end
 
@@ -418,9 +419,9 @@ end
 --- Starts a session for a conversation before its next message is known; `complete` finds it ready then.
 ---@param messages table[]  the conversation so far; may be empty
 ---@param request? table    as for `complete`
----@return boolean prepared  false when the history would have to go with the message
+---@return boolean warmed  false when the history would have to go with the message
 --- Raises what `complete` raises.
-function Backend:prepare(messages, request)
+function Backend:warm(messages, request)
   local run = new_run(self, to_go_on(messages), request)
   local _ <close> = setmetatable({}, { __close = function() abandon(self, run) end })
   run.task = task.current()
@@ -451,7 +452,7 @@ function Backend:close()
     local _ <close> = self.mcp_lock:acquire()
     remove_files(self)
   end, function()
-    self.pool:retire()
+    self.pool:kill()
     remove_files(self)
   end)
 end

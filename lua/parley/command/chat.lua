@@ -47,7 +47,7 @@ end
 function Chat:start_ahead()
   if self.starting then self.starting:cancel() end
   self.starting = task.spawn(function()
-    local ok, err = pcall(self.backend.prepare, self.backend, self.messages)
+    local ok, err = pcall(self.backend.warm, self.backend, self.messages)
     if ok or errors.is(err, "Cancelled") or errors.is(err, "ClosedError") then return end
     if not self.is_interactive then return end -- the message that waits for it fails with the same, and says so
     self.input:beside(function() self.output:error(err) end)

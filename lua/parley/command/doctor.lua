@@ -2,8 +2,9 @@
 --- Nothing is written, started (but for `claude --version`) or sent, and no secret gets into a finding.
 local uv = require "luv"
 local clock = require "parley.base.clock"
+local conformance = require "parley.claude.conformance"
 local core = require "parley.core"
-local dialogs = require "parley.policy.dialogs"
+local dialog_kinds = require "parley.claude.dialog_kinds"
 local files = require "parley.base.files"
 local launch = require "parley.claude.launch"
 local login = require "parley.claude.login"
@@ -37,7 +38,7 @@ local SMALLEST = { rows = 24, columns = 80 }
 local function table_or_nil(value) return type(value) == "table" and value or nil end
 
 local function remedy_of(kind)
-  for _, entry in ipairs(dialogs.kinds) do
+  for _, entry in ipairs(dialog_kinds.at_start) do
     if entry.kind == kind then return entry.remedy end
   end
 end
@@ -98,6 +99,11 @@ local function is_older(version, other)
   return false
 end
 
+local function numbers_of(text)
+  local major, minor, patch = text:match "(%d+)%.(%d+)%.(%d+)"
+  return major and { tonumber(major), tonumber(minor), tonumber(patch) }
+end
+
 local checks = {}
 
 function checks.executable(context, report)
@@ -109,12 +115,11 @@ function checks.executable(context, report)
       "install Claude Code, or name the program (--executable)")
   end
   local text, problem = output_of({ path, "--version" }, context.environment, context.version_timeout_ms)
-  local major, minor, patch = (text or ""):match "(%d+)%.(%d+)%.(%d+)"
-  if not major then
+  local version = numbers_of(text or "")
+  if not version then
     return report("executable", "problem", ("%s --version %s"):format(path, problem or "prints no version"),
       "see whether it is Claude Code, and whether it runs by itself")
   end
-  local version = { tonumber(major), tonumber(minor), tonumber(patch) }
   local words = table.concat(version, ".")
   context.version = words
   if is_older(version, OLDEST) then
@@ -122,6 +127,37 @@ function checks.executable(context, report)
       path, words, table.concat(OLDEST, ".")), "update Claude Code")
   end
   report("executable", "ok", ("%s, version %s"):format(path, words))
+end
+
+--- The newest version that conformance was run on.
+local function newest_known()
+  local newest
+  for words in pairs(conformance) do
+    local version = numbers_of(words)
+    if not newest or is_older(newest, version) then newest = version end
+  end
+  return newest
+end
+
+--- What is known of the version: whether it keeps the promises.
+function checks.conformance(context, report)
+  local version = context.version and numbers_of(context.version)
+  if not version or is_older(version, OLDEST) then return end
+  local words, known = context.version, conformance[context.version]
+  if not known then
+    local newest = newest_known()
+    local problem = is_older(newest, version) and "it is newer than any that was tried (%s)"
+      or "it was not tried; the newest that was is %s"
+    return report("conformance", "warning", ("nothing is known of %s: "):format(words)
+      .. problem:format(table.concat(newest, ".")), "try it: parley doctor --probe-turn, or make conformance VERSIONS="
+      .. words)
+  end
+  if known.wrong then
+    return report("conformance", "warning", ("on %s version %s broke promises: %s%s"):format(known.date, words,
+      known.wrong, known.short and "; falls short of: " .. known.short or ""), "take another version of Claude Code")
+  end
+  report("conformance", "ok", ("on %s version %s kept every promise%s"):format(known.date, words,
+    known.short and ", but for: " .. known.short or ""))
 end
 
 function checks.config(context, report)
@@ -294,8 +330,8 @@ function checks.terminal(context, report)
   report("terminal", "ok", size)
 end
 
-local ORDER = { "executable", "config", "files", "onboarding", "login", "trust", "permissions", "transcripts",
-  "environment", "terminal" }
+local ORDER = { "executable", "conformance", "config", "files", "onboarding", "login", "trust", "permissions",
+  "transcripts", "environment", "terminal" }
 
 --- Reads a JSON object; what exists and is none goes to the list of broken files.
 local function read_object(path, broken)

@@ -116,7 +116,7 @@ end
 
 --- Sends the message and notes when what came.
 local function send(live, facts)
-  local turn = { prepared = live:prepare(M.MESSAGE), answer = "" }
+  local turn = { prepared = live:as_typed(M.MESSAGE), answer = "" }
   facts.turn = turn
   local began = task.now()
   for happening in live:send(M.MESSAGE) do

@@ -11,14 +11,29 @@
 --- What would not arrive as it is, on one version or on all, is refused: invalid UTF-8, control characters, characters
 --- that are taken out for being invisible, commands, words that end the program, the program's own mark of a paste, and
 --- nothing at all.
+local contract = require "parley.policy.contract"
 local core = require "parley.core"
+local keys = require "parley.claude.keys"
 
 local M = {}
 
-local PASTE, END_PASTE = "\27[200~", "\27[201~"
-local CTRL_K, CTRL_U, BACKSPACE = "\11", "\21", "\127"
---- Users give Ctrl-A and Ctrl-E, which do the same, other things to do.
-local DELETE = "\27[3~"
+M.contract = {
+  prepare = { returns = "a string", or_nil = "nil and a reason", second = "string" },
+  keystrokes = {
+    returns = "a list of {keys = string?, editor = string?, holds = string, rest_ms = number?}",
+    or_nil = "nil and why", second = "string",
+    fits = function(steps)
+      for _, step in ipairs(steps) do
+        if (step.keys == nil) == (step.editor == nil) then return false, "a step of none of the two, or both" end
+      end
+      return true
+    end,
+  },
+  holds = contract.one_of { "whole", "empty", "other" },
+  clear = { returns = "a string" },
+  matches = { returns = "a boolean" },
+  enter = { setting = "string" },
+}
 
 --- A paste of more is shown collapsed; 2.1.330 wraps it in <pasted_content> on its way to the model, and other versions
 --- lose lines of it.
@@ -230,17 +245,17 @@ end
 function M.keystrokes(text, view)
   local rest = text .. " "
   if is_typable(text) then
-    if has_status(view) then return { { keys = PASTE .. rest .. END_PASTE, holds = text } } end
+    if has_status(view) then return { { keys = keys.paste(rest), holds = text } } end
     -- 2.1.110 swallows one Enter in five that follows a paste within 110 ms, and none that follows plain keys.
     if not text:find "\n" then return { { keys = rest, holds = text } } end
-    return { { keys = PASTE .. rest .. END_PASTE, holds = text, rest_ms = PASTE_REST_MS } }
+    return { { keys = keys.paste(rest), holds = text, rest_ms = PASTE_REST_MS } }
   end
   if not view.has_editor then return nil, NO_EDITOR end
   return { { editor = rest, holds = text } }
 end
 
 --- The keys that send what the composer holds.
-M.enter = "\r"
+M.enter = keys.ENTER
 
 --- The keys that empty a composer, line by line: what is behind the cursor, then what is before it. A lone Backspace
 --- leaves the shell mode. Delete has several bytes, which a long write may tear apart: it is pressed only for the rows
@@ -248,12 +263,12 @@ M.enter = "\r"
 ---@param composer parley.Composer
 ---@return string
 function M.clear(composer)
-  if composer.shell and composer.text == "" then return BACKSPACE end
+  if composer.shell and composer.text == "" then return keys.BACKSPACE end
   local lines = 1 + select(2, composer.text:gsub("\n", "")) + composer.hidden
   if composer.scrolled and composer.hidden == 0 then lines = 1000 end -- how many are out of sight is not said
   local times = math.max(30, lines + 2)
   local below = composer.scrolled and math.max(30, composer.below) or composer.below
-  return CTRL_K .. (DELETE .. CTRL_K):rep(below) .. (CTRL_U .. BACKSPACE):rep(times)
+  return keys.CTRL_K .. (keys.DELETE .. keys.CTRL_K):rep(below) .. (keys.CTRL_U .. keys.BACKSPACE):rep(times)
 end
 
 --- What a terminal surely draws one cell for.

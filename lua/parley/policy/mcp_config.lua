@@ -7,6 +7,11 @@ local files = require "parley.base.files"
 
 local M = {}
 
+M.contract = {
+  write = { returns = "a path", fits = function(path) return type(path) == "string" end },
+  remove = { returns = "anything" },
+}
+
 --- A server whose arguments are an empty table of Lua's has an empty list of them.
 local function with_lists(mcp_servers)
   local servers = {}

@@ -2,9 +2,12 @@
 ---
 --- To replace it, return a table with `state`. It is called at every change of the screen or the status file and must
 --- not wait. See `parley.View` for what it is given.
+local contract = require "parley.policy.contract"
 local tui = require "parley.claude.tui"
 
 local M = {}
+
+M.contract = { state = contract.one_of { "starting", "ready", "busy", "dialog" } }
 
 ---@class parley.View       what can be seen of a session
 ---@field rows string[]     the screen, top to bottom, trailing blanks cut

@@ -6,6 +6,15 @@ local history = require "parley.base.history"
 
 local M = {}
 
+M.contract = {
+  route = {
+    returns = "{key = string?, options = table?, wait = boolean?, pin = boolean?}",
+    or_nil = "nil and a reason", second = "string?",
+    fits = function(route) return not route.wait or route.key ~= nil, "one that would wait and names no key" end,
+  },
+  keys = { returns = "a list of strings" },
+}
+
 ---@class parley.Request
 ---@field messages table[]  as given to `complete`
 ---@field history table[]   all but the last

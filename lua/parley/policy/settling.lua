@@ -3,6 +3,13 @@
 --- To replace it, return a table with `judge`. It is called after every change with plain facts and must not wait.
 local M = {}
 
+M.contract = {
+  judge = {
+    returns = "{subtype = 'success'|'interrupted'|'error_…', stop_reason = string?}",
+    or_nil = "nil and maybe a number", second = "number?",
+  },
+}
+
 --- How long the transcript must be silent where no record says that it is complete. It is written in batches about
 --- 100 ms after the event, and up to 650 ms on a busy machine; the lines of one answer come together. A Stop hook of
 --- ours would leave such a record on 2.1.110 too, but it costs each turn two processes and some 50 ms, the user's own

@@ -1,8 +1,9 @@
 --- The course of one turn, from its first key to its verdict: what was seen when, and what is waited for until when. It
 --- is made with the message and dropped with the result.
-local clear = require "parley.session.clear"
+local clear = require "parley.claude.clear"
 local clock = require "parley.base.clock"
 local deadlines = require "parley.session.deadlines"
+local retries = require "parley.claude.retries"
 local tui = require "parley.claude.tui"
 
 local M = {}
@@ -51,7 +52,7 @@ function M.new(session, turn)
     terminal = session.terminal, typist = session.typist, dialogs = session.dialogs, transcript = session.transcript,
     settling = session.policies.settling, withdrawn = session.withdrawn,
     deadlines = deadlines.new(session.terminal, session.transcript, session.options, now),
-    beside = turn.is_command and turn.text:find "^/clear%f[%s\0]" and clear.remember(session.jsonl_path) or nil,
+    beside = turn.is_command and clear.is(turn.text) and clear.remember(session.jsonl_path) or nil,
   }, Course)
 end
 
@@ -116,7 +117,7 @@ local function observe(self, state, any)
   accept_command(self, state)
   check_refusal(self, state)
   local moved = turn:observe(state, terminal:stamp() ~= self.stamp)
-  local retry = state ~= "ready" and tui.retry(terminal:view().rows)
+  local retry = state ~= "ready" and retries.on_screen(terminal:view().rows)
   if retry then turn:announce_retry(retry, terminal:session_id()) end
   if state ~= "dialog" then
     self.dialogs:forget()

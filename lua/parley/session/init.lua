@@ -144,7 +144,7 @@ end
 --- What a message becomes on its way, or a `ValueError`.
 ---@param text string
 ---@return string prepared
-function Session:prepare(text)
+function Session:as_typed(text)
   if type(text) ~= "string" then
     error(errors.value_error("a message must be a string, not " .. options.describe(text)), 0)
   end
@@ -228,7 +228,7 @@ end
 ---@return table closer
 --- Raises `ValueError` before a key is pressed; then `SessionError`, `DialogError`, `Cancelled`, which close the
 --- session.
-function Session:send(text) return begin(self, self:prepare(text), false) end
+function Session:send(text) return begin(self, self:as_typed(text), false) end
 
 --- Runs one of the program's own commands and reports what follows, to the `result`. A command that opens a dialog
 --- brings it to the dialogs policy. After `/clear` the session goes on under a new id.

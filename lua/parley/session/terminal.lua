@@ -2,6 +2,7 @@
 --- is stopped by what ends the wait for all: the program's end, the turn's time, a closed session.
 local clock = require "parley.base.clock"
 local errors = require "parley.base.errors"
+local keys = require "parley.claude.keys"
 local paths = require "parley.claude.paths"
 local status = require "parley.claude.status"
 local tui = require "parley.claude.tui"
@@ -217,12 +218,12 @@ function Terminal:wait_until_ready()
 end
 
 --- Presses keys, and waits until the terminal has taken them: a program that was stopped takes some kilobytes at most.
----@param keys string
+---@param bytes string  see `parley.claude.keys`
 ---@return boolean pressed  false when the turn was interrupted first; what was not taken by then is never pressed
-function Terminal:press(keys)
+function Terminal:press(bytes)
   local patience, option = patience_of(self)
   local deadline, seen
-  return self.process:write(keys, function(gone)
+  return self.process:write(bytes, function(gone)
     if self:is_interrupted() then return false end
     self:check()
     if gone ~= seen then seen, deadline = gone, clock.now() + patience end
@@ -236,7 +237,7 @@ end
 --- Presses ESC.
 function Terminal:escape()
   self.escaped_at = clock.now()
-  self:press "\27"
+  self:press(keys.ESCAPE)
 end
 
 --- When ESC may be pressed next.

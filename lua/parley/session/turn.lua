@@ -3,6 +3,7 @@
 local core = require "parley.core"
 local errors = require "parley.base.errors"
 local event = require "parley.claude.event"
+local retries = require "parley.claude.retries"
 
 local M = {}
 
@@ -191,15 +192,6 @@ local function take_assistant(self, happening)
   if happening.message_id and happening.usage then self.usage[happening.message_id] = happening.usage end
 end
 
---- 2.1.110 has each retry in the transcript.
-local function retry_of(record)
-  if record.subtype ~= "api_error" or math.type(record.retryAttempt) ~= "integer" then return nil end
-  local failure = type(record.error) == "table" and record.error or {}
-  local status = math.type(failure.status) == "integer" and (" (%d)"):format(failure.status) or ""
-  return { attempt = record.retryAttempt, max_attempts = math.tointeger(record.maxRetries) or record.retryAttempt,
-    wait_ms = math.floor(tonumber(record.retryInMs) or 0), message = "API error" .. status }
-end
-
 --- Reports that the program will try an API request again, once for each attempt.
 ---@param retry parley.Retry
 ---@param session_id? string
@@ -238,7 +230,7 @@ local function take_accepted(self, record, happening)
   if not happening then return end
   if happening.type == "user" then take_user(self, record, happening) end
   if happening.type == "assistant" then take_assistant(self, happening) end
-  local retry = happening.type == "system" and retry_of(record)
+  local retry = happening.type == "system" and retries.in_record(record)
   if retry then return self:announce_retry(retry, happening.session_id) end
   self.last_retry = nil
   table.insert(self.events, happening)

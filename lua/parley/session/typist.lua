@@ -3,6 +3,7 @@
 --- holds anything else.
 local clock = require "parley.base.clock"
 local editor = require "parley.claude.editor"
+local keys = require "parley.claude.keys"
 local tui = require "parley.claude.tui"
 
 local M = {}
@@ -94,10 +95,10 @@ local function clear(self)
   for attempt = 1, ATTEMPTS do
     local composer = composer_of(terminal:view())
     if composer and composer.is_empty and composer.text == "" then return end
-    local keys = composer and self.policy.clear(composer) or ""
-    if attempt > 1 then keys = TO_INSERT .. keys end -- whoever left it may have left vim's INSERT mode, too
-    if composer then terminal:press(keys) end
-    local patience = LOST_MS + #keys * MS_PER_EDIT
+    local pressed = composer and self.policy.clear(composer) or ""
+    if attempt > 1 then pressed = TO_INSERT .. pressed end -- whoever left it may have left vim's INSERT mode, too
+    if composer then terminal:press(pressed) end
+    local patience = LOST_MS + #pressed * MS_PER_EDIT
     if wait_for_composer(self, patience, is_cleared) or terminal:is_interrupted() then return end
   end
   terminal:fail("delivery", "the composer cannot be emptied of what is left in it: " .. shown_in(self))
@@ -182,7 +183,7 @@ end
 --- What puts a text into the composer now.
 local function steps_for(self, text, is_command)
   local terminal = self.terminal
-  if is_command then return { { keys = "\27[200~" .. text .. "\27[201~", holds = text } } end
+  if is_command then return { { keys = keys.paste(text), holds = text } } end
   if terminal.has_editor and not terminal:editor() then terminal:lose_editor(terminal.process.without_editor) end
   local steps, why = self.policy.keystrokes(text, terminal:view(), self.options)
   return steps or terminal:fail("delivery", why .. "; nothing was sent")

@@ -29,7 +29,8 @@ describe("complete", function()
       { "an unknown role", { { role = "system", content = "x" }, user "a" }, "system", 1 },
       { "a missing content", { user "a", assistant "b", { role = "user" } }, "no content", 3 },
       { "a malformed block", { user { { type = "text" } } }, "'text' must be a string", 1 },
-      { "an image to be typed", { user { text "see", { type = "image" } } }, "type 'image', which cannot be typed", 1 },
+      { "an image that cannot be sent", { user { text "see", { type = "image" } } },
+        "type 'image', whose source is 'nil'", 1 },
       { "a tool result to be typed", { user "a", assistant "b", user { { type = "tool_result", tool_use_id = "t" } } },
         "type 'tool_result'", 3 },
       { "nothing but white space", { user " \n" }, "nothing in it", 1 },
@@ -262,27 +263,27 @@ describe("a turn's handle", function()
   end))
 end)
 
-describe("prepare", function()
+describe("warm", function()
   it("starts a session that complete finds ready", helper.task(function()
     local backend <close> = place:backend()
-    assert.is_true(backend:prepare(HISTORY))
+    assert.is_true(backend:warm(HISTORY))
     assert.equal(1, backend:live_session_count())
     assert.equal(1, talk(backend, with_history()).num_turns)
     assert.equal(1, #place.fakes)
-    assert.is_true(backend:prepare {})
+    assert.is_true(backend:warm {})
     assert.equal(1, talk(backend, { user "hi" }).num_turns)
     assert.equal(2, #place.fakes)
   end))
 
   it("keeps nothing when the history would go with the message, or the start fails", helper.task(function()
     local backend <close> = place:backend { history_injection_mode = "concat_message" }
-    assert.is_false(backend:prepare(HISTORY))
+    assert.is_false(backend:warm(HISTORY))
     assert.equal(0, backend:live_session_count())
     local other <close> = place:backend({ max_sessions = 1 }, { prepare = function(fake)
       fake.options.on_start = function() fake:exit() end
     end })
-    for _ = 1, 2 do raised("SessionError", other.prepare, other, {}) end
-    raised("ValueError", other.prepare, other, "hi")
+    for _ = 1, 2 do raised("SessionError", other.warm, other, {}) end
+    raised("ValueError", other.warm, other, "hi")
   end))
 end)
 
@@ -293,7 +294,7 @@ describe("a wrong call of a backend", function()
       assert.matches(pattern, fake_backends.raised("ValueError", backend[name], backend, ...).message, 1, true)
     end
     refused("not one message: put it into a list", "complete", { role = "user", content = "hi" })
-    refused("not one message: put it into a list", "prepare", { role = "user", content = "hi" })
+    refused("not one message: put it into a list", "warm", { role = "user", content = "hi" })
     refused("messages must be a list, not nothing", "command", nil, "/compact")
     refused("a command is one line that begins with a slash and its name, not nothing", "command", {})
     refused("its name, not \"compact\"", "command", {}, "compact")

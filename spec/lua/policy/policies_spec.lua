@@ -1,4 +1,6 @@
+local contract = require "parley.policy.contract"
 local errors = require "parley.base.errors"
+local files = require "parley.base.files"
 local helper = require "spec.helper"
 local policies = require "parley.policy"
 
@@ -100,6 +102,24 @@ local RESULTS = {
     { true, "success", {}, { subtype = "sucess" }, { subtype = 5 }, { subtype = "success", stop_reason = 5 },
       { subtype = "success", reason = "end_turn" } } },
 }
+
+describe("the page of the policies", function()
+  it("says of every function what it must return", function()
+    local told = {}
+    for name, words in files.read("scripts/examples/README.md"):gmatch "\n| `([%w_.]+)%([^|]*%)` | `([^\n]*)` |" do
+      told[name] = words:gsub("\\|", "|")
+    end
+    local promised = {}
+    for _, policy in ipairs { "routing", "injection.native_jsonl", "mcp_config", "readiness", "dialogs", "delivery",
+      "settling" } do
+      for field, promise in pairs(require("parley.policy." .. policy).contract) do
+        local name = policy:match "^[%w_]+" .. "." .. field
+        if promise.returns then promised[name] = contract.words(promise) end
+      end
+    end
+    assert.same(promised, told)
+  end)
+end)
 
 describe("what a policy returns", function()
   for _, case in ipairs(RESULTS) do

@@ -1,5 +1,6 @@
 --- What begins with a slash. A command is a function of the chat and the rest of the line.
 local uv = require "luv"
+local clear = require "parley.claude.clear"
 local conversation = require "parley.backend.conversation"
 local core = require "parley.core"
 local errors = require "parley.base.errors"
@@ -141,7 +142,7 @@ end
 commands["/claude"] = function(chat, word)
   if word == "" then error(errors.value_error "which command? /claude /compact", 0) end
   local text = word:sub(1, 1) == "/" and word or "/" .. word
-  if text:find "^/clear%f[%s\0]" then
+  if clear.is(text) then
     error(errors.value_error "use /new: it forgets the conversation on both sides", 0)
   end
   chat:run_command(text)
