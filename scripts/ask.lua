@@ -12,7 +12,7 @@ local function define(parser)
   parser:argument("message", "The message. What is piped in comes behind it, or is the message where there is none; "
     .. "- reads it from a terminal, too."):args "?"
   parser:flag("--json", "Print the events, one JSON object a line.")
-  parser:option("--image", "A picture or a PDF that goes with the message."):argname("FILE"):count "*"
+  parser:option("--image", "A picture that goes with the message."):argname("FILE"):count "*"
   parser:option("--history", "A conversation that goes before: JSON messages, as `parley show --json` prints them.")
     :argname "FILE"
   cli.backend_options(parser)
@@ -52,9 +52,8 @@ local function read_message(arguments)
   return message_of(arguments.message)
 end
 
---- The kinds of file that can go with a message.
-local KINDS = { png = "image/png", jpg = "image/jpeg", jpeg = "image/jpeg", gif = "image/gif", webp = "image/webp",
-  pdf = "application/pdf" }
+--- The kinds of picture that can go with a message, by their endings.
+local KINDS = { png = "image/png", jpg = "image/jpeg", jpeg = "image/jpeg", gif = "image/gif", webp = "image/webp" }
 
 --- The message's content: its text, and a block for each file.
 local function with_files(message, paths)
@@ -63,9 +62,9 @@ local function with_files(message, paths)
   for i, path in ipairs(paths) do
     local kind = KINDS[(path:match "%.(%w+)$" or ""):lower()]
     if not kind then
-      error(parley.errors.value_error(("--image '%s' is no picture (png, jpg, gif, webp) and no pdf"):format(path)), 0)
+      error(parley.errors.value_error(("--image '%s' is no picture (png, jpg, gif, webp)"):format(path)), 0)
     end
-    content[i + 1] = { type = kind == "application/pdf" and "document" or "image",
+    content[i + 1] = { type = "image",
       source = { type = "base64", media_type = kind, data = base64.encode(cli.read(path)) } }
   end
   return content

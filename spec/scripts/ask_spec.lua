@@ -53,7 +53,7 @@ describe("parley ask", function()
     assert.equal("tool_use", events[3].content[1].type)
   end))
 
-  it("sends pictures and PDFs with the message", helper.task(function()
+  it("sends pictures with the message", helper.task(function()
     local path = helper.write(kit.home .. "/shot.PNG", "picture")
     assert.equal(0, ask({ "--image", path, "Look at it." }).status)
     assert.matches("^Look at it.\n@/%S+/parley%-attached%-%w+/%x+%.png$", kit:taken()[1])

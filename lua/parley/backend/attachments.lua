@@ -1,4 +1,5 @@
---- Images and documents of a message: private files that its text mentions, which the program attaches as such blocks.
+--- Images of a message: private files that its text mentions, which the program attaches as such blocks. Of a PDF that
+--- is mentioned, the model gets the name and the size alone (2.1.197, 2.1.332): documents cannot be sent.
 local uv = require "luv"
 local base64 = require "parley.base.base64"
 local core = require "parley.core"
@@ -7,11 +8,8 @@ local files = require "parley.base.files"
 
 local M = {}
 
---- The kinds that the program attaches as what they are, by their ending.
-local ENDINGS = {
-  image = { ["image/png"] = "png", ["image/jpeg"] = "jpg", ["image/gif"] = "gif", ["image/webp"] = "webp" },
-  document = { ["application/pdf"] = "pdf" },
-}
+--- The kinds that the program attaches as what they are, and their endings.
+local ENDINGS = { ["image/png"] = "png", ["image/jpeg"] = "jpg", ["image/gif"] = "gif", ["image/webp"] = "webp" }
 
 --- What the program reads behind an `@` ends at a space.
 local SAFE = "^[%w/._-]+$"
@@ -30,12 +28,11 @@ function M.new() return setmetatable({}, Attachments) end
 ---@return string problem_or_ending
 local function content_of(block)
   local source = type(block.source) == "table" and block.source or {}
-  local endings = ENDINGS[block.type]
-  if not endings then return nil, "which cannot be sent" end
+  if block.type ~= "image" then return nil, "which cannot be sent" end
   if source.type ~= "base64" then
     return nil, ("whose source is '%s': only 'base64' can be sent"):format(tostring(source.type))
   end
-  local ending = endings[source.media_type]
+  local ending = ENDINGS[source.media_type]
   if not ending then return nil, ("of the kind '%s', which cannot be sent"):format(tostring(source.media_type)) end
   local bytes = type(source.data) == "string" and base64.decode(source.data)
   if not bytes or bytes == "" then return nil, "whose data is no base64" end
@@ -56,7 +53,7 @@ local function folder_of(self)
   error(errors.value_error "no private file can be written that the message could mention", 0)
 end
 
---- The text of a message's content, with a mention for each image and document.
+--- The text of a message's content, with a mention for each image.
 ---@param blocks table[]
 ---@param index integer  of the message, for errors
 ---@return string

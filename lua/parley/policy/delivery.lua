@@ -89,7 +89,7 @@ function M.undeliverable(text)
   end
 end
 
---- A mention of a file that Parley has written for a message's image or document.
+--- A mention of a file that Parley has written for a message's image.
 local ATTACHED = "@/[%w/._-]*/parley%-attached%-%w+/%x+%.%l+%f[%s\0]"
 
 --- White space as JavaScript trims it, besides what `%s` knows.

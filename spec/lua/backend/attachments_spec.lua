@@ -14,11 +14,6 @@ local function image(data, media_type)
     data = data or base64.encode(PICTURE) } }
 end
 
-local function pdf()
-  return { type = "document", source = { type = "base64", media_type = "application/pdf",
-    data = base64.encode "%PDF" } }
-end
-
 describe("attachments", function()
   local check_leaks
   before_each(function() check_leaks = helper.leaks() end)
@@ -27,10 +22,11 @@ describe("attachments", function()
   it("are private files that the text mentions, where they stood, one for what is the same", helper.task(function()
     local own = attachments.new()
     local and_more = { type = "text", text = "and" }
-    local text = own:text_of({ { type = "text", text = "see" }, image(), and_more, pdf(), image() }, 1)
-    local first, second, third = text:match "^see\n@(%S+%.png)\nand\n@(%S+%.pdf)\n@(%S+)$"
+    local other = image(base64.encode "GIF", "image/gif")
+    local text = own:text_of({ { type = "text", text = "see" }, image(), and_more, other, image() }, 1)
+    local first, second, third = text:match "^see\n@(%S+%.png)\nand\n@(%S+%.gif)\n@(%S+)$"
     assert.equal(PICTURE, (files.read(first)))
-    assert.equal("%PDF", (files.read(second)))
+    assert.equal("GIF", (files.read(second)))
     assert.equal(first, third)
     local folder = first:match "^(.*)/"
     assert.equal("700", ("%o"):format(uv.fs_stat(folder).mode & 511))
@@ -47,7 +43,7 @@ describe("attachments", function()
       ["source is 'url': only 'base64'"] = { type = "image", source = { type = "url", url = "https://x/y.png" } },
       ["of the kind 'image/tiff'"] = image(nil, "image/tiff"),
       ["data is no base64"] = image "no base64!",
-      ["source is 'nil'"] = { type = "document" },
+      ["of type 'document', which cannot be sent"] = { type = "document", source = { type = "base64" } },
     } do
       local ok, err = pcall(own.text_of, own, { image(), block }, 3)
       assert.is_false(ok)
