@@ -2,7 +2,7 @@
 local parley = require "parley"
 local base64 = require "parley.base.base64"
 local cli = require "parley.command.cli"
-local conversation = require "parley.backend.conversation"
+local messages_file = require "parley.base.messages_file"
 local stdin = require "parley.command.stdin"
 
 --- How long to wait for what is piped in beside a message, as `claude -p`.
@@ -72,7 +72,7 @@ end
 
 local function main(arguments)
   local message = read_message(arguments)
-  local messages = arguments.history and conversation.decode(cli.read(arguments.history), arguments.history) or {}
+  local messages = arguments.history and messages_file.decode(cli.read(arguments.history), arguments.history) or {}
   table.insert(messages, { role = "user", content = with_files(message, arguments.image) })
 
   local backend <close> = parley.backend(cli.to_backend(arguments))

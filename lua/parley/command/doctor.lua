@@ -4,11 +4,13 @@ local uv = require "luv"
 local clock = require "parley.base.clock"
 local conformance = require "parley.claude.conformance"
 local core = require "parley.core"
+local defer = require "parley.base.defer"
 local dialog_kinds = require "parley.claude.dialog_kinds"
 local files = require "parley.base.files"
 local launch = require "parley.claude.launch"
 local login = require "parley.claude.login"
 local paths = require "parley.claude.paths"
+local tables = require "parley.base.tables"
 local task = require "parley.base.task"
 
 local M = {}
@@ -66,23 +68,21 @@ end
 
 --- What a program prints within a time; nil and why when it does not end.
 local function output_of(argv, environment, milliseconds)
-  local list = {}
-  for name, value in pairs(environment) do table.insert(list, name .. "=" .. value) end
   local pipe <close> = task.closing(uv.new_pipe(false))
   local changed, text, status, ended = task.condition(), "", nil, false
-  local handle, pid = uv.spawn(argv[1], { args = { table.unpack(argv, 2) }, env = list,
+  local handle, pid = uv.spawn(argv[1], { args = { table.unpack(argv, 2) }, env = tables.assignments(environment),
     stdio = { nil, pipe.handle } }, function(code)
     status = code
     changed:notify()
   end)
   if not handle then return nil, "cannot be started: " .. tostring(pid) end
-  local _ <close> = setmetatable({}, { __close = function()
+  local _ <close> = defer(function()
     task.shield(function()
       if not status then uv.kill(pid, "sigkill") end
       while not status do changed:wait() end
     end)
     handle:close()
-  end })
+  end)
   pipe.handle:read_start(function(_, bytes)
     if bytes then text = text .. bytes else ended = true end
     changed:notify()

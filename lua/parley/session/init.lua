@@ -5,6 +5,7 @@
 local clock = require "parley.base.clock"
 local commands = require "parley.claude.commands"
 local course = require "parley.session.course"
+local defer = require "parley.base.defer"
 local dialog = require "parley.session.dialog"
 local errors = require "parley.base.errors"
 local options = require "parley.base.options"
@@ -130,10 +131,10 @@ function Session:wait_until_ready() return self.terminal:wait_until_ready() end
 --- Starts the program and waits until it takes a message.
 --- Raises `CLINotFoundError`, `SessionError`, `DialogError`, with `at_start` true; the process is ended then.
 function Session:start()
-  local _ <close> = setmetatable({}, { __close = function(_, err)
+  local _ <close> = defer(function(err)
     if errors.is(err, "SessionError") or errors.is(err, "DialogError") then err.at_start = true end
     if err ~= nil then self:close() end
-  end })
+  end)
   if self.closed then error(errors.closed_error "the session is closed", 0) end
   self.transcript:check "it was not started"
   self.terminal:start()
@@ -204,9 +205,9 @@ local function begin(self, text, is_command)
   local function matches(recorded, sent) return self.policies.delivery.matches(recorded, sent, self.delivery) end
   self.turn = turn.new(text, matches, is_command)
   self.course = course.new(self, self.turn)
-  local closer = setmetatable({}, { __close = function()
+  local closer = defer(function()
     if self.course then self:close() end
-  end })
+  end)
   local function step()
     local results = table.pack(pcall(next_event, self))
     if results[1] then return results[2] end
@@ -242,6 +243,10 @@ function Session:command(text)
   commands.check(text)
   return begin(self, text:gsub("%s+$", ""), true)
 end
+
+--- Counts its turns on from those of the session whose conversation it goes on with.
+---@param former parley.Session
+function Session:succeed(former) self.turns = former.turns end
 
 --- Interrupts the turn that runs: its events end with a `result` of subtype `interrupted`, or of the one that it came
 --- to before ESC did, and the session takes the next message. What the program gives back of the message, or what of it

@@ -21,7 +21,7 @@ local MS_PER_BYTE, LONGEST_MS = 0.5, 60000
 --- one. It is never pressed behind another that may still open one: on a long text a second editor has the program fold
 --- that into a paste, which 2.1.332 marks, and 2.1.197 loses an Enter that comes while it is open.
 local EDITOR_MS, EDITOR_PRESSES = 1500, 3
-local MOST_MARKS, BACKSPACE = 20, "\127"
+local MOST_MARKS = 20
 --- The program remembers the middle of a longer text that has been in its composer, and would fold that in the same
 --- text the next time: it is handed over once.
 local ONCE_UNITS = 10000
@@ -127,7 +127,7 @@ local function erase_marks(self)
     local shown = composer and composer.text
     local mark = shown and shown:match("i?" .. MARK .. "$")
     if not mark or self.terminal:is_interrupted() then return end
-    self.terminal:press(BACKSPACE:rep(utf8.len(mark)))
+    self.terminal:press(keys.BACKSPACE:rep(utf8.len(mark)))
     wait_for_composer(self, LOST_MS, function(now) return now.text ~= shown end)
   end
 end

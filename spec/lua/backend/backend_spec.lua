@@ -17,7 +17,7 @@ local with_history = fake_backends.with_history
 local collect = fake_backends.collect
 local talk = fake_backends.talk
 local types = fake_backends.types
-local raised = fake_backends.raised
+local raised = helper.failure_of
 local taken = fake_backends.taken
 
 describe("complete", function()
@@ -95,10 +95,10 @@ describe("complete", function()
 
     it("starts nothing before the first event is asked for", helper.task(function()
       local backend <close> = place:backend()
-      local step, _, _, handle = backend:complete { user "hi" }
+      local turn = backend:complete { user "hi" }
       assert.same({}, place.fakes)
-      getmetatable(handle).__close(handle)
-      assert.is_nil(step())
+      turn:close()
+      assert.is_nil(turn())
       assert.same({}, place.fakes)
     end))
   end)
@@ -251,18 +251,6 @@ describe("13. what is public", function()
   end))
 end)
 
-describe("a turn's handle", function()
-  it("interrupts the turn and keeps the session for the next", helper.task(function()
-    local backend <close> = place:backend({}, { delay_ms = 60000 })
-    local step, _, _, handle = backend:complete { user "slow" }
-    local closer <close> = handle -- luacheck: ignore 211
-    assert.is_false(handle.interrupt())
-    assert.equal("user", step().type)
-    assert.is_true(handle.interrupt())
-    assert.matches("\27", place.fakes[1]:written())
-  end))
-end)
-
 describe("warm", function()
   it("starts a session that complete finds ready", helper.task(function()
     local backend <close> = place:backend()
@@ -291,7 +279,7 @@ describe("a wrong call of a backend", function()
   it("is refused before anything starts", helper.task(function()
     local backend <close> = place:backend()
     local function refused(pattern, name, ...)
-      assert.matches(pattern, fake_backends.raised("ValueError", backend[name], backend, ...).message, 1, true)
+      assert.matches(pattern, helper.failure_of("ValueError", backend[name], backend, ...).message, 1, true)
     end
     refused("not one message: put it into a list", "complete", { role = "user", content = "hi" })
     refused("not one message: put it into a list", "warm", { role = "user", content = "hi" })
