@@ -76,6 +76,7 @@ function M.new(given)
   local set = options.check(rules.all, given, "parley.backend")
   launch.check_files(set, "parley.backend")
   policies.check_accept(set.accept, set.policies, "parley.backend")
+  session.check(set, set, "parley.backend")
   local own, of_sessions = policies.of_backend(set.policies, set.history_injection_mode)
   set.policies = of_sessions
   return setmetatable({
@@ -252,7 +253,8 @@ local function begin_turn(run)
     error(errors.value_error(("%s needs a session that has the history, which would go with the next message here")
       :format(run.command)), 0)
   end
-  run.steps = run.command and run.session:command(run.command) or run.session:send(run.payload)
+  local live, said = run.session, run.said
+  run.steps = run.command and live:command(run.command, said) or live:send(run.payload, said)
 end
 
 --- Whether a session had died since its last turn, before anything of this one was sent.
@@ -340,7 +342,7 @@ local function new_run(self, messages, request)
   local text = self.attachments:text_of(history.blocks_of(messages[count].content), count)
   local run = route(self, asked)
   check_text(self, run.set, text, count)
-  run.request, run.text, run.events, run.notices = asked, text, {}, {}
+  run.request, run.said, run.text, run.events, run.notices = asked, request, text, {}, {}
   return run
 end
 
