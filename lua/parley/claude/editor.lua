@@ -27,9 +27,8 @@ folder=${0%/*}
 if [ "$PPID" = "$(cat "$folder/pid" 2>&1)" ]; then
   case $#:$1 in
   1:*/claude-prompt-*.md)
-    umask 077
-    echo >> "$folder/opened"
     [ -f "$folder/message" ] || exit 0
+    umask 077
     cp "$1" "$folder/before" && cp "$folder/message" "$1" && rm "$folder/message"
     exit
   esac
@@ -126,19 +125,11 @@ function Editor:taken()
   return files.read(self.folder .. "/before")
 end
 
---- How often the program has opened the editor since a text is offered.
----@return integer
-function Editor:opened()
-  local found = uv.fs_stat(self.folder .. "/opened")
-  return found and found.size or 0
-end
-
 --- Offers nothing more: the editor leaves the file as it is.
 function Editor:withdraw()
   stop_watching(self)
   files.remove(self.folder .. "/message")
   files.remove(self.folder .. "/before")
-  files.remove(self.folder .. "/opened")
 end
 
 --- Removes its folder. A second call does nothing.
