@@ -4,7 +4,7 @@
 --   parley scripts/examples/fork_at.lua talk.json 4 "And in Lua?" "And in C?"
 local parley = require "parley"
 local cli = require "parley.command.cli"
-local conversation = require "parley.backend.conversation"
+local messages_file = require "parley.base.messages_file"
 
 local path, place = ...
 local questions = { select(3, ...) }
@@ -13,7 +13,7 @@ if not k or #questions == 0 then
   error(parley.errors.value_error "usage: fork_at.lua CONVERSATION.json K QUESTION…", 0)
 end
 
-local messages = conversation.decode(cli.read(path), path)
+local messages = messages_file.decode(cli.read(path), path)
 if k < 0 or k > #messages or k > 0 and messages[k].role ~= "assistant" then
   error(parley.errors.value_error(("message %d is not an answer of this conversation of %d"):format(k, #messages)), 0)
 end

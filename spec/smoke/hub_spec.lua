@@ -6,7 +6,7 @@ local messages_api = require "parley.testing.messages_api"
 local smoke = require "spec.smoke.live"
 local task = require "parley.base.task"
 
-local say, is_fine = smoke.say, smoke.is_fine
+local say, is_fine = helper.say, smoke.is_fine
 
 describe("the hub with the real program", function()
   if not smoke.claude then return pending "needs PARLEY_CLAUDE: run make smoke" end
@@ -106,9 +106,23 @@ describe("the hub with the real program", function()
     end, nil, { { on = "SUBPROMPT", times = 1, blocks = { { type = "tool_use", name = "Bash",
       input = { command = "echo sub", description = "x" } } } }, table.unpack(messages_api.rules) })
 
+  for said, expected in pairs { allow = "tool%-out", deny = "not this one" } do
+    deciding("bypassPermissions", function() return { [said] = said == "allow" or "not this one" } end,
+      said .. "s what the user's own rules would ask about", function(live, server)
+        assert.matches(expected, results_of(say(live, "USETOOL please"))[1])
+        is_fine(live, server)
+      end, { permissions = { ask = { "Bash" } } })
+  end
+
+  deciding("default", function() return { ask = true } end, "has a dialog come up, which is about one call",
+    function(live)
+      local err = helper.failure_of("DialogError", say, live, "TWOTOOLS please")
+      assert.equal("echo A", err.dialog.tool_use.input.command)
+    end)
+
   deciding("bypassPermissions", function() return { allow = true } end, "is an error where the user forbids hooks",
     function(live)
-      local err = smoke.failure_of("SessionError", say, live, "hello")
+      local err = helper.failure_of("SessionError", say, live, "hello")
       assert.equal("hooks", err.reason)
     end, { disableAllHooks = true })
 
@@ -117,7 +131,7 @@ describe("the hub with the real program", function()
     function delivery.matches() return false end
     smoke.conversation({ session = { hooks = { PostToolUse = function() end }, policies = { delivery = delivery } } },
       function(live, server)
-        local err = smoke.failure_of("SessionError", say, live, "hello")
+        local err = helper.failure_of("SessionError", say, live, "hello")
         assert.equal("delivery", err.reason)
         assert.equal(0, #server:turns())
       end)()
