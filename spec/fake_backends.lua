@@ -1,4 +1,4 @@
---- Backends over fake processes, under the real watcher and the real turn: what the specs of the backend share.
+--- Backends over fake processes, under the real tail and the real turn: what the specs of the backend share.
 local errors = require "parley.base.errors"
 local fake_process = require "parley.testing.fake_process"
 local files = require "parley.base.files"

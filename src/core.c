@@ -3,14 +3,39 @@
 
 #include "fault.h"
 
-#include <lauxlib.h>
+#include <string.h>
 
 static const luaL_Reg submodules[] = {
-    {"digest", luaopen_parley_digest},     {"http", luaopen_parley_http},       {"json", luaopen_parley_json},
-    {"line", luaopen_parley_line},         {"pty", luaopen_parley_pty},         {"screen", luaopen_parley_screen},
-    {"survivor", luaopen_parley_survivor}, {"text", luaopen_parley_text},       {"turn", luaopen_parley_turn},
-    {"uuid", luaopen_parley_uuid},         {"watcher", luaopen_parley_watcher}, {NULL, NULL},
+    {"digest", luaopen_parley_digest},     {"http", luaopen_parley_http}, {"json", luaopen_parley_json},
+    {"line", luaopen_parley_line},         {"pty", luaopen_parley_pty},   {"screen", luaopen_parley_screen},
+    {"survivor", luaopen_parley_survivor}, {"tail", luaopen_parley_tail}, {"text", luaopen_parley_text},
+    {"turn", luaopen_parley_turn},         {"uuid", luaopen_parley_uuid}, {NULL, NULL},
 };
+
+void core_class(lua_State *L, const char *metatable, const luaL_Reg *metamethods, const luaL_Reg *methods)
+{
+    if (luaL_newmetatable(L, metatable)) {
+        luaL_setfuncs(L, metamethods, 0);
+        lua_newtable(L);
+        luaL_setfuncs(L, methods, 0);
+        lua_setfield(L, -2, "__index");
+    }
+    lua_pop(L, 1);
+}
+
+const char *core_unknown_option(lua_State *L, int options, const char *const names[])
+{
+    luaL_checktype(L, options, LUA_TTABLE);
+    for (lua_pushnil(L); lua_next(L, options); lua_pop(L, 1)) {
+        const char *name = lua_type(L, -2) == LUA_TSTRING ? lua_tostring(L, -2) : luaL_typename(L, -2);
+        const char *const *known = names;
+        while (*known && strcmp(*known, name) != 0)
+            known++;
+        if (!*known)
+            return name;
+    }
+    return NULL;
+}
 
 LUALIB_API int luaopen_parley_core(lua_State *L)
 {

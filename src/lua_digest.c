@@ -96,6 +96,11 @@ static int hex(lua_State *L)
     return 1;
 }
 
+static const luaL_Reg metamethods[] = {
+    {"__tostring", digest_tostring},
+    {NULL, NULL},
+};
+
 static const luaL_Reg methods[] = {
     {"final", final},
     {"update", update},
@@ -113,12 +118,7 @@ int luaopen_parley_digest(lua_State *L)
 {
     if (sodium_init() < 0)
         return luaL_error(L, "libsodium cannot be used here");
-    if (luaL_newmetatable(L, DIGEST_METATABLE)) {
-        luaL_newlib(L, methods);
-        lua_setfield(L, -2, "__index");
-        lua_pushcfunction(L, digest_tostring);
-        lua_setfield(L, -2, "__tostring");
-    }
+    core_class(L, DIGEST_METATABLE, metamethods, methods);
     luaL_newlib(L, functions);
     return 1;
 }

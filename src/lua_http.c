@@ -141,11 +141,7 @@ static const luaL_Reg functions[] = {
 
 int luaopen_parley_http(lua_State *L)
 {
-    if (luaL_newmetatable(L, HTTP_METATABLE)) {
-        luaL_setfuncs(L, metamethods, 0);
-        luaL_newlib(L, methods);
-        lua_setfield(L, -2, "__index");
-    }
+    core_class(L, HTTP_METATABLE, metamethods, methods);
     luaL_newlib(L, functions);
     return 1;
 }

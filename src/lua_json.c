@@ -173,15 +173,9 @@ bool json_check_flag(lua_State *L, int options, const char *name)
 
 void json_check_names(lua_State *L, int options, const char *const names[])
 {
-    luaL_checktype(L, options, LUA_TTABLE);
-    for (lua_pushnil(L); lua_next(L, options); lua_pop(L, 1)) {
-        const char *name = lua_type(L, -2) == LUA_TSTRING ? lua_tostring(L, -2) : luaL_typename(L, -2);
-        const char *const *known = names;
-        while (*known && strcmp(*known, name) != 0)
-            known++;
-        if (!*known)
-            luaL_error(L, "unknown option `%s`", name);
-    }
+    const char *unknown = core_unknown_option(L, options, names);
+    if (unknown)
+        luaL_error(L, "unknown option `%s`", unknown);
 }
 
 static int json_decode(lua_State *L)

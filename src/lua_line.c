@@ -332,12 +332,7 @@ static const luaL_Reg functions[] = {
 
 int luaopen_parley_line(lua_State *L)
 {
-    if (luaL_newmetatable(L, EDITOR)) {
-        luaL_setfuncs(L, metamethods, 0);
-        luaL_newlib(L, methods);
-        lua_setfield(L, -2, "__index");
-    }
-    lua_pop(L, 1);
+    core_class(L, EDITOR, metamethods, methods);
     luaL_newlib(L, functions);
     return 1;
 }

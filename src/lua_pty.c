@@ -260,11 +260,7 @@ static const luaL_Reg functions[] = {{"spawn", lua_pty_spawn}, {NULL, NULL}};
 
 int luaopen_parley_pty(lua_State *L)
 {
-    if (luaL_newmetatable(L, PTY_METATABLE)) {
-        luaL_setfuncs(L, metamethods, 0);
-        luaL_newlib(L, methods);
-        lua_setfield(L, -2, "__index");
-    }
+    core_class(L, PTY_METATABLE, metamethods, methods);
     luaL_newlib(L, functions);
     return 1;
 }

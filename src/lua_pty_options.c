@@ -1,6 +1,8 @@
 /* What pty.spawn takes from Lua, checked. */
 #include "lua_pty_options.h"
 
+#include "core.h"
+
 #include <lauxlib.h>
 #include <limits.h>
 #include <string.h>
@@ -44,15 +46,9 @@ static char *const *check_list(lua_State *L, const char *name)
 static void check_names(lua_State *L)
 {
     static const char *const names[] = {"argv", "env", "cwd", "rows", "columns", NULL};
-    luaL_checktype(L, 1, LUA_TTABLE);
-    for (lua_pushnil(L); lua_next(L, 1); lua_pop(L, 1)) {
-        const char *name = lua_type(L, -2) == LUA_TSTRING ? lua_tostring(L, -2) : luaL_typename(L, -2);
-        int i = 0;
-        while (names[i] && strcmp(names[i], name))
-            i++;
-        if (!names[i])
-            luaL_argerror(L, 1, lua_pushfstring(L, "unknown option '%s'", name));
-    }
+    const char *unknown = core_unknown_option(L, 1, names);
+    if (unknown)
+        luaL_argerror(L, 1, lua_pushfstring(L, "unknown option '%s'", unknown));
 }
 
 struct pty_options pty_check_options(lua_State *L)

@@ -286,11 +286,7 @@ static const luaL_Reg functions[] = {{"new", lua_screen_new}, {NULL, NULL}};
 
 int luaopen_parley_screen(lua_State *L)
 {
-    if (luaL_newmetatable(L, SCREEN_METATABLE)) {
-        luaL_setfuncs(L, metamethods, 0);
-        luaL_newlib(L, methods);
-        lua_setfield(L, -2, "__index");
-    }
+    core_class(L, SCREEN_METATABLE, metamethods, methods);
     luaL_newlib(L, functions);
     return 1;
 }

@@ -7,8 +7,6 @@
 
 #define TURN_METATABLE "parley.turn"
 
-enum { TOOLS_MAX = 10000 }; /* in one record */
-
 static struct turn *check_turn(lua_State *L)
 {
     return luaL_checkudata(L, 1, TURN_METATABLE);
@@ -35,10 +33,6 @@ static int turn_lua_apply(lua_State *L)
         luaL_checktype(L, 3, LUA_TTABLE);
         lua_getfield(L, 3, "stop_reason");
         detail.stop_reason = luaL_optstring(L, -1, NULL); /* stays on the stack during the call */
-        lua_getfield(L, 3, "tools");
-        lua_Integer tools = luaL_optinteger(L, -1, 0);
-        luaL_argcheck(L, tools >= 0 && tools <= TOOLS_MAX, 3, "tools is out of range");
-        detail.tools = (int)tools;
         lua_getfield(L, 3, "api_error");
         detail.api_error = lua_toboolean(L, -1);
     }
@@ -52,13 +46,6 @@ static int turn_lua_apply(lua_State *L)
 static int turn_lua_state(lua_State *L)
 {
     lua_pushstring(L, turn_state_name(check_turn(L)->state));
-    return 1;
-}
-
-/* turn:certainty() */
-static int turn_lua_certainty(lua_State *L)
-{
-    lua_pushstring(L, turn_certainty_name(turn_certainty(check_turn(L))));
     return 1;
 }
 
@@ -90,14 +77,14 @@ static int turn_facts(lua_State *L)
     set_boolean(L, "busy_seen", turn->busy_seen);
     set_boolean(L, "quiet", turn->quiet);
     set_boolean(L, "stop_hook", turn->stop_hook);
+    set_boolean(L, "finished", turn->finished);
     set_boolean(L, "duration", turn->duration);
     set_boolean(L, "interrupting", turn->interrupting);
     set_boolean(L, "interrupted", turn->interrupted);
     set_boolean(L, "api_error", turn->api_error);
     set_boolean(L, "last_is_answer", turn->last_is_answer);
     set_integer(L, "assistant_blocks", turn->assistant_blocks);
-    set_integer(L, "open_tools", turn->open_tools);
-    set_integer(L, "records", turn->records);
+    set_integer(L, "agents", turn->agents);
     return 1;
 }
 
@@ -107,9 +94,13 @@ static int turn_tostring(lua_State *L)
     return 1;
 }
 
+static const luaL_Reg metamethods[] = {
+    {"__tostring", turn_tostring},
+    {NULL, NULL},
+};
+
 static const luaL_Reg methods[] = {
     {"apply", turn_lua_apply},
-    {"certainty", turn_lua_certainty},
     {"facts", turn_facts},
     {"state", turn_lua_state},
     {NULL, NULL},
@@ -122,12 +113,7 @@ static const luaL_Reg functions[] = {
 
 int luaopen_parley_turn(lua_State *L)
 {
-    if (luaL_newmetatable(L, TURN_METATABLE)) {
-        luaL_newlib(L, methods);
-        lua_setfield(L, -2, "__index");
-        lua_pushcfunction(L, turn_tostring);
-        lua_setfield(L, -2, "__tostring");
-    }
+    core_class(L, TURN_METATABLE, metamethods, methods);
     luaL_newlib(L, functions);
     return 1;
 }

@@ -6,8 +6,8 @@
 #include <uv.h>
 
 static const char *const state_names[] = {
-    [TURN_IDLE] = "idle",       [TURN_TYPING] = "typing", [TURN_SUBMITTED] = "submitted", [TURN_RUNNING] = "running",
-    [TURN_WAITING] = "waiting", [TURN_ENDED] = "ended",   [TURN_FAILED] = "failed",
+    [TURN_IDLE] = "idle",       [TURN_TYPING] = "typing",   [TURN_SUBMITTED] = "submitted",
+    [TURN_RUNNING] = "running", [TURN_WAITING] = "waiting", [TURN_ENDED] = "ended",
 };
 
 static const char *const event_names[] = {
@@ -20,12 +20,14 @@ static const char *const event_names[] = {
     [TURN_INTERRUPTED] = "interrupted",
     [TURN_DURATION] = "duration",
     [TURN_STOP] = "stop",
+    [TURN_FINISHED] = "finished",
+    [TURN_AGENT] = "agent",
+    [TURN_REPORT] = "report",
     [TURN_BUSY] = "busy",
     [TURN_QUIET] = "quiet",
     [TURN_DIALOG] = "dialog",
     [TURN_INTERRUPT] = "interrupt",
     [TURN_END] = "end",
-    [TURN_FAIL] = "fail",
 };
 
 static const char *const certainty_names[] = {
@@ -51,12 +53,14 @@ static const struct {
     [TURN_INTERRUPTED] = {ACCEPTED, TURN_RUNNING},
     [TURN_DURATION] = {ACCEPTED, TURN_RUNNING},
     [TURN_STOP] = {SENT, STAY},
+    [TURN_FINISHED] = {ACCEPTED, STAY},
+    [TURN_AGENT] = {ACCEPTED, STAY},
+    [TURN_REPORT] = {ACCEPTED, STAY},
     [TURN_BUSY] = {OPEN, STAY},
     [TURN_QUIET] = {OPEN, STAY},
     [TURN_DIALOG] = {ACCEPTED, TURN_WAITING},
     [TURN_INTERRUPT] = {OPEN, STAY},
     [TURN_END] = {OPEN, TURN_ENDED},
-    [TURN_FAIL] = {IN(TURN_IDLE) | OPEN | IN(TURN_ENDED), TURN_FAILED},
 };
 
 void turn_init(struct turn *turn)
@@ -67,8 +71,7 @@ void turn_init(struct turn *turn)
 /* A record that shows the program at work takes back what said that it was not. */
 static void record_seen(struct turn *turn)
 {
-    turn->records++;
-    turn->duration = turn->stop_hook = turn->last_is_answer = false;
+    turn->duration = turn->stop_hook = turn->finished = turn->last_is_answer = false;
 }
 
 static void note(struct turn *turn, enum turn_event event, const struct turn_detail *detail)
@@ -84,14 +87,12 @@ static void note(struct turn *turn, enum turn_event event, const struct turn_det
         record_seen(turn);
         turn->assistant_blocks++;
         turn->last_is_answer = true;
-        turn->open_tools += detail->tools;
         turn->api_error = detail->api_error;
         if (detail->stop_reason)
             snprintf(turn->stop_reason, sizeof turn->stop_reason, "%s", detail->stop_reason);
         break;
     case TURN_TOOL_RESULT:
         record_seen(turn);
-        turn->open_tools = turn->open_tools > detail->tools ? turn->open_tools - detail->tools : 0;
         break;
     case TURN_META:
         record_seen(turn);
@@ -99,7 +100,6 @@ static void note(struct turn *turn, enum turn_event event, const struct turn_det
         break;
     case TURN_INTERRUPTED:
         record_seen(turn);
-        turn->open_tools = 0;
         turn->interrupted = true;
         break;
     case TURN_DURATION:
@@ -108,9 +108,18 @@ static void note(struct turn *turn, enum turn_event event, const struct turn_det
     case TURN_STOP:
         turn->stop_hook = true;
         break;
+    case TURN_FINISHED:
+        turn->finished = true;
+        break;
+    case TURN_AGENT:
+        turn->agents++;
+        break;
+    case TURN_REPORT:
+        turn->agents -= turn->agents > 0;
+        break;
     case TURN_BUSY:
         turn->busy_seen = true;
-        turn->quiet = turn->stop_hook = false;
+        turn->quiet = turn->stop_hook = turn->finished = false;
         if (turn->state == TURN_WAITING)
             turn->state = TURN_RUNNING; /* the dialog was answered */
         break;
@@ -150,23 +159,19 @@ enum turn_certainty turn_certainty(const struct turn *turn)
         return turn->interrupting && turn->quiet ? TURN_LIKELY : TURN_GOES_ON;
     if (turn->state != TURN_RUNNING)
         return TURN_GOES_ON;
-    if (turn->duration)
-        return TURN_CERTAIN;
-    if (!turn->quiet)
+    if (!turn->duration && !turn->quiet)
         return TURN_GOES_ON;
-    if (turn->stop_hook || turn->api_error || turn->interrupted)
-        return TURN_CERTAIN; /* each is the last record of its turn */
-    return TURN_LIKELY;
+    if (turn->interrupted)
+        return TURN_CERTAIN;
+    if (turn->agents > 0) /* a report starts a turn by the program itself: for whoever asked, it is this one */
+        return TURN_LIKELY;
+    bool is_last_seen = turn->duration || turn->stop_hook || turn->finished || turn->api_error;
+    return is_last_seen ? TURN_CERTAIN : TURN_LIKELY;
 }
 
 const char *turn_state_name(enum turn_state state)
 {
     return state_names[state];
-}
-
-const char *turn_event_name(enum turn_event event)
-{
-    return event_names[event];
 }
 
 const char *turn_certainty_name(enum turn_certainty certainty)

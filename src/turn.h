@@ -14,7 +14,6 @@ enum turn_state {
     TURN_RUNNING,   /* the transcript's user record has proved it */
     TURN_WAITING,   /* a dialog is up */
     TURN_ENDED,     /* a verdict was given */
-    TURN_FAILED,    /* no verdict can be given any more */
     TURN_STATES
 };
 
@@ -22,18 +21,20 @@ enum turn_event {
     TURN_BEGIN,       /* a message is to be delivered */
     TURN_SUBMIT,      /* Enter was pressed */
     TURN_ACCEPT,      /* the user record carries the message */
-    TURN_ASSISTANT,   /* a block of an answer; detail: stop_reason, tools, api_error */
-    TURN_TOOL_RESULT, /* results of tool calls; detail: tools */
+    TURN_ASSISTANT,   /* a block of an answer; detail: stop_reason, api_error */
+    TURN_TOOL_RESULT, /* results of tool calls */
     TURN_META,        /* a user record that the program wrote itself: it goes on */
     TURN_INTERRUPTED, /* the transcript says that the user interrupted */
     TURN_DURATION,    /* the system record turn_duration */
-    TURN_STOP,        /* the system record stop_hook_summary, or a Stop hook of ours */
+    TURN_STOP,        /* the system record stop_hook_summary */
+    TURN_FINISHED,    /* what a command writes last */
+    TURN_AGENT,       /* a sub-agent was started in the background */
+    TURN_REPORT,      /* one of these was heard of again */
     TURN_BUSY,        /* status or screen: at work */
     TURN_QUIET,       /* status or screen: the composer waits for a message */
     TURN_DIALOG,      /* status or screen: a dialog waits for an answer */
     TURN_INTERRUPT,   /* the driver pressed ESC */
     TURN_END,         /* the observer took the verdict */
-    TURN_FAIL,        /* the process died, a deadline passed, … */
     TURN_EVENTS
 };
 
@@ -46,17 +47,15 @@ enum turn_certainty {
 
 struct turn_detail {
     const char *stop_reason; /* NULL for none; copied */
-    int tools;               /* tool calls in the block, or results in the record */
     bool api_error;
 };
 
 struct turn {
     enum turn_state state;
-    bool busy_seen, quiet, stop_hook, duration, interrupting, interrupted, api_error;
+    bool busy_seen, quiet, stop_hook, finished, duration, interrupting, interrupted, api_error;
     bool last_is_answer;  /* the last record was a block of an answer */
     int assistant_blocks; /* since the message was accepted */
-    int open_tools;       /* calls without a result */
-    int records;          /* records since the message was accepted */
+    int agents;           /* in the background and not heard of again: what they report belongs to the answer */
     char stop_reason[32]; /* of the last block that had one; "" for none */
 };
 
@@ -71,7 +70,6 @@ enum turn_certainty turn_certainty(const struct turn *turn);
 
 /* Static strings: "running", "accept", "likely". */
 const char *turn_state_name(enum turn_state state);
-const char *turn_event_name(enum turn_event event);
 const char *turn_certainty_name(enum turn_certainty certainty);
 
 /* The event of that name, or -1. */

@@ -64,7 +64,7 @@ end
 
 describe("the type of a turn's facts", function()
   it("tells of every fact that a settling policy is given, and of no other", function()
-    local told, of_core = {}, class_of("lua/parley/core/turn.lua", "parley.TurnFacts")
+    local told, of_core = {}, class_of("lua/parley/core/turn.lua", "parley.MachineFacts")
     for _, name in ipairs((class_of("lua/parley/policy/settling.lua", "parley.TurnFacts"))) do told[name] = true end
     local given = turn.new("text", function() return true end):facts()
     given.offers_duration, given.stop_reason = false, "end_turn" -- the session adds the one, an answer the other

@@ -152,12 +152,12 @@ describe("a finalizer that runs", function()
     local path = helper.temporary_folder() .. "/lines"
     helper.write(path, ("x"):rep(5000) .. "\n" .. ("y"):rep(90000) .. "\n")
     for _, change in ipairs {
-      function(watcher) watcher:close() end,
-      function(watcher) repeat until not watcher:next() end,
+      function(tail) tail:close() end,
+      function(tail) repeat until not tail:next() end,
     } do
-      local places = change_at_each_allocation(function() return assert(core.watcher.open(path)) end, function(watcher)
-        local event, line = watcher:next()
-        watcher:close()
+      local places = change_at_each_allocation(function() return assert(core.tail.open(path)) end, function(tail)
+        local event, line = tail:next()
+        tail:close()
         assert.equal(event and ("x"):rep(5000), line)
       end, change)
       assert.is_true(places > 1)

@@ -1,6 +1,6 @@
 local turn = require("parley.core").turn
 
-local STATES = { "idle", "typing", "submitted", "running", "waiting", "ended", "failed" }
+local STATES = { "idle", "typing", "submitted", "running", "waiting", "ended" }
 
 -- How to get there.
 local PATHS = {
@@ -10,7 +10,6 @@ local PATHS = {
   running = { "begin", "submit", "accept" },
   waiting = { "begin", "submit", "accept", "dialog" },
   ended = { "begin", "submit", "accept", "duration", "end" },
-  failed = { "fail" },
 }
 
 -- What follows where an event is legal; what is not here is illegal.
@@ -24,14 +23,14 @@ local TRANSITIONS = {
   interrupted = { running = "running", waiting = "running" },
   duration = { running = "running", waiting = "running" },
   stop = { submitted = "submitted", running = "running", waiting = "waiting" },
+  finished = { running = "running", waiting = "waiting" },
+  agent = { running = "running", waiting = "waiting" },
+  report = { running = "running", waiting = "waiting" },
   busy = { typing = "typing", submitted = "submitted", running = "running", waiting = "running" },
   quiet = { typing = "typing", submitted = "submitted", running = "running", waiting = "running" },
   dialog = { running = "waiting", waiting = "waiting" },
   interrupt = { typing = "typing", submitted = "submitted", running = "running", waiting = "waiting" },
   ["end"] = { typing = "ended", submitted = "ended", running = "ended", waiting = "ended" },
-  fail = {
-    idle = "failed", typing = "failed", submitted = "failed", running = "failed", waiting = "failed", ended = "failed",
-  },
 }
 
 ---A turn to which these events have happened: names, or tables of a name and its detail.
@@ -66,7 +65,9 @@ describe("turn", function()
     local text = file:read "a"
     local methods, facts, events, states = {}, {}, {}, {}
     for name in text:gmatch "function methods:([%w_]+)" do methods[name] = "function" end
-    for name in text:match("class parley.TurnFacts\n(.-)\n\n"):gmatch "%-%-%-@field ([%w_]+)" do facts[name] = true end
+    for name in text:match("class parley.MachineFacts\n(.-)\n\n"):gmatch "%-%-%-@field ([%w_]+)" do
+      facts[name] = true
+    end
     for name in text:match("alias parley.TurnEvent (.-)%-%-%-@"):gmatch '"([%w_]+)"' do events[name] = true end
     for name in text:match("alias parley.TurnState (.-)\n"):gmatch '"([%w_]+)"' do states[name] = true end
 
@@ -87,7 +88,7 @@ describe("turn", function()
 
   it("is idle at first", function()
     assert.equal("idle", turn.new():state())
-    assert.equal("goes_on", turn.new():certainty())
+    assert.equal("goes_on", turn.new():facts().certainty)
     assert.equal("parley.turn (idle)", tostring(turn.new()))
   end)
 
@@ -114,7 +115,7 @@ describe("turn", function()
           if not targets[from] then
             local machine = after(table.unpack(PATHS[from]))
             local before = machine:facts()
-            local ok, problem = pcall(machine.apply, machine, event, { stop_reason = "end_turn", tools = 3 })
+            local ok, problem = pcall(machine.apply, machine, event, { stop_reason = "end_turn" })
             assert.is_false(ok, ("%s takes %s"):format(from, event))
             assert.matches(("a turn that is %s takes no event '%s'"):format(from, event), problem)
             assert.same(before, machine:facts())
@@ -132,9 +133,6 @@ describe("turn", function()
       local machine = accepted()
       assert.error_matches(function() machine:apply() end, "string expected")
       assert.error_matches(function() machine:apply("assistant", "end_turn") end, "table expected")
-      assert.error_matches(function() machine:apply("assistant", { tools = "two" }) end, "number expected")
-      assert.error_matches(function() machine:apply("assistant", { tools = -1 }) end, "out of range")
-      assert.error_matches(function() machine:apply("assistant", { tools = 2 ^ 31 }) end, "out of range")
       assert.error_matches(function() machine:apply("assistant", { stop_reason = {} }) end, "string expected")
       assert.error_matches(function() machine.apply(io.stdout, "begin") end, "parley.turn expected")
       assert.equal(0, machine:facts().assistant_blocks)
@@ -151,55 +149,71 @@ describe("turn", function()
       ["when only the answer came"] = { "begin", "submit", "accept", block { stop_reason = "end_turn" } },
       ["when it is busy again"] = { "begin", "submit", "accept", block(), "quiet", "busy" },
       ["when a hook has run and it is busy"] = { "begin", "submit", "accept", block(), "stop" },
+      ["when a command has finished and it is busy again"] = { "begin", "submit", "accept", "finished", "busy" },
       ["when an API error came and it is busy"] = { "begin", "submit", "accept", block { api_error = true } },
       ["when an interruption was recorded and it is busy"] = { "begin", "submit", "accept", "interrupted" },
       ["while a dialog waits, whatever came before"] = { "begin", "submit", "accept", "duration", "quiet", "dialog" },
       ["when more came after the last record"] = { "begin", "submit", "accept", "duration", block() },
       ["once it has ended"] = { "begin", "submit", "accept", "duration", "end" },
-      ["once it has failed"] = { "begin", "submit", "accept", "duration", "fail" },
     }
     for condition, events in pairs(cases) do
-      it(condition, function() assert.equal("goes_on", after(table.unpack(events)):certainty()) end)
+      it(condition, function() assert.equal("goes_on", after(table.unpack(events)):facts().certainty) end)
     end
   end)
 
   describe("says that it is likely over", function()
     it("when it is quiet and no record says so", function()
-      assert.equal("likely", accepted("busy", block { stop_reason = "end_turn" }, "quiet"):certainty())
-      assert.equal("likely", accepted("quiet"):certainty())
+      assert.equal("likely", accepted("busy", block { stop_reason = "end_turn" }, "quiet"):facts().certainty)
+      assert.equal("likely", accepted("quiet"):facts().certainty)
     end)
 
     it("when it is quiet after Escape and the message was never accepted", function()
-      assert.equal("likely", after("begin", "submit", "interrupt", "quiet"):certainty())
+      assert.equal("likely", after("begin", "submit", "interrupt", "quiet"):facts().certainty)
     end)
 
     it("when a record came after the hook had run", function()
-      assert.equal("likely", accepted("quiet", "stop", block()):certainty())
+      assert.equal("likely", accepted("quiet", "stop", block()):facts().certainty)
+    end)
+
+    it("when a command went on after it had finished", function()
+      assert.equal("likely", accepted("finished", "meta", "quiet"):facts().certainty)
+    end)
+
+    it("when a sub-agent was not heard of, whatever the last record, unless the user has interrupted", function()
+      for _, ending in ipairs { "duration", "stop", "finished", block { api_error = true } } do
+        assert.equal("likely", accepted("agent", ending, "quiet"):facts().certainty)
+        assert.equal("certain", accepted("agent", "report", ending, "quiet"):facts().certainty)
+      end
+      assert.equal("certain", accepted("agent", "interrupted", "quiet"):facts().certainty)
     end)
 
     it("when the program went on after an API error", function()
-      assert.equal("likely", accepted(block { api_error = true }, "meta", "quiet"):certainty())
-      assert.equal("likely", accepted(block { api_error = true }, block(), "quiet"):certainty())
+      assert.equal("likely", accepted(block { api_error = true }, "meta", "quiet"):facts().certainty)
+      assert.equal("likely", accepted(block { api_error = true }, block(), "quiet"):facts().certainty)
     end)
   end)
 
   describe("says that it is certainly over", function()
     it("at the record turn_duration, quiet or not", function()
-      assert.equal("certain", accepted(block(), "duration"):certainty())
-      assert.equal("certain", accepted("duration", "busy"):certainty())
+      assert.equal("certain", accepted(block(), "duration"):facts().certainty)
+      assert.equal("certain", accepted("duration", "busy"):facts().certainty)
     end)
 
     it("when it is quiet and the hook has run, in either order", function()
-      assert.equal("certain", accepted(block(), "stop", "quiet"):certainty())
-      assert.equal("certain", accepted(block(), "quiet", "stop"):certainty())
+      assert.equal("certain", accepted(block(), "stop", "quiet"):facts().certainty)
+      assert.equal("certain", accepted(block(), "quiet", "stop"):facts().certainty)
+    end)
+
+    it("when it is quiet and the command has finished", function()
+      assert.equal("certain", accepted("meta", "finished", "quiet"):facts().certainty)
     end)
 
     it("when it is quiet and an API error was the last word", function()
-      assert.equal("certain", accepted(block { api_error = true }, "quiet"):certainty())
+      assert.equal("certain", accepted(block { api_error = true }, "quiet"):facts().certainty)
     end)
 
     it("when it is quiet and the interruption was recorded", function()
-      assert.equal("certain", accepted("interrupt", "interrupted", "quiet"):certainty())
+      assert.equal("certain", accepted("interrupt", "interrupted", "quiet"):facts().certainty)
     end)
   end)
 
@@ -208,26 +222,21 @@ describe("turn", function()
       assert.same({
         state = "idle", certainty = "goes_on", busy_seen = false, quiet = false, stop_hook = false, duration = false,
         interrupting = false, interrupted = false, api_error = false, last_is_answer = false, assistant_blocks = 0,
-        open_tools = 0, records = 0,
+        agents = 0, finished = false,
       }, turn.new():facts())
     end)
 
-    it("how many blocks and records came since the message was accepted", function()
+    it("how many blocks came since the message was accepted", function()
       local facts = accepted(block(), block(), "tool_result", "meta", "interrupted", "duration"):facts()
-      assert.same({ 2, 5 }, { facts.assistant_blocks, facts.records })
+      assert.equal(2, facts.assistant_blocks)
     end)
 
-    it("which tool calls have no result yet", function()
-      local machine = accepted(block { tools = 2 }, block { tools = 1 })
-      assert.equal(3, machine:facts().open_tools)
-      machine:apply("tool_result", { tools = 2 })
-      assert.equal(1, machine:facts().open_tools)
-      machine:apply("tool_result", { tools = 5 })
-      assert.equal(0, machine:facts().open_tools)
-    end)
-
-    it("that an interruption leaves no tool call open", function()
-      assert.equal(0, accepted(block { tools = 2 }, "interrupted"):facts().open_tools)
+    it("how many sub-agents were not heard of again", function()
+      local machine = accepted("agent", "agent", "report")
+      assert.equal(1, machine:facts().agents)
+      machine:apply "report"
+      machine:apply "report"
+      assert.equal(0, machine:facts().agents)
     end)
 
     it("the last stop reason that was given", function()
@@ -270,7 +279,7 @@ describe("turn", function()
     end)
 
     it("nothing of the turn before", function()
-      local machine = accepted(block { stop_reason = "end_turn", tools = 1, api_error = true }, "interrupt",
+      local machine = accepted(block { stop_reason = "end_turn", api_error = true }, "agent", "interrupt",
         "interrupted", "quiet", "duration", "end", "begin")
       local fresh = turn.new()
       fresh:apply "begin"

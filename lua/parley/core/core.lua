@@ -12,7 +12,7 @@
 ---@field text parley.Text
 ---@field turn parley.TurnModule
 ---@field uuid parley.Uuid
----@field watcher parley.CoreWatcherModule
+---@field tail parley.CoreTailModule
 ---@field error_metatable table Of the errors that they return, which `parley.errors` completes.
 local core = {}
 

@@ -51,6 +51,7 @@ end
 ---@field busy_seen boolean         the program was at work since Enter
 ---@field quiet boolean             the composer waits for a message
 ---@field stop_hook boolean         the Stop hook has run and nothing came after it
+---@field finished boolean          a command's last record was seen and nothing came after it
 ---@field duration boolean          the last record was seen and nothing came after it
 ---@field offers_duration boolean   this program has a last record for each turn
 ---@field interrupting boolean      ESC was pressed

@@ -246,7 +246,7 @@ end
 ---@return boolean interrupted  false when no turn runs
 function Session:interrupt()
   local state = self.course and self.turn:state()
-  if not state or state == "ended" or state == "failed" then return false end
+  if not state or state == "ended" then return false end
   local facts = self.turn:facts()
   if facts.interrupting then return true end
   self.turn:apply "interrupt"

@@ -1,7 +1,7 @@
 --- The transcript of a session: opened, checked, and read into the turn that runs.
 local files = require "parley.base.files"
 local paths = require "parley.claude.paths"
-local watcher = require "parley.claude.watcher"
+local tail = require "parley.claude.tail"
 
 local M = {}
 
@@ -9,7 +9,7 @@ local M = {}
 ---@field offers_duration boolean   this program writes a last record for each turn
 ---@field path string
 ---@field package terminal parley.Terminal
----@field package watcher? parley.Watcher  while it is open
+---@field package tail? parley.Tail  while it is open
 ---@field package seen table<string, true>  the records that were taken in, by what tells them apart
 ---@field package reads_again boolean  the file was replaced, or cut and written anew: it may hold them once more
 local Transcript = {}
@@ -40,7 +40,7 @@ function Transcript:open(path, offset)
   self:close()
   self.path, self.seen, self.reads_again = path, records_before(path, offset), false
   local changed = self.terminal.process.changed
-  self.watcher = watcher.open { path = path, offset = offset, on_change = function() changed:notify() end }
+  self.tail = tail.open { path = path, offset = offset, on_change = function() changed:notify() end }
 end
 
 --- What keeps the program from writing it, if anything does.
@@ -77,7 +77,7 @@ end
 function Transcript:read(turn)
   local any = false
   while true do
-    local kind, value = self.watcher:next()
+    local kind, value = self.tail:next()
     if kind == nil then
       if value then
         self.terminal:fail("transcript", "the transcript cannot be read: " .. tostring(value), { cause = value })
@@ -98,11 +98,11 @@ end
 
 --- How changes are noticed; nil before it was opened.
 ---@return "notify"|"poll"?
-function Transcript:mode() return self.watcher and self.watcher:mode() end
+function Transcript:mode() return self.tail and self.tail:mode() end
 
 --- Closes the file. May be called again.
 function Transcript:close()
-  if self.watcher then self.watcher:close() end
+  if self.tail then self.tail:close() end
 end
 
 return M

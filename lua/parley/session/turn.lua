@@ -60,11 +60,8 @@ end
 ---@return parley.TurnFacts  without `offers_duration`
 function Turn:facts()
   local facts = self.machine:facts()
-  facts.is_command, facts.queued, facts.agents = self.is_command, self.queued, 0
+  facts.is_command, facts.queued, facts.open_tools = self.is_command, self.queued, #self.open_tools
   facts.stopped = self.stopped ~= nil and facts.assistant_blocks == 0
-  for _ in pairs(self.agents) do facts.agents = facts.agents + 1 end
-  -- What a sub-agent reports starts a turn by the program itself: for whoever asked, it belongs to the answer.
-  if facts.agents > 0 and facts.certainty == "certain" and not facts.interrupted then facts.certainty = "likely" end
   return facts
 end
 
@@ -155,9 +152,13 @@ end
 local function follow_agents(self, record, text)
   local result = record.toolUseResult
   if type(result) == "table" and result.isAsync == true and type(result.agentId) == "string" then
+    if not self.agents[result.agentId] then self.machine:apply "agent" end
     self.agents[result.agentId] = true
   end
-  for id in text:gmatch "<task%-id>([%w_-]+)</task%-id>" do self.agents[id] = nil end
+  for id in text:gmatch "<task%-id>([%w_-]+)</task%-id>" do
+    if self.agents[id] then self.machine:apply "report" end
+    self.agents[id] = nil
+  end
 end
 
 --- Kinds of user events that are part of the conversation. What the program writes itself is told by its text only
@@ -177,18 +178,15 @@ local function take_user(self, record, happening)
     self.open_tools = {}
     self.machine:apply "interrupted"
   elseif #results > 0 then
-    self.machine:apply("tool_result", { tools = #results })
+    self.machine:apply "tool_result"
   else
     self.machine:apply "meta"
   end
 end
 
 local function take_assistant(self, happening)
-  local calls = happening:blocks "tool_use"
-  for _, block in ipairs(calls) do table.insert(self.open_tools, block) end
-  self.machine:apply("assistant", {
-    stop_reason = happening.stop_reason, tools = #calls, api_error = happening.is_error,
-  })
+  for _, block in ipairs(happening:blocks "tool_use") do table.insert(self.open_tools, block) end
+  self.machine:apply("assistant", { stop_reason = happening.stop_reason, api_error = happening.is_error })
   self.api_error = happening.is_error and happening or nil
   if happening.message_id and happening.usage then self.usage[happening.message_id] = happening.usage end
 end
@@ -299,7 +297,7 @@ function Turn:take(record)
   if self:is_accepted() then
     take_early(self)
     take_endings(self)
-    if self.is_command and happening and ends_command(happening) then self.machine:apply "stop" end
+    if self.is_command and happening and ends_command(happening) then self.machine:apply "finished" end
   end
   return ending
 end

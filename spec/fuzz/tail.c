@@ -1,6 +1,6 @@
-/* The watcher: a file that grows by pieces gives each of its lines once, whether one watcher reads it all or many, one
+/* The tail: a file that grows by pieces gives each of its lines once, whether one tail reads it all or many, one
  * from where the other stopped. An input: how to cut, when to start anew, then the file, folded. */
-#include "watcher.h"
+#include "tail.h"
 #include "fuzz.h"
 
 #include <string.h>
@@ -24,14 +24,14 @@ static bool is_blank(const char *bytes, size_t length)
     return true;
 }
 
-/* What the watcher must give next of the first `size` bytes; `at` is where the search begins. False if nothing. */
-static bool next_line(const struct file *file, size_t size, size_t at, struct watcher_line *line)
+/* What the tail must give next of the first `size` bytes; `at` is where the search begins. False if nothing. */
+static bool next_line(const struct file *file, size_t size, size_t at, struct tail_line *line)
 {
     const char *feed;
     while ((feed = memchr(file->bytes + at, '\n', size - at))) {
         const char *bytes = file->bytes + at, *end = feed > bytes && feed[-1] == '\r' ? feed - 1 : feed;
         at = (size_t)(feed - file->bytes) + 1;
-        *line = (struct watcher_line){.bytes = bytes, .length = (size_t)(end - bytes), .offset = (off_t)at};
+        *line = (struct tail_line){.bytes = bytes, .length = (size_t)(end - bytes), .offset = (off_t)at};
         if (!is_blank(line->bytes, line->length))
             return true;
     }
@@ -39,23 +39,23 @@ static bool next_line(const struct file *file, size_t size, size_t at, struct wa
 }
 
 /* Reads all that is there, and compares. Returns where the last line ended. */
-static size_t read_lines(struct watcher *watcher, const struct file *file, size_t size, size_t at)
+static size_t read_lines(struct tail *tail, const struct file *file, size_t size, size_t at)
 {
-    struct watcher_line expected, actual;
+    struct tail_line expected, actual;
     while (next_line(file, size, at, &expected)) {
-        fuzz_require(watcher_next(watcher, &actual) == WATCHER_LINE, "each line comes");
+        fuzz_require(tail_next(tail, &actual) == TAIL_LINE, "each line comes");
         fuzz_require(actual.length == expected.length && !memcmp(actual.bytes, expected.bytes, actual.length),
                      "a line comes byte for byte");
         fuzz_require(actual.offset == expected.offset, "a line's offset is where it ends");
         at = (size_t)expected.offset;
     }
-    fuzz_require(watcher_next(watcher, &actual) == WATCHER_NOTHING, "nothing else comes");
+    fuzz_require(tail_next(tail, &actual) == TAIL_NOTHING, "nothing else comes");
     return at;
 }
 
-static void open_watcher(struct watcher *watcher, const struct file *file, off_t offset)
+static void open_tail(struct tail *tail, const struct file *file, off_t offset)
 {
-    fuzz_require(watcher_open(watcher, file->path, offset) == 0, "a watcher opens");
+    fuzz_require(tail_open(tail, file->path, offset) == 0, "a tail opens");
 }
 
 /* A long run is cut seldom, for each piece costs a look at the file. */
@@ -67,23 +67,23 @@ static size_t piece_of(const struct file *file, size_t at, uint32_t *chance)
 
 static void read_growing(struct file *file, uint32_t chance, unsigned anew)
 {
-    struct watcher watcher = WATCHER_INITIALIZER;
+    struct tail tail = TAIL_INITIALIZER;
     size_t read = 0, pieces = 0;
-    open_watcher(&watcher, file, 0);
+    open_tail(&tail, file, 0);
     for (size_t at = 0; at < file->length; pieces++) {
         size_t length = piece_of(file, at, &chance);
         if (length > file->length - at)
             length = file->length - at;
         fuzz_require(pwrite(file->fd, file->bytes + at, length, (off_t)at) == (ssize_t)length, "the file grows");
         at += length;
-        read = read_lines(&watcher, file, at, read);
+        read = read_lines(&tail, file, at, read);
         if (anew && pieces % anew == 0) {
-            off_t offset = watcher_offset(&watcher);
-            watcher_close(&watcher);
-            open_watcher(&watcher, file, offset);
+            off_t offset = tail_offset(&tail);
+            tail_close(&tail);
+            open_tail(&tail, file, offset);
         }
     }
-    watcher_close(&watcher);
+    tail_close(&tail);
 }
 
 static void create(struct file *file)

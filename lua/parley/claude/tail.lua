@@ -29,17 +29,17 @@ local RULES = {
 
 local LONGEST_QUOTE = 200 -- bytes of a malformed line that are kept
 
----@class parley.WatcherOptions
+---@class parley.TailOptions
 ---@field path string               the file; neither it nor its folder need exist yet
 ---@field offset? integer           bytes to pass over at the start; 0
 ---@field on_change? fun()          called from the loop when `next` may have something new; only wake somebody in it
 ---@field poll_interval_ms? integer how often to look where the kernel refuses a watch; 250
 ---@field new_fs_event? fun(): userdata  makes the handles of the watches; luv's own. For specs
 
----@class parley.Watcher
-local Watcher = {}
-Watcher.__index = Watcher
-Watcher.__name = "parley.Watcher"
+---@class parley.Tail
+local Tail = {}
+Tail.__index = Tail
+Tail.__name = "parley.Tail"
 
 local function parent_of(path)
   local parent = path:match "^(.*)/+[^/]*$"
@@ -101,17 +101,17 @@ local function arm(self)
 end
 
 --- Begins to watch a file. What it holds already is no change: drain `next` once after this.
----@param given parley.WatcherOptions
----@return parley.Watcher
+---@param given parley.TailOptions
+---@return parley.Tail
 --- Raises `ValueError`.
 function M.open(given)
-  local checked = options.check(RULES, given, "parley.watcher")
+  local checked = options.check(RULES, given, "parley.tail")
   if not checked.path then
-    error(errors.value_error("parley.watcher needs the option 'path'", { option = "path" }), 0)
+    error(errors.value_error("parley.tail needs the option 'path'", { option = "path" }), 0)
   end
   local path = checked.path
   if path:sub(1, 1) ~= "/" then path = uv.cwd() .. "/" .. path end
-  local file, err = core.watcher.open(path, checked.offset)
+  local file, err = core.tail.open(path, checked.offset)
   if not file then error(err, 0) end
 
   local self = setmetatable({
@@ -121,7 +121,7 @@ function M.open(given)
     _poll_interval_ms = checked.poll_interval_ms,
     _folder_event = checked.new_fs_event(),
     _file_event = checked.new_fs_event(),
-  }, Watcher)
+  }, Tail)
   -- The folder's files change all the time. Only what comes and goes matters, and any of it may be the folder itself.
   self._on_folder_event = function(_, _, events)
     if not events.rename then return end
@@ -137,7 +137,7 @@ end
 ---@return table|parley.Error|nil record  the record; `{ line, error }` of a malformed line cut to 200 bytes; with a nil
 ---                                       event the error, if there is one
 ---@return integer? offset                in the file, after the line
-function Watcher:next()
+function Tail:next()
   local event, text, offset = self._file:next()
   -- What has come up while the kernel's queue was full has no watch yet.
   if event == "replaced" or event and not self._is_file_watched then arm(self) end
@@ -150,24 +150,24 @@ end
 
 --- The offset after the last line that `next` delivered or skipped.
 ---@return integer
-function Watcher:offset()
+function Tail:offset()
   return self._file:offset()
 end
 
 --- Whether something stands at the path now.
 ---@return boolean
-function Watcher:exists()
+function Tail:exists()
   return self._file:exists()
 end
 
 --- How changes are noticed: by the kernel's watches, or by looking at intervals because it refused one.
 ---@return "notify"|"poll"
-function Watcher:mode()
+function Tail:mode()
   return self._timer and "poll" or "notify"
 end
 
 --- Closes the file and all handles. `on_change` is not called after this. May be called again.
-function Watcher:close()
+function Tail:close()
   self._file:close()
   for _, name in ipairs { "_folder_event", "_file_event" } do
     local handle = self[name]
@@ -176,10 +176,10 @@ function Watcher:close()
   if self._timer then self._timer:close() end
 end
 
-Watcher.__close = Watcher.close
+Tail.__close = Tail.close
 
-function Watcher:__tostring()
-  return ("%s (%s)"):format(Watcher.__name, self.path)
+function Tail:__tostring()
+  return ("%s (%s)"):format(Tail.__name, self.path)
 end
 
 return M

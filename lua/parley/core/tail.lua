@@ -1,20 +1,20 @@
----@meta parley.core.watcher
+---@meta parley.core.tail
 -- luacheck: ignore 212 241
 
----A growing file of lines: what is new since the last look. It never waits; `parley.watcher` adds the waiting.
----@class parley.CoreWatcherModule
-local watcher = {}
+---A growing file of lines: what is new since the last look. It never waits; `parley.tail` adds the waiting.
+---@class parley.CoreTailModule
+local tail = {}
 
----@class parley.CoreWatcher
+---@class parley.CoreTail
 local file = {}
 
----Begin to watch a file. It need not exist yet, nor its folder; a relative path is followed from the working folder
+---Follow a file. It need not exist yet, nor its folder; a relative path is followed from the working folder
 ---of the moment.
 ---@param path string
 ---@param offset? integer Bytes to pass over at the start. Default 0.
----@return parley.CoreWatcher? file
+---@return parley.CoreTail? file
 ---@return parley.Error? err ENOMEM
-function watcher.open(path, offset) end
+function tail.open(path, offset) end
 
 ---Take the next event. Ask until there is none: no event is kept for later.
 ---
@@ -29,7 +29,7 @@ function watcher.open(path, offset) end
 ---@return integer? offset
 function file:next() end
 
----Tell the offset after the last line that was delivered or skipped: where another watcher could go on.
+---Tell the offset after the last line that was delivered or skipped: where another tail could go on.
 ---@return integer
 function file:offset() end
 
@@ -40,4 +40,4 @@ function file:exists() end
 ---Let go of the file. May be called again, and is what `<close>` and the collector call.
 function file:close() end
 
-return watcher
+return tail

@@ -1,5 +1,5 @@
 local uv = require "luv"
-local watcher = require "parley.claude.watcher"
+local tail = require "parley.claude.tail"
 
 local DEADLINE_MS = 20000
 
@@ -75,11 +75,11 @@ local function meddled_fs_event(meddler)
   end
 end
 
-describe("watcher", function()
+describe("tail", function()
   local folder, path, file, is_woken, wakes, handles_before
 
   before_each(function()
-    folder = assert(uv.fs_mkdtemp "/tmp/parley-watcher-XXXXXX")
+    folder = assert(uv.fs_mkdtemp "/tmp/parley-tail-XXXXXX")
     path = folder .. "/a.jsonl"
     is_woken, wakes = false, 0
     handles_before = open_handles()
@@ -111,7 +111,7 @@ describe("watcher", function()
       is_woken = true
       wakes = wakes + 1
     end
-    file = watcher.open(options)
+    file = tail.open(options)
     return drain {}
   end
 
@@ -131,7 +131,7 @@ describe("watcher", function()
   describe("next", function()
     it("gives what the file holds, decoded, with offsets", function()
       write(path, '{"n":1}\n{"n":[]}\n')
-      file = watcher.open { path = path }
+      file = tail.open { path = path }
       assert.same({ "record", { n = 1 }, 8 }, { file:next() })
       assert.same({ "record", { n = {} }, 17 }, { file:next() })
       assert.same({}, { file:next() })
@@ -145,7 +145,7 @@ describe("watcher", function()
 
     it("reports a malformed line and passes over it", function()
       write(path, '{"n":1}\n{"n":' .. ("x"):rep(300) .. '\n{"n":3}\n')
-      file = watcher.open { path = path }
+      file = tail.open { path = path }
       assert.equal("record", (file:next()))
       local event, malformed, offset = file:next()
       assert.equal("malformed", event)
@@ -159,7 +159,7 @@ describe("watcher", function()
     it("takes nothing but an object for a record", function()
       for _, line in ipairs { "1", "null", "[]", "true", '"x"', "[{}]" } do
         write(path, line .. "\n")
-        file = watcher.open { path = path }
+        file = tail.open { path = path }
         local event, malformed = file:next()
         assert.equal("malformed", event)
         assert.equal(line, malformed.line)
@@ -170,7 +170,7 @@ describe("watcher", function()
 
     it("passes an error on and goes on after it", function()
       make_folder(path)
-      file = watcher.open { path = path }
+      file = tail.open { path = path }
       local event, err = file:next()
       assert.is_nil(event)
       assert.equal("EISDIR", err.code)
@@ -317,9 +317,9 @@ describe("watcher", function()
         assert.equal(0, wakes)
       end)
 
-      it("may close the watcher", function()
+      it("may close the tail", function()
         write(path, "")
-        file = watcher.open {
+        file = tail.open {
           path = path,
           on_change = function()
             wakes = wakes + 1
@@ -405,10 +405,10 @@ describe("watcher", function()
       end
     end)
 
-    it("serve several watchers of one file, and outlive each other's closing", function()
+    it("serve several tails of one file, and outlive each other's closing", function()
       write(path, "")
       local others = {}
-      for i = 1, 3 do others[i] = watcher.open { path = path } end
+      for i = 1, 3 do others[i] = tail.open { path = path } end
       open()
       for i = 1, 3 do others[i]:close() end
       append(path, '{"n":1}\n')
@@ -450,8 +450,8 @@ describe("watcher", function()
   describe("the object", function()
     it("closes once, is readable, and works with <close>", function()
       do
-        local scoped <close> = watcher.open { path = path }
-        assert.equal("parley.Watcher (" .. path .. ")", tostring(scoped))
+        local scoped <close> = tail.open { path = path }
+        assert.equal("parley.Tail (" .. path .. ")", tostring(scoped))
         scoped:close()
         assert.error_matches(function() scoped:next() end, "closed")
       end
@@ -462,7 +462,7 @@ describe("watcher", function()
     it("follows a relative path from the working folder", function()
       local working_folder = uv.cwd()
       uv.chdir(folder)
-      file = watcher.open { path = "a.jsonl" }
+      file = tail.open { path = "a.jsonl" }
       uv.chdir(working_folder)
       assert.equal(uv.fs_realpath(folder) .. "/a.jsonl", file.path)
       write(path, '{"n":1}\n')
@@ -471,7 +471,7 @@ describe("watcher", function()
 
     it("refuses bad options by name", function()
       local function assert_refused(option, options)
-        local ok, err = pcall(watcher.open, options)
+        local ok, err = pcall(tail.open, options)
         assert.is_false(ok)
         assert.equal("ValueError", err.code)
         assert.equal(option, err.option)
