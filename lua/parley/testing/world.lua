@@ -14,6 +14,7 @@
 local uv = require "luv"
 local chance_of = require "parley.testing.world.chance"
 local clock = require "parley.base.clock"
+local configuration = require "parley.testing.stand_in.configuration"
 local core = require "parley.core"
 local disk = require "parley.testing.world.disk"
 local errors = require "parley.base.errors"
@@ -67,6 +68,8 @@ local RULES = {
 ---@field chance parley.testing.Chance
 ---@field odds table<string, number>
 ---@field programs parley.testing.WorldProgram[]  all that were started, in order
+---@field on_event? fun(record: table)  is told what a stand-in logs
+---@field on_typed? fun(program: parley.testing.WorldProgram, bytes: string)
 ---@field story table[]        what happened: the time, the program, what, and more about it
 ---@field package disk parley.testing.Disk
 ---@field package enqueue fun(task: parley.Task)
@@ -221,7 +224,7 @@ end
 function World:note(program, record)
   if record.event ~= "received" then self:tell(program, record.event, record.text) end
   record.at, record.program = self.time.now, program
-  if record.event == "taken" and self.on_taken then self.on_taken(record) end
+  if self.on_event then self.on_event(record) end
   self.events = self.events or {}
   table.insert(self.events, record)
 end
@@ -272,6 +275,13 @@ function World:taken()
   local texts = {}
   for index, record in ipairs(self:logged "taken") do texts[index] = record.text end
   return texts
+end
+
+--- Where a session's transcript is.
+---@param session_id string
+---@return string path
+function World:transcript_path(session_id)
+  return ("%s/.claude/projects/%s/%s.jsonl"):format(self.home, configuration.project_name(self.cwd), session_id)
 end
 
 --- What happened, a line each, without what differs between two runs of one seed.

@@ -26,6 +26,13 @@ function Log:add(event, fields)
   assert(files.put(self.path, core.json.encode(record) .. "\n", "a"))
 end
 
+--- Tells of what only a world wants to know.
+---@param event "asked"|"answered"|"returned"
+---@param fields table
+function Log:tell(event, fields)
+  if self.note then self:add(event, fields) end
+end
+
 ---@param bytes string
 function Log:received(bytes)
   if self.note then return self:add("received", { bytes = bytes }) end

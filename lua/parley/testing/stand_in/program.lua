@@ -149,6 +149,7 @@ end
 ---@param dialog parley.testing.Dialog
 function Program:open_dialog(dialog)
   self.view.dialog, self.is_answered = dialog, false
+  self.log:tell("asked", { text = dialog.title })
   self.status_before = self.status
   if self.status then self:set_status("waiting", dialog.waiting_for) end
   self:redraw()
@@ -156,6 +157,7 @@ end
 
 ---@param answer any
 function Program:close_dialog(answer)
+  self.log:tell("answered", { text = tostring(answer) })
   self.view.dialog, self.dialog_answer, self.is_answered = nil, answer, true
   if self.status_before then self:set_status(self.status_before) end
   self:redraw()
@@ -196,6 +198,7 @@ function Program:end_interrupted(current)
   if current:has_begun_to_answer() or #self.queue > 0 then
     current:interrupt()
   else
+    self.log:tell("returned", { text = current.text, session_id = self.session_id })
     self.composer:give_back(current.text)
     self.transcript.parent = current.parent_before
   end

@@ -190,6 +190,7 @@ function Pty:write(bytes)
   end
   if room <= 0 then return nil, errors.new("EAGAIN", "the terminal is full") end
   local taken = bytes:sub(1, room)
+  if world.on_typed then world.on_typed(self.program, taken) end
   if world:loses(self.program, taken) then return #taken end
   terminal.typed = terminal.typed .. taken
   terminal:hurry()

@@ -1,13 +1,20 @@
 --- The time of a world: it stands still while anything is left to do, and then jumps to the next event. What happens at
 --- the same moment happens in an order that the seed decides.
+local uv = require "luv"
+
 local M = {}
 
 local UNCAUGHT = "parley.uncaught" -- where `parley.base.task` looks for what a callback raised
 
 --- The world's time at its start, since 1970.
 local FIRST_WALL = 1764000000000
---- So many events at one moment are a loop that never ends.
+--- Times are whole multiples of a millisecond's binary fraction: so they add up exactly, and who waits until another
+--- time is not left a rounding error short of it.
+local GRAIN = 1024
+--- So often the loop is passed at one moment only by what never ends.
 local MOST_AT_ONCE = 200000
+--- The world outside is looked at so seldom: for signals, and for the deadline of the spec.
+local PASSES_A_LOOK = 4096
 
 ---@class parley.testing.WorldEvent
 ---@field at number
@@ -19,6 +26,8 @@ local MOST_AT_ONCE = 200000
 ---@field now number
 ---@field owner_of fun(): any  the program that acts now
 ---@field acting? any          the program whose event is handled now
+---@field steps integer        so many events have happened
+---@field on_step? fun(steps: integer)  is called before each
 local Time = {}
 Time.__index = Time
 
@@ -30,7 +39,7 @@ Timer.__close = Timer.close
 ---@param chance parley.testing.Chance
 ---@return parley.testing.Time
 function M.new(chance)
-  return setmetatable({ now = 0, chance = chance, heap = {}, size = 0, at_once = 0,
+  return setmetatable({ now = 0, chance = chance, heap = {}, size = 0, at_once = 0, steps = 0, passes = 0,
     owner_of = function() end }, Time)
 end
 
@@ -74,7 +83,8 @@ end
 ---@param owner? any  default: the program that acts now; false: the world itself
 ---@return parley.Timer
 function Time:after(milliseconds, callback, owner)
-  local event = setmetatable({ at = self.now + math.max(0, milliseconds), order = self.chance:number(),
+  milliseconds = math.max(0, math.ceil(milliseconds * GRAIN) / GRAIN)
+  local event = setmetatable({ at = self.now + milliseconds, order = self.chance:number(),
     callback = callback, owner = owner, is_own = owner == false }, Timer)
   if owner == nil then event.owner = self.owner_of() end
   self:push(event)
@@ -117,18 +127,24 @@ end
 ---@param mode "once"|"nowait"
 ---@return boolean is_alive
 function Time:pass(mode)
+  self.at_once = self.at_once + 1
+  if self.at_once > MOST_AT_ONCE then
+    self.at_once, self.now = 0, self.now + 1
+    debug.getregistry()[UNCAUGHT] = ("the world stands still at %.3f ms: something happens again and again"):format(
+      self.now)
+  end
+  self.passes = self.passes + 1
+  if self.passes % PASSES_A_LOOK == 0 then uv.run "nowait" end
   local first = self:first()
   if not first then return false end
   if first.at > self.now then
     if mode == "nowait" then return true end
     self.now, self.at_once = first.at, 0
   end
-  self.at_once = self.at_once + 1
-  if self.at_once > MOST_AT_ONCE then
-    self.at_once = 0
-    debug.getregistry()[UNCAUGHT] = ("the world stands still at %.3f ms: something happens again and again"):format(
-      self.now)
-  end
+  self.steps = self.steps + 1
+  local ok, problem = true, nil
+  if self.on_step then ok, problem = pcall(self.on_step, self.steps) end
+  if not ok then debug.getregistry()[UNCAUGHT] = problem end
   handle(self, first)
   return true
 end
