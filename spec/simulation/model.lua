@@ -155,18 +155,19 @@ end
 function Model:strike(kind)
   table.insert(self.struck, { at = self.world.time.now, kind = kind })
   if kind == "type" then self.typed = true end
+  if kind == "stop" then self.has_stopped = true end -- for good
 end
 
 local function excuse(self, ask)
   local plan, mark = self.plan, ask.turn.mark
   if ask.excuse then return true end
-  if plans.DEADLY[mark] or self.has_closed then return true end
+  if plans.DEADLY[mark] or self.has_closed or self.has_stopped then return true end
   if (plan.odds.no_space or 0) > 0 then return true end
   if plan.untrusted and not plan.accepts then return true end
-  for _, start in ipairs(plan.consents and {} or plan.starts) do
+  for _, start in ipairs(plan.consents and not plan.untrusted and {} or plan.starts) do
     if start.dialog_ms or start.dialog_at_return then return true end
   end
-  if not plan.consents and plans.ASKING[mark] then return true end
+  if not (plan.consents and not plan.untrusted) and plans.ASKING[mark] then return true end
   for _, strike in ipairs(self.struck) do
     if strike.at >= ask.began and strike.at <= ask.ended then return true end
   end

@@ -114,7 +114,8 @@ local function striker(run, ask)
     if ask.ended then return end
     run.world:tell(nil, "strikes", strike.kind)
     if EXCUSES[strike.kind] then run.model:strike(strike.kind) end
-    strikes[strike.kind](run, strike, ask)
+    local ok, err = pcall(strikes[strike.kind], run, strike, ask)
+    if not ok and not errors.is(err) then run.model:wrong("%s raised %s", strike.kind, tostring(err)) end
   end)
 end
 
