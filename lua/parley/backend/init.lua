@@ -64,7 +64,7 @@ local function rules_for_all()
   return options.merge(process_rules, session.rules, M.rules)
 end
 
-local NOT_FOR_ONE = { policies = true }
+local NOT_FOR_ONE = { policies = true, hooks = true }
 for name in pairs(M.rules) do NOT_FOR_ONE[name] = name ~= "mcp_servers" or nil end
 
 --- Makes a backend. Nothing is started before the first `complete`.

@@ -119,6 +119,13 @@ function FakeProcess:captured_output() return table.concat(self.captured) end
 ---@return parley.ExitRecord?
 function FakeProcess:exit_record() return self.ending end
 
+--- Takes what a real one would be started with.
+---@param changes {permission_mode?: string, arguments?: string[], variables?: table<string, string>}
+function FakeProcess:prepare(changes)
+  for _, word in ipairs(changes.arguments or {}) do table.insert(self.argv, word) end
+  for name, value in pairs(changes.variables or {}) do self.environment[name] = value end
+end
+
 ---@param rows integer
 ---@param columns integer
 function FakeProcess:resize(rows, columns) self.screen:resize(rows, columns) end

@@ -78,6 +78,7 @@ local M = {}
 ---@field asks_at_limit boolean       behind an answer that says that the usage limit was hit
 ---@field question_waits_for string    `waitingFor` while AskUserQuestion is up
 ---@field hook_events table<string, true>
+---@field names_denying_hook boolean   what a tool's result says of a PreToolUse hook that denies begins with its name
 ---@field hooks_have_prompt_id boolean
 ---@field hooks_hide_messages boolean  a hook that refuses a message may have that left out of the record
 ---@field hook_texts_are_meta boolean  what a hook says is marked as not the user's
@@ -141,8 +142,8 @@ local v2_1_50 = {
   asks_at_limit = true, question_waits_for = "permission prompt",
   hook_events = set("SessionStart", "UserPromptSubmit", "PreToolUse", "PostToolUse", "Stop", "SubagentStop",
     "Notification", "PermissionRequest", "SessionEnd"),
-  hooks_have_prompt_id = false, hooks_hide_messages = false, hook_texts_are_meta = false, gives_back_refused = false,
-  file_begins_with_message = true, agents_run_behind = false,
+  names_denying_hook = false, hooks_have_prompt_id = false, hooks_hide_messages = false, hook_texts_are_meta = false,
+  gives_back_refused = false, file_begins_with_message = true, agents_run_behind = false,
 }
 
 local v2_1_110 = derive(v2_1_50, {
@@ -204,7 +205,7 @@ local v2_1_330 = derive(v2_1_197, {
   edit_choices = { "Yes", "Yes, and switch to accept edits for this session (shift+tab)", "No" },
   permission_footer = "Esc to cancel · Tab to amend", rules_around_input = true,
   asks_at_limit = false, question_waits_for = "input needed",
-  hook_texts_are_meta = true, gives_back_refused = true, agents_run_behind = true,
+  names_denying_hook = true, hook_texts_are_meta = true, gives_back_refused = true, agents_run_behind = true,
   hook_events = with(v2_1_197.hook_events, "PreModelSwitch", "PostModelSwitch", "DirectoryAdded"),
 })
 
