@@ -57,13 +57,16 @@ end
 local TIME = { "uv%.now", "uv%.hrtime", "uv%.new_timer", "uv%.gettimeofday", "uv%.clock_gettime", "uv%.update_time",
   "uv%.timer_start", "os%.time", "os%.clock", "os%.date" }
 
---- The lines of a text that do, as `file:line: what`.
-local function uses_of_time(path, text, found)
+--- What reaches out of the stand-in; its `outside.lua` alone may. For files it has `parley.base.files`.
+local OUTSIDE = { "uv%.[%w_]+", "os%.[%w_]+", "io%.[%w_]+", "print", "require \"luv\"" }
+
+--- The lines of a text that hold what is in a list, as `file:line: what`.
+local function uses_of(patterns, path, text, found)
   local number = 0
   for line in (text .. "\n"):gmatch "([^\n]*)\n" do
     number = number + 1
     local code = line:gsub("%-%-.*", "")
-    for _, pattern in ipairs(TIME) do
+    for _, pattern in ipairs(patterns) do
       local name = code:match("%f[%w_]" .. pattern .. "%f[^%w_]")
       if name then table.insert(found, ("%s:%d: %s"):format(path, number, name)) end
     end
@@ -109,13 +112,24 @@ describe("the rooms of the library", function()
     local found = {}
     for _, folder in ipairs { "lua", "scripts" } do
       each_source(folder, function(path, text)
-        if path ~= "lua/parley/base/clock.lua" then uses_of_time(path, text, found) end
+        if path ~= "lua/parley/base/clock.lua" then uses_of(TIME, path, text, found) end
       end)
     end
     assert.same({}, found)
-    assert.truthy(#uses_of_time("clock", files.read "lua/parley/base/clock.lua", {}) > 3) -- they are found
+    assert.truthy(#uses_of(TIME, "clock", files.read "lua/parley/base/clock.lua", {}) > 3) -- they are found
     assert.same({ "a.lua:2: uv.new_timer", "a.lua:4: os.time" },
-      uses_of_time("a.lua", "local a\nlocal t = uv.new_timer()\n-- os.clock\nreturn os.time()", {}))
+      uses_of(TIME, "a.lua", "local a\nlocal t = uv.new_timer()\n-- os.clock\nreturn os.time()", {}))
+  end)
+
+  it("have one door out of the stand-in", function()
+    local found, door = {}, {}
+    local function look(path, text)
+      uses_of(OUTSIDE, path, text, path == "lua/parley/testing/stand_in/outside.lua" and door or found)
+    end
+    each_source("lua/parley/testing/stand_in", look)
+    look("lua/parley/testing/stand_in.lua", files.read "lua/parley/testing/stand_in.lua")
+    assert.same({}, found)
+    assert.truthy(#door > 10) -- they are found
   end)
 
   it("name what they require by a module that is there", function()

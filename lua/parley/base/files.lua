@@ -68,11 +68,22 @@ function M.read(path)
   return text, problem
 end
 
+local function write_all(descriptor, text)
+  local offset = 0
+  while offset < #text do
+    local written, problem, code = uv.fs_write(descriptor, text:sub(offset + 1, offset + (1 << 20)), -1)
+    if not written then return nil, problem, code end
+    offset = offset + written
+  end
+  return true
+end
+
 --- Writes a file whole, mode 0600: under a temporary name beside it, then renamed.
 ---@param path string
 ---@param text string
+---@param is_passing? boolean  it need not be there when the machine has failed: the disk is not waited for
 --- Raises an error with the system's code; nothing is left behind then.
-function M.write(path, text)
+function M.write(path, text, is_passing)
   local temporary = ("%s.%d.tmp"):format(path, uv.os_getpid())
   local function check(result, problem, code)
     if result then return result end
@@ -81,19 +92,44 @@ function M.write(path, text)
   end
   uv.fs_unlink(temporary) -- left by a process of the same number that was killed
   local descriptor = check(uv.fs_open(temporary, "wx", 384))
-  local offset = 0
-  while offset < #text do
-    local written, problem, code = uv.fs_write(descriptor, text:sub(offset + 1, offset + (1 << 20)), -1)
-    if not written then
-      uv.fs_close(descriptor)
-      check(nil, problem, code)
-    end
-    offset = offset + written
-  end
-  local synced, problem, code = uv.fs_fsync(descriptor)
+  local ok, problem, code = write_all(descriptor, text)
+  if ok and not is_passing then ok, problem, code = uv.fs_fsync(descriptor) end
   uv.fs_close(descriptor)
-  check(synced, problem, code)
+  check(ok, problem, code)
   check(uv.fs_rename(temporary, path))
+end
+
+--- Writes to a file where it stands, mode 0600 when it is new. What cannot be written whole may be there in part.
+---@param path string
+---@param text string
+---@param how "a"|"w"|"wx"  behind what is there, in its place, or only where nothing is
+---@return boolean? ok
+---@return string? problem
+function M.put(path, text, how)
+  local descriptor, problem = uv.fs_open(path, how, 384)
+  if not descriptor then return nil, problem end
+  local ok
+  ok, problem = write_all(descriptor, text)
+  uv.fs_close(descriptor)
+  return ok, problem
+end
+
+--- How long a file is.
+---@param path string
+---@return integer? bytes  nil when nothing is there
+function M.size(path)
+  local found = uv.fs_stat(path)
+  return found and found.size
+end
+
+--- The names in a folder, sorted; none when it is not there.
+---@param path string
+---@return string[]
+function M.names(path)
+  local names, request = {}, uv.fs_scandir(path)
+  for name in function() return request and uv.fs_scandir_next(request) end do table.insert(names, name) end
+  table.sort(names)
+  return names
 end
 
 --- Makes a private temporary folder.

@@ -7,10 +7,10 @@ local uv = require "luv"
 local clock = require "parley.base.clock"
 local core = require "parley.core"
 local errors = require "parley.base.errors"
+local files = require "parley.base.files"
 local task = require "parley.base.task"
 local commands = require "parley.testing.stand_in.commands"
 local composer = require "parley.testing.stand_in.composer"
-local configuration = require "parley.testing.stand_in.configuration"
 local keys = require "parley.testing.stand_in.keys"
 local profiles = require "parley.testing.stand_in.profiles"
 local screen = require "parley.testing.stand_in.screen"
@@ -207,7 +207,7 @@ end
 ---@param waiting_for? string
 function FakeProcess:set_status(status, waiting_for)
   if not self.status then return end
-  if not self.has_status then configuration.make_folders(self.options.status_folder .. "/sessions") end
+  if not self.has_status then files.make_folder(self.options.status_folder .. "/sessions") end
   self.has_status = true
   self.status:set(self.session_id, status, waiting_for)
 end

@@ -3,28 +3,23 @@
 --- It behaves as the published program was measured to behave, per version (stand_in/profiles.lua), and answers what a
 --- *script* says (a Lua table; parley.testing documents it) or an echo. It holds no text of the real program beyond the
 --- short strings that it is recognised by.
-local uv = require "luv"
 local core = require "parley.core"
 local errors = require "parley.base.errors"
 local task = require "parley.base.task"
 local flags_of = require "parley.testing.stand_in.flags"
 local input = require "parley.testing.stand_in.input"
+local outside_of = require "parley.testing.stand_in.outside"
 local program_of = require "parley.testing.stand_in.program"
 local screen = require "parley.testing.stand_in.screen"
 local start = require "parley.testing.stand_in.start"
 
 local M = {}
 
-local function write(bytes)
-  io.stdout:write(bytes)
-  io.stdout:flush()
-end
-
 --- Why the program refuses to start, as its one line.
 local function refusal(program)
   local fault = program.faults.startup_exit
   if fault then return fault.text or "", fault.status end
-  local is_root = uv.getuid() == 0 and program.environment.IS_SANDBOX ~= "1"
+  local is_root = program.outside.user == 0 and program.environment.IS_SANDBOX ~= "1"
   if program.permission_mode == "bypassPermissions" and is_root then
     return "--dangerously-skip-permissions cannot be used with root/sudo privileges for security reasons"
   end
@@ -35,9 +30,7 @@ end
 local function watch_signals(program)
   local handles = {}
   local function watch(signal, callback)
-    local handle = uv.new_signal()
-    handle:start(signal, callback)
-    table.insert(handles, handle)
+    table.insert(handles, program.outside.on_signal(signal, callback))
   end
   watch("sigint", function()
     local ending = errors.cancelled "interrupted by SIGINT"
@@ -51,52 +44,63 @@ local function watch_signals(program)
   end })
 end
 
+--- Runs the program in a task of its own, which can be cancelled without the caller's.
+local function live(program)
+  program.main = task.spawn(program.run, program)
+  return task.shield(function()
+    local _, err = pcall(program.main.await, program.main)
+    local is_end = errors.is(err, "Cancelled")
+    program:close(is_end and err or {})
+    if not is_end then error(err, 0) end
+    return err.exit_status or 0
+  end)
+end
+
 local function run_on_terminal(program)
-  local problem
-  program.input, problem = input.open {
+  local outside = program.outside
+  local opened, problem = input.open(outside, {
     on_resize = function()
       if not program.screen then return end
       program.screen:resize(program.input:size())
       program:redraw()
     end,
     ignores_hangup = program.faults.survive_hangup,
-  }
-  if not program.input then
-    io.stderr:write("Error: ", problem, "\n")
+  })
+  if not opened then
+    outside.complain("Error: " .. problem)
     return 1
   end
-  local rows, columns = program.input:size()
-  program.screen = screen.new { profile = program.profile, write = write, rows = rows, columns = columns }
+  program.input = opened
+  local rows, columns = opened:size()
+  program.screen = screen.new { profile = program.profile, write = outside.write, rows = rows, columns = columns }
   local _ <close> = watch_signals(program)
-  local _, err = pcall(program.run, program)
-  local is_end = errors.is(err, "Cancelled")
-  task.shield(program.close, program, is_end and err or {})
-  if not is_end then error(err, 0) end
-  return err.exit_status or 0
+  return live(program)
 end
 
 --- Runs the stand-in.
 ---@param words string[]  the command line of `claude`
 ---@param script table    see parley.testing
+---@param outside? parley.testing.Outside  default: what this process has
 ---@return integer exit_status
-function M.run(words, script)
+function M.run(words, script, outside)
+  outside = outside or outside_of.new()
   local flags, problem = flags_of.parse(words)
   if not flags then
-    io.stderr:write(problem, "\n")
+    outside.complain(problem)
     return 1
   end
-  local program = program_of.new(script, flags, uv.os_environ())
+  local program = program_of.new(script, flags, outside)
   if flags.version then
-    print(program.profile.version .. " (Claude Code)")
+    outside.write(program.profile.version .. " (Claude Code)\n")
     return 0
   elseif flags.help then
-    print "Usage: claude [options] [command] [prompt]"
+    outside.write "Usage: claude [options] [command] [prompt]\n"
     return 0
   end
   program.log:add("started", { argv = core.json.array(words), cwd = program.cwd, session_id = flags["session-id"] })
   local line, status = refusal(program)
   if line then
-    print(line)
+    outside.write(line .. "\n")
     program.log:add("ended", { status = status or 1 })
     return status or 1
   end

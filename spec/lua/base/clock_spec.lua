@@ -3,35 +3,8 @@ local uv = require "luv"
 local clock = require "parley.base.clock"
 local event = require "parley.claude.event"
 local helper = require "spec.helper"
+local simulated_clock = require "spec.simulated_clock"
 local task = require "parley.base.task"
-
---- A world whose time jumps to the next timer whenever nothing else is left to do.
-local function simulated_world()
-  local world = { time = 0, timers = {} }
-  function world.now() return world.time end
-  function world.wall() return 1e12 + world.time end
-  function world.after(milliseconds, callback)
-    local timer = { at = world.time + milliseconds, callback = callback }
-    function timer.close() timer.callback = nil end
-    setmetatable(timer, { __close = timer.close })
-    table.insert(world.timers, timer)
-    return timer
-  end
-  function world.pass(mode)
-    local is_alive = uv.run "nowait"
-    if mode == "nowait" then return is_alive end
-    local first, place
-    for i, timer in ipairs(world.timers) do
-      if timer.callback and (not first or timer.at < first.at) then first, place = timer, i end
-    end
-    if not first then return is_alive end
-    table.remove(world.timers, place)
-    world.time = math.max(world.time, first.at)
-    first.callback()
-    return true
-  end
-  return world
-end
 
 describe("the clock", function()
   local check_leaks
@@ -114,7 +87,7 @@ describe("the clock", function()
   end)
 
   it("can be replaced as a whole: an hour of tasks takes no time", function()
-    local began, world = clock.now(), simulated_world()
+    local began, world = clock.now(), simulated_clock.new()
     clock.use(world)
     local order = {}
     local ok, err = pcall(task.run, function()

@@ -2,7 +2,7 @@
 ---
 --- An answer is a list of steps, one API message each; a step with tool calls is followed by the next once their
 --- results are there.
-local uv = require "luv"
+local files = require "parley.base.files"
 
 local M = {}
 
@@ -87,8 +87,7 @@ local function take_use(script, index, times)
     return used < times
   end
   for number = 1, times do
-    local descriptor = uv.fs_open(("%s/%d-%d"):format(script.uses, index, number), "wx", 384)
-    if descriptor then return uv.fs_close(descriptor) end
+    if files.put(("%s/%d-%d"):format(script.uses, index, number), "", "wx") then return true end
   end
   return false
 end

@@ -1,7 +1,6 @@
 --- What a taken text is: an exit word, a `/` command, a shell command or a message. And what commands do.
 local core = require "parley.core"
 local dialogs = require "parley.testing.stand_in.dialogs"
-local hooks = require "parley.testing.stand_in.hooks"
 
 local M = {}
 
@@ -132,7 +131,7 @@ end
 ---@param command string
 function M.shell(program, command)
   program.transcript:user(("<bash-input>%s</bash-input>"):format(command))
-  local result = hooks.shell(command, "", program.cwd)
+  local result = program.outside.shell(command, "", program.cwd)
   local output = result.output:gsub("\n$", "")
   program.transcript:user(("<bash-stdout>%s</bash-stdout><bash-stderr></bash-stderr>"):format(output))
   program:show("! ", command)

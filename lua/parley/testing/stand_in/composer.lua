@@ -1,7 +1,7 @@
 --- The input box: what keys and pastes make of its text, and what Return makes of it.
 ---
 --- It does no I/O but listing the working directory for the `@` pop-up, and looking for pictures that are pasted.
-local uv = require "luv"
+local files = require "parley.base.files"
 local text_of = require "parley.testing.stand_in.text"
 
 local M = {}
@@ -42,13 +42,9 @@ function Composer:is_empty() return self.text == "" and not self.is_shell end
 
 local function files_beginning_with(folder, part)
   local names = {}
-  local scan = uv.fs_scandir(folder)
-  while scan do
-    local name = uv.fs_scandir_next(scan)
-    if not name then break end
+  for _, name in ipairs(files.names(folder)) do
     if name:sub(1, #part):lower() == part:lower() and name:sub(1, 1) ~= "." then table.insert(names, name) end
   end
-  table.sort(names)
   return names
 end
 
@@ -144,8 +140,7 @@ local function is_picture(part)
   local path = part:match "^%s*(.-)%s*$"
   path = (path:match "^'(.*)'$" or path:match '^"(.*)"$' or path):gsub("\\(.)", "%1")
   local ending = path:match "^/.*%.(%a+)$"
-  local found = ending and PICTURES[ending:lower()] and uv.fs_stat(path)
-  return found ~= nil and found ~= false and found.size > 0
+  return ending ~= nil and PICTURES[ending:lower()] == true and (files.size(path) or 0) > 0
 end
 
 --- Attaches each picture whose path is pasted on a line, or behind a sentence where the version looks there, too.

@@ -3,8 +3,8 @@
 ---
 --- The rule for the transcript's folder is written here a second time, away from parley.paths: if both came from one
 --- place, no spec could tell that they are wrong.
-local uv = require "luv"
 local core = require "parley.core"
+local files = require "parley.base.files"
 
 local M = {}
 
@@ -16,46 +16,19 @@ local M = {}
 local Configuration = {}
 Configuration.__index = Configuration
 
-local function read_all(path)
-  local file = io.open(path, "rb")
-  if not file then return nil end
-  local text = file:read "a"
-  file:close()
-  return text
-end
-
 local function read_json(path)
-  local text = read_all(path)
+  local text = files.read(path)
   local value = text and core.json.decode(text)
   return type(value) == "table" and value or nil
 end
 
-local function write_whole(path, text)
-  local temporary = ("%s.%d.tmp"):format(path, uv.os_getpid())
-  local file = assert(io.open(temporary, "wb"))
-  file:write(text)
-  file:close()
-  uv.fs_chmod(temporary, tonumber("600", 8))
-  assert(os.rename(temporary, path))
-end
-
---- Makes a folder and those above it, closed to others.
----@param path string
-function M.make_folders(path)
-  local made = ""
-  for part in path:gmatch "/[^/]+" do
-    made = made .. part
-    uv.fs_mkdir(made, tonumber("700", 8))
-  end
-end
-
 --- Reads what stands in a user's home and in a folder.
 ---@param environment table<string, string>
----@param cwd string
+---@param cwd string  a real path
 ---@param extra_settings? string  the value of `--settings`: JSON, or a file
 ---@return parley.testing.Configuration
 function M.load(environment, cwd, extra_settings)
-  local self = setmetatable({ environment = environment, cwd = assert(uv.fs_realpath(cwd)) }, Configuration)
+  local self = setmetatable({ environment = environment, cwd = cwd }, Configuration)
   local own_folder = environment.CLAUDE_CONFIG_DIR
   if own_folder == "" then own_folder = nil end
   self.folder = own_folder or environment.HOME .. "/.claude"
@@ -68,7 +41,8 @@ function M.load(environment, cwd, extra_settings)
   end
   if extra_settings then
     local is_inline = extra_settings:match "^%s*{"
-    table.insert(self.settings, is_inline and core.json.decode(extra_settings) or read_json(extra_settings))
+    local path = extra_settings:gsub("^[^/]", self.cwd .. "/%0")
+    table.insert(self.settings, is_inline and core.json.decode(extra_settings) or read_json(path))
   end
   return self
 end
@@ -115,7 +89,7 @@ end
 function Configuration:update(change)
   self.state = read_json(self.state_path) or {}
   change(self.state)
-  write_whole(self.state_path, core.json.encode(self.state))
+  files.write(self.state_path, core.json.encode(self.state))
 end
 
 function Configuration:is_trusted()
@@ -171,8 +145,8 @@ function Configuration:accept_bypass()
   local path = self.folder .. "/settings.json"
   local settings = read_json(path) or {}
   settings.skipDangerousModePermissionPrompt = true
-  M.make_folders(self.folder)
-  write_whole(path, core.json.encode(settings))
+  files.make_folder(self.folder)
+  files.write(path, core.json.encode(settings))
 end
 
 --- A folder's name under `projects/`.

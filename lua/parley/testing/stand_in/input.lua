@@ -1,5 +1,4 @@
---- The terminal as input: raw mode, what it sends, its size.
-local uv = require "luv"
+--- The terminal as input: what it sends, its size.
 local task = require "parley.base.task"
 local keys = require "parley.testing.stand_in.keys"
 
@@ -10,40 +9,43 @@ local LONG_WRITE, GATHER_MS = 800, 15
 
 ---@class parley.testing.Input
 ---@field is_closed boolean  nothing more will come
+---@field private terminal parley.testing.OutsideTerminal
+---@field private chunks string[]
 local Input = {}
 Input.__index = Input
 
 --- Takes the terminal over.
+---@param outside parley.testing.Outside
 ---@param options {on_resize: fun(), ignores_hangup?: boolean}
 ---@return parley.testing.Input? input
 ---@return string? problem
-function M.open(options)
-  if uv.guess_handle(0) ~= "tty" then return nil, "standard input is not a terminal" end
-  local self = setmetatable({ chunks = {}, arrived = task.condition() }, Input)
-  self.terminal = assert(uv.new_tty(0, true))
-  self.terminal:set_mode(1)
-  self.terminal:read_start(function(_, bytes)
-    if bytes then
-      table.insert(self.chunks, bytes)
-    else
-      self.is_closed = not options.ignores_hangup
-      self.terminal:read_stop()
-    end
-    self.arrived:notify()
-  end)
-  self.resized = uv.new_signal()
-  self.resized:start("sigwinch", options.on_resize)
+function M.open(outside, options)
+  local terminal, problem = outside.open_terminal()
+  if not terminal then return nil, problem end
+  local self = setmetatable({ terminal = terminal, chunks = {}, arrived = task.condition(), is_closed = false,
+    ignores_hangup = options.ignores_hangup }, Input)
+  self:start()
+  self.resized = outside.on_signal("sigwinch", options.on_resize)
   return self
 end
 
+--- Reads what is written to the terminal.
+function Input:start()
+  self.terminal:read(function(bytes)
+    table.insert(self.chunks, bytes)
+    if not bytes then self.is_closed = not self.ignores_hangup end
+    self.arrived:notify()
+  end)
+end
+
 --- Stops reading: what is written to the terminal stays there until it is full.
-function Input:stop() self.terminal:read_stop() end
+function Input:stop() self.terminal:stop() end
 
 ---@return integer rows
 ---@return integer columns
 function Input:size()
-  local columns, rows = self.terminal:get_winsize()
-  return (rows or 0) > 0 and rows or 24, (columns or 0) > 0 and columns or 80
+  local rows, columns = self.terminal:size()
+  return rows > 0 and rows or 24, columns > 0 and columns or 80
 end
 
 --- Waits for bytes.
@@ -63,8 +65,6 @@ function Input:take(milliseconds)
 end
 
 function Input:close()
-  if self.terminal:is_closing() then return end
-  self.terminal:set_mode(0)
   self.terminal:close()
   self.resized:close()
 end

@@ -1,6 +1,6 @@
 --- The log of a stand-in: what it received and what it took, one JSON object a line, for specs to compare.
-local uv = require "luv"
 local core = require "parley.core"
+local files = require "parley.base.files"
 
 local M = {}
 
@@ -10,8 +10,9 @@ Log.__index = Log
 
 --- A log.
 ---@param path? string  nil for none
+---@param pid integer  of the process whose events they are
 ---@return parley.testing.Log
-function M.new(path) return setmetatable({ path = path, pid = math.tointeger(uv.os_getpid()) }, Log) end
+function M.new(path, pid) return setmetatable({ path = path, pid = pid }, Log) end
 
 --- Adds an event. Raw bytes must be given as `hex`, as JSON has no bytes.
 ---@param event "started"|"ready"|"received"|"taken"|"command"|"ended"
@@ -20,9 +21,7 @@ function Log:add(event, fields)
   if not self.path then return end
   local record = { event = event, pid = self.pid }
   for name, value in pairs(fields) do record[name] = value end
-  local file = assert(io.open(self.path, "ab"))
-  file:write(core.json.encode(record), "\n")
-  file:close()
+  assert(files.put(self.path, core.json.encode(record) .. "\n", "a"))
 end
 
 ---@param bytes string
@@ -36,16 +35,13 @@ end
 ---@return table[] events  with `bytes` for `hex`
 function M.read(path)
   local events = {}
-  local file = io.open(path, "rb")
-  if not file then return events end
-  for line in file:lines() do
+  for line in (files.read(path) or ""):gmatch "[^\n]+" do
     local event = core.json.decode(line)
     if type(event) == "table" then
       event.bytes = event.hex and event.hex:gsub("%x%x", function(hex) return string.char(tonumber(hex, 16)) end)
       table.insert(events, event)
     end
   end
-  file:close()
   return events
 end
 

@@ -1,5 +1,4 @@
 --- The simulated program: its session, its status, its turns, its end.
-local uv = require "luv"
 local clock = require "parley.base.clock"
 local core = require "parley.core"
 local errors = require "parley.base.errors"
@@ -24,7 +23,9 @@ local HISTORY_ENTRIES = 200
 ---@field script table
 ---@field faults table
 ---@field flags table
+---@field outside parley.testing.Outside
 ---@field environment table<string, string>
+---@field main parley.Task  all that it does
 ---@field configuration parley.testing.Configuration
 ---@field permission_mode string
 ---@field model string
@@ -43,34 +44,45 @@ Program.__index = Program
 
 local M = {}
 
+--- A script of its own, as what is read from a file is: what it uses up is not missing to the next program.
+local function copied(value)
+  if type(value) ~= "table" then return value end
+  local copy = {}
+  for key, item in pairs(value) do copy[key] = copied(item) end
+  return setmetatable(copy, getmetatable(value))
+end
+
 --- A program that is not started.
 ---@param script table
 ---@param flags table
----@param environment table<string, string>
+---@param outside parley.testing.Outside
 ---@return parley.testing.Program
-function M.new(script, flags, environment)
+function M.new(script, flags, outside)
+  script = copied(script)
   local profile = profiles.derive(script.profile, script.profile_changes)
   local self = setmetatable({
-    script = script, faults = script.faults or {}, flags = flags, environment = environment, profile = profile,
-    main = task.current(), queue = {}, queued = task.condition(), answered = task.condition(), turn_count = 0,
+    script = script, faults = script.faults or {}, flags = flags, profile = profile,
+    outside = outside, environment = outside.environment,
+    queue = {}, queued = task.condition(), answered = task.condition(), turn_count = 0,
     model = flags.model or profile.model, takes_keys = false,
     permission_mode = flags["dangerously-skip-permissions"] and "bypassPermissions" or flags["permission-mode"]
       or "default",
     view = { history = {}, queued = {}, frame = 0, seconds = 0, placeholder = profile.placeholder },
   }, Program)
-  script.uses = environment.PARLEY_STAND_IN_USES
-  self.configuration = configuration.load(environment, uv.cwd(), flags.settings)
+  script.uses = outside.environment.PARLEY_STAND_IN_USES
+  self.configuration = configuration.load(outside.environment, outside.cwd, flags.settings)
   self.cwd = self.configuration.cwd
   self.view.cwd = self.cwd
   self.view.mode = self.configuration:setting "editorMode" == "vim" and "insert" or nil
-  self.log = log.new(environment.PARLEY_STAND_IN_LOG or script.log)
+  self.log = log.new(outside.environment.PARLEY_STAND_IN_LOG or script.log, outside.pid)
   self.composer = composer.new { profile = profile, cwd = self.cwd, now = task.now }
   self.view.composer = self.composer
-  self.hooks = hooks.new { configuration = self.configuration, profile = profile, common = function()
-    return { session_id = self.session_id, transcript_path = self.transcript.path, cwd = self.cwd,
-      permission_mode = self.permission_mode, prompt_id = profile.hooks_have_prompt_id and self.prompt_id or nil }
-  end }
-  self.status_file = status_file.new(self.configuration, profile)
+  self.hooks = hooks.new { configuration = self.configuration, profile = profile, outside = outside,
+    common = function()
+      return { session_id = self.session_id, transcript_path = self.transcript.path, cwd = self.cwd,
+        permission_mode = self.permission_mode, prompt_id = profile.hooks_have_prompt_id and self.prompt_id or nil }
+    end }
+  self.status_file = status_file.new(self.configuration, profile, outside.pid)
   return self
 end
 
@@ -269,7 +281,7 @@ end
 ---@param status? integer  an exit status; default: by SIGKILL
 function Program:crash(status)
   self.log:add("ended", { status = status or -9 })
-  if not status then uv.kill(uv.os_getpid(), "sigkill") end
+  if not status then self.outside.die() end
   self:exit(status, { is_abrupt = true })
 end
 

@@ -1,9 +1,8 @@
 --- From the command line to the composer: which session, which dialogs, how long it takes.
-local uv = require "luv"
 local core = require "parley.core"
+local files = require "parley.base.files"
 local task = require "parley.base.task"
 local dialogs = require "parley.testing.stand_in.dialogs"
-local hooks = require "parley.testing.stand_in.hooks"
 local transcript = require "parley.testing.stand_in.transcript"
 
 local M = {}
@@ -63,7 +62,7 @@ function M.choose_session(program)
   if id and old and not flags["fork-session"] then
     return "Error: --session-id can only be used with --resume if --fork-session is also specified."
   end
-  if id and uv.fs_stat(program.configuration:transcript_path(id)) then
+  if id and files.size(program.configuration:transcript_path(id)) then
     return ("Error: Session ID %s is already in use."):format(id)
   end
   if core.uuid.is_valid(old) then
@@ -140,7 +139,7 @@ end
 local function show_status_line(program)
   local given = program.configuration:setting "statusLine"
   if not given then return end
-  local result = hooks.shell(given.command, core.json.encode { cwd = program.cwd } .. "\n", program.cwd)
+  local result = program.outside.shell(given.command, core.json.encode { cwd = program.cwd } .. "\n", program.cwd)
   program.view.status_rows = {}
   for row in result.output:gmatch "[^\n]+" do table.insert(program.view.status_rows, "  " .. row) end
   program:redraw()

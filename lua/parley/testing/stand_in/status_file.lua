@@ -1,8 +1,7 @@
 --- `CONFIG/sessions/PID.json`, where the version keeps it.
-local uv = require "luv"
 local clock = require "parley.base.clock"
 local core = require "parley.core"
-local configuration = require "parley.testing.stand_in.configuration"
+local files = require "parley.base.files"
 
 local M = {}
 
@@ -13,22 +12,14 @@ StatusFile.__index = StatusFile
 --- The file of a process.
 ---@param owner parley.testing.Configuration
 ---@param profile parley.testing.Profile
----@param pid? integer  default: this process
+---@param pid integer
 ---@return parley.testing.StatusFile
 function M.new(owner, profile, pid)
-  pid = math.tointeger(pid or uv.os_getpid())
   return setmetatable({ path = owner:status_path(pid), pid = pid, folder = owner.folder .. "/sessions",
     kind = profile.status_file, cwd = owner.cwd, version = profile.version }, StatusFile)
 end
 
 local function now() return math.floor(clock.wall()) end
-
-local function write_at(path, text)
-  local file = io.open(path, "wb")
-  if not file then return false end
-  local is_written = file:write(text)
-  return file:close() and is_written and true or false
-end
 
 --- Writes the file, whole where it can be. On a full disk the room of the one that is there must do; where its folder
 --- has gone, the program does without.
@@ -37,20 +28,15 @@ function StatusFile:write(fields)
     kind = "interactive", entrypoint = "cli" }
   if self.kind == "live" then record.version = self.version end
   for name, value in pairs(fields) do record[name] = value end
-  local text, temporary = core.json.encode(record), self.path .. ".tmp"
-  if write_at(temporary, text) then
-    os.rename(temporary, self.path)
-  else
-    os.remove(temporary)
-    write_at(self.path, text)
-  end
+  local text = core.json.encode(record)
+  if not pcall(files.write, self.path, text, true) then files.put(self.path, text, "w") end
 end
 
 --- Writes the file as it is before the composer is ready: without a status.
 ---@param session_id string
 function StatusFile:create(session_id)
   if self.kind == "none" then return end
-  configuration.make_folders(self.folder)
+  files.make_folder(self.folder)
   self.session_id, self.started_at = session_id, now()
   self:write {}
 end
@@ -66,6 +52,6 @@ function StatusFile:set(session_id, status, waiting_for)
   self:write { status = status, waitingFor = waiting_for, updatedAt = now(), statusUpdatedAt = now() }
 end
 
-function StatusFile:remove() os.remove(self.path) end
+function StatusFile:remove() files.remove(self.path) end
 
 return M

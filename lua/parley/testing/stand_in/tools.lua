@@ -1,5 +1,4 @@
 --- Tool calls: who is asked, what the result is.
-local uv = require "luv"
 local task = require "parley.base.task"
 local dialogs = require "parley.testing.stand_in.dialogs"
 local hooks = require "parley.testing.stand_in.hooks"
@@ -43,17 +42,6 @@ local function ask(turn, tool, facts)
   return decision == "deny" and "refuse" or "allow"
 end
 
---- Runs a shell command that goes on in the background, in a session of its own, as the real program's do.
-local function leave(command)
-  task.suspend(function(wake)
-    local shell
-    shell = assert(uv.spawn("/bin/sh", { args = { "-c", command }, detached = true }, function()
-      shell:close()
-      wake()
-    end))
-  end)
-end
-
 --- Runs the first of a turn's pending calls.
 ---@param turn parley.testing.Turn
 ---@param tool table  of the script
@@ -72,7 +60,7 @@ function M.run(turn, tool)
     if choice == "deny" then return false end
     result = ('Your questions have been answered: "%s"="%s".'):format(tool.question.text, choice)
   elseif tool.leaves then
-    leave(tool.leaves)
+    program.outside.leave(tool.leaves)
   elseif tool.duration_ms then
     task.sleep(tool.duration_ms)
   end

@@ -1,9 +1,8 @@
 --- The transcript: records made as the real program makes them, gathered and written in batches.
-local uv = require "luv"
 local clock = require "parley.base.clock"
 local core = require "parley.core"
+local files = require "parley.base.files"
 local task = require "parley.base.task"
-local configuration = require "parley.testing.stand_in.configuration"
 
 local M = {}
 
@@ -26,7 +25,7 @@ Transcript.__index = Transcript
 function M.new(options)
   local self = setmetatable(options, Transcript)
   self.waiting, self.count, self.is_held, self.reorders = {}, 0, false, false
-  self.has_head = uv.fs_stat(self.path) ~= nil
+  self.has_head = files.size(self.path) ~= nil
   return self
 end
 
@@ -34,14 +33,11 @@ end
 ---@param path string
 ---@return table[]?
 function M.read(path)
-  local file = io.open(path, "rb")
-  if not file then return nil end
   local records = {}
-  for line in file:lines() do
+  for line in (files.read(path) or ""):gmatch "[^\n]+" do
     local record = core.json.decode(line)
     if type(record) == "table" then table.insert(records, record) end
   end
-  file:close()
   return records[1] and records or nil
 end
 
@@ -184,13 +180,8 @@ function Transcript:stop_timer()
 end
 
 function Transcript:write(bytes)
-  configuration.make_folders(self.path:match "^(.*)/")
-  local is_new = uv.fs_stat(self.path) == nil
-  local file = io.open(self.path, "ab")
-  if not file then return end -- the program goes on without a word
-  file:write(bytes)
-  file:close()
-  if is_new then uv.fs_chmod(self.path, tonumber("600", 8)) end
+  files.make_folder(self.path:match "^(.*)/")
+  files.put(self.path, bytes, "a") -- where that fails the program goes on without a word
 end
 
 --- Takes what waits, in the order in which this batch is written.
