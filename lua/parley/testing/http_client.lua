@@ -1,6 +1,5 @@
 --- An HTTP/1.1 client, as small as the stand-in needs one: one request, one answer, and the connection is closed.
 local uv = require "luv"
-local core = require "parley.core"
 local errors = require "parley.base.errors"
 local task = require "parley.base.task"
 
@@ -11,7 +10,8 @@ local M = {}
 ---@field method? string                  default POST with a body, GET without
 ---@field headers? table<string, string>
 ---@field body? string
----@field idle_ms? number                 at most so long without a byte; default: no limit
+---@field idle_ms? number                 at most so long until the answer, or a byte of an answer that is an event
+---                                        stream; default: no limit
 
 ---@class parley.testing.HttpAnswer
 ---@field status integer
@@ -81,36 +81,23 @@ function M.request(given)
   local socket = uv.new_tcp()
   local _ <close> = task.closing(socket)
   connect(socket, host, math.tointeger(port))
-  local pieces, has_ended, news = {}, false, task.condition()
+  local pieces, has_ended, news, deadline = {}, false, task.condition(), task.now() + (given.idle_ms or math.huge)
   socket:read_start(function(err, bytes)
     if bytes then table.insert(pieces, bytes) else has_ended = err or true end
     news:notify()
   end)
   socket:write(request_text(given, ("%s:%s"):format(host, port), target == "" and "/" or target))
   while true do
-    if not news:wait(given.idle_ms) then
+    if not news:wait(math.max(0, deadline - task.now())) then
       error(errors.new("ETIMEDOUT", ("no byte came for %g ms"):format(given.idle_ms)), 0)
     end
     local text = table.concat(pieces)
+    if text:find("text/event-stream", 1, true) then deadline = task.now() + (given.idle_ms or math.huge) end
     pieces = { text }
     local answer = parse(text, has_ended)
     if answer then return answer end
     if has_ended then error(errors.new("EPROTO", "the connection ended before the answer was whole"), 0) end
   end
-end
-
---- Sends JSON and reads JSON.
----@param url string
----@param value table
----@param headers? table<string, string>
----@param idle_ms? number
----@return parley.testing.HttpAnswer answer
----@return any? value  of the body, when that is JSON
-function M.post_json(url, value, headers, idle_ms)
-  local all = { ["content-type"] = "application/json" }
-  for name, header in pairs(headers or {}) do all[name] = header end
-  local answer = M.request { url = url, headers = all, body = assert(core.json.encode(value)), idle_ms = idle_ms }
-  return answer, (core.json.decode(answer.body))
 end
 
 return M
