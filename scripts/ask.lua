@@ -1,7 +1,7 @@
 -- Sends one message and prints the answer.
 local parley = require "parley"
 local cli = require "parley.command.cli"
-local conversation = require "parley.backend.conversation"
+local messages_file = require "parley.base.messages_file"
 local stdin = require "parley.command.stdin"
 
 --- How long to wait for what is piped in beside a message, as `claude -p`.
@@ -52,7 +52,7 @@ end
 
 local function main(arguments)
   local message = read_message(arguments)
-  local messages = arguments.history and conversation.decode(cli.read(arguments.history), arguments.history) or {}
+  local messages = arguments.history and messages_file.decode(cli.read(arguments.history), arguments.history) or {}
   table.insert(messages, { role = "user", content = message })
 
   local backend <close> = parley.backend(cli.to_backend(arguments))

@@ -163,6 +163,14 @@ function Program:expect(text)
   end
 end
 
+--- Writes to its standard input, which was left open, and ends that.
+---@param text string
+function Program:send(text)
+  local input = self.streams[1]
+  input:write(text)
+  input:shutdown(function() input:close() end)
+end
+
 ---@param signal string  `"sigint"`
 function Program:kill(signal) uv.kill(self.pid, signal) end
 

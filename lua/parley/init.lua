@@ -5,6 +5,7 @@ local errors = require "parley.base.errors"
 local event = require "parley.claude.event"
 local history = require "parley.base.history"
 local launch = require "parley.claude.launch"
+local messages_file = require "parley.base.messages_file"
 local options = require "parley.base.options"
 local paths = require "parley.claude.paths"
 local process = require "parley.claude.process"
@@ -23,6 +24,7 @@ local M = {
   hash_history = history.hash_history,
   synthesize_turn_messages = history.synthesize_turn_messages,
   text_of = history.text_of,
+  load = messages_file.read,
   backend = backend.new,
   process = process.new,
 }

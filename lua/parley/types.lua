@@ -49,7 +49,6 @@
 ---@field turn_timeout_ms? number         default: none
 ---@field stall_timeout_ms? number        default 600000
 ---@field file_wait_timeout_ms? number    default 30000
----@field long_text? "pasted"|"typed"|"refuse"
 ---@field mentions? "allow"|"refuse"
 
 ---Options of `parley.process` and `parley.session`.

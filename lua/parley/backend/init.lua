@@ -2,6 +2,7 @@
 --- the fingerprint of the history.
 local clear = require "parley.claude.clear"
 local commands = require "parley.claude.commands"
+local conversation = require "parley.backend.conversation"
 local core = require "parley.core"
 local errors = require "parley.base.errors"
 local event = require "parley.claude.event"
@@ -10,15 +11,17 @@ local history = require "parley.base.history"
 local launch = require "parley.claude.launch"
 local login = require "parley.claude.login"
 local options = require "parley.base.options"
+local own_options = require "parley.backend.own_options"
 local paths = require "parley.claude.paths"
 local policies = require "parley.policy"
 local pool = require "parley.backend.pool"
 local process = require "parley.claude.process"
 local routing = require "parley.policy.routing"
 local session = require "parley.session"
-local suggest = require "parley.base.suggest"
 local task = require "parley.base.task"
 local tui = require "parley.claude.tui"
+local turn = require "parley.backend.turn"
+local uv = require "luv"
 
 local M = {}
 
@@ -42,6 +45,8 @@ local NOT_FOR_ALL = { session_id = true, resume_session_id = true, fork_session 
 ---@field package pool parley.Pool
 ---@field package mcp_paths table<string, string>  by the servers, as JSON
 ---@field package mcp_lock parley.Semaphore        one task writes or removes them
+---@field package rules parley.OwnOptionRules
+---@field package kin table<parley.Session, {prefix: string, kin: string}>  under which options each was started
 ---@field package closed? true
 local Backend = {}
 Backend.__index = Backend
@@ -55,13 +60,8 @@ local function rules_for_all()
   return options.merge(process_rules, session.rules, M.rules)
 end
 
---- What a routing policy may set for a request: whatever is one session's own affair.
-local function rules_for_one()
-  local rules = rules_for_all()
-  for name in pairs(M.rules) do rules[name] = name == "mcp_servers" and rules[name] or nil end
-  rules.policies = nil
-  return rules
-end
+local NOT_FOR_ONE = { policies = true }
+for name in pairs(M.rules) do NOT_FOR_ONE[name] = name ~= "mcp_servers" or nil end
 
 --- Splits checked options into those of the process and those of the session.
 local function split(set)
@@ -78,14 +78,15 @@ end
 ---@return parley.Backend
 --- Raises `ValueError` for bad options and policies.
 function M.new(given)
-  local set = options.check(rules_for_all(), given, "parley.backend")
+  local rules = own_options.rules(rules_for_all(), NOT_FOR_ONE)
+  local set = options.check(rules.all, given, "parley.backend")
   launch.check_files(set, "parley.backend")
   policies.check_accept(set.accept, set.policies, "parley.backend")
   local own, of_sessions = policies.of_backend(set.policies, set.history_injection_mode)
   set.policies = of_sessions
   return setmetatable({
     options = set, policies = own, pool = pool.new { limit = set.max_sessions, idle_timeout_ms = set.idle_timeout_ms },
-    mcp_paths = {}, mcp_lock = task.semaphore(1),
+    mcp_paths = {}, mcp_lock = task.semaphore(1), rules = rules, kin = setmetatable({}, { __mode = "k" }),
   }, Backend)
 end
 
@@ -142,23 +143,10 @@ end
 --- What the delivery policy says of a text before anything is started.
 local function check_text(self, set, text, index)
   local policy = self.options.policies.delivery or require "parley.policy.delivery"
-  local prepared, why = policy.prepare(text, { long_text = set.long_text, mentions = set.mentions })
+  local prepared, why = policy.prepare(text, { mentions = set.mentions })
   if not prepared then
     error(errors.value_error(("messages[%d] cannot be sent: %s"):format(index, why), { index = index }), 0)
   end
-end
-
---- The options of one request, and what its session's keys begin with.
-local function options_of(self, policy, changes)
-  if not next(changes) then return self.options, "" end
-  local where = "the options from " .. policy.described
-  local own, set = options.check(rules_for_one(), changes, where), {}
-  policies.check_accept(own.accept, self.options.policies, where)
-  for name, value in pairs(self.options) do set[name] = value end
-  for name in pairs(changes) do set[name] = own[name] end
-  local text, err = core.json.encode(changes, { sort_keys = true })
-  if not text then error(errors.value_error(("%s: %s"):format(where, err.message)), 0) end
-  return set, core.digest.hex(core.digest.blake2b(text, 16)) .. "/"
 end
 
 --- Asks the routing policy; its options are checked like the caller's.
@@ -170,9 +158,12 @@ local function route(self, request)
   if not answer then
     error(errors.value_error(("%s refuses the request: %s"):format(policy.described, why or "no reason given")), 0)
   end
-  local set, prefix = options_of(self, policy, answer.options or {})
-  return { set = set, prefix = prefix, key = answer.key and prefix .. answer.key, wait = answer.wait, pin = answer.pin,
-    timeout_ms = set.turn_timeout_ms }
+  local set, prefix, kin = self.rules:apply(self.options, {
+    { options = request.options, where = "the options of the request" },
+    { options = answer.options, where = "the options from " .. (policy.described or "the default"), is_firm = true },
+  })
+  return { set = set, prefix = prefix, kin = kin, name = answer.key, key = answer.key and prefix .. answer.key,
+    wait = answer.wait, pin = answer.pin, timeout_ms = set.turn_timeout_ms }
 end
 
 --- Makes the session that `injection` asks for.
@@ -191,6 +182,16 @@ local function make_session(self, set, id, injection, jsonl_path)
   return session.new(process.new(of_process), of_session, jsonl_path, offset)
 end
 
+--- Starts a session in the place that the run holds.
+local function start(self, run, injection, id, path)
+  if run.is_over then error(errors.closed_error "the turn was closed", 0) end
+  local live = make_session(self, run.set, id, injection, path)
+  self.kin[live] = { prefix = run.prefix, kin = run.kin }
+  self.pool:add(live, run)
+  run.session, run.has_place, run.payload, run.is_resumed = live, false, injection.text, injection.resume
+  live:start()
+end
+
 --- Starts a fresh session for a history, in the place that the run holds. A seed that nobody went on from is removed.
 local function start_with(self, run, policy)
   local set, id = run.set, core.uuid.generate()
@@ -203,10 +204,7 @@ local function start_with(self, run, policy)
     if err ~= nil and injection.resume then files.remove(path) end
   end })
   check_text(self, set, injection.text, #run.request.messages)
-  local live = make_session(self, set, id, injection, path)
-  self.pool:add(live, run)
-  run.session, run.has_place, run.payload, run.is_resumed = live, false, injection.text, injection.resume
-  live:start()
+  start(self, run, injection, id, path)
 end
 
 --- Whether the program itself has said that it does not go on from the written history.
@@ -217,8 +215,8 @@ end
 
 --- Starts a session, and when that fails with a written history, makes room for another start.
 ---@return table? failure
-local function try_to_start(self, run)
-  local ok, err = pcall(start_with, self, run, self.policies.injection)
+local function try_to_start(self, run, way, ...)
+  local ok, err = pcall(way, self, run, ...)
   if ok then return nil end
   local may_be_tried_again = run.session and run.is_resumed and errors.is(err, "SessionError")
   if not may_be_tried_again or err.reason == "transcript" then error(err, 0) end
@@ -230,8 +228,8 @@ end
 --- Starts a fresh session. A crash or a start that takes too long says nothing of the written history: it is tried
 --- again, once. When the program refuses to resume from it, it goes into the message, once.
 local function start_fresh(self, run)
-  local err = try_to_start(self, run)
-  if err and not is_refused(err) then err = try_to_start(self, run) end
+  local err = try_to_start(self, run, start_with, self.policies.injection)
+  if err and not is_refused(err) then err = try_to_start(self, run, start_with, self.policies.injection) end
   if not err then return end
   if not is_refused(err) then error(err, 0) end
   start_with(self, run, require "parley.policy.injection.concat_message")
@@ -240,11 +238,26 @@ local function start_fresh(self, run)
     message = "the program did not resume from the written history; it went into the message instead" })
 end
 
+--- Has another process go on with the transcript of the session that the run leases: under the options of the run.
+local function renew(self, run)
+  local former = run.session
+  local id, path = former.session_id, former.jsonl_path
+  self.pool:discard(former, true)
+  run.session, run.is_leased, run.has_place, self.kin[former] = nil, false, true, nil
+  local stat = uv.fs_stat(path)
+  local injection = { resume = true, text = run.text, start_offset = stat and stat.size }
+  if not stat or try_to_start(self, run, start, injection, id, path) then return start_fresh(self, run) end
+  run.session.turns = former.turns
+end
+
 --- Finds or makes the session of a request.
 local function acquire(self, run)
-  run.session = self.pool:acquire(run.key, run)
+  local key, of_kin = run.key, own_options.find_kin(self.kin, self.pool, run)
+  run.session = self.pool:acquire(of_kin or key, run)
+  run.key = key
   run.is_leased, run.has_place, run.payload = run.session ~= nil, run.session == nil, run.text
-  if run.has_place then start_fresh(self, run) end
+  if run.is_over then error(errors.closed_error "the turn was closed", 0) end
+  if run.has_place then start_fresh(self, run) elseif of_kin then renew(self, run) end
 end
 
 local function begin_turn(run)
@@ -257,9 +270,9 @@ end
 
 --- Whether a session had died since its last turn, before anything of this one was sent.
 local function was_dead(run, err)
-  local turn = run.session.turn
-  return run.is_leased and errors.is(err, "SessionError") and err.reason == "exit" and turn ~= nil
-    and #run.events == 0 and turn:state() == "typing"
+  local last = run.session.turn
+  return run.is_leased and errors.is(err, "SessionError") and err.reason == "exit" and last ~= nil
+    and #run.events == 0 and last:state() == "typing"
 end
 
 --- Whether a command has left words for the model with the next message: that a panel was closed (2.1.197 and before),
@@ -329,32 +342,11 @@ local function abandon(self, run)
   end
 end
 
---- A request's fields are for the routing policy. Where there is none, an option among them was meant for something.
-local function check_request(self, request)
-  if request == nil then return end
-  if type(request) ~= "table" then
-    error(errors.value_error("the fields of a request must be a table, not a " .. type(request)), 0)
-  end
-  local own = self.policies.routing
-  if own ~= routing then return end
-  local rules, names = rules_for_one(), { "options" }
-  for name in pairs(rules_for_all()) do table.insert(names, name) end
-  for name in pairs(request) do
-    local is_option = not options.one_of(names)(name)
-    local near = type(name) == "string" and suggest.near(name, names) or ""
-    if is_option or near ~= "" then
-      error(errors.value_error(("a request's '%s' is for your routing policy, and there is none%s: give it to "
-        .. "parley.backend%s"):format(name, is_option and "" or near, rules[name] and (", or let the route of a "
-        .. "routing policy return { options = { %s = … } }"):format(name) or ""), { option = name }), 0)
-    end
-  end
-end
-
 --- Checks a request and finds its route. Nothing is started. The run is the pool's lease, too.
 local function new_run(self, messages, request)
   if self.closed then error(errors.closed_error "the backend is closed", 0) end
   history.check(messages)
-  check_request(self, request)
+  self.rules:check_request(request, self.policies.routing ~= routing)
   local count, asked = #messages, {}
   for name, value in pairs(request or {}) do asked[name] = value end
   asked.messages = table.move(messages, 1, count, 1, {}) -- the caller may go on with its own list
@@ -366,37 +358,34 @@ local function new_run(self, messages, request)
   return run
 end
 
---- The four values of a generic `for` over the events of a run.
-local function events_of(self, run)
-  local handle = setmetatable({}, { __close = function() abandon(self, run) end })
-  function handle.interrupt() return run.session ~= nil and run.session:interrupt() end
-  local function step()
-    if run.is_over then return nil end
-    local ok, happening = pcall(next_event, self, run)
-    if ok then
-      run.is_over = happening == nil or happening.type == "result"
-      return happening
-    end
-    abandon(self, run)
-    if self.closed and not errors.is(happening, "Cancelled") then
-      happening = errors.cancelled("the backend was closed during the turn", { cause = happening })
-    end
-    error(happening, 0)
-  end
-  return step, nil, nil, handle
+--- The turn that a run is, as its caller holds it, and as the four values of a generic `for`.
+local function turn_of(self, run)
+  local made = turn.new {
+    session = function() return run.session end,
+    abandon = function() abandon(self, run) end,
+    next = function()
+      local ok, happening = pcall(next_event, self, run)
+      if ok then return happening end
+      abandon(self, run)
+      if self.closed and not errors.is(happening, "Cancelled") then
+        happening = errors.cancelled("the backend was closed during the turn", { cause = happening })
+      end
+      error(happening, 0)
+    end,
+  }
+  return made, nil, nil, made
 end
 
 --- Sends the last message of a conversation and reports what follows, to the `result`.
 ---@param messages table[]  messages of the Messages API; all but the last are the history
----@param request? table    further fields of the request for the routing policy, such as `tag`
----@return fun(): parley.Event? next_event  for the generic `for`; leaving the loop early cancels the turn
+---@param request? table    `options`, those of the backend that differ for it; further fields for the routing policy
+---@return parley.Turn turn  an iterator, so that it stands in a generic `for`; leaving the loop early cancels the turn
 ---@return nil
 ---@return nil
----@return table handle  a `<close>` value; `handle.interrupt()`, from another task, interrupts the turn: its events end
----                      with a `result` of subtype `interrupted`. It returns false when no turn runs (yet)
+---@return parley.Turn closer  the same
 --- Raises `ValueError` (with `index`) before anything is started; `ClosedError`; from the loop `CLINotFoundError`,
 --- `SessionError`, `DialogError`, `Cancelled`. A turn that raises has closed its session.
-function Backend:complete(messages, request) return events_of(self, new_run(self, messages, request)) end
+function Backend:complete(messages, request) return turn_of(self, new_run(self, messages, request)) end
 
 --- The conversation as it would be if it went on: what has no last message yet has a route, too.
 local function to_go_on(messages)
@@ -410,17 +399,17 @@ end
 ---@param messages table[]  the conversation so far; may be empty
 ---@param text string       `"/compact"`
 ---@param request? table    as for `complete`
----@return fun(): parley.Event? next_event  as for `complete`
+---@return parley.Turn turn  as for `complete`
 ---@return nil
 ---@return nil
----@return table handle
+---@return parley.Turn closer
 --- Raises what `complete` raises, `ValueError` for a command that changes the user's settings, such as `/model`, and
 --- from the loop `ValueError` when the history would have to go with a message.
 function Backend:command(messages, text, request)
   commands.check(text)
   local run = new_run(self, to_go_on(messages), request)
   run.command = text
-  return events_of(self, run)
+  return turn_of(self, run)
 end
 
 --- Starts a session for a conversation before its next message is known; `complete` finds it ready then.
@@ -437,6 +426,18 @@ function Backend:warm(messages, request)
   self.pool:release(run.session, { run.key })
   run.session = nil
   return true
+end
+
+--- A conversation of its own: what is said in it stays with it.
+---@param messages? table[]  what was said before, for example from `parley.load`
+---@param own? parley.OwnOptions  options of its turns that differ from the backend's; `talk.options` may be changed
+---@param request? table     fields of its requests for a routing policy
+---@return parley.Conversation
+--- Raises `ValueError`.
+function Backend:conversation(messages, own, request)
+  self.rules:apply(self.options, { { options = own, where = "the options of the conversation" } })
+  self.rules:check_request(request, self.policies.routing ~= routing)
+  return conversation.new(self, messages, own, request)
 end
 
 --- The processes that live now, idle ones included, by session id.

@@ -35,7 +35,8 @@ M.value_error = constructor "ValueError"
 M.cli_not_found_error = constructor "CLINotFoundError"
 
 --- A session's trouble. `reason` is one of `"start"`, `"busy"`, `"delivery"`, `"refused"` (by a hook), `"dialog"`,
---- `"transcript"`, `"timeout"`, `"exit"`, `"api"`, `"deadlock"` (a wait that would never end); `screen` holds the last
+--- `"transcript"`, `"timeout"`, `"exit"`, `"api"`, `"deadlock"` (a wait that would never end), or, where an answer was
+--- waited for, the `subtype` of a `result` that is none, such as `"interrupted"`; `screen` holds the last
 --- screen as text; `at_start` is true when the program had not been ready for its first message.
 ---@type fun(message: string, fields?: table): parley.Error
 M.session_error = constructor "SessionError"
@@ -43,6 +44,10 @@ M.session_error = constructor "SessionError"
 --- A dialog waits for an answer that nobody allowed. `dialog` is `{kind, text, choices}`; `at_start` as above.
 ---@type fun(message: string, fields?: table): parley.Error
 M.dialog_error = constructor "DialogError"
+
+--- An answer is not what its schema says. `problem` says why, `answer` is the answer.
+---@type fun(message: string, fields?: table): parley.Error
+M.validation_error = constructor "ValidationError"
 
 --- The object was closed before this call.
 ---@type fun(message: string, fields?: table): parley.Error

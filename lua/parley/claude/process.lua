@@ -4,6 +4,7 @@ local uv = require "luv"
 local clock = require "parley.base.clock"
 local core = require "parley.core"
 local descendants = require "parley.base.descendants"
+local editor = require "parley.claude.editor"
 local errors = require "parley.base.errors"
 local last_bytes = require "parley.base.last_bytes"
 local launch = require "parley.claude.launch"
@@ -27,6 +28,8 @@ local M = {}
 ---@field cwd string          a real path
 ---@field screen parley.Screen
 ---@field changed parley.Condition  notified at every output and at the exit
+---@field editor? parley.Editor  the program's, while it runs
+---@field without_editor? string  why there is none
 local Process = {}
 Process.__index = Process
 Process.__name = "parley.Process"
@@ -55,11 +58,13 @@ local function check(what, value, kind)
   error(errors.value_error(("%s must be a value of type %s, not %s"):format(what, kind, options.describe(value))), 0)
 end
 
---- The environment as a list, with the mark of this process.
+--- The environment as a list, with the mark of this process and its editor.
 local function marked_list(self)
-  local list = { mark.VARIABLE .. "=" .. self.mark }
+  local own = { [mark.VARIABLE] = self.mark, VISUAL = self.editor and self.editor.visual }
+  local list = {}
+  for name, value in pairs(own) do table.insert(list, name .. "=" .. value) end
   for name, value in pairs(self.environment) do
-    if name ~= mark.VARIABLE then table.insert(list, name .. "=" .. value) end
+    if not own[name] then table.insert(list, name .. "=" .. value) end
   end
   table.sort(list)
   return list
@@ -117,6 +122,15 @@ local function spawn(self)
   }
 end
 
+local function close_editor(self)
+  if self.editor then self.editor:close() end
+  self.editor = nil
+end
+
+local function serve(self)
+  if self.editor then self.editor:serve(self.pty:pid()) end
+end
+
 local NO_SUCH_PROGRAM = { ENOENT = true, ENOTDIR = true }
 
 --- Starts the program.
@@ -124,8 +138,10 @@ local NO_SUCH_PROGRAM = { ENOENT = true, ENOTDIR = true }
 --- cannot start.
 function Process:start()
   if self.pty then error(errors.session_error("the process was started already", { reason = "start" }), 0) end
+  self.editor, self.without_editor = editor.new(self.environment, function() self.changed:notify() end)
   local pty, err = spawn(self)
   if not pty then
+    close_editor(self)
     if err.step == "exec" and NO_SUCH_PROGRAM[err.code] then
       error(errors.cli_not_found_error(("cannot run '%s': no such program (is it installed, and on PATH?)"):format(
         self.argv[1]), { executable = self.argv[1], cause = err }), 0)
@@ -134,6 +150,11 @@ function Process:start()
       { reason = "start", executable = self.argv[1], cause = err }), 0)
   end
   self.pty = pty
+  local served, why = pcall(serve, self)
+  if not served then
+    close_editor(self)
+    self.without_editor = errors.text(why)
+  end
   self.outbox = outbox.new(pty, function() self.changed:notify() end)
   self.pipe = uv.new_pipe(false)
   assert(self.pipe:open(pty:duplicate()))
@@ -301,6 +322,7 @@ function Process:discard()
   self.is_discarded = true
   close_handle(self.pipe)
   self.outbox:close "the process does not run"
+  close_editor(self)
   if self.ending then self.ending:close() end
   local left = left_over(self)
   if self.pty:close() then close_handle(self.child_signal) end -- or it is reaped at SIGCHLD

@@ -26,7 +26,7 @@ M.rules = {
   -- 2.1.330 gives up an API request that brings nothing after 336 s, and tries again: that is waited for.
   stall_timeout_ms = { type = "milliseconds", default = 600000 },
   file_wait_timeout_ms = { type = "milliseconds", default = 30000 },
-  long_text = { type = "string", default = "pasted", check = options.one_of { "typed", "pasted", "refuse" } },
+  long_text = { type = "string", check = function() return "left out: a text of any length is sent as it is" end },
   mentions = { type = "string", default = "allow", check = options.one_of { "allow", "refuse" } },
   policies = { type = "table", default = {} },
 }
@@ -80,6 +80,9 @@ local function guard_of(self)
     is_command = function() return self.course and self.turn.is_command or nil end,
     attend = function() answer_dialog(self) end,
     ready = function() self.dialogs:forget() end,
+    notice = function(subtype, message)
+      self.turn:notice(subtype, { session_id = self.session_id, message = message })
+    end,
     session_id = function() return self.session_id end,
   }
 end
@@ -101,7 +104,7 @@ function M.new(process, given, jsonl_path, start_offset)
     start_offset = start_offset or 0,
     changed = process.changed,
     options = set,
-    delivery = { long_text = set.long_text, mentions = set.mentions },
+    delivery = { mentions = set.mentions },
     policies = policies.of_session(set.policies),
     turns = 0,
   }, Session)

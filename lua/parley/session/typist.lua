@@ -1,6 +1,8 @@
---- Puts a message into a terminal's composer and presses Enter: the delivery policy's keys, one step after the other,
---- each seen on the screen before the next. Nothing here presses Enter on a composer that holds anything else.
+--- Puts a message into a terminal's composer and presses Enter: the delivery policy's steps, keys or the program's own
+--- editor, one after the other, each seen on the screen before the next. Nothing here presses Enter on a composer that
+--- holds anything else.
 local clock = require "parley.base.clock"
+local editor = require "parley.claude.editor"
 local keys = require "parley.claude.keys"
 local tui = require "parley.claude.tui"
 
@@ -13,8 +15,11 @@ local LOST_MS = 2000
 --- longer, as a paste may be put in after the key that came behind it. An ESC has left vim's INSERT mode, where the
 --- user has that: `i` goes back to it, and is one more letter to be cleared elsewhere.
 local TO_INSERT, MARK, MARK_MS, MARK_REST_MS = "i", "¤", 15000, 300
---- A paste of 1 MB took 3.6 s to be shown; 100 kB in pieces took 5 s, and 25 s without a sign on a busy machine.
+--- A long text takes its time to be shown, on a busy machine 25 s without a sign.
 local MS_PER_BYTE, LONGEST_MS = 0.5, 60000
+--- The key that opens the editor is lost in the first second of some versions, and 2.1.332 takes 300 ms to open the
+--- first one. An editor too many finds nothing to do, but 2.1.197 loses an Enter that comes while it is open.
+local EDITOR_AGAIN_MS, EDITOR_PRESSES = 700, 3
 --- And each key that edits a long text has it drawn again.
 local MS_PER_EDIT = 5
 --- A composer that changes all the time is not waited for for ever: so many times as long as one that does not.
@@ -110,18 +115,62 @@ local function catch_up(self, text)
   self.terminal:fail("delivery", "the program does not show what is typed; nothing was sent")
 end
 
---- Types the steps of one attempt; false when keys were lost, or when the turn was interrupted.
-local function type_steps(self, steps)
+--- Has the program's editor put a text in the place of what the composer holds.
+---@return "taken"|"interrupted"|nil  nil when no editor comes
+local function hand_over(self, text)
+  local terminal, door = self.terminal, self.terminal:editor()
+  local function outcome()
+    if terminal:is_interrupted() then return "interrupted" end
+    if door:taken() then return "taken" end
+    if terminal:state() == "dialog" then terminal:attend() end
+  end
+  door:offer(text)
+  local _ <close> = setmetatable({}, { __close = function() door:withdraw() end })
+  for presses = 1, EDITOR_PRESSES do
+    if not terminal:press(editor.key) then return "interrupted" end
+    local seen = terminal:wait_until(outcome, EDITOR_AGAIN_MS)
+    if seen then
+      if presses > 1 then terminal:wait_until(function() return door:opened() >= presses end, EDITOR_AGAIN_MS) end
+      return seen
+    end
+  end
+  catch_up(self, text) -- a program that is only late shows what is typed behind the key once it has opened the editor
+  return terminal:wait_until(outcome, EDITOR_AGAIN_MS)
+end
+
+--- Does what a step says, as far as keys go; false when it did not, or when the turn was interrupted.
+local function begin_step(self, step)
+  local terminal = self.terminal
+  if step.keys then return terminal:press(step.keys) end
+  local seen = hand_over(self, step.editor)
+  if not seen then
+    terminal:lose_editor("the program's editor does not open, so messages are typed, and only short and plain ones: "
+      .. 'the user\'s key bindings (keybindings.json) must have "ctrl+g" do "chat:externalEditor"')
+  end
+  return seen == "taken"
+end
+
+--- Goes the steps of one attempt; false when keys were lost, or when the turn was interrupted.
+local function go_steps(self, steps)
   local terminal, holds = self.terminal, self.policy.holds
   for _, step in ipairs(steps) do
-    if not terminal:press(step.keys) then return false end
+    if not begin_step(self, step) then return false end
     local arrived = wait_for_composer(self, patience_for(step.holds), function(composer)
-      return (step.cursor == nil or composer.cursor == step.cursor) and holds(composer, step.holds) == "whole"
+      return holds(composer, step.holds) == "whole"
     end)
     if not arrived or terminal:is_interrupted() then return false end
     rest(self, step.rest_ms or 0)
   end
   return true
+end
+
+--- What puts a text into the composer now.
+local function steps_for(self, text, is_command)
+  local terminal = self.terminal
+  if is_command then return { { keys = keys.paste(text), holds = text } } end
+  if terminal.has_editor and not terminal:editor() then terminal:lose_editor(terminal.process.without_editor) end
+  local steps, why = self.policy.keystrokes(text, terminal:view(), self.options)
+  return steps or terminal:fail("delivery", why .. "; nothing was sent")
 end
 
 --- Types a prepared message and leaves it in the composer.
@@ -135,12 +184,13 @@ function Typist:type(text, is_command)
     if not terminal:wait_until_ready() then return false end
     if self.keys_may_follow then catch_up(self, text) end
     if not terminal:wait_until_ready() then return false end
-    clear(self)
+    local steps = steps_for(self, text, is_command)
+    -- The editor takes the place of what is left, but for the shell mode.
+    local composer = composer_of(terminal:view())
+    if steps[1].keys or composer and composer.shell then clear(self) end
     if terminal:is_interrupted() then return false end
     self.keys_may_follow = true
-    local steps = is_command and { { keys = keys.paste(text), holds = text } }
-      or self.policy.keystrokes(text, terminal:view(), self.options)
-    if type_steps(self, steps) then
+    if go_steps(self, steps) then
       self.keys_may_follow = false
       return true
     end

@@ -26,6 +26,7 @@
 ---     answers = { … }            -- the first that fits answers
 ---     faults = {
 ---       lose_keys = 1,           -- so many keys after the start are lost
+---       lose_editor = 1,         -- so often Ctrl-G opens no editor
 ---       lose_returns = 1,        -- so many Returns are swallowed; the text stays in the composer
 ---       late_flush_ms = 500,     -- added to flush_ms
 ---       dialog_ms = 300,         -- a dialog comes up by itself, so long after the start

@@ -368,11 +368,14 @@ describe("12. policies", function()
 
     it("an option in the request an error that says where it belongs", helper.task(function()
       assert.equal("a request's 'model' is for your routing policy, and there is none: give it to parley.backend, or "
-        .. "let the route of a routing policy return { options = { model = … } }", refused { model = "opus" })
+        .. "as options = { model = … }", refused { model = "opus" })
       assert.equal("a request's 'max_sessions' is for your routing policy, and there is none: give it to "
         .. "parley.backend", refused { max_sessions = 1 })
       assert.matches("a request's 'modle' .* there is none; did you mean 'model'%?", refused { modle = "opus" })
-      assert.matches("a request's 'options' is for your routing policy", refused { options = { model = "opus" } })
+      assert.equal("the options of the request has no option 'modle'; did you mean 'model'?",
+        refused { options = { modle = "opus" } })
+      assert.matches("the options of the request has no option 'max_sessions'",
+        refused { options = { max_sessions = 1 } })
       local backend <close> = place:backend()
       raised("ValueError", backend.warm, backend, {}, { model = "opus" })
       raised("ValueError", backend.command, backend, {}, "/compact", { model = "opus" })

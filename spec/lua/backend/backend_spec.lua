@@ -94,10 +94,10 @@ describe("complete", function()
 
     it("starts nothing before the first event is asked for", helper.task(function()
       local backend <close> = place:backend()
-      local step, _, _, handle = backend:complete { user "hi" }
+      local turn = backend:complete { user "hi" }
       assert.same({}, place.fakes)
-      getmetatable(handle).__close(handle)
-      assert.is_nil(step())
+      turn:close()
+      assert.is_nil(turn())
       assert.same({}, place.fakes)
     end))
   end)
@@ -247,18 +247,6 @@ describe("13. what is public", function()
     local messages = parley.synthesize_turn_messages(events)
     table.insert(messages, 1, user "hi")
     assert.equal(stored[1], parley.hash_history(messages))
-  end))
-end)
-
-describe("a turn's handle", function()
-  it("interrupts the turn and keeps the session for the next", helper.task(function()
-    local backend <close> = place:backend({}, { delay_ms = 60000 })
-    local step, _, _, handle = backend:complete { user "slow" }
-    local closer <close> = handle -- luacheck: ignore 211
-    assert.is_false(handle.interrupt())
-    assert.equal("user", step().type)
-    assert.is_true(handle.interrupt())
-    assert.matches("\27", place.fakes[1]:written())
   end))
 end)
 

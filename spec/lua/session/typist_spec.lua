@@ -281,7 +281,7 @@ describe("typist", function()
 
   it("never types into a dialog that comes up in between", helper.task(function()
     local live <close>, fake = started("2.1.330", function(fake, bytes)
-      if bytes == "\27[H" then
+      if bytes == "\7" then
         fake:set_status("waiting", "dialog open")
         fake:feed("\27[2J\27[H" .. TRUST)
         return true

@@ -128,6 +128,21 @@ function Outside.shell(command, input, cwd)
     milliseconds = math.floor(task.now() - started) }
 end
 
+--- Runs a program on the terminal itself and waits for it.
+---@param words string[]
+---@return integer? status
+---@return string? problem  it did not start
+function Outside.edit(words)
+  return task.suspend(function(wake)
+    local handle, problem
+    handle, problem = uv.spawn(words[1], { args = { table.unpack(words, 2) }, stdio = { 0, 1, 2 } }, function(status)
+      handle:close()
+      wake(status)
+    end)
+    if not handle then wake(nil, problem) end
+  end)
+end
+
 --- Runs a shell command that goes on in the background, in a session of its own, as the real program's do.
 ---@param command string
 function Outside.leave(command)

@@ -46,6 +46,9 @@ local M = {}
 ---@field leaves_shell_at_once boolean Backspace leaves shell mode even behind other keys of one write
 ---@field commands_behind_space boolean  leading white space does not protect a `/` command
 ---@field takes_nearest_command boolean  `/exitx` runs `/exit`
+---@field truncates_long boolean      a text of over 10,000 characters is shown without its middle
+---@field first_editor_ms integer     how long it takes to open an editor for the first time
+---@field editor_keeps_returns boolean  CRLF and CR in what an editor leaves stay what they are
 ---
 --- The transcript
 ---@field stop_reason "every"|"none"   which block lines carry it
@@ -122,6 +125,7 @@ local v2_1_50 = {
   wraps_pastes = false, pictures = "sentences", strips_invisible = false,
   has_emoji_popup = false, file_popup_holds = true, loses_text_behind_kill = true,
   leaves_shell_at_once = false, commands_behind_space = false, takes_nearest_command = true,
+  truncates_long = true, first_editor_ms = 40, editor_keeps_returns = true,
 
   stop_reason = "none", turn_duration = false, duration_after_api_error = false, system_records_first = false,
   head = { "permission-mode", "file-history-snapshot" }, attachments = {}, user_fields = {},
@@ -185,7 +189,8 @@ local v2_1_330 = derive(v2_1_197, {
   default_mode_row = "⏸ manual mode on · ? for shortcuts",
   paste_settle = { cold_return_ms = 0, warm_return_ms = 0, key_ms = 0, paste_ms = 0 },
   wraps_pastes = true, pictures = "lines", strips_invisible = true, has_emoji_popup = true, file_popup_holds = false,
-  leaves_shell_at_once = true, commands_behind_space = true,
+  leaves_shell_at_once = true, commands_behind_space = true, truncates_long = false,
+  first_editor_ms = 290, editor_keeps_returns = false,
   duration_after_api_error = false, system_records_first = false,
   attachments = { "environment", "model", "deferred_tools_delta", "session_context" },
   user_fields = { origin = { kind = "human" }, promptSource = "typed", turnOrigin = "human" },
