@@ -176,19 +176,15 @@ describe("scripts/examples", function()
   local function ask_on_terminal(given, ...)
     kit:close()
     kit = testing.kit(given)
-    local environment = { PATH = os.getenv "PATH" }
-    for name, value in pairs(kit.environment) do environment[name] = value end
-    local opened = terminal.open {
+    return terminal.open {
       argv = { helper.host, "ask", "--executable", kit.executable, "--cwd", kit.cwd, "--policy",
         "dialogs=" .. example "ask_on_terminal", ... },
-      cwd = uv.cwd(), environment = environment,
+      environment = helper.environment(kit.environment),
     }
-    return opened, setmetatable({}, { __close = function() opened:close() end })
   end
 
   it("ask_on_terminal shows the command that it asks about", helper.task(function()
-    local opened, closer = ask_on_terminal(nil, "--permission-mode", "default", "TOUCH")
-    local _ <close> = closer
+    local opened <close> = ask_on_terminal(nil, "--permission-mode", "default", "TOUCH")
     opened:wait_for "your choice"
     assert.matches("\ntouch made.txt\n.*Do you want to proceed", opened.screen:text())
     opened:write "\r"
@@ -201,8 +197,7 @@ describe("scripts/examples", function()
   end)
 
   it("ask_on_terminal brings the dialog to the terminal and does what is typed there", helper.task(function()
-    local opened, closer = ask_on_terminal({ trusted = false }, "hi")
-    local _ <close> = closer
+    local opened <close> = ask_on_terminal({ trusted = false }, "hi")
     opened:wait_for "your choice"
     local number = opened.screen:text():match "(%d)  Yes, I trust"
     opened:write(number .. "\r")
@@ -213,10 +208,8 @@ describe("scripts/examples", function()
   it("fork_at asks each question at the same place of a conversation", helper.task(function()
     local path = helper.write(helper.temporary_folder() .. "/talk.json", [==[
       [{"role":"user","content":"one"},{"role":"assistant","content":"echo: one"},{"role":"user","content":"two"}]]==])
-    local environment = { "PATH=" .. os.getenv "PATH", "PARLEY_CLAUDE=" .. kit.executable }
-    for name, value in pairs(kit.environment) do table.insert(environment, name .. "=" .. value) end
     local program = helper.run({ helper.host, uv.cwd() .. "/" .. example "fork_at", path, "2", "left?", "right?" },
-      { env = environment, cwd = kit.cwd })
+      { env = helper.environment(kit.environment, { PARLEY_CLAUDE = kit.executable }), cwd = kit.cwd })
     assert.equal("> left?\necho: left?\n\n> right?\necho: right?\n\n", program.output)
     assert.equal(0, program.status)
   end))

@@ -4,7 +4,7 @@ local helper = require "spec.helper"
 local smoke = require "spec.smoke.live"
 local tui = require "parley.claude.tui"
 
-local say, failure_of, is_fine, last_text = smoke.say, smoke.failure_of, smoke.is_fine, smoke.last_text
+local say, failure_of, is_fine, last_text = helper.say, helper.failure_of, smoke.is_fine, smoke.last_text
 
 local PASTE, END_PASTE = "\27[200~", "\27[201~"
 
@@ -15,10 +15,7 @@ describe("delivery to the real program", function()
   before_each(function() check_leaks = helper.leaks() end)
   after_each(function() check_leaks() end)
 
-  local function converses(name, given, body)
-    if not body then given, body = {}, given end
-    it(name, smoke.conversation(given, body))
-  end
+  local converses = smoke.converses
 
   describe("clears first what a person has typed,", function()
     local function composer_of(live)

@@ -233,25 +233,18 @@ local Kit = {}
 Kit.__index = Kit
 Kit.__name = "parley.testing.Kit"
 
-local function write_file(path, text, mode)
-  local file = assert(io.open(path, "wb"))
-  file:write(text)
-  file:close()
-  assert(uv.fs_chmod(path, tonumber(mode or "600", 8)))
-end
-
 local function quote(word) return "'" .. word:gsub("'", "'\\''") .. "'" end
 
 --- The start-up dialogs that are answered already and the login, as the real program remembers them.
 local function remember_answers(kit, given)
   local state = { hasCompletedOnboarding = given.onboarded ~= false, theme = "dark" }
   if given.trusted ~= false then state.projects = { [kit.cwd] = { hasTrustDialogAccepted = true } } end
-  write_file(kit.home .. "/.claude.json", core.json.encode(state))
+  files.write(kit.home .. "/.claude.json", core.json.encode(state), true)
   local settings = given.settings or {}
   if given.bypass_accepted ~= false then settings.skipDangerousModePermissionPrompt = true end
-  write_file(kit.home .. "/.claude/settings.json", core.json.encode(settings))
+  files.write(kit.home .. "/.claude/settings.json", core.json.encode(settings), true)
   if given.onboarded ~= false then
-    write_file(kit.home .. "/.claude/.credentials.json", '{"claudeAiOauth":{"refreshToken":"of-the-stand-in"}}')
+    files.write(kit.home .. "/.claude/.credentials.json", '{"claudeAiOauth":{"refreshToken":"of-the-stand-in"}}', true)
   end
 end
 
@@ -308,16 +301,18 @@ function Kit:use(script, profile)
   if type(script) == "table" then
     local defaults = { startup_delay_ms = 20, flush_ms = 5, connect_delay_ms = 5 }
     for name, value in pairs(script) do defaults[name] = value end
-    write_file(self.script_path, "return " .. source.of(defaults))
+    files.write(self.script_path, "return " .. source.of(defaults), true)
     path = self.script_path
   end
   local words = { "exec", quote(uv.exepath()), "stand-in", "--script", quote(path) }
   if profile then table.move({ "--profile", quote(profile) }, 1, 2, #words + 1, words) end
-  write_file(self.executable, ('#!/bin/sh\nexport PARLEY_STAND_IN_USES=%s\n%s "$@"\n'):format(quote(uses),
-    table.concat(words, " ")), "700")
+  files.write(self.executable, ('#!/bin/sh\nexport PARLEY_STAND_IN_USES=%s\n%s "$@"\n'):format(quote(uses),
+    table.concat(words, " ")), true)
+  assert(uv.fs_chmod(self.executable, tonumber("700", 8)))
 end
 
---- Starts the stand-in on a terminal, as a person would.
+--- Starts the stand-in on a terminal, as a person would. It receives what the spec writes and nothing else: the
+--- terminal `is_silent`.
 ---@param words? string[]  flags of `claude`
 ---@param options? {rows?: integer, columns?: integer, is_ready?: false}  `is_ready` false does not wait until it is
 ---@return parley.testing.Terminal
@@ -328,7 +323,7 @@ function Kit:terminal(words, options)
   for name, value in pairs(self.environment) do environment[name] = value end
   local ready_before = #self:events "ready"
   local opened = terminal.open { argv = { self.executable, table.unpack(words or {}) }, cwd = self.cwd,
-    environment = environment, rows = options.rows, columns = options.columns }
+    environment = environment, rows = options.rows, columns = options.columns, is_silent = true }
   if options.is_ready ~= false then
     opened:wait_for(function()
       return opened:composer() and #self:events "ready" > ready_before or opened.pty:poll_exit()

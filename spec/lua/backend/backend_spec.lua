@@ -17,7 +17,7 @@ local with_history = fake_backends.with_history
 local collect = fake_backends.collect
 local talk = fake_backends.talk
 local types = fake_backends.types
-local raised = fake_backends.raised
+local raised = helper.failure_of
 local taken = fake_backends.taken
 
 describe("complete", function()
@@ -278,7 +278,7 @@ describe("a wrong call of a backend", function()
   it("is refused before anything starts", helper.task(function()
     local backend <close> = place:backend()
     local function refused(pattern, name, ...)
-      assert.matches(pattern, fake_backends.raised("ValueError", backend[name], backend, ...).message, 1, true)
+      assert.matches(pattern, helper.failure_of("ValueError", backend[name], backend, ...).message, 1, true)
     end
     refused("not one message: put it into a list", "complete", { role = "user", content = "hi" })
     refused("not one message: put it into a list", "warm", { role = "user", content = "hi" })

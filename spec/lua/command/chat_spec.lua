@@ -248,7 +248,7 @@ describe("the backend", function()
     assert.equal(1, #kit:events "started")
   end)
 
-  it_does("does not prepare a history that must go with the message", function()
+  it_does("does not warm a history that must go with the message", function()
     kit.options.history_injection_mode = "concat_message"
     local backend <close> = parley.backend(kit.options)
     assert.is_false(backend:warm { { role = "user", content = "a" }, { role = "assistant", content = "b" } })
