@@ -18,6 +18,7 @@ local pool = require "parley.backend.pool"
 local process = require "parley.claude.process"
 local routing = require "parley.policy.routing"
 local session = require "parley.session"
+local session_tools = require "parley.hub.session_tools"
 local task = require "parley.base.task"
 local tui = require "parley.claude.tui"
 local turn = require "parley.backend.turn"
@@ -35,6 +36,7 @@ M.rules = {
   idle_timeout_ms = { type = "milliseconds" },
   mcp_servers = { type = "table", copy = false },
   session_factory = { type = "callable" },
+  tools = { type = "table", copy = false },
 }
 
 local NOT_FOR_ALL = { session_id = true, resume_session_id = true, fork_session = true, base_env = true }
@@ -61,7 +63,7 @@ local function rules_for_all()
 end
 
 local NOT_FOR_ONE = { policies = true }
-for name in pairs(M.rules) do NOT_FOR_ONE[name] = name ~= "mcp_servers" or nil end
+for name in pairs(M.rules) do NOT_FOR_ONE[name] = name ~= "mcp_servers" and name ~= "tools" or nil end
 
 --- Splits checked options into those of the process and those of the session.
 local function split(set)
@@ -81,6 +83,7 @@ function M.new(given)
   local rules = own_options.rules(rules_for_all(), NOT_FOR_ONE)
   local set = options.check(rules.all, given, "parley.backend")
   launch.check_files(set, "parley.backend")
+  session_tools.check(set, "parley.backend")
   policies.check_accept(set.accept, set.policies, "parley.backend")
   local own, of_sessions = policies.of_backend(set.policies, set.history_injection_mode)
   set.policies = of_sessions
@@ -179,7 +182,7 @@ local function make_session(self, set, id, injection, jsonl_path)
   local of_process, of_session = split(set)
   of_process[injection.resume and "resume_session_id" or "session_id"] = id
   of_process.mcp_config = mcp_config_of(self, set)
-  return session.new(process.new(of_process), of_session, jsonl_path, offset)
+  return session_tools.give(session.new(process.new(of_process), of_session, jsonl_path, offset), set.tools)
 end
 
 --- Starts a session in the place that the run holds.
@@ -265,6 +268,7 @@ local function begin_turn(run)
     error(errors.value_error(("%s needs a session that has the history, which would go with the next message here")
       :format(run.command)), 0)
   end
+  if run.set.tools then run.session.tools:use(run.set.tools) end
   run.steps = run.command and run.session:command(run.command) or run.session:send(run.payload)
 end
 

@@ -48,6 +48,7 @@ M.rules = {
 ---@field dialogs parley.Dialogs
 ---@field transcript parley.Transcript
 ---@field course? parley.Course    of the turn that runs
+---@field tools? parley.SessionTools  the script's own, see parley.hub.session_tools
 ---@field withdrawn? string        the message before, when it was interrupted and its record may still come
 local Session = {}
 Session.__index = Session
@@ -136,6 +137,7 @@ function Session:start()
   end })
   if self.closed then error(errors.closed_error "the session is closed", 0) end
   self.transcript:check "it was not started"
+  if self.tools then self.tools:open(self.process) end
   self.terminal:start()
   self.transcript:open(self.jsonl_path, self.start_offset)
   self.terminal:wait_until_ready()
@@ -167,6 +169,7 @@ local function conclude(self, verdict)
   self.withdrawn = self.turn:state() == "submitted" and self.turn.text or nil -- its record may still come
   if self.turn:facts().interrupting then self.typist:expect_more() end -- and what an interrupt gives back
   self.turns = self.turns + 1
+  if self.tools then self.tools:end_turn() end
   self.turn:conclude(verdict, { duration_ms = now - began_at, num_turns = self.turns,
     typing_ms = (self.course.entered_at or now) - began_at, session_id = self.session_id })
 end
@@ -190,6 +193,7 @@ local function next_event(self)
     local first = table.remove(events, 1)
     if first then
       if first.type == "result" then self.course = nil end
+      if self.tools then self.tools:name(first) end
       return first
     end
     if self.turn:state() == "ended" then return nil end
@@ -260,6 +264,16 @@ function Session:interrupt()
   return true
 end
 
+--- Adds an event to the turn that runs; without one nothing is told.
+---@param subtype string
+---@param fields table
+function Session:notice(subtype, fields)
+  if not self.course then return end
+  fields.session_id = self.session_id
+  self.turn:notice(subtype, fields)
+  self.changed:notify()
+end
+
 local function let_go(self)
   self.closed = true
   self.transcript:close()
@@ -271,6 +285,7 @@ end
 function Session:close(grace_ms)
   let_go(self)
   self.process:close(grace_ms)
+  if self.tools then self.tools:close() end
   self.changed:notify()
 end
 
@@ -278,6 +293,7 @@ end
 function Session:kill()
   let_go(self)
   self.process:kill()
+  if self.tools then self.tools:close() end
   self.changed:notify()
 end
 

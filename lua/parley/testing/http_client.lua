@@ -8,7 +8,7 @@ local M = {}
 ---@class parley.testing.HttpRequest
 ---@field url string                      `http://127.0.0.1:PORT/…`
 ---@field method? string                  default POST with a body, GET without
----@field headers? table<string, string>
+---@field headers? table<string, string>  lower-case names
 ---@field body? string
 ---@field idle_ms? number                 at most so long until the answer, or a byte of an answer that is an event
 ---                                        stream; default: no limit
@@ -19,9 +19,10 @@ local M = {}
 ---@field body string
 
 local function request_text(given, host, target)
-  local lines = { ("%s %s HTTP/1.1"):format(given.method or given.body and "POST" or "GET", target),
-    "host: " .. host, "connection: close", "content-length: " .. #(given.body or "") }
-  for name, value in pairs(given.headers or {}) do table.insert(lines, name .. ": " .. value) end
+  local lines = { ("%s %s HTTP/1.1"):format(given.method or given.body and "POST" or "GET", target) }
+  local headers = { host = host, connection = "close", ["content-length"] = #(given.body or "") }
+  for name, value in pairs(given.headers or {}) do headers[name] = value end
+  for name, value in pairs(headers) do table.insert(lines, name .. ": " .. value) end
   return table.concat(lines, "\r\n") .. "\r\n\r\n" .. (given.body or "")
 end
 
