@@ -40,7 +40,8 @@ function M.check(set, where)
   local other = set.session_factory and "session_factory"
     or set.mcp_servers and set.mcp_servers[M.SERVER] and "mcp_servers." .. M.SERVER
   if other then
-    error(errors.value_error(("%s: option 'tools' does not go with '%s'"):format(where, other), { option = "tools" }), 0)
+    error(errors.value_error(("%s: option 'tools' does not go with '%s'"):format(where, other),
+      { option = "tools" }), 0)
   end
 end
 
@@ -50,11 +51,11 @@ end
 ---@return parley.Session
 function M.give(session, list)
   if not list then return session end
-  session.tools = setmetatable({ server = mcp.new {
+  session:give_tools(setmetatable({ server = mcp.new {
     tools = list,
     session_id = function() return session.session_id end,
     on_error = function(failure) session:notice("tool_error", failure) end,
-  } }, SessionTools)
+  } }, SessionTools))
   return session
 end
 

@@ -51,12 +51,12 @@ end
 local function check_schema(given, where)
   if given == nil then return { type = "object" } end
   if type(given) ~= "table" then
-    refuse(where, ": input_schema must be a JSON Schema, a table, not %s", options.describe(given))
+    refuse(where, ": input_schema must be a JSON Schema, not %s", options.describe(given))
   end
   for _, name in ipairs(NOT_AT_ROOT) do
     if given[name] ~= nil then
-      refuse(where, ": input_schema must not have %s at its root: Claude Code changes such a schema, or leaves the tool "
-        .. "out. Put it into a property", name)
+      refuse(where, ": input_schema must not have %s at its root, for Claude Code changes such a schema, or leaves the "
+        .. "tool out: put it into a property", name)
     end
   end
   if given.type ~= "object" then

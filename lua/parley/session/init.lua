@@ -264,6 +264,10 @@ function Session:interrupt()
   return true
 end
 
+--- Gives it tools of the script's, before it is started.
+---@param tools parley.SessionTools
+function Session:give_tools(tools) self.tools = tools end
+
 --- Adds an event to the turn that runs; without one nothing is told.
 ---@param subtype string
 ---@param fields table

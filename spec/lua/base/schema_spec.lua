@@ -79,7 +79,8 @@ describe("a schema", function()
   end
 
   it("may have keywords that another reads, and then only those that are known are held", function()
-    local given = { properties = { a = { format = "date", type = "string" } }, oneOf = {}, anyOf = { { pattern = "x" } } }
+    local given = { properties = { a = { format = "date", type = "string" } }, oneOf = {},
+      anyOf = { { pattern = "x" } } }
     schema.check(given, "schema", true)
     assert.equal("input.a must be of type string, not 5", schema.problem(given, { a = 5 }, "input"))
     assert.is_nil(schema.problem(given, { a = "no date" }))

