@@ -250,7 +250,7 @@ local function renew(self, run)
   local stat = uv.fs_stat(path)
   local injection = { resume = true, text = run.text, start_offset = stat and stat.size }
   if not stat or try_to_start(self, run, start, injection, id, path) then return start_fresh(self, run) end
-  run.session.turns = former.turns
+  run.session:succeed(former)
 end
 
 --- Finds or makes the session of a request.

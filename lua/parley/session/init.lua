@@ -247,6 +247,10 @@ function Session:command(text)
   return begin(self, text:gsub("%s+$", ""), true)
 end
 
+--- Counts its turns on from those of the session whose conversation it goes on with.
+---@param former parley.Session
+function Session:succeed(former) self.turns = former.turns end
+
 --- Interrupts the turn that runs: its events end with a `result` of subtype `interrupted`, or of the one that it came
 --- to before ESC did, and the session takes the next message. What the program gives back of the message, or what of it
 --- was typed, is cleared before that.
