@@ -10,7 +10,6 @@ local options = require "parley.base.options"
 local paths = require "parley.claude.paths"
 local process = require "parley.claude.process"
 local session = require "parley.session"
-local session_tools = require "parley.hub.session_tools"
 local task = require "parley.base.task"
 
 local M = {
@@ -30,7 +29,7 @@ local M = {
   process = process.new,
 }
 
-local rules_of_session = options.merge(launch.rules, session.rules, { tools = { type = "table", copy = false } })
+local rules_of_session = options.merge(launch.rules, session.rules)
 
 --- Makes one live conversation that is not started yet: `session:start()`, then `session:send(text)`.
 ---@param given? parley.SessionOptions
@@ -38,13 +37,10 @@ local rules_of_session = options.merge(launch.rules, session.rules, { tools = { 
 --- Raises `ValueError` for bad options.
 function M.session(given)
   local of_process, of_session = {}, {}
-  local set = options.check(rules_of_session, given, "parley.session")
-  session_tools.check(set, "parley.session")
-  for name, value in pairs(set) do
-    if session.rules[name] then of_session[name] = value end
-    if launch.rules[name] then of_process[name] = value end
+  for name, value in pairs(options.check(rules_of_session, given, "parley.session")) do
+    if session.rules[name] then of_session[name] = value else of_process[name] = value end
   end
-  return session_tools.give(session.new(process.new(of_process), of_session), set.tools)
+  return session.new(process.new(of_process), of_session)
 end
 
 return M

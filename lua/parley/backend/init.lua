@@ -36,7 +36,6 @@ M.rules = {
   idle_timeout_ms = { type = "milliseconds" },
   mcp_servers = { type = "table", copy = false },
   session_factory = { type = "callable" },
-  tools = { type = "table", copy = false },
 }
 
 local NOT_FOR_ALL = { session_id = true, resume_session_id = true, fork_session = true, base_env = true }
@@ -63,7 +62,7 @@ local function rules_for_all()
 end
 
 local NOT_FOR_ONE = { policies = true }
-for name in pairs(M.rules) do NOT_FOR_ONE[name] = name ~= "mcp_servers" and name ~= "tools" or nil end
+for name in pairs(M.rules) do NOT_FOR_ONE[name] = name ~= "mcp_servers" or nil end
 
 --- Splits checked options into those of the process and those of the session.
 local function split(set)
@@ -85,6 +84,7 @@ function M.new(given)
   launch.check_files(set, "parley.backend")
   session_tools.check(set, "parley.backend")
   policies.check_accept(set.accept, set.policies, "parley.backend")
+  session.check(set, set, "parley.backend")
   local own, of_sessions = policies.of_backend(set.policies, set.history_injection_mode)
   set.policies = of_sessions
   return setmetatable({
@@ -182,7 +182,7 @@ local function make_session(self, set, id, injection, jsonl_path)
   local of_process, of_session = split(set)
   of_process[injection.resume and "resume_session_id" or "session_id"] = id
   of_process.mcp_config = mcp_config_of(self, set)
-  return session_tools.give(session.new(process.new(of_process), of_session, jsonl_path, offset), set.tools)
+  return session.new(process.new(of_process), of_session, jsonl_path, offset)
 end
 
 --- Starts a session in the place that the run holds.
@@ -268,8 +268,9 @@ local function begin_turn(run)
     error(errors.value_error(("%s needs a session that has the history, which would go with the next message here")
       :format(run.command)), 0)
   end
-  if run.set.tools then run.session.tools:use(run.set.tools) end
-  run.steps = run.command and run.session:command(run.command) or run.session:send(run.payload)
+  local live, said = run.session, run.said
+  if run.set.tools then live.tools:use(run.set.tools) end
+  run.steps = run.command and live:command(run.command, said) or live:send(run.payload, said)
 end
 
 --- Whether a session had died since its last turn, before anything of this one was sent.
@@ -358,7 +359,7 @@ local function new_run(self, messages, request)
   local text = text_to_send(messages)
   local run = route(self, asked)
   check_text(self, run.set, text, count)
-  run.request, run.text, run.events, run.notices = asked, text, {}, {}
+  run.request, run.said, run.text, run.events, run.notices = asked, request, text, {}, {}
   return run
 end
 

@@ -32,6 +32,7 @@ M.rules = {
   handler = { type = "callable", copy = false }, host = { type = "string", default = "127.0.0.1" },
   port = { type = "integer", default = 0, check = port_number }, path = { type = "string" },
   on_error = { type = "callable", copy = false }, limits = { type = "table", default = {} },
+  is_detached = { type = "boolean", default = false },
 }
 M.limits = {
   head_bytes = { type = "positive integer", default = 16 * 1024 },
@@ -57,6 +58,7 @@ M.limits = {
 ---@field path? string           a unix socket instead, for this user alone; removed at the end
 ---@field limits? parley.http.Limits
 ---@field on_error? fun(err: any, request: parley.http.Request, traceback?: string)  default: to standard error
+---@field is_detached? boolean  it outlives the task that has begun to serve
 
 ---@class parley.http.Server
 ---@field port? integer
@@ -223,8 +225,8 @@ function M.serve(given)
     server.host, server.port = name.ip, name.port
   end
   local ok, err = pcall(function()
-    server.scope = (task.current() and task.spawn or task.new_root)(supervise, server)
-    if task.may_wait() then server.news:wait() end -- a task that is cancelled before it runs would close nothing
+    server.scope = (task.current() and not given.is_detached and task.spawn or task.new_root)(supervise, server)
+    if task.may_wait() and not given.is_detached then server.news:wait() end -- a task that is cancelled before it runs would close nothing
   end)
   if not ok then
     close_all(server)

@@ -25,6 +25,7 @@ local M = {}
 ---@field argv string[]
 ---@field session_id string   of the session that runs in it, the resumed one in resume mode
 ---@field environment table<string, string>
+---@field permission_mode string
 ---@field cwd string          a real path
 ---@field screen parley.Screen
 ---@field changed parley.Condition  notified at every output and at the exit
@@ -43,14 +44,30 @@ function M.new(given)
   launch.check_files(set, "parley.process")
   local size = set.dimensions
   return setmetatable({
+    set = set,
     argv = launch.argv(set),
     environment = launch.environment(set),
+    permission_mode = set.dangerously_skip_permissions and "bypassPermissions" or set.permission_mode,
     session_id = set.session_id or set.resume_session_id,
     cwd = paths.real_folder(set.cwd),
     screen = core.screen.new(size.rows, size.columns),
     changed = task.condition(),
     captured = last_bytes.new(set.capture_limit),
   }, Process)
+end
+
+--- Changes how the program will be started.
+---@param changes {permission_mode?: string, arguments?: string[], variables?: table<string, string>}
+function Process:prepare(changes)
+  local set = self.set
+  if changes.permission_mode then
+    set.permission_mode, set.dangerously_skip_permissions = changes.permission_mode, false
+    self.permission_mode = changes.permission_mode
+  end
+  local extra = table.move(set.extra_args or {}, 1, #(set.extra_args or {}), 1, {})
+  set.extra_args = table.move(changes.arguments or {}, 1, #(changes.arguments or {}), #extra + 1, extra)
+  self.argv = launch.argv(set)
+  for name, value in pairs(changes.variables or {}) do self.environment[name] = value end
 end
 
 local function check(what, value, kind)

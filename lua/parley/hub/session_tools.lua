@@ -1,10 +1,9 @@
---- The tools of one session: from its start to its end, the program finds them behind a door of the hub.
----
---- A session knows no more of this than `open`, `name`, `end_turn` and `close`.
+--- The tools of one session: from its start to its end, the program finds them at an address of the hub's. A file for
+--- `--mcp-config` tells it of them; the plugin folder of the hooks would not be read with `--strict-mcp-config`.
 local core = require "parley.core"
 local errors = require "parley.base.errors"
 local files = require "parley.base.files"
-local door = require "parley.hub.door"
+local listener = require "parley.hub.listener"
 local mcp = require "parley.hub.mcp"
 local tools = require "parley.hub.tools"
 local tools_door = require "parley.hub.tools_door"
@@ -24,7 +23,7 @@ local PROXIES = { "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy" }
 
 ---@class parley.SessionTools
 ---@field package server parley.ToolServer
----@field package door? parley.Door
+---@field package entry? parley.HubEntry
 ---@field package folder? string
 local SessionTools = {}
 SessionTools.__index = SessionTools
@@ -45,45 +44,42 @@ function M.check(set, where)
   end
 end
 
---- Gives a session that is not started yet its tools.
+--- Makes the tools of a session that is not started yet.
 ---@param session parley.Session
----@param list? parley.Tool[]  checked; nothing is done without
----@return parley.Session
-function M.give(session, list)
-  if not list then return session end
-  session:give_tools(setmetatable({ server = mcp.new {
+---@param list parley.Tool[]  checked
+---@return parley.SessionTools
+function M.new(session, list)
+  return setmetatable({ server = mcp.new {
     tools = list,
     session_id = function() return session.session_id end,
     on_error = function(failure) session:notice("tool_error", failure) end,
-  } }, SessionTools))
-  return session
+  } }, SessionTools)
 end
 
---- Has the program reach the door in spite of a proxy.
-local function pass_by_proxy(environment)
-  for _, name in ipairs(PROXIES) do
-    if environment[name] then
-      for _, list in ipairs { "NO_PROXY", "no_proxy" } do
-        environment[list] = (environment[list] and environment[list] .. "," or "") .. "127.0.0.1"
-      end
-      return
-    end
+--- What the program needs in its environment, beside what is there.
+local function variables_for(environment)
+  local variables, has_proxy = {}, false
+  for name, value in pairs(ENVIRONMENT) do variables[name] = environment[name] or value end
+  for _, name in ipairs(PROXIES) do has_proxy = has_proxy or environment[name] ~= nil end
+  for _, name in ipairs(has_proxy and { "NO_PROXY", "no_proxy" } or {}) do
+    variables[name] = (environment[name] and environment[name] .. "," or "") .. "127.0.0.1"
   end
+  return variables
 end
 
---- Opens the door and has a process that is about to start told of it.
+--- Opens the door, and has a process that is about to start told of it.
 ---@param process parley.Process
---- Raises `SessionError` when the hub cannot listen, or the system's error.
+--- Raises an error with the system's code when nothing can listen or be written.
 function SessionTools:open(process)
-  self.door = door.open { mcp = function(request, response) tools_door.serve(self.server, request, response) end }
+  self.entry = listener.attach(function(path, request, response)
+    if path ~= "mcp" then return response:send(404) end
+    tools_door.serve(self.server, request, response)
+  end)
   self.folder = files.temporary_folder "parley-tools"
   local path = self.folder .. "/mcp.json"
-  files.write(path, assert(core.json.encode { mcpServers = { [M.SERVER] = { type = "http", url = self.door:url "mcp",
-    alwaysLoad = true, timeout = LIMIT_MS } } }))
-  table.move(process.argv, 2, #process.argv, 4)
-  process.argv[2], process.argv[3] = "--mcp-config", path
-  for name, value in pairs(ENVIRONMENT) do process.environment[name] = process.environment[name] or value end
-  pass_by_proxy(process.environment)
+  files.write(path, assert(core.json.encode { mcpServers = { [M.SERVER] = { type = "http", alwaysLoad = true,
+    url = self.entry.url .. "mcp", timeout = LIMIT_MS } } }))
+  process:prepare { arguments = { "--mcp-config", path }, variables = variables_for(process.environment) }
 end
 
 --- Has the tools do what these do, of which the program has been told the same.
@@ -92,7 +88,7 @@ function SessionTools:use(list) self.server:use(list) end
 
 --- Notes in an event which of its blocks call tools of the script's, and by what names the script knows them.
 ---@param event parley.Event
-function SessionTools:name(event)
+function SessionTools.name(event)
   if event.type ~= "assistant" then return end
   for _, block in ipairs(event:blocks "tool_use") do
     local name = tostring(block.name):match(PREFIX)
@@ -109,9 +105,9 @@ function SessionTools:end_turn() self.server:end_turn() end
 --- Ends every call, and waits for that where one can; closes the door. Further calls do nothing.
 function SessionTools:close()
   self.server:close()
-  if self.door then self.door:close() end
+  if self.entry then self.entry:close() end
   if self.folder then files.remove_tree(self.folder) end
-  self.door, self.folder = nil, nil
+  self.entry, self.folder = nil, nil
 end
 
 return M

@@ -2,6 +2,7 @@
 ---
 --- What happens is observed, never guessed: every output of the terminal, every line of the transcript and every change
 --- of the status file notifies `changed`; a waiting task then looks at all of them. Decisions are the policies'.
+local callbacks = require "parley.session.callbacks"
 local clock = require "parley.base.clock"
 local commands = require "parley.claude.commands"
 local course = require "parley.session.course"
@@ -10,6 +11,7 @@ local errors = require "parley.base.errors"
 local options = require "parley.base.options"
 local paths = require "parley.claude.paths"
 local policies = require "parley.policy"
+local session_tools = require "parley.hub.session_tools"
 local terminal = require "parley.session.terminal"
 local transcript = require "parley.session.transcript"
 local turn = require "parley.session.turn"
@@ -29,7 +31,13 @@ M.rules = {
   long_text = { type = "string", check = function() return "left out: a text of any length is sent as it is" end },
   mentions = { type = "string", default = "allow", check = options.one_of { "allow", "refuse" } },
   policies = { type = "table", default = {} },
+  hooks = { type = "table", default = {} },
+  tools = { type = "table", copy = false },
 }
+
+--- Checks options that belong together; `parley.backend` does so before anything is started.
+---@type fun(set: table, of_process: table, where: string)
+M.check = callbacks.check
 
 ---@class parley.Session
 ---@field process parley.Process
@@ -47,8 +55,10 @@ M.rules = {
 ---@field typist parley.Typist
 ---@field dialogs parley.Dialogs
 ---@field transcript parley.Transcript
+---@field callbacks parley.Callbacks
 ---@field course? parley.Course    of the turn that runs
----@field tools? parley.SessionTools  the script's own, see parley.hub.session_tools
+---@field tools? parley.SessionTools  the script's own
+---@field request? table           what the caller of the turn that runs has said besides
 ---@field withdrawn? string        the message before, when it was interrupted and its record may still come
 local Session = {}
 Session.__index = Session
@@ -98,6 +108,8 @@ end
 function M.new(process, given, jsonl_path, start_offset)
   local set = options.check(M.rules, given, "parley.session")
   policies.check_accept(set.accept, set.policies, "parley.session")
+  callbacks.check(set, process.set or {}, "parley.session")
+  session_tools.check(set, "parley.session")
   local self = setmetatable({
     process = process,
     session_id = process.session_id,
@@ -113,6 +125,8 @@ function M.new(process, given, jsonl_path, start_offset)
   self.typist = typist.new(self.terminal, self.policies.delivery, self.delivery)
   self.transcript = transcript.new(self.terminal, self.jsonl_path)
   self.dialogs = dialog.new(self.terminal, self.policies.dialogs, set.accept, process.cwd)
+  self.callbacks = callbacks.new(self)
+  self.tools = set.tools and session_tools.new(self, set.tools)
   return self
 end
 
@@ -138,6 +152,7 @@ function Session:start()
   if self.closed then error(errors.closed_error "the session is closed", 0) end
   self.transcript:check "it was not started"
   if self.tools then self.tools:open(self.process) end
+  self.callbacks:open()
   self.terminal:start()
   self.transcript:open(self.jsonl_path, self.start_offset)
   self.terminal:wait_until_ready()
@@ -178,6 +193,7 @@ end
 local function look(self)
   if self.closed then check(self) end
   local any, more = self.course:read()
+  self.callbacks:look()
   local id = self.course:next_session()
   if id and id ~= self.session_id then follow(self, id) end
   local verdict, due = self.course:look(any, more)
@@ -193,7 +209,7 @@ local function next_event(self)
     local first = table.remove(events, 1)
     if first then
       if first.type == "result" then self.course = nil end
-      if self.tools then self.tools:name(first) end
+      if self.tools then self.tools.name(first) end
       return first
     end
     if self.turn:state() == "ended" then return nil end
@@ -202,12 +218,12 @@ local function next_event(self)
   end
 end
 
-local function begin(self, text, is_command)
+local function begin(self, text, is_command, request)
   if self.closed then error(errors.closed_error "the session is closed", 0) end
   if self.course then error(errors.session_error("a turn is running in this session", { reason = "busy" }), 0) end
   local function matches(recorded, sent) return self.policies.delivery.matches(recorded, sent, self.delivery) end
   self.turn = turn.new(text, matches, is_command)
-  self.course = course.new(self, self.turn)
+  self.course, self.request = course.new(self, self.turn), request
   local closer = setmetatable({}, { __close = function()
     if self.course then self:close() end
   end })
@@ -226,25 +242,27 @@ end
 
 --- Sends a message and reports what follows, to the `result`.
 ---@param text string
+---@param request? table  for the permission policy
 ---@return fun(): parley.Event? next_event  for the generic `for`; leaving the loop early closes the session
 ---@return nil
 ---@return nil
 ---@return table closer
 --- Raises `ValueError` before a key is pressed; then `SessionError`, `DialogError`, `Cancelled`, which close the
 --- session.
-function Session:send(text) return begin(self, self:as_typed(text), false) end
+function Session:send(text, request) return begin(self, self:as_typed(text), false, request) end
 
 --- Runs one of the program's own commands and reports what follows, to the `result`. A command that opens a dialog
 --- brings it to the dialogs policy. After `/clear` the session goes on under a new id.
 ---@param text string  `"/compact"`, on one line
+---@param request? table  for the permission policy
 ---@return fun(): parley.Event? next_event  as of `send`
 ---@return nil
 ---@return nil
 ---@return table closer
 --- Raises `ValueError` for what is no command, or one that changes the user's settings; then as `send` does.
-function Session:command(text)
+function Session:command(text, request)
   commands.check(text)
-  return begin(self, text:gsub("%s+$", ""), true)
+  return begin(self, (text:gsub("%s+$", "")), true, request)
 end
 
 --- Counts its turns on from those of the session whose conversation it goes on with.
@@ -268,10 +286,6 @@ function Session:interrupt()
   return true
 end
 
---- Gives it tools of the script's, before it is started.
----@param tools parley.SessionTools
-function Session:give_tools(tools) self.tools = tools end
-
 --- Adds an event to the turn that runs; without one nothing is told.
 ---@param subtype string
 ---@param fields table
@@ -294,6 +308,7 @@ function Session:close(grace_ms)
   let_go(self)
   self.process:close(grace_ms)
   if self.tools then self.tools:close() end
+  self.callbacks:close()
   self.changed:notify()
 end
 
@@ -302,6 +317,7 @@ function Session:kill()
   let_go(self)
   self.process:kill()
   if self.tools then self.tools:close() end
+  self.callbacks:close()
   self.changed:notify()
 end
 

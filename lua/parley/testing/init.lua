@@ -33,6 +33,7 @@
 ---       dialog_at_return = true, -- or just before the first Return, which answers it
 ---       never_ready = true,      -- nothing is ever shown
 ---       startup_exit = { text = "…", status = 1 },
+---       drop_hooks_ms = 50,      -- what is called over HTTP is not waited for longer
 ---       ignore_sigterm = true, survive_hangup = true, stop_reading = true,
 ---     }
 ---

@@ -202,7 +202,7 @@ describe("tools that are Lua functions", function()
     local backend <close> = parley.backend(kit.options)
     ask(backend)
     local path
-    for _, process in pairs(backend:live_sessions()) do path = process.argv[3] end
+    for _, process in pairs(backend:live_sessions()) do path = process.argv[#process.argv] end
     assert.equal("600", ("%o"):format(require("luv").fs_stat(path).mode & 511))
     local server = core.json.decode(files.read(path)).mcpServers.parley
     local function status(url, headers)
@@ -211,8 +211,8 @@ describe("tools that are Lua functions", function()
     assert.equal(200, status(server.url))
     assert.equal(404, status((server.url:gsub("%x/mcp$", "/mcp"))))
     assert.equal(404, status((server.url:gsub("mcp$", "other"))))
-    assert.equal(404, status(server.url, { origin = "http://example.org" }))
-    assert.equal(404, status(server.url, { host = "example.org" }))
+    assert.equal(403, status(server.url, { origin = "http://example.org" }))
+    assert.equal(403, status(server.url, { host = "example.org" }))
     backend:close()
     assert.is_nil(files.read(path))
     local ok, err = pcall(status, server.url)

@@ -97,6 +97,13 @@ local function set(...)
   return members
 end
 
+--- The members of a set, and these.
+local function with(members, ...)
+  local all = set(...)
+  for name in pairs(members) do all[name] = true end
+  return all
+end
+
 --- A profile that differs from another in the fields given.
 local function derive(from, changes)
   local profile = {}
@@ -155,7 +162,10 @@ local v2_1_110 = derive(v2_1_50, {
   stop_reason = "every",
   attachments = { "skill_listing" },
   hook_events = set("SessionStart", "UserPromptSubmit", "PreToolUse", "PostToolUse", "Stop", "StopFailure",
-    "SubagentStart", "SubagentStop", "PreCompact", "Notification", "PermissionRequest", "SessionEnd"),
+    "SubagentStart", "SubagentStop", "PreCompact", "Notification", "PermissionRequest", "SessionEnd",
+    "PostToolUseFailure", "PostCompact", "PermissionDenied", "Setup", "TeammateIdle", "TaskCreated", "TaskCompleted",
+    "Elicitation", "ElicitationResult", "ConfigChange", "WorktreeCreate", "WorktreeRemove", "InstructionsLoaded",
+    "CwdChanged", "FileChanged"),
 })
 
 local v2_1_197 = derive(v2_1_110, {
@@ -174,6 +184,7 @@ local v2_1_197 = derive(v2_1_110, {
   records_empty_reply = true, records_retries = false, cost_is_dialog = true, clear_changes_status = true,
   unknown_command = "system", refusal_stop_reason = "refusal", interruption_names_message = true,
   hooks_have_prompt_id = true, hooks_hide_messages = true, file_begins_with_message = false,
+  hook_events = with(v2_1_110.hook_events, "MessageDisplay", "PostToolBatch", "UserPromptExpansion"),
 })
 
 local v2_1_330 = derive(v2_1_197, {
@@ -203,6 +214,7 @@ local v2_1_330 = derive(v2_1_197, {
   asks_at_limit = false, question_waits_for = "input needed",
   hook_texts_are_meta = true, gives_back_refused = true, agents_run_behind = true,
   mcp_discovers = true, mcp_background_ms = 120000, mcp_idle_ms = 0,
+  hook_events = with(v2_1_197.hook_events, "PreModelSwitch", "PostModelSwitch", "DirectoryAdded"),
 })
 
 --- The versions known, oldest first.

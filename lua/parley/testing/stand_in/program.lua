@@ -72,7 +72,8 @@ function M.new(script, flags, outside)
     view = { history = {}, queued = {}, frame = 0, seconds = 0, placeholder = profile.placeholder },
   }, Program)
   script.uses = outside.environment.PARLEY_STAND_IN_USES
-  self.configuration = configuration.load(outside.environment, outside.cwd, flags.settings)
+  self.configuration = configuration.load(outside.environment, outside.cwd, flags.settings,
+    flags["plugin-dir"])
   self.cwd = self.configuration.cwd
   self.view.cwd = self.cwd
   self.view.mode = self.configuration:setting "editorMode" == "vim" and "insert" or nil
@@ -80,6 +81,7 @@ function M.new(script, flags, outside)
   self.composer = composer.new { profile = profile, cwd = self.cwd, now = task.now }
   self.view.composer = self.composer
   self.hooks = hooks.new { configuration = self.configuration, profile = profile, outside = outside,
+    faults = self.faults,
     common = function()
       return { session_id = self.session_id, transcript_path = self.transcript.path, cwd = self.cwd,
         permission_mode = self.permission_mode, prompt_id = profile.hooks_have_prompt_id and self.prompt_id or nil }

@@ -37,9 +37,10 @@ function M.new(options)
   for _, given in ipairs(options.flags["mcp-config"] or {}) do
     add(self, read_json(given:find "^%s*{" and given or files.read(given)), "")
   end
-  local folder = options.flags["plugin-dir"]
-  local plugin = folder and read_json(files.read(folder .. "/.claude-plugin/plugin.json"))
-  if plugin then add(self, read_json(files.read(folder .. "/.mcp.json")), "plugin_" .. plugin.name .. "_") end
+  for _, folder in ipairs(not options.flags["strict-mcp-config"] and options.flags["plugin-dir"] or {}) do
+    local plugin = read_json(files.read(folder .. "/.claude-plugin/plugin.json"))
+    if plugin then add(self, read_json(files.read(folder .. "/.mcp.json")), "plugin_" .. plugin.name .. "_") end
+  end
   return self
 end
 

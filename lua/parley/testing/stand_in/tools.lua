@@ -1,4 +1,5 @@
 --- Tool calls: who is asked, what the result is.
+local core = require "parley.core"
 local task = require "parley.base.task"
 local dialogs = require "parley.testing.stand_in.dialogs"
 local hooks = require "parley.testing.stand_in.hooks"
@@ -26,12 +27,17 @@ end
 
 --- Asks for a permission, by hook or by dialog.
 ---@return "allow"|"refuse"|"deny"  `deny` is the user's no, which ends the turn; `refuse` is a rule's
+---@return string? reason
 local function ask(turn, tool, facts)
   local program = turn.program
-  local decision = hooks.decision(turn:run_hooks("PreToolUse", facts))
-  if not decision and (tool.question or needs_permission(program, tool)) then
+  local decision, said = hooks.decision(turn:run_hooks("PreToolUse", facts))
+  local must_ask = decision == "ask" and program.permission_mode ~= "bypassPermissions"
+  if not decision and (tool.question or needs_permission(program, tool)) or must_ask then
     if program.permission_mode == "dontAsk" then return "refuse" end
-    decision = hooks.decision(turn:run_hooks("PermissionRequest", facts))
+    local id = facts.tool_use_id
+    facts.tool_use_id = nil -- the program does not tell
+    decision, said = hooks.decision(turn:run_hooks("PermissionRequest", facts))
+    facts.tool_use_id = id
     if not decision and not tool.question then
       local answer = program:ask(dialogs.permission(program.profile, tool, program.cwd, program.screen.columns))
       if answer == "always" then program.always_allowed = true end
@@ -39,7 +45,8 @@ local function ask(turn, tool, facts)
       return answer == "deny" and "deny" or "allow"
     end
   end
-  return decision == "deny" and "refuse" or "allow"
+  if decision == "allow" and said.input then facts.tool_input = said.input end
+  return decision == "deny" and "refuse" or "allow", said and said.reason
 end
 
 --- What the model says to the results of calls, when the script has no word for it.
@@ -78,11 +85,11 @@ function M.run(turn, tool)
   local program, entry = turn.program, turn.pending[1]
   local facts = { tool_name = entry.call.name, tool_input = tool.input, tool_use_id = entry.call.id }
   program:show("● ", ("%s(%s)"):format(tool.name, tool.input and tool.input.command or ""))
-  local permission = ask(turn, tool, facts)
+  local permission, reason = ask(turn, tool, facts)
   if permission == "deny" then return false end
   local result, is_error = tool.result or "", tool.is_error or false
   if permission == "refuse" then
-    result, is_error = "Permission to use " .. tool.name .. " was denied.", true
+    result, is_error = reason or "Permission to use " .. tool.name .. " was denied.", true
   elseif tool.question then
     local choice = program:ask(dialogs.question(program.profile, tool.question))
     if choice == "deny" then return false end
@@ -93,6 +100,9 @@ function M.run(turn, tool)
     program.outside.leave(tool.leaves)
   elseif tool.duration_ms then
     task.sleep(tool.duration_ms)
+  end
+  if facts.tool_input ~= tool.input and not is_error then
+    result = "changed: " .. core.json.encode(facts.tool_input, { sort_keys = true })
   end
   table.remove(turn.pending, 1)
   program.transcript:tool_result(entry.call, result, is_error, entry.uuid, turn.prompt_id)
