@@ -70,6 +70,20 @@ local function uses_of(patterns, path, text, found)
   return found
 end
 
+--- What keys send, as Lua spells it: an escape sequence, or a control character alone.
+local KEY_BYTES = { '"\\27', '"\\r"', '"\\11"', '"\\21"', '"\\127"' }
+
+local function key_bytes(path, text, found)
+  local number = 0
+  for line in (text .. "\n"):gmatch "(.-)\n" do
+    number = number + 1
+    local code = line:gsub("%-%-.*", "")
+    for _, bytes in ipairs(KEY_BYTES) do
+      if code:find(bytes, 1, true) then table.insert(found, ("%s:%d: %s"):format(path, number, bytes)) end
+    end
+  end
+end
+
 describe("the rooms of the library", function()
   local modules = read_modules()
 
@@ -103,6 +117,20 @@ describe("the rooms of the library", function()
     assert.truthy(#uses_of(TIME, "clock", files.read "lua/parley/base/clock.lua", {}) > 3) -- they are found
     assert.same({ "a.lua:2: uv.new_timer", "a.lua:4: os.time" },
       uses_of(TIME, "a.lua", "local a\nlocal t = uv.new_timer()\n-- os.clock\nreturn os.time()", {}))
+  end)
+
+  it("know in one place what a key of the program's sends", function()
+    local found, known = {}, {}
+    for _, room in ipairs { "backend", "session", "policy", "claude" } do
+      helper.each_source("lua/parley/" .. room, function(path, text)
+        key_bytes(path, text, path == "lua/parley/claude/keys.lua" and known or found)
+      end)
+    end
+    assert.same({}, found)
+    assert.truthy(#known > 3) -- they are found
+    local bytes = {}
+    key_bytes("a.lua", 'press "\\r"\nfold "\\r\\n?" -- "\\27"\npress "\\27[200~"', bytes)
+    assert.same({ 'a.lua:1: "\\r"', 'a.lua:3: "\\27' }, bytes)
   end)
 
   it("have one door out of the stand-in", function()

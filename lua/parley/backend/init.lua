@@ -4,6 +4,7 @@ local clear = require "parley.claude.clear"
 local commands = require "parley.claude.commands"
 local conversation = require "parley.backend.conversation"
 local core = require "parley.core"
+local defer = require "parley.base.defer"
 local errors = require "parley.base.errors"
 local event = require "parley.claude.event"
 local files = require "parley.base.files"
@@ -19,6 +20,7 @@ local process = require "parley.claude.process"
 local routing = require "parley.policy.routing"
 local session = require "parley.session"
 local session_tools = require "parley.hub.session_tools"
+local tables = require "parley.base.tables"
 local task = require "parley.base.task"
 local tui = require "parley.claude.tui"
 local turn = require "parley.backend.turn"
@@ -63,16 +65,6 @@ end
 
 local NOT_FOR_ONE = { policies = true }
 for name in pairs(M.rules) do NOT_FOR_ONE[name] = name ~= "mcp_servers" or nil end
-
---- Splits checked options into those of the process and those of the session.
-local function split(set)
-  local of_process, of_session = {}, {}
-  for name, value in pairs(set) do
-    if launch.rules[name] then of_process[name] = value end
-    if session.rules[name] then of_session[name] = value end
-  end
-  return of_process, of_session
-end
 
 --- Makes a backend. Nothing is started before the first `complete`.
 ---@param given? parley.BackendOptions
@@ -121,7 +113,7 @@ end
 
 local function mcp_config_of(self, set)
   local given = set.mcp_config or {}
-  local list = type(given) == "table" and table.move(given, 1, #given, 1, {}) or { given }
+  local list = type(given) == "table" and tables.joined(given) or { given }
   if set.mcp_servers then table.insert(list, mcp_path_of(self, set.mcp_servers)) end
   return list
 end
@@ -179,7 +171,7 @@ local function make_session(self, set, id, injection, jsonl_path)
     error(errors.value_error("session_factory must return a session, not a " .. type(made),
       { option = "session_factory" }), 0)
   end
-  local of_process, of_session = split(set)
+  local of_process, of_session = tables.picked(set, launch.rules), tables.picked(set, session.rules)
   of_process[injection.resume and "resume_session_id" or "session_id"] = id
   of_process.mcp_config = mcp_config_of(self, set)
   return session.new(process.new(of_process), of_session, jsonl_path, offset)
@@ -203,9 +195,9 @@ local function start_with(self, run, policy)
     history = run.request.history, text = run.text, session_id = id, jsonl_path = path,
     cwd = paths.real_folder(set.cwd), model = set.model, permission_mode = set.permission_mode or "bypassPermissions",
   }
-  local _ <close> = setmetatable({}, { __close = function(_, err)
+  local _ <close> = defer(function(err)
     if err ~= nil and injection.resume then files.remove(path) end
-  end })
+  end)
   check_text(self, set, injection.text, #run.request.messages)
   start(self, run, injection, id, path)
 end
@@ -352,9 +344,8 @@ local function new_run(self, messages, request)
   if self.closed then error(errors.closed_error "the backend is closed", 0) end
   history.check(messages)
   self.rules:check_request(request, self.policies.routing ~= routing)
-  local count, asked = #messages, {}
-  for name, value in pairs(request or {}) do asked[name] = value end
-  asked.messages = table.move(messages, 1, count, 1, {}) -- the caller may go on with its own list
+  local count, asked = #messages, tables.merged(request)
+  asked.messages = tables.joined(messages) -- the caller may go on with its own list
   asked.last, asked.history = messages[count], table.move(messages, 1, count - 1, 1, {})
   local text = text_to_send(messages)
   local run = route(self, asked)
@@ -395,9 +386,7 @@ function Backend:complete(messages, request) return turn_of(self, new_run(self, 
 --- The conversation as it would be if it went on: what has no last message yet has a route, too.
 local function to_go_on(messages)
   history.check_list(messages)
-  local going_on = table.move(messages, 1, #messages, 1, {})
-  table.insert(going_on, { role = "user", content = "…" })
-  return going_on
+  return tables.joined(messages, { { role = "user", content = "…" } })
 end
 
 --- Runs one of the program's own commands in the session of a conversation, found by the conversation as it is.
@@ -424,7 +413,7 @@ end
 --- Raises what `complete` raises.
 function Backend:warm(messages, request)
   local run = new_run(self, to_go_on(messages), request)
-  local _ <close> = setmetatable({}, { __close = function() abandon(self, run) end })
+  local _ <close> = defer(function() abandon(self, run) end)
   run.task = task.current()
   acquire(self, run)
   if run.payload ~= run.text then return false end

@@ -1,5 +1,6 @@
 --- Error objects. Callers branch on `code`, never on text; `tostring` gives one readable line.
 local core = require "parley.core"
+local tables = require "parley.base.tables"
 
 local M = {}
 
@@ -17,9 +18,7 @@ M.metatable = core.error_metatable
 ---@param fields? table  further fields, copied
 ---@return parley.Error
 function M.new(code, message, fields)
-  local err = { code = code, message = message }
-  for name, value in pairs(fields or {}) do err[name] = value end
-  return setmetatable(err, M.metatable)
+  return setmetatable(tables.merged({ code = code, message = message }, fields), M.metatable)
 end
 
 local function constructor(code)

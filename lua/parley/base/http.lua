@@ -8,6 +8,7 @@
 --- it is cancelled. One that fails is answered with 500 and told to `on_error`; the server goes on.
 local clock = require "parley.base.clock"
 local connections = require "parley.base.http.connection"
+local defer = require "parley.base.defer"
 local errors = require "parley.base.errors"
 local options = require "parley.base.options"
 local requests = require "parley.base.http.request"
@@ -147,7 +148,7 @@ end
 
 --- The task that all others of a server are children of.
 local function supervise(server)
-  local _ <close> = setmetatable({}, { __close = function() close_all(server) end })
+  local _ <close> = defer(function() close_all(server) end)
   task.spawn(keep_time, server)
   server.news:notify()
   while true do

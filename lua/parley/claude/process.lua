@@ -3,6 +3,7 @@
 local uv = require "luv"
 local clock = require "parley.base.clock"
 local core = require "parley.core"
+local defer = require "parley.base.defer"
 local descendants = require "parley.base.descendants"
 local editor = require "parley.claude.editor"
 local errors = require "parley.base.errors"
@@ -12,6 +13,7 @@ local mark = require "parley.base.mark"
 local options = require "parley.base.options"
 local outbox = require "parley.claude.outbox"
 local paths = require "parley.claude.paths"
+local tables = require "parley.base.tables"
 local task = require "parley.base.task"
 
 local M = {}
@@ -78,13 +80,7 @@ end
 --- The environment as a list, with the mark of this process and its editor.
 local function marked_list(self)
   local own = { [mark.VARIABLE] = self.mark, VISUAL = self.editor and self.editor.visual }
-  local list = {}
-  for name, value in pairs(own) do table.insert(list, name .. "=" .. value) end
-  for name, value in pairs(self.environment) do
-    if not own[name] then table.insert(list, name .. "=" .. value) end
-  end
-  table.sort(list)
-  return list
+  return tables.assignments(tables.merged(self.environment, own))
 end
 
 --- A name with a slash means the same file from the child's working directory as from here.
@@ -209,7 +205,7 @@ function Process:write(bytes, wait)
   check("the bytes to write", bytes, "string")
   if not self:is_alive() or self.outbox.is_closed then fail_to_write(self, "the process does not run") end
   local letter = self.outbox:send(bytes)
-  local _ <close> = setmetatable({}, { __close = function() self.outbox:take_back(letter) end })
+  local _ <close> = defer(function() self.outbox:take_back(letter) end)
   while not self.outbox:is_gone(letter) do
     if letter.problem then fail_to_write(self, letter.problem) end
     if not self:is_alive() then fail_to_write(self, "the process does not run") end

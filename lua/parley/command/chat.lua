@@ -2,6 +2,7 @@
 local uv = require "luv"
 local cli = require "parley.command.cli"
 local commands = require "parley.command.chat.commands"
+local defer = require "parley.base.defer"
 local editor = require "parley.command.chat.editor"
 local errors = require "parley.base.errors"
 local lines = require "parley.command.chat.lines"
@@ -109,7 +110,7 @@ local function watch_interrupts(self, answering)
 end
 
 local function cancelling(child)
-  return setmetatable({}, { __close = function() child:cancel() end })
+  return defer(function() child:cancel() end)
 end
 
 --- Runs a turn and shows it.

@@ -4,6 +4,7 @@
 --- A call runs in a task that belongs to nobody but this server: the request that asked for it may be cut off and made
 --- again, with the same id, and then gets the same answer. It ends when it is done, when the program says that nobody
 --- wants it any more, and with the turn.
+local defer = require "parley.base.defer"
 local errors = require "parley.base.errors"
 local schema = require "parley.base.schema"
 local task = require "parley.base.task"
@@ -121,7 +122,7 @@ methods["tools/call"] = function(server, params, id)
   local meta = type(params._meta) == "table" and params._meta or {}
   local call = call_of(server, meta[TOOL_USE_ID], tool, input)
   server.requests[id] = call
-  local _ <close> = setmetatable({}, { __close = function() server.requests[id] = nil end })
+  local _ <close> = defer(function() server.requests[id] = nil end)
   return call.task:await()
 end
 

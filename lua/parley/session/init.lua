@@ -6,6 +6,7 @@ local callbacks = require "parley.session.callbacks"
 local clock = require "parley.base.clock"
 local commands = require "parley.claude.commands"
 local course = require "parley.session.course"
+local defer = require "parley.base.defer"
 local dialog = require "parley.session.dialog"
 local errors = require "parley.base.errors"
 local options = require "parley.base.options"
@@ -145,10 +146,10 @@ function Session:wait_until_ready() return self.terminal:wait_until_ready() end
 --- Starts the program and waits until it takes a message.
 --- Raises `CLINotFoundError`, `SessionError`, `DialogError`, with `at_start` true; the process is ended then.
 function Session:start()
-  local _ <close> = setmetatable({}, { __close = function(_, err)
+  local _ <close> = defer(function(err)
     if errors.is(err, "SessionError") or errors.is(err, "DialogError") then err.at_start = true end
     if err ~= nil then self:close() end
-  end })
+  end)
   if self.closed then error(errors.closed_error "the session is closed", 0) end
   self.transcript:check "it was not started"
   if self.tools then self.tools:open(self.process) end
@@ -224,9 +225,9 @@ local function begin(self, text, is_command, request)
   local function matches(recorded, sent) return self.policies.delivery.matches(recorded, sent, self.delivery) end
   self.turn = turn.new(text, matches, is_command)
   self.course, self.request = course.new(self, self.turn), request
-  local closer = setmetatable({}, { __close = function()
+  local closer = defer(function()
     if self.course then self:close() end
-  end })
+  end)
   local function step()
     local results = table.pack(pcall(next_event, self))
     if results[1] then return results[2] end

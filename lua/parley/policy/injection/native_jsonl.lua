@@ -21,6 +21,7 @@ local core = require "parley.core"
 local errors = require "parley.base.errors"
 local files = require "parley.base.files"
 local history = require "parley.base.history"
+local tables = require "parley.base.tables"
 
 local M = { contract = require "parley.policy.injection.contract" }
 
@@ -38,8 +39,7 @@ end
 
 local function without_cache_control(block)
   if block.cache_control == nil then return block end
-  local copy = {}
-  for name, value in pairs(block) do copy[name] = value end
+  local copy = tables.merged(block)
   copy.cache_control = nil
   return copy
 end

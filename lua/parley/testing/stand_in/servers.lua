@@ -1,5 +1,6 @@
 --- The MCP servers that the stand-in connects to, over HTTP alone, and the tools that they offer to the model.
 local core = require "parley.core"
+local defer = require "parley.base.defer"
 local files = require "parley.base.files"
 local task = require "parley.base.task"
 
@@ -166,14 +167,14 @@ function Servers:call(full_name, input, tool_use_id)
   end
   table.insert(self.jobs, request)
   self.news:notify()
-  local _ <close> = setmetatable({}, { __close = function(_, err)
+  local _ <close> = defer(function(err)
     if err == nil then return end
     table.insert(self.jobs, function()
       pcall(post, self, tool.server, { method = "notifications/cancelled",
         params = { requestId = id, reason = "AbortError: user-cancel" } })
     end)
     self.news:notify()
-  end })
+  end)
   local limit = math.min(tool.server.timeout_ms, background_ms(self))
   done:wait_until(function() return outcome end, limit - (task.now() - started))
   if outcome then return table.unpack(outcome, 1, 2) end
