@@ -109,7 +109,7 @@ describe("the server of a session's tools", function()
   it("takes the failure of a task that a tool has spawned for its own", helper.task(function()
     local server <close>, failures = server_of(function()
       task.spawn(error, "the child failed", 0)
-      task.sleep(60000)
+      task.condition():wait()
       return "never"
     end)
     assert.equal("the child failed", text_of(call(server, {}, "toolu_1")))
@@ -194,7 +194,7 @@ describe("the server of a session's tools", function()
       return server_of(function()
         local _ <close> = setmetatable({}, { __close = function() closed = true end })
         started = true
-        task.sleep(3600000)
+        task.condition():wait()
         return "never"
       end)
     end
