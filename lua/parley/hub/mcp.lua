@@ -25,6 +25,7 @@ local TOOL_USE_ID = "claudecode/toolUseId"
 ---@field tools parley.Tool[]       checked
 ---@field session_id fun(): string
 ---@field on_error fun(failure: parley.ToolFailure)
+---@field on_known fun()  called when the program asks which tools there are
 
 ---@class parley.ToolFailure
 ---@field tool string          its name
@@ -35,6 +36,7 @@ local TOOL_USE_ID = "claudecode/toolUseId"
 ---@field traceback? string
 
 ---@class parley.ToolServer
+---@field is_known? true  the program has asked which tools there are
 ---@field package calls table<any, table>     by the id of their block, done ones until the turn's end
 ---@field package requests table<any, table>  the call of a request that waits for its answer
 local Server = {}
@@ -45,8 +47,8 @@ Server.__name = "parley.ToolServer"
 ---@param given parley.ToolServerOptions
 ---@return parley.ToolServer
 function M.new(given)
-  local self = setmetatable({ session_id = given.session_id, on_error = given.on_error, calls = {}, requests = {} },
-    Server)
+  local self = setmetatable({ session_id = given.session_id, on_error = given.on_error, on_known = given.on_known,
+    calls = {}, requests = {} }, Server)
   self:use(given.tools)
   return self
 end
@@ -111,7 +113,11 @@ end
 
 function methods.ping() return {} end
 
-methods["tools/list"] = function(server) return { tools = server.described } end
+methods["tools/list"] = function(server)
+  server.is_known = true
+  server.on_known()
+  return { tools = server.described }
+end
 
 methods["tools/call"] = function(server, params, id)
   local tool = server.tools[params.name]

@@ -53,6 +53,7 @@ function M.new(session, list)
     tools = list,
     session_id = function() return session.session_id end,
     on_error = function(failure) session:notice("tool_error", failure) end,
+    on_known = function() session.changed:notify() end,
   } }, SessionTools)
 end
 
@@ -80,6 +81,17 @@ function SessionTools:open(process)
   files.write(path, assert(core.json.encode { mcpServers = { [M.SERVER] = { type = "http", alwaysLoad = true,
     url = self.entry.url .. "mcp", timeout = LIMIT_MS } } }))
   process:prepare { arguments = { "--mcp-config", path }, variables = variables_for(process.environment) }
+end
+
+--- Waits until the program knows the tools: a first message that comes before that is answered without them (2.1.110,
+--- 2.1.197).
+---@param terminal parley.Terminal
+---@param milliseconds number  at most so long
+--- Raises `SessionError` (reason `"tools"`), and what the terminal's waits raise.
+function SessionTools:wait_until_known(terminal, milliseconds)
+  if terminal:wait_until(function() return self.server.is_known end, milliseconds) then return end
+  terminal:fail("tools", ("the program has not asked for the tools within %g ms (startup_timeout_ms); an administrator's "
+    .. "settings may allow no MCP servers"):format(milliseconds))
 end
 
 --- Has the tools do what these do, of which the program has been told the same.

@@ -157,6 +157,7 @@ function Session:start()
   self.terminal:start()
   self.transcript:open(self.jsonl_path, self.start_offset)
   self.terminal:wait_until_ready()
+  if self.tools then self.tools:wait_until_known(self.terminal, self.options.startup_timeout_ms) end
 end
 
 --- What a message becomes on its way, or a `ValueError`.

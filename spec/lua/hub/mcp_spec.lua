@@ -12,6 +12,7 @@ local function server_of(run, input_schema)
       run = run } }, "spec"),
     session_id = function() return "the session" end,
     on_error = function(failure) table.insert(failures, failure) end,
+    on_known = function() end,
   }
   return server, failures
 end

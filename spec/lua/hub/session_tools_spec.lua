@@ -62,6 +62,23 @@ describe("tools that are Lua functions", function()
     end))
   end
 
+  it("are there for the first message, where the program would not wait for them", helper.task(function()
+    local kit <close> = kit_of({ name = "weather", input = { city = "Bern" } },
+      { profile = "2.1.197", tools = weather(), script = { connect_delay_ms = 200 } })
+    local backend <close> = parley.backend(kit.options)
+    assert.equal("echo: TOOLRESULT sunny in Bern", (ask(backend)))
+  end))
+
+  it("are an error where the program does not ask for them", helper.task(function()
+    local kit <close> = kit_of({ name = "weather" }, { tools = weather(), script = { connect_delay_ms = 60000 } })
+    kit.options.startup_timeout_ms = 500
+    local backend <close> = parley.backend(kit.options)
+    local ok, err = pcall(ask, backend)
+    assert.is_false(ok)
+    assert.same({ "SessionError", "tools" }, { err.code, err.reason })
+    assert.equal(0, backend:live_session_count())
+  end))
+
   it("are called in a session without a backend", helper.task(function()
     local kit <close> = kit_of({ name = "weather", input = { city = "Bern" } })
     kit.options.tools = weather()

@@ -10,7 +10,7 @@ local tools_door = require "parley.hub.tools_door"
 --- Serves one tool over HTTP.
 local function serve(run, progress_ms)
   local tool_server = mcp.new { tools = tools.check({ { name = "wait", description = "waits", run = run } }, "spec"),
-    session_id = function() return "s" end, on_error = function() end }
+    session_id = function() return "s" end, on_error = function() end, on_known = function() end }
   local server = http.serve { handler = function(request, response)
     tools_door.serve(tool_server, request, response, progress_ms)
   end }

@@ -104,7 +104,7 @@ function Servers:run()
   end
 end
 
---- Waits until every server has been tried: a first message does.
+--- Waits until every server has been tried.
 function Servers:wait() self.connected:wait_until(function() return self.is_connected end) end
 
 -- Calls ---------------------------------------------------------------------------------------------------------------

@@ -247,7 +247,7 @@ end
 function Turn:run()
   local program = self.program
   local transcript = program.transcript
-  program.servers:wait()
+  if program.profile.mcp_is_awaited then program.servers:wait() end
   local answer = answers.choose(program.script, self.text, self.number, program)
   self.answer = answer
   if not self.source or program.profile.hooks_have_prompt_id then
