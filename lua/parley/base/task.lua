@@ -14,6 +14,7 @@ local uv = require "luv"
 local clock = require "parley.base.clock"
 local defer = require "parley.base.defer"
 local errors = require "parley.base.errors"
+local group = require "parley.base.group"
 local options = require "parley.base.options"
 local sync = require "parley.base.sync"
 
@@ -494,5 +495,7 @@ function M.now() return clock.now() end
 
 sync.use { suspend = M.suspend, check = check }
 M.condition, M.channel, M.semaphore = sync.condition, sync.channel, sync.semaphore
+group.use { task = M, start = new_task, check = check }
+M.group = group.group
 
 return M

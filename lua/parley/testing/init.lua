@@ -19,6 +19,7 @@
 ---     profile_changes = {}       -- facts of the profile to replace (stand_in/profiles.lua lists them)
 ---     startup_delay_ms = 420     -- until keys are taken; the kit's default is 20
 ---     flush_ms = 100             -- from a record to the transcript; the kit's default is 5
+---     connect_delay_ms = 300     -- from then until MCP servers over HTTP are connected; the kit's default is 5
 ---     notification_ms = 6000     -- from a permission prompt to the Notification hook
 ---     start_dialogs = { … }      -- more dialogs at the start, each as `dialog` below, with
 ---                                -- `exit_on = { ["Leave"] = 1 }`: the answers that end the program, and its status
@@ -39,7 +40,8 @@
 --- An answer is for the messages that `on` fits: a plain substring, or `function(text, turn_number)`; without it, for
 --- every message. `times` says how often it may be used, by all processes of the kit together. What the model says:
 --- `text`, `thinking`, `blocks` (as in the Messages API), `tool` or `tools` (`{name, input, result, is_error,
---- duration_ms, permission, question, leaves}`; `leaves` is a shell command that is really run and may leave something
+--- duration_ms, permission, question, leaves}`; a tool of an MCP server, by the server's name for it or the whole one,
+--- is really called, and its result counts; `leaves` is a shell command that is really run and may leave something
 --- running) with `after` (the text that follows the results), `stop_reason`, `empty`; when: `delay_ms`,
 --- `block_delay_ms`; `dialog` (`{title, lines, choices, selected, numbered, footer, waiting_for}`) is asked first;
 --- `compacts`: the program compacts the conversation first. Or `steps`, a list of such, one API message each. An answer
@@ -284,7 +286,7 @@ function Kit:use(script, profile)
   assert(files.make_folder(uses))
   local path = script
   if type(script) == "table" then
-    local defaults = { startup_delay_ms = 20, flush_ms = 5 }
+    local defaults = { startup_delay_ms = 20, flush_ms = 5, connect_delay_ms = 5 }
     for name, value in pairs(script) do defaults[name] = value end
     files.write(self.script_path, "return " .. source.of(defaults), true)
     path = self.script_path
