@@ -20,6 +20,7 @@ local pool = require "parley.backend.pool"
 local process = require "parley.claude.process"
 local routing = require "parley.policy.routing"
 local session = require "parley.session"
+local session_tools = require "parley.hub.session_tools"
 local tables = require "parley.base.tables"
 local task = require "parley.base.task"
 local tui = require "parley.claude.tui"
@@ -75,6 +76,7 @@ function M.new(given)
   local rules = own_options.rules(rules_for_all(), NOT_FOR_ONE)
   local set = options.check(rules.all, given, "parley.backend")
   launch.check_files(set, "parley.backend")
+  session_tools.check(set, "parley.backend")
   policies.check_accept(set.accept, set.policies, "parley.backend")
   session.check(set, set, "parley.backend")
   local own, of_sessions = policies.of_backend(set.policies, set.history_injection_mode)
@@ -254,6 +256,7 @@ local function begin_turn(run)
       :format(run.command)), 0)
   end
   local live, said = run.session, run.said
+  if run.set.tools then live.tools:use(run.set.tools) end
   run.steps = run.command and live:command(run.command, said) or live:send(run.payload, said)
 end
 

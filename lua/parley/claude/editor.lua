@@ -8,6 +8,7 @@ local uv = require "luv"
 local clock = require "parley.base.clock"
 local errors = require "parley.base.errors"
 local files = require "parley.base.files"
+local kernel = require "parley.claude.kernel"
 
 local M = {}
 
@@ -112,7 +113,7 @@ end
 function Editor:offer(text)
   files.write(self.folder .. "/message", text, true)
   if self.watch then return end
-  self.watch = uv.new_fs_event()
+  self.watch = kernel.new_watch()
   if self.watch:start(self.folder, {}, function() self.on_change() end) then return end
   self.watch:close()
   self.watch = clock.every(LOOK_MS, self.on_change)

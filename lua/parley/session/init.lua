@@ -12,6 +12,7 @@ local errors = require "parley.base.errors"
 local options = require "parley.base.options"
 local paths = require "parley.claude.paths"
 local policies = require "parley.policy"
+local session_tools = require "parley.hub.session_tools"
 local terminal = require "parley.session.terminal"
 local transcript = require "parley.session.transcript"
 local turn = require "parley.session.turn"
@@ -31,6 +32,7 @@ M.rules = {
   mentions = { type = "string", default = "allow", check = options.one_of { "allow", "refuse" } },
   policies = { type = "table", default = {} },
   hooks = { type = "table", default = {} },
+  tools = { type = "table", copy = false },
 }
 
 --- Checks options that belong together; `parley.backend` does so before anything is started.
@@ -55,6 +57,7 @@ M.check = callbacks.check
 ---@field transcript parley.Transcript
 ---@field callbacks parley.Callbacks
 ---@field course? parley.Course    of the turn that runs
+---@field tools? parley.SessionTools  the script's own
 ---@field request? table           what the caller of the turn that runs has said besides
 ---@field withdrawn? string        the message before, when it was interrupted and its record may still come
 local Session = {}
@@ -106,6 +109,7 @@ function M.new(process, given, jsonl_path, start_offset)
   local set = options.check(M.rules, given, "parley.session")
   policies.check_accept(set.accept, set.policies, "parley.session")
   callbacks.check(set, process.set or {}, "parley.session")
+  session_tools.check(set, "parley.session")
   local self = setmetatable({
     process = process,
     session_id = process.session_id,
@@ -122,6 +126,7 @@ function M.new(process, given, jsonl_path, start_offset)
   self.transcript = transcript.new(self.terminal, self.jsonl_path)
   self.dialogs = dialog.new(self.terminal, self.policies.dialogs, set.accept, process.cwd)
   self.callbacks = callbacks.new(self)
+  self.tools = set.tools and session_tools.new(self, set.tools)
   return self
 end
 
@@ -146,10 +151,12 @@ function Session:start()
   end)
   if self.closed then error(errors.closed_error "the session is closed", 0) end
   self.transcript:check "it was not started"
+  if self.tools then self.tools:open(self.process) end
   self.callbacks:open()
   self.terminal:start()
   self.transcript:open(self.jsonl_path, self.start_offset)
   self.terminal:wait_until_ready()
+  if self.tools then self.tools:wait_until_known(self.terminal, self.options.startup_timeout_ms) end
 end
 
 --- What a message becomes on its way, or a `ValueError`.
@@ -178,6 +185,7 @@ local function conclude(self, verdict)
   self.withdrawn = self.turn:state() == "submitted" and self.turn.text or nil -- its record may still come
   if self.turn:facts().interrupting then self.typist:expect_more() end -- and what an interrupt gives back
   self.turns = self.turns + 1
+  if self.tools then self.tools:end_turn() end
   self.turn:conclude(verdict, { duration_ms = now - began_at, num_turns = self.turns,
     typing_ms = (self.course.entered_at or now) - began_at, session_id = self.session_id })
 end
@@ -202,6 +210,7 @@ local function next_event(self)
     local first = table.remove(events, 1)
     if first then
       if first.type == "result" then self.course = nil end
+      if self.tools then self.tools.name(first) end
       return first
     end
     if self.turn:state() == "ended" then return nil end
@@ -278,6 +287,16 @@ function Session:interrupt()
   return true
 end
 
+--- Adds an event to the turn that runs; without one nothing is told.
+---@param subtype string
+---@param fields table
+function Session:notice(subtype, fields)
+  if not self.course then return end
+  fields.session_id = self.session_id
+  self.turn:notice(subtype, fields)
+  self.changed:notify()
+end
+
 local function let_go(self)
   self.closed = true
   self.transcript:close()
@@ -289,6 +308,7 @@ end
 function Session:close(grace_ms)
   let_go(self)
   self.process:close(grace_ms)
+  if self.tools then self.tools:close() end
   self.callbacks:close()
   self.changed:notify()
 end
@@ -297,6 +317,7 @@ end
 function Session:kill()
   let_go(self)
   self.process:kill()
+  if self.tools then self.tools:close() end
   self.callbacks:close()
   self.changed:notify()
 end

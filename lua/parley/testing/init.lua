@@ -19,6 +19,7 @@
 ---     profile_changes = {}       -- facts of the profile to replace (stand_in/profiles.lua lists them)
 ---     startup_delay_ms = 420     -- until keys are taken; the kit's default is 20
 ---     flush_ms = 100             -- from a record to the transcript; the kit's default is 5
+---     connect_delay_ms = 300     -- from then until MCP servers over HTTP are connected; the kit's default is 5
 ---     notification_ms = 6000     -- from a permission prompt to the Notification hook
 ---     start_dialogs = { … }      -- more dialogs at the start, each as `dialog` below, with
 ---                                -- `exit_on = { ["Leave"] = 1 }`: the answers that end the program, and its status
@@ -39,7 +40,8 @@
 --- An answer is for the messages that `on` fits: a plain substring, or `function(text, turn_number)`; without it, for
 --- every message. `times` says how often it may be used, by all processes of the kit together. What the model says:
 --- `text`, `thinking`, `blocks` (as in the Messages API), `tool` or `tools` (`{name, input, result, is_error,
---- duration_ms, permission, question, leaves}`; `leaves` is a shell command that is really run and may leave something
+--- duration_ms, permission, question, leaves}`; a tool of an MCP server, by the server's name for it or the whole one,
+--- is really called, and its result counts; `leaves` is a shell command that is really run and may leave something
 --- running) with `after` (the text that follows the results), `stop_reason`, `empty`; when: `delay_ms`,
 --- `block_delay_ms`; `dialog` (`{title, lines, choices, selected, numbered, footer, waiting_for}`) is asked first;
 --- `compacts`: the program compacts the conversation first. Or `steps`, a list of such, one API message each. An answer
@@ -59,6 +61,7 @@ local uv = require "luv"
 local core = require "parley.core"
 local errors = require "parley.base.errors"
 local files = require "parley.base.files"
+local home = require "parley.testing.home"
 local mark = require "parley.base.mark"
 local option_rules = require "parley.base.options"
 local task = require "parley.base.task"
@@ -69,8 +72,9 @@ local script_of = require "parley.testing.script"
 local source = require "parley.testing.source"
 local suggest = require "parley.base.suggest"
 local terminal = require "parley.testing.terminal"
+local world = require "parley.testing.world"
 
-local M = {}
+local M = { world = world.new }
 
 local POLL_MS = 3
 local EVENTS = { "started", "ready", "received", "taken", "command", "ended" }
@@ -234,19 +238,6 @@ Kit.__name = "parley.testing.Kit"
 
 local function quote(word) return "'" .. word:gsub("'", "'\\''") .. "'" end
 
---- The start-up dialogs that are answered already and the login, as the real program remembers them.
-local function remember_answers(kit, given)
-  local state = { hasCompletedOnboarding = given.onboarded ~= false, theme = "dark" }
-  if given.trusted ~= false then state.projects = { [kit.cwd] = { hasTrustDialogAccepted = true } } end
-  files.write(kit.home .. "/.claude.json", core.json.encode(state), true)
-  local settings = given.settings or {}
-  if given.bypass_accepted ~= false then settings.skipDangerousModePermissionPrompt = true end
-  files.write(kit.home .. "/.claude/settings.json", core.json.encode(settings), true)
-  if given.onboarded ~= false then
-    files.write(kit.home .. "/.claude/.credentials.json", '{"claudeAiOauth":{"refreshToken":"of-the-stand-in"}}', true)
-  end
-end
-
 local function check_script(script)
   if type(script) == "table" then script_of.check(script) else script_of.load(script) end
 end
@@ -272,13 +263,10 @@ function M.kit(given)
   given = option_rules.check(RULES, given, "testing.kit")
   check_script(given.script or {})
   local folder = assert(uv.fs_realpath(files.temporary_folder "parley-kit"))
-  local kit = setmetatable({ folder = folder, home = folder .. "/home", cwd = folder .. "/" .. (given.cwd or "work"),
-    executable = folder .. "/claude", log_path = folder .. "/log.jsonl", script_path = folder .. "/script.lua" }, Kit)
-  assert(files.make_folder(kit.home .. "/.claude"))
-  assert(files.make_folder(kit.cwd))
-  remember_answers(kit, given)
-  kit.environment = { HOME = kit.home, CLAUDE_CONFIG_DIR = "", IS_SANDBOX = "1", PARLEY_STAND_IN_LOG = kit.log_path }
-  for name, value in pairs(given.extra_env or {}) do kit.environment[name] = value end
+  local kit = setmetatable({ folder = folder, executable = folder .. "/claude", log_path = folder .. "/log.jsonl",
+    script_path = folder .. "/script.lua" }, Kit)
+  home.prepare(kit, given)
+  kit.environment.PARLEY_STAND_IN_LOG = kit.environment.PARLEY_STAND_IN_LOG or kit.log_path
   kit.options = { executable = kit.executable, cwd = kit.cwd, extra_env = kit.environment }
   kit:use(given.script or {}, given.profile)
   return kit
@@ -298,7 +286,7 @@ function Kit:use(script, profile)
   assert(files.make_folder(uses))
   local path = script
   if type(script) == "table" then
-    local defaults = { startup_delay_ms = 20, flush_ms = 5 }
+    local defaults = { startup_delay_ms = 20, flush_ms = 5, connect_delay_ms = 5 }
     for name, value in pairs(script) do defaults[name] = value end
     files.write(self.script_path, "return " .. source.of(defaults), true)
     path = self.script_path

@@ -56,6 +56,10 @@ local function outside_of(place, kit)
     table.insert(place.commands, url)
     return {}
   end
+  function world.http(request)
+    table.insert(place.commands, request.url)
+    return { status = 404, headers = {}, body = "" }
+  end
   function world.leave(command) table.insert(place.commands, command) end
   return world
 end

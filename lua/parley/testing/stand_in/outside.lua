@@ -1,6 +1,8 @@
 --- What is outside of the stand-in, but for time and files: its terminal, its signals, its environment, the commands
---- that it runs. Nothing else in it reaches out, so that a simulated world can put its own in the place of this one.
+--- that it runs, the servers that it asks. Nothing else in it reaches out, so that a simulated world can put its own in
+--- the place of this one.
 local uv = require "luv"
+local http_client = require "parley.testing.http_client"
 local task = require "parley.base.task"
 
 local M = {}
@@ -191,5 +193,13 @@ function Outside.leave(command)
     end))
   end)
 end
+
+-- The network ---------------------------------------------------------------------------------------------------------
+
+--- Asks a server on loopback, and waits for its answer.
+---@param request parley.testing.HttpRequest
+---@return parley.testing.HttpAnswer
+--- Raises an error object when there is none.
+function Outside.http(request) return http_client.request(request) end
 
 return M

@@ -85,6 +85,13 @@ local M = {}
 ---@field gives_back_refused boolean   a refused message returns to the composer
 ---@field file_begins_with_message boolean  before the first there is no transcript
 ---@field agents_run_behind boolean    a sub-agent ends in a turn of its own
+---
+--- MCP servers
+---@field mcp_discovers boolean        `server/discover` is asked before `initialize`
+---@field mcp_is_awaited boolean       a first message waits until the servers are connected; else it has no tools of theirs
+---@field mcp_background_ms integer    the model goes on without a call that takes longer; 0: never
+---@field mcp_calls_again boolean      such a call is made again, with the same id
+---@field mcp_idle_ms integer          a call fails that brings nothing for so long; 0: never
 
 local function set(...)
   local members = {}
@@ -144,6 +151,8 @@ local v2_1_50 = {
     "Notification", "PermissionRequest", "SessionEnd"),
   names_denying_hook = false, hooks_have_prompt_id = false, hooks_hide_messages = false, hook_texts_are_meta = false,
   gives_back_refused = false, file_begins_with_message = true, agents_run_behind = false,
+
+  mcp_discovers = false, mcp_is_awaited = false, mcp_background_ms = 0, mcp_calls_again = false, mcp_idle_ms = 300000,
 }
 
 local v2_1_110 = derive(v2_1_50, {
@@ -206,6 +215,7 @@ local v2_1_330 = derive(v2_1_197, {
   permission_footer = "Esc to cancel · Tab to amend", rules_around_input = true,
   asks_at_limit = false, question_waits_for = "input needed",
   names_denying_hook = true, hook_texts_are_meta = true, gives_back_refused = true, agents_run_behind = true,
+  mcp_discovers = true, mcp_is_awaited = true, mcp_background_ms = 120000, mcp_idle_ms = 0,
   hook_events = with(v2_1_197.hook_events, "PreModelSwitch", "PostModelSwitch", "DirectoryAdded"),
 })
 

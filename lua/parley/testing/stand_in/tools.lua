@@ -61,13 +61,41 @@ local function ask(turn, tool, facts)
   return decision == "deny" and "refuse" or "allow", said and said.reason
 end
 
+--- What the model says to the results of calls, when the script has no word for it.
+---@param calls table[]  of the script
+---@return string
+function M.echo(calls)
+  local results = {}
+  for _, tool in ipairs(calls) do table.insert(results, tool.result or "") end
+  return "echo: TOOLRESULT " .. table.concat(results, " ")
+end
+
+--- A content's text, with the types of its other blocks.
+local function as_text(content)
+  local parts = {}
+  for i, block in ipairs(type(content) == "table" and content or {}) do
+    parts[i] = block.text or "[" .. block.type .. "]"
+  end
+  return type(content) == "table" and table.concat(parts, " ") or content
+end
+
+--- Calls a tool of an MCP server; the real result stands in the place of the script's.
+local function call_server(program, tool, call)
+  if not program.servers.tools[call.name] then
+    return ("<tool_use_error>Error: No such tool available: %s</tool_use_error>"):format(call.name), true
+  end
+  local content, is_error = program.servers:call(call.name, call.input, call.id)
+  tool.result = as_text(content)
+  return content, is_error
+end
+
 --- Runs the first of a turn's pending calls.
 ---@param turn parley.testing.Turn
 ---@param tool table  of the script
 ---@return boolean goes_on  false when the user's no ended the turn
 function M.run(turn, tool)
   local program, entry = turn.program, turn.pending[1]
-  local facts = { tool_name = tool.name, tool_input = tool.input, tool_use_id = entry.call.id }
+  local facts = { tool_name = entry.call.name, tool_input = tool.input, tool_use_id = entry.call.id }
   program:show("● ", ("%s(%s)"):format(tool.name, tool.input and tool.input.command or ""))
   local permission, reason = ask(turn, tool, facts)
   if permission == "deny" then return false end
@@ -78,6 +106,8 @@ function M.run(turn, tool)
     local choice = program:ask(dialogs.question(program.profile, tool.question))
     if choice == "deny" then return false end
     result = ('Your questions have been answered: "%s"="%s".'):format(tool.question.text, choice)
+  elseif entry.call.name:find "^mcp__" then
+    result, is_error = call_server(program, tool, entry.call)
   elseif tool.leaves then
     program.outside.leave(tool.leaves)
   elseif tool.duration_ms then
@@ -88,8 +118,8 @@ function M.run(turn, tool)
   end
   table.remove(turn.pending, 1)
   program.transcript:tool_result(entry.call, result, is_error, entry.uuid, turn.prompt_id)
-  program:show("  ⎿  ", result)
-  facts.tool_response = { stdout = result, stderr = "", interrupted = false }
+  program:show("  ⎿  ", as_text(result))
+  facts.tool_response = { stdout = as_text(result), stderr = "", interrupted = false }
   turn:run_hooks("PostToolUse", facts)
   return true
 end
