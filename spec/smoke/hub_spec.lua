@@ -2,6 +2,7 @@
 local core = require "parley.core"
 local files = require "parley.base.files"
 local helper = require "spec.helper"
+local messages_api = require "parley.testing.messages_api"
 local smoke = require "spec.smoke.live"
 local task = require "parley.base.task"
 
@@ -14,14 +15,14 @@ describe("the hub with the real program", function()
   before_each(function() check_leaks = helper.leaks() end)
   after_each(function() check_leaks() end)
 
-  local function deciding(mode, decide, name, body, settings)
+  local function deciding(mode, decide, name, body, settings, script)
     it(name, function()
       local calls = {}
       local function noted(call)
         table.insert(calls, call)
         return decide(call)
       end
-      smoke.conversation({ process = { permission_mode = mode }, settings = settings,
+      smoke.conversation({ process = { permission_mode = mode }, settings = settings, script = script,
         session = { policies = { permission = { decide = noted } } } },
         function(live, server, home) body(live, server, home, calls) end)()
     end)
@@ -50,7 +51,9 @@ describe("the hub with the real program", function()
         assert.equal("success", said.verdict)
         assert.same({ "echo A", "echo B" }, { calls[1].input.command, calls[2].input.command })
         local results = table.concat(results_of(said), "|")
-        assert.matches("A|.*not this one", results)
+        local prefix = smoke.is_newest and "PreToolUse:Bash hook error: " or ""
+        assert.is_truthy(("|" .. results .. "|"):find("|" .. prefix .. "not this one|", 1, true), results)
+        assert.is_truthy(results:find "^A|" or results:find "|A$", results)
         assert.same({ "allow", "deny" }, { smoke.of_subtype(said, "permission")[1].decision,
           smoke.of_subtype(said, "permission")[2].decision })
         is_fine(live, server)
@@ -82,23 +85,26 @@ describe("the hub with the real program", function()
 
   deciding("bypassPermissions", function() return { deny = "enough", interrupt = true } end, "ends a turn",
     function(live, server)
-      local said = say(live, "TOUCH please")
+      local said = say(live, "USETOOL please")
       assert.equal("interrupted", said.verdict)
+      assert.equal("enough", smoke.of_subtype(said, "permission")[1].message)
       is_fine(live, server)
     end)
 
   deciding("bypassPermissions", function() end, "lets run what would have run anyhow", function(live, server, home)
-    local said = say(live, "TOUCH please")
+    local said = say(live, "WRITETOOL please")
     assert.equal("success", said.verdict)
-    assert.is_true(files.size(home.cwd .. "/made.txt") ~= nil)
+    assert.equal("written\n", files.read(home.cwd .. "/written.txt"))
     is_fine(live, server)
   end)
 
   deciding("bypassPermissions", function() return { allow = true } end, "asks for a sub-agent's calls, too",
     function(live, _, _, calls)
       say(live, "AGENT please")
-      assert.is_true(#calls >= 1)
-    end)
+      assert.same({ "Agent", "Bash" }, { calls[1].name, (calls[2] or {}).name })
+      assert.is_truthy(calls[2].agent or smoke.is_oldest)
+    end, nil, { { on = "SUBPROMPT", times = 1, blocks = { { type = "tool_use", name = "Bash",
+      input = { command = "echo sub", description = "x" } } } }, table.unpack(messages_api.rules) })
 
   deciding("bypassPermissions", function() return { allow = true } end, "is an error where the user forbids hooks",
     function(live)
@@ -128,8 +134,8 @@ describe("the hub with the real program", function()
       assert.same({ "USETOOL please", "echo tool-out" }, { seen[1], seen[2] })
       assert.equal(3, #seen)
       is_fine(live, server)
-      is_fine(live, server, "one\nmore, and tabs:\tx")
-      is_fine(live, server, ("a long line "):rep(200))
+      is_fine(live, server, "one\nmore line")
+      is_fine(live, server, ("a long line "):rep(200) .. "end")
     end)()
   end)
 end)

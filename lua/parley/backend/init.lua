@@ -1,5 +1,6 @@
 --- `complete(messages)`: a conversation in, the events of its next turn out; behind it live sessions, found again by
 --- the fingerprint of the history.
+local attachments = require "parley.backend.attachments"
 local clear = require "parley.claude.clear"
 local commands = require "parley.claude.commands"
 local conversation = require "parley.backend.conversation"
@@ -46,6 +47,7 @@ local NOT_FOR_ALL = { session_id = true, resume_session_id = true, fork_session 
 ---@field options table
 ---@field policies table      those that the backend calls itself
 ---@field package pool parley.Pool
+---@field package attachments parley.Attachments
 ---@field package mcp_paths table<string, string>  by the servers, as JSON
 ---@field package mcp_lock parley.Semaphore        one task writes or removes them
 ---@field package rules parley.OwnOptionRules
@@ -63,7 +65,7 @@ local function rules_for_all()
   return options.merge(process_rules, session.rules, M.rules)
 end
 
-local NOT_FOR_ONE = { policies = true }
+local NOT_FOR_ONE = { policies = true, hooks = true }
 for name in pairs(M.rules) do NOT_FOR_ONE[name] = name ~= "mcp_servers" or nil end
 
 --- Makes a backend. Nothing is started before the first `complete`.
@@ -81,7 +83,8 @@ function M.new(given)
   set.policies = of_sessions
   return setmetatable({
     options = set, policies = own, pool = pool.new { limit = set.max_sessions, idle_timeout_ms = set.idle_timeout_ms },
-    mcp_paths = {}, mcp_lock = task.semaphore(1), rules = rules, kin = setmetatable({}, { __mode = "k" }),
+    attachments = attachments.new(), mcp_paths = {}, mcp_lock = task.semaphore(1), rules = rules,
+    kin = setmetatable({}, { __mode = "k" }),
   }, Backend)
 end
 
@@ -94,6 +97,11 @@ local function remove_mcp_configs(self)
     failure = failure or not ok and { err } or nil
   end
   if failure then error(failure[1], 0) end
+end
+
+local function remove_files(self)
+  self.attachments:close()
+  remove_mcp_configs(self)
 end
 
 --- The file that holds the servers, written on first use.
@@ -121,19 +129,6 @@ end
 --- The files for `--mcp-config`: those of the option, and the one that holds `mcp_servers`, written on first use.
 ---@return string[] paths  empty without either
 function Backend:mcp_config_argument() return mcp_config_of(self, self.options) end
-
---- The text of the message to be sent.
-local function text_to_send(messages)
-  local parts = {}
-  for i, block in ipairs(history.blocks_of(messages[#messages].content)) do
-    if block.type ~= "text" then
-      error(errors.value_error(("messages[%d].content[%d] is a block of type '%s', which cannot be typed"):format(
-        #messages, i, block.type), { index = #messages }), 0)
-    end
-    table.insert(parts, block.text)
-  end
-  return table.concat(parts, "\n")
-end
 
 --- What the delivery policy says of a text before anything is started.
 local function check_text(self, set, text, index)
@@ -347,7 +342,7 @@ local function new_run(self, messages, request)
   local count, asked = #messages, tables.merged(request)
   asked.messages = tables.joined(messages) -- the caller may go on with its own list
   asked.last, asked.history = messages[count], table.move(messages, 1, count - 1, 1, {})
-  local text = text_to_send(messages)
+  local text = self.attachments:text_of(history.blocks_of(messages[count].content), count)
   local run = route(self, asked)
   check_text(self, run.set, text, count)
   run.request, run.said, run.text, run.events, run.notices = asked, request, text, {}, {}
@@ -452,16 +447,16 @@ function Backend:close()
   task.wherever(function()
     self.pool:close()
     local _ <close> = self.mcp_lock:acquire()
-    remove_mcp_configs(self)
+    remove_files(self)
   end, function()
     self.pool:kill()
-    remove_mcp_configs(self)
+    remove_files(self)
   end)
 end
 
 Backend.__close = Backend.close
 
 -- A backend that was never closed leaves no file when the host ends.
-Backend.__gc = function(self) pcall(remove_mcp_configs, self) end
+Backend.__gc = function(self) pcall(remove_files, self) end
 
 return M

@@ -226,8 +226,10 @@ function M.serve(given)
     server.host, server.port = name.ip, name.port
   end
   local ok, err = pcall(function()
-    server.scope = (task.current() and not given.is_detached and task.spawn or task.new_root)(supervise, server)
-    if task.may_wait() and not given.is_detached then server.news:wait() end -- a task that is cancelled before it runs would close nothing
+    local is_child = task.current() ~= nil and not given.is_detached
+    server.scope = (is_child and task.spawn or task.new_root)(supervise, server)
+    -- A task that is cancelled before it runs would close nothing.
+    if task.may_wait() and not given.is_detached then server.news:wait() end
   end)
   if not ok then
     close_all(server)

@@ -1,4 +1,6 @@
 --- Programs that are run for what they print.
+local defer = require "parley.base.defer"
+local tables = require "parley.base.tables"
 local task = require "parley.base.task"
 local uv = require "luv"
 
@@ -24,23 +26,21 @@ end
 ---@return string? text
 ---@return string? problem  when it cannot be started or does not end
 function M.output(argv, environment, milliseconds)
-  local list = {}
-  for name, value in pairs(environment) do table.insert(list, name .. "=" .. value) end
   local pipe <close> = task.closing(uv.new_pipe(false))
   local changed, text, status, ended = task.condition(), "", nil, false
-  local handle, pid = uv.spawn(argv[1], { args = { table.unpack(argv, 2) }, env = list,
+  local handle, pid = uv.spawn(argv[1], { args = { table.unpack(argv, 2) }, env = tables.assignments(environment),
     stdio = { nil, pipe.handle } }, function(code)
     status = code
     changed:notify()
   end)
   if not handle then return nil, "cannot be started: " .. tostring(pid) end
-  local _ <close> = setmetatable({}, { __close = function()
+  local _ <close> = defer(function()
     task.shield(function()
       if not status then uv.kill(pid, "sigkill") end
       while not status do changed:wait() end
     end)
     handle:close()
-  end })
+  end)
   pipe.handle:read_start(function(_, bytes)
     if bytes then text = text .. bytes else ended = true end
     changed:notify()

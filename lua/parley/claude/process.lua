@@ -4,10 +4,10 @@ local uv = require "luv"
 local clock = require "parley.base.clock"
 local core = require "parley.core"
 local defer = require "parley.base.defer"
-local descendants = require "parley.base.descendants"
 local editor = require "parley.claude.editor"
 local errors = require "parley.base.errors"
 local last_bytes = require "parley.base.last_bytes"
+local kernel = require "parley.claude.kernel"
 local launch = require "parley.claude.launch"
 local mark = require "parley.base.mark"
 local options = require "parley.base.options"
@@ -126,10 +126,10 @@ end
 
 local function spawn(self)
   local problem
-  self.mark, problem = mark.new()
+  self.mark, problem = kernel.mark()
   if not self.mark then return nil, problem end
   local rows, columns = self.screen:size()
-  return core.pty.spawn {
+  return kernel.spawn {
     argv = { absolute(self.argv[1]), table.unpack(self.argv, 2) },
     env = marked_list(self), cwd = self.cwd, rows = rows, columns = columns,
   }
@@ -169,11 +169,8 @@ function Process:start()
     self.without_editor = errors.text(why)
   end
   self.outbox = outbox.new(pty, function() self.changed:notify() end)
-  self.pipe = uv.new_pipe(false)
-  assert(self.pipe:open(pty:duplicate()))
-  self.child_signal = uv.new_signal()
-  self.child_signal:start("sigchld", function() reap(self) end)
-  self.pipe:read_start(function(problem, bytes) on_output(self, problem, bytes) end)
+  self.child_signal = kernel.on_child_end(function() reap(self) end)
+  self.pipe = kernel.read(pty, function(problem, bytes) on_output(self, problem, bytes) end)
   reap(self)
 end
 
@@ -262,16 +259,16 @@ local LEFT_OVER_MS, LOOK_MS = 500, 10
 
 --- What the program has started, and what that has; it itself is not among them.
 local function left_over(self)
-  return descendants.of(self.exit and {} or { self.pty:pid() }, self.mark)
+  return kernel.descendants(self.exit and {} or { self.pty:pid() }, self.mark)
 end
 
 --- Sends a signal to all that is left over, until nothing is or the time is up.
 local function signal_left_over(self, left, signal)
-  left = descendants.signal(left, signal)
+  left = kernel.signal(left, signal)
   local deadline = clock.now() + LEFT_OVER_MS
   while left[1] and clock.now() < deadline do
     task.sleep(LOOK_MS)
-    left = descendants.alive(left)
+    left = kernel.alive(left)
     if not left[1] then left = left_over(self) end -- one that was started meanwhile
   end
   return left
@@ -339,8 +336,8 @@ function Process:discard()
   if self.ending then self.ending:close() end
   local left = left_over(self)
   if self.pty:close() then close_handle(self.child_signal) end -- or it is reaped at SIGCHLD
-  descendants.signal(self.known or {}, "sigkill")
-  descendants.signal(left, "sigkill")
+  kernel.signal(self.known or {}, "sigkill")
+  kernel.signal(left, "sigkill")
   self.exit = self.exit or self.pty:poll_exit() or { signal = "SIGKILL" }
   self.changed:notify()
 end

@@ -1,4 +1,4 @@
---- One listener of this host process, on loopback, for all its sessions: there from the first that needs it to the last.
+--- One listener of this host process, on loopback, for all its sessions: from the first that needs it to the last.
 ---
 --- Each session has a secret in its URL. Whatever has not is 404, and what comes from a web page is refused: a browser
 --- sends an `Origin`, and a name that was made to point here stands in `Host`.
@@ -12,7 +12,7 @@ local M = {}
 --- A head is small and comes at once; a body holds what a tool gave.
 local LIMITS = { head_ms = 2000, connections = 512, body_bytes = 64 * 1024 * 1024 }
 
-local server    -- while there is an entry
+local server -- while there is an entry
 local entries = {} -- by the digest of the secret: what a look-up takes says nothing of it
 local count = 0
 
@@ -43,8 +43,8 @@ local Entry = {}
 Entry.__index = Entry
 
 --- Gives a session a secret. The listener is there from now on.
----@param handler fun(path: string, request: parley.http.Request, response: parley.http.Response)  runs as a task; `path`
----       is what stands behind the secret
+---@param handler fun(path: string, request: parley.http.Request, response: parley.http.Response)  runs as a task;
+---       `path` is what stands behind the secret
 ---@return parley.HubEntry
 --- Raises an error with the system's code when nothing can listen.
 function M.attach(handler)

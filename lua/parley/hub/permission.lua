@@ -1,7 +1,7 @@
 --- Asks a permission policy about the program's tool calls.
 ---
---- Hooks fail open: a call about which the program hears nothing runs as if nobody were to be asked. So the program runs
---- in a mode in which such a call comes to a dialog; what the caller's mode means is said here.
+--- Hooks fail open: a call about which the program hears nothing runs as if nobody were to be asked. So the program
+--- runs in a mode in which such a call comes to a dialog; what the caller's mode means is said here.
 local core = require "parley.core"
 local errors = require "parley.base.errors"
 local task = require "parley.base.task"
@@ -75,7 +75,7 @@ function Desk:ask(call)
     return answer("PreToolUse", { permissionDecision = "allow", updatedInput = decision.input,
       permissionDecisionReason = "allowed by Parley's permission policy" })
   elseif decision.deny then
-    if decision.interrupt then task.sleep(INTERRUPT_MS) end -- an answer would have the model go on: the program hangs up
+    if decision.interrupt then task.sleep(INTERRUPT_MS) end -- an answer would have the model go on
     return answer("PreToolUse", { permissionDecision = "deny", permissionDecisionReason = decision.deny })
   elseif decision.ask then
     return answer("PreToolUse", { permissionDecision = "ask", permissionDecisionReason = "a person decides" })
@@ -89,8 +89,9 @@ end
 ---@return table? hook_answer  nil: let it come up
 function Desk:confirm(name, input)
   local decision = self.decided[identity(name, input)] or {}
-  if decision.allow then return answer("PermissionRequest", { decision = { behavior = "allow", updatedInput = input } }) end
-  if decision.deny then return answer("PermissionRequest", { decision = { behavior = "deny", message = decision.deny } }) end
+  local said = decision.allow and { behavior = "allow", updatedInput = input }
+    or decision.deny and { behavior = "deny", message = decision.deny }
+  return said and answer("PermissionRequest", { decision = said }) or nil
 end
 
 return M

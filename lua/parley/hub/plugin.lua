@@ -10,7 +10,9 @@ local TIMEOUT_S = 24 * 60 * 60
 
 M.NAME = "parley"
 
-local function write_json(path, value) files.write(path, assert(core.json.encode(value, { sort_keys = true })), true) end
+local function write_json(path, value)
+  files.write(path, assert(core.json.encode(value, { sort_keys = true })), true)
+end
 
 --- Writes the folder.
 ---@param given {url: string, events: string[], mcp?: table}  `mcp`: the servers of `.mcp.json`, where there are any

@@ -1,5 +1,6 @@
 --- What a session has the program call it about: the receipt of a message, the permission of a tool call, the hooks of
 --- the caller's own. Where nothing of it is wanted, nothing listens and the program is started as ever.
+local defer = require "parley.base.defer"
 local errors = require "parley.base.errors"
 local event = require "parley.claude.event"
 local hook_events = require "parley.claude.hook_events"
@@ -64,8 +65,9 @@ local function on_prompt(self, payload)
 end
 
 local function unavailable(self)
-  return ("the program does not call (the user's settings forbid it: disableAllHooks, allowedHttpHookUrls; or it has no "
-    .. "hooks over HTTP), so there is no %s"):format(table.concat(#self.needs > 0 and self.needs or self.wishes, ", no "))
+  local missed = #self.needs > 0 and self.needs or self.wishes
+  return ("the program does not call (the user's settings forbid it: disableAllHooks, allowedHttpHookUrls; or it has "
+    .. "no hooks over HTTP), so there is no %s"):format(table.concat(missed, ", no "))
 end
 
 local function no_hooks(message, fields)
@@ -106,11 +108,11 @@ end
 local function on_call(self, payload)
   local call = call_of(self, payload)
   self.asking = self.asking + 1
-  local _ <close> = setmetatable({}, { __close = function()
+  local _ <close> = defer(function()
     self.asking = self.asking - 1
     if task.current():cancellation() then on_lost_question(self, call) end
     self.session.changed:notify()
-  end })
+  end)
   return self.desk:ask(call)
 end
 

@@ -29,7 +29,6 @@ M.rules = {
   -- 2.1.330 gives up an API request that brings nothing after 336 s, and tries again: that is waited for.
   stall_timeout_ms = { type = "milliseconds", default = 600000 },
   file_wait_timeout_ms = { type = "milliseconds", default = 30000 },
-  long_text = { type = "string", check = function() return "left out: a text of any length is sent as it is" end },
   mentions = { type = "string", default = "allow", check = options.one_of { "allow", "refuse" } },
   policies = { type = "table", default = {} },
   hooks = { type = "table", default = {} },

@@ -61,6 +61,7 @@ local uv = require "luv"
 local core = require "parley.core"
 local errors = require "parley.base.errors"
 local files = require "parley.base.files"
+local home = require "parley.testing.home"
 local mark = require "parley.base.mark"
 local option_rules = require "parley.base.options"
 local task = require "parley.base.task"
@@ -71,8 +72,9 @@ local script_of = require "parley.testing.script"
 local source = require "parley.testing.source"
 local suggest = require "parley.base.suggest"
 local terminal = require "parley.testing.terminal"
+local world = require "parley.testing.world"
 
-local M = {}
+local M = { world = world.new }
 
 local POLL_MS = 3
 local EVENTS = { "started", "ready", "received", "taken", "command", "ended" }
@@ -236,19 +238,6 @@ Kit.__name = "parley.testing.Kit"
 
 local function quote(word) return "'" .. word:gsub("'", "'\\''") .. "'" end
 
---- The start-up dialogs that are answered already and the login, as the real program remembers them.
-local function remember_answers(kit, given)
-  local state = { hasCompletedOnboarding = given.onboarded ~= false, theme = "dark" }
-  if given.trusted ~= false then state.projects = { [kit.cwd] = { hasTrustDialogAccepted = true } } end
-  files.write(kit.home .. "/.claude.json", core.json.encode(state), true)
-  local settings = given.settings or {}
-  if given.bypass_accepted ~= false then settings.skipDangerousModePermissionPrompt = true end
-  files.write(kit.home .. "/.claude/settings.json", core.json.encode(settings), true)
-  if given.onboarded ~= false then
-    files.write(kit.home .. "/.claude/.credentials.json", '{"claudeAiOauth":{"refreshToken":"of-the-stand-in"}}', true)
-  end
-end
-
 local function check_script(script)
   if type(script) == "table" then script_of.check(script) else script_of.load(script) end
 end
@@ -274,13 +263,10 @@ function M.kit(given)
   given = option_rules.check(RULES, given, "testing.kit")
   check_script(given.script or {})
   local folder = assert(uv.fs_realpath(files.temporary_folder "parley-kit"))
-  local kit = setmetatable({ folder = folder, home = folder .. "/home", cwd = folder .. "/" .. (given.cwd or "work"),
-    executable = folder .. "/claude", log_path = folder .. "/log.jsonl", script_path = folder .. "/script.lua" }, Kit)
-  assert(files.make_folder(kit.home .. "/.claude"))
-  assert(files.make_folder(kit.cwd))
-  remember_answers(kit, given)
-  kit.environment = { HOME = kit.home, CLAUDE_CONFIG_DIR = "", IS_SANDBOX = "1", PARLEY_STAND_IN_LOG = kit.log_path }
-  for name, value in pairs(given.extra_env or {}) do kit.environment[name] = value end
+  local kit = setmetatable({ folder = folder, executable = folder .. "/claude", log_path = folder .. "/log.jsonl",
+    script_path = folder .. "/script.lua" }, Kit)
+  home.prepare(kit, given)
+  kit.environment.PARLEY_STAND_IN_LOG = kit.environment.PARLEY_STAND_IN_LOG or kit.log_path
   kit.options = { executable = kit.executable, cwd = kit.cwd, extra_env = kit.environment }
   kit:use(given.script or {}, given.profile)
   return kit

@@ -47,7 +47,7 @@ describe("session", function()
   describe("that is made", function()
     it("refuses bad options", function()
       failure_of("ValueError", session.new, fake_process.new(), { turn_timeout = 1 })
-      failure_of("ValueError", session.new, fake_process.new(), { long_text = "never" })
+      failure_of("ValueError", session.new, fake_process.new(), { mentions = "never" })
       failure_of("ValueError", session.new, fake_process.new(), { turn_timeout_ms = -1 })
     end)
 

@@ -128,7 +128,7 @@ local function words_at_end(messages)
   elseif last.content[kept].type == "tool_result" then
     refuse "ends with a tool_result: the answer to it is missing"
   elseif last.content[kept].type ~= "text" then
-    refuse("ends with a user message that holds a block of type '%s', which cannot be typed", last.content[kept].type)
+    refuse("ends with a user message that holds a block of type '%s', which cannot be told", last.content[kept].type)
   else
     table.insert(messages, { role = "assistant", content = json.array { { type = "text", text = NO_RESPONSE } } })
   end

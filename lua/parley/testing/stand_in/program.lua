@@ -77,7 +77,7 @@ function M.new(script, flags, outside)
   self.cwd = self.configuration.cwd
   self.view.cwd = self.cwd
   self.view.mode = self.configuration:setting "editorMode" == "vim" and "insert" or nil
-  self.log = log.new(outside.environment.PARLEY_STAND_IN_LOG or script.log, outside.pid)
+  self.log = log.new(outside.environment.PARLEY_STAND_IN_LOG or script.log, outside.pid, outside.note)
   self.composer = composer.new { profile = profile, cwd = self.cwd, now = task.now }
   self.view.composer = self.composer
   self.hooks = hooks.new { configuration = self.configuration, profile = profile, outside = outside,
@@ -155,6 +155,7 @@ end
 ---@param dialog parley.testing.Dialog
 function Program:open_dialog(dialog)
   self.view.dialog, self.is_answered = dialog, false
+  self.log:tell("asked", { text = dialog.title })
   self.status_before = self.status
   if self.status then self:set_status("waiting", dialog.waiting_for) end
   self:redraw()
@@ -162,6 +163,7 @@ end
 
 ---@param answer any
 function Program:close_dialog(answer)
+  self.log:tell("answered", { text = tostring(answer) })
   self.view.dialog, self.dialog_answer, self.is_answered = nil, answer, true
   if self.status_before then self:set_status(self.status_before) end
   self:redraw()
@@ -202,6 +204,7 @@ function Program:end_interrupted(current)
   if current:has_begun_to_answer() or #self.queue > 0 then
     current:interrupt()
   else
+    self.log:tell("returned", { text = current.text, session_id = self.session_id })
     self.composer:give_back(current.text)
     self.transcript.parent = current.parent_before
   end

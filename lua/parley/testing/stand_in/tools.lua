@@ -31,6 +31,9 @@ end
 local function ask(turn, tool, facts)
   local program = turn.program
   local decision, said = hooks.decision(turn:run_hooks("PreToolUse", facts))
+  if decision == "deny" and said.reason and program.profile.names_denying_hook then
+    said.reason = ("PreToolUse:%s hook error: %s"):format(tool.name, said.reason)
+  end
   local must_ask = decision == "ask" and program.permission_mode ~= "bypassPermissions"
   if not decision and (tool.question or needs_permission(program, tool)) or must_ask then
     if program.permission_mode == "dontAsk" then return "refuse" end
