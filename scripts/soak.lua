@@ -3,6 +3,7 @@ local parley = require "parley"
 local cli = require "parley.command.cli"
 local clock = require "parley.base.clock"
 local core = require "parley.core"
+local defer = require "parley.base.defer"
 local dialogs = require "parley.policy.dialogs"
 local messages_api = require "parley.testing.messages_api"
 local offline_home = require "parley.testing.offline_home"
@@ -166,7 +167,7 @@ local function with_stand_in(soak, sessions)
       table.insert(kits, kit)
     end
   end
-  local _ <close> = setmetatable({}, { __close = function() for _, kit in ipairs(kits) do kit:close() end end })
+  local _ <close> = defer(function() for _, kit in ipairs(kits) do kit:close() end end)
   soak.marks, soak.longest_wait, soak.turns_a_session = true, 20, 60
   soak.fresh_options = function() return pick(kits).options end
   run(soak, sessions)

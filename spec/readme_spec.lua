@@ -31,16 +31,16 @@ describe("the pages", function()
 
   --- Runs a script in the folder, with the stand-in as the claude on PATH.
   local function run(...)
-    local environment = { ("PATH=%s:%s"):format(kit.folder, os.getenv "PATH") }
-    for name, value in pairs(kit.environment) do table.insert(environment, name .. "=" .. value) end
-    local program <close> = helper.start({ helper.host, ... }, { env = environment, cwd = kit.cwd })
+    local path = { PATH = ("%s:%s"):format(kit.folder, os.getenv "PATH") }
+    local program <close> = helper.start({ helper.host, ... },
+      { env = helper.environment(kit.environment, path), cwd = kit.cwd })
     return program:wait()
   end
 
   it("has a first script of five lines, and one that goes on", helper.task(function()
     assert.equal(6, select(2, hello:gsub("\n", ""))) -- with its name
-    kit:use { answers = { { on = "Say hi", text = "Hi." }, { on = "French", text = "Salut." }, { on = "files", text = "7" },
-      { on = "risky", text = "4" } } }
+    kit:use { answers = { { on = "Say hi", text = "Hi." }, { on = "French", text = "Salut." },
+      { on = "files", text = "7" }, { on = "risky", text = "4" } } }
     helper.write(kit.cwd .. "/hello.lua", hello .. going_on)
     local program = run "hello.lua"
     assert.equal("Hi.\nSalut.\n7\nsuccess\tend_turn\n5\t8\n", program.output, program.errors)

@@ -10,6 +10,7 @@ local options = require "parley.base.options"
 local paths = require "parley.claude.paths"
 local process = require "parley.claude.process"
 local session = require "parley.session"
+local tables = require "parley.base.tables"
 local task = require "parley.base.task"
 
 local M = {
@@ -36,11 +37,8 @@ local rules_of_session = options.merge(launch.rules, session.rules)
 ---@return parley.Session
 --- Raises `ValueError` for bad options.
 function M.session(given)
-  local of_process, of_session = {}, {}
-  for name, value in pairs(options.check(rules_of_session, given, "parley.session")) do
-    if session.rules[name] then of_session[name] = value else of_process[name] = value end
-  end
-  return session.new(process.new(of_process), of_session)
+  local set = options.check(rules_of_session, given, "parley.session")
+  return session.new(process.new(tables.picked(set, launch.rules)), tables.picked(set, session.rules))
 end
 
 return M

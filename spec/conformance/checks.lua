@@ -113,7 +113,7 @@ function Trial:deliver(message)
   local session = self:session()
   local known = { message.text, message.arrives }
   local taken, recorded = #self.world.taken(), #live.recorded(session, known)
-  local ok, said = pcall(live.say, session, message.text)
+  local ok, said = pcall(helper.say, session, message.text)
   local arrived, records = behind(self.world.taken(), taken), behind(live.recorded(session, known), recorded)
   if not ok then return judge_refusal(said, arrived[1] and arrived or records) end
   local outcome, reason = judge_copies("the transcript", message, records)
@@ -157,7 +157,7 @@ function checks.turn(trial) trial:must_deliver "say hi" end
 
 function checks.tool(trial)
   local result
-  local said = live.say(trial:session(), "USETOOL now", function(event)
+  local said = helper.say(trial:session(), "USETOOL now", function(event)
     result = event:blocks "tool_result" [1] or result
   end)
   must(said.verdict == "success", "the turn ended with " .. said.verdict)
@@ -190,7 +190,7 @@ function checks.interrupt(trial)
     helper.eventually(function() return #trial.world.taken() > before end)
     session:interrupt()
   end)
-  local said = live.say(session, "SLOW please")
+  local said = helper.say(session, "SLOW please")
   waiter:await()
   must(said.verdict == "interrupted", "the turn ended with " .. said.verdict)
   trial:must_deliver "after the interrupt"
@@ -243,13 +243,13 @@ function checks.dialogs(trial)
   do
     local session <close> = session_in(world, { permission_mode = "default", accept = { "trust" } })
     session:start()
-    local err = failure_of("DialogError", live.say, session, "WRITETOOL please")
+    local err = failure_of("DialogError", helper.say, session, "WRITETOOL please")
     must(err.dialog.kind == "permission", ("the dialog is called %s, not permission"):format(err.dialog.kind))
     must(not files.read(world.options.cwd .. "/written.txt"), "the tool ran unasked")
   end
   local session <close> = session_in(world, { permission_mode = "default", accept = { "trust", "permission" } })
   session:start()
-  local said = live.say(session, "WRITETOOL please")
+  local said = helper.say(session, "WRITETOOL please")
   must(said.verdict == "success", "the turn ended with " .. said.verdict)
   must(files.read(world.options.cwd .. "/written.txt") == "written\n", "the tool did not run")
 end

@@ -1,4 +1,5 @@
 local checks = require "spec.conformance.checks"
+local delivery = require "parley.policy.delivery"
 local helper = require "spec.helper"
 local json = require("parley.core").json
 local testing = require "parley.testing"
@@ -51,7 +52,11 @@ describe("the checks of a version", function()
   end
 
   it("say what a version cannot do, and why, and go on", helper.task(function()
-    local outcomes, reasons = run("2.1.330", { "1 MB", "awkward", "turn" }, { options = { long_text = "refuse" } })
+    local policy = { delivery = { prepare = function(text, options, view)
+      if #text > 200000 then return nil, "it is too long" end
+      return delivery.prepare(text, options, view)
+    end } }
+    local outcomes, reasons = run("2.1.330", { "1 MB", "awkward", "turn" }, { options = { policies = policy } })
     assert.same({ ["1 MB"] = "-", awkward = "ok", turn = "ok" }, outcomes)
     assert.matches("^refused: the message cannot be sent", reasons["1 MB"])
   end))

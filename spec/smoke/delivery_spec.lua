@@ -1,10 +1,13 @@
 -- Delivery on the real program, beside the corpus: what else may be in the composer, long texts, mentions.
+local attachments = require "parley.backend.attachments"
+local base64 = require "parley.base.base64"
 local core = require "parley.core"
 local helper = require "spec.helper"
+local messages_api = require "parley.testing.messages_api"
 local smoke = require "spec.smoke.live"
 local tui = require "parley.claude.tui"
 
-local say, failure_of, is_fine, last_text = smoke.say, smoke.failure_of, smoke.is_fine, smoke.last_text
+local say, failure_of, is_fine, last_text = helper.say, helper.failure_of, smoke.is_fine, smoke.last_text
 
 local PASTE, END_PASTE = "\27[200~", "\27[201~"
 
@@ -15,10 +18,7 @@ describe("delivery to the real program", function()
   before_each(function() check_leaks = helper.leaks() end)
   after_each(function() check_leaks() end)
 
-  local function converses(name, given, body)
-    if not body then given, body = {}, given end
-    it(name, smoke.conversation(given, body))
-  end
+  local converses = smoke.converses
 
   describe("clears first what a person has typed,", function()
     local function composer_of(live)
@@ -113,6 +113,37 @@ describe("delivery to the real program", function()
         return bytes
       end)
     end)
+  end)
+
+  describe("by the program's editor", function()
+    -- The program itself sets GIT_EDITOR for its commands.
+    local commit = { type = "tool_use", name = "Bash", input = { description = "commits", command = "env -u GIT_EDITOR "
+      .. "git -c user.name=x -c user.email=x@y.z commit --allow-empty -q; git log -1 --format=%s" } }
+    local rules = { { on = "COMMIT", blocks = { commit } }, table.unpack(messages_api.rules) }
+    local users = { VISUAL = [[sh -c 'echo by-the-user > "$1"' sh]] }
+
+    converses("leaves the user's own to a commit in a tool call", { variables = users, script = rules },
+      function(live, server, home)
+        assert.equal(0, helper.run({ "/usr/bin/git", "init", "-q", home.cwd }).status)
+        is_fine(live, server, "a\tb")
+        local result
+        for _, event in ipairs(say(live, "COMMIT now").events) do
+          result = event.type == "user" and event:blocks "tool_result"[1] or result
+        end
+        assert.matches("by%-the%-user", assert(core.json.encode(result.content)))
+        is_fine(live, server, "c\td")
+      end)
+  end)
+
+  converses("attaches a picture as what it is", function(live, server)
+    local own = attachments.new()
+    local text = own:text_of({ { type = "text", text = "look" }, { type = "image", source = { type = "base64",
+      media_type = "image/png", data = base64.encode(smoke.PICTURE) } } }, 1)
+    local said = say(live, text)
+    own:close()
+    assert.equal("success", said.verdict)
+    assert.same({ text }, smoke.recorded(live))
+    assert.matches('"type":"image"', assert(core.json.encode(server:last_messages())))
   end)
 
   describe("of a mention", function()

@@ -1,9 +1,11 @@
 --- `complete(messages)`: a conversation in, the events of its next turn out; behind it live sessions, found again by
 --- the fingerprint of the history.
+local attachments = require "parley.backend.attachments"
 local clear = require "parley.claude.clear"
 local commands = require "parley.claude.commands"
 local conversation = require "parley.backend.conversation"
 local core = require "parley.core"
+local defer = require "parley.base.defer"
 local errors = require "parley.base.errors"
 local event = require "parley.claude.event"
 local files = require "parley.base.files"
@@ -18,6 +20,8 @@ local pool = require "parley.backend.pool"
 local process = require "parley.claude.process"
 local routing = require "parley.policy.routing"
 local session = require "parley.session"
+local session_tools = require "parley.hub.session_tools"
+local tables = require "parley.base.tables"
 local task = require "parley.base.task"
 local tui = require "parley.claude.tui"
 local turn = require "parley.backend.turn"
@@ -43,6 +47,7 @@ local NOT_FOR_ALL = { session_id = true, resume_session_id = true, fork_session 
 ---@field options table
 ---@field policies table      those that the backend calls itself
 ---@field package pool parley.Pool
+---@field package attachments parley.Attachments
 ---@field package mcp_paths table<string, string>  by the servers, as JSON
 ---@field package mcp_lock parley.Semaphore        one task writes or removes them
 ---@field package rules parley.OwnOptionRules
@@ -60,18 +65,8 @@ local function rules_for_all()
   return options.merge(process_rules, session.rules, M.rules)
 end
 
-local NOT_FOR_ONE = { policies = true }
+local NOT_FOR_ONE = { policies = true, hooks = true }
 for name in pairs(M.rules) do NOT_FOR_ONE[name] = name ~= "mcp_servers" or nil end
-
---- Splits checked options into those of the process and those of the session.
-local function split(set)
-  local of_process, of_session = {}, {}
-  for name, value in pairs(set) do
-    if launch.rules[name] then of_process[name] = value end
-    if session.rules[name] then of_session[name] = value end
-  end
-  return of_process, of_session
-end
 
 --- Makes a backend. Nothing is started before the first `complete`.
 ---@param given? parley.BackendOptions
@@ -81,12 +76,15 @@ function M.new(given)
   local rules = own_options.rules(rules_for_all(), NOT_FOR_ONE)
   local set = options.check(rules.all, given, "parley.backend")
   launch.check_files(set, "parley.backend")
+  session_tools.check(set, "parley.backend")
   policies.check_accept(set.accept, set.policies, "parley.backend")
+  session.check(set, set, "parley.backend")
   local own, of_sessions = policies.of_backend(set.policies, set.history_injection_mode)
   set.policies = of_sessions
   return setmetatable({
     options = set, policies = own, pool = pool.new { limit = set.max_sessions, idle_timeout_ms = set.idle_timeout_ms },
-    mcp_paths = {}, mcp_lock = task.semaphore(1), rules = rules, kin = setmetatable({}, { __mode = "k" }),
+    attachments = attachments.new(), mcp_paths = {}, mcp_lock = task.semaphore(1), rules = rules,
+    kin = setmetatable({}, { __mode = "k" }),
   }, Backend)
 end
 
@@ -99,6 +97,11 @@ local function remove_mcp_configs(self)
     failure = failure or not ok and { err } or nil
   end
   if failure then error(failure[1], 0) end
+end
+
+local function remove_files(self)
+  self.attachments:close()
+  remove_mcp_configs(self)
 end
 
 --- The file that holds the servers, written on first use.
@@ -118,7 +121,7 @@ end
 
 local function mcp_config_of(self, set)
   local given = set.mcp_config or {}
-  local list = type(given) == "table" and table.move(given, 1, #given, 1, {}) or { given }
+  local list = type(given) == "table" and tables.joined(given) or { given }
   if set.mcp_servers then table.insert(list, mcp_path_of(self, set.mcp_servers)) end
   return list
 end
@@ -126,19 +129,6 @@ end
 --- The files for `--mcp-config`: those of the option, and the one that holds `mcp_servers`, written on first use.
 ---@return string[] paths  empty without either
 function Backend:mcp_config_argument() return mcp_config_of(self, self.options) end
-
---- The text of the message to be sent.
-local function text_to_send(messages)
-  local parts = {}
-  for i, block in ipairs(history.blocks_of(messages[#messages].content)) do
-    if block.type ~= "text" then
-      error(errors.value_error(("messages[%d].content[%d] is a block of type '%s', which cannot be typed"):format(
-        #messages, i, block.type), { index = #messages }), 0)
-    end
-    table.insert(parts, block.text)
-  end
-  return table.concat(parts, "\n")
-end
 
 --- What the delivery policy says of a text before anything is started.
 local function check_text(self, set, text, index)
@@ -176,7 +166,7 @@ local function make_session(self, set, id, injection, jsonl_path)
     error(errors.value_error("session_factory must return a session, not a " .. type(made),
       { option = "session_factory" }), 0)
   end
-  local of_process, of_session = split(set)
+  local of_process, of_session = tables.picked(set, launch.rules), tables.picked(set, session.rules)
   of_process[injection.resume and "resume_session_id" or "session_id"] = id
   of_process.mcp_config = mcp_config_of(self, set)
   return session.new(process.new(of_process), of_session, jsonl_path, offset)
@@ -200,9 +190,9 @@ local function start_with(self, run, policy)
     history = run.request.history, text = run.text, session_id = id, jsonl_path = path,
     cwd = paths.real_folder(set.cwd), model = set.model, permission_mode = set.permission_mode or "bypassPermissions",
   }
-  local _ <close> = setmetatable({}, { __close = function(_, err)
+  local _ <close> = defer(function(err)
     if err ~= nil and injection.resume then files.remove(path) end
-  end })
+  end)
   check_text(self, set, injection.text, #run.request.messages)
   start(self, run, injection, id, path)
 end
@@ -247,7 +237,7 @@ local function renew(self, run)
   local stat = uv.fs_stat(path)
   local injection = { resume = true, text = run.text, start_offset = stat and stat.size }
   if not stat or try_to_start(self, run, start, injection, id, path) then return start_fresh(self, run) end
-  run.session.turns = former.turns
+  run.session:succeed(former)
 end
 
 --- Finds or makes the session of a request.
@@ -265,7 +255,9 @@ local function begin_turn(run)
     error(errors.value_error(("%s needs a session that has the history, which would go with the next message here")
       :format(run.command)), 0)
   end
-  run.steps = run.command and run.session:command(run.command) or run.session:send(run.payload)
+  local live, said = run.session, run.said
+  if run.set.tools then live.tools:use(run.set.tools) end
+  run.steps = run.command and live:command(run.command, said) or live:send(run.payload, said)
 end
 
 --- Whether a session had died since its last turn, before anything of this one was sent.
@@ -347,14 +339,13 @@ local function new_run(self, messages, request)
   if self.closed then error(errors.closed_error "the backend is closed", 0) end
   history.check(messages)
   self.rules:check_request(request, self.policies.routing ~= routing)
-  local count, asked = #messages, {}
-  for name, value in pairs(request or {}) do asked[name] = value end
-  asked.messages = table.move(messages, 1, count, 1, {}) -- the caller may go on with its own list
+  local count, asked = #messages, tables.merged(request)
+  asked.messages = tables.joined(messages) -- the caller may go on with its own list
   asked.last, asked.history = messages[count], table.move(messages, 1, count - 1, 1, {})
-  local text = text_to_send(messages)
+  local text = self.attachments:text_of(history.blocks_of(messages[count].content), count)
   local run = route(self, asked)
   check_text(self, run.set, text, count)
-  run.request, run.text, run.events, run.notices = asked, text, {}, {}
+  run.request, run.said, run.text, run.events, run.notices = asked, request, text, {}, {}
   return run
 end
 
@@ -390,9 +381,7 @@ function Backend:complete(messages, request) return turn_of(self, new_run(self, 
 --- The conversation as it would be if it went on: what has no last message yet has a route, too.
 local function to_go_on(messages)
   history.check_list(messages)
-  local going_on = table.move(messages, 1, #messages, 1, {})
-  table.insert(going_on, { role = "user", content = "…" })
-  return going_on
+  return tables.joined(messages, { { role = "user", content = "…" } })
 end
 
 --- Runs one of the program's own commands in the session of a conversation, found by the conversation as it is.
@@ -419,7 +408,7 @@ end
 --- Raises what `complete` raises.
 function Backend:warm(messages, request)
   local run = new_run(self, to_go_on(messages), request)
-  local _ <close> = setmetatable({}, { __close = function() abandon(self, run) end })
+  local _ <close> = defer(function() abandon(self, run) end)
   run.task = task.current()
   acquire(self, run)
   if run.payload ~= run.text then return false end
@@ -458,16 +447,16 @@ function Backend:close()
   task.wherever(function()
     self.pool:close()
     local _ <close> = self.mcp_lock:acquire()
-    remove_mcp_configs(self)
+    remove_files(self)
   end, function()
     self.pool:kill()
-    remove_mcp_configs(self)
+    remove_files(self)
   end)
 end
 
 Backend.__close = Backend.close
 
 -- A backend that was never closed leaves no file when the host ends.
-Backend.__gc = function(self) pcall(remove_mcp_configs, self) end
+Backend.__gc = function(self) pcall(remove_files, self) end
 
 return M

@@ -4,7 +4,9 @@ local errors = require "parley.base.errors"
 local launch = require "parley.claude.launch"
 local options = require "parley.base.options"
 local policies = require "parley.policy"
+local session_tools = require "parley.hub.session_tools"
 local suggest = require "parley.base.suggest"
+local tools = require "parley.hub.tools"
 
 local M = {}
 
@@ -56,7 +58,9 @@ end
 
 local function digest_of(changes, where)
   if not next(changes) then return "" end
-  local text, err = core.json.encode(changes, { sort_keys = true })
+  local told = {}
+  for name, value in pairs(changes) do told[name] = name == "tools" and tools.described(value) or value end
+  local text, err = core.json.encode(told, { sort_keys = true })
   if not text then error(errors.value_error(("%s: %s"):format(where, err.message)), 0) end
   return core.digest.hex(core.digest.blake2b(text, 16)) .. "/"
 end
@@ -83,6 +87,7 @@ function Rules:apply(of_backend, parts)
     if next(part.options or {}) then
       local own = options.check(self.one, part.options, part.where)
       launch.check_files(own, part.where)
+      session_tools.check(own, part.where)
       policies.check_accept(own.accept, of_backend.policies, part.where)
       for name in pairs(part.options) do
         changes[name], is_firm[name] = own[name], part.is_firm or not RENEWABLE[name]

@@ -11,10 +11,14 @@ function M.reason(problem) return (problem:gsub("^E%w+: ", ""):gsub(": .*$", "")
 
 local function parent_of(path) return path:match "^(.+)/[^/]+/*$" or path:sub(1, 1) == "/" and "/" or "." end
 
-local function is_folder(path)
+---@param path string
+---@return boolean  links are followed
+function M.is_folder(path)
   local stat = uv.fs_stat(path)
   return stat ~= nil and stat.type == "directory"
 end
+
+local is_folder = M.is_folder
 
 --- What keeps a folder from being made: the nearest thing on its path that exists.
 local function obstacle(path, problem)

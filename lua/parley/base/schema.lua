@@ -1,10 +1,11 @@
---- A small JSON Schema: what an answer must be like, and what is wrong with one that is not.
+--- A small JSON Schema: what a value must be like, and what is wrong with one that is not.
 ---
 --- Known are `type` (one or a list), `enum`, `const`; of numbers `minimum`, `maximum`, `exclusiveMinimum`,
 --- `exclusiveMaximum`; of strings `minLength`, `maxLength` (in characters); of arrays `items`, `minItems`,
---- `maxItems`; of objects `properties`, `required`, `additionalProperties` (a boolean or a schema). `title`,
+--- `maxItems`; of objects `properties`, `required`, `additionalProperties` (a boolean or a schema); `anyOf`. `title`,
 --- `description`, `default`, `examples` and `$schema` say something to the reader. Every other keyword is an error:
---- one that was passed over would promise what nobody holds.
+--- one that was passed over would promise what nobody holds. Where another reads the schema, too, as the model does
+--- that of a tool, other keywords are passed over.
 local core = require "parley.core"
 local errors = require "parley.base.errors"
 local options = require "parley.base.options"
@@ -91,39 +92,44 @@ local KEYWORDS = {
     "a boolean or a schema" },
   title = { is_text, "a text" }, description = { is_text, "a text" }, ["$schema"] = { is_text, "a text" },
   default = { is_anything, "a value" }, examples = { is_list, "a list" },
+  anyOf = { function(value) return is_list(value) and #value > 0 end, "a list of schemas" },
 }
 
-local function check_schema(schema, where)
+local function check_schema(schema, where, passes_over)
   if not is_object(schema) then
     error(errors.value_error(("%s must be a JSON Schema, a table, not %s"):format(where, options.describe(schema))), 0)
   end
   for _, name in ipairs(sorted_names(schema)) do
     local keyword, value = KEYWORDS[name], schema[name]
-    if not keyword then
+    if not keyword and not passes_over then
       local hint = type(name) == "string" and suggest.near(name, sorted_names(KEYWORDS)) or ""
       error(errors.value_error(("%s has the keyword '%s', which is not supported%s"):format(where, tostring(name),
         hint ~= "" and hint or ": known are " .. table.concat(sorted_names(KEYWORDS), ", "))), 0)
     end
-    if not keyword[1](value) then
+    if keyword and not keyword[1](value) then
       error(errors.value_error(("%s.%s must be %s, not %s"):format(where, name, keyword[2],
         options.describe(value))), 0)
     end
   end
   for _, name in ipairs(sorted_names(schema.properties or {})) do
-    check_schema(schema.properties[name], ("%s.properties.%s"):format(where, name))
+    check_schema(schema.properties[name], ("%s.properties.%s"):format(where, name), passes_over)
   end
-  if schema.items then check_schema(schema.items, where .. ".items") end
+  for i, each in ipairs(schema.anyOf or {}) do
+    check_schema(each, ("%s.anyOf[%d]"):format(where, i - 1), passes_over)
+  end
+  if schema.items then check_schema(schema.items, where .. ".items", passes_over) end
   if is_object(schema.additionalProperties) then
-    check_schema(schema.additionalProperties, where .. ".additionalProperties")
+    check_schema(schema.additionalProperties, where .. ".additionalProperties", passes_over)
   end
 end
 
 --- Checks a schema.
 ---@param schema any
 ---@param where string  what it is, for messages
+---@param passes_over? boolean  keywords that are not known are no error
 --- Raises `ValueError`, which names the keyword and what was expected.
-function M.check(schema, where)
-  check_schema(schema, where)
+function M.check(schema, where, passes_over)
+  check_schema(schema, where, passes_over)
   local _, err = json.encode(schema)
   if err then error(errors.value_error(("%s cannot be written as JSON: %s"):format(where, err.message)), 0) end
 end
@@ -180,7 +186,20 @@ local function is_among(value, values)
   return false
 end
 
+--- The schema of these that comes nearest, by how many problems it has with a value.
+local function look_at_choices(schemas, value, path, report)
+  local fewest
+  for _, each in ipairs(schemas) do
+    local problems = {}
+    look(each, value, path, function(...) table.insert(problems, { ... }) end)
+    if not problems[1] then return end
+    if not fewest or #problems < #fewest then fewest = problems end
+  end
+  for _, problem in ipairs(fewest) do report(table.unpack(problem)) end
+end
+
 function look(schema, value, path, report)
+  if schema.anyOf then look_at_choices(schema.anyOf, value, path, report) end
   if schema.enum and not is_among(value, schema.enum) then
     return report(path, "must be one of " .. json.encode(json.array { table.unpack(schema.enum) }), value)
   end
@@ -205,10 +224,11 @@ end
 --- Says what is wrong with a value.
 ---@param schema table  one that `check` finds nothing wrong with
 ---@param value any     as `json.decode` gives it
+---@param root? string  what the value is called, default `$`
 ---@return string? problem  nil when it fits; the first few, each with its path: `$.files[0].line must be …`
-function M.problem(schema, value)
+function M.problem(schema, value, root)
   local problems = {}
-  look(schema, value, "$", function(path, what, got)
+  look(schema, value, root or "$", function(path, what, got)
     table.insert(problems, ("%s %s%s"):format(path, what, got ~= nil and ", not " .. show(got) or ""))
   end)
   if not problems[1] then return nil end

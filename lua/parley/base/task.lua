@@ -12,6 +12,7 @@
 --- resumes it from there. So a task can be woken from anywhere, and no Lua frame of a task stands below a callback.
 local uv = require "luv"
 local clock = require "parley.base.clock"
+local defer = require "parley.base.defer"
 local errors = require "parley.base.errors"
 local group = require "parley.base.group"
 local options = require "parley.base.options"
@@ -266,13 +267,34 @@ local function resume(task)
   if ok and task.state == "running" then refuse_yield(task) end
 end
 
+local choose ---@type fun(ready: parley.Task[], first: integer, last: integer): parley.Task?
+
+--- Has somebody else say which of the tasks that are ready goes next: for worlds that try every order. By default it is
+--- first come, first served.
+---@param fn? fun(ready: parley.Task[], first: integer, last: integer): parley.Task?
+---       returns one of the list, having put the first one in its place; nil when the one that it took shall not run now
+---@return fun(task: parley.Task) enqueue  puts one that was not run on the list again
+function M.schedule_by(fn)
+  choose = fn
+  return enqueue
+end
+
+--- The main task that a task belongs to.
+---@param task parley.Task
+---@return parley.Task
+function M.root(task)
+  while task.parent do task = task.parent end
+  return task
+end
+
 local function drain()
   local last = ready_last
   while ready_first <= last do
-    local task = ready[ready_first]
+    local task = choose and choose(ready, ready_first, last)
+    if not choose then task = ready[ready_first] end
     ready[ready_first] = nil
     ready_first = ready_first + 1
-    if task.state == "ready" then resume(task) end
+    if task and task.state == "ready" then resume(task) end
   end
 end
 
@@ -288,9 +310,9 @@ function M.run(fn, ...)
     task.shielded = outer.shields > 0
     outer.inner = task
   end
-  local _ <close> = setmetatable({}, { __close = function()
+  local _ <close> = defer(function()
     if outer then outer.inner = nil end
-  end })
+  end)
   M.pump(task)
   if task.outcome[1] then return table.unpack(task.outcome, 2, task.outcome.n) end
   error(task.outcome[2], 0)
@@ -411,7 +433,7 @@ function M.shield(fn, ...)
   local task = current
   if not task then return fn(...) end
   task.shields = task.shields + 1
-  local _ <close> = setmetatable({}, { __close = function() task.shields = task.shields - 1 end })
+  local _ <close> = defer(function() task.shields = task.shields - 1 end)
   return fn(...)
 end
 
@@ -422,7 +444,7 @@ end
 ---@return any ...  what the function gave
 function M.wherever(fn, at_once)
   if M.may_wait() then return M.shield(fn) end
-  if not uv.loop_mode() then return M.run(fn) end
+  if not is_turning and not uv.loop_mode() then return M.run(fn) end
   return at_once()
 end
 

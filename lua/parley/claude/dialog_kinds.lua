@@ -1,5 +1,7 @@
 --- The dialogs that the program is known to bring up: what tells them, what consents to them, what a person would do.
 local dialog = require "parley.claude.dialog"
+local keys = require "parley.claude.keys"
+local tables = require "parley.base.tables"
 
 local M = {}
 
@@ -17,7 +19,7 @@ M.at_start = {
   { kind = "login", row = "^Unable to connect to Anthropic services", remedy = "run `claude` once and log in" },
   { kind = "onboarding", row = "^Choose the text style that looks best", yes = { "." },
     remedy = "run `claude` once and go through its first start" },
-  { kind = "onboarding", row = "^Security notes:", keys = "\r",
+  { kind = "onboarding", row = "^Security notes:", keys = keys.ENTER,
     remedy = "run `claude` once and go through its first start" },
   { kind = "mcp", row = "^New MCP server found in", yes = { "^Use this MCP server" },
     remedy = "answer it in `claude` once, or accept = { \"mcp\" }" },
@@ -50,6 +52,6 @@ M.in_turn = {
 }
 
 --- All of them.
-M.all = table.move(M.in_turn, 1, #M.in_turn, #M.at_start + 1, table.move(M.at_start, 1, #M.at_start, 1, {}))
+M.all = tables.joined(M.at_start, M.in_turn)
 
 return M

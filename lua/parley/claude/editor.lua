@@ -8,6 +8,7 @@ local uv = require "luv"
 local clock = require "parley.base.clock"
 local errors = require "parley.base.errors"
 local files = require "parley.base.files"
+local kernel = require "parley.claude.kernel"
 
 local M = {}
 
@@ -27,9 +28,8 @@ folder=${0%/*}
 if [ "$PPID" = "$(cat "$folder/pid" 2>&1)" ]; then
   case $#:$1 in
   1:*/claude-prompt-*.md)
-    umask 077
-    echo >> "$folder/opened"
     [ -f "$folder/message" ] || exit 0
+    umask 077
     cp "$1" "$folder/before" && cp "$folder/message" "$1" && rm "$folder/message"
     exit
   esac
@@ -113,7 +113,7 @@ end
 function Editor:offer(text)
   files.write(self.folder .. "/message", text, true)
   if self.watch then return end
-  self.watch = uv.new_fs_event()
+  self.watch = kernel.new_watch()
   if self.watch:start(self.folder, {}, function() self.on_change() end) then return end
   self.watch:close()
   self.watch = clock.every(LOOK_MS, self.on_change)
@@ -126,19 +126,11 @@ function Editor:taken()
   return files.read(self.folder .. "/before")
 end
 
---- How often the program has opened the editor since a text is offered.
----@return integer
-function Editor:opened()
-  local found = uv.fs_stat(self.folder .. "/opened")
-  return found and found.size or 0
-end
-
 --- Offers nothing more: the editor leaves the file as it is.
 function Editor:withdraw()
   stop_watching(self)
   files.remove(self.folder .. "/message")
   files.remove(self.folder .. "/before")
-  files.remove(self.folder .. "/opened")
 end
 
 --- Removes its folder. A second call does nothing.

@@ -2,8 +2,6 @@
 local M = {
   ESCAPE = "\27", ENTER = "\r", UP = "\27[A", DOWN = "\27[B",
   BACKSPACE = "\127", DELETE = "\27[3~", CTRL_K = "\11", CTRL_U = "\21",
-  -- Users give Ctrl-A and Ctrl-E, which do the same, other things to do.
-  HOME = "\27[H", END = "\27[F",
   PASTE = "\27[200~", END_PASTE = "\27[201~",
 }
 

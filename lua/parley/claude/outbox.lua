@@ -1,7 +1,7 @@
 --- What goes to a program's terminal: in order, never more than the kernel takes, and what it has not taken yet can be
 --- taken back. The kernel's buffer holds some kilobytes; a program that was stopped, or never reads, leaves it full.
+local kernel = require "parley.claude.kernel"
 local keys = require "parley.claude.keys"
-local uv = require "luv"
 
 local M = {}
 
@@ -53,7 +53,7 @@ local function watch(self)
   if not self.queue[1] then
     if is_watched then self.poll:stop() end
   elseif not is_watched then
-    self.poll = self.poll or assert(uv.new_poll(self.pty:descriptor()))
+    self.poll = self.poll or kernel.new_poll(self.pty)
     self.poll:start("w", function()
       flush(self)
       self.on_room()

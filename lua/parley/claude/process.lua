@@ -3,15 +3,17 @@
 local uv = require "luv"
 local clock = require "parley.base.clock"
 local core = require "parley.core"
-local descendants = require "parley.base.descendants"
+local defer = require "parley.base.defer"
 local editor = require "parley.claude.editor"
 local errors = require "parley.base.errors"
 local last_bytes = require "parley.base.last_bytes"
+local kernel = require "parley.claude.kernel"
 local launch = require "parley.claude.launch"
 local mark = require "parley.base.mark"
 local options = require "parley.base.options"
 local outbox = require "parley.claude.outbox"
 local paths = require "parley.claude.paths"
+local tables = require "parley.base.tables"
 local task = require "parley.base.task"
 
 local M = {}
@@ -25,6 +27,7 @@ local M = {}
 ---@field argv string[]
 ---@field session_id string   of the session that runs in it, the resumed one in resume mode
 ---@field environment table<string, string>
+---@field permission_mode string
 ---@field cwd string          a real path
 ---@field screen parley.Screen
 ---@field changed parley.Condition  notified at every output and at the exit
@@ -43,14 +46,30 @@ function M.new(given)
   launch.check_files(set, "parley.process")
   local size = set.dimensions
   return setmetatable({
+    set = set,
     argv = launch.argv(set),
     environment = launch.environment(set),
+    permission_mode = set.dangerously_skip_permissions and "bypassPermissions" or set.permission_mode,
     session_id = set.session_id or set.resume_session_id,
     cwd = paths.real_folder(set.cwd),
     screen = core.screen.new(size.rows, size.columns),
     changed = task.condition(),
     captured = last_bytes.new(set.capture_limit),
   }, Process)
+end
+
+--- Changes how the program will be started.
+---@param changes {permission_mode?: string, arguments?: string[], variables?: table<string, string>}
+function Process:prepare(changes)
+  local set = self.set
+  if changes.permission_mode then
+    set.permission_mode, set.dangerously_skip_permissions = changes.permission_mode, false
+    self.permission_mode = changes.permission_mode
+  end
+  local extra = table.move(set.extra_args or {}, 1, #(set.extra_args or {}), 1, {})
+  set.extra_args = table.move(changes.arguments or {}, 1, #(changes.arguments or {}), #extra + 1, extra)
+  self.argv = launch.argv(set)
+  for name, value in pairs(changes.variables or {}) do self.environment[name] = value end
 end
 
 local function check(what, value, kind)
@@ -61,13 +80,7 @@ end
 --- The environment as a list, with the mark of this process and its editor.
 local function marked_list(self)
   local own = { [mark.VARIABLE] = self.mark, VISUAL = self.editor and self.editor.visual }
-  local list = {}
-  for name, value in pairs(own) do table.insert(list, name .. "=" .. value) end
-  for name, value in pairs(self.environment) do
-    if not own[name] then table.insert(list, name .. "=" .. value) end
-  end
-  table.sort(list)
-  return list
+  return tables.assignments(tables.merged(self.environment, own))
 end
 
 --- A name with a slash means the same file from the child's working directory as from here.
@@ -113,10 +126,10 @@ end
 
 local function spawn(self)
   local problem
-  self.mark, problem = mark.new()
+  self.mark, problem = kernel.mark()
   if not self.mark then return nil, problem end
   local rows, columns = self.screen:size()
-  return core.pty.spawn {
+  return kernel.spawn {
     argv = { absolute(self.argv[1]), table.unpack(self.argv, 2) },
     env = marked_list(self), cwd = self.cwd, rows = rows, columns = columns,
   }
@@ -156,11 +169,8 @@ function Process:start()
     self.without_editor = errors.text(why)
   end
   self.outbox = outbox.new(pty, function() self.changed:notify() end)
-  self.pipe = uv.new_pipe(false)
-  assert(self.pipe:open(pty:duplicate()))
-  self.child_signal = uv.new_signal()
-  self.child_signal:start("sigchld", function() reap(self) end)
-  self.pipe:read_start(function(problem, bytes) on_output(self, problem, bytes) end)
+  self.child_signal = kernel.on_child_end(function() reap(self) end)
+  self.pipe = kernel.read(pty, function(problem, bytes) on_output(self, problem, bytes) end)
   reap(self)
 end
 
@@ -192,7 +202,7 @@ function Process:write(bytes, wait)
   check("the bytes to write", bytes, "string")
   if not self:is_alive() or self.outbox.is_closed then fail_to_write(self, "the process does not run") end
   local letter = self.outbox:send(bytes)
-  local _ <close> = setmetatable({}, { __close = function() self.outbox:take_back(letter) end })
+  local _ <close> = defer(function() self.outbox:take_back(letter) end)
   while not self.outbox:is_gone(letter) do
     if letter.problem then fail_to_write(self, letter.problem) end
     if not self:is_alive() then fail_to_write(self, "the process does not run") end
@@ -249,16 +259,16 @@ local LEFT_OVER_MS, LOOK_MS = 500, 10
 
 --- What the program has started, and what that has; it itself is not among them.
 local function left_over(self)
-  return descendants.of(self.exit and {} or { self.pty:pid() }, self.mark)
+  return kernel.descendants(self.exit and {} or { self.pty:pid() }, self.mark)
 end
 
 --- Sends a signal to all that is left over, until nothing is or the time is up.
 local function signal_left_over(self, left, signal)
-  left = descendants.signal(left, signal)
+  left = kernel.signal(left, signal)
   local deadline = clock.now() + LEFT_OVER_MS
   while left[1] and clock.now() < deadline do
     task.sleep(LOOK_MS)
-    left = descendants.alive(left)
+    left = kernel.alive(left)
     if not left[1] then left = left_over(self) end -- one that was started meanwhile
   end
   return left
@@ -326,8 +336,8 @@ function Process:discard()
   if self.ending then self.ending:close() end
   local left = left_over(self)
   if self.pty:close() then close_handle(self.child_signal) end -- or it is reaped at SIGCHLD
-  descendants.signal(self.known or {}, "sigkill")
-  descendants.signal(left, "sigkill")
+  kernel.signal(self.known or {}, "sigkill")
+  kernel.signal(left, "sigkill")
   self.exit = self.exit or self.pty:poll_exit() or { signal = "SIGKILL" }
   self.changed:notify()
 end

@@ -1,8 +1,8 @@
 --- The status file that 2.1.19x and later keep for each process: watched, read at every change.
-local uv = require "luv"
 local clock = require "parley.base.clock"
 local core = require "parley.core"
 local files = require "parley.base.files"
+local kernel = require "parley.claude.kernel"
 
 local M = {}
 
@@ -19,7 +19,7 @@ function M.watch(path, on_change)
   local folder, name = path:match "^(.*)/([^/]+)$"
   files.make_folder(folder)
   local self = setmetatable({ path = path, on_change = on_change }, Status)
-  self.handle = uv.new_fs_event()
+  self.handle = kernel.new_watch()
   local ok = self.handle:start(folder, {}, function(_, changed)
     if changed == nil or changed == name then self:read() end
   end)

@@ -11,6 +11,7 @@ local uv = require "luv"
 local clock = require "parley.base.clock"
 local core = require "parley.core"
 local errors = require "parley.base.errors"
+local kernel = require "parley.claude.kernel"
 local options = require "parley.base.options"
 
 local M = {}
@@ -24,7 +25,7 @@ local RULES = {
   },
   on_change = { type = "callable", default = function() end },
   poll_interval_ms = { type = "positive integer", default = 250 },
-  new_fs_event = { type = "callable", default = uv.new_fs_event },
+  new_fs_event = { type = "callable", default = function() return kernel.new_watch() end },
 }
 
 local LONGEST_QUOTE = 200 -- bytes of a malformed line that are kept

@@ -8,9 +8,9 @@ local NBSP = "\u{A0}"
 local POINTER = "❯"
 local RULE = "─"
 
-local function is_rule(row)
-  return row:sub(1, 3 * #RULE) == RULE:rep(3)
-end
+local RULES = RULE:rep(3)
+
+local function is_rule(row) return row:sub(1, #RULES) == RULES end
 
 --- Whether the last row is that of a dialog or a panel.
 ---@param rows string[]
@@ -77,6 +77,8 @@ function M.composer(rows, cursor)
   end
 end
 
+local SPINNERS = { ["·"] = true, ["✢"] = true, ["✳"] = true, ["✶"] = true, ["✻"] = true, ["✽"] = true, ["*"] = true }
+
 --- What says that a turn runs, where there is no status file: the row above the composer whose glyph stands at the left
 --- edge, where no row of a message or an answer has one. Not what is below it: a status line of the user's own has the
 --- program leave its hint out there, and may read like one.
@@ -85,9 +87,8 @@ end
 function M.is_busy(rows)
   local composer = M.composer(rows)
   for i = composer and composer.first_row - 1 or 0, 1, -1 do
-    for _, glyph in ipairs { "·", "✢", "✳", "✶", "✻", "✽", "*" } do
-      if starts_with(rows[i], glyph .. " ") and rows[i]:find("…", 1, true) then return true end
-    end
+    local glyph = rows[i]:match "^([^ ]+) "
+    if glyph and SPINNERS[glyph] and rows[i]:find("…", 1, true) then return true end
   end
   return false
 end

@@ -2,6 +2,8 @@
 local uv = require "luv"
 local cli = require "parley.command.cli"
 local commands = require "parley.command.chat.commands"
+local consent = require "parley.command.chat.consent"
+local defer = require "parley.base.defer"
 local editor = require "parley.command.chat.editor"
 local errors = require "parley.base.errors"
 local lines = require "parley.command.chat.lines"
@@ -25,6 +27,7 @@ local PROMPT, BOLD_PROMPT = "> ", "\1\27[1m\1>\1\27[0m\1 "
 ---@field turns integer       how many this chat has had
 ---@field version? string     of `claude`, from its transcript
 ---@field is_leaving boolean
+---@field is_paused boolean   somebody is asked something in the middle of a turn
 local Chat = {}
 Chat.__index = Chat
 Chat.__name = "parley.Chat"
@@ -36,7 +39,7 @@ Chat.__name = "parley.Chat"
 function M.new(given)
   return setmetatable({
     backend = given.backend, input = given.input, output = given.output, is_interactive = given.is_interactive,
-    talk = given.backend:conversation(), saved = 0, turns = 0, is_leaving = false,
+    talk = given.backend:conversation(), saved = 0, turns = 0, is_leaving = false, is_paused = false,
   }, Chat)
 end
 
@@ -80,10 +83,16 @@ end
 local function show_status(self)
   local began = task.now()
   while not task.current():cancellation() do -- a sleep that was over just then has not raised it
-    self.output:status(("%s, %d s (Ctrl-C interrupts)"):format(describe_state(self), (task.now() - began) // 1000))
+    if not self.is_paused then
+      self.output:status(("%s, %d s (Ctrl-C interrupts)"):format(describe_state(self), (task.now() - began) // 1000))
+    end
     task.sleep(STATUS_MS)
   end
 end
+
+--- Has the status line out of the way while something is asked.
+---@param is_paused boolean
+function Chat:pause(is_paused) self.is_paused = is_paused end
 
 --- The tool calls that have no result yet, for the status line.
 local function follow_calls(self, event)
@@ -109,7 +118,7 @@ local function watch_interrupts(self, answering)
 end
 
 local function cancelling(child)
-  return setmetatable({}, { __close = function() child:cancel() end })
+  return defer(function() child:cancel() end)
 end
 
 --- Runs a turn and shows it.
@@ -239,6 +248,11 @@ end
 function M.main(arguments)
   local is_interactive, is_able = surroundings()
   local options = cli.to_backend(arguments)
+  local asker = is_interactive and options.permission_mode == "default" and consent.new() or nil
+  if asker then
+    options.policies = options.policies or {}
+    options.policies.permission = options.policies.permission or not options.policies.dialogs and asker:policy() or nil
+  end
   options.max_sessions = 1 -- a conversation that was left gives its place to the next
   local backend <close> = parley_backend.new(options)
   local input <close> = is_able and editor.open { history_path = not arguments.no_history and history_path() or nil }
@@ -251,6 +265,7 @@ function M.main(arguments)
       columns = function() return input:columns() end,
     },
   }
+  if asker then asker:attach(chat) end
   if is_interactive then
     chat.output:note(("claude in %s; /help lists the commands, Ctrl-D leaves"):format(options.cwd or uv.cwd()), "dim")
   end

@@ -187,7 +187,8 @@ function M.backend_options(parser)
   parser:option("--turn-timeout", "Seconds that a turn may take."):argname("S"):convert(M.seconds)
   M.offer(parser:option("--injection", "How a history reaches claude: native_jsonl or concat_message."):argname "MODE",
     { "native_jsonl", "concat_message" })
-  parser:option("--policy", "Replaces routing, injection, mcp_config, readiness, dialogs, delivery or settling.")
+  parser:option("--policy",
+    "Replaces routing, injection, mcp_config, readiness, dialogs, delivery, settling or permission.")
     :argname("NAME=FILE"):convert(pair_of):count "*"
 end
 

@@ -9,6 +9,7 @@ local files = require "parley.base.files"
 local launch = require "parley.claude.launch"
 local login = require "parley.claude.login"
 local paths = require "parley.claude.paths"
+local program = require "parley.base.program"
 local task = require "parley.base.task"
 
 local M = {}
@@ -52,46 +53,6 @@ local function pending(context, report, check, kind, message)
   end
 end
 
---- Where the program is, as the kernel will find it.
-local function resolve(executable, environment)
-  if executable:find("/", 1, true) then
-    return uv.fs_access(executable, "X") and executable or nil
-  end
-  for folder in (environment.PATH or ""):gmatch "[^:]+" do
-    local path = folder .. "/" .. executable
-    local stat = uv.fs_stat(path)
-    if stat and stat.type == "file" and uv.fs_access(path, "X") then return path end
-  end
-end
-
---- What a program prints within a time; nil and why when it does not end.
-local function output_of(argv, environment, milliseconds)
-  local list = {}
-  for name, value in pairs(environment) do table.insert(list, name .. "=" .. value) end
-  local pipe <close> = task.closing(uv.new_pipe(false))
-  local changed, text, status, ended = task.condition(), "", nil, false
-  local handle, pid = uv.spawn(argv[1], { args = { table.unpack(argv, 2) }, env = list,
-    stdio = { nil, pipe.handle } }, function(code)
-    status = code
-    changed:notify()
-  end)
-  if not handle then return nil, "cannot be started: " .. tostring(pid) end
-  local _ <close> = setmetatable({}, { __close = function()
-    task.shield(function()
-      if not status then uv.kill(pid, "sigkill") end
-      while not status do changed:wait() end
-    end)
-    handle:close()
-  end })
-  pipe.handle:read_start(function(_, bytes)
-    if bytes then text = text .. bytes else ended = true end
-    changed:notify()
-  end)
-  local is_over = changed:wait_until(function() return status and ended end, milliseconds)
-  if not is_over then return nil, ("has not ended after %g s"):format(milliseconds / 1000) end
-  return text
-end
-
 local function is_older(version, other)
   for i = 1, 3 do
     if version[i] ~= other[i] then return version[i] < other[i] end
@@ -108,13 +69,13 @@ local checks = {}
 
 function checks.executable(context, report)
   local name = context.set.executable
-  local path = resolve(name, context.environment)
+  local path = program.find(name, context.environment)
   if not path then
     local where = name:find "/" and "that may be run" or "on the PATH"
     return report("executable", "problem", ("there is no program '%s' %s"):format(name, where),
       "install Claude Code, or name the program (--executable)")
   end
-  local text, problem = output_of({ path, "--version" }, context.environment, context.version_timeout_ms)
+  local text, problem = program.output({ path, "--version" }, context.environment, context.version_timeout_ms)
   local version = numbers_of(text or "")
   if not version then
     return report("executable", "problem", ("%s --version %s"):format(path, problem or "prints no version"),

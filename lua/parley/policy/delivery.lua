@@ -89,6 +89,9 @@ function M.undeliverable(text)
   end
 end
 
+--- A mention of a file that Parley has written for a message's image.
+local ATTACHED = "@/[%w/._-]*/parley%-attached%-%w+/%x+%.%l+%f[%s\0]"
+
 --- White space as JavaScript trims it, besides what `%s` knows.
 local SPACES = { [0xA0] = true, [0x1680] = true, [0x202F] = true, [0x205F] = true, [0x3000] = true }
 for code = 0x2000, 0x200A do SPACES[code] = true end
@@ -208,7 +211,7 @@ function M.prepare(text, options, view)
   if command then
     return nil, ("the program would run it as the command '%s'; session:command sends commands"):format(command)
   end
-  if options.mentions == "refuse" and (" " .. text):find "[%s]@[%w./~\"_-]" then
+  if options.mentions == "refuse" and (" " .. text:gsub(ATTACHED, "")):find "[%s]@[%w./~\"_-]" then
     return nil, "it mentions a file (@path), which would be attached"
   end
   if knows_mark(view) and has_mark(text) then

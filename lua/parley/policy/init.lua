@@ -10,10 +10,12 @@ local suggest = require "parley.base.suggest"
 
 local M = {}
 
-local NAMES = { "routing", "injection", "mcp_config", "readiness", "dialogs", "delivery", "settling" }
+local NAMES = { "routing", "injection", "mcp_config", "readiness", "dialogs", "delivery", "settling", "permission" }
 --- Those that a backend calls itself; the others are its sessions'.
 local OF_BACKEND = { "routing", "injection", "mcp_config" }
-local OF_SESSION = { "readiness", "dialogs", "delivery", "settling" }
+local OF_SESSION = { "readiness", "dialogs", "delivery", "settling", "permission" }
+--- Without one the program's own rules hold, and nobody is asked.
+local WITHOUT_DEFAULT = { permission = true }
 
 local function refuse(name, message, ...)
   error(errors.value_error(message:format(...), { policy = name }), 0)
@@ -166,7 +168,7 @@ function M.of_session(given)
   check_names(given)
   local policies = {}
   for _, name in ipairs(OF_SESSION) do
-    policies[name] = given[name] and M.load(name, given[name]) or default_of(name)
+    policies[name] = given[name] and M.load(name, given[name]) or not WITHOUT_DEFAULT[name] and default_of(name) or nil
   end
   return policies
 end

@@ -27,6 +27,7 @@ local OTHER_CALL_MS = 1500
 ---@field package typist parley.Typist
 ---@field package dialogs parley.Dialogs
 ---@field package transcript parley.Transcript
+---@field package callbacks parley.Callbacks
 ---@field package settling table        the policy
 ---@field package deadlines parley.Deadlines
 ---@field package withdrawn? string     the message before, whose record may still come
@@ -50,7 +51,7 @@ function M.new(session, turn)
   return setmetatable({
     turn = turn, began_at = now, deadline = limit and now + limit or math.huge,
     terminal = session.terminal, typist = session.typist, dialogs = session.dialogs, transcript = session.transcript,
-    settling = session.policies.settling, withdrawn = session.withdrawn,
+    callbacks = session.callbacks, settling = session.policies.settling, withdrawn = session.withdrawn,
     deadlines = deadlines.new(session.terminal, session.transcript, session.options, now),
     beside = turn.is_command and clear.is(turn.text) and clear.remember(session.jsonl_path) or nil,
   }, Course)
@@ -131,12 +132,14 @@ end
 
 local function facts_of(self)
   local facts, current = self.turn:facts(), self.terminal:status()
+  facts.asking = self.callbacks:is_asking()
   facts.offers_duration = self.transcript.offers_duration or current ~= nil and current.status ~= nil
   return facts
 end
 
 --- The settling policy's verdict; nil, and when it is to be asked again.
 local function settle(self, facts, now)
+  if facts.asking and not facts.interrupting then return nil, math.huge end
   local verdict, missing = self.settling.judge(facts, now - self.deadlines:still_since(facts))
   if not verdict then return nil, now + (missing or math.huge) end
   if verdict.subtype == "error_no_output" or facts.certainty ~= "certain" then -- what is missing may be lost

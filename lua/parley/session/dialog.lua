@@ -100,7 +100,7 @@ local function choose(self, dialog, choice, calls)
       terminal:press(before < choice and keys.DOWN or keys.UP)
       lasts(self, STEP_MS, stays)
     elseif lasts(self, POINTER_STILL_MS, stays) then
-      return terminal:press "\r"
+      return terminal:press(keys.ENTER)
     end
   end
   terminal:fail("dialog", "the dialog's pointer does not move to the choice", { dialog = dialog })

@@ -17,9 +17,14 @@ local LOST_MS = 2000
 local TO_INSERT, MARK, MARK_MS, MARK_REST_MS = "i", "¤", 15000, 300
 --- A long text takes its time to be shown, on a busy machine 25 s without a sign.
 local MS_PER_BYTE, LONGEST_MS = 0.5, 60000
---- The key that opens the editor is lost in the first second of some versions, and 2.1.332 takes 300 ms to open the
---- first one. An editor too many finds nothing to do, but 2.1.197 loses an Enter that comes while it is open.
-local EDITOR_AGAIN_MS, EDITOR_PRESSES = 700, 3
+--- The key that opens the editor is lost in the first second of some versions; 2.1.332 takes 300 ms to open the first
+--- one. It is never pressed behind another that may still open one: on a long text a second editor has the program fold
+--- that into a paste, which 2.1.332 marks, and 2.1.197 loses an Enter that comes while it is open.
+local EDITOR_MS, EDITOR_PRESSES = 1500, 3
+local MOST_MARKS = 20
+--- The program remembers the middle of a longer text that has been in its composer, and would fold that in the same
+--- text the next time: it is handed over once.
+local ONCE_UNITS = 10000
 --- And each key that edits a long text has it drawn again.
 local MS_PER_EDIT = 5
 --- A composer that changes all the time is not waited for for ever: so many times as long as one that does not.
@@ -115,7 +120,19 @@ local function catch_up(self, text)
   self.terminal:fail("delivery", "the program does not show what is typed; nothing was sent")
 end
 
---- Has the program's editor put a text in the place of what the composer holds.
+--- Takes away the marks that came behind a text, which ends with a space.
+local function erase_marks(self)
+  for _ = 1, MOST_MARKS do
+    local composer = composer_of(self.terminal:view())
+    local shown = composer and composer.text
+    local mark = shown and shown:match("i?" .. MARK .. "$")
+    if not mark or self.terminal:is_interrupted() then return end
+    self.terminal:press(keys.BACKSPACE:rep(utf8.len(mark)))
+    wait_for_composer(self, LOST_MS, function(now) return now.text ~= shown end)
+  end
+end
+
+--- Has the program's editor put a text in the place of what the composer holds, which is nothing.
 ---@return "taken"|"interrupted"|nil  nil when no editor comes
 local function hand_over(self, text)
   local terminal, door = self.terminal, self.terminal:editor()
@@ -126,16 +143,15 @@ local function hand_over(self, text)
   end
   door:offer(text)
   local _ <close> = setmetatable({}, { __close = function() door:withdraw() end })
-  for presses = 1, EDITOR_PRESSES do
-    if not terminal:press(editor.key) then return "interrupted" end
-    local seen = terminal:wait_until(outcome, EDITOR_AGAIN_MS)
-    if seen then
-      if presses > 1 then terminal:wait_until(function() return door:opened() >= presses end, EDITOR_AGAIN_MS) end
-      return seen
-    end
+  for _ = 1, EDITOR_PRESSES do
+    local seen = terminal:press(editor.key) and terminal:wait_until(outcome, EDITOR_MS) or nil
+    if seen or terminal:is_interrupted() then return seen or "interrupted" end
+    catch_up(self, text) -- a program that is only late shows what is typed behind the key once it has the text
+    seen = outcome()
+    if seen == "taken" then erase_marks(self) end
+    if seen then return seen end
+    clear(self)
   end
-  catch_up(self, text) -- a program that is only late shows what is typed behind the key once it has opened the editor
-  return terminal:wait_until(outcome, EDITOR_AGAIN_MS)
 end
 
 --- Does what a step says, as far as keys go; false when it did not, or when the turn was interrupted.
@@ -185,9 +201,7 @@ function Typist:type(text, is_command)
     if self.keys_may_follow then catch_up(self, text) end
     if not terminal:wait_until_ready() then return false end
     local steps = steps_for(self, text, is_command)
-    -- The editor takes the place of what is left, but for the shell mode.
-    local composer = composer_of(terminal:view())
-    if steps[1].keys or composer and composer.shell then clear(self) end
+    clear(self)
     if terminal:is_interrupted() then return false end
     self.keys_may_follow = true
     if go_steps(self, steps) then
@@ -195,6 +209,10 @@ function Typist:type(text, is_command)
       return true
     end
     if terminal:is_interrupted() then return false end
+    if steps[1].editor and terminal.has_editor and #text > ONCE_UNITS then
+      terminal:fail("delivery", ("the composer does not hold what the program's editor has put there; nothing was sent "
+        .. "(%s)"):format(shown_in(self)))
+    end
   end
   terminal:fail("delivery", ("the message was typed %d times and the composer does not hold it; nothing was sent (%s)")
     :format(ATTEMPTS, shown_in(self)))

@@ -16,7 +16,7 @@ local HISTORY = fake_backends.HISTORY
 local with_history = fake_backends.with_history
 local collect = fake_backends.collect
 local talk = fake_backends.talk
-local raised = fake_backends.raised
+local raised = helper.failure_of
 local taken = fake_backends.taken
 
 describe("11. mcp_servers", function()

@@ -8,7 +8,7 @@ local testing = require "parley.testing"
 local uv = require "luv"
 
 local user, assistant, with_history = fake_backends.user, fake_backends.assistant, fake_backends.with_history
-local collect, raised = fake_backends.collect, fake_backends.raised
+local collect, raised = fake_backends.collect, helper.failure_of
 local talk, types = fake_backends.talk, fake_backends.types
 
 local no_leaks

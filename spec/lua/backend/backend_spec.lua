@@ -17,7 +17,7 @@ local with_history = fake_backends.with_history
 local collect = fake_backends.collect
 local talk = fake_backends.talk
 local types = fake_backends.types
-local raised = fake_backends.raised
+local raised = helper.failure_of
 local taken = fake_backends.taken
 
 describe("complete", function()
@@ -29,7 +29,8 @@ describe("complete", function()
       { "an unknown role", { { role = "system", content = "x" }, user "a" }, "system", 1 },
       { "a missing content", { user "a", assistant "b", { role = "user" } }, "no content", 3 },
       { "a malformed block", { user { { type = "text" } } }, "'text' must be a string", 1 },
-      { "an image to be typed", { user { text "see", { type = "image" } } }, "type 'image', which cannot be typed", 1 },
+      { "an image that cannot be sent", { user { text "see", { type = "image" } } },
+        "type 'image', whose source is 'nil'", 1 },
       { "a tool result to be typed", { user "a", assistant "b", user { { type = "tool_result", tool_use_id = "t" } } },
         "type 'tool_result'", 3 },
       { "nothing but white space", { user " \n" }, "nothing in it", 1 },
@@ -278,7 +279,7 @@ describe("a wrong call of a backend", function()
   it("is refused before anything starts", helper.task(function()
     local backend <close> = place:backend()
     local function refused(pattern, name, ...)
-      assert.matches(pattern, fake_backends.raised("ValueError", backend[name], backend, ...).message, 1, true)
+      assert.matches(pattern, helper.failure_of("ValueError", backend[name], backend, ...).message, 1, true)
     end
     refused("not one message: put it into a list", "complete", { role = "user", content = "hi" })
     refused("not one message: put it into a list", "warm", { role = "user", content = "hi" })

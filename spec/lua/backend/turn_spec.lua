@@ -3,7 +3,7 @@ local fake_backends = require "spec.fake_backends"
 local helper = require "spec.helper"
 local task = require "parley.base.task"
 
-local user, raised, types = fake_backends.user, fake_backends.raised, fake_backends.types
+local raised, user, types = helper.failure_of, fake_backends.user, fake_backends.types
 
 describe("a turn", function()
   local place ---@type spec.FakeBackends

@@ -30,6 +30,7 @@ describe("a schema", function()
     { { required = { "a" } }, { '{"a":null}' }, { "{}", '{"b":1}' } },
     { { properties = { a = {} }, additionalProperties = false }, { '{"a":1}', "{}" }, { '{"b":1}' } },
     { { additionalProperties = { type = "integer" } }, { '{"a":1}' }, { '{"a":"x"}' } },
+    { { anyOf = { { type = "string" }, { type = "integer", minimum = 3 } } }, { '"a"', "3" }, { "1", "null" } },
     { {}, { "1", "{}", "null" }, {} },
   }
   for i, case in ipairs(CASES) do
@@ -53,8 +54,10 @@ describe("a schema", function()
   for what, case in pairs {
     ["a keyword that is not known"] = { { pattern = "x" }, "schema has the keyword 'pattern', which is not supported" },
     ["one that is spelt wrong"] = { { requierd = {} }, "did you mean 'required'" },
-    ["one below"] = { { properties = { a = { items = { anyOf = {} } } } },
-      "schema%.properties%.a%.items has the keyword 'anyOf'" },
+    ["one below"] = { { properties = { a = { items = { oneOf = {} } } } },
+      "schema%.properties%.a%.items has the keyword 'oneOf'" },
+    ["one in a choice"] = { { anyOf = { {}, { format = "x" } } }, "schema%.anyOf%[1%] has the keyword 'format'" },
+    ["no choices"] = { { anyOf = {} }, "schema%.anyOf must be a list of schemas" },
     ["a type that is none"] = { { type = "int" }, "schema%.type must be one of object, .* not \"int\"" },
     ["a list of no types"] = { { type = {} }, "schema%.type must be one of" },
     ["a required that is no list"] = { { required = "a" }, "schema%.required must be a list of names, not \"a\"" },
@@ -74,6 +77,20 @@ describe("a schema", function()
       assert.matches(case[2], err.message)
     end)
   end
+
+  it("may have keywords that another reads, and then only those that are known are held", function()
+    local given = { properties = { a = { format = "date", type = "string" } }, oneOf = {},
+      anyOf = { { pattern = "x" } } }
+    schema.check(given, "schema", true)
+    assert.equal("input.a must be of type string, not 5", schema.problem(given, { a = 5 }, "input"))
+    assert.is_nil(schema.problem(given, { a = "no date" }))
+    assert.is_false((pcall(schema.check, { properties = { a = { format = "date", type = "text" } } }, "schema", true)))
+  end)
+
+  it("says of a choice what is wrong with the nearest", function()
+    local given = { anyOf = { { required = { "a", "b" } }, { required = { "c" } } } }
+    assert.equal("$ lacks 'c'", problem(given, "{}"))
+  end)
 
   it("reads the whole text, or the last block in it", function()
     local any = {}

@@ -1,4 +1,5 @@
 local chat = require "parley.command.chat"
+local consent = require "parley.command.chat.consent"
 local conversation = require "parley.backend.conversation"
 local errors = require "parley.base.errors"
 local event = require "parley.claude.event"
@@ -248,7 +249,7 @@ describe("the backend", function()
     assert.equal(1, #kit:events "started")
   end)
 
-  it_does("does not prepare a history that must go with the message", function()
+  it_does("does not warm a history that must go with the message", function()
     kit.options.history_injection_mode = "concat_message"
     local backend <close> = parley.backend(kit.options)
     assert.is_false(backend:warm { { role = "user", content = "a" }, { role = "assistant", content = "b" } })
@@ -319,4 +320,34 @@ describe("the backend", function()
       end
     end)
   end
+
+  describe("in permission mode default", function()
+    local function decide(lines, calls)
+      local asker, shown = consent.new(), {}
+      local input = fake_input(lines)
+      asker:attach { pause = function() end, input = input,
+        output = { clear = function() end, note = function(_, text) table.insert(shown, text) end } }
+      local decisions = {}
+      for i, call in ipairs(calls) do decisions[i] = asker:policy().decide(call) end
+      return decisions, shown
+    end
+
+    local function bash(command) return { name = "Bash", input = { command = command } } end
+
+    it("asks about each call, shown whole", helper.task(function()
+      local decisions, shown = decide({ "y", "no", "", "use rg instead", false },
+        { bash "rm x", bash "rm y", bash "grep z", bash "rm \27[2Jz" })
+      assert.same({ allow = true }, decisions[1])
+      assert.equal("the user does not want this", decisions[2].deny)
+      assert.equal("the user says: use rg instead", decisions[3].deny)
+      assert.is_true(decisions[4].interrupt)
+      assert.same({ "Bash: rm x", "Bash: rm y", "Bash: grep z", "Bash: rm ?[2Jz" }, shown)
+    end))
+
+    it("asks no more about a tool that was always allowed", helper.task(function()
+      local decisions, shown = decide({ "always" }, { bash "a", bash "b" })
+      assert.same({ { allow = true }, { allow = true } }, decisions)
+      assert.equal(1, #shown)
+    end))
+  end)
 end)

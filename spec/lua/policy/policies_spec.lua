@@ -111,7 +111,7 @@ describe("the page of the policies", function()
     end
     local promised = {}
     for _, policy in ipairs { "routing", "injection.native_jsonl", "mcp_config", "readiness", "dialogs", "delivery",
-      "settling" } do
+      "settling", "permission" } do
       for field, promise in pairs(require("parley.policy." .. policy).contract) do
         local name = policy:match "^[%w_]+" .. "." .. field
         if promise.returns then promised[name] = contract.words(promise) end

@@ -5,7 +5,7 @@ local process = require "parley.claude.process"
 local helper = require "spec.helper"
 local promise = require "spec.promise"
 
-local failure_of, on = promise.failure_of, promise.on
+local failure_of, on = helper.failure_of, promise.on
 
 describe("promise 8, private:", function()
   promise.check_leaks()

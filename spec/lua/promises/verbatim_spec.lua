@@ -2,7 +2,7 @@
 local helper = require "spec.helper"
 local promise = require "spec.promise"
 
-local failure_of, say, on, each = promise.failure_of, promise.say, promise.on, promise.each
+local failure_of, say, on, each = helper.failure_of, helper.say, promise.on, promise.each
 
 describe("promise 2, verbatim:", function()
   promise.check_leaks()

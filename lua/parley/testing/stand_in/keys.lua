@@ -120,9 +120,9 @@ function Decoder:feed(chunk)
   return keys
 end
 
---- Whether bytes wait for more: the beginning of a character, or a lone Escape, which is a key when nothing follows.
+--- Whether a lone Escape waits for more: it is a key when nothing follows. The beginning of a character waits for ever.
 ---@return boolean
-function Decoder:is_waiting() return self.rest ~= "" and not self.pasting end
+function Decoder:is_waiting() return self.rest:byte() == 27 and not self.pasting end
 
 --- Gives up waiting for the rest of a sequence.
 ---@return table[] keys

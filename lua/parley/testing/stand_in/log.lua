@@ -11,21 +11,31 @@ Log.__index = Log
 --- A log.
 ---@param path? string  nil for none
 ---@param pid integer  of the process whose events they are
+---@param note? fun(record: table)  gets the events instead
 ---@return parley.testing.Log
-function M.new(path, pid) return setmetatable({ path = path, pid = pid }, Log) end
+function M.new(path, pid, note) return setmetatable({ path = path, pid = pid, note = note }, Log) end
 
 --- Adds an event. Raw bytes must be given as `hex`, as JSON has no bytes.
 ---@param event "started"|"ready"|"received"|"taken"|"command"|"ended"
 ---@param fields table
 function Log:add(event, fields)
-  if not self.path then return end
+  if not self.path and not self.note then return end
   local record = { event = event, pid = self.pid }
   for name, value in pairs(fields) do record[name] = value end
+  if self.note then return self.note(record) end
   assert(files.put(self.path, core.json.encode(record) .. "\n", "a"))
+end
+
+--- Tells of what only a world wants to know.
+---@param event "asked"|"answered"|"returned"
+---@param fields table
+function Log:tell(event, fields)
+  if self.note then self:add(event, fields) end
 end
 
 ---@param bytes string
 function Log:received(bytes)
+  if self.note then return self:add("received", { bytes = bytes }) end
   if not self.path then return end
   self:add("received", { hex = bytes:gsub(".", function(byte) return ("%02x"):format(byte:byte()) end) })
 end

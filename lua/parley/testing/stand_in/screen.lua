@@ -64,9 +64,22 @@ function Screen:resize(rows, columns)
   self.write "\27[2J"
 end
 
-function Screen:rule() return ("─"):rep(self.columns) end
+function Screen:rule()
+  if self.rule_columns ~= self.columns then
+    self.rule_columns, self.rule_row = self.columns, ("─"):rep(self.columns)
+  end
+  return self.rule_row
+end
 
+--- The rows above the first message. They are laid out once for a width: every drawing has them.
 function Screen:banner(view)
+  if self.banner_columns ~= self.columns then
+    self.banner_columns, self.banner_rows = self.columns, self:new_banner(view)
+  end
+  return { table.unpack(self.banner_rows) }
+end
+
+function Screen:new_banner(view)
   local version, model = "Claude Code v" .. self.profile.version, self.profile.model_name .. " · API Usage Billing"
   if self.profile.is_fullscreen then
     return { "▐▛███▛█   " .. version, "▝▜██████▀  " .. model, " ▝▝   ▝▝   " .. view.cwd, "" }
@@ -162,7 +175,16 @@ function Screen:body(view)
       table.insert(rows, (index == 1 and mark or following) .. row)
     end
   end
-  for index = first, #view.history do add(view.history[index].text, view.history[index].mark, "  ") end
+  for index = first, #view.history do
+    local entry = view.history[index]
+    if entry.columns ~= self.columns then -- what was said does not change
+      local before = #rows
+      add(entry.text, entry.mark, "  ")
+      entry.columns, entry.rows = self.columns, table.move(rows, before + 1, #rows, 1, {})
+    else
+      table.move(entry.rows, 1, #entry.rows, #rows + 1, rows)
+    end
+  end
   if view.busy and not view.dialog then
     table.insert(rows, "")
     table.insert(rows, self:busy_row(view))

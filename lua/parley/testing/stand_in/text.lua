@@ -23,15 +23,20 @@ local function is_in(code, ranges)
   return false
 end
 
+--- The cells of the characters that were met: they are few, and looked up for every row that is drawn.
+local cells_of = setmetatable({}, { __index = function(known, code)
+  local cells = is_in(code, EMPTY) and 0 or is_in(code, WIDE) and 2 or 1
+  known[code] = cells
+  return cells
+end })
+
 --- How many cells a text takes.
 ---@param text string
 ---@return integer
 function M.width(text)
   if not text:find "[\x80-\xFF]" then return #text end
   local cells = 0
-  for _, code in utf8.codes(text, true) do
-    if not is_in(code, EMPTY) then cells = cells + (is_in(code, WIDE) and 2 or 1) end
-  end
+  for _, code in utf8.codes(text, true) do cells = cells + cells_of[code] end
   return cells
 end
 
@@ -99,11 +104,11 @@ function M.has_direction_marks(text)
 end
 
 local function wrap_line(line, columns, rows)
-  if #line <= columns and not line:find "[\x80-\xFF]" then return table.insert(rows, line) end
+  if #line <= columns then return table.insert(rows, line) end -- no character has more cells than bytes
   local row, cells, break_at, break_cells = "", 0, nil, 0
   for _, code in utf8.codes(line, true) do
     local char = utf8.char(code)
-    local width = M.width(char)
+    local width = cells_of[code]
     if cells + width > columns then
       if break_at then
         table.insert(rows, row:sub(1, break_at - 1))

@@ -1,0 +1,30 @@
+--- The home of a simulated `claude`, and its working directory: with the start-up dialogs that are answered already and
+--- the login, as the real program remembers them.
+local core = require "parley.core"
+local files = require "parley.base.files"
+
+local M = {}
+
+--- Makes both in a folder.
+---@param place {folder: string}  gets `home`, `cwd` and `environment`
+---@param given {trusted?: boolean, onboarded?: boolean, bypass_accepted?: boolean, settings?: table, cwd?: string,
+---       extra_env?: table<string, string>}  see `testing.kit`
+function M.prepare(place, given)
+  place.home, place.cwd = place.folder .. "/home", place.folder .. "/" .. (given.cwd or "work")
+  assert(files.make_folder(place.home .. "/.claude"))
+  assert(files.make_folder(place.cwd))
+  local state = { hasCompletedOnboarding = given.onboarded ~= false, theme = "dark" }
+  if given.trusted ~= false then state.projects = { [place.cwd] = { hasTrustDialogAccepted = true } } end
+  assert(files.put(place.home .. "/.claude.json", core.json.encode(state), "w"))
+  local settings = given.settings or {}
+  if given.bypass_accepted ~= false then settings.skipDangerousModePermissionPrompt = true end
+  assert(files.put(place.home .. "/.claude/settings.json", core.json.encode(settings), "w"))
+  if given.onboarded ~= false then
+    assert(files.put(place.home .. "/.claude/.credentials.json",
+      '{"claudeAiOauth":{"refreshToken":"of-the-stand-in"}}', "w"))
+  end
+  place.environment = { HOME = place.home, CLAUDE_CONFIG_DIR = "", IS_SANDBOX = "1" }
+  for name, value in pairs(given.extra_env or {}) do place.environment[name] = value end
+end
+
+return M

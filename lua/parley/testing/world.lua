@@ -1,0 +1,332 @@
+--- A world with a clock of its own: the simulated `claude` in the same process, on terminals in memory, in a time that
+--- jumps to the next thing that happens. What the library does is what it does outside: backend, session, process and
+--- transcript do not know. All that is left to chance (what is late, what comes first, what fails) a seed decides, so
+--- that what went wrong once goes wrong again.
+---
+---     it("waits for ten minutes in no time", testing.task(function()
+---       local world <close> = testing.world { seed = 7, script = { answers = { { text = "late", delay_ms = 600000 } } } }
+---       local backend <close> = parley.backend(world.options)
+---       …
+---     end))
+---
+--- Between `testing.world` and its end everything that asks `parley.base.clock` or `parley.claude.kernel` gets the
+--- world's answer; a timer that was started before stands still.
+local uv = require "luv"
+local chance_of = require "parley.testing.world.chance"
+local clock = require "parley.base.clock"
+local configuration = require "parley.testing.stand_in.configuration"
+local core = require "parley.core"
+local disk = require "parley.testing.world.disk"
+local errors = require "parley.base.errors"
+local files = require "parley.base.files"
+local home = require "parley.testing.home"
+local kernel = require "parley.claude.kernel"
+local options = require "parley.base.options"
+local profiles = require "parley.testing.stand_in.profiles"
+local program_of = require "parley.testing.world.program"
+local script_of = require "parley.testing.script"
+local task = require "parley.base.task"
+local time_of = require "parley.testing.world.time"
+
+local M = {}
+
+--- Above what Linux gives to processes, so that no signal ever reaches a real one.
+local FIRST_PID = 1 << 22
+
+--- What goes wrong by itself, each once in so many times, 0 for never; and how late things are, in milliseconds.
+local CALM = {
+  late_ms = 1, disk_late_ms = 1,
+  cut = 0,      -- what is read is cut in two
+  full = 0,     -- the terminal takes nothing for a moment
+  lost = 0,     -- what was typed is lost
+  unseen = 0,   -- a change of a file is not told of
+  half = 0,     -- a line of the transcript comes in two parts
+  no_space = 0, -- a file that the library writes finds the disk full
+}
+
+local function check_faults(given)
+  for name, value in pairs(given) do
+    local problem = CALM[name] == nil and "is none: there are late_ms, disk_late_ms, cut, full, lost, unseen, half, "
+      .. "no_space" or not (type(value) == "number" and value >= 0) and "must be a number, 0 or more"
+    if problem then return ("a table of faults; '%s' %s"):format(tostring(name), problem) end
+  end
+end
+
+local RULES = {
+  seed = { type = "integer", default = 1 }, script = { type = { "table", "function" }, copy = false },
+  profile = { type = "string", check = options.one_of(profiles.versions) },
+  faults = { type = "table", default = {}, check = check_faults },
+  trusted = { type = "boolean" }, onboarded = { type = "boolean" }, bypass_accepted = { type = "boolean" },
+  settings = { type = "table" }, cwd = { type = "string" }, extra_env = { type = "map of strings" },
+}
+
+---@class parley.testing.World
+---@field options table        for parley.backend and parley.process: executable, cwd, extra_env
+---@field cwd string
+---@field home string
+---@field time parley.testing.Time
+---@field chance parley.testing.Chance
+---@field odds table<string, number>
+---@field programs parley.testing.WorldProgram[]  all that were started, in order
+---@field on_event? fun(record: table)  is told what a stand-in logs
+---@field on_typed? fun(program: parley.testing.WorldProgram, bytes: string)
+---@field story table[]        what happened: the time, the program, what, and more about it
+---@field package disk parley.testing.Disk
+---@field package enqueue fun(task: parley.Task)
+local World = {}
+World.__index = World
+World.__name = "parley.testing.World"
+
+local function new_uuid(chance)
+  local high, low = chance:number(), chance:number()
+  return ("%08x-%04x-4%03x-a%03x-%06x%06x"):format(high & 0xFFFFFFFF, low & 0xFFFF, low >> 16 & 0xFFF,
+    low >> 28 & 0xFFF, high >> 29, chance:number() & 0xFFFFFF)
+end
+
+--- Says which task goes next, for `task.schedule_by`.
+local function choose(self, ready, first, last)
+  local place = first < last and self.chance:between(first, last) or first
+  local chosen = ready[place]
+  ready[place], ready[first] = ready[first], chosen
+  local program = self.by_root[task.root(chosen)]
+  if not program then return chosen end
+  if program.is_dead then return nil end
+  if not program.held then return chosen end
+  table.insert(program.held_tasks, chosen)
+end
+
+local function spawn(self, given)
+  if given.argv[1] ~= self.options.executable then
+    return nil, errors.new("ENOENT", "no such file or directory", { step = "exec", executable = given.argv[1] })
+  end
+  local environment = {}
+  for _, entry in ipairs(given.env) do
+    local name, value = entry:match "^([^=]*)=(.*)$"
+    environment[name] = value
+  end
+  local words = { table.unpack(given.argv, 2) }
+  local script = type(self.script) == "function" and self.script(words, #self.programs + 1) or self.script
+  local program = program_of.start(self, { words = words, environment = environment, cwd = given.cwd,
+    rows = given.rows, columns = given.columns, pid = FIRST_PID + #self.programs + 1, script = script })
+  self.by_root[program.root] = program
+  table.insert(self.programs, program)
+  self:tell(program, "starts", table.concat(words, " "))
+  return program.terminal:pty()
+end
+
+--- What `kernel.use` takes.
+local function kernel_of(self)
+  return {
+    mark = function()
+      self.marks = (self.marks or 0) + 1
+      return "world." .. self.marks
+    end,
+    spawn = function(given) return spawn(self, given) end,
+    new_watch = function() return self.disk:new_watch() end,
+    read = function(pty, take) return pty.terminal:read(take) end,
+    new_poll = function(pty) return pty.terminal:new_poll() end,
+    on_child_end = function(callback)
+      local handle = { callback = callback }
+      self:opened(handle, "a signal handler")
+      table.insert(self.reapers, handle)
+      function handle.is_closing() return handle.callback == nil end
+      function handle.close()
+        handle.callback = nil
+        self:closed(handle)
+        for place, each in ipairs(self.reapers) do
+          if each == handle then table.remove(self.reapers, place) end
+        end
+      end
+      return handle
+    end,
+    descendants = function() return {} end,
+    alive = function() return {} end,
+    signal = function() return {} end,
+  }
+end
+
+local in_use ---@type parley.testing.World?
+
+--- Makes a world and puts it in the place of the one outside.
+---@param given? {seed?: integer, script?: table|fun(words: string[], number: integer): table, profile?: string,
+---       faults?: table<string, number>, trusted?: boolean, onboarded?: boolean, bypass_accepted?: boolean,
+---       settings?: table, cwd?: string, extra_env?: table<string, string>}
+---       `script` may be a function that gives that of the process with this command line and number
+---@return parley.testing.World
+--- Raises `ValueError` for bad options and scripts.
+function M.new(given)
+  given = options.check(RULES, given, "testing.world")
+  if in_use then error(errors.value_error "testing.world: another world has not been closed", 0) end
+  local chance = chance_of.new(given.seed)
+  local self = setmetatable({ seed = given.seed, chance = chance, time = time_of.new(chance), programs = {},
+    by_root = setmetatable({}, { __mode = "k" }), story = {}, handles = {}, reapers = {}, problems = {}, odds = {},
+    last_lost = {} }, World)
+  for name, value in pairs(CALM) do self.odds[name] = given.faults[name] or value end
+  if type(given.script) ~= "function" then script_of.check(given.script or {}) end
+  self:use(given.script or {}, given.profile)
+  local shared = files.is_folder "/dev/shm" and "/dev/shm" or uv.os_tmpdir()
+  self.folder = assert(uv.fs_mkdtemp(shared .. "/parley-world-XXXXXX"))
+  home.prepare(self, given)
+  files.put(self.folder .. "/claude", "", "w")
+  self.options = { executable = self.folder .. "/claude", cwd = self.cwd, extra_env = self.environment }
+  self.disk = disk.new(self)
+  self.disk:open()
+  self.time.owner_of = function() return self:acting_program() end
+  self.generate = core.uuid.generate
+  core.uuid.generate = function() return new_uuid(chance) end -- luacheck: ignore 122
+  math.randomseed(given.seed)
+  clock.use(self.time:clock())
+  kernel.use(kernel_of(self))
+  self.enqueue = task.schedule_by(function(...) return choose(self, ...) end)
+  in_use = self
+  return self
+end
+
+--- Gives the stand-ins that start from now on another script.
+---@param script table|fun(words: string[], number: integer): table
+---@param profile? string
+function World:use(script, profile)
+  local function with_defaults(of)
+    local all = { startup_delay_ms = 20, flush_ms = 5, profile = profile }
+    for name, value in pairs(of) do all[name] = value end
+    return all
+  end
+  self.script = type(script) == "function" and function(...) return with_defaults(script(...)) end
+    or with_defaults(script)
+end
+
+-- For its parts -------------------------------------------------------------------------------------------------------
+
+--- The program whose code runs now.
+---@return parley.testing.WorldProgram?
+function World:acting_program()
+  local current = task.current()
+  if current then return self.by_root[task.root(current)] end
+  return self.time.acting or nil
+end
+
+--- Calls back later, whatever becomes of the programs.
+function World:after(milliseconds, callback) return self.time:after(milliseconds, callback, false) end
+
+function World:lateness() return self.chance:below(self.odds.late_ms) end
+function World:disk_lateness() return self.chance:below(self.odds.disk_late_ms) end
+
+function World:opened(handle, what) self.handles[handle] = what end
+function World:closed(handle) self.handles[handle] = nil end
+
+--- Notes what happened.
+function World:tell(program, what, more)
+  local story = self.story
+  story[#story + 1] = { self.time.now, program and program.pid - FIRST_PID or 0, what, more }
+end
+
+--- Notes what a stand-in logs.
+function World:note(program, record)
+  if record.event ~= "received" then self:tell(program, record.event, record.text) end
+  record.at, record.program = self.time.now, program
+  if self.on_event then self.on_event(record) end
+  self.events = self.events or {}
+  table.insert(self.events, record)
+end
+
+--- Whether what was typed is lost on its way.
+function World:loses(program, bytes)
+  if not self.chance:once_in(self.odds.lost) or self.last_lost[program] then
+    self.last_lost[program] = nil -- never twice in a row: it would be a broken terminal
+    return false
+  end
+  self.last_lost[program] = true
+  self:tell(program, "loses", bytes)
+  return true
+end
+
+--- Something that no fault excuses.
+function World:fail(problem) table.insert(self.problems, problem) end
+
+function World:shell(command) -- luacheck: ignore 212
+  task.sleep(self:lateness())
+  return { status = 0, output = "", errors = "", milliseconds = 1 }
+end
+
+function World:program_ended()
+  self:after(self:lateness(), function()
+    for _, handle in ipairs { table.unpack(self.reapers) } do
+      if handle.callback then handle.callback() end
+    end
+  end)
+end
+
+-- For specs -----------------------------------------------------------------------------------------------------------
+
+--- What the stand-ins have logged.
+---@param event? string  only these: `"started"`, `"ready"`, `"received"`, `"taken"`, `"command"`, `"ended"`
+---@return table[]
+function World:logged(event)
+  local found = {}
+  for _, record in ipairs(self.events or {}) do
+    if not event or record.event == event then table.insert(found, record) end
+  end
+  return found
+end
+
+--- The messages that were taken, in order.
+---@return string[]
+function World:taken()
+  local texts = {}
+  for index, record in ipairs(self:logged "taken") do texts[index] = record.text end
+  return texts
+end
+
+--- Where a session's transcript is.
+---@param session_id string
+---@return string path
+function World:transcript_path(session_id)
+  return ("%s/.claude/projects/%s/%s.jsonl"):format(self.home, configuration.project_name(self.cwd), session_id)
+end
+
+--- What happened, a line each, without what differs between two runs of one seed.
+---@return string
+function World:told()
+  local lines = {}
+  for index, entry in ipairs(self.story) do
+    lines[index] = ("%12.3f  #%d %s%s"):format(entry[1], entry[2], entry[3],
+      entry[4] ~= nil and " " .. ("%q"):format(entry[4]) or "")
+  end
+  return (table.concat(lines, "\n"):gsub(self.folder:gsub("%p", "%%%0"), "FOLDER"))
+end
+
+--- What nobody closed: programs, handles, timers.
+---@return string[]
+function World:left()
+  local list = {}
+  for _, program in ipairs(self.programs) do
+    if not program.is_dead then table.insert(list, ("program #%d"):format(program.pid - FIRST_PID)) end
+  end
+  for _, what in pairs(self.handles) do table.insert(list, what) end
+  for _ = 1, self.time:count() do table.insert(list, "a timer") end
+  table.sort(list)
+  return list
+end
+
+--- Puts the world outside back. Raises when the library has left something behind, or a stand-in has failed.
+function World:close()
+  if self.is_closed then return end
+  self.is_closed, in_use = true, nil
+  local left = self:left()
+  for _, program in ipairs(self.programs) do program:kill "SIGKILL" end
+  task.schedule_by(nil)
+  kernel.use()
+  clock.use()
+  core.uuid.generate = self.generate -- luacheck: ignore 122
+  self.disk:close()
+  files.remove_tree(self.folder)
+  if self.problems[1] then error(errors.new("World", table.concat(self.problems, "\n")), 0) end
+  if left[1] then error(errors.new("Leak", "left behind: " .. table.concat(left, ", "), { found = left }), 0) end
+end
+
+function World:__close(err)
+  if err == nil then return self:close() end
+  pcall(self.close, self) -- what went wrong first is what the spec should report
+end
+
+return M

@@ -1,0 +1,160 @@
+--- The files of a world: real ones, in a folder of its own, which programs write late and in pieces, and whose changes
+--- are told of late, or not at all.
+local errors = require "parley.base.errors"
+local files = require "parley.base.files"
+
+local M = {}
+
+---@class parley.testing.Disk
+---@field private world parley.testing.World
+---@field private watches table[]
+local Disk = {}
+Disk.__index = Disk
+
+---@param world parley.testing.World
+---@return parley.testing.Disk
+function M.new(world) return setmetatable({ world = world, watches = {} }, Disk) end
+
+-- Watches: the face of luv's handle -----------------------------------------------------------------------------------
+
+local Watch = {}
+Watch.__index = Watch
+
+function Watch:start(path, _, callback)
+  if not files.size(path) then return nil, "ENOENT: no such file or directory: " .. path, "ENOENT" end
+  self.path, self.callback = path, callback
+  return 0
+end
+function Watch:stop() self.path, self.callback = nil, nil end
+function Watch:is_closing() return self.is_closed == true end
+function Watch:close()
+  if self.is_closed then return end
+  self:stop()
+  self.is_closed = true
+  for place, watch in ipairs(self.disk.watches) do
+    if watch == self then table.remove(self.disk.watches, place) end
+  end
+  self.disk.world:closed(self)
+end
+
+function Disk:new_watch()
+  local watch = setmetatable({ disk = self }, Watch)
+  table.insert(self.watches, watch)
+  self.world:opened(watch, "a watch")
+  return watch
+end
+
+local function parent_of(path) return path:match "^(.*)/[^/]*$" end
+
+local function call(self, watch, name, events)
+  if self.world.chance:once_in(self.world.odds.unseen) then return end
+  local path = watch.path
+  self.world:after(self.world:lateness(), function()
+    if watch.callback and watch.path == path then watch.callback(nil, name, events) end
+  end)
+end
+
+--- Tells the watches of a change.
+---@param path string
+---@param is_rename boolean  it came or went
+function Disk:changed(path, is_rename)
+  local folder, name = parent_of(path), path:match "[^/]*$"
+  local events = is_rename and { rename = true } or { change = true }
+  for _, watch in ipairs { table.unpack(self.watches) } do
+    if watch.path == path or watch.path == folder then
+      call(self, watch, name, events)
+    elseif is_rename and watch.path and path:sub(1, #watch.path + 1) == watch.path .. "/" then
+      call(self, watch, path:match("^[^/]*", #watch.path + 2), events) -- a folder on the way to it may be new
+    end
+  end
+end
+
+-- What is written -----------------------------------------------------------------------------------------------------
+
+local function apply(self, operation)
+  local before = files.size(operation.path)
+  local results = table.pack(operation.run())
+  self:changed(operation.path, before == nil or operation.is_rename)
+  return table.unpack(results, 1, results.n)
+end
+
+--- Does what a program has asked for and was late.
+local function catch_up(self, program, queue)
+  local operation = table.remove(queue, 1)
+  if operation then apply(self, operation) end
+  if queue[1] then
+    self.world.time:after(self.world:disk_lateness(), function() catch_up(self, program, queue) end, program)
+  end
+end
+
+--- Does all of it at once: the program ends, or its files are looked at.
+---@param program parley.testing.WorldProgram
+function Disk:settle(program)
+  for _, queue in ipairs(program.writes) do
+    while queue[1] do apply(self, table.remove(queue, 1)) end
+  end
+end
+
+local function add(self, program, operation)
+  local queue = program.writes[operation.path]
+  if not queue then
+    queue = {}
+    program.writes[operation.path] = queue
+    table.insert(program.writes, queue)
+  end
+  table.insert(queue, operation)
+  if queue[2] then return end
+  self.world.time:after(self.world:disk_lateness(), function() catch_up(self, program, queue) end, program)
+end
+
+--- An append in two, so that a reader may come between them.
+local function in_pieces(self, text)
+  if #text < 2 or not self.world.chance:once_in(self.world.odds.half) then return { text } end
+  local cut = self.world.chance:between(1, #text - 1)
+  return { text:sub(1, cut), text:sub(cut + 1) }
+end
+
+local function is_ours(self, path) return path:sub(1, #self.world.folder) == self.world.folder end
+
+--- Puts the functions of `parley.base.files` that write in the place of those that are there.
+function Disk:open()
+  local kept = {}
+  for _, name in ipairs { "put", "write", "remove", "make_folder" } do kept[name] = files[name] end
+  self.kept = kept
+  local function late(path, operation)
+    local program = is_ours(self, path) and self.world:acting_program()
+    if not program then return apply(self, operation) end
+    add(self, program, operation)
+    return true
+  end
+  function files.put(path, text, how)
+    if how ~= "a" or not self.world:acting_program() then
+      return late(path, { path = path, run = function() return kept.put(path, text, how) end })
+    end
+    for _, part in ipairs(in_pieces(self, text)) do
+      late(path, { path = path, run = function() return kept.put(path, part, how) end })
+    end
+    return true
+  end
+  function files.write(path, text, is_passing)
+    if not self.world:acting_program() and self.world.chance:once_in(self.world.odds.no_space) then
+      self.world:tell(nil, "the disk is full for " .. path:match "[^/]*$")
+      error(errors.new("ENOSPC", ("cannot write '%s': no space left on device"):format(path), { path = path }), 0)
+    end
+    late(path, { path = path, is_rename = true, run = function() kept.write(path, text, is_passing) end })
+  end
+  function files.remove(path)
+    late(path, { path = path, is_rename = true, run = function() kept.remove(path) end })
+  end
+  function files.make_folder(path)
+    local ok, problem = kept.make_folder(path)
+    self:changed(path, true)
+    return ok, problem
+  end
+end
+
+function Disk:close()
+  for name, fn in pairs(self.kept) do files[name] = fn end
+end
+
+return M

@@ -1,0 +1,167 @@
+--- The world with a clock of its own, as a user's spec sees it.
+local backend_of = require "parley.backend"
+local clock = require "parley.base.clock"
+local errors = require "parley.base.errors"
+local files = require "parley.base.files"
+local helper = require "spec.helper"
+local play = require "spec.simulation.play"
+local plans = require "spec.simulation.plan"
+local process = require "parley.claude.process"
+local task = require "parley.base.task"
+local testing = require "parley.testing"
+
+local function ask(backend, text)
+  local said = { texts = {} }
+  for event in backend:complete { { role = "user", content = text } } do
+    if event.type == "assistant" then table.insert(said.texts, event:text()) end
+    if event.type == "result" then said.verdict = event.subtype end
+  end
+  return said
+end
+
+local function in_world(given, body)
+  return helper.task(function()
+    local world <close> = testing.world(given)
+    body(world)
+  end)
+end
+
+describe("testing.world", function()
+  local check_leaks
+  before_each(function() check_leaks = helper.leaks() end)
+  after_each(function() check_leaks() end)
+
+  it("answers through the whole backend", in_world({}, function(world)
+    local backend <close> = backend_of.new(world.options)
+    local said = ask(backend, "hello")
+    assert.same({ "echo: hello" }, said.texts)
+    assert.equal("success", said.verdict)
+    assert.same({ "hello" }, world:taken())
+  end))
+
+  it("lets ten minutes pass in no time", in_world({ script = { answers = { { text = "late", delay_ms = 590000 } } } },
+    function(world)
+      local set = { turn_timeout_ms = 600000 }
+      for name, value in pairs(world.options) do set[name] = value end
+      local backend <close> = backend_of.new(set)
+      assert.same({ "late" }, ask(backend, "hello").texts)
+      assert.truthy(clock.now() > 590000)
+    end))
+
+  it("ends a turn that takes longer than it may", in_world({ script = { answers = { { text = "x", hang = true } } } },
+    function(world)
+      local set = { turn_timeout_ms = 600000 }
+      for name, value in pairs(world.options) do set[name] = value end
+      local backend <close> = backend_of.new(set)
+      local ok, err = pcall(ask, backend, "hello")
+      assert.is_false(ok)
+      assert.equal("timeout", err.reason)
+    end))
+
+  it("tells the same story for the same seed, and another for another", function()
+    local stories = {}
+    for place, seed in ipairs { 11, 11, 12 } do
+      local plan = plans.random(11)
+      plan.seed = seed
+      local outcome = play.play(plan)
+      assert.is_nil(outcome.problem)
+      stories[place] = outcome.world:told()
+    end
+    assert.equal(stories[1], stories[2])
+    assert.not_equal(stories[1], stories[3])
+  end)
+
+  it("tells the same story in another process", function()
+    local chunk = [[
+      local plans, play = require "spec.simulation.plan", require "spec.simulation.play"
+      for seed = 21, 24 do print(play.play(plans.random(seed)).world:told()) end
+    ]]
+    task.run(function()
+      local first = helper.run { helper.host, "-e", chunk }
+      local second = helper.run { helper.host, "-e", chunk }
+      assert.equal("", first.errors)
+      assert.truthy(#first.output > 1000)
+      assert.equal(first.output, second.output)
+    end)
+  end)
+
+  it("stops a program and continues it", in_world({}, function(world)
+    local live <close> = process.new(world.options)
+    live:start()
+    live.changed:wait_until(function() return live.screen:text():find("❯", 1, true) end, 10000)
+    live:signal "SIGSTOP"
+    live:write "hello"
+    assert.falsy(live.changed:wait_until(function() return live.screen:text():find("hello", 1, true) end, 60000))
+    live:signal "SIGCONT"
+    assert.truthy(live.changed:wait_until(function() return live.screen:text():find("hello", 1, true) end, 1000))
+    assert.same({ exit_code = 143 }, live:close())
+  end))
+
+  it("kills a program as SIGKILL does", in_world({}, function(world)
+    local live <close> = process.new(world.options)
+    live:start()
+    live.changed:wait_until(function() return #world:logged "ready" > 0 end, 10000)
+    live:signal "SIGKILL"
+    assert.is_true(live.changed:wait_until(function() return not live:is_alive() end, 1000))
+    assert.same({ signal = "SIGKILL" }, live:exit_record())
+    assert.truthy(files.size(("%s/.claude/sessions/%d.json"):format(world.home, live:pid())))
+  end))
+
+  it("takes no more than a terminal's buffer from one who does not read", in_world(
+    { script = { faults = { stop_reading = true } } }, function(world)
+      local live <close> = process.new(world.options)
+      live:start()
+      live.changed:wait_until(function() return #world:logged "ready" > 0 end, 10000)
+      task.sleep(100)
+      assert.is_false(live:write(("x"):rep(10000), function(gone)
+        assert.truthy(gone >= 4096 and gone < 10000)
+        return false
+      end))
+    end))
+
+  it("says what was left behind", helper.task(function()
+    local ok, err = pcall(function()
+      local world <close> = testing.world {}
+      local live = process.new(world.options)
+      live:start()
+    end)
+    assert.is_false(ok)
+    assert.equal("Leak", err.code)
+    assert.same({ "a pipe", "a signal handler", "a terminal", "program #1" }, err.found)
+  end))
+
+  it("puts everything back that it has taken the place of", helper.task(function()
+    local before = clock.now()
+    do
+      local world <close> = testing.world {}
+      task.sleep(3600000)
+      assert.equal(3600000, world.time.now)
+    end
+    assert.truthy(clock.now() - before < 60000)
+    local kit <close> = testing.kit {}
+    local backend <close> = backend_of.new(kit.options)
+    assert.equal("success", ask(backend, "hello").verdict)
+  end))
+
+  it("refuses what means nothing", helper.task(function()
+    for _, given in ipairs { { sed = 1 }, { faults = { losst = 1 } }, { faults = { lost = -1 } },
+      { profile = "2.0.0" }, { script = { anwers = {} } } } do
+      local ok, err = pcall(testing.world, given)
+      assert.is_false(ok)
+      assert.is_true(errors.is(err, "ValueError"))
+    end
+    local world <close> = testing.world {}
+    assert.is_false(pcall(testing.world, {}))
+    assert.same({}, world:taken())
+  end))
+
+  it("goes on though things are late, in pieces and lost", in_world({ seed = 3,
+    faults = { late_ms = 20, disk_late_ms = 30, cut = 5, full = 5, lost = 20, unseen = 5, half = 5 } }, function(world)
+      local backend <close> = backend_of.new(world.options)
+      for number = 1, 20 do
+        local text = "message " .. number
+        assert.same({ "echo: " .. text }, ask(backend, text).texts)
+      end
+      assert.equal(20, #world:taken())
+    end))
+end)

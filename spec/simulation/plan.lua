@@ -1,0 +1,102 @@
+--- What a run of the simulation does, as plain data that a seed decides and that can be made smaller: conversations,
+--- their messages, and what strikes them.
+local chance_of = require "parley.testing.world.chance"
+
+local M = {}
+
+local PROFILES = { "2.1.330", "2.1.197", "2.1.110" }
+
+--- What the simulated model does when the mark is in a message.
+M.MARKS = {
+  half_line = { half_line_ms = 5 },
+  reorder = { reorder = true },
+  slow = { delay_ms = 40 },
+  retry = { retries = 1, retry_ms = 10 },
+  tool = { tool = { name = "Bash", input = { command = "true" }, result = "done" }, after = "after the tool" },
+  permission = { tool = { name = "Bash", input = { command = "true" }, result = "done", permission = true },
+    after = "after the tool" },
+  asks = { dialog = { title = "Which way?", choices = { "Left", "Right" } } },
+  blocks = { blocks = { { type = "text", text = "one" }, { type = "text", text = "two" } } },
+  own_turn = { own_turn = { text = "<task-notification>done", after_ms = 3 } },
+  dies_before = { crash = "before_record" },
+  dies_after = { crash = "after_user" },
+  dies_mid_line = { crash = "mid_line" },
+  dies_in_tool = { crash = "during_tool", tool = { name = "Bash", input = { command = "true" }, result = "done" } },
+  dies_at_end = { crash = "after_answer" },
+}
+--- The answers that are not the echo.
+M.ANSWERS = { tool = "after the tool", permission = "after the tool", blocks = "one\ntwo" }
+M.DEADLY = { dies_before = true, dies_after = true, dies_mid_line = true, dies_in_tool = true, dies_at_end = true }
+M.ASKING = { permission = true, asks = true }
+local MARKS = {}
+for name in pairs(M.MARKS) do table.insert(MARKS, name) end
+table.sort(MARKS)
+
+--- What goes wrong from the start of a process on.
+local STARTS = {
+  { lose_keys = 1 }, { lose_returns = 1 }, { late_flush_ms = 30 }, { lose_returns = 2, late_flush_ms = 20 },
+  { dialog_ms = 5 }, { dialog_ms = 30 }, { dialog_ms = 200 }, { dialog_at_return = true }, { late_flush_ms = 2000 },
+}
+
+--- What befalls a turn from outside, at a step of the world: `kill` and `stop` take any program.
+M.STRIKES = { "kill", "stop", "pause", "resize", "type", "cancel", "leave", "interrupt", "close" }
+
+local ALPHABET = {
+  "a", "B", "7", " ", "  ", "\n", "é", "日本", "😀", "/", "!", "@", "\\", "`", "'", "\"", "{", "#", "~", "…",
+}
+
+local function random_text(chance, key, mark)
+  local parts = { key .. " " }
+  if chance:once_in(20) then parts[1] = "!" .. parts[1] end
+  local length = chance:once_in(60) and chance:between(200, 1500) or chance:between(0, 40)
+  for i = 1, length do parts[i + 1] = chance:pick(ALPHABET) end
+  return table.concat(parts) .. (mark and (" mark:%s"):format(mark) or "") .. "."
+end
+
+local function random_turn(chance, key)
+  local turn = { mark = chance:once_in(6) and chance:pick(MARKS) or nil }
+  turn.text = random_text(chance, key, turn.mark)
+  if chance:once_in(5) then
+    turn.strike = { kind = chance:pick(M.STRIKES), step = chance:between(1, chance:pick { 10, 40, 120 }),
+      which = chance:between(1, 8) }
+  end
+  if chance:once_in(5) then turn.pause_ms = chance:between(0, 3000) end
+  return turn
+end
+
+local function random_odds(chance)
+  local odds = { late_ms = chance:pick { 0, 1, 5, 40 }, disk_late_ms = chance:pick { 0, 1, 10, 100 } }
+  for _, name in ipairs { "cut", "full", "unseen", "half", "lost" } do
+    odds[name] = chance:once_in(3) and chance:pick { 3, 10, 30 } or 0
+  end
+  if odds.lost > 0 then odds.lost = odds.lost * 4 end
+  odds.no_space = chance:once_in(20) and 4 or 0
+  return odds
+end
+
+--- A plan that a seed decides.
+---@param seed integer
+---@return table plan
+function M.random(seed)
+  local chance = chance_of.new(seed)
+  local plan = { seed = seed, profile = chance:pick(PROFILES), consents = not chance:once_in(6),
+    odds = chance:once_in(4) and {} or random_odds(chance), starts = {}, conversations = {} }
+  plan.direct = chance:once_in(4)
+  plan.untrusted = chance:once_in(12)
+  plan.accepts = plan.untrusted and not chance:once_in(3)
+  for number = 1, chance:between(1, 4) do
+    plan.starts[number] = chance:once_in(3) and chance:pick(STARTS) or {}
+  end
+  plan.backend = { max_sessions = chance:between(1, 4), turn_timeout_ms = 120000,
+    idle_timeout_ms = chance:once_in(4) and chance:pick { 1, 100, 2000 } or nil }
+  for number = 1, chance:between(1, chance:pick { 1, 2, 6 }) do
+    local conversation = { begins_ms = chance:between(0, 50) }
+    for turn = 1, chance:between(1, 6) do
+      conversation[turn] = random_turn(chance, ("m%d.%d"):format(number, turn))
+    end
+    plan.conversations[number] = conversation
+  end
+  return plan
+end
+
+return M

@@ -1,0 +1,267 @@
+--- Plays a plan in a world of its own.
+local backend_of = require "parley.backend"
+local dialogs = require "parley.policy.dialogs"
+local errors = require "parley.base.errors"
+local history = require "parley.base.history"
+local models = require "spec.simulation.model"
+local plans = require "spec.simulation.plan"
+local process = require "parley.claude.process"
+local session_of = require "parley.session"
+local task = require "parley.base.task"
+local testing = require "parley.testing"
+
+local M = {}
+
+--- Longer than anything may take, in the world's time.
+local PATIENCE_MS = 3600000
+--- More events than any plan has.
+local MOST_STEPS = 200000
+
+local function decide(dialog, accept)
+  return dialog.choices[1] and dialog.kind ~= "panel" and { choose = 1 } or dialogs.decide(dialog, accept)
+end
+
+local function answers()
+  local list = {}
+  for mark, answer in pairs(plans.MARKS) do
+    local one = { on = "mark:" .. mark .. "." }
+    for name, value in pairs(answer) do one[name] = value end
+    table.insert(list, one)
+  end
+  table.sort(list, function(a, b) return a.on < b.on end)
+  return list
+end
+
+local function options_of(world, plan)
+  local set = {}
+  for name, value in pairs(world.options) do set[name] = value end
+  set.accept = plan.accepts and { "trust", "bypass" } or nil
+  set.policies = plan.consents and not plan.untrusted and { dialogs = { decide = decide } } or nil
+  return set
+end
+
+-- Strikes -------------------------------------------------------------------------------------------------------------
+
+local function living(world, which)
+  local programs = {}
+  for _, program in ipairs(world.programs) do
+    if not program.is_dead then table.insert(programs, program) end
+  end
+  return programs[1] and programs[(which - 1) % #programs + 1]
+end
+
+local strikes = {}
+
+function strikes.kill(run, strike)
+  local program = living(run.world, strike.which)
+  if program then program:kill "SIGKILL" end
+end
+
+function strikes.stop(run, strike)
+  local program = living(run.world, strike.which)
+  if program then program:stop() end
+end
+
+function strikes.pause(run, strike)
+  local program = living(run.world, strike.which)
+  if not program then return end
+  program:stop()
+  run.world:after(700, function() program:continue() end)
+end
+
+function strikes.resize(run, strike)
+  local program = living(run.world, strike.which)
+  if program then program:signal "sigwinch" end
+end
+
+function strikes.type(run, strike)
+  local program = living(run.world, strike.which)
+  if not program then return end
+  program.terminal.typed = program.terminal.typed .. "¤"
+  program.terminal:hurry()
+end
+
+function strikes.cancel(run, _, ask)
+  ask.excuse = "cancel"
+  ask.task:cancel()
+  run.world:tell(nil, "cancels", ask.key)
+end
+
+function strikes.leave(_, _, ask) ask.excuse, ask.leaves = "leave", true end
+
+function strikes.interrupt(_, _, ask)
+  ask.excuse = "interrupt"
+  if ask.interrupt then ask.interrupt() end
+end
+
+function strikes.close(run)
+  run.model.has_closed = true
+  if run.backend then run.backend:close() end
+end
+
+--- They excuse what runs while they happen, whosever it is.
+local EXCUSES = { kill = true, stop = true, type = true, close = true, pause = true }
+
+--- A task that waits for its step and strikes.
+local function striker(run, ask)
+  local strike = ask.turn.strike
+  if not strike then return end
+  local due = task.condition()
+  local at = run.world.time.steps + strike.step
+  table.insert(run.waiting, { at = at, due = due })
+  return task.spawn(function()
+    due:wait()
+    if ask.ended then return end
+    run.world:tell(nil, "strikes", strike.kind)
+    if EXCUSES[strike.kind] then run.model:strike(strike.kind) end
+    local ok, err = pcall(strikes[strike.kind], run, strike, ask)
+    if not ok and not errors.is(err) then run.model:wrong("%s raised %s", strike.kind, tostring(err)) end
+  end)
+end
+
+-- Turns ---------------------------------------------------------------------------------------------------------------
+
+local function hear(ask, happening)
+  if happening.type == "user" and happening:text():find(ask.key, 1, true) then ask.users = ask.users + 1 end
+  if happening.type == "assistant" and happening:text() ~= "" and not happening:text():find("task-notification", 1, true)
+  then
+    table.insert(ask.answers, happening:text())
+  end
+  if happening.type == "result" then ask.result = happening end
+end
+
+--- Asks and hears to the end. Raises what is raised.
+local function through(run, talk, ask, events)
+  local step, state, control, handle
+  if run.backend then
+    local messages = table.move(talk.messages, 1, #talk.messages, 1, {})
+    table.insert(messages, { role = "user", content = ask.text })
+    step, state, control, handle = run.backend:complete(messages)
+    ask.interrupt = handle.interrupt
+  else
+    step, state, control, handle = talk.session:send(ask.text)
+    ask.interrupt = function() talk.session:interrupt() end
+  end
+  for happening in step, state, control, handle do
+    table.insert(events, happening)
+    hear(ask, happening)
+    if ask.leaves then break end
+  end
+end
+
+local function play_turn(run, talk, turn)
+  if turn.pause_ms then task.sleep(turn.pause_ms) end
+  local ask, events = run.model:ask(turn, talk.keys), {}
+  local hand = striker(run, ask)
+  run.turns = run.turns + 1
+  ask.task = task.spawn(through, run, talk, ask, events)
+  local ok, err = pcall(ask.task.await, ask.task)
+  if not ok and not errors.is(err) then error(err, 0) end
+  if ask.leaves and ok and not ask.result then ok, err = false, errors.cancelled "left" end
+  run.model:answer(ask, ok, err)
+  if hand then
+    for _, one in ipairs(run.waiting) do one.due:notify() end
+    pcall(hand.await, hand)
+  end
+  run.counts[ask.verdict] = (run.counts[ask.verdict] or 0) + 1
+  if ask.verdict ~= "success" then return ok and not ask.leaves end
+  table.insert(talk.keys, ask.key)
+  table.insert(talk.messages, { role = "user", content = ask.text })
+  for _, message in ipairs(history.synthesize_turn_messages(events)) do table.insert(talk.messages, message) end
+  return true
+end
+
+local function play_conversation(run, conversation)
+  local talk = { messages = {}, keys = {} }
+  task.sleep(conversation.begins_ms)
+  for _, turn in ipairs(conversation) do
+    if run.model.has_closed then return end
+    play_turn(run, talk, turn)
+  end
+end
+
+--- A session without a pool: a new one when it has ended.
+local function play_directly(run, conversation)
+  task.sleep(conversation.begins_ms)
+  local talk = nil
+  for _, turn in ipairs(conversation) do
+    if not talk then
+      local set = options_of(run.world, run.plan)
+      local accept, own = set.accept, set.policies
+      set.accept, set.policies = nil, nil
+      talk = { messages = {}, keys = {}, session = session_of.new(process.new(set), { accept = accept, policies = own,
+        turn_timeout_ms = run.plan.backend.turn_timeout_ms }) }
+      local ok, err = pcall(talk.session.start, talk.session)
+      if not ok then
+        if not errors.is(err) then error(err, 0) end
+        talk.session:close()
+        talk = nil
+      end
+    end
+    if talk and not play_turn(run, talk, turn) or talk and talk.session.closed then
+      talk.session:close()
+      talk = nil
+    end
+  end
+  if talk then talk.session:close() end
+end
+
+local function play_all(run)
+  local plan = run.plan
+  if not plan.direct then
+    local set = options_of(run.world, plan)
+    for name, value in pairs(plan.backend) do set[name] = value end
+    run.backend = backend_of.new(set)
+  end
+  local _ <close> = run.backend
+  local tasks = {}
+  for place, conversation in ipairs(plan.conversations) do
+    tasks[place] = task.spawn(plan.direct and play_directly or play_conversation, run, conversation)
+  end
+  for _, each in ipairs(tasks) do each:await() end
+end
+
+---@class spec.Outcome
+---@field problem? string
+---@field story string     what happened
+---@field turns integer
+---@field counts table<string, integer>  turns by verdict
+---@field milliseconds number  of the world's
+
+--- Plays a plan.
+---@param plan table
+---@return spec.Outcome
+function M.play(plan)
+  local world = testing.world { seed = plan.seed, profile = plan.profile, faults = plan.odds,
+    trusted = not plan.untrusted, bypass_accepted = not plan.untrusted,
+    script = function(_, number)
+      return { startup_delay_ms = 5, flush_ms = number % 3 * 2, answers = answers(),
+        faults = plan.starts[(number - 1) % math.max(1, #plan.starts) + 1] }
+    end }
+  local run = { plan = plan, world = world, waiting = {}, turns = 0, counts = {} }
+  function run.on_step(steps)
+    if steps > MOST_STEPS then error("the world has come to " .. steps .. " events", 0) end
+    for place = #run.waiting, 1, -1 do
+      if run.waiting[place].at <= steps then table.remove(run.waiting, place).due:notify() end
+    end
+  end
+  world.time.on_step = run.on_step
+  run.model = models.new(world, plan)
+  world.on_typed = function(program, bytes) run.model:types(program, bytes) end
+  local ok, err = pcall(task.run, function()
+    task.timeout(PATIENCE_MS, play_all, run)
+    task.sleep(10000) -- what was left to end by itself
+  end)
+  local problems = run.model.problems
+  if not ok then
+    table.insert(problems, 1, (errors.is(err, "ETIMEDOUT") and "something hung: " or "") .. errors.text(err)
+      .. (errors.is(err) and "" or "\n" .. (task.traceback(err) or "")))
+  end
+  local outcome = { turns = run.turns, counts = run.counts, milliseconds = world.time.now, world = world }
+  local closed, left = pcall(world.close, world)
+  if ok and not closed then table.insert(problems, errors.text(left)) end
+  outcome.problem, outcome.problems = problems[1], problems
+  return outcome
+end
+
+return M
