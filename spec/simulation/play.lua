@@ -123,10 +123,8 @@ end
 
 local function hear(ask, happening)
   if happening.type == "user" and happening:text():find(ask.key, 1, true) then ask.users = ask.users + 1 end
-  if happening.type == "assistant" and happening:text() ~= "" and not happening:text():find("task-notification", 1, true)
-  then
-    table.insert(ask.answers, happening:text())
-  end
+  local text = happening.type == "assistant" and happening:text() or ""
+  if text ~= "" and not text:find("task-notification", 1, true) then table.insert(ask.answers, text) end
   if happening.type == "result" then ask.result = happening end
 end
 

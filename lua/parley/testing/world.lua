@@ -4,7 +4,8 @@
 --- that what went wrong once goes wrong again.
 ---
 ---     it("waits for ten minutes in no time", testing.task(function()
----       local world <close> = testing.world { seed = 7, script = { answers = { { text = "late", delay_ms = 600000 } } } }
+---       local answer = { text = "late", delay_ms = 600000 }
+---       local world <close> = testing.world { seed = 7, script = { answers = { answer } } }
 ---       local backend <close> = parley.backend(world.options)
 ---       …
 ---     end))

@@ -1,5 +1,5 @@
---- A pseudo-terminal of a world: the face of `parley.core.pty` on one side, that of the stand-in's terminal on the other,
---- and between them bytes on their way. They come in order; how late and in which pieces is chance's.
+--- A pseudo-terminal of a world: the face of `parley.core.pty` on one side, that of the stand-in's terminal on the
+--- other, and between them bytes on their way. They come in order; how late and in which pieces is chance's.
 local errors = require "parley.base.errors"
 
 local M = {}
