@@ -103,7 +103,7 @@ local function taken(self, record)
   local history = self.histories[record.session_id] or {}
   self.histories[record.session_id] = history
   local had, should = table.concat(history, " "), table.concat(ask.history, " ")
-  if had ~= should then self:wrong("%s came into another conversation: behind [%s], not [%s]", key, had, should) end
+  if had ~= should and not self.plan.direct then self:wrong("%s came into another conversation: behind [%s], not [%s]", key, had, should) end
   table.insert(history, key)
 end
 
@@ -156,6 +156,7 @@ function Model:strike(kind)
   table.insert(self.struck, { at = self.world.time.now, kind = kind })
   if kind == "type" then self.typed = true end
   if kind == "stop" then self.has_stopped = true end -- for good
+  if kind == "kill" and self.plan.direct then self.has_stopped = true end -- nobody starts another
 end
 
 local function excuse(self, ask)
