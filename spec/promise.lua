@@ -72,17 +72,18 @@ end
 --- An `it` for each of these profiles, with a stand-in of that version.
 ---@param profiles string[]
 ---@param name string
----@param given table  `script`, `session`, `process`, `is_not_started`, and the kit's options
+---@param given table  `script`, `session`, `process`, `is_not_started`, `world` (in a world with a clock of its own, and
+---                     not on a real pty), and the options of the kit or the world
 ---@param body fun(live: parley.Session, kit: parley.testing.Kit, profile: string)
 function M.on(profiles, name, given, body)
   for _, profile in ipairs(profiles) do
     busted.it(("%s (%s)"):format(name, profile), helper.task(function()
       local of_kit = {}
       for key, value in pairs(given) do of_kit[key] = value end
-      of_kit.session, of_kit.process, of_kit.is_not_started = nil, nil, nil
+      of_kit.session, of_kit.process, of_kit.is_not_started, of_kit.world = nil, nil, nil, nil
       of_kit.script = { profile = profile }
       for key, value in pairs(given.script or {}) do of_kit.script[key] = value end
-      local kit <close> = testing.kit(of_kit)
+      local kit <close> = given.world and testing.world(of_kit) or testing.kit(of_kit)
       local live <close> = M.new(kit, given.session, given.process)
       if not given.is_not_started then live:start() end
       body(live, kit, profile)

@@ -160,7 +160,7 @@ function M.new(given)
   if in_use then error(errors.value_error "testing.world: another world has not been closed", 0) end
   local chance = chance_of.new(given.seed)
   local self = setmetatable({ seed = given.seed, chance = chance, time = time_of.new(chance), programs = {},
-    by_root = setmetatable({}, { __mode = "k" }), story = {}, handles = {}, reapers = {}, problems = {}, odds = {},
+    by_root = setmetatable({}, { __mode = "k" }), story = {}, log = {}, handles = {}, reapers = {}, problems = {}, odds = {},
     last_lost = {} }, World)
   for name, value in pairs(CALM) do self.odds[name] = given.faults[name] or value end
   if type(given.script) ~= "function" then script_of.check(given.script or {}) end
@@ -226,8 +226,7 @@ function World:note(program, record)
   if record.event ~= "received" then self:tell(program, record.event, record.text) end
   record.at, record.program = self.time.now, program
   if self.on_event then self.on_event(record) end
-  self.events = self.events or {}
-  table.insert(self.events, record)
+  table.insert(self.log, record)
 end
 
 --- Whether what was typed is lost on its way.
@@ -262,9 +261,9 @@ end
 --- What the stand-ins have logged.
 ---@param event? string  only these: `"started"`, `"ready"`, `"received"`, `"taken"`, `"command"`, `"ended"`
 ---@return table[]
-function World:logged(event)
+function World:events(event)
   local found = {}
-  for _, record in ipairs(self.events or {}) do
+  for _, record in ipairs(self.log) do
     if not event or record.event == event then table.insert(found, record) end
   end
   return found
@@ -274,8 +273,16 @@ end
 ---@return string[]
 function World:taken()
   local texts = {}
-  for index, record in ipairs(self:logged "taken") do texts[index] = record.text end
+  for index, record in ipairs(self:events "taken") do texts[index] = record.text end
   return texts
+end
+
+--- Every byte that was received, in order.
+---@return string
+function World:received()
+  local pieces = {}
+  for index, record in ipairs(self:events "received") do pieces[index] = record.bytes end
+  return table.concat(pieces)
 end
 
 --- Where a session's transcript is.
