@@ -54,11 +54,11 @@ local function check_faults(given)
 end
 
 local RULES = {
-  seed = { type = "integer", default = 1 }, script = { type = { "table", "function" }, copy = false },
+  seed = { type = "integer", default = 1 }, script = { type = { "table", "callable" }, copy = false },
   profile = { type = "string", check = options.one_of(profiles.versions) },
   faults = { type = "table", default = {}, check = check_faults },
   trusted = { type = "boolean" }, onboarded = { type = "boolean" }, bypass_accepted = { type = "boolean" },
-  settings = { type = "table" }, cwd = { type = "string" }, extra_env = { type = "map of strings" },
+  shell = { type = "callable" }, settings = { type = "table" }, cwd = { type = "string" }, extra_env = { type = "map of strings" },
 }
 
 ---@class parley.testing.World
@@ -151,8 +151,9 @@ local in_use ---@type parley.testing.World?
 --- Makes a world and puts it in the place of the one outside.
 ---@param given? {seed?: integer, script?: table|fun(words: string[], number: integer): table, profile?: string,
 ---       faults?: table<string, number>, trusted?: boolean, onboarded?: boolean, bypass_accepted?: boolean,
----       settings?: table, cwd?: string, extra_env?: table<string, string>}
----       `script` may be a function that gives that of the process with this command line and number
+---       shell?: function, settings?: table, cwd?: string, extra_env?: table<string, string>}
+---       `script` may be a function that gives that of the process with this command line and number; `shell` runs the
+---       stand-ins' commands, as a task: `fun(command, input)` returns `status`, `output`, `errors`, `milliseconds`
 ---@return parley.testing.World
 --- Raises `ValueError` for bad options and scripts.
 function M.new(given)
@@ -162,6 +163,7 @@ function M.new(given)
   local self = setmetatable({ seed = given.seed, chance = chance, time = time_of.new(chance), programs = {},
     by_root = setmetatable({}, { __mode = "k" }), story = {}, log = {}, handles = {}, reapers = {}, problems = {}, odds = {},
     last_lost = {} }, World)
+  self.given_shell = given.shell
   for name, value in pairs(CALM) do self.odds[name] = given.faults[name] or value end
   if type(given.script) ~= "function" then script_of.check(given.script or {}) end
   self:use(given.script or {}, given.profile)
@@ -243,7 +245,8 @@ end
 --- Something that no fault excuses.
 function World:fail(problem) table.insert(self.problems, problem) end
 
-function World:shell(command) -- luacheck: ignore 212
+function World:shell(command, input)
+  if self.given_shell then return self.given_shell(command, input) end
   task.sleep(self:lateness())
   return { status = 0, output = "", errors = "", milliseconds = 1 }
 end
@@ -283,6 +286,16 @@ function World:received()
   local pieces = {}
   for index, record in ipairs(self:events "received") do pieces[index] = record.bytes end
   return table.concat(pieces)
+end
+
+--- The stand-ins that still live.
+---@return integer[] pids
+function World:processes()
+  local pids = {}
+  for _, program in ipairs(self.programs) do
+    if not program.is_dead then table.insert(pids, program.pid) end
+  end
+  return pids
 end
 
 --- Where a session's transcript is.

@@ -1,5 +1,4 @@
--- Promise 1 of the README, on the stand-in: where it waits long, in a world with a clock of its own. Each spec fails
--- when the promise is broken.
+-- Promise 1 of the README, on the stand-in in a world with a clock of its own. Each spec fails when the promise is broken.
 local promise = require "spec.promise"
 
 local ENDS, failure_of, say, count_of = promise.ENDS, promise.failure_of, promise.say, promise.count_of
@@ -9,7 +8,7 @@ describe("promise 1, once:", function()
   promise.check_leaks()
 
   each("a message is taken once, though keys and Enter are lost",
-    { world = true, script = { faults = { lose_keys = 1, lose_returns = 1 } } }, function(live, kit)
+    { script = { faults = { lose_keys = 1, lose_returns = 1 } } }, function(live, kit)
       assert.equal("success", say(live, "hello").verdict)
       assert.same({ "hello" }, kit:taken())
       assert.equal("success", say(live, "hello").verdict)
@@ -17,25 +16,25 @@ describe("promise 1, once:", function()
     end)
 
   each("a message is taken once, though a dialog comes up and takes its Enter",
-    { world = true, script = { faults = { dialog_at_return = true } } }, function(live, kit)
+    { script = { faults = { dialog_at_return = true } } }, function(live, kit)
       assert.equal("success", say(live, "hello").verdict)
       assert.same({ "hello" }, kit:taken())
     end)
 
   on(ENDS, "a message whose record comes late is not sent again",
-    { world = true, script = { faults = { late_flush_ms = 2000 } } }, function(live, kit)
+    { script = { faults = { late_flush_ms = 2000 } } }, function(live, kit)
       assert.equal("success", say(live, "hello").verdict)
       assert.same({ "hello" }, kit:taken())
     end)
 
   on({ "2.1.330" }, "Enter is not pressed again for one whose record comes very late",
-    { world = true, script = { faults = { late_flush_ms = 6000 } } }, function(live, kit)
+    { script = { faults = { late_flush_ms = 6000 } } }, function(live, kit)
       assert.equal("success", say(live, "hello").verdict)
       assert.equal(1, select(2, kit:received():gsub("\r", "")))
     end)
 
   on({ "2.1.330" }, "the time that a dialog takes is not the message's", {
-    world = true, script = { faults = { lose_returns = 1, dialog_ms = 300 } },
+    script = { faults = { lose_returns = 1, dialog_ms = 300 } },
     session = { file_wait_timeout_ms = 6500,
       policies = { dialogs = { decide = function() return { choose = 1 } end } } },
   }, function(live, kit)
@@ -46,7 +45,7 @@ describe("promise 1, once:", function()
   end)
 
   each("a command whose Enter was lost is not taken for one that ran because a dialog comes up", {
-    world = true, script = { faults = { lose_returns = 1, dialog_ms = 300 } },
+    script = { faults = { lose_returns = 1, dialog_ms = 300 } },
     session = { policies = { dialogs = { decide = function(dialog)
       return dialog.choices[1] and { choose = 1 } or { keys = "\27" }
     end } } },
@@ -56,7 +55,7 @@ describe("promise 1, once:", function()
   end)
 
   on({ "2.1.330" }, "one that is not taken is an error that says so",
-    { world = true, script = { faults = { lose_keys = 100000 } } }, function(live, kit)
+    { script = { faults = { lose_keys = 100000 } } }, function(live, kit)
       local err = failure_of("SessionError", say, live, "hello")
       assert.equal("delivery", err.reason)
       assert.same({}, kit:taken())

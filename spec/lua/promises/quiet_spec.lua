@@ -3,6 +3,8 @@ local uv = require "luv"
 local task = require "parley.base.task"
 local promise = require "spec.promise"
 
+promise.on_pty = true
+
 local say, each = promise.say, promise.each
 
 describe("promise 9, quiet:", function()

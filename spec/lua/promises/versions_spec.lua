@@ -1,6 +1,8 @@
 -- Promise 10 of the README, on the stand-in over a real pty. Each spec fails when the promise is broken.
 local promise = require "spec.promise"
 
+promise.on_pty = true
+
 local say, on, each = promise.say, promise.on, promise.each
 
 describe("promise 10, versions:", function()

@@ -114,8 +114,9 @@ function Program:show(mark, text)
 end
 
 function Program:redraw()
-  if not self.is_drawn or self.asks_at_start and not self.view.dialog then return end
+  if not self.is_drawn then return end
   local view = self.view
+  view.is_blank = self.asks_at_start and not view.dialog
   view.permission_mode = self.permission_mode
   view.seconds = view.busy and (task.now() - view.busy_since) // 1000 | 0 or 0
   self.screen:draw(view)
