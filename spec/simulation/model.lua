@@ -110,7 +110,9 @@ local function taken(self, record)
   local history = self.histories[record.session_id] or {}
   self.histories[record.session_id] = history
   local had, should = table.concat(history, " "), table.concat(ask.history, " ")
-  if had ~= should and not self.plan.direct then self:wrong("%s came into another conversation: behind [%s], not [%s]", key, had, should) end
+  if had ~= should and not self.plan.direct then
+    self:wrong("%s came into another conversation: behind [%s], not [%s]", key, had, should)
+  end
   table.insert(history, key)
 end
 

@@ -58,7 +58,8 @@ local RULES = {
   profile = { type = "string", check = options.one_of(profiles.versions) },
   faults = { type = "table", default = {}, check = check_faults },
   trusted = { type = "boolean" }, onboarded = { type = "boolean" }, bypass_accepted = { type = "boolean" },
-  shell = { type = "callable" }, settings = { type = "table" }, cwd = { type = "string" }, extra_env = { type = "map of strings" },
+  shell = { type = "callable" }, settings = { type = "table" }, cwd = { type = "string" },
+  extra_env = { type = "map of strings" },
 }
 
 ---@class parley.testing.World
@@ -161,7 +162,8 @@ function M.new(given)
   if in_use then error(errors.value_error "testing.world: another world has not been closed", 0) end
   local chance = chance_of.new(given.seed)
   local self = setmetatable({ seed = given.seed, chance = chance, time = time_of.new(chance), programs = {},
-    by_root = setmetatable({}, { __mode = "k" }), story = {}, log = {}, handles = {}, reapers = {}, problems = {}, odds = {},
+    by_root = setmetatable({}, { __mode = "k" }), story = {}, log = {}, handles = {}, reapers = {}, problems = {},
+    odds = {},
     last_lost = {} }, World)
   self.given_shell = given.shell
   for name, value in pairs(CALM) do self.odds[name] = given.faults[name] or value end

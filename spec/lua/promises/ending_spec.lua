@@ -1,4 +1,5 @@
--- Promise 5 of the README, on the stand-in in a world with a clock of its own. Each spec fails when the promise is broken.
+-- Promise 5 of the README, on the stand-in, in a world with a clock of its own. Each spec fails when the
+-- promise is broken.
 local task = require "parley.base.task"
 local promise = require "spec.promise"
 

@@ -1,4 +1,5 @@
--- Promise 1 of the README, on the stand-in in a world with a clock of its own. Each spec fails when the promise is broken.
+-- Promise 1 of the README, on the stand-in, in a world with a clock of its own. Each spec fails when the
+-- promise is broken.
 local promise = require "spec.promise"
 
 local ENDS, failure_of, say, count_of = promise.ENDS, promise.failure_of, promise.say, promise.count_of

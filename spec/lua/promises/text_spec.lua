@@ -1,4 +1,5 @@
--- Promise 3 of the README, on the stand-in in a world with a clock of its own. Each spec fails when the promise is broken.
+-- Promise 3 of the README, on the stand-in, in a world with a clock of its own. Each spec fails when the
+-- promise is broken.
 local task = require "parley.base.task"
 local files = require "parley.base.files"
 local helper = require "spec.helper"
@@ -113,7 +114,8 @@ describe("what is the user's own", function()
       .. [["hookSpecificOutput":{"hookEventName":"UserPromptSubmit","suppressOriginalPrompt":true}}']],
   } do
     for _, count in ipairs { 0, 1 } do
-      each(("refuses the message, as a hook, %s, after %d others"):format(name, count), { shell = shell, settings = hook(command),
+      each(("refuses the message, as a hook, %s, after %d others"):format(name, count), {
+        shell = shell, settings = hook(command),
         session = { file_wait_timeout_ms = 60000 } }, function(live, kit)
         for _ = 1, count do say(live, "hello") end
         local started = task.now()
@@ -139,7 +141,8 @@ describe("what is the user's own", function()
     assert.same({ "my secret is 17", "hello" }, kit:taken())
   end)
 
-  each("takes its time with the message, as a hook, which is not lost by that", { shell = shell, settings = hook "sleep 4",
+  each("takes its time with the message, as a hook, which is not lost by that", {
+    shell = shell, settings = hook "sleep 4",
     session = { file_wait_timeout_ms = 1500 } }, function(live, kit)
     assert.same({ "echo: my secret is 17" }, say(live, "my secret is 17").texts)
     assert.same({ "my secret is 17" }, kit:taken())

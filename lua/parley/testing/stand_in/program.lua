@@ -214,6 +214,7 @@ function Program:run_turn(entry)
   self:set_status "busy"
   self.turn_task = task.spawn(current.run, current)
   local ok, err = pcall(self.turn_task.await, self.turn_task)
+  if self.view.dialog then self.log:tell("answered", { text = "it goes with the turn" }) end
   self.turn_task, self.turn, self.view.dialog = nil, nil, nil
   self:stop_spinner()
   if not ok then

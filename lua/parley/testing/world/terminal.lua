@@ -50,7 +50,8 @@ end
 function Terminal:hurry(most_ms)
   if self.is_typing or not self.take then return end
   self.is_typing = true
-  self.world.time:after(math.min(self.world:lateness(), most_ms or math.huge), function() deliver_typed(self) end, self.program)
+  local late_ms = math.min(self.world:lateness(), most_ms or math.huge)
+  self.world.time:after(late_ms, function() deliver_typed(self) end, self.program)
 end
 
 --- Calls those that wait for room.
