@@ -18,7 +18,8 @@ Model.__index = Model
 ---@return spec.Model
 function M.new(world, plan)
   local self = setmetatable({ world = world, plan = plan, asks = {}, by_key = {}, histories = {}, problems = {},
-    open_dialogs = {}, struck = {} }, Model)
+    open_dialogs = {}, struck = {}, losses = 0 }, Model)
+  world.on_lost = function() self.losses = self.losses + 1 end
   world.on_event = function(record) self:hear(record) end
   return self
 end
@@ -156,6 +157,7 @@ function Model:ask(turn, history)
     began = self.world.time.now, taken = 0, answers = {}, users = 0 }
   table.insert(self.asks, ask)
   self.by_key[ask.key] = ask
+  ask.losses_before = self.losses
   self.world:tell(nil, "asks", ask.text)
   return ask
 end
@@ -194,6 +196,9 @@ local function longest(plan) return 2 * plan.backend.turn_timeout_ms + 60000 + 6
 ---@param err any
 function Model:answer(ask, ok, err)
   ask.ended = self.world.time.now
+  if not ok and err.reason == "delivery" and ask.taken == 0 and self.losses - ask.losses_before > 2 then
+    ask.excuse = "a broken terminal"
+  end
   local verdict = ok and (ask.result and ask.result.subtype or "nothing") or err.code
   ask.verdict = verdict
   self.world:tell(nil, "is told", ask.key .. " " .. tostring(verdict) .. (ok and "" or " " .. tostring(err)))

@@ -71,7 +71,8 @@ local RULES = {
 ---@field odds table<string, number>
 ---@field programs parley.testing.WorldProgram[]  all that were started, in order
 ---@field on_event? fun(record: table)  is told what a stand-in logs
----@field on_typed? fun(program: parley.testing.WorldProgram, bytes: string)
+---@field on_typed? fun(program: parley.testing.WorldProgram, bytes: string)  is told what is typed, and taken
+---@field on_lost? fun(program: parley.testing.WorldProgram, bytes: string)   and what of it is lost
 ---@field story table[]        what happened: the time, the program, what, and more about it
 ---@field package disk parley.testing.Disk
 ---@field package enqueue fun(task: parley.Task)
@@ -241,6 +242,7 @@ function World:loses(program, bytes)
   end
   self.last_lost[program] = true
   self:tell(program, "loses", bytes)
+  if self.on_lost then self.on_lost(program, bytes) end
   return true
 end
 
