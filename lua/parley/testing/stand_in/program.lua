@@ -133,7 +133,7 @@ end
 function Program:start_spinner(gerund)
   local view = self.view
   view.busy, view.busy_since = gerund, task.now()
-  self.spinner = clock.every(SPINNER_MS, function()
+  self.spinner = clock.every(self.outside.spinner_ms or SPINNER_MS, function()
     view.frame = view.frame + 1
     self:redraw()
   end)
