@@ -41,7 +41,7 @@ CORE_OBJECTS := $(CORE_SOURCES:src/%.c=$(B)/obj/%.o) $(LLHTTP_OBJECTS)
 STUBS = lua/parley/types.lua $(wildcard lua/parley/core/*.lua)
 BUNDLED := $(sort $(filter-out $(STUBS),$(shell find lua scripts -name '*.lua')))
 
-.PHONY: all test check lint format smoke soak simulate fuzz bench demo picture install uninstall clean asan valgrind help
+.PHONY: all test check lint format smoke conformance soak simulate fuzz bench demo picture install uninstall clean asan valgrind help
 all: $(B)/parley $(B)/lib/parley/core.so
 
 $(B)/obj/%.o: src/%.c | $(B)/obj
@@ -75,7 +75,7 @@ demo: all
 
 # What the specs are of. SPEC=spec/lua/base/task_spec.lua runs one file in busted itself, with its options in ARGS.
 JOBS ?=
-SPEC ?= spec/src spec/lua spec/scripts spec/readme_spec.lua spec/install_spec.lua
+SPEC ?= spec/src spec/lua spec/scripts spec/conformance spec/readme_spec.lua spec/install_spec.lua
 
 test: all
 	@$(B)/parley $(if $(filter 1%.lua,$(words $(SPEC))$(SPEC)),/usr/bin/busted $(ARGS),spec/run.lua $(JOBS)) $(SPEC)
@@ -138,6 +138,10 @@ smoke: $(if $(RUN_CLAUDE_SMOKE),smoke-account,$(CLAUDE_VERSION:%=smoke-%))
 smoke-%: all
 	CLAUDE_VERSION=$* BUILD=$(B) sh scripts/smoke.sh
 
+# The same programs, any of those that npm has: VERSIONS="2.1.2* newest", SAMPLE=20; default all, one after the other.
+conformance: all
+	BUILD=$(B) $(B)/parley spec/conformance/run.lua
+
 # With the simulated claude, and with the real one where `make smoke` has fetched it.
 bench: all
 	$(B)/parley bench
@@ -184,6 +188,7 @@ help:
 	@echo 'make valgrind   200 sessions started and ended: no leak, no error'
 	@echo 'make smoke      the real claude, offline (CLAUDE_VERSION=2.1.332; RUN_CLAUDE_SMOKE=1: yours)'
 	@echo 'make lint       luacheck, clang-format, cppcheck, -Werror'
+	@echo 'make conformance  every published claude, offline (VERSIONS="2.1.2*", SAMPLE=20)'
 	@echo 'make bench      timings'
 	@echo 'make simulate   20,000 turns with faults in simulated worlds (TURNS=, SECONDS_=, SEED=, PARLEY_SEED=)'
 	@echo 'make fuzz       libFuzzer under the same, 10 minutes a harness (FUZZ_SECONDS=, SEED=, HARNESSES=)'

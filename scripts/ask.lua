@@ -1,7 +1,8 @@
 -- Sends one message and prints the answer.
 local parley = require "parley"
+local base64 = require "parley.base.base64"
 local cli = require "parley.command.cli"
-local conversation = require "parley.backend.conversation"
+local messages_file = require "parley.base.messages_file"
 local stdin = require "parley.command.stdin"
 
 --- How long to wait for what is piped in beside a message, as `claude -p`.
@@ -11,6 +12,7 @@ local function define(parser)
   parser:argument("message", "The message. What is piped in comes behind it, or is the message where there is none; "
     .. "- reads it from a terminal, too."):args "?"
   parser:flag("--json", "Print the events, one JSON object a line.")
+  parser:option("--image", "A picture that goes with the message."):argname("FILE"):count "*"
   parser:option("--history", "A conversation that goes before: JSON messages, as `parley show --json` prints them.")
     :argname "FILE"
   cli.backend_options(parser)
@@ -50,10 +52,28 @@ local function read_message(arguments)
   return message_of(arguments.message)
 end
 
+--- The kinds of picture that can go with a message, by their endings.
+local KINDS = { png = "image/png", jpg = "image/jpeg", jpeg = "image/jpeg", gif = "image/gif", webp = "image/webp" }
+
+--- The message's content: its text, and a block for each file.
+local function with_files(message, paths)
+  if #paths == 0 then return message end
+  local content = parley.json.array { { type = "text", text = message } }
+  for i, path in ipairs(paths) do
+    local kind = KINDS[(path:match "%.(%w+)$" or ""):lower()]
+    if not kind then
+      error(parley.errors.value_error(("--image '%s' is no picture (png, jpg, gif, webp)"):format(path)), 0)
+    end
+    content[i + 1] = { type = "image",
+      source = { type = "base64", media_type = kind, data = base64.encode(cli.read(path)) } }
+  end
+  return content
+end
+
 local function main(arguments)
   local message = read_message(arguments)
-  local messages = arguments.history and conversation.decode(cli.read(arguments.history), arguments.history) or {}
-  table.insert(messages, { role = "user", content = message })
+  local messages = arguments.history and messages_file.decode(cli.read(arguments.history), arguments.history) or {}
+  table.insert(messages, { role = "user", content = with_files(message, arguments.image) })
 
   local backend <close> = parley.backend(cli.to_backend(arguments))
   local progress <close> = cli.progress(function(seconds)

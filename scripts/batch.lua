@@ -8,6 +8,7 @@ local memory = require "parley.command.batch.memory"
 local output = require "parley.command.batch.output"
 local policies = require "parley.policy"
 local progress = require "parley.command.batch.progress"
+local tables = require "parley.base.tables"
 
 local function shard_of(text)
   local index, count = text:match "^(%d+)/(%d+)$"
@@ -41,10 +42,7 @@ local function backend_maker(arguments)
   parley.backend(common):close() -- options that nobody can work with are an error at once
   for name, file in pairs(common.policies or {}) do common.policies[name] = policies.load(name, file) end
   return function(options)
-    local own = { max_sessions = 1 }
-    for name, value in pairs(common) do own[name] = value end
-    for name, value in pairs(options) do own[name] = value end
-    return parley.backend(own)
+    return parley.backend(tables.merged({ max_sessions = 1 }, common, options))
   end
 end
 

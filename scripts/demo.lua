@@ -1,6 +1,7 @@
 -- Holds a short conversation and prints its events as they come, with a simulated claude unless told otherwise.
 local parley = require "parley"
 local cli = require "parley.command.cli"
+local tables = require "parley.base.tables"
 local testing = require "parley.testing"
 
 --- What the simulated claude answers; the real one finds its own words.
@@ -69,8 +70,7 @@ local function main(arguments)
   if arguments.claude then return converse(options) end
   cli.write "A simulated claude on a real pseudo-terminal; --claude takes the real one (make demo DEMO=claude).\n"
   local kit <close> = testing.kit { script = SCRIPT }
-  for name, value in pairs(kit.options) do options[name] = value end
-  return converse(options)
+  return converse(tables.merged(options, kit.options))
 end
 
 return cli.run({

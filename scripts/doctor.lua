@@ -8,6 +8,7 @@ local paint = require "parley.command.paint"
 local probe = require "parley.command.probe"
 local probe_findings = require "parley.command.probe_findings"
 local session = require "parley.session"
+local tables = require "parley.base.tables"
 
 local function define(parser)
   parser:flag("--probe", "Start claude, see whether it gets ready, and end it. Nothing is sent.")
@@ -19,12 +20,8 @@ end
 --- The options of one process, and of one session.
 local function split(options)
   parley.backend(options):close() -- raises for a bad one
-  local of_process, of_all = {}, {}
-  for name, value in pairs(options) do
-    if launch.rules[name] then of_process[name] = value end
-    if launch.rules[name] or session.rules[name] then of_all[name] = value end
-  end
-  return of_process, of_all
+  local of_process = tables.picked(options, launch.rules)
+  return of_process, tables.merged(tables.picked(options, session.rules), of_process)
 end
 
 local STYLES = { ok = "green", warning = "yellow", problem = "red" }

@@ -3,6 +3,7 @@ local parley = require "parley"
 local cli = require "parley.command.cli"
 local clock = require "parley.base.clock"
 local core = require "parley.core"
+local defer = require "parley.base.defer"
 local dialogs = require "parley.policy.dialogs"
 local messages_api = require "parley.testing.messages_api"
 local offline_home = require "parley.testing.offline_home"
@@ -72,7 +73,7 @@ function Soak:turn(session, number)
   if fault == "dies" and not self.marks then fault = "kill" end
   if fault == "dies" then mark = pick(DEADLY) elseif fault == "interrupt" then mark = "slow" end
   local text = random_message(number, self.marks and mark or fault == "interrupt" and "slow" or nil)
-  local sent = session:prepare(text)
+  local sent = session:as_typed(text)
   self.sent[sent] = true
   local helper
   if fault == "kill" or fault == "interrupt" then
@@ -166,7 +167,7 @@ local function with_stand_in(soak, sessions)
       table.insert(kits, kit)
     end
   end
-  local _ <close> = setmetatable({}, { __close = function() for _, kit in ipairs(kits) do kit:close() end end })
+  local _ <close> = defer(function() for _, kit in ipairs(kits) do kit:close() end end)
   soak.marks, soak.longest_wait, soak.turns_a_session = true, 20, 60
   soak.fresh_options = function() return pick(kits).options end
   run(soak, sessions)

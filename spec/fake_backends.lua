@@ -1,9 +1,7 @@
 --- Backends over fake processes, under the real tail and the real turn: what the specs of the backend share.
-local errors = require "parley.base.errors"
 local fake_process = require "parley.testing.fake_process"
 local files = require "parley.base.files"
 local helper = require "spec.helper"
-local json = require("parley.core").json
 local parley = require "parley"
 local session = require "parley.session"
 
@@ -98,20 +96,11 @@ function M.types(events)
   return table.concat(list, " ")
 end
 
---- The error that a function raises, which must have this code.
-function M.raised(code, fn, ...)
-  local ok, err = pcall(fn, ...)
-  assert(not ok, "nothing was raised")
-  assert(errors.is(err, code), tostring(err))
-  return err
-end
-
 --- What a fake took as messages.
 ---@return string[]
 function M.taken(fake)
   local texts = {}
-  for line in (files.read(fake.jsonl_path) or ""):sub(fake.start_offset + 1):gmatch "([^\n]*)\n" do
-    local record = assert(json.decode(line))
+  for _, record in ipairs(helper.json_lines((files.read(fake.jsonl_path) or ""):sub(fake.start_offset + 1))) do
     if record.type == "user" and type(record.message.content) == "string" then
       table.insert(texts, record.message.content)
     end

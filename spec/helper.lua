@@ -1,5 +1,8 @@
 --- What the specs share beyond `parley.testing`, under short names.
+local assert = require "luassert"
 local uv = require "luv"
+local core = require "parley.core"
+local errors = require "parley.base.errors"
 local files = require "parley.base.files"
 local task = require "parley.base.task"
 local testing = require "parley.testing"
@@ -33,6 +36,46 @@ end
 ---@type fun(predicate: (fun(): any), timeout_ms?: number, what?: string): any
 M.eventually = testing.eventually
 
+--- The error that a function raises.
+---@param fn function
+---@param ... any
+---@return parley.Error
+function M.error_of(fn, ...)
+  local ok, err = pcall(fn, ...)
+  assert.is_false(ok, "no error was raised")
+  assert.is_true(errors.is(err), tostring(err))
+  return err
+end
+
+--- The error of this code that a function raises.
+---@param code string
+---@param fn function
+---@param ... any
+---@return parley.Error
+function M.failure_of(code, fn, ...)
+  local err = M.error_of(fn, ...)
+  assert.equal(code, err.code, tostring(err))
+  return err
+end
+
+--- Sends a message, or runs a command, to its result.
+---@param live parley.Session
+---@param text string
+---@param on_event? fun(event: parley.Event)
+---@param is_command? boolean
+---@return {texts: string[], events: parley.Event[], result: parley.Event, verdict: string}
+function M.say(live, text, on_event, is_command)
+  local said = { texts = {}, events = {} }
+  for event in (is_command and live.command or live.send)(live, text) do
+    table.insert(said.events, event)
+    if event.type == "assistant" and event:text() ~= "" then table.insert(said.texts, event:text()) end
+    if event.type == "result" then said.result = event end
+    if on_event then on_event(event) end
+  end
+  said.verdict = said.result.subtype
+  return said
+end
+
 --- Lets every task that is ready run until it waits.
 function M.tick() task.spawn(function() end):await() end
 
@@ -57,9 +100,7 @@ end
 ---@param mode? string  octal, default `"600"`
 ---@return string path
 function M.write(path, text, mode)
-  local file = assert(io.open(path, "wb"))
-  assert(file:write(text))
-  file:close()
+  assert(files.put(path, text, "w"))
   assert(uv.fs_chmod(path, tonumber(mode or "600", 8)))
   return path
 end
@@ -71,14 +112,30 @@ end
 function M.write_script(path, body) return M.write(path, "#!/bin/sh\n" .. body .. "\n", "700") end
 
 --- The names in a folder, sorted.
----@param path string
----@return string[]
-function M.names_in(path)
-  local names = {}
-  local scan = assert(uv.fs_scandir(path))
-  for name in function() return (uv.fs_scandir_next(scan)) end do table.insert(names, name) end
-  table.sort(names)
-  return names
+---@type fun(path: string): string[]
+M.names_in = files.names
+
+--- Calls with the path and the text of every Lua file below a folder.
+---@param folder string
+---@param visit fun(path: string, text: string)
+function M.each_source(folder, visit)
+  for _, name in ipairs(files.names(folder)) do
+    local path = folder .. "/" .. name
+    if uv.fs_stat(path).type == "directory" then
+      M.each_source(path, visit)
+    elseif name:find "%.lua$" then
+      visit(path, files.read(path))
+    end
+  end
+end
+
+--- The values of a text that has one in JSON a line. Empty lines and a last one without an end are left out.
+---@param text? string
+---@return any[]
+function M.json_lines(text)
+  local values = {}
+  for line in (text or ""):gmatch "([^\n]+)\n" do table.insert(values, (assert(core.json.decode(line)))) end
+  return values
 end
 
 --- Tells whether a process has ended; a zombie that its parent has not reaped yet has.
@@ -106,6 +163,27 @@ function M.plain_lua_environment()
     "LUA_PATH=./lua/?.lua;./lua/?/init.lua;;", ("LUA_CPATH=%s/lib/?.so;;"):format(M.host:match "^(.*)/") }
 end
 
+--- The environment for a program: the PATH, and what is given; what comes later counts.
+---@param ... table<string, string>?
+---@return table<string, string>
+function M.environment(...)
+  local all = { PATH = os.getenv "PATH" }
+  for i = 1, select("#", ...) do
+    for name, value in pairs((select(i, ...)) or {}) do all[name] = value end
+  end
+  return all
+end
+
+--- An environment as `uv.spawn` takes it.
+---@param environment? table<string, string>|string[]
+---@return string[]?
+local function listed(environment)
+  if not environment or environment[1] then return environment end
+  local list = {}
+  for name, value in pairs(environment) do table.insert(list, name .. "=" .. value) end
+  return list
+end
+
 ---@class spec.Program
 ---@field pid integer
 ---@field output string    what it has written to standard output so far
@@ -117,7 +195,8 @@ Program.__index = Program
 
 --- Starts a program with pipes for its standard streams.
 ---@param argv string[]
----@param options? {env?: string[], cwd?: string, input?: string|false}  `false` leaves standard input open
+---@param options? {env?: table<string, string>|string[], cwd?: string, input?: string|false}  input `false`: it
+---       stays open
 ---@return spec.Program
 function M.start(argv, options)
   options = options or {}
@@ -126,7 +205,7 @@ function M.start(argv, options)
   self.streams = streams
   local pid
   self.handle, pid = uv.spawn(argv[1], {
-    args = { table.unpack(argv, 2) }, stdio = streams, env = options.env, cwd = options.cwd,
+    args = { table.unpack(argv, 2) }, stdio = streams, env = listed(options.env), cwd = options.cwd,
   }, function(status, signal)
     self.status, self.signal = status, signal
     self.handle:close()
@@ -163,6 +242,14 @@ function Program:expect(text)
   end
 end
 
+--- Writes to its standard input, which was left open, and ends that.
+---@param text string
+function Program:send(text)
+  local input = self.streams[1]
+  input:write(text)
+  input:shutdown(function() input:close() end)
+end
+
 ---@param signal string  `"sigint"`
 function Program:kill(signal) uv.kill(self.pid, signal) end
 
@@ -185,7 +272,7 @@ end
 
 --- Runs a program to its end.
 ---@param argv string[]
----@param options? {env?: string[], cwd?: string, input?: string}
+---@param options? {env?: table<string, string>|string[], cwd?: string, input?: string}
 ---@return spec.Program  with `status`, `signal`, `output`, `errors`
 function M.run(argv, options)
   local program <close> = M.start(argv, options)

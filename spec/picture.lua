@@ -1,7 +1,7 @@
 -- Draws the picture of the front page: a conversation in `parley chat` with the simulated claude, as a terminal shows
 -- it. `make picture` writes it to scripts/chat.svg.
 local helper = require "spec.helper"
-local terminals = require "spec.terminal"
+local terminals = require "parley.testing.terminal"
 local testing = require "parley.testing"
 
 local ROWS, COLUMNS = 11, 88
@@ -53,20 +53,19 @@ end
 
 local function main(path)
   local kit <close> = testing.kit { script = { answers = ANSWERS } }
-  local environment = { "PATH=" .. os.getenv "PATH", "TERM=xterm-256color" }
-  for name, value in pairs(kit.environment) do table.insert(environment, name .. "=" .. value) end
-  local terminal <close> = terminals.open({ helper.host, "chat", "--executable", kit.executable },
-    { env = environment, cwd = kit.cwd, rows = ROWS, columns = COLUMNS })
+  local terminal <close> = terminals.open { argv = { helper.host, "chat", "--executable", kit.executable },
+    environment = helper.environment({ TERM = "xterm-256color" }, kit.environment), cwd = kit.cwd, rows = ROWS,
+    columns = COLUMNS }
   for i, question in ipairs(QUESTIONS) do
-    terminal:expect "\n>"
-    terminal:type(question .. "\r")
-    terminal:expect(ANSWERS[i].after)
+    terminal:wait_for "\n>"
+    terminal:write(question .. "\r")
+    terminal:wait_for(ANSWERS[i].after)
   end
-  terminal:type "Which function is the riskiest?"
-  terminal:expect "riskiest?"
+  terminal:write "Which function is the riskiest?"
+  terminal:wait_for "riskiest?"
   helper.write(path, svg_of(terminal.screen), "644")
-  terminal:type "\21\4" -- clears the line, and leaves
-  terminal:wait()
+  terminal:write "\21\4" -- clears the line, and leaves
+  terminal:exit()
 end
 
 return main(arg[1] or "scripts/chat.svg")

@@ -1,8 +1,6 @@
 --- What the specs of the promises share: sessions on the stand-in, a version's profile at a time, in a world with a
 --- clock of its own; over a real pty where the promise is about what only the kernel does.
-local assert = require "luassert"
 local busted = require "busted"
-local errors = require "parley.base.errors"
 local helper = require "spec.helper"
 local process = require "parley.claude.process"
 local session = require "parley.session"
@@ -18,36 +16,6 @@ function M.check_leaks()
   local check
   busted.before_each(function() check = helper.leaks() end)
   busted.after_each(function() check() end)
-end
-
---- The error of this code that a function raises.
----@param code string
----@param fn function
----@param ... any
----@return parley.Error
-function M.failure_of(code, fn, ...)
-  local ok, err = pcall(fn, ...)
-  assert.is_false(ok, "no error was raised")
-  assert(errors.is(err), tostring(err))
-  assert.equal(code, err.code, tostring(err))
-  return err
-end
-
---- Sends a message to its result.
----@param live parley.Session
----@param text string
----@param on_event? fun(event: parley.Event)
----@return {texts: string[], events: parley.Event[], result: parley.Event, verdict: string}
-function M.say(live, text, on_event)
-  local said = { texts = {}, events = {} }
-  for event in live:send(text) do
-    table.insert(said.events, event)
-    if event.type == "assistant" and event:text() ~= "" then table.insert(said.texts, event:text()) end
-    if event.type == "result" then said.result = event end
-    if on_event then on_event(event) end
-  end
-  said.verdict = said.result.subtype
-  return said
 end
 
 --- How many events of this subtype there were.

@@ -31,9 +31,9 @@ describe("the pages", function()
 
   --- Runs a script in the folder, with the stand-in as the claude on PATH.
   local function run(...)
-    local environment = { ("PATH=%s:%s"):format(kit.folder, os.getenv "PATH") }
-    for name, value in pairs(kit.environment) do table.insert(environment, name .. "=" .. value) end
-    local program <close> = helper.start({ helper.host, ... }, { env = environment, cwd = kit.cwd })
+    local path = { PATH = ("%s:%s"):format(kit.folder, os.getenv "PATH") }
+    local program <close> = helper.start({ helper.host, ... },
+      { env = helper.environment(kit.environment, path), cwd = kit.cwd })
     return program:wait()
   end
 

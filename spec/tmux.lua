@@ -25,12 +25,12 @@ local function quote(word) return "'" .. word:gsub("'", "'\\''") .. "'" end
 
 --- Starts a program; its exit status is shown when it has ended.
 ---@param argv string[]
----@param options {env: string[], cwd: string, folder: string, columns?: integer, rows?: integer}  `folder` is for
----       tmux's socket
+---@param options {env: table<string, string>, cwd: string, folder: string, columns?: integer, rows?: integer}
+---       `folder` is for tmux's socket
 ---@return spec.Tmux  a `<close>` variable
 function M.open(argv, options)
-  local self = setmetatable({ env = { "TMUX_TMPDIR=" .. options.folder, "LC_ALL=C.UTF-8",
-    table.unpack(options.env) }, rows = options.rows or 24 }, Tmux)
+  local env = helper.environment(options.env, { TMUX_TMPDIR = options.folder, LC_ALL = "C.UTF-8" })
+  local self = setmetatable({ env = env, rows = options.rows or 24 }, Tmux)
   local words = {}
   for i, word in ipairs(argv) do words[i] = quote(word) end
   self:command("new-session", "-d", "-x", tostring(options.columns or 80), "-y", tostring(self.rows),

@@ -5,10 +5,12 @@ local errors = require "parley.base.errors"
 local event = require "parley.claude.event"
 local history = require "parley.base.history"
 local launch = require "parley.claude.launch"
+local messages_file = require "parley.base.messages_file"
 local options = require "parley.base.options"
 local paths = require "parley.claude.paths"
 local process = require "parley.claude.process"
 local session = require "parley.session"
+local tables = require "parley.base.tables"
 local task = require "parley.base.task"
 
 local M = {
@@ -23,6 +25,7 @@ local M = {
   hash_history = history.hash_history,
   synthesize_turn_messages = history.synthesize_turn_messages,
   text_of = history.text_of,
+  load = messages_file.read,
   backend = backend.new,
   process = process.new,
 }
@@ -34,11 +37,8 @@ local rules_of_session = options.merge(launch.rules, session.rules)
 ---@return parley.Session
 --- Raises `ValueError` for bad options.
 function M.session(given)
-  local of_process, of_session = {}, {}
-  for name, value in pairs(options.check(rules_of_session, given, "parley.session")) do
-    if session.rules[name] then of_session[name] = value else of_process[name] = value end
-  end
-  return session.new(process.new(of_process), of_session)
+  local set = options.check(rules_of_session, given, "parley.session")
+  return session.new(process.new(tables.picked(set, launch.rules)), tables.picked(set, session.rules))
 end
 
 return M

@@ -23,6 +23,7 @@
 ---@field dialogs? table|string
 ---@field delivery? table|string
 ---@field settling? table|string
+---@field permission? table|string
 
 ---Options of `claude`'s process that one session may have for itself.
 ---@class parley.OwnOptions
@@ -49,12 +50,13 @@
 ---@field turn_timeout_ms? number         default: none
 ---@field stall_timeout_ms? number        default 600000
 ---@field file_wait_timeout_ms? number    default 30000
----@field long_text? "pasted"|"typed"|"refuse"
 ---@field mentions? "allow"|"refuse"
+---@field tools? parley.Tool[]            functions of yours that the model may call
 
 ---Options of `parley.process` and `parley.session`.
 ---@class parley.SessionOptions: parley.OwnOptions
 ---@field policies? parley.Policies
+---@field hooks? table<string, fun(payload: table): table?>  by the program's event
 ---@field session_id? string              a UUID; default: a new one
 ---@field resume_session_id? string
 ---@field fork_session? boolean           resume under a new id
@@ -63,6 +65,7 @@
 ---Options of `parley.backend`.
 ---@class parley.BackendOptions: parley.OwnOptions
 ---@field policies? parley.Policies
+---@field hooks? table<string, fun(payload: table): table?>  by the program's event
 ---@field history_injection_mode? "native_jsonl"|"concat_message"
 ---@field max_sessions? integer           default 8
 ---@field idle_timeout_ms? number         default: never

@@ -1,6 +1,6 @@
 -- Who writes what: an object's fields are declared where it is made, and written by its own file alone.
-local uv = require "luv"
 local files = require "parley.base.files"
+local helper = require "spec.helper"
 
 --- The classes that this holds for: the file of each, and the names under which others hold such an object.
 local CLASSES = {
@@ -11,6 +11,8 @@ local CLASSES = {
   { name = "parley.Terminal", file = "lua/parley/session/terminal.lua", held_as = { "terminal" } },
   { name = "parley.Typist", file = "lua/parley/session/typist.lua", held_as = { "typist" } },
   { name = "parley.Dialogs", file = "lua/parley/session/dialog.lua", held_as = { "dialogs" } },
+  { name = "parley.Backend", file = "lua/parley/backend/init.lua", held_as = { "backend" } },
+  { name = "parley.Pool", file = "lua/parley/backend/pool.lua", held_as = { "pool" } },
   { name = "parley.Transcript", file = "lua/parley/session/transcript.lua", held_as = { "transcript" } },
 }
 
@@ -93,18 +95,6 @@ local function undeclared_of(class, text)
   return problems
 end
 
-local function each_source(folder, visit)
-  local scan = assert(uv.fs_scandir(folder))
-  for name, kind in function() return uv.fs_scandir_next(scan) end do
-    local path = folder .. "/" .. name
-    if kind == "directory" then
-      each_source(path, visit)
-    elseif name:find "%.lua$" then
-      visit(path, files.read(path))
-    end
-  end
-end
-
 --- Where a file that is not the class's own writes its fields.
 local function strangers_of(class, path, text, problems)
   if path == class.file or path:find(ELSEWHERE) then return end
@@ -129,7 +119,7 @@ describe("the fields of", function()
     it(class.name .. " are written by its own file alone", function()
       local problems = {}
       for _, folder in ipairs { "lua", "scripts" } do
-        each_source(folder, function(path, text) strangers_of(class, path, text, problems) end)
+        helper.each_source(folder, function(path, text) strangers_of(class, path, text, problems) end)
       end
       assert.same({}, problems)
     end)

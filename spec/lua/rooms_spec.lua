@@ -1,9 +1,10 @@
 -- The rooms of lua/parley: imports point down only, between rooms and within them.
 local uv = require "luv"
 local files = require "parley.base.files"
+local helper = require "spec.helper"
 
 --- From the top to the ground. What stands in lua/parley itself is the public face, above them all.
-local ROOMS = { "command", "testing", "backend", "session", "policy", "claude", "base", "core" }
+local ROOMS = { "command", "testing", "backend", "session", "hub", "policy", "claude", "base", "core" }
 local FLOOR = {}
 for index, room in ipairs(ROOMS) do FLOOR[room] = #ROOMS - index end
 
@@ -12,20 +13,15 @@ local function floor_of(name)
   return FLOOR[room] or #ROOMS
 end
 
---- The modules below a folder: name to the names that it requires.
-local function read_modules(folder, prefix, modules)
-  local scan = assert(uv.fs_scandir(folder))
-  for name, kind in function() return uv.fs_scandir_next(scan) end do
-    local path, module = folder .. "/" .. name, prefix .. "." .. name:gsub("%.lua$", "")
-    if kind == "directory" then
-      read_modules(path, module, modules)
-    else
-      local required = {}
-      local text = files.read(path):gsub("%-%-[^\n]*", "")
-      for each in text:gmatch "require%s*%(?%s*[\"'](parley[%w_.]*[%w_])[\"']" do table.insert(required, each) end
-      modules[module:gsub("%.init$", "")] = required
-    end
-  end
+--- The modules of the library: name to the names that it requires.
+local function read_modules()
+  local modules = {}
+  helper.each_source("lua/parley", function(path, text)
+    local name, required = path:gsub("^lua/", ""):gsub("%.lua$", ""):gsub("/", "."), {}
+    text = text:gsub("%-%-[^\n]*", "")
+    for each in text:gmatch "require%s*%(?%s*[\"'](parley[%w_.]*[%w_])[\"']" do table.insert(required, each) end
+    modules[name:gsub("%.init$", "")] = required
+  end)
   return modules
 end
 
@@ -74,20 +70,22 @@ local function uses_of(patterns, path, text, found)
   return found
 end
 
-local function each_source(folder, visit)
-  local scan = assert(uv.fs_scandir(folder))
-  for name, kind in function() return uv.fs_scandir_next(scan) end do
-    local path = folder .. "/" .. name
-    if kind == "directory" then
-      each_source(path, visit)
-    elseif name:find "%.lua$" then
-      visit(path, files.read(path))
+--- What keys send, as Lua spells it: an escape sequence, or a control character alone.
+local KEY_BYTES = { '"\\27', '"\\r"', '"\\11"', '"\\21"', '"\\127"' }
+
+local function key_bytes(path, text, found)
+  local number = 0
+  for line in (text .. "\n"):gmatch "(.-)\n" do
+    number = number + 1
+    local code = line:gsub("%-%-.*", "")
+    for _, bytes in ipairs(KEY_BYTES) do
+      if code:find(bytes, 1, true) then table.insert(found, ("%s:%d: %s"):format(path, number, bytes)) end
     end
   end
 end
 
 describe("the rooms of the library", function()
-  local modules = read_modules("lua/parley", "parley", {})
+  local modules = read_modules()
 
   it("are those of the list, and the hall holds the public face alone", function()
     local found, hall = {}, {}
@@ -111,7 +109,7 @@ describe("the rooms of the library", function()
   it("have one door to time", function()
     local found = {}
     for _, folder in ipairs { "lua", "scripts" } do
-      each_source(folder, function(path, text)
+      helper.each_source(folder, function(path, text)
         if path ~= "lua/parley/base/clock.lua" then uses_of(TIME, path, text, found) end
       end)
     end
@@ -121,12 +119,26 @@ describe("the rooms of the library", function()
       uses_of(TIME, "a.lua", "local a\nlocal t = uv.new_timer()\n-- os.clock\nreturn os.time()", {}))
   end)
 
+  it("know in one place what a key of the program's sends", function()
+    local found, known = {}, {}
+    for _, room in ipairs { "backend", "session", "policy", "claude" } do
+      helper.each_source("lua/parley/" .. room, function(path, text)
+        key_bytes(path, text, path == "lua/parley/claude/keys.lua" and known or found)
+      end)
+    end
+    assert.same({}, found)
+    assert.truthy(#known > 3) -- they are found
+    local bytes = {}
+    key_bytes("a.lua", 'press "\\r"\nfold "\\r\\n?" -- "\\27"\npress "\\27[200~"', bytes)
+    assert.same({ 'a.lua:1: "\\r"', 'a.lua:3: "\\27' }, bytes)
+  end)
+
   it("have one door out of the stand-in", function()
     local found, door = {}, {}
     local function look(path, text)
       uses_of(OUTSIDE, path, text, path == "lua/parley/testing/stand_in/outside.lua" and door or found)
     end
-    each_source("lua/parley/testing/stand_in", look)
+    helper.each_source("lua/parley/testing/stand_in", look)
     look("lua/parley/testing/stand_in.lua", files.read "lua/parley/testing/stand_in.lua")
     assert.same({}, found)
     assert.truthy(#door > 10) -- they are found

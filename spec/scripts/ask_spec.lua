@@ -1,6 +1,5 @@
 local files = require "parley.base.files"
 local helper = require "spec.helper"
-local json = require("parley.core").json
 local terminal = require "parley.testing.terminal"
 local testing = require "parley.testing"
 
@@ -19,10 +18,8 @@ describe("parley ask", function()
 
   --- Starts `parley ask` with the stand-in.
   local function start(arguments, input)
-    local environment = { "PATH=" .. os.getenv "PATH" }
-    for name, value in pairs(kit.environment) do table.insert(environment, name .. "=" .. value) end
     return helper.start({ helper.host, "ask", "--executable", kit.executable, table.unpack(arguments) },
-      { env = environment, cwd = kit.cwd, input = input })
+      { env = helper.environment(kit.environment), cwd = kit.cwd, input = input })
   end
 
   --- The same, to its end.
@@ -41,16 +38,21 @@ describe("parley ask", function()
   end))
 
   it("prints an event a line with --json, the result last", helper.task(function()
-    local events = {}
-    for line in ask({ "--json", "USETOOL" }).output:gmatch "[^\n]+" do
-      table.insert(events, (assert(json.decode(line))))
-    end
-    local types = {}
+    local events, types = helper.json_lines(ask({ "--json", "USETOOL" }).output), {}
     for i, event in ipairs(events) do types[i] = event.type end
     assert.same({ "user", "assistant", "assistant", "user", "assistant", "result" }, types)
     assert.equal("success", events[6].subtype)
     assert.equal("end_turn", events[6].stop_reason)
     assert.equal("tool_use", events[3].content[1].type)
+  end))
+
+  it("sends pictures with the message", helper.task(function()
+    local path = helper.write(kit.home .. "/shot.PNG", "picture")
+    assert.equal(0, ask({ "--image", path, "Look at it." }).status)
+    assert.matches("^Look at it.\n@/%S+/parley%-attached%-%w+/%x+%.png$", kit:taken()[1])
+    local program = ask { "--image", "note.txt", "Look at it." }
+    assert.equal(1, program.status)
+    assert.matches("'note.txt' is no picture", program.errors)
   end))
 
   it("reads the message from standard input", helper.task(function()
@@ -83,10 +85,8 @@ describe("parley ask", function()
 
   it("goes without where nothing is piped in, and where standard input cannot be read", helper.task(function()
     for _, redirection in ipairs { "</dev/null", "<&-", "</", "0>/dev/null" } do
-      local environment = { "PATH=" .. os.getenv "PATH" }
-      for name, value in pairs(kit.environment) do table.insert(environment, name .. "=" .. value) end
       local program = helper.run({ "/bin/sh", "-c", 'exec "$@" ' .. redirection, "sh", helper.host, "ask",
-        "--executable", kit.executable, "weather" }, { env = environment, cwd = kit.cwd })
+        "--executable", kit.executable, "weather" }, { env = helper.environment(kit.environment), cwd = kit.cwd })
       assert.same({ 0, "Sunny.\n", "" }, { program.status, program.output, program.errors }, redirection)
     end
     local program <close> = start({ "weather" }, false) -- a pipe that nobody writes to
@@ -95,20 +95,17 @@ describe("parley ask", function()
   end))
 
   it("says on a terminal what it waits for", helper.task(function()
-    local environment = { PATH = os.getenv "PATH" }
-    for name, value in pairs(kit.environment) do environment[name] = value end
+    local environment = helper.environment(kit.environment)
     kit:use { answers = { { on = "weather", hang = true } } }
-    local opened = terminal.open { argv = { helper.host, "ask", "--executable", kit.executable, "-" }, cwd = kit.cwd,
-      environment = environment }
-    local _ <close> = setmetatable({}, { __close = function() opened:close() end })
+    local opened <close> = terminal.open { argv = { helper.host, "ask", "--executable", kit.executable, "-" },
+      cwd = kit.cwd, environment = environment }
     opened:wait_for "type the message; Ctrl-D on an empty line ends it"
     opened:write "weather\r\4"
     opened:wait_for "busy, 1 s"
     opened:signal "SIGINT"
     opened:exit()
-    local piped = terminal.open { cwd = kit.cwd, environment = environment, argv = { "/bin/sh", "-c",
+    local piped <close> = terminal.open { cwd = kit.cwd, environment = environment, argv = { "/bin/sh", "-c",
       '(echo Rome; exec sleep 60) | "$0" ask --executable "$1" weather', helper.host, kit.executable } }
-    local _ <close> = setmetatable({}, { __close = function() piped:close() end })
     piped:wait_for "reading standard input, 1 s"
   end))
 
@@ -134,8 +131,7 @@ describe("parley ask", function()
   it("names the cure, as chat and batch do, where a key is kept from claude without a login", helper.task(function()
     kit:use { answers = { { api_error = { error = "authentication_failed",
       text = "Not logged in · Please run /login" } } } }
-    local environment = { "PATH=" .. os.getenv "PATH", "ANTHROPIC_API_KEY=secret" }
-    for name, value in pairs(kit.environment) do table.insert(environment, name .. "=" .. value) end
+    local environment = helper.environment(kit.environment, { ANTHROPIC_API_KEY = "secret" })
     local input = helper.write(kit.cwd .. "/in.jsonl", '{"turns":["hi"]}\n')
     for _, words in ipairs { { "ask", "hi" }, { "chat" }, { "batch", input } } do
       local program = helper.run({ helper.host, words[1], "--executable", kit.executable, table.unpack(words, 2) },

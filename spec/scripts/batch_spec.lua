@@ -10,15 +10,7 @@ local tmux = require "spec.tmux"
 
 --- The environment of a command that finds the kit's `claude` and home.
 local function environment_of(kit)
-  local environment = { PATH = os.getenv "PATH", TERM = "xterm-256color" }
-  for name, value in pairs(kit.environment) do environment[name] = value end
-  return environment
-end
-
-local function as_list(environment)
-  local list = {}
-  for name, value in pairs(environment) do table.insert(list, name .. "=" .. value) end
-  return list
+  return helper.environment({ TERM = "xterm-256color" }, kit.environment)
 end
 
 local function argv_of(kit, words)
@@ -28,7 +20,7 @@ end
 
 --- Starts `parley batch` with the kit's `claude`.
 local function start(kit, words, input)
-  return helper.start(argv_of(kit, words), { env = as_list(environment_of(kit)), cwd = kit.folder, input = input })
+  return helper.start(argv_of(kit, words), { env = environment_of(kit), cwd = kit.folder, input = input })
 end
 
 local function run(kit, words, input)
@@ -51,10 +43,8 @@ end
 
 --- The whole lines of an output, decoded, and by id.
 local function read_results(kit, name)
-  local ordered, by_id = {}, {}
-  for line in (files.read(kit.folder .. "/" .. (name or "out.jsonl")) or ""):gmatch "([^\n]*)\n" do
-    local result = assert(json.decode(line))
-    table.insert(ordered, result)
+  local ordered, by_id = helper.json_lines(files.read(kit.folder .. "/" .. (name or "out.jsonl"))), {}
+  for _, result in ipairs(ordered) do
     by_id[result.id] = result
   end
   return ordered, by_id
@@ -506,7 +496,7 @@ describe("parley batch", function()
       large_input(kit)
       local argv = argv_of(kit, basic("--jobs", "1"))
       local program <close> = helper.start({ "/bin/sh", "-c", 'ulimit -f 128; exec "$@"', "sh", table.unpack(argv) },
-        { env = as_list(environment_of(kit)), cwd = kit.folder })
+        { env = environment_of(kit), cwd = kit.folder })
       check_full(kit, program:wait(), "EFBIG")
     end))
 
@@ -525,7 +515,7 @@ describe("parley batch", function()
         ln -s ../in.jsonl in.jsonl && "$@"
         status=$?
         cp out.jsonl ..
-        exit $status]], "sh", table.unpack(argv) }, { env = as_list(environment_of(kit)), cwd = kit.folder })
+        exit $status]], "sh", table.unpack(argv) }, { env = environment_of(kit), cwd = kit.folder })
       check_full(kit, program:wait(), "ENOSPC")
     end))
 
@@ -537,7 +527,7 @@ describe("parley batch", function()
         write_input(kit, numbered(1))
         local program = helper.run({ "/usr/bin/env", "unshare", "-rm", "sh", "-c",
           mounts:format(prepare) .. [[ && cd still && "$@"]], "sh",
-          table.unpack(argv_of(kit, basic("--resume"))) }, { env = as_list(environment_of(kit)), cwd = kit.folder })
+          table.unpack(argv_of(kit, basic("--resume"))) }, { env = environment_of(kit), cwd = kit.folder })
         assert.equal(1, program.status)
         assert.is_truthy(program.errors:find("^parley: EROFS: cannot write 'out.jsonl': [^\n]+\n$"), program.errors)
         assert.same({}, kit:events "started")
@@ -556,7 +546,7 @@ describe("parley batch", function()
         write_input(kit, numbered(3))
         local program <close> = helper.start({ "/bin/sh", "-c", case[1], "sh",
           table.unpack(argv_of(kit, { "in.jsonl", "--jobs", "1" })) },
-          { env = as_list(environment_of(kit)), cwd = kit.folder })
+          { env = environment_of(kit), cwd = kit.folder })
         program:wait()
         assert.equal(case[2], program.status)
         local problem = program.errors:match "0 succeeded, 0 failed[^\n]*\n(.*)$"
@@ -733,8 +723,7 @@ describe("parley batch", function()
       write_input(kit, { { id = "a", turns = { "never" } } })
       local person <close> = open(kit, basic())
       person:wait_for "[                        ] 0 of 1 done  0 failed  1 running"
-      person.pty:resize(12, 30)
-      person.screen:resize(12, 30)
+      person:resize(12, 30)
       person:wait_for(function() return person.screen:text():match "^0 of 1 done  0 failed%s*$" end)
       person:write "\3"
       assert.equal(130, person:exit().exit_code)
@@ -746,7 +735,7 @@ describe("parley batch", function()
         { on = "slow", text = "well", delay_ms = 2500 } } } }
       write_input(kit, { { id = "a", turns = { "x" } }, "no conversation", { id = "c", turns = { "slow" } },
         { id = "d", turns = { "never" } } })
-      local person <close> = tmux.open(argv_of(kit, basic("--jobs", "2")), { env = as_list(environment_of(kit)),
+      local person <close> = tmux.open(argv_of(kit, basic("--jobs", "2")), { env = environment_of(kit),
         cwd = kit.folder, folder = kit.folder, columns = 100, rows = 12 })
       local shown = person:expect(
         "%[============            %] 2 of 4 done  1 failed  2 running  [%d.]+/%a+  %d:%d%d left$", true)

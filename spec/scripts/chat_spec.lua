@@ -2,7 +2,7 @@ local uv = require "luv"
 local core = require "parley.core"
 local files = require "parley.base.files"
 local helper = require "spec.helper"
-local terminals = require "spec.terminal"
+local terminals = require "parley.testing.terminal"
 local testing = require "parley.testing"
 local tmux = require "spec.tmux"
 
@@ -36,24 +36,25 @@ describe("parley chat", function()
   end)
 
   local function environment(changes)
-    local all = { PATH = os.getenv "PATH", TERM = "xterm-256color", PS1 = "" }
-    for name, value in pairs(kit.environment) do all[name] = value end
-    for name, value in pairs(changes or {}) do all[name] = value end
-    local list = {}
-    for name, value in pairs(all) do table.insert(list, name .. "=" .. value) end
-    return list
+    return helper.environment({ TERM = "xterm-256color", PS1 = "" }, kit.environment, changes)
   end
 
   local function command(arguments)
     return { helper.host, "chat", "--executable", kit.executable, table.unpack(arguments or {}) }
   end
 
+  local function open_terminal(argv, options)
+    options = options or {}
+    return terminals.open { argv = argv, environment = environment(options.env), cwd = kit.cwd,
+      rows = options.rows or 24, columns = options.columns or 80 }
+  end
+
   --- Starts it on a terminal and waits for the prompt.
   local function open(options)
     options = options or {}
-    local terminal = terminals.open(command(options.arguments), { env = environment(options.env), cwd = kit.cwd,
-      rows = options.rows, columns = options.columns or COLUMNS })
-    terminal:expect "Ctrl-D leaves\n>"
+    local terminal = open_terminal(command(options.arguments), { env = options.env, rows = options.rows,
+      columns = options.columns or COLUMNS })
+    terminal:wait_for "Ctrl-D leaves\n>"
     return terminal
   end
 
@@ -62,8 +63,8 @@ describe("parley chat", function()
     local script = [[before=$(stty -g); "$@"; echo "status $?"
       if [ "$(stty -g)" = "$before" ]; then echo "as before"; else stty -a; fi]]
     local argv = { "/bin/sh", "-c", script, "sh", table.unpack(command(arguments)) }
-    local terminal = terminals.open(argv, { env = environment(), cwd = kit.cwd, columns = COLUMNS })
-    terminal:expect "Ctrl-D leaves\n>"
+    local terminal = open_terminal(argv, { columns = COLUMNS })
+    terminal:wait_for "Ctrl-D leaves\n>"
     return terminal
   end
 
@@ -91,144 +92,143 @@ describe("parley chat", function()
     it_does("shows the prompt before claude is ready", function()
       kit:use { startup_delay_ms = 700 }
       local terminal <close> = open()
-      terminal:type "hello\r"
-      terminal:expect "claude is starting"
-      terminal:expect "echo: hello"
+      terminal:write "hello\r"
+      terminal:wait_for "claude is starting"
+      terminal:wait_for "echo: hello"
       assert.equal(1, #kit:events "started")
-      terminal:type "\4"
-      assert.same({ exit_code = 0 }, terminal:wait())
+      terminal:write "\4"
+      assert.same({ exit_code = 0 }, terminal:exit())
     end)
 
     it_does("shows answers, and tool calls in a line each", function()
       local terminal <close> = open()
-      terminal:type "hello\r"
-      terminal:expect "echo: hello\n\n>"
-      terminal:type "list it\r"
+      terminal:write "hello\r"
+      terminal:wait_for "echo: hello\n\n>"
+      terminal:write "list it\r"
       expect_body(terminal, "> hello\necho: hello\n\n> list it\n[Bash] ls -l\n  one (+2 lines, 13 B)\nThree.\n\n>")
       assert.same({ "hello", "list it" }, kit:taken())
     end)
 
     it_does("says what is waited for, and how long, and wipes that away", function()
       local terminal <close> = open()
-      terminal:type "take a second\r"
-      terminal:expect "\nwaiting for the answer, 0 s (Ctrl-C interrupts)"
-      terminal:expect "\nwaiting for the answer, 1 s (Ctrl-C interrupts)"
+      terminal:write "take a second\r"
+      terminal:wait_for "\nwaiting for the answer, 0 s (Ctrl-C interrupts)"
+      terminal:wait_for "\nwaiting for the answer, 1 s (Ctrl-C interrupts)"
       expect_body(terminal, "> take a second\nA second.\n\n>")
-      terminal:type "work hard\r"
-      terminal:expect "[Bash] make\nrunning Bash, "
+      terminal:write "work hard\r"
+      terminal:wait_for "[Bash] make\nrunning Bash, "
     end)
 
     it_does("goes on when the terminal is resized in the middle of an answer", function()
       local terminal <close> = open()
-      terminal:type "work hard\r"
-      terminal:expect "running Bash"
+      terminal:write "work hard\r"
+      terminal:wait_for "running Bash"
       terminal:resize(10, 30)
-      terminal:expect "running Bash, 1 s"
-      terminal:type "\3"
-      terminal:expect "(interrupted)\n\n>"
-      terminal:type(("x"):rep(40))
-      terminal:expect("\n> " .. ("x"):rep(28) .. "\n" .. ("x"):rep(12))
+      terminal:wait_for "running Bash, 1 s"
+      terminal:write "\3"
+      terminal:wait_for "(interrupted)\n\n>"
+      terminal:write(("x"):rep(40))
+      terminal:wait_for("\n> " .. ("x"):rep(28) .. "\n" .. ("x"):rep(12))
     end)
 
     it_does("paints the line anew when the terminal is resized while it is typed", function()
       local terminal <close> = open { columns = 40 }
-      terminal:type(("abcdefghij"):rep(3))
-      terminal:expect "> abcdefghij"
+      terminal:write(("abcdefghij"):rep(3))
+      terminal:wait_for "> abcdefghij"
       terminal:resize(24, 60)
-      terminal:type "klmno"
-      terminal:expect(("abcdefghij"):rep(3) .. "klmno")
+      terminal:write "klmno"
+      terminal:wait_for(("abcdefghij"):rep(3) .. "klmno")
       local _, count = terminal.screen:text():gsub("\n> abc", "")
       assert.equal(1, count)
-      terminal:type "\r"
-      terminal:expect("echo: " .. ("abcdefghij"):rep(3) .. "klmno")
+      terminal:write "\r"
+      terminal:wait_for("echo: " .. ("abcdefghij"):rep(3) .. "klmno")
     end)
 
     it_does("keeps what is typed during an answer for the next message", function()
       local terminal <close> = open()
-      terminal:type "take a second\r"
-      terminal:expect "waiting for the answer"
-      terminal:type "and then?\r"
-      terminal:expect "echo: and then?"
+      terminal:write "take a second\r"
+      terminal:wait_for "waiting for the answer"
+      terminal:write "and then?\r"
+      terminal:wait_for "echo: and then?"
       assert.same({ "take a second", "and then?" }, kit:taken())
     end)
 
     it_does("lets no control character of an answer act on the terminal", function()
       local terminal <close> = open()
-      terminal:type "beep\r"
-      terminal:expect "a\u{fffd}]0;title\u{fffd}b\u{fffd}31mc"
+      terminal:write "beep\r"
+      terminal:wait_for "a\u{fffd}]0;title\u{fffd}b\u{fffd}31mc"
       assert.equal("", terminal.screen:title())
     end)
 
     it_does("colours, but not with NO_COLOR", function()
       do
         local terminal <close> = open()
-        terminal:type "list it\r"
-        terminal:expect "Three.\n\n>"
-        assert.truthy(terminal.raw:find("\27[2m", 1, true))
+        terminal:write "list it\r"
+        terminal:wait_for "Three.\n\n>"
+        assert.truthy(terminal.output:find("\27[2m", 1, true))
       end
       local terminal <close> = open { env = { NO_COLOR = "1" } }
-      terminal:type "list it\r"
-      terminal:expect "Three.\n\n>"
-      assert.is_nil(terminal.raw:find "\27%[[%d;]*m")
+      terminal:write "list it\r"
+      terminal:wait_for "Three.\n\n>"
+      assert.is_nil(terminal.output:find "\27%[[%d;]*m")
     end)
 
     it_does("tells of a turn that failed, and goes on", function()
       local terminal <close> = open()
-      terminal:type "fail\r"
-      terminal:expect "the turn ended with error_api: API Error: 400 as asked"
-      terminal:expect "the message is not part of the conversation"
-      terminal:type "hello\r"
-      terminal:expect "echo: hello"
+      terminal:write "fail\r"
+      terminal:wait_for "the turn ended with error_api: API Error: 400 as asked"
+      terminal:wait_for "the message is not part of the conversation"
+      terminal:write "hello\r"
+      terminal:wait_for "echo: hello"
     end)
 
     it_does("leaves the conversation as it was when claude dies inside a tool call, and saves it so", function()
       local terminal <close> = open()
-      terminal:type "hello\r"
-      terminal:expect "echo: hello\n\n>"
-      terminal:type "work hard\r"
-      terminal:expect "running Bash"
+      terminal:write "hello\r"
+      terminal:wait_for "echo: hello\n\n>"
+      terminal:write "work hard\r"
+      terminal:wait_for "running Bash"
       uv.kill(kit:processes()[1], "sigkill")
-      terminal:expect "the message is not part of the conversation; Up brings it back\n\n>"
-      terminal:type "again\r"
-      terminal:expect "echo: again"
-      terminal:type "/save it.json\r"
-      terminal:expect "wrote it.json: 4 messages"
+      terminal:wait_for "the message is not part of the conversation; Up brings it back\n\n>"
+      terminal:write "again\r"
+      terminal:wait_for "echo: again"
+      terminal:write "/save it.json\r"
+      terminal:wait_for "wrote it.json: 4 messages"
       local program = helper.run({ helper.host, "ask", "--executable", kit.executable, "--history", "it.json", "on" },
         { env = environment(), cwd = kit.cwd })
       assert.equal("echo: on\n", program.output, program.errors)
     end)
 
     it_does("tells at once that claude cannot be run, and stays", function()
-      local terminal <close> = terminals.open({ helper.host, "chat", "--executable", "/nowhere/claude" },
-        { env = environment(), cwd = kit.cwd })
-      terminal:expect "cannot run '/nowhere/claude': no such program"
-      terminal:expect "\n>"
-      terminal:type "/quit\r"
-      assert.same({ exit_code = 0 }, terminal:wait())
+      local terminal <close> = open_terminal { helper.host, "chat", "--executable", "/nowhere/claude" }
+      terminal:wait_for "cannot run '/nowhere/claude': no such program"
+      terminal:wait_for "\n>"
+      terminal:write "/quit\r"
+      assert.same({ exit_code = 0 }, terminal:exit())
     end)
   end)
 
   describe("Ctrl-C", function()
     it_does("interrupts the turn; the session and the conversation go on", function()
       local terminal <close> = open()
-      terminal:type "work hard\r"
-      terminal:expect "running Bash"
-      terminal:type "\3"
-      terminal:expect "(interrupted)\n\n>"
-      terminal:type "hello\r"
-      terminal:expect "echo: hello"
+      terminal:write "work hard\r"
+      terminal:wait_for "running Bash"
+      terminal:write "\3"
+      terminal:wait_for "(interrupted)\n\n>"
+      terminal:write "hello\r"
+      terminal:wait_for "echo: hello"
       assert.equal(1, #kit:events "started")
       assert.same({ "work hard", "hello" }, kit:taken())
     end)
 
     it_does("leaves a conversation that can be saved and gone on with after a tool was interrupted", function()
       local terminal <close> = open()
-      terminal:type "work hard\r"
-      terminal:expect "running Bash"
-      terminal:type "\3"
-      terminal:expect "(interrupted)\n\n>"
-      terminal:type "/save it.json\r"
-      terminal:expect "wrote it.json: 3 messages"
+      terminal:write "work hard\r"
+      terminal:wait_for "running Bash"
+      terminal:write "\3"
+      terminal:wait_for "(interrupted)\n\n>"
+      terminal:write "/save it.json\r"
+      terminal:wait_for "wrote it.json: 3 messages"
       local program = helper.run({ helper.host, "ask", "--executable", kit.executable, "--history", "it.json", "on" },
         { env = environment(), cwd = kit.cwd })
       assert.equal("echo: on\n", program.output, program.errors)
@@ -236,46 +236,46 @@ describe("parley chat", function()
 
     it_does("withdraws a message that has no answer yet", function()
       local terminal <close> = open()
-      terminal:type "take long\r"
-      terminal:expect "waiting for the answer"
+      terminal:write "take long\r"
+      terminal:wait_for "waiting for the answer"
       helper.eventually(function() return #kit:taken() == 1 end)
-      terminal:type "\3"
-      terminal:expect "the message is not part of the conversation; Up brings it back\n\n>"
-      terminal:type "hello\r"
-      terminal:expect "echo: hello"
-      terminal:type "/save it.json\r"
-      terminal:expect "wrote it.json: 2 messages"
+      terminal:write "\3"
+      terminal:wait_for "the message is not part of the conversation; Up brings it back\n\n>"
+      terminal:write "hello\r"
+      terminal:wait_for "echo: hello"
+      terminal:write "/save it.json\r"
+      terminal:wait_for "wrote it.json: 2 messages"
       assert.same({ "take long", "hello" }, kit:taken())
     end)
 
     it_does("leaves at the second time, with nothing left behind", function()
       local terminal <close> = open_below_shell()
-      terminal:type "work hard\r"
-      terminal:expect "running Bash"
-      terminal:type "\3\3"
-      terminal:expect "status 130\nas before"
-      terminal:wait()
+      terminal:write "work hard\r"
+      terminal:wait_for "running Bash"
+      terminal:write "\3\3"
+      terminal:wait_for "status 130\nas before"
+      terminal:exit()
       assert.same({}, kit:processes())
     end)
 
     it_does("clears the line, and leaves when pressed twice on an empty one", function()
       local terminal <close> = open_below_shell()
-      terminal:type "half a mess\3"
-      terminal:expect "> half a mess\n>"
-      terminal:type "\3"
-      terminal:expect "Ctrl-C again leaves, as Ctrl-D does\n>"
-      terminal:type "hello\r"
-      terminal:expect "echo: hello"
-      terminal:type "\3\3"
-      terminal:expect "status 130\nas before"
+      terminal:write "half a mess\3"
+      terminal:wait_for "> half a mess\n>"
+      terminal:write "\3"
+      terminal:wait_for "Ctrl-C again leaves, as Ctrl-D does\n>"
+      terminal:write "hello\r"
+      terminal:wait_for "echo: hello"
+      terminal:write "\3\3"
+      terminal:wait_for "status 130\nas before"
     end)
   end)
 
   describe("the terminal", function()
     it_does("is as it was after Ctrl-D", function()
       local terminal <close> = open_below_shell()
-      terminal:type "\4"
-      terminal:expect "status 0\nas before"
+      terminal:write "\4"
+      terminal:wait_for "status 0\nas before"
       assert.is_false(terminal.screen:modes().bracketed_paste)
     end)
 
@@ -283,10 +283,10 @@ describe("parley chat", function()
       it_does(("is as it was after %s, at the prompt and in a turn"):format(signal:upper()), function()
         for _, text in ipairs { "", "work hard\r" } do
           local terminal <close> = open_below_shell()
-          terminal:type(text)
-          if text ~= "" then terminal:expect "running Bash" end
+          terminal:write(text)
+          if text ~= "" then terminal:wait_for "running Bash" end
           uv.kill(child_of(terminal), signal)
-          terminal:expect(("status %d\nas before"):format(status))
+          terminal:wait_for(("status %d\nas before"):format(status))
         end
       end)
     end
@@ -298,71 +298,71 @@ describe("parley chat", function()
         return nil, 100
       end }]])
       local terminal <close> = open_below_shell { "--policy", "settling=" .. folder .. "/bad.lua" }
-      terminal:type "hello\r"
-      terminal:expect "the policy is broken"
-      terminal:expect "status 1\nas before"
+      terminal:write "hello\r"
+      terminal:wait_for "the policy is broken"
+      terminal:wait_for "status 1\nas before"
     end)
 
     it_does("is given back while Ctrl-Z stops the program, and taken again", function()
       local script = '"$@"; echo; stty -a | grep -wo -e -icanon -e icanon; fg; echo "status $?"'
       local argv = { "/bin/sh", "-mc", script, "sh", table.unpack(command()) }
-      local terminal <close> = terminals.open(argv, { env = environment(), cwd = kit.cwd })
-      terminal:expect "Ctrl-D leaves\n>"
-      terminal:type "hel\26"
-      terminal:expect "\nicanon"
-      terminal:expect "\n> hel"
-      local _, marks_off = terminal.raw:find("\27[?2004l", 1, true)
-      assert.truthy(terminal.raw:find("\27[?2004h", marks_off, true))
-      terminal:type "lo\r"
-      terminal:expect "echo: hello\n\n>"
-      terminal:type "\4"
-      terminal:expect "status 0"
+      local terminal <close> = open_terminal(argv)
+      terminal:wait_for "Ctrl-D leaves\n>"
+      terminal:write "hel\26"
+      terminal:wait_for "\nicanon"
+      terminal:wait_for "\n> hel"
+      local _, marks_off = terminal.output:find("\27[?2004l", 1, true)
+      assert.truthy(terminal.output:find("\27[?2004h", marks_off, true))
+      terminal:write "lo\r"
+      terminal:wait_for "echo: hello\n\n>"
+      terminal:write "\4"
+      terminal:wait_for "status 0"
     end)
   end)
 
   describe("line editing", function()
     it_does("edits and repeats", function()
       local terminal <close> = open()
-      terminal:type "helo wurld\27[D\27[D\27[D\127o\27[Hxx\27[3~\27[1;5C\27[1;5D\27OF!\r"
-      terminal:expect "echo: xxelo world!"
-      terminal:type "\27[A"
-      terminal:expect "\n\n> xxelo world!"
-      terminal:type "?\r"
-      terminal:expect "echo: xxelo world!?"
+      terminal:write "helo wurld\27[D\27[D\27[D\127o\27[Hxx\27[3~\27[1;5C\27[1;5D\27OF!\r"
+      terminal:wait_for "echo: xxelo world!"
+      terminal:write "\27[A"
+      terminal:wait_for "\n\n> xxelo world!"
+      terminal:write "?\r"
+      terminal:wait_for "echo: xxelo world!?"
     end)
 
     it_does("takes no part of an unknown key as text", function()
       local terminal <close> = open()
-      terminal:type "a\27[17;5~\27[?997;1nb\27Oz\27xc\r"
-      terminal:expect "echo: abc"
+      terminal:write "a\27[17;5~\27[?997;1nb\27Oz\27xc\r"
+      terminal:wait_for "echo: abc"
     end)
 
     it_does("gives wide characters two columns", function()
       local terminal <close> = open()
-      terminal:type "漢字é\27[D\27[D\127\u{1f600}"
-      terminal:expect "> \u{1f600}字é"
+      terminal:write "漢字é\27[D\27[D\127\u{1f600}"
+      terminal:wait_for "> \u{1f600}字é"
       helper.eventually(function() return select(2, terminal.screen:cursor()) == 5 end)
-      terminal:type "\r"
-      terminal:expect "echo: \u{1f600}字é"
+      terminal:write "\r"
+      terminal:wait_for "echo: \u{1f600}字é"
       assert.same({ "\u{1f600}字é" }, kit:taken())
     end)
 
     it_does("breaks a line at a backslash, Alt-Enter and Ctrl-J", function()
       local terminal <close> = open()
-      terminal:type "one\\\rtwo\27\rthree\nfour"
+      terminal:write "one\\\rtwo\27\rthree\nfour"
       expect_body(terminal, "> one\ntwo\nthree\nfour")
-      terminal:type "\27[A\27[A!\r"
-      terminal:expect "echo: one"
+      terminal:write "\27[A\27[A!\r"
+      terminal:wait_for "echo: one"
       assert.same({ "one\ntwo!\nthree\nfour" }, kit:taken())
     end)
 
     it_does("keeps the lines of a paste and sends nothing for it", function()
       local terminal <close> = open()
-      terminal:type(PASTE_BEGIN .. "first\r\nsecond\rthird\3\n" .. PASTE_END)
+      terminal:write(PASTE_BEGIN .. "first\r\nsecond\rthird\3\n" .. PASTE_END)
       expect_body(terminal, "> first\nsecond\nthird")
       assert.same({}, kit:taken())
-      terminal:type "end\r"
-      terminal:expect "echo: first"
+      terminal:write "end\r"
+      terminal:wait_for "echo: first"
       assert.same({ "first\nsecond\nthird\nend" }, kit:taken())
     end)
 
@@ -371,11 +371,11 @@ describe("parley chat", function()
       for i = 1, 60 do rows[i] = "row " .. i end
       local text = table.concat(rows, "\n")
       local terminal <close> = open()
-      terminal:type("see: " .. PASTE_BEGIN .. text:sub(1, 100))
-      terminal:type(text:sub(101) .. PASTE_END)
-      terminal:expect "> see: [text 1: 60 lines, 410 characters]"
-      terminal:type "\r"
-      terminal:expect "row 60\n\n>"
+      terminal:write("see: " .. PASTE_BEGIN .. text:sub(1, 100))
+      terminal:write(text:sub(101) .. PASTE_END)
+      terminal:wait_for "> see: [text 1: 60 lines, 410 characters]"
+      terminal:write "\r"
+      terminal:wait_for "row 60\n\n>"
       assert.same({ "see: " .. text }, kit:taken())
     end)
 
@@ -383,18 +383,18 @@ describe("parley chat", function()
       local path = kit.home .. "/.local/state/parley/chat_history.jsonl"
       do
         local terminal <close> = open()
-        terminal:type "one\\\rtwo\r"
-        terminal:expect "echo: one"
-        terminal:type "\4"
-        terminal:wait()
+        terminal:write "one\\\rtwo\r"
+        terminal:wait_for "echo: one"
+        terminal:write "\4"
+        terminal:exit()
       end
       assert.equal('"one\\ntwo"\n', files.read(path))
       assert.equal(384, uv.fs_stat(path).mode & 511)
       local terminal <close> = open()
-      terminal:type "\27[A"
+      terminal:write "\27[A"
       expect_body(terminal, "> one\ntwo")
-      terminal:type "\3"
-      terminal:type "on\18"
+      terminal:write "\3"
+      terminal:write "on\18"
       expect_body(terminal, "> one\ntwo\n> one\ntwo")
     end)
   end)
@@ -402,52 +402,52 @@ describe("parley chat", function()
   describe("commands", function()
     it_does("help", function()
       local terminal <close> = open()
-      terminal:type "/help\r"
-      terminal:expect "/save FILE"
-      terminal:expect "Ctrl-R finds"
+      terminal:write "/help\r"
+      terminal:wait_for "/save FILE"
+      terminal:wait_for "Ctrl-R finds"
     end)
 
     it_does("names the near one for an unknown one, and sends what begins with two slashes", function()
       local terminal <close> = open()
-      terminal:type "/sesion\r"
-      terminal:expect "\nthere is no command '/sesion'; did you mean '/session'?"
-      terminal:type "//etc/passwd is a file\r"
-      terminal:expect "echo: /etc/passwd is a file"
+      terminal:write "/sesion\r"
+      terminal:wait_for "\nthere is no command '/sesion'; did you mean '/session'?"
+      terminal:write "//etc/passwd is a file\r"
+      terminal:wait_for "echo: /etc/passwd is a file"
       assert.same({ "/etc/passwd is a file" }, kit:taken())
     end)
 
     it_does("shows the session", function()
       local terminal <close> = open { columns = 200 }
       wait_for_claude()
-      terminal:type "hello\r"
-      terminal:expect "echo: hello"
-      terminal:type "/session\r"
-      terminal:expect "turns          1"
+      terminal:write "hello\r"
+      terminal:wait_for "echo: hello"
+      terminal:write "/session\r"
+      terminal:wait_for "turns          1"
       local started = kit:events "started"[1]
-      terminal:expect(("session        %s\ntranscript     %s\nprocess        %d\n"):format(started.session_id,
+      terminal:wait_for(("session        %s\ntranscript     %s\nprocess        %d\n"):format(started.session_id,
         kit:transcript_path(started.session_id), started.pid))
-      terminal:expect "version        2.1.330\nstate          ready\n"
-      terminal:expect "conversation   2 messages, not saved"
+      terminal:wait_for "version        2.1.330\nstate          ready\n"
+      terminal:wait_for "conversation   2 messages, not saved"
     end)
 
     it_does("shows claude's screen", function()
       local terminal <close> = open { rows = 60, columns = 130 }
-      terminal:type "hello\r"
-      terminal:expect "echo: hello"
-      terminal:type "/screen\r"
-      terminal:expect "❯ hello"
-      terminal:expect "40 rows, 120 columns"
+      terminal:write "hello\r"
+      terminal:wait_for "echo: hello"
+      terminal:write "/screen\r"
+      terminal:wait_for "❯ hello"
+      terminal:wait_for "40 rows, 120 columns"
     end)
 
     it_does("runs a command of claude's", function()
       local terminal <close> = open()
-      terminal:type "hello\r"
-      terminal:expect "echo: hello"
-      terminal:type "/claude compact\r"
-      terminal:expect "\n\n> /claude compact"
+      terminal:write "hello\r"
+      terminal:wait_for "echo: hello"
+      terminal:write "/claude compact\r"
+      terminal:wait_for "\n\n> /claude compact"
       helper.eventually(function() return #kit:events "command" == 1 end, 10000)
-      terminal:type "again\r"
-      terminal:expect "echo: again"
+      terminal:write "again\r"
+      terminal:wait_for "echo: again"
       assert.equal(1, #kit:events "started")
     end)
 
@@ -456,19 +456,19 @@ describe("parley chat", function()
         kit:close()
         kit = testing.kit { script = { profile = profile } }
         local terminal <close> = open()
-        terminal:type "hello\r"
-        terminal:expect "echo: hello\n\n>"
-        terminal:type "/claude /status\r"
-        terminal:expect("Version:     " .. profile .. "\nSession ID: ")
-        terminal:expect "\n\n>"
-        terminal:type "/claude /cost\r"
-        terminal:expect "Total cost: "
-        terminal:type "/claude /nosuch\r"
-        terminal:expect "Unknown command: /nosuch\n\n>"
-        terminal:type "/claude /model haiku\r"
-        terminal:expect "/model changes the user's own settings"
-        terminal:type "again\r"
-        terminal:expect "echo: again\n\n>"
+        terminal:write "hello\r"
+        terminal:wait_for "echo: hello\n\n>"
+        terminal:write "/claude /status\r"
+        terminal:wait_for("Version:     " .. profile .. "\nSession ID: ")
+        terminal:wait_for "\n\n>"
+        terminal:write "/claude /cost\r"
+        terminal:wait_for "Total cost: "
+        terminal:write "/claude /nosuch\r"
+        terminal:wait_for "Unknown command: /nosuch\n\n>"
+        terminal:write "/claude /model haiku\r"
+        terminal:wait_for "/model changes the user's own settings"
+        terminal:write "again\r"
+        terminal:wait_for "echo: again\n\n>"
         local shown = terminal.screen:text()
         for _, text in ipairs { "dismissed", "Esc to", "Args from" } do
           assert.falsy(shown:find(text, 1, true), shown)
@@ -481,32 +481,32 @@ describe("parley chat", function()
       helper.write(path, "mine")
       do
         local terminal <close> = open()
-        terminal:type "/save talk.json\r"
-        terminal:expect "there is nothing to save yet"
-        terminal:type "hello\r"
-        terminal:expect "echo: hello"
-        terminal:type "/save talk.json\r"
-        terminal:expect "'talk.json' is there already, and not from this conversation: /save!"
+        terminal:write "/save talk.json\r"
+        terminal:wait_for "there is nothing to save yet"
+        terminal:write "hello\r"
+        terminal:wait_for "echo: hello"
+        terminal:write "/save talk.json\r"
+        terminal:wait_for "'talk.json' is there already, and not from this conversation: /save!"
         assert.equal("mine", files.read(path))
-        terminal:type "/save! talk.json\r"
-        terminal:expect "replaced talk.json: 2 messages"
-        terminal:type "more\r"
-        terminal:expect "echo: more"
-        terminal:type "/load talk.json\r"
-        terminal:expect "this conversation is not saved (4 messages): /save FILE keeps"
-        terminal:type "/save talk.json\r"
-        terminal:expect "replaced talk.json: 4 messages"
-        terminal:type "\4"
-        terminal:wait()
+        terminal:write "/save! talk.json\r"
+        terminal:wait_for "replaced talk.json: 2 messages"
+        terminal:write "more\r"
+        terminal:wait_for "echo: more"
+        terminal:write "/load talk.json\r"
+        terminal:wait_for "this conversation is not saved (4 messages): /save FILE keeps"
+        terminal:write "/save talk.json\r"
+        terminal:wait_for "replaced talk.json: 4 messages"
+        terminal:write "\4"
+        terminal:exit()
       end
       local messages = assert(core.json.decode(files.read(path)))
       assert.same({ role = "user", content = "hello" }, messages[1])
       assert.equal("echo: more", messages[4].content[1].text)
       local terminal <close> = open()
-      terminal:type "/load talk.json\r"
-      terminal:expect "loaded talk.json: 4 messages; the last is the assistant's: echo: more"
-      terminal:type "COUNT\r"
-      terminal:expect "\nturn "
+      terminal:write "/load talk.json\r"
+      terminal:wait_for "loaded talk.json: 4 messages; the last is the assistant's: echo: more"
+      terminal:write "COUNT\r"
+      terminal:wait_for "\nturn "
       local started = kit:events "started"
       local id = table.concat(started[#started].argv, " "):match "%-%-resume (%S+)"
       local texts = {}
@@ -522,28 +522,28 @@ describe("parley chat", function()
     it_does("refuses a file that holds no conversation", function()
       helper.write(kit.cwd .. "/bad.json", '[{"role": "robot", "content": "x"}]')
       local terminal <close> = open()
-      terminal:type "/load bad.json\r"
-      terminal:expect 'messages[1] has the role "robot"'
-      terminal:type "/load missing.json\r"
-      terminal:expect "cannot read 'missing.json'"
-      terminal:type "hello\r"
-      terminal:expect "echo: hello"
+      terminal:write "/load bad.json\r"
+      terminal:wait_for 'messages[1] has the role "robot"'
+      terminal:write "/load missing.json\r"
+      terminal:wait_for "cannot read 'missing.json'"
+      terminal:write "hello\r"
+      terminal:wait_for "echo: hello"
     end)
   end)
 
   describe("on a terminal that can do nothing", function()
     it_does("reads lines, writes plain text, and interrupts", function()
-      local terminal <close> = terminals.open(command(), { env = environment { TERM = "dumb" }, cwd = kit.cwd })
-      terminal:expect "Ctrl-D leaves\n>"
-      terminal:type "one\\\ntwo\n"
-      terminal:expect "echo: one\ntwo"
-      terminal:type "work hard\n"
-      terminal:expect "[Bash] make"
-      terminal:type "\3"
-      terminal:expect "(interrupted)"
-      terminal:type "\4"
-      assert.same({ exit_code = 0 }, terminal:wait())
-      assert.is_nil(terminal.raw:find("\27", 1, true))
+      local terminal <close> = open_terminal(command(), { env = { TERM = "dumb" } })
+      terminal:wait_for "Ctrl-D leaves\n>"
+      terminal:write "one\\\ntwo\n"
+      terminal:wait_for "echo: one\ntwo"
+      terminal:write "work hard\n"
+      terminal:wait_for "[Bash] make"
+      terminal:write "\3"
+      terminal:wait_for "(interrupted)"
+      terminal:write "\4"
+      assert.same({ exit_code = 0 }, terminal:exit())
+      assert.is_nil(terminal.output:find("\27", 1, true))
     end)
   end)
 

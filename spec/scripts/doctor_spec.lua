@@ -27,10 +27,8 @@ describe("parley doctor", function()
   end)
 
   local function run(words, more)
-    local environment = { "PATH=" .. os.getenv "PATH", table.unpack(more or {}) }
-    for name, value in pairs(kit.environment) do table.insert(environment, name .. "=" .. value) end
     return helper.run({ helper.host, "doctor", "--executable", kit.executable, table.unpack(words) },
-      { env = environment, cwd = kit.cwd })
+      { env = helper.environment(kit.environment, more), cwd = kit.cwd })
   end
 
   --- What --json says: the whole, and the findings by their checks.
@@ -161,7 +159,7 @@ describe("parley doctor", function()
       kit:use {}
       local text = require("parley.base.files").read(kit.executable):gsub("\nexec ", "\nANTHROPIC_BASE_URL=x exec ")
       helper.write(kit.executable, text, "700")
-      local _, found, program = examine({ "--probe" }, { "ANTHROPIC_BASE_URL=y" })
+      local _, found, program = examine({ "--probe" }, { ANTHROPIC_BASE_URL = "y" })
       assert.equal(1, program.status)
       assert.equal("problem", found.environment.level)
       assert.matches("ANTHROPIC_BASE_URL", found.environment.message, 1, true)

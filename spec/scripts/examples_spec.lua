@@ -134,61 +134,103 @@ describe("scripts/examples", function()
     assert.equal(with_server.session_id, again.session_id)
   end))
 
-  describe("read_only_permissions", function()
-    local dialog = { kind = "permission", choices = { "Yes", "Yes, and don't ask again", "No" } }
-
-    local function decide(tool_use)
-      dialog.tool_use = tool_use
-      return read_only.decide(dialog, {}).choose
+  --- The results of the tool calls of a turn.
+  local function results_of(text, request)
+    local results, result = {}, nil
+    for event in backend:complete({ { role = "user", content = text } }, request) do
+      for _, block in ipairs(event.type == "user" and event:blocks "tool_result" or {}) do
+        table.insert(results, block.content)
+      end
+      if event.type == "result" then result = event end
     end
+    return results, result
+  end
+
+  describe("read_only_permissions", function()
+    local function decide(name, input) return read_only.decide { name = name, input = input } end
 
     it("allows tools and commands that only read", function()
-      assert.equal(1, decide { name = "Read", input = {} })
-      assert.equal(1, decide { name = "Bash", input = { command = "ls -l /tmp" } })
+      assert.same({ allow = true }, decide("Read", {}))
+      assert.same({ allow = true }, decide("Bash", { command = "ls -l /tmp" }))
     end)
 
     it("denies all others, and what hides behind a harmless one", function()
-      assert.equal(3, decide { name = "Write", input = {} })
-      for _, command in ipairs { "rm -r x", "ls; rm x", "cat x > y", "ls $(rm x)", "ls `rm x`", "cat x\nrm y" } do
-        assert.equal(3, decide { name = "Bash", input = { command = command } }, command)
+      assert.truthy(decide("Write", {}).deny)
+      for _, command in ipairs { "rm -r x", "ls; rm x", "cat x > y", "ls $(rm x)", "ls `rm x`", "cat x\nrm y", 7 } do
+        assert.truthy(decide("Bash", { command = command }).deny, command)
       end
     end)
 
-    it("denies what it cannot see, whatever accept says", function()
-      dialog.tool_use = nil
-      assert.equal(3, read_only.decide(dialog, { "permission" }).choose)
-    end)
-
-    it("leaves other dialogs to the default", function()
-      assert.truthy(read_only.decide({ kind = "trust", choices = { "Yes" }, remedy = "answer it" }, {}).fail)
-      local trust = { kind = "trust", choices = { "Yes, I trust this folder" } }
-      assert.same({ choose = 1 }, read_only.decide(trust, { "trust" }))
-    end)
-
-    it("denies a prompt on the terminal", helper.task(function()
-      with({ dialogs = example "read_only_permissions" }, { permission_mode = "default" })
-      local _, result = ask { "TOUCH" }
-      assert.equal("interrupted", result.subtype)
+    it("denies a call by the program, and the model is told why", helper.task(function()
+      with { permission = example "read_only_permissions" }
+      local results, result = results_of "TOUCH"
+      assert.equal("success", result.subtype)
+      assert.matches("only what reads", results[1])
     end))
   end)
 
-  --- `parley ask` with that policy, on a terminal.
-  local function ask_on_terminal(given, ...)
+  describe("write_below", function()
+    local below = dofile(example "write_below")
+
+    local function decide(folder, path, name)
+      return below.decide { name = name or "Write", input = { file_path = path }, cwd = kit.cwd,
+        request = folder and { folder = folder } or nil }
+    end
+
+    it("allows files below the folder, those that are not there yet, too", function()
+      assert.same({ allow = true }, decide(nil, kit.cwd .. "/a.txt"))
+      assert.same({ allow = true }, decide(nil, "new/deep/a.txt"))
+      assert.same({ allow = true }, decide(kit.home, kit.home .. "/a.txt"))
+      assert.is_nil(decide(nil, "x", "Read"))
+    end)
+
+    it("denies those elsewhere, by .. and by a link too", function()
+      assert(uv.fs_symlink(kit.home, kit.cwd .. "/link"))
+      for _, path in ipairs { kit.home .. "/a.txt", "../a.txt", kit.cwd .. "/new/../../a.txt", "link/a.txt", kit.cwd,
+        kit.cwd .. "-beside/a.txt" } do
+        assert.truthy(decide(nil, path).deny, path)
+      end
+      assert.truthy(below.decide { name = "Bash", input = { command = "ls" }, cwd = kit.cwd }.deny)
+    end)
+  end)
+
+  it("call_budget ends the turn that calls too often", helper.task(function()
+    local budget = dofile(example "call_budget")
+    for _ = 1, 20 do assert.is_nil(budget.decide { session_id = "one" }) end
+    assert.same({ deny = "20 tool calls are enough", interrupt = true }, budget.decide { session_id = "one" })
+    assert.is_nil(budget.decide { session_id = "two" })
+    with { permission = example "call_budget" }
+    local results = results_of "TWOTOOLS"
+    assert.same({ "A", "B" }, results)
+  end))
+
+  --- `parley ask` with a policy, on a terminal.
+  local function run_on_terminal(policy, given, ...)
     kit:close()
     kit = testing.kit(given)
-    local environment = { PATH = os.getenv "PATH" }
-    for name, value in pairs(kit.environment) do environment[name] = value end
-    local opened = terminal.open {
+    local name, file = policy:match "^(.*)=(.*)$"
+    return terminal.open {
       argv = { helper.host, "ask", "--executable", kit.executable, "--cwd", kit.cwd, "--policy",
-        "dialogs=" .. example "ask_on_terminal", ... },
-      cwd = uv.cwd(), environment = environment,
+        name .. "=" .. example(file), ... },
+      environment = helper.environment(kit.environment),
     }
-    return opened, setmetatable({}, { __close = function() opened:close() end })
+  end
+
+  local function ask_on_terminal(given, ...) return run_on_terminal("dialogs=ask_on_terminal", given, ...) end
+
+  for _, answer in ipairs { "y", "not today" } do
+    it("ask_about_calls shows the whole call and takes the answer: " .. answer, helper.task(function()
+      local opened <close> = run_on_terminal("permission=ask_about_calls", nil, "TOUCH")
+      opened:wait_for "what to tell the model"
+      assert.matches("the model calls Bash.*touch made.txt", opened.screen:text())
+      opened:write(answer .. "\r")
+      opened:wait_for "echo: TOOLRESULT"
+      opened:exit()
+    end))
   end
 
   it("ask_on_terminal shows the command that it asks about", helper.task(function()
-    local opened, closer = ask_on_terminal(nil, "--permission-mode", "default", "TOUCH")
-    local _ <close> = closer
+    local opened <close> = ask_on_terminal(nil, "--permission-mode", "default", "TOUCH")
     opened:wait_for "your choice"
     assert.matches("\ntouch made.txt\n.*Do you want to proceed", opened.screen:text())
     opened:write "\r"
@@ -201,8 +243,7 @@ describe("scripts/examples", function()
   end)
 
   it("ask_on_terminal brings the dialog to the terminal and does what is typed there", helper.task(function()
-    local opened, closer = ask_on_terminal({ trusted = false }, "hi")
-    local _ <close> = closer
+    local opened <close> = ask_on_terminal({ trusted = false }, "hi")
     opened:wait_for "your choice"
     local number = opened.screen:text():match "(%d)  Yes, I trust"
     opened:write(number .. "\r")
@@ -213,10 +254,8 @@ describe("scripts/examples", function()
   it("fork_at asks each question at the same place of a conversation", helper.task(function()
     local path = helper.write(helper.temporary_folder() .. "/talk.json", [==[
       [{"role":"user","content":"one"},{"role":"assistant","content":"echo: one"},{"role":"user","content":"two"}]]==])
-    local environment = { "PATH=" .. os.getenv "PATH", "PARLEY_CLAUDE=" .. kit.executable }
-    for name, value in pairs(kit.environment) do table.insert(environment, name .. "=" .. value) end
     local program = helper.run({ helper.host, uv.cwd() .. "/" .. example "fork_at", path, "2", "left?", "right?" },
-      { env = environment, cwd = kit.cwd })
+      { env = helper.environment(kit.environment, { PARLEY_CLAUDE = kit.executable }), cwd = kit.cwd })
     assert.equal("> left?\necho: left?\n\n> right?\necho: right?\n\n", program.output)
     assert.equal(0, program.status)
   end))

@@ -23,10 +23,8 @@ describe("parley show", function()
     helper.remove_folders()
   end)
 
-  local function environment() return { "HOME=" .. kit.home, "PATH=" .. os.getenv "PATH" } end
-
   local function run(words)
-    return helper.run({ helper.host, table.unpack(words) }, { cwd = "/", env = environment() })
+    return helper.run({ helper.host, table.unpack(words) }, { cwd = "/", env = helper.environment { HOME = kit.home } })
   end
 
   --- Holds a conversation with the stand-in. Returns its session id.
@@ -95,9 +93,7 @@ claude
   it("prints messages with --json, which batch goes on from", helper.task(function()
     local messages = run({ "show", "--json", talk { "hello", "a tool" } }).output
     local words = { helper.host, "batch", "-", "--executable", kit.executable, "--cwd", kit.cwd }
-    local variables = environment()
-    for name, value in pairs(kit.environment) do table.insert(variables, name .. "=" .. value) end
-    local program <close> = helper.start(words, { cwd = "/", env = variables,
+    local program <close> = helper.start(words, { cwd = "/", env = helper.environment(kit.environment),
       input = ('{"id": "again", "messages": %s, "turns": ["and now?"]}'):format(messages:gsub("\n", " ")) })
     local result = assert(core.json.decode(program:wait().output))
     assert.equal("success", result.verdict)
@@ -140,9 +136,8 @@ claude
   describe("on a terminal", function()
     --- What a terminal gets to see.
     local function shown(id, more)
-      local all = { HOME = kit.home, PATH = os.getenv "PATH", TERM = "xterm-256color" }
-      for name, value in pairs(more or {}) do all[name] = value end
-      local opened <close> = terminal.open { argv = { helper.host, "show", id }, cwd = "/", environment = all }
+      local opened <close> = terminal.open { argv = { helper.host, "show", id }, cwd = "/",
+        environment = helper.environment({ HOME = kit.home, TERM = "xterm-256color" }, more) }
       opened:exit()
       opened:wait_for(function() return opened.is_ended end)
       return opened.output

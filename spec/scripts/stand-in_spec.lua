@@ -1,6 +1,6 @@
 local files = require "parley.base.files"
 local helper = require "spec.helper"
-local terminals = require "spec.terminal"
+local terminals = require "parley.testing.terminal"
 
 describe("parley stand-in", function()
   local folder
@@ -12,19 +12,19 @@ describe("parley stand-in", function()
 
   it("can be looked at in a home of its own, and answers what its script says", helper.task(function()
     local script = helper.write(folder .. "/answers.lua", [[return { answers = { { on = "rain?", text = "Sun." } } }]])
-    local environment = { "PATH=" .. os.getenv "PATH", "HOME=" .. folder, "TMPDIR=" .. folder, "TERM=xterm-256color" }
-    local person <close> = terminals.open(words("--new-home", "--script", script, "--log", folder .. "/log.jsonl"),
-      { env = environment, cwd = folder, rows = 40, columns = 120 })
-    person:expect "❯"
+    local person <close> = terminals.open { cwd = folder,
+      argv = words("--new-home", "--script", script, "--log", folder .. "/log.jsonl"),
+      environment = helper.environment { HOME = folder, TMPDIR = folder, TERM = "xterm-256color" } }
+    person:wait_for "❯"
     helper.eventually(function() return (files.read(folder .. "/log.jsonl") or ""):find '"ready"' end)
-    person:type "rain?"
-    person:expect "❯\u{A0}rain?"
-    person:type "\r"
-    person:expect "Sun."
-    person:type "\3"
-    person:expect "again to exit"
-    person:type "\3"
-    assert.same({ exit_code = 0 }, person:wait())
+    person:write "rain?"
+    person:wait_for "❯\u{A0}rain?"
+    person:write "\r"
+    person:wait_for "Sun."
+    person:write "\3"
+    person:wait_for "again to exit"
+    person:write "\3"
+    assert.same({ exit_code = 0 }, person:exit())
     assert.same({ "answers.lua", "log.jsonl" }, helper.names_in(folder))
   end))
 

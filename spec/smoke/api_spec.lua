@@ -7,9 +7,8 @@ local uv = require "luv"
 local claude = os.getenv "PARLEY_CLAUDE"
 
 local function run(arguments, home)
-  local environment = { "PATH=" .. os.getenv "PATH", "LANG=C.UTF-8" }
-  for name, value in pairs(home.extra_env) do table.insert(environment, name .. "=" .. value) end
-  return helper.run({ claude, table.unpack(arguments) }, { env = environment, cwd = home.cwd })
+  return helper.run({ claude, table.unpack(arguments) },
+    { env = helper.environment({ LANG = "C.UTF-8" }, home.extra_env), cwd = home.cwd })
 end
 
 describe("the real program", function()

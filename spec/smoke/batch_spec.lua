@@ -21,13 +21,11 @@ describe("parley batch", function()
     helper.write(folder .. "/in.jsonl", table.concat(lines, "\n") .. "\n")
     local arguments = { helper.host, "batch", folder .. "/in.jsonl", "-o", folder .. "/out.jsonl", "--jobs", "4",
       "--executable", claude, "--cwd", home.cwd, ... }
-    local environment = { "PATH=" .. os.getenv "PATH", "LANG=C.UTF-8" }
     for name, value in pairs(home.extra_env) do
-      table.insert(environment, name .. "=" .. value)
       table.insert(arguments, "--env")
       table.insert(arguments, name .. "=" .. value)
     end
-    return helper.run(arguments, { env = environment })
+    return helper.run(arguments, { env = helper.environment({ LANG = "C.UTF-8" }, home.extra_env) })
   end
 
   describe("ends at what every conversation would meet, and goes on with --resume:", function()
@@ -80,8 +78,7 @@ describe("parley batch", function()
     local program = run(home, folder, 20)
     assert.equal(0, program.status, program.errors)
     local seen = {}
-    for line in assert(files.read(folder .. "/out.jsonl")):gmatch "[^\n]+" do
-      local result = assert(json.decode(line))
+    for _, result in ipairs(helper.json_lines(files.read(folder .. "/out.jsonl"))) do
       local number = result.id:match "^c(%d+)$"
       assert.is_nil(seen[number])
       seen[number] = true

@@ -3,7 +3,7 @@ local helper = require "spec.helper"
 local json = require("parley.core").json
 local messages_api = require "parley.testing.messages_api"
 local offline_home = require "parley.testing.offline_home"
-local terminals = require "spec.terminal"
+local terminals = require "parley.testing.terminal"
 
 local claude = os.getenv "PARLEY_CLAUDE"
 
@@ -11,17 +11,16 @@ describe("parley chat with the real program", function()
   if not claude then return pending "needs PARLEY_CLAUDE: run make smoke" end
 
   local function open(home)
-    local environment = { "PATH=" .. os.getenv "PATH", "LANG=C.UTF-8", "TERM=xterm-256color", "NO_COLOR=1" }
-    for name, value in pairs(home.extra_env) do table.insert(environment, name .. "=" .. value) end
-    local terminal = terminals.open({ helper.host, "chat", "--executable", claude, "--preserve-provider-env" },
-      { env = environment, cwd = home.cwd, rows = 60, columns = 200 })
-    terminal:expect "Ctrl-D leaves\n>"
+    local terminal = terminals.open { cwd = home.cwd, rows = 60, columns = 200,
+      argv = { helper.host, "chat", "--executable", claude, "--preserve-provider-env" },
+      environment = helper.environment({ LANG = "C.UTF-8", TERM = "xterm-256color", NO_COLOR = "1" }, home.extra_env) }
+    terminal:wait_for "Ctrl-D leaves\n>"
     return terminal
   end
 
   local function leave(terminal)
-    terminal:type "\4"
-    assert.same({ exit_code = 0 }, terminal:wait())
+    terminal:write "\4"
+    assert.same({ exit_code = 0 }, terminal:exit())
   end
 
   it("talks, is interrupted, goes on, saves and loads", helper.task(function()
@@ -29,39 +28,39 @@ describe("parley chat with the real program", function()
     local home <close> = offline_home.new { base_url = server.url }
     do
       local terminal <close> = open(home)
-      terminal:type "hello 漢字\r"
-      terminal:expect "echo: hello 漢字\n\n>"
-      terminal:type "USETOOL please\r"
-      terminal:expect "[Bash] echo tool-out\n  tool-out\n"
-      terminal:expect "\necho: USETOOL please\n\n>"
-      terminal:type "/session\r"
-      terminal:expect "turns          2\n\n>"
+      terminal:write "hello 漢字\r"
+      terminal:wait_for "echo: hello 漢字\n\n>"
+      terminal:write "USETOOL please\r"
+      terminal:wait_for "[Bash] echo tool-out\n  tool-out\n"
+      terminal:wait_for "\necho: USETOOL please\n\n>"
+      terminal:write "/session\r"
+      terminal:wait_for "turns          2\n\n>"
       local pid = terminal.screen:text():match "process +(%d+)"
-      terminal:type "SLOWTOOL\r"
-      terminal:expect "running Bash, "
-      terminal:type "\3"
-      terminal:expect "(interrupted)\n\n>"
-      terminal:type "are you there?\r"
-      terminal:expect "echo: are you there?\n\n>"
-      terminal:type "/session\r"
-      terminal:expect "turns          4\n\n>"
+      terminal:write "SLOWTOOL\r"
+      terminal:wait_for "running Bash, "
+      terminal:write "\3"
+      terminal:wait_for "(interrupted)\n\n>"
+      terminal:write "are you there?\r"
+      terminal:wait_for "echo: are you there?\n\n>"
+      terminal:write "/session\r"
+      terminal:wait_for "turns          4\n\n>"
       assert.truthy(terminal.screen:text():find("turns          2.*process +" .. pid .. ".*turns          4"))
-      terminal:type "SLOW\r"
-      terminal:expect "waiting for the answer"
+      terminal:write "SLOW\r"
+      terminal:wait_for "waiting for the answer"
       helper.eventually(function() return #server:turns() == 6 end, 20000)
-      terminal:type "\3"
-      terminal:expect "Up brings it back\n\n>"
-      terminal:type "and now?\r"
-      terminal:expect "echo: and now?\n\n>"
-      terminal:type "/save talk.json\r"
-      terminal:expect "wrote talk.json"
+      terminal:write "\3"
+      terminal:wait_for "Up brings it back\n\n>"
+      terminal:write "and now?\r"
+      terminal:wait_for "echo: and now?\n\n>"
+      terminal:write "/save talk.json\r"
+      terminal:wait_for "wrote talk.json"
       leave(terminal)
     end
     local terminal <close> = open(home)
-    terminal:type "/load talk.json\r"
-    terminal:expect "the last is the assistant's: echo: and now?\n\n>"
-    terminal:type "one more\r"
-    terminal:expect "echo: one more\n\n>"
+    terminal:write "/load talk.json\r"
+    terminal:wait_for "the last is the assistant's: echo: and now?\n\n>"
+    terminal:write "one more\r"
+    terminal:wait_for "echo: one more\n\n>"
     local first = server:last_messages()[1].content
     local text = type(first) == "string" and first or first[#first].text
     assert.truthy(text:find("hello 漢字", 1, true))
@@ -72,16 +71,16 @@ describe("parley chat with the real program", function()
     local server <close> = messages_api.start()
     local home <close> = offline_home.new { base_url = server.url }
     local terminal <close> = open(home)
-    terminal:type "hello\r"
-    terminal:expect "echo: hello\n\n>"
+    terminal:write "hello\r"
+    terminal:wait_for "echo: hello\n\n>"
     for number, seen in ipairs { { "/status", "Session ID: " }, { "/cost", "otal code changes: " },
       { "/help", "For more help: " }, { "/config", "onfig" }, { "/permissions", "ermissions" },
       { "/nosuch", "Unknown command: /nosuch" } } do
-      terminal:type(("/claude %s\r"):format(seen[1]))
-      terminal:expect(("> /claude %s\n"):format(seen[1]))
-      terminal:expect(seen[2])
-      terminal:type(("again %d\r"):format(number))
-      terminal:expect(("echo: again %d\n\n>"):format(number))
+      terminal:write(("/claude %s\r"):format(seen[1]))
+      terminal:wait_for(("> /claude %s\n"):format(seen[1]))
+      terminal:wait_for(seen[2])
+      terminal:write(("again %d\r"):format(number))
+      terminal:wait_for(("echo: again %d\n\n>"):format(number))
       local told = assert(json.encode(server:last_messages()))
       assert.falsy(told:find("dismissed", 1, true), told)
       assert.falsy(told:find("Unknown command", 1, true), told)

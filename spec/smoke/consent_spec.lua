@@ -45,7 +45,7 @@ describe("a permission prompt of the real program", function()
       session = { policies = { dialogs = noting(asked, READ_ONLY) } },
       script = { { on = "DOIT", blocks = { bash(commands[1], "list"), bash(commands[2], "clean up") } } },
     }, function(live, server, home)
-      local events = smoke.of_subtype(smoke.say(live, "DOIT please"), "dialog_answered")
+      local events = smoke.of_subtype(helper.say(live, "DOIT please"), "dialog_answered")
       assert.is_true(has_victim(home))
       assert.same({ "Yes", "No" }, { events[1].choice, events[2].choice })
       assert.same(commands, { asked[1].tool_use.input.command, asked[2].tool_use.input.command })
@@ -65,7 +65,7 @@ describe("a permission prompt of the real program", function()
       session = { accept = { "permission" }, policies = { dialogs = noting(asked, READ_ONLY) } },
       script = { { on = "DOIT", blocks = { bash(("ls\n"):rep(30) .. "rm -rf victim", "list") } } },
     }, function(live, _, home)
-      assert.equal("No", smoke.of_subtype(smoke.say(live, "DOIT please"), "dialog_answered")[1].choice)
+      assert.equal("No", smoke.of_subtype(helper.say(live, "DOIT please"), "dialog_answered")[1].choice)
       assert.same({ "permission", true }, { asked[1].kind, asked[1].is_cut })
       assert.is_nil(asked[1].tool_use)
       assert.is_true(has_victim(home))
@@ -92,7 +92,7 @@ describe("a permission prompt of the real program", function()
     folder = home.cwd
     for i, one in ipairs(calls) do
       asked[1] = nil
-      smoke.say(live, ("DOIT%d."):format(i))
+      helper.say(live, ("DOIT%d."):format(i))
       assert(asked[1], one.name)
       assert(asked[1].tool_use, asked[1].text)
       assert.equal(one.name, asked[1].tool_use.name)
@@ -111,7 +111,7 @@ describe("a permission prompt of the real program", function()
     end,
   }, function(live, _, home)
     folder, asked[1] = home.cwd, nil
-    assert.equal("No", smoke.of_subtype(smoke.say(live, "DOIT please"), "dialog_answered")[1].choice)
+    assert.equal("No", smoke.of_subtype(helper.say(live, "DOIT please"), "dialog_answered")[1].choice)
     assert.same({ "Edit", "gamma" }, { asked[1].tool_use.name, asked[1].tool_use.input.new_string })
     assert.equal("alpha\nbeta\ndelta\n", files.read(home.cwd .. "/there.txt"))
   end))

@@ -28,7 +28,7 @@ end
 ---@return table<string, {text: string, arrives?: string, refused?: true}[]>
 return function(version)
   local is_oldest = version == "2.1.110"
-  local is_pasting, is_marking = version <= "2.1.197", version > "2.1.250"
+  local is_marking = version > "2.1.250"
   local slashes = { "/etc/passwd is a file", "/exit/foo", "/compact/x", "/a/b c/d" }
   return {
     ["punctuation and words"] = as_is("hello", "say hi", "a", "0", "1", "2", "y", "n", "yes", "No", "?", "??",
@@ -59,18 +59,21 @@ return function(version)
     ["white space and line breaks"] = joined(
       as_is("  two in front", "\nnewline in front", "a  b   c", "a\nb", "a\nb\nc", "a\n\nb", "a\n\n\nb", "a \n b",
         "a   \nb",
+        "a\tb", "\tb", "if x:\n\treturn {\t1,\t2 }\n\n\t# end",
+        ("\tif (x) {\n\t\treturn;\n\t}\n"):rep(30) .. "}",
         lines(3), lines(4), lines(5), lines(10), lines(40), lines(60, 30), "a\u{A0}b", "a\u{3000}b", "a\u{2003}b",
         "\u{A0}in front", ("word "):rep(40) .. "end", ("x"):rep(300), ("wrap me "):rep(30) .. "end"),
       { { text = "tail  ", arrives = "tail" }, { text = "tail\n\n", arrives = "tail" },
         { text = "tail\u{A0}", arrives = "tail" }, { text = "tail \u{3000}\n", arrives = "tail" },
-        { text = "a\tb", arrives = "a    b" }, { text = "\tb", arrives = "    b" },
         { text = "a\r\nb", arrives = "a\nb" },
         { text = "a\rb", arrives = "a\nb" }, { text = "a\r\nb\r\nc\r\nd\r\ne", arrives = "a\nb\nc\nd\ne" },
         { text = lines(30):gsub("\n", "\r\n"), arrives = lines(30) } }),
 
     ["long ones"] = as_is(("y"):rep(799), ("y"):rep(800), ("y"):rep(801), ("y"):rep(1600), ("y"):rep(1601),
       ("é"):rep(800), ("é"):rep(801), ("😀"):rep(400), ("😀"):rep(401), ("日本"):rep(700), ("word "):rep(500) .. "end",
-      lines(100), lines(150, 60), ("0123456789"):rep(1000), ("z "):rep(5000) .. "end", ("y"):rep(805) .. "\\",
+      lines(100), lines(150, 60), lines(200), ("word "):rep(200) .. "end", ("word "):rep(1000) .. "end",
+      ("שלום עולם "):rep(300) .. "סוף", ("word "):rep(20000) .. "end", lines(3000, 30),
+      ("0123456789"):rep(1000), ("z "):rep(5000) .. "end", ("y"):rep(805) .. "\\",
       lines(8) .. " @", ("a😀é日"):rep(600)),
 
     ["indented ones"] = as_is("    " .. ("x"):rep(130) .. (" word"):rep(600),
@@ -81,8 +84,8 @@ return function(version)
       as_is("an ultraplan, and an Ultraplan", "ultraplan", lines(30) .. "\nultraplan\nend", "ultrathink about it",
         "an ultrareview", "see:\nPICTURE", "see:\n'PICTURE'\nend", "see PICTURE please",
         "see it at\n- PICTURE", "a\nPICTURE PICTURE\nb", "see:\nshot.png", "see:\n/no/such.png",
-        "[Image #1] [Image #2]", lines(72) .. "\nsee PICTURE please", "a pasted_content block"),
-      (is_pasting and refused or as_is)(lines(9) .. "\nPICTURE\n" .. lines(60)),
+        "[Image #1] [Image #2]", lines(72) .. "\nsee PICTURE please", "a pasted_content block",
+        lines(9) .. "\nPICTURE\n" .. lines(60)),
       (is_marking and refused or as_is)('a <pasted_content id="x">', "</pasted_content>", "< Pasted-Content")),
 
     ["other scripts"] = joined(

@@ -1,10 +1,13 @@
 -- Delivery on the real program, beside the corpus: what else may be in the composer, long texts, mentions.
+local attachments = require "parley.backend.attachments"
+local base64 = require "parley.base.base64"
 local core = require "parley.core"
 local helper = require "spec.helper"
+local messages_api = require "parley.testing.messages_api"
 local smoke = require "spec.smoke.live"
 local tui = require "parley.claude.tui"
 
-local say, failure_of, is_fine, last_text = smoke.say, smoke.failure_of, smoke.is_fine, smoke.last_text
+local say, failure_of, is_fine, last_text = helper.say, helper.failure_of, smoke.is_fine, smoke.last_text
 
 local PASTE, END_PASTE = "\27[200~", "\27[201~"
 
@@ -15,10 +18,7 @@ describe("delivery to the real program", function()
   before_each(function() check_leaks = helper.leaks() end)
   after_each(function() check_leaks() end)
 
-  local function converses(name, given, body)
-    if not body then given, body = {}, given end
-    it(name, smoke.conversation(given, body))
-  end
+  local converses = smoke.converses
 
   describe("clears first what a person has typed,", function()
     local function composer_of(live)
@@ -67,28 +67,17 @@ describe("delivery to the real program", function()
   describe("of a text of 1 MB", function()
     local text = ("0123456789 bcdefghij\n"):rep(50000):sub(1, 1048570) .. "end"
 
-    local function inside(arrived)
-      return arrived:match '^%s*<pasted_content id="%w+">\n(.*)\n</pasted_content id="%w+">%s*$' or arrived
-    end
-
     -- 2.1.110 would have the model sum it up first, or says by itself that it is too long for it.
     local in_full = { variables = { DISABLE_AUTO_COMPACT = "1" } }
-    converses("takes it, wrapped where the version wraps", in_full, function(live, server)
+    converses("takes it as it is", in_full, function(live, server)
       local said = say(live, text)
       assert.equal(smoke.is_oldest and "error_api" or "success", said.verdict)
-      assert.is_true(inside(smoke.recorded(live)[1]) == text, "the text has changed")
+      assert.is_true(smoke.recorded(live)[1] == text, "the text has changed")
       if smoke.is_oldest then return assert.matches("too long", said.texts[1]) end
-      assert.is_true(inside(last_text(server)) == text, "the text has changed on its way to the API")
+      assert.is_true(last_text(server) == text, "the text has changed on its way to the API")
       is_fine(live, server)
     end)
 
-    converses("refuses it where that was asked", { session = { long_text = "refuse" } }, function(live, server)
-      if not smoke.is_newest then return is_fine(live, server, text:sub(1, 200000) .. "end") end
-      local err = failure_of("ValueError", live.send, live, text)
-      assert.matches("1048573 bytes", tostring(err))
-      is_fine(live, server)
-      assert.equal(1, #server:turns())
-    end)
   end)
 
   describe("mends what is lost on the way,", function()
@@ -110,11 +99,8 @@ describe("delivery to the real program", function()
       send(live, server, "hello", function(bytes) return bytes == "\r" and "" end)
     end)
 
-    converses("the first keys of a long text", function(live, server)
-      send(live, server, ("日本"):rep(2000) .. " end", function(bytes)
-        local _, stop = bytes:find(END_PASTE, 1, true)
-        return bytes:find(PASTE, 1, true) == 1 and stop and bytes:sub(stop + 1)
-      end)
+    converses("the key that opens the editor", function(live, server)
+      send(live, server, ("日本"):rep(2000) .. " end", function(bytes) return bytes == "\7" and "" end)
     end)
 
     converses("an Enter that a menu has taken", function(live, server)
@@ -129,8 +115,35 @@ describe("delivery to the real program", function()
     end)
   end)
 
-  converses("types 105 kB where that was asked", { session = { long_text = "typed" } }, function(live, server)
-    is_fine(live, server, ("0123456789 bcdefghij\n"):rep(5000) .. "end")
+  describe("by the program's editor", function()
+    -- The program itself sets GIT_EDITOR for its commands.
+    local commit = { type = "tool_use", name = "Bash", input = { description = "commits", command = "env -u GIT_EDITOR "
+      .. "git -c user.name=x -c user.email=x@y.z commit --allow-empty -q; git log -1 --format=%s" } }
+    local rules = { { on = "COMMIT", blocks = { commit } }, table.unpack(messages_api.rules) }
+    local users = { VISUAL = [[sh -c 'echo by-the-user > "$1"' sh]] }
+
+    converses("leaves the user's own to a commit in a tool call", { variables = users, script = rules },
+      function(live, server, home)
+        assert.equal(0, helper.run({ "/usr/bin/git", "init", "-q", home.cwd }).status)
+        is_fine(live, server, "a\tb")
+        local result
+        for _, event in ipairs(say(live, "COMMIT now").events) do
+          result = event.type == "user" and event:blocks "tool_result"[1] or result
+        end
+        assert.matches("by%-the%-user", assert(core.json.encode(result.content)))
+        is_fine(live, server, "c\td")
+      end)
+  end)
+
+  converses("attaches a picture as what it is", function(live, server)
+    local own = attachments.new()
+    local text = own:text_of({ { type = "text", text = "look" }, { type = "image", source = { type = "base64",
+      media_type = "image/png", data = base64.encode(smoke.PICTURE) } } }, 1)
+    local said = say(live, text)
+    own:close()
+    assert.equal("success", said.verdict)
+    assert.same({ text }, smoke.recorded(live))
+    assert.matches('"type":"image"', assert(core.json.encode(server:last_messages())))
   end)
 
   describe("of a mention", function()

@@ -9,7 +9,7 @@ local smoke = require "spec.smoke.live"
 local task = require "parley.base.task"
 local uv = require "luv"
 
-local say, run, failure_of, is_fine = smoke.say, smoke.run, smoke.failure_of, smoke.is_fine
+local say, run, failure_of, is_fine = helper.say, smoke.run, helper.failure_of, smoke.is_fine
 
 describe("with the real program", function()
   if not smoke.claude then return pending "needs PARLEY_CLAUDE: run make smoke" end
@@ -18,10 +18,7 @@ describe("with the real program", function()
   before_each(function() check_leaks = helper.leaks() end)
   after_each(function() check_leaks() end)
 
-  local function converses(name, given, body)
-    if not body then given, body = {}, given end
-    it(name, smoke.conversation(given, body))
-  end
+  local converses = smoke.converses
 
   describe("a turn ends", function()
     for _, status in ipairs { 401, 429, 529 } do

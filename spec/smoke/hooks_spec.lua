@@ -1,11 +1,10 @@
 -- The user's own hooks on the real program: they work, and what they do to a turn is seen.
-local core = require "parley.core"
 local files = require "parley.base.files"
 local helper = require "spec.helper"
 local smoke = require "spec.smoke.live"
 local task = require "parley.base.task"
 
-local say, is_fine = smoke.say, smoke.is_fine
+local say, is_fine = helper.say, smoke.is_fine
 
 local function hook(command) return { { hooks = { { type = "command", command = command } } } } end
 
@@ -30,8 +29,7 @@ describe("the user's hooks with the real program", function()
       assert.equal("success", say(live, "USETOOL please").verdict)
       is_fine(live, server)
       local names, prompts = {}, {}
-      for line in files.read(home.home .. "/hooks.jsonl"):gmatch "[^\n]+" do
-        local given = assert(core.json.decode(line))
+      for _, given in ipairs(helper.json_lines(files.read(home.home .. "/hooks.jsonl"))) do
         table.insert(names, given.hook_event_name)
         table.insert(prompts, given.prompt)
       end
@@ -57,7 +55,7 @@ describe("the user's hooks with the real program", function()
   with({ UserPromptSubmit = 'grep -q secret && { echo "no secrets here" >&2; exit 2; }; exit 0' },
     "may refuse a message, which is an error that says so", function(live, server)
       is_fine(live, server, "first")
-      local err = smoke.failure_of("SessionError", say, live, "my secret is 17")
+      local err = helper.failure_of("SessionError", say, live, "my secret is 17")
       assert.equal("refused", err.reason)
       assert.matches("no secrets here", tostring(err))
       assert.equal(1, #server:turns())
@@ -74,7 +72,7 @@ describe("the user's hooks with the real program", function()
       with({ UserPromptSubmit = ("grep -q secret && echo '%s'; exit 0"):format(said) }, title, function(live, server)
         for _ = 1, count do is_fine(live, server, "first") end
         local started = task.now()
-        local err = smoke.failure_of("SessionError", say, live, "my secret is 17")
+        local err = helper.failure_of("SessionError", say, live, "my secret is 17")
         assert.equal("refused", err.reason)
         assert.matches("no secrets here", tostring(err))
         assert.is_true(task.now() - started < 25000)

@@ -1,7 +1,6 @@
 -- A session of the real program with our Messages API behind it, for the smoke specs, and what they ask of it.
 local assert = require "luassert"
-local core = require "parley.core"
-local errors = require "parley.base.errors"
+local busted = require "busted"
 local files = require "parley.base.files"
 local helper = require "spec.helper"
 local messages_api = require "parley.testing.messages_api"
@@ -19,20 +18,7 @@ M.is_newest = M.version ~= nil and M.version >= "2.1.330"
 M.PICTURE = "\137PNG\r\n\26\n\0\0\0\rIHDR\0\0\0\1\0\0\0\1\8\6\0\0\0\31\21\196\137\0\0\0\rIDATx\156c\248\255\255?\0"
   .. "\5\254\2\254\167\53\129\132\0\0\0\0IEND\174B`\130"
 
---- Sends a message, or runs a command, to its result.
-function M.say(live, text, on_event, is_command)
-  local said = { texts = {}, events = {} }
-  for event in (is_command and live.command or live.send)(live, text) do
-    table.insert(said.events, event)
-    if event.type == "assistant" and event:text() ~= "" then table.insert(said.texts, event:text()) end
-    if event.type == "result" then said.result = event end
-    if on_event then on_event(event) end
-  end
-  said.verdict = said.result.subtype
-  return said
-end
-
-function M.run(live, command) return M.say(live, command, nil, true) end
+function M.run(live, command) return helper.say(live, command, nil, true) end
 
 --- The events of a subtype.
 function M.of_subtype(said, subtype)
@@ -43,21 +29,11 @@ function M.of_subtype(said, subtype)
   return found
 end
 
---- The error with a code that a function must raise.
-function M.failure_of(code, fn, ...)
-  local ok, err = pcall(fn, ...)
-  assert.is_false(ok, "no error was raised")
-  assert(errors.is(err), tostring(err))
-  assert.equal(code, err.code, tostring(err))
-  return err
-end
-
 --- The texts that were typed, by the transcript; those that look like the program's own only where they are `known`.
 function M.recorded(live, known)
   local texts, is_known = {}, {}
   for _, text in ipairs(known or {}) do is_known[text] = true end
-  for line in (files.read(live.jsonl_path) or ""):gmatch "[^\n]+" do
-    local record = assert(core.json.decode(line))
+  for _, record in ipairs(helper.json_lines(files.read(live.jsonl_path))) do
     local content = record.type == "user" and not record.isMeta and record.message.content
     local is_own = type(content) == "string" and (content:find "^<local%-command" or content:find "^<command%-")
     if type(content) == "string" and (not is_own or is_known[content]) then table.insert(texts, content) end
@@ -92,10 +68,19 @@ function M.conversation(given, body)
   end, 300000)
 end
 
+--- An `it` with such a conversation.
+---@param name string
+---@param given table?  may be left out
+---@param body fun(live: parley.Session, server: parley.testing.MessagesApi, home: table)
+function M.converses(name, given, body)
+  if not body then given, body = {}, given end
+  busted.it(name, M.conversation(given, body))
+end
+
 --- Checks that the session takes a message, and that it arrives as it was sent and is answered.
 function M.is_fine(live, server, text)
   text = text or "still there?"
-  local said = M.say(live, text)
+  local said = helper.say(live, text)
   assert.equal("success", said.verdict)
   assert.same({ "echo: " .. text }, said.texts)
   assert.equal(text, M.last_text(server))

@@ -10,7 +10,7 @@ local task = require "parley.base.task"
 local uv = require "luv"
 
 local claude, is_oldest, is_newest = smoke.claude, smoke.is_oldest, smoke.is_newest
-local say, run, of_subtype, failure_of = smoke.say, smoke.run, smoke.of_subtype, smoke.failure_of
+local say, run, of_subtype, failure_of = helper.say, smoke.run, smoke.of_subtype, helper.failure_of
 local recorded, last_text, is_fine = smoke.recorded, smoke.last_text, smoke.is_fine
 
 local DENY = { decide = function(dialog)
@@ -27,18 +27,13 @@ describe("a session of the real program", function()
   before_each(function() check_leaks = helper.leaks() end)
   after_each(function() check_leaks() end)
 
-  local function converses(name, given, body)
-    if not body then given, body = {}, given end
-    it(name, smoke.conversation(given, body))
-  end
+  local converses = smoke.converses
 
   it("answers `parley ask`", helper.task(function()
     local server <close> = messages_api.start()
     local home <close> = offline_home.new { base_url = server.url }
-    local environment = { "PATH=" .. os.getenv "PATH", "LANG=C.UTF-8" }
-    for name, value in pairs(home.extra_env) do table.insert(environment, name .. "=" .. value) end
     local program = helper.run({ helper.host, "ask", "--executable", claude, "--preserve-provider-env", "say hi" },
-      { env = environment, cwd = home.cwd })
+      { env = helper.environment({ LANG = "C.UTF-8" }, home.extra_env), cwd = home.cwd })
     assert.equal("echo: say hi\n", program.output, program.errors)
     assert.equal(0, program.status)
   end))

@@ -6,7 +6,7 @@ local smoke = require "spec.smoke.live"
 local task = require "parley.base.task"
 local tui = require "parley.claude.tui"
 
-local say, is_fine = smoke.say, smoke.is_fine
+local say, is_fine = helper.say, smoke.is_fine
 
 ---Adds to `.claude.json`, where older versions keep what newer ones have in their settings.
 local function remember(values)
@@ -85,7 +85,7 @@ describe("the real program with", function()
   it("an Enter that makes a new line says so at once", smoke.conversation({
     prepare = bind { enter = "chat:newline", ["ctrl+s"] = "chat:submit" } }, function(live, server)
     local started = task.now()
-    local err = smoke.failure_of("SessionError", say, live, "hello")
+    local err = helper.failure_of("SessionError", say, live, "hello")
     assert.equal("delivery", err.reason)
     assert.matches("keybindings.json", tostring(err), 1, true)
     assert.is_true(task.now() - started < 25000)

@@ -1,5 +1,5 @@
 local helper = require "spec.helper"
-local terminals = require "spec.terminal"
+local terminals = require "parley.testing.terminal"
 
 --- Runs a chunk with a line editor on a terminal of its own, in a locale that is not UTF-8. Each piece says when it is
 --- done, and the next begins at a key.
@@ -17,15 +17,15 @@ describe("line", function()
   after_each(function() check_leaks() end)
 
   local function run(chunk, options)
-    return terminals.open({ helper.host, "-e", PRELUDE .. chunk }, {
-      env = { "TERM=xterm", "LC_ALL=C", "PATH=/usr/bin:/bin" }, columns = options and options.columns or 40, rows = 12,
-    })
+    return terminals.open { argv = { helper.host, "-e", PRELUDE .. chunk }, rows = 12,
+      columns = options and options.columns or 40,
+      environment = { TERM = "xterm", LC_ALL = "C", PATH = "/usr/bin:/bin" } }
   end
 
   local function it_does(sentence, chunk, expected, options)
     it(sentence, helper.task(function()
       local terminal <close> = run(chunk, options)
-      terminal:expect_screen(expected)
+      terminal:wait_for(function() return terminal.screen:text() == expected end)
     end))
   end
 
@@ -36,7 +36,7 @@ describe("line", function()
       line:begin ""
       for name in (%q):gmatch '"([%%w_]+)"' do line:act(name) end
       say(select(2, pcall(line.act, line, "dance")))]]):format(alias))
-    terminal:expect "the line editor has no action 'dance'"
+    terminal:wait_for "the line editor has no action 'dance'"
   end))
 
   it("refuses what is no terminal", helper.task(function()
@@ -64,8 +64,8 @@ describe("line", function()
         collectgarbage "restart"
         show(%s)
         say(tostring(line))]]):format(call))
-      terminal:expect(expected)
-      terminal:expect "parley.line (closed)"
+      terminal:wait_for(expected)
+      terminal:wait_for "parley.line (closed)"
     end
   end))
 
@@ -149,18 +149,18 @@ describe("line", function()
     pause()]], ">\ndone")
 
   it("puts the terminal back when it is collected", helper.task(function()
-    local terminal <close> = terminals.open({ "/bin/sh", "-c", [[before=$(stty -g)
+    local terminal <close> = terminals.open { argv = { "/bin/sh", "-c", [[before=$(stty -g)
       "$1" -e 'require("parley.core").line.open(); collectgarbage() collectgarbage()
         os.execute "stty -g > modes"'
       [ "$(cat modes)" = "$before" ] && echo "as before"; rm modes]], "sh", helper.host },
-      { env = { "TERM=xterm", "PATH=/usr/bin:/bin" }, cwd = helper.temporary_folder() })
-    terminal:expect "as before"
+      environment = { TERM = "xterm", PATH = "/usr/bin:/bin" }, cwd = helper.temporary_folder() }
+    terminal:wait_for "as before"
     helper.remove_folders()
   end))
 
   it("rejects a closed one", helper.task(function()
     local terminal <close> = run [[line:close() line:close() print(line, pcall(line.text, line))]]
-    terminal:expect "parley.line (closed)"
-    terminal:expect "the line\n editor is closed"
+    terminal:wait_for "parley.line (closed)"
+    terminal:wait_for "the line\n editor is closed"
   end))
 end)

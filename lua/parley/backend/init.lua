@@ -1,7 +1,11 @@
 --- `complete(messages)`: a conversation in, the events of its next turn out; behind it live sessions, found again by
 --- the fingerprint of the history.
+local attachments = require "parley.backend.attachments"
+local clear = require "parley.claude.clear"
 local commands = require "parley.claude.commands"
+local conversation = require "parley.backend.conversation"
 local core = require "parley.core"
+local defer = require "parley.base.defer"
 local errors = require "parley.base.errors"
 local event = require "parley.claude.event"
 local files = require "parley.base.files"
@@ -9,15 +13,19 @@ local history = require "parley.base.history"
 local launch = require "parley.claude.launch"
 local login = require "parley.claude.login"
 local options = require "parley.base.options"
+local own_options = require "parley.backend.own_options"
 local paths = require "parley.claude.paths"
 local policies = require "parley.policy"
 local pool = require "parley.backend.pool"
 local process = require "parley.claude.process"
 local routing = require "parley.policy.routing"
 local session = require "parley.session"
-local suggest = require "parley.base.suggest"
+local session_tools = require "parley.hub.session_tools"
+local tables = require "parley.base.tables"
 local task = require "parley.base.task"
 local tui = require "parley.claude.tui"
+local turn = require "parley.backend.turn"
+local uv = require "luv"
 
 local M = {}
 
@@ -39,8 +47,11 @@ local NOT_FOR_ALL = { session_id = true, resume_session_id = true, fork_session 
 ---@field options table
 ---@field policies table      those that the backend calls itself
 ---@field package pool parley.Pool
+---@field package attachments parley.Attachments
 ---@field package mcp_paths table<string, string>  by the servers, as JSON
 ---@field package mcp_lock parley.Semaphore        one task writes or removes them
+---@field package rules parley.OwnOptionRules
+---@field package kin table<parley.Session, {prefix: string, kin: string}>  under which options each was started
 ---@field package closed? true
 local Backend = {}
 Backend.__index = Backend
@@ -54,37 +65,26 @@ local function rules_for_all()
   return options.merge(process_rules, session.rules, M.rules)
 end
 
---- What a routing policy may set for a request: whatever is one session's own affair.
-local function rules_for_one()
-  local rules = rules_for_all()
-  for name in pairs(M.rules) do rules[name] = name == "mcp_servers" and rules[name] or nil end
-  rules.policies = nil
-  return rules
-end
-
---- Splits checked options into those of the process and those of the session.
-local function split(set)
-  local of_process, of_session = {}, {}
-  for name, value in pairs(set) do
-    if launch.rules[name] then of_process[name] = value end
-    if session.rules[name] then of_session[name] = value end
-  end
-  return of_process, of_session
-end
+local NOT_FOR_ONE = { policies = true, hooks = true }
+for name in pairs(M.rules) do NOT_FOR_ONE[name] = name ~= "mcp_servers" or nil end
 
 --- Makes a backend. Nothing is started before the first `complete`.
 ---@param given? parley.BackendOptions
 ---@return parley.Backend
 --- Raises `ValueError` for bad options and policies.
 function M.new(given)
-  local set = options.check(rules_for_all(), given, "parley.backend")
+  local rules = own_options.rules(rules_for_all(), NOT_FOR_ONE)
+  local set = options.check(rules.all, given, "parley.backend")
   launch.check_files(set, "parley.backend")
+  session_tools.check(set, "parley.backend")
   policies.check_accept(set.accept, set.policies, "parley.backend")
+  session.check(set, set, "parley.backend")
   local own, of_sessions = policies.of_backend(set.policies, set.history_injection_mode)
   set.policies = of_sessions
   return setmetatable({
-    options = set, policies = own, pool = pool.new(set.max_sessions, set.idle_timeout_ms),
-    mcp_paths = {}, mcp_lock = task.semaphore(1),
+    options = set, policies = own, pool = pool.new { limit = set.max_sessions, idle_timeout_ms = set.idle_timeout_ms },
+    attachments = attachments.new(), mcp_paths = {}, mcp_lock = task.semaphore(1), rules = rules,
+    kin = setmetatable({}, { __mode = "k" }),
   }, Backend)
 end
 
@@ -97,6 +97,11 @@ local function remove_mcp_configs(self)
     failure = failure or not ok and { err } or nil
   end
   if failure then error(failure[1], 0) end
+end
+
+local function remove_files(self)
+  self.attachments:close()
+  remove_mcp_configs(self)
 end
 
 --- The file that holds the servers, written on first use.
@@ -116,7 +121,7 @@ end
 
 local function mcp_config_of(self, set)
   local given = set.mcp_config or {}
-  local list = type(given) == "table" and table.move(given, 1, #given, 1, {}) or { given }
+  local list = type(given) == "table" and tables.joined(given) or { given }
   if set.mcp_servers then table.insert(list, mcp_path_of(self, set.mcp_servers)) end
   return list
 end
@@ -125,39 +130,13 @@ end
 ---@return string[] paths  empty without either
 function Backend:mcp_config_argument() return mcp_config_of(self, self.options) end
 
---- The text of the message to be sent.
-local function text_to_send(messages)
-  local parts = {}
-  for i, block in ipairs(history.blocks_of(messages[#messages].content)) do
-    if block.type ~= "text" then
-      error(errors.value_error(("messages[%d].content[%d] is a block of type '%s', which cannot be typed"):format(
-        #messages, i, block.type), { index = #messages }), 0)
-    end
-    table.insert(parts, block.text)
-  end
-  return table.concat(parts, "\n")
-end
-
 --- What the delivery policy says of a text before anything is started.
 local function check_text(self, set, text, index)
   local policy = self.options.policies.delivery or require "parley.policy.delivery"
-  local prepared, why = policy.prepare(text, { long_text = set.long_text, mentions = set.mentions })
+  local prepared, why = policy.prepare(text, { mentions = set.mentions })
   if not prepared then
     error(errors.value_error(("messages[%d] cannot be sent: %s"):format(index, why), { index = index }), 0)
   end
-end
-
---- The options of one request, and what its session's keys begin with.
-local function options_of(self, policy, changes)
-  if not next(changes) then return self.options, "" end
-  local where = "the options from " .. policy.described
-  local own, set = options.check(rules_for_one(), changes, where), {}
-  policies.check_accept(own.accept, self.options.policies, where)
-  for name, value in pairs(self.options) do set[name] = value end
-  for name in pairs(changes) do set[name] = own[name] end
-  local text, err = core.json.encode(changes, { sort_keys = true })
-  if not text then error(errors.value_error(("%s: %s"):format(where, err.message)), 0) end
-  return set, core.digest.hex(core.digest.blake2b(text, 16)) .. "/"
 end
 
 --- Asks the routing policy; its options are checked like the caller's.
@@ -169,9 +148,12 @@ local function route(self, request)
   if not answer then
     error(errors.value_error(("%s refuses the request: %s"):format(policy.described, why or "no reason given")), 0)
   end
-  local set, prefix = options_of(self, policy, answer.options or {})
-  return { set = set, prefix = prefix, key = answer.key and prefix .. answer.key, wait = answer.wait, pin = answer.pin,
-    timeout_ms = set.turn_timeout_ms }
+  local set, prefix, kin = self.rules:apply(self.options, {
+    { options = request.options, where = "the options of the request" },
+    { options = answer.options, where = "the options from " .. (policy.described or "the default"), is_firm = true },
+  })
+  return { set = set, prefix = prefix, kin = kin, name = answer.key, key = answer.key and prefix .. answer.key,
+    wait = answer.wait, pin = answer.pin, timeout_ms = set.turn_timeout_ms }
 end
 
 --- Makes the session that `injection` asks for.
@@ -184,10 +166,20 @@ local function make_session(self, set, id, injection, jsonl_path)
     error(errors.value_error("session_factory must return a session, not a " .. type(made),
       { option = "session_factory" }), 0)
   end
-  local of_process, of_session = split(set)
+  local of_process, of_session = tables.picked(set, launch.rules), tables.picked(set, session.rules)
   of_process[injection.resume and "resume_session_id" or "session_id"] = id
   of_process.mcp_config = mcp_config_of(self, set)
   return session.new(process.new(of_process), of_session, jsonl_path, offset)
+end
+
+--- Starts a session in the place that the run holds.
+local function start(self, run, injection, id, path)
+  if run.is_over then error(errors.closed_error "the turn was closed", 0) end
+  local live = make_session(self, run.set, id, injection, path)
+  self.kin[live] = { prefix = run.prefix, kin = run.kin }
+  self.pool:add(live, run)
+  run.session, run.has_place, run.payload, run.is_resumed = live, false, injection.text, injection.resume
+  live:start()
 end
 
 --- Starts a fresh session for a history, in the place that the run holds. A seed that nobody went on from is removed.
@@ -198,14 +190,11 @@ local function start_with(self, run, policy)
     history = run.request.history, text = run.text, session_id = id, jsonl_path = path,
     cwd = paths.real_folder(set.cwd), model = set.model, permission_mode = set.permission_mode or "bypassPermissions",
   }
-  local _ <close> = setmetatable({}, { __close = function(_, err)
+  local _ <close> = defer(function(err)
     if err ~= nil and injection.resume then files.remove(path) end
-  end })
+  end)
   check_text(self, set, injection.text, #run.request.messages)
-  local live = make_session(self, set, id, injection, path)
-  self.pool:add(live, run)
-  run.session, run.has_place, run.payload, run.is_resumed = live, false, injection.text, injection.resume
-  live:start()
+  start(self, run, injection, id, path)
 end
 
 --- Whether the program itself has said that it does not go on from the written history.
@@ -216,12 +205,12 @@ end
 
 --- Starts a session, and when that fails with a written history, makes room for another start.
 ---@return table? failure
-local function try_to_start(self, run)
-  local ok, err = pcall(start_with, self, run, self.policies.injection)
+local function try_to_start(self, run, way, ...)
+  local ok, err = pcall(way, self, run, ...)
   if ok then return nil end
   local may_be_tried_again = run.session and run.is_resumed and errors.is(err, "SessionError")
   if not may_be_tried_again or err.reason == "transcript" then error(err, 0) end
-  self.pool:vacate(run.session)
+  self.pool:discard(run.session, true)
   run.session, run.has_place = nil, true
   return err
 end
@@ -229,8 +218,8 @@ end
 --- Starts a fresh session. A crash or a start that takes too long says nothing of the written history: it is tried
 --- again, once. When the program refuses to resume from it, it goes into the message, once.
 local function start_fresh(self, run)
-  local err = try_to_start(self, run)
-  if err and not is_refused(err) then err = try_to_start(self, run) end
+  local err = try_to_start(self, run, start_with, self.policies.injection)
+  if err and not is_refused(err) then err = try_to_start(self, run, start_with, self.policies.injection) end
   if not err then return end
   if not is_refused(err) then error(err, 0) end
   start_with(self, run, require "parley.policy.injection.concat_message")
@@ -239,11 +228,26 @@ local function start_fresh(self, run)
     message = "the program did not resume from the written history; it went into the message instead" })
 end
 
+--- Has another process go on with the transcript of the session that the run leases: under the options of the run.
+local function renew(self, run)
+  local former = run.session
+  local id, path = former.session_id, former.jsonl_path
+  self.pool:discard(former, true)
+  run.session, run.is_leased, run.has_place, self.kin[former] = nil, false, true, nil
+  local stat = uv.fs_stat(path)
+  local injection = { resume = true, text = run.text, start_offset = stat and stat.size }
+  if not stat or try_to_start(self, run, start, injection, id, path) then return start_fresh(self, run) end
+  run.session:succeed(former)
+end
+
 --- Finds or makes the session of a request.
 local function acquire(self, run)
-  run.session = self.pool:acquire(run.key, run)
+  local key, of_kin = run.key, own_options.find_kin(self.kin, self.pool, run)
+  run.session = self.pool:acquire(of_kin or key, run)
+  run.key = key
   run.is_leased, run.has_place, run.payload = run.session ~= nil, run.session == nil, run.text
-  if run.has_place then start_fresh(self, run) end
+  if run.is_over then error(errors.closed_error "the turn was closed", 0) end
+  if run.has_place then start_fresh(self, run) elseif of_kin then renew(self, run) end
 end
 
 local function begin_turn(run)
@@ -251,14 +255,16 @@ local function begin_turn(run)
     error(errors.value_error(("%s needs a session that has the history, which would go with the next message here")
       :format(run.command)), 0)
   end
-  run.steps = run.command and run.session:command(run.command) or run.session:send(run.payload)
+  local live, said = run.session, run.said
+  if run.set.tools then live.tools:use(run.set.tools) end
+  run.steps = run.command and live:command(run.command, said) or live:send(run.payload, said)
 end
 
 --- Whether a session had died since its last turn, before anything of this one was sent.
 local function was_dead(run, err)
-  local turn = run.session.turn
-  return run.is_leased and errors.is(err, "SessionError") and err.reason == "exit" and turn ~= nil
-    and #run.events == 0 and turn:state() == "typing"
+  local last = run.session.turn
+  return run.is_leased and errors.is(err, "SessionError") and err.reason == "exit" and last ~= nil
+    and #run.events == 0 and last:state() == "typing"
 end
 
 --- Whether a command has left words for the model with the next message: that a panel was closed (2.1.197 and before),
@@ -275,15 +281,15 @@ end
 
 --- Stores the session for what the client will send next, or ends it after a failed turn.
 local function settle(self, run, result)
-  if result.is_error and result.subtype ~= "error_no_output" then return self.pool:drop(run.session) end
+  if result.is_error and result.subtype ~= "error_no_output" then return self.pool:discard(run.session) end
   if run.command then
-    local is_emptied = run.command:find "^/clear%f[%s\0]" -- what it goes on with is not this conversation
-    if is_emptied or leaves_words(run.events) then return self.pool:drop(run.session) end
+    local is_emptied = clear.is(run.command) -- what it goes on with is not this conversation
+    if is_emptied or leaves_words(run.events) then return self.pool:discard(run.session) end
     return self.pool:release(run.session, { run.key })
   end
   local answer = history.synthesize_turn_messages(run.events)
   -- A message that was interrupted before its answer began is not in the program's history, but may be in the client's.
-  if result.subtype == "interrupted" and #answer == 0 then return self.pool:drop(run.session) end
+  if result.subtype == "interrupted" and #answer == 0 then return self.pool:discard(run.session) end
   local keys = {}
   local given = self.policies.routing.keys(run.request, { messages = answer, events = run.events, result = result })
   for i, key in ipairs(given) do keys[i] = run.prefix .. key end
@@ -301,7 +307,7 @@ local function next_event(self, run)
   local ok, happening = pcall(run.steps)
   if not ok then
     if not was_dead(run, happening) then error(happening, 0) end
-    self.pool:vacate(run.session)
+    self.pool:discard(run.session, true)
     run.session, run.has_place, run.is_leased = nil, true, false
     start_fresh(self, run)
     begin_turn(run)
@@ -322,30 +328,9 @@ local function abandon(self, run)
   local live, has_place = run.session, run.has_place
   run.session, run.has_place = nil, false
   if live then
-    task.shield(self.pool.drop, self.pool, live)
+    task.shield(self.pool.discard, self.pool, live)
   elseif has_place then
-    self.pool:give_back(run)
-  end
-end
-
---- A request's fields are for the routing policy. Where there is none, an option among them was meant for something.
-local function check_request(self, request)
-  if request == nil then return end
-  if type(request) ~= "table" then
-    error(errors.value_error("the fields of a request must be a table, not a " .. type(request)), 0)
-  end
-  local own = self.policies.routing
-  if own ~= routing then return end
-  local rules, names = rules_for_one(), { "options" }
-  for name in pairs(rules_for_all()) do table.insert(names, name) end
-  for name in pairs(request) do
-    local is_option = not options.one_of(names)(name)
-    local near = type(name) == "string" and suggest.near(name, names) or ""
-    if is_option or near ~= "" then
-      error(errors.value_error(("a request's '%s' is for your routing policy, and there is none%s: give it to "
-        .. "parley.backend%s"):format(name, is_option and "" or near, rules[name] and (", or let the route of a "
-        .. "routing policy return { options = { %s = … } }"):format(name) or ""), { option = name }), 0)
-    end
+    self.pool:release_place(run)
   end
 end
 
@@ -353,89 +338,95 @@ end
 local function new_run(self, messages, request)
   if self.closed then error(errors.closed_error "the backend is closed", 0) end
   history.check(messages)
-  check_request(self, request)
-  local count, asked = #messages, {}
-  for name, value in pairs(request or {}) do asked[name] = value end
-  asked.messages = table.move(messages, 1, count, 1, {}) -- the caller may go on with its own list
+  self.rules:check_request(request, self.policies.routing ~= routing)
+  local count, asked = #messages, tables.merged(request)
+  asked.messages = tables.joined(messages) -- the caller may go on with its own list
   asked.last, asked.history = messages[count], table.move(messages, 1, count - 1, 1, {})
-  local text = text_to_send(messages)
+  local text = self.attachments:text_of(history.blocks_of(messages[count].content), count)
   local run = route(self, asked)
   check_text(self, run.set, text, count)
-  run.request, run.text, run.events, run.notices = asked, text, {}, {}
+  run.request, run.said, run.text, run.events, run.notices = asked, request, text, {}, {}
   return run
 end
 
---- The four values of a generic `for` over the events of a run.
-local function events_of(self, run)
-  local handle = setmetatable({}, { __close = function() abandon(self, run) end })
-  function handle.interrupt() return run.session ~= nil and run.session:interrupt() end
-  local function step()
-    if run.is_over then return nil end
-    local ok, happening = pcall(next_event, self, run)
-    if ok then
-      run.is_over = happening == nil or happening.type == "result"
-      return happening
-    end
-    abandon(self, run)
-    if self.closed and not errors.is(happening, "Cancelled") then
-      happening = errors.cancelled("the backend was closed during the turn", { cause = happening })
-    end
-    error(happening, 0)
-  end
-  return step, nil, nil, handle
+--- The turn that a run is, as its caller holds it, and as the four values of a generic `for`.
+local function turn_of(self, run)
+  local made = turn.new {
+    session = function() return run.session end,
+    abandon = function() abandon(self, run) end,
+    next = function()
+      local ok, happening = pcall(next_event, self, run)
+      if ok then return happening end
+      abandon(self, run)
+      if self.closed and not errors.is(happening, "Cancelled") then
+        happening = errors.cancelled("the backend was closed during the turn", { cause = happening })
+      end
+      error(happening, 0)
+    end,
+  }
+  return made, nil, nil, made
 end
 
 --- Sends the last message of a conversation and reports what follows, to the `result`.
 ---@param messages table[]  messages of the Messages API; all but the last are the history
----@param request? table    further fields of the request for the routing policy, such as `tag`
----@return fun(): parley.Event? next_event  for the generic `for`; leaving the loop early cancels the turn
+---@param request? table    `options`, those of the backend that differ for it; further fields for the routing policy
+---@return parley.Turn turn  an iterator, so that it stands in a generic `for`; leaving the loop early cancels the turn
 ---@return nil
 ---@return nil
----@return table handle  a `<close>` value; `handle.interrupt()`, from another task, interrupts the turn: its events end
----                      with a `result` of subtype `interrupted`. It returns false when no turn runs (yet)
+---@return parley.Turn closer  the same
 --- Raises `ValueError` (with `index`) before anything is started; `ClosedError`; from the loop `CLINotFoundError`,
 --- `SessionError`, `DialogError`, `Cancelled`. A turn that raises has closed its session.
-function Backend:complete(messages, request) return events_of(self, new_run(self, messages, request)) end
+function Backend:complete(messages, request) return turn_of(self, new_run(self, messages, request)) end
 
 --- The conversation as it would be if it went on: what has no last message yet has a route, too.
 local function to_go_on(messages)
   history.check_list(messages)
-  local going_on = table.move(messages, 1, #messages, 1, {})
-  table.insert(going_on, { role = "user", content = "…" })
-  return going_on
+  return tables.joined(messages, { { role = "user", content = "…" } })
 end
 
 --- Runs one of the program's own commands in the session of a conversation, found by the conversation as it is.
 ---@param messages table[]  the conversation so far; may be empty
 ---@param text string       `"/compact"`
 ---@param request? table    as for `complete`
----@return fun(): parley.Event? next_event  as for `complete`
+---@return parley.Turn turn  as for `complete`
 ---@return nil
 ---@return nil
----@return table handle
+---@return parley.Turn closer
 --- Raises what `complete` raises, `ValueError` for a command that changes the user's settings, such as `/model`, and
 --- from the loop `ValueError` when the history would have to go with a message.
 function Backend:command(messages, text, request)
   commands.check(text)
   local run = new_run(self, to_go_on(messages), request)
   run.command = text
-  return events_of(self, run)
+  return turn_of(self, run)
 end
 
 --- Starts a session for a conversation before its next message is known; `complete` finds it ready then.
 ---@param messages table[]  the conversation so far; may be empty
 ---@param request? table    as for `complete`
----@return boolean prepared  false when the history would have to go with the message
+---@return boolean warmed  false when the history would have to go with the message
 --- Raises what `complete` raises.
-function Backend:prepare(messages, request)
+function Backend:warm(messages, request)
   local run = new_run(self, to_go_on(messages), request)
-  local _ <close> = setmetatable({}, { __close = function() abandon(self, run) end })
+  local _ <close> = defer(function() abandon(self, run) end)
   run.task = task.current()
   acquire(self, run)
   if run.payload ~= run.text then return false end
   self.pool:release(run.session, { run.key })
   run.session = nil
   return true
+end
+
+--- A conversation of its own: what is said in it stays with it.
+---@param messages? table[]  what was said before, for example from `parley.load`
+---@param own? parley.OwnOptions  options of its turns that differ from the backend's; `talk.options` may be changed
+---@param request? table     fields of its requests for a routing policy
+---@return parley.Conversation
+--- Raises `ValueError`.
+function Backend:conversation(messages, own, request)
+  self.rules:apply(self.options, { { options = own, where = "the options of the conversation" } })
+  self.rules:check_request(request, self.policies.routing ~= routing)
+  return conversation.new(self, messages, own, request)
 end
 
 --- The processes that live now, idle ones included, by session id.
@@ -456,16 +447,16 @@ function Backend:close()
   task.wherever(function()
     self.pool:close()
     local _ <close> = self.mcp_lock:acquire()
-    remove_mcp_configs(self)
+    remove_files(self)
   end, function()
-    self.pool:retire()
-    remove_mcp_configs(self)
+    self.pool:kill()
+    remove_files(self)
   end)
 end
 
 Backend.__close = Backend.close
 
 -- A backend that was never closed leaves no file when the host ends.
-Backend.__gc = function(self) pcall(remove_mcp_configs, self) end
+Backend.__gc = function(self) pcall(remove_files, self) end
 
 return M

@@ -32,20 +32,23 @@ local M = {}
 ---@field package waiting table[]  callers, first come first: `lease`, `task`, `wake`
 ---@field package stalled table<parley.Task, table>  the same, by their tasks
 ---@field package choosy integer    how many of them want the session of a key and no other
+---@field package uses integer       releases so far, by which the sessions are told apart
+---@field package observer? fun()    what `task` tells of tasks that wait for each other
 ---@field package closed? true
 local Pool = {}
 Pool.__index = Pool
 Pool.__name = "parley.Pool"
 
 --- Makes an empty pool.
----@param limit integer            live processes at a time
----@param idle_timeout_ms? number  an idle session is ended after so long; nil: never
+---@param given {limit: integer, idle_timeout_ms?: number}  live processes at a time; an idle session is ended after so
+---       long, nil: never
 ---@return parley.Pool
-function M.new(limit, idle_timeout_ms)
+function M.new(given)
+  local idle_timeout_ms = given.idle_timeout_ms
   if idle_timeout_ms == math.huge then idle_timeout_ms = nil end
   return setmetatable({
-    limit = limit, idle_timeout_ms = idle_timeout_ms, entries = {}, places = 0, leases = {}, waiting = {},
-    stalled = {}, choosy = 0, clock = 0,
+    limit = given.limit, idle_timeout_ms = idle_timeout_ms, entries = {}, places = 0, leases = {}, waiting = {},
+    stalled = {}, choosy = 0, uses = 0,
   }, Pool)
 end
 
@@ -254,10 +257,19 @@ local function wait_in_line(self, lease)
   end)
 end
 
+--- Ends a session; its place stays whose lease it is, unless that fails.
+local function end_session(self, session, lease)
+  local ok, err = pcall(session.close, session)
+  self.entries[session] = nil
+  if ok then return end
+  self:release_place(lease)
+  error(err, 0)
+end
+
 --- Gets the idle session that waits under a key, or else a place for a new one, waiting for it if need be.
 ---@param key? string
 ---@param lease? parley.Lease  what more is wanted, and by whom; of a caller that says nothing nobody knows why it waits
----@return parley.Session? session  the caller's until `release` or `drop`; nil: a place, for `add` or `give_back`
+---@return parley.Session? session  until `release` or `discard`; nil: a place, for `add` or `release_place`
 --- Raises `ClosedError` when the pool is closed, `SessionError` (reason `"timeout"` or `"deadlock"`).
 function Pool:acquire(key, lease)
   if self.closed then error(errors.closed_error "the backend is closed", 0) end
@@ -266,7 +278,7 @@ function Pool:acquire(key, lease)
   local granted = grant(self, lease) or wait_in_line(self, lease)
   if not granted then error(errors.closed_error "the backend is closed", 0) end
   if granted.failure then error(granted.failure, 0) end
-  if granted.victim then self:vacate(granted.victim, lease) end
+  if granted.victim then end_session(self, granted.victim, lease) end
   return granted.session
 end
 
@@ -276,7 +288,7 @@ end
 
 --- Gives back a place that was not used.
 ---@param lease? parley.Lease
-function Pool:give_back(lease)
+function Pool:release_place(lease)
   end_lease(self, lease)
   self.places = self.places - 1
   serve(self)
@@ -297,8 +309,8 @@ end
 function Pool:release(session, keys)
   local entry = self.entries[session]
   if not entry then return end -- the pool was closed
-  self.clock = self.clock + 1
-  entry.is_idle, entry.used = true, self.clock
+  self.uses = self.uses + 1
+  entry.is_idle, entry.used = true, self.uses
   entry.is_pinned = entry.lease ~= nil and entry.lease.pin and #keys > 0
   end_lease(self, entry.lease)
   entry.lease = nil
@@ -315,26 +327,14 @@ function Pool:release(session, keys)
   serve(self)
 end
 
---- Ends a session that is in use; its place stays the caller's.
----@param session parley.Session
----@param lease? parley.Lease  whose the place is; default: whose the session was
-function Pool:vacate(session, lease)
-  local entry = self.entries[session] or {} -- the pool was closed
-  lease = lease or entry.lease
-  local ok, err = pcall(session.close, session)
-  self.entries[session] = nil
-  if ok then return end
-  self:give_back(lease)
-  error(err, 0)
-end
-
 --- Ends a session that is in use and frees its place.
 ---@param session parley.Session
-function Pool:drop(session)
+---@param keeps_place? boolean  the place stays the caller's
+function Pool:discard(session, keeps_place)
   local entry = self.entries[session]
-  if not entry then return end
-  self:vacate(session)
-  self:give_back(entry.lease)
+  if not (entry or keeps_place) then return end -- the pool was closed
+  end_session(self, session, entry and entry.lease)
+  if not keeps_place then self:release_place(entry.lease) end
 end
 
 ---@return table<string, parley.Process>  by session id
@@ -402,7 +402,7 @@ function Pool:close()
 end
 
 --- Ends every session without waiting for it. For callers that cannot wait.
-function Pool:retire()
+function Pool:kill()
   turn_away(self)
   for session in pairs(self.entries) do session:kill() end
   self.entries = {}

@@ -1,5 +1,6 @@
 --- Error objects. Callers branch on `code`, never on text; `tostring` gives one readable line.
 local core = require "parley.core"
+local tables = require "parley.base.tables"
 
 local M = {}
 
@@ -17,9 +18,7 @@ M.metatable = core.error_metatable
 ---@param fields? table  further fields, copied
 ---@return parley.Error
 function M.new(code, message, fields)
-  local err = { code = code, message = message }
-  for name, value in pairs(fields or {}) do err[name] = value end
-  return setmetatable(err, M.metatable)
+  return setmetatable(tables.merged({ code = code, message = message }, fields), M.metatable)
 end
 
 local function constructor(code)
@@ -35,7 +34,8 @@ M.value_error = constructor "ValueError"
 M.cli_not_found_error = constructor "CLINotFoundError"
 
 --- A session's trouble. `reason` is one of `"start"`, `"busy"`, `"delivery"`, `"refused"` (by a hook), `"dialog"`,
---- `"transcript"`, `"timeout"`, `"exit"`, `"api"`, `"deadlock"` (a wait that would never end); `screen` holds the last
+--- `"transcript"`, `"timeout"`, `"exit"`, `"api"`, `"deadlock"` (a wait that would never end), `"tools"` (the
+--- program does not ask which there are), or, where an answer was waited for, the `subtype` of a `result` that is none, such as `"interrupted"`; `screen` holds the last
 --- screen as text; `at_start` is true when the program had not been ready for its first message.
 ---@type fun(message: string, fields?: table): parley.Error
 M.session_error = constructor "SessionError"
@@ -43,6 +43,10 @@ M.session_error = constructor "SessionError"
 --- A dialog waits for an answer that nobody allowed. `dialog` is `{kind, text, choices}`; `at_start` as above.
 ---@type fun(message: string, fields?: table): parley.Error
 M.dialog_error = constructor "DialogError"
+
+--- An answer is not what its schema says. `problem` says why, `answer` is the answer.
+---@type fun(message: string, fields?: table): parley.Error
+M.validation_error = constructor "ValidationError"
 
 --- The object was closed before this call.
 ---@type fun(message: string, fields?: table): parley.Error

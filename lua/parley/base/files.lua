@@ -138,12 +138,15 @@ end
 
 --- Makes a private temporary folder.
 ---@param name string  what its name begins with
+---@param parent? string  default: the system's folder for such
 ---@return string path
 --- Raises an error with the system's code.
-function M.temporary_folder(name)
-  local path, problem, code = uv.fs_mkdtemp(("%s/%s-XXXXXX"):format(uv.os_tmpdir(), name))
-  if not path then error(errors.new(code or "EIO", ("cannot make a folder in '%s': %s"):format(uv.os_tmpdir(),
-    M.reason(problem))), 0) end
+function M.temporary_folder(name, parent)
+  parent = parent or uv.os_tmpdir()
+  local path, problem, code = uv.fs_mkdtemp(("%s/%s-XXXXXX"):format(parent, name))
+  if not path then
+    error(errors.new(code or "EIO", ("cannot make a folder in '%s': %s"):format(parent, M.reason(problem))), 0)
+  end
   return path
 end
 

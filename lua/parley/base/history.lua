@@ -366,13 +366,20 @@ local function check_message(message, index)
   if problem then error(errors.value_error(problem, { index = index }), 0) end
 end
 
+--- Checks a conversation that a message of the user's can follow.
+---@param messages any
+--- Raises `ValueError`; `index` is the message's.
+function M.check_history(messages)
+  M.check_list(messages)
+  for i = 1, #messages do check_message(messages[i], i) end
+end
+
 --- Checks a conversation that ends with the message to be sent.
 ---@param messages any
 --- Raises `ValueError`; `index` is the message's.
 function M.check(messages)
-  M.check_list(messages)
+  M.check_history(messages)
   if #messages == 0 then error(errors.value_error "messages is empty: there is nothing to send", 0) end
-  for i = 1, #messages do check_message(messages[i], i) end
   local role = messages[#messages].role
   if role ~= "user" then
     error(errors.value_error(("messages[%d], the last one, must be the user's, not the %s's"):format(#messages, role),

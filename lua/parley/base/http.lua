@@ -8,6 +8,7 @@
 --- it is cancelled. One that fails is answered with 500 and told to `on_error`; the server goes on.
 local clock = require "parley.base.clock"
 local connections = require "parley.base.http.connection"
+local defer = require "parley.base.defer"
 local errors = require "parley.base.errors"
 local options = require "parley.base.options"
 local requests = require "parley.base.http.request"
@@ -32,6 +33,7 @@ M.rules = {
   handler = { type = "callable", copy = false }, host = { type = "string", default = "127.0.0.1" },
   port = { type = "integer", default = 0, check = port_number }, path = { type = "string" },
   on_error = { type = "callable", copy = false }, limits = { type = "table", default = {} },
+  is_detached = { type = "boolean", default = false },
 }
 M.limits = {
   head_bytes = { type = "positive integer", default = 16 * 1024 },
@@ -57,6 +59,7 @@ M.limits = {
 ---@field path? string           a unix socket instead, for this user alone; removed at the end
 ---@field limits? parley.http.Limits
 ---@field on_error? fun(err: any, request: parley.http.Request, traceback?: string)  default: to standard error
+---@field is_detached? boolean  it outlives the task that has begun to serve
 
 ---@class parley.http.Server
 ---@field port? integer
@@ -145,7 +148,7 @@ end
 
 --- The task that all others of a server are children of.
 local function supervise(server)
-  local _ <close> = setmetatable({}, { __close = function() close_all(server) end })
+  local _ <close> = defer(function() close_all(server) end)
   task.spawn(keep_time, server)
   server.news:notify()
   while true do
@@ -223,8 +226,10 @@ function M.serve(given)
     server.host, server.port = name.ip, name.port
   end
   local ok, err = pcall(function()
-    server.scope = (task.current() and task.spawn or task.new_root)(supervise, server)
-    if task.may_wait() then server.news:wait() end -- a task that is cancelled before it runs would close nothing
+    local is_child = task.current() ~= nil and not given.is_detached
+    server.scope = (is_child and task.spawn or task.new_root)(supervise, server)
+    -- A task that is cancelled before it runs would close nothing.
+    if task.may_wait() and not given.is_detached then server.news:wait() end
   end)
   if not ok then
     close_all(server)

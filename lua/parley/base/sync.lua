@@ -93,6 +93,19 @@ function Channel:send(value)
   self.changed:notify()
 end
 
+--- Puts a value in where there is room, and never waits: for libuv callbacks.
+---@param value any  not nil
+---@return boolean sent
+---@return "full"|"closed"? why
+function Channel:try_send(value)
+  check("Channel:try_send", value, "a value")
+  if self.closed then return false, "closed" end
+  if #self.values >= self.capacity then return false, "full" end
+  table.insert(self.values, value)
+  self.changed:notify()
+  return true
+end
+
 --- Takes the oldest value out, waiting for one.
 ---@return any value  nil once the channel is closed and empty
 function Channel:receive()

@@ -12,7 +12,9 @@
 --- resumes it from there. So a task can be woken from anywhere, and no Lua frame of a task stands below a callback.
 local uv = require "luv"
 local clock = require "parley.base.clock"
+local defer = require "parley.base.defer"
 local errors = require "parley.base.errors"
+local group = require "parley.base.group"
 local options = require "parley.base.options"
 local sync = require "parley.base.sync"
 
@@ -308,9 +310,9 @@ function M.run(fn, ...)
     task.shielded = outer.shields > 0
     outer.inner = task
   end
-  local _ <close> = setmetatable({}, { __close = function()
+  local _ <close> = defer(function()
     if outer then outer.inner = nil end
-  end })
+  end)
   M.pump(task)
   if task.outcome[1] then return table.unpack(task.outcome, 2, task.outcome.n) end
   error(task.outcome[2], 0)
@@ -431,7 +433,7 @@ function M.shield(fn, ...)
   local task = current
   if not task then return fn(...) end
   task.shields = task.shields + 1
-  local _ <close> = setmetatable({}, { __close = function() task.shields = task.shields - 1 end })
+  local _ <close> = defer(function() task.shields = task.shields - 1 end)
   return fn(...)
 end
 
@@ -493,5 +495,7 @@ function M.now() return clock.now() end
 
 sync.use { suspend = M.suspend, check = check }
 M.condition, M.channel, M.semaphore = sync.condition, sync.channel, sync.semaphore
+group.use { task = M, start = new_task, check = check }
+M.group = group.group
 
 return M

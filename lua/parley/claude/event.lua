@@ -18,6 +18,7 @@ local M = {}
 ---@field api_error_status? integer  HTTP status
 ---@field is_meta? boolean      a user event that the program wrote itself
 ---@field subtype? string       of a system event or a result
+---@field tool_names? table<string, string>  of `tool_use` blocks that call tools of the script's, by the block's id
 ---@field record? table         the transcript's record as it came
 local Event = {}
 Event.__index = Event

@@ -4,6 +4,7 @@ local core = require "parley.core"
 local errors = require "parley.base.errors"
 local files = require "parley.base.files"
 local options = require "parley.base.options"
+local tables = require "parley.base.tables"
 
 local M = {}
 
@@ -200,8 +201,7 @@ end
 ---@param set table  from `check`
 ---@return table<string, string> environment
 function M.environment(set)
-  local environment = {}
-  for name, value in pairs(set.base_env or uv.os_environ()) do environment[name] = value end
+  local environment = tables.merged(set.base_env or uv.os_environ())
   for _, name in ipairs(OUTER_SESSION_VARIABLES) do environment[name] = nil end
   if not set.preserve_provider_env then
     for _, name in ipairs(PROVIDER_VARIABLES) do environment[name] = nil end
@@ -209,8 +209,7 @@ function M.environment(set)
   environment.TERM = "xterm-256color"
   environment.NO_COLOR = "1"
   environment[SCREEN_READER] = "0"
-  for name, value in pairs(set.extra_env or {}) do environment[name] = value end
-  return environment
+  return tables.merged(environment, set.extra_env)
 end
 
 --- The argument vector of `claude`.

@@ -1,6 +1,7 @@
 --- What goes to a program's terminal: in order, never more than the kernel takes, and what it has not taken yet can be
 --- taken back. The kernel's buffer holds some kilobytes; a program that was stopped, or never reads, leaves it full.
 local kernel = require "parley.claude.kernel"
+local keys = require "parley.claude.keys"
 
 local M = {}
 
@@ -8,7 +9,7 @@ local M = {}
 local PIECE = 64 * 1024
 --- So many bytes may wait that nobody waits for: replies to what a terminal is asked.
 local MOST_REPLIES = 4096
-local PASTE, END_PASTE = "\27[200~", "\27[201~"
+local PASTE, END_PASTE = keys.PASTE, keys.END_PASTE
 
 ---@class parley.Letter  bytes on their way
 ---@field bytes string

@@ -3,6 +3,8 @@
 local uv = require "luv"
 local clock = require "parley.base.clock"
 local core = require "parley.core"
+local defer = require "parley.base.defer"
+local editor = require "parley.claude.editor"
 local errors = require "parley.base.errors"
 local last_bytes = require "parley.base.last_bytes"
 local kernel = require "parley.claude.kernel"
@@ -11,6 +13,7 @@ local mark = require "parley.base.mark"
 local options = require "parley.base.options"
 local outbox = require "parley.claude.outbox"
 local paths = require "parley.claude.paths"
+local tables = require "parley.base.tables"
 local task = require "parley.base.task"
 
 local M = {}
@@ -24,9 +27,12 @@ local M = {}
 ---@field argv string[]
 ---@field session_id string   of the session that runs in it, the resumed one in resume mode
 ---@field environment table<string, string>
+---@field permission_mode string
 ---@field cwd string          a real path
 ---@field screen parley.Screen
 ---@field changed parley.Condition  notified at every output and at the exit
+---@field editor? parley.Editor  the program's, while it runs
+---@field without_editor? string  why there is none
 local Process = {}
 Process.__index = Process
 Process.__name = "parley.Process"
@@ -40,8 +46,10 @@ function M.new(given)
   launch.check_files(set, "parley.process")
   local size = set.dimensions
   return setmetatable({
+    set = set,
     argv = launch.argv(set),
     environment = launch.environment(set),
+    permission_mode = set.dangerously_skip_permissions and "bypassPermissions" or set.permission_mode,
     session_id = set.session_id or set.resume_session_id,
     cwd = paths.real_folder(set.cwd),
     screen = core.screen.new(size.rows, size.columns),
@@ -50,19 +58,29 @@ function M.new(given)
   }, Process)
 end
 
+--- Changes how the program will be started.
+---@param changes {permission_mode?: string, arguments?: string[], variables?: table<string, string>}
+function Process:prepare(changes)
+  local set = self.set
+  if changes.permission_mode then
+    set.permission_mode, set.dangerously_skip_permissions = changes.permission_mode, false
+    self.permission_mode = changes.permission_mode
+  end
+  local extra = table.move(set.extra_args or {}, 1, #(set.extra_args or {}), 1, {})
+  set.extra_args = table.move(changes.arguments or {}, 1, #(changes.arguments or {}), #extra + 1, extra)
+  self.argv = launch.argv(set)
+  for name, value in pairs(changes.variables or {}) do self.environment[name] = value end
+end
+
 local function check(what, value, kind)
   if options.is_of(value, kind) then return end
   error(errors.value_error(("%s must be a value of type %s, not %s"):format(what, kind, options.describe(value))), 0)
 end
 
---- The environment as a list, with the mark of this process.
+--- The environment as a list, with the mark of this process and its editor.
 local function marked_list(self)
-  local list = { mark.VARIABLE .. "=" .. self.mark }
-  for name, value in pairs(self.environment) do
-    if name ~= mark.VARIABLE then table.insert(list, name .. "=" .. value) end
-  end
-  table.sort(list)
-  return list
+  local own = { [mark.VARIABLE] = self.mark, VISUAL = self.editor and self.editor.visual }
+  return tables.assignments(tables.merged(self.environment, own))
 end
 
 --- A name with a slash means the same file from the child's working directory as from here.
@@ -117,6 +135,15 @@ local function spawn(self)
   }
 end
 
+local function close_editor(self)
+  if self.editor then self.editor:close() end
+  self.editor = nil
+end
+
+local function serve(self)
+  if self.editor then self.editor:serve(self.pty:pid()) end
+end
+
 local NO_SUCH_PROGRAM = { ENOENT = true, ENOTDIR = true }
 
 --- Starts the program.
@@ -124,8 +151,10 @@ local NO_SUCH_PROGRAM = { ENOENT = true, ENOTDIR = true }
 --- cannot start.
 function Process:start()
   if self.pty then error(errors.session_error("the process was started already", { reason = "start" }), 0) end
+  self.editor, self.without_editor = editor.new(self.environment, function() self.changed:notify() end)
   local pty, err = spawn(self)
   if not pty then
+    close_editor(self)
     if err.step == "exec" and NO_SUCH_PROGRAM[err.code] then
       error(errors.cli_not_found_error(("cannot run '%s': no such program (is it installed, and on PATH?)"):format(
         self.argv[1]), { executable = self.argv[1], cause = err }), 0)
@@ -134,6 +163,11 @@ function Process:start()
       { reason = "start", executable = self.argv[1], cause = err }), 0)
   end
   self.pty = pty
+  local served, why = pcall(serve, self)
+  if not served then
+    close_editor(self)
+    self.without_editor = errors.text(why)
+  end
   self.outbox = outbox.new(pty, function() self.changed:notify() end)
   self.child_signal = kernel.on_child_end(function() reap(self) end)
   self.pipe = kernel.read(pty, function(problem, bytes) on_output(self, problem, bytes) end)
@@ -168,7 +202,7 @@ function Process:write(bytes, wait)
   check("the bytes to write", bytes, "string")
   if not self:is_alive() or self.outbox.is_closed then fail_to_write(self, "the process does not run") end
   local letter = self.outbox:send(bytes)
-  local _ <close> = setmetatable({}, { __close = function() self.outbox:take_back(letter) end })
+  local _ <close> = defer(function() self.outbox:take_back(letter) end)
   while not self.outbox:is_gone(letter) do
     if letter.problem then fail_to_write(self, letter.problem) end
     if not self:is_alive() then fail_to_write(self, "the process does not run") end
@@ -298,6 +332,7 @@ function Process:discard()
   self.is_discarded = true
   close_handle(self.pipe)
   self.outbox:close "the process does not run"
+  close_editor(self)
   if self.ending then self.ending:close() end
   local left = left_over(self)
   if self.pty:close() then close_handle(self.child_signal) end -- or it is reaped at SIGCHLD

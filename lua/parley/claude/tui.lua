@@ -181,11 +181,6 @@ function M.choices(rows)
   end
 end
 
----@class parley.Retry
----@field attempt integer
----@field max_attempts integer
----@field wait_ms integer
----@field message string
 
 --- 2.1.330 has taken invisible characters out of the text in the composer, has not sent it, and wants Enter again.
 ---@param rows string[]
@@ -222,22 +217,6 @@ function M.signs_of_life(rows)
     signs[i] = is_spinner(rows[i]) and sign_in(rows[i]) or rows[i]
   end
   return table.concat(signs, "\n")
-end
-
---- Finds the row that announces that an API request will be tried again: it stands in the spinner's place, behind a
---- glyph at the left edge that no row of a message or an answer begins with.
----@param rows string[]
----@return parley.Retry?
-function M.retry(rows)
-  for i = #rows, 1, -1 do
-    local row = rows[i]:match "^[·✢✳✶✻✽*]+ (.*)$" or rows[i]:match "^%s+⎿?%s*([Rr]etrying.*)$"
-    local wait, attempt, of = (row or ""):match "[Rr]etrying(.-) · attempt (%d+)/(%d+)"
-    if wait then
-      local message = row:match "^(.-) · [Rr]etrying" or row
-      return { attempt = tonumber(attempt), max_attempts = tonumber(of),
-        wait_ms = (tonumber(wait:match "(%d+)s") or 0) * 1000, message = message }
-    end
-  end
 end
 
 --- The version that the banner shows.

@@ -4,6 +4,7 @@
 --- input is in memory than is being worked on. Each conversation has a backend of its own with its own options, and
 --- so a session that nobody shares and that ends with it. What is remembered of one that is over is a hash of its id.
 local core = require "parley.core"
+local defer = require "parley.base.defer"
 local errors = require "parley.base.errors"
 local event = require "parley.claude.event"
 local memory = require "parley.command.batch.memory"
@@ -83,7 +84,7 @@ end
 
 local function converse(run, conversation)
   run.counts.running = run.counts.running + 1
-  local _ <close> = setmetatable({}, { __close = function() run.counts.running = run.counts.running - 1 end })
+  local _ <close> = defer(function() run.counts.running = run.counts.running - 1 end)
   local record = { id = conversation.id, line = conversation.line, metadata = conversation.metadata, attempts = 0,
     started_at = event.timestamp(), began = task.now(), usage = {}, turn_ms = {}, messages = core.json.array {} }
   while true do
@@ -166,9 +167,9 @@ function M.run(options)
   }, Run)
   -- In a task of its own: what fails in it cancels the workers, and not the caller.
   local whole = task.spawn(run_all, run, options.source, options.jobs)
-  local _ <close> = setmetatable({}, { __close = function()
+  local _ <close> = defer(function()
     if not whole:is_done() then task.shield(pcall, whole.await, whole) end
-  end})
+  end)
   local ok, err = pcall(whole.await, whole)
   if not ok and err ~= run.stop then error(err, 0) end
   return run.counts, not ok

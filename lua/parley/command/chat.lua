@@ -2,9 +2,10 @@
 local uv = require "luv"
 local cli = require "parley.command.cli"
 local commands = require "parley.command.chat.commands"
+local consent = require "parley.command.chat.consent"
+local defer = require "parley.base.defer"
 local editor = require "parley.command.chat.editor"
 local errors = require "parley.base.errors"
-local history = require "parley.base.history"
 local lines = require "parley.command.chat.lines"
 local output = require "parley.command.chat.output"
 local paint = require "parley.command.paint"
@@ -20,12 +21,13 @@ local PROMPT, BOLD_PROMPT = "> ", "\1\27[1m\1>\1\27[0m\1 "
 ---@field backend parley.Backend
 ---@field input parley.Editor|parley.LineInput
 ---@field output parley.ChatOutput
----@field messages table[]    the conversation so far
+---@field talk parley.Conversation
 ---@field saved integer       how many of them are in `saved_path`, or came from it
 ---@field saved_path? string
 ---@field turns integer       how many this chat has had
 ---@field version? string     of `claude`, from its transcript
 ---@field is_leaving boolean
+---@field is_paused boolean   somebody is asked something in the middle of a turn
 local Chat = {}
 Chat.__index = Chat
 Chat.__name = "parley.Chat"
@@ -37,7 +39,7 @@ Chat.__name = "parley.Chat"
 function M.new(given)
   return setmetatable({
     backend = given.backend, input = given.input, output = given.output, is_interactive = given.is_interactive,
-    messages = {}, saved = 0, turns = 0, is_leaving = false,
+    talk = given.backend:conversation(), saved = 0, turns = 0, is_leaving = false, is_paused = false,
   }, Chat)
 end
 
@@ -47,7 +49,7 @@ end
 function Chat:start_ahead()
   if self.starting then self.starting:cancel() end
   self.starting = task.spawn(function()
-    local ok, err = pcall(self.backend.prepare, self.backend, self.messages)
+    local ok, err = pcall(self.backend.warm, self.backend, self.talk.messages)
     if ok or errors.is(err, "Cancelled") or errors.is(err, "ClosedError") then return end
     if not self.is_interactive then return end -- the message that waits for it fails with the same, and says so
     self.input:beside(function() self.output:error(err) end)
@@ -62,7 +64,7 @@ end
 --- Replaces the conversation.
 ---@param messages table[]
 function Chat:set_messages(messages)
-  self.messages, self.saved, self.saved_path = messages, #messages, nil
+  self.talk, self.saved, self.saved_path = self.backend:conversation(messages), #messages, nil
   self:start_ahead()
 end
 
@@ -81,10 +83,16 @@ end
 local function show_status(self)
   local began = task.now()
   while not task.current():cancellation() do -- a sleep that was over just then has not raised it
-    self.output:status(("%s, %d s (Ctrl-C interrupts)"):format(describe_state(self), (task.now() - began) // 1000))
+    if not self.is_paused then
+      self.output:status(("%s, %d s (Ctrl-C interrupts)"):format(describe_state(self), (task.now() - began) // 1000))
+    end
     task.sleep(STATUS_MS)
   end
 end
+
+--- Has the status line out of the way while something is asked.
+---@param is_paused boolean
+function Chat:pause(is_paused) self.is_paused = is_paused end
 
 --- The tool calls that have no result yet, for the status line.
 local function follow_calls(self, event)
@@ -103,28 +111,28 @@ end
 local function watch_interrupts(self, answering)
   self.input:wait_for_interrupt()
   self.is_interrupting = true
-  if not (self.handle and self.handle.interrupt()) then answering:cancel "withdrawn before it was sent" end
+  if not (self.turn and self.turn:interrupt()) then answering:cancel "withdrawn before it was sent" end
   self.input:wait_for_interrupt()
   self.is_leaving, self.status = true, 130
   answering:cancel "left during the turn"
 end
 
 local function cancelling(child)
-  return setmetatable({}, { __close = function() child:cancel() end })
+  return defer(function() child:cancel() end)
 end
 
 --- Runs a turn and shows it.
----@param begin fun(): (fun(): parley.Event?), nil, nil, table  as `backend:complete`
+---@param begin fun(): parley.Turn
 ---@return parley.Event[] events  to the `result`, or to where it was cut off
 ---@return any err  what ended the turn before its result
 local function run_turn(self, begin)
   local events = {}
-  self.handle, self.is_interrupting, self.calls = nil, false, {}
+  self.turn, self.is_interrupting, self.calls = nil, false, {}
   local answering = task.spawn(function()
     await_start(self)
-    local next_event, _, _, handle <close> = begin()
-    self.handle = handle
-    for event in next_event do
+    local turn <close> = begin()
+    self.turn = turn
+    for event in turn do
       table.insert(events, event)
       follow_calls(self, event)
       self.version = event.record and event.record.version or self.version
@@ -134,7 +142,6 @@ local function run_turn(self, begin)
   local _ <close> = cancelling(task.spawn(watch_interrupts, self, answering))
   local _ <close> = cancelling(task.spawn(show_status, self))
   local ok, err = pcall(answering.await, answering)
-  self.handle = nil
   self.output:clear()
   local cancellation = task.current():cancellation()
   if cancellation then error(cancellation, 0) end
@@ -160,19 +167,14 @@ end
 --- Sends a message and shows what follows. The conversation grows by what both sides know of it afterwards.
 ---@param text string
 function Chat:send(text)
-  local message = { role = "user", content = text }
-  local asked = table.move(self.messages, 1, #self.messages, 1, {})
-  table.insert(asked, message)
-  local events, err = run_turn(self, function() return self.backend:complete(asked) end)
+  local before = #self.talk.messages
+  local events, err = run_turn(self, function() return (self.talk:send(text)) end)
   local result = events[#events]
-  local answer = history.synthesize_turn_messages(events)
   if result and result.type == "result" then self.turns = self.turns + 1 end
   local failure = err or failure_of(result)
-  local is_whole = not failure and #answer > 0 and #self.calls == 0 -- nothing follows a call without its result
   report(self, failure)
-  if is_whole then
-    self.messages = table.move(answer, 1, #answer, #asked + 1, table.move(asked, 1, #asked, 1, {}))
-  elseif self.is_interactive and not self.is_leaving then
+  if not failure and #self.talk.messages == before then self.talk:keep(self.turn) end -- it was interrupted
+  if #self.talk.messages == before and self.is_interactive and not self.is_leaving then
     self.output:note("the message is not part of the conversation; Up brings it back", "dim")
   end
   if self.backend:live_session_count() == 0 and self.is_interrupting and not self.is_leaving then self:start_ahead() end
@@ -181,7 +183,7 @@ end
 --- Runs one of the program's own commands and shows what follows.
 ---@param text string  `"/compact"`
 function Chat:run_command(text)
-  local events, err = run_turn(self, function() return self.backend:command(self.messages, text) end)
+  local events, err = run_turn(self, function() return (self.talk:command(text)) end)
   for _, event in ipairs(events) do
     local unknown = event.type == "user" and event:text():match "^Unknown command: /[^\n]*" -- 2.1.110
     if unknown then self.output:note(unknown, "red") end
@@ -246,6 +248,11 @@ end
 function M.main(arguments)
   local is_interactive, is_able = surroundings()
   local options = cli.to_backend(arguments)
+  local asker = is_interactive and options.permission_mode == "default" and consent.new() or nil
+  if asker then
+    options.policies = options.policies or {}
+    options.policies.permission = options.policies.permission or not options.policies.dialogs and asker:policy() or nil
+  end
   options.max_sessions = 1 -- a conversation that was left gives its place to the next
   local backend <close> = parley_backend.new(options)
   local input <close> = is_able and editor.open { history_path = not arguments.no_history and history_path() or nil }
@@ -258,6 +265,7 @@ function M.main(arguments)
       columns = function() return input:columns() end,
     },
   }
+  if asker then asker:attach(chat) end
   if is_interactive then
     chat.output:note(("claude in %s; /help lists the commands, Ctrl-D leaves"):format(options.cwd or uv.cwd()), "dim")
   end

@@ -187,9 +187,8 @@ function M.backend_options(parser)
   parser:option("--turn-timeout", "Seconds that a turn may take."):argname("S"):convert(M.seconds)
   M.offer(parser:option("--injection", "How a history reaches claude: native_jsonl or concat_message."):argname "MODE",
     { "native_jsonl", "concat_message" })
-  M.offer(parser:option("--long-text", "What becomes of a message over 100 kB: typed, pasted or refuse."):argname "HOW",
-    { "typed", "pasted", "refuse" })
-  parser:option("--policy", "Replaces routing, injection, mcp_config, readiness, dialogs, delivery or settling.")
+  parser:option("--policy",
+    "Replaces routing, injection, mcp_config, readiness, dialogs, delivery, settling or permission.")
     :argname("NAME=FILE"):convert(pair_of):count "*"
 end
 
@@ -224,7 +223,7 @@ function M.to_backend(arguments)
     extra_args = list_or_nil(arguments.extra_arg),
     preserve_provider_env = arguments.preserve_provider_env, startup_timeout_ms = to_ms(arguments.startup_timeout),
     turn_timeout_ms = to_ms(arguments.turn_timeout), history_injection_mode = arguments.injection,
-    long_text = arguments.long_text, policies = map_of(arguments.policy),
+    policies = map_of(arguments.policy),
   }
 end
 

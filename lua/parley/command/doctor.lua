@@ -2,12 +2,14 @@
 --- Nothing is written, started (but for `claude --version`) or sent, and no secret gets into a finding.
 local uv = require "luv"
 local clock = require "parley.base.clock"
+local conformance = require "parley.claude.conformance"
 local core = require "parley.core"
-local dialogs = require "parley.policy.dialogs"
+local dialog_kinds = require "parley.claude.dialog_kinds"
 local files = require "parley.base.files"
 local launch = require "parley.claude.launch"
 local login = require "parley.claude.login"
 local paths = require "parley.claude.paths"
+local program = require "parley.base.program"
 local task = require "parley.base.task"
 
 local M = {}
@@ -37,7 +39,7 @@ local SMALLEST = { rows = 24, columns = 80 }
 local function table_or_nil(value) return type(value) == "table" and value or nil end
 
 local function remedy_of(kind)
-  for _, entry in ipairs(dialogs.kinds) do
+  for _, entry in ipairs(dialog_kinds.at_start) do
     if entry.kind == kind then return entry.remedy end
   end
 end
@@ -51,46 +53,6 @@ local function pending(context, report, check, kind, message)
   end
 end
 
---- Where the program is, as the kernel will find it.
-local function resolve(executable, environment)
-  if executable:find("/", 1, true) then
-    return uv.fs_access(executable, "X") and executable or nil
-  end
-  for folder in (environment.PATH or ""):gmatch "[^:]+" do
-    local path = folder .. "/" .. executable
-    local stat = uv.fs_stat(path)
-    if stat and stat.type == "file" and uv.fs_access(path, "X") then return path end
-  end
-end
-
---- What a program prints within a time; nil and why when it does not end.
-local function output_of(argv, environment, milliseconds)
-  local list = {}
-  for name, value in pairs(environment) do table.insert(list, name .. "=" .. value) end
-  local pipe <close> = task.closing(uv.new_pipe(false))
-  local changed, text, status, ended = task.condition(), "", nil, false
-  local handle, pid = uv.spawn(argv[1], { args = { table.unpack(argv, 2) }, env = list,
-    stdio = { nil, pipe.handle } }, function(code)
-    status = code
-    changed:notify()
-  end)
-  if not handle then return nil, "cannot be started: " .. tostring(pid) end
-  local _ <close> = setmetatable({}, { __close = function()
-    task.shield(function()
-      if not status then uv.kill(pid, "sigkill") end
-      while not status do changed:wait() end
-    end)
-    handle:close()
-  end })
-  pipe.handle:read_start(function(_, bytes)
-    if bytes then text = text .. bytes else ended = true end
-    changed:notify()
-  end)
-  local is_over = changed:wait_until(function() return status and ended end, milliseconds)
-  if not is_over then return nil, ("has not ended after %g s"):format(milliseconds / 1000) end
-  return text
-end
-
 local function is_older(version, other)
   for i = 1, 3 do
     if version[i] ~= other[i] then return version[i] < other[i] end
@@ -98,23 +60,27 @@ local function is_older(version, other)
   return false
 end
 
+local function numbers_of(text)
+  local major, minor, patch = text:match "(%d+)%.(%d+)%.(%d+)"
+  return major and { tonumber(major), tonumber(minor), tonumber(patch) }
+end
+
 local checks = {}
 
 function checks.executable(context, report)
   local name = context.set.executable
-  local path = resolve(name, context.environment)
+  local path = program.find(name, context.environment)
   if not path then
     local where = name:find "/" and "that may be run" or "on the PATH"
     return report("executable", "problem", ("there is no program '%s' %s"):format(name, where),
       "install Claude Code, or name the program (--executable)")
   end
-  local text, problem = output_of({ path, "--version" }, context.environment, context.version_timeout_ms)
-  local major, minor, patch = (text or ""):match "(%d+)%.(%d+)%.(%d+)"
-  if not major then
+  local text, problem = program.output({ path, "--version" }, context.environment, context.version_timeout_ms)
+  local version = numbers_of(text or "")
+  if not version then
     return report("executable", "problem", ("%s --version %s"):format(path, problem or "prints no version"),
       "see whether it is Claude Code, and whether it runs by itself")
   end
-  local version = { tonumber(major), tonumber(minor), tonumber(patch) }
   local words = table.concat(version, ".")
   context.version = words
   if is_older(version, OLDEST) then
@@ -122,6 +88,37 @@ function checks.executable(context, report)
       path, words, table.concat(OLDEST, ".")), "update Claude Code")
   end
   report("executable", "ok", ("%s, version %s"):format(path, words))
+end
+
+--- The newest version that conformance was run on.
+local function newest_known()
+  local newest
+  for words in pairs(conformance) do
+    local version = numbers_of(words)
+    if not newest or is_older(newest, version) then newest = version end
+  end
+  return newest
+end
+
+--- What is known of the version: whether it keeps the promises.
+function checks.conformance(context, report)
+  local version = context.version and numbers_of(context.version)
+  if not version or is_older(version, OLDEST) then return end
+  local words, known = context.version, conformance[context.version]
+  if not known then
+    local newest = newest_known()
+    local problem = is_older(newest, version) and "it is newer than any that was tried (%s)"
+      or "it was not tried; the newest that was is %s"
+    return report("conformance", "warning", ("nothing is known of %s: "):format(words)
+      .. problem:format(table.concat(newest, ".")), "try it: parley doctor --probe-turn, or make conformance VERSIONS="
+      .. words)
+  end
+  if known.wrong then
+    return report("conformance", "warning", ("on %s version %s broke promises: %s%s"):format(known.date, words,
+      known.wrong, known.short and "; falls short of: " .. known.short or ""), "take another version of Claude Code")
+  end
+  report("conformance", "ok", ("on %s version %s kept every promise%s"):format(known.date, words,
+    known.short and ", but for: " .. known.short or ""))
 end
 
 function checks.config(context, report)
@@ -294,8 +291,8 @@ function checks.terminal(context, report)
   report("terminal", "ok", size)
 end
 
-local ORDER = { "executable", "config", "files", "onboarding", "login", "trust", "permissions", "transcripts",
-  "environment", "terminal" }
+local ORDER = { "executable", "conformance", "config", "files", "onboarding", "login", "trust", "permissions",
+  "transcripts", "environment", "terminal" }
 
 --- Reads a JSON object; what exists and is none goes to the list of broken files.
 local function read_object(path, broken)

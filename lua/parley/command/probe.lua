@@ -3,6 +3,7 @@
 --- `measure` gives plain facts, `judge` makes findings of them.
 local uv = require "luv"
 local core = require "parley.core"
+local defer = require "parley.base.defer"
 local errors = require "parley.base.errors"
 local event = require "parley.claude.event"
 local files = require "parley.base.files"
@@ -12,6 +13,7 @@ local paths = require "parley.claude.paths"
 local policies = require "parley.policy"
 local process = require "parley.claude.process"
 local session = require "parley.session"
+local tables = require "parley.base.tables"
 local task = require "parley.base.task"
 local transcript = require "parley.claude.transcript"
 
@@ -76,11 +78,7 @@ end
 
 --- A session from one table of options; what is neither the process's nor the session's is passed over.
 local function new_session(given, facts)
-  local of_process, of_session = {}, {}
-  for name, value in pairs(given) do
-    if launch.rules[name] then of_process[name] = value end
-    if session.rules[name] then of_session[name] = value end
-  end
+  local of_process, of_session = tables.picked(given, launch.rules), tables.picked(given, session.rules)
   of_session.policies = observed(of_session.policies, facts)
   of_session.turn_timeout_ms = of_session.turn_timeout_ms or TURN_TIMEOUT_MS
   return session.new(process.new(of_process), of_session)
@@ -116,7 +114,7 @@ end
 
 --- Sends the message and notes when what came.
 local function send(live, facts)
-  local turn = { prepared = live:prepare(M.MESSAGE), answer = "" }
+  local turn = { prepared = live:as_typed(M.MESSAGE), answer = "" }
   facts.turn = turn
   local began = task.now()
   for happening in live:send(M.MESSAGE) do
@@ -181,7 +179,7 @@ function M.measure(given, options)
   local before = descriptors()
   local live = new_session(given, facts)
   local ok, err = pcall(function()
-    local _ <close> = setmetatable({}, { __close = function() close(live, facts) end })
+    local _ <close> = defer(function() close(live, facts) end)
     local began = task.now()
     live:start()
     facts.ready_ms = task.now() - began

@@ -3,25 +3,41 @@
 --- To replace it, return a table with any of these functions. They get and return plain data and must not wait; the
 --- session writes the keys, watches the composer, presses Enter and compares the receipt.
 ---
---- What is done to a text before it is typed (`prepare`), because every version does it, or some do:
----  * CRLF and CR become LF; a tab becomes four spaces; trailing white space goes; Unicode is composed (NFC).
+--- A text that is short and plain is typed; all others go through the program's own editor, which is exact on every
+--- version.
+---
+--- What is done to a text first (`prepare`), because every version does it, or some do:
+---  * CRLF and CR become LF; trailing white space goes; Unicode is composed (NFC).
 --- What would not arrive as it is, on one version or on all, is refused: invalid UTF-8, control characters, characters
---- that are taken out for being invisible, commands, words that end the program, the program's own mark of a paste, a
---- picture's path in a text that is too long to be typed, and nothing at all.
+--- that are taken out for being invisible, commands, words that end the program, the program's own mark of a paste, and
+--- nothing at all.
+local contract = require "parley.policy.contract"
 local core = require "parley.core"
-local uv = require "luv"
+local keys = require "parley.claude.keys"
 
 local M = {}
 
-local PASTE, END_PASTE = "\27[200~", "\27[201~"
-local CTRL_K, CTRL_U, BACKSPACE = "\11", "\21", "\127"
---- Users give Ctrl-A and Ctrl-E, which do the same, other things to do.
-local HOME, END, DELETE = "\27[H", "\27[F", "\27[3~"
+M.contract = {
+  prepare = { returns = "a string", or_nil = "nil and a reason", second = "string" },
+  keystrokes = {
+    returns = "a list of {keys = string?, editor = string?, holds = string, rest_ms = number?}",
+    or_nil = "nil and why", second = "string",
+    fits = function(steps)
+      for _, step in ipairs(steps) do
+        if (step.keys == nil) == (step.editor == nil) then return false, "a step of none of the two, or both" end
+      end
+      return true
+    end,
+  },
+  holds = contract.one_of { "whole", "empty", "other" },
+  clear = { returns = "a string" },
+  matches = { returns = "a boolean" },
+  enter = { setting = "string" },
+}
 
---- A paste of more is shown collapsed, and 2.1.330 wraps it in <pasted_content> on its way to the model.
+--- A paste of more is shown collapsed; 2.1.330 wraps it in <pasted_content> on its way to the model, and other versions
+--- lose lines of it.
 local PASTE_UNITS, PASTE_NEWLINES = 800, 2
---- Typing a text in pastes of that size costs about 50 ms for each kB of it.
-local TYPED_LIMIT = 100 * 1024
 
 local PASTE_REST_MS = 130
 
@@ -58,7 +74,8 @@ function M.undeliverable(text)
   local letters = text:gsub("\u{61C}", "")
   local has_rtl = letters:find "[\xD6-\xDF]" ~= nil or letters:find "\xE0[\xA0-\xA3]" ~= nil
   for position, code in utf8.codes(text) do
-    if code < 32 and code ~= 10 or code >= 127 and code < 160 then return position, code, "would be taken as a key" end
+    local is_control = code < 32 and code ~= 9 and code ~= 10 or code >= 127 and code < 160
+    if is_control then return position, code, "would be taken as a key" end
     if code > 127 then
       local is_tag = is_in(code, TAGS)
       local is_lost = is_in(code, REMOVED) and not (is_tag and in_flag)
@@ -71,6 +88,9 @@ function M.undeliverable(text)
     before = code
   end
 end
+
+--- A mention of a file that Parley has written for a message's image.
+local ATTACHED = "@/[%w/._-]*/parley%-attached%-%w+/%x+%.%l+%f[%s\0]"
 
 --- White space as JavaScript trims it, besides what `%s` knows.
 local SPACES = { [0xA0] = true, [0x1680] = true, [0x202F] = true, [0x205F] = true, [0x3000] = true }
@@ -90,7 +110,7 @@ end
 
 local function without_leading_space(text)
   for position, code in utf8.codes(text) do
-    if not (SPACES[code] or code == 32 or code == 10) then return text:sub(position) end
+    if not (SPACES[code] or code == 32 or code == 9 or code == 10) then return text:sub(position) end
   end
   return ""
 end
@@ -108,9 +128,7 @@ local function command_in(text, trimmed, view)
 end
 
 ---@class parley.DeliveryOptions
----@field long_text? "typed"|"pasted"|"refuse"  a text over 100 kB is typed all the same, pasted (2.1.330 then wraps it
----                                           in <pasted_content>), or refused; default "pasted"
----@field mentions? "allow"|"refuse"            `@path` in a message attaches the file; default "allow"
+---@field mentions? "allow"|"refuse"  `@path` in a message attaches the file; default "allow"
 
 local function utf16_length(text)
   return utf8.len(text) + select(2, text:gsub("[\xF0-\xF7]", ""))
@@ -120,16 +138,8 @@ local function is_short(text)
   return utf16_length(text) <= PASTE_UNITS and select(2, text:gsub("\n", "")) <= PASTE_NEWLINES
 end
 
---- A version that was seen to send a long paste as it is.
-local function keeps_pastes(view)
-  local major, minor, patch = (view and view.version or ""):match "^(%d+)%.(%d+)%.(%d+)$"
-  return major ~= nil and not view.modes.alternate_screen
-    and tonumber(major) == 2 and tonumber(minor) <= 1 and tonumber(patch) <= 197
-end
-
---- What the program looks for in each paste, and cannot find in one that ends within it: a word that has 2.1.330 mark
---- the paste as one, and the ends of paths of pictures, which it attaches in place of their lines. It reads paths
---- without their backslashes.
+--- What the program looks for in each paste: a word that has 2.1.330 mark the paste as one, and the ends of paths of
+--- pictures, which it attaches in place of their lines. It reads paths without their backslashes.
 local SOUGHT = {}
 for i, word in ipairs { "ultraplan", ".png", ".jpg", ".jpeg", ".gif", ".webp" } do
   local letters = {}
@@ -139,38 +149,25 @@ for i, word in ipairs { "ultraplan", ".png", ".jpg", ".jpeg", ".gif", ".webp" } 
   SOUGHT[i] = table.concat(letters, "\\*")
 end
 
---- Where to end a paste so that none holds a sought word: behind the first letter of each.
-local function cuts_in(text)
-  local cuts = {}
-  for _, pattern in ipairs(SOUGHT) do
-    for position in text:gmatch("()" .. pattern) do cuts[position + 1] = true end
+--- Whether a text surely arrives as it is when it is typed. A tab would become spaces, and a `!` in front a shell.
+local function is_typable(text)
+  if not is_short(text .. " ") or text:find "\t" or text:sub(1, 1) == "!" then return false end
+  for _, sought in ipairs(SOUGHT) do
+    if text:find(sought) then return false end
   end
-  return cuts
+  return true
 end
 
---- The path that a part of a line is for the program, if that is of a picture: quotes and backslashes do not count.
-local function picture_of(part)
-  local path = without_ascii_space(part):match "^%s*(.*)$"
-  path = (path:match '^"(.*)"$' or path:match "^'(.*)'$" or path):gsub("\\(.)", "%1")
-  local ending = path:match "^/.*%.(%a+)$"
-  if not ending or not (" png jpg jpeg gif webp "):find(" " .. ending:lower() .. " ", 1, true) then return nil end
-  local found = uv.fs_stat(path)
-  return found and found.type == "file" and found.size > 0 and path or nil
+--- 2.1.197 and before, which draw no alternate screen, show a text of more UTF-16 units with its middle left out, as
+--- the first of its pastes; what reads like the name of that paste is replaced by the middle when it is sent.
+local WHOLE_UNITS = 10000
+
+local function names_paste(text)
+  return (text:find "%[Pasted text #1[ %]]" or text:find("[...Truncated text #1 ", 1, true)) ~= nil
 end
 
---- The first picture that the program would attach in place of its path, were the text pasted as it is. The path
---- stands on a line of its own, or among others; on 2.1.197 behind a sentence, too.
-local function picture_in(text, view)
-  local is_strict = view ~= nil and view.modes.alternate_screen
-  for line in text:gmatch "[^\n]+" do
-    if not is_strict or line:find "^%s*['\"]?/" then
-      for part in line:gsub(" (['\"]?/)", "\n%1"):gmatch "[^\n]+" do
-        local path = picture_of(part)
-        if path then return path end
-      end
-    end
-  end
-end
+local NO_EDITOR = "it can only go through the program's editor, which does not open: the user's key bindings "
+  .. '(keybindings.json) must have "ctrl+g" do "chat:externalEditor"'
 
 --- The last version that knows no mark of a paste. Later ones escape the mark where it stands in a message.
 local UNMARKED = 250
@@ -194,12 +191,6 @@ local function has_mark(text)
   return false
 end
 
---- Whether a text goes into the composer in one paste that is shown collapsed.
-local function is_collapsed(text, view, options)
-  if is_short(text .. " ") then return false end
-  return keeps_pastes(view) or options.long_text ~= "typed" and #text > TYPED_LIMIT
-end
-
 --- Normalises a message, or says why it cannot be delivered as it is.
 ---@param text string
 ---@param options parley.DeliveryOptions
@@ -209,7 +200,7 @@ end
 function M.prepare(text, options, view)
   local valid, position = utf8.len(text)
   if not valid then return nil, ("byte %d is not valid UTF-8"):format(position) end
-  text = without_trailing_space((text:gsub("\r\n?", "\n"):gsub("\t", "    ")))
+  text = without_trailing_space((text:gsub("\r\n?", "\n")))
   text = assert(core.text.nfc(text))
   local trimmed = without_leading_space(text)
   if trimmed == "" then return nil, "there is nothing in it to send" end
@@ -220,20 +211,16 @@ function M.prepare(text, options, view)
   if command then
     return nil, ("the program would run it as the command '%s'; session:command sends commands"):format(command)
   end
-  if options.mentions == "refuse" and (" " .. text):find "[%s]@[%w./~\"_-]" then
+  if options.mentions == "refuse" and (" " .. text:gsub(ATTACHED, "")):find "[%s]@[%w./~\"_-]" then
     return nil, "it mentions a file (@path), which would be attached"
-  end
-  if options.long_text == "refuse" and #text > TYPED_LIMIT and not keeps_pastes(view) then
-    return nil, ("it has %d bytes, more than the %d that can be typed as they are"):format(#text, TYPED_LIMIT)
   end
   if knows_mark(view) and has_mark(text) then
     return nil, "it holds '<pasted_content', with which the program marks pastes, and which it would change"
   end
-  local picture = is_collapsed(text, view, options) and picture_in(text, view)
-  if picture then
-    return nil, ("the program would attach the picture '%s' in place of its path; a text so long cannot be typed")
-      :format(picture)
+  if view and not view.modes.alternate_screen and utf16_length(text) > WHOLE_UNITS and names_paste(text) then
+    return nil, "it is long and holds what the program names pastes with ('[Pasted text #1]'), and would replace"
   end
+  if view and not view.has_editor and not is_typable(text) then return nil, NO_EDITOR end
   return text
 end
 
@@ -241,84 +228,34 @@ local function without_space(text)
   return (text:gsub("\u{A0}", ""):gsub("%s+", ""))
 end
 
---- Cuts a text into pieces that are each shown, and sent, as they are.
-local function pieces_of(text)
-  local pieces, piece, units, newlines = {}, {}, 0, 0
-  local cuts = cuts_in(text)
-  local function flush()
-    if #piece > 0 then table.insert(pieces, table.concat(piece)) end
-    piece, units, newlines = {}, 0, 0
-  end
-  for position, char in text:gmatch("()(" .. utf8.charpattern .. ")") do
-    local is_newline = char == "\n"
-    local size = #char > 3 and 2 or 1
-    if cuts[position] or units + size > PASTE_UNITS or is_newline and newlines == PASTE_NEWLINES then flush() end
-    table.insert(piece, char)
-    units = units + size
-    if is_newline then newlines = newlines + 1 end
-  end
-  flush()
-  return pieces
-end
-
 ---@class parley.Step
----@field keys string    bytes to write
+---@field keys? string    bytes to write
+---@field editor? string  or what the program's editor is to put into the composer, in the place of what it holds
 ---@field holds string   what the composer must hold before the next step
----@field cursor? "start"|"end"  and where the cursor must be
 ---@field rest_ms? number  how long it must have held that before the next step, or Enter
 
---- The keys that put a prepared text into the composer, Enter not among them.
+--- What puts a prepared text into the composer, Enter not among it.
 ---
---- A `!` in front would switch the shell mode on: it is pasted behind a space, which is deleted then. The space behind
---- the text, which the program trims, closes the pop-ups that `@part` and `:word` open, and keeps a `\` from making a
---- new line of Enter.
+--- The space behind the text, which the program trims, closes the pop-ups that `@part` and `:word` open, and keeps a
+--- `\` from making a new line of Enter.
 ---@param text string
 ---@param view parley.View
----@param options parley.DeliveryOptions
----@return parley.Step[]
-function M.keystrokes(text, view, options)
-  local steps, rest = {}, text .. " "
-  -- 2.1.110 swallows one Enter in five that follows a paste within 110 ms, and none that follows plain keys.
-  local is_plain = not has_status(view) and is_short(rest) and not rest:find "[\n]"
-  local rest_ms = not has_status(view) and PASTE_REST_MS or nil
-  local function add(keys, holds, cursor)
-    table.insert(steps, { keys = keys, holds = holds, cursor = cursor, rest_ms = rest_ms })
+---@return parley.Step[]? steps
+---@return string? why  it cannot be delivered now
+function M.keystrokes(text, view)
+  local rest = text .. " "
+  if is_typable(text) then
+    if has_status(view) then return { { keys = keys.paste(rest), holds = text } } end
+    -- 2.1.110 swallows one Enter in five that follows a paste within 110 ms, and none that follows plain keys.
+    if not text:find "\n" then return { { keys = rest, holds = text } } end
+    return { { keys = keys.paste(rest), holds = text, rest_ms = PASTE_REST_MS } }
   end
-  local before = ""
-  if text:sub(1, 1) == "!" then
-    add(PASTE .. " !" .. END_PASTE, " !")
-    add(HOME, " !", "start") -- each key is seen to work before the next: they overtake each other
-    add(DELETE, "!", "start")
-    add(END, "!", "end")
-    before, rest = "!", rest:sub(2)
-  end
-  if is_plain and text:sub(1, 1) ~= "!" then
-    rest_ms = nil
-    add(rest, text)
-  elseif is_short(rest) and not next(cuts_in(rest)) then
-    add(PASTE .. rest .. END_PASTE, text)
-  elseif is_collapsed(text, view, options) then
-    add(PASTE .. rest:sub(1, -2) .. END_PASTE, text) -- shown collapsed, and not trimmed
-  elseif view.modes.alternate_screen then -- this renderer takes pastes one after the other, and in order
-    local keys, pieces = {}, pieces_of(rest)
-    for i, piece in ipairs(pieces) do keys[i] = PASTE .. piece .. END_PASTE end
-    -- A program that shows the beginning takes keys, and loses none from then on. That it lost the beginning would not
-    -- show behind all the others.
-    local first = 1
-    while first < #pieces and without_space(table.concat(pieces, "", 1, first)) == "" do first = first + 1 end
-    add(table.concat(keys, "", 1, first), before .. table.concat(pieces, "", 1, first))
-    if first < #keys then add(table.concat(keys, "", first + 1), text) end
-  else
-    for _, piece in ipairs(pieces_of(rest)) do
-      before = before .. piece
-      add(PASTE .. piece .. END_PASTE, before)
-    end
-  end
-  return steps
+  if not view.has_editor then return nil, NO_EDITOR end
+  return { { editor = rest, holds = text } }
 end
 
 --- The keys that send what the composer holds.
-M.enter = "\r"
+M.enter = keys.ENTER
 
 --- The keys that empty a composer, line by line: what is behind the cursor, then what is before it. A lone Backspace
 --- leaves the shell mode. Delete has several bytes, which a long write may tear apart: it is pressed only for the rows
@@ -326,12 +263,12 @@ M.enter = "\r"
 ---@param composer parley.Composer
 ---@return string
 function M.clear(composer)
-  if composer.shell and composer.text == "" then return BACKSPACE end
+  if composer.shell and composer.text == "" then return keys.BACKSPACE end
   local lines = 1 + select(2, composer.text:gsub("\n", "")) + composer.hidden
   if composer.scrolled and composer.hidden == 0 then lines = 1000 end -- how many are out of sight is not said
   local times = math.max(30, lines + 2)
   local below = composer.scrolled and math.max(30, composer.below) or composer.below
-  return CTRL_K .. (DELETE .. CTRL_K):rep(below) .. (CTRL_U .. BACKSPACE):rep(times)
+  return keys.CTRL_K .. (keys.DELETE .. keys.CTRL_K):rep(below) .. (keys.CTRL_U .. keys.BACKSPACE):rep(times)
 end
 
 --- What a terminal surely draws one cell for.
@@ -339,10 +276,11 @@ local function plain(text)
   return (text:gsub("[^\33-\126]", ""))
 end
 
---- Whether two texts begin with as many spaces. A row that shows nothing else was wrapped behind them.
+--- Whether two texts begin with as many spaces; how wide a tab is drawn is not known. A row that shows nothing else was
+--- wrapped behind them.
 local function is_indented_alike(shown, wanted)
   local indent, following = shown:match "^( *)(.?)"
-  return following == "" or following == "\n" or indent == wanted:match "^ *"
+  return following == "" or following == "\n" or wanted:find "^ *\t" ~= nil or indent == wanted:match "^ *"
 end
 
 --- Marks, joined emoji and the like are not drawn as they are spelled: most of it must be there, and all plain
@@ -352,42 +290,45 @@ local function is_drawn_alike(shown, wanted)
     and 2 * (utf8.len(shown) or 0) >= utf8.len(wanted)
 end
 
---- Compares what the composer shows with what it should hold. It wraps at spaces and collapses a long paste, so white
---- space does not count, and a collapsed paste is known by its number of lines.
+--- The end of a text, as much as a composer could show: a long one need not be looked through at every change.
+local function end_of(text, composer) return text:sub(-(16 * #composer.text + 65536)) end
+
+--- What stands before and behind the middle that is left out. It has another name once an editor was opened on it.
+local function parts_of_long(shown)
+  local first, last = shown:match "^(.-)%[%.%.%.Truncatedtext#1%+%d+lines%.%.%.%](.*)$"
+  if first then return first, last end
+  return shown:match "^(.-)%[Pastedtext#1[^%]]*%](.*)$"
+end
+
+--- Compares what the composer shows with what it should hold. It wraps at spaces, so white space does not count.
 ---@param composer parley.Composer
 ---@param text string
 ---@return "whole"|"empty"|"other"
 function M.holds(composer, text)
   if composer.shell then return "other" end
-  local shown, wanted = without_space(composer.text), without_space(text)
-  local is_indented = is_indented_alike(composer.text, text)
-  if shown == wanted and is_indented and not composer.scrolled then return "whole" end
-  local before, collapsed = shown:match "^(.-)%[Pastedtext#%d+(.-)%]$"
-  if before then
-    if is_short(text) or wanted:sub(1, #before) ~= before then return "other" end
-    local newlines = select(2, text:gsub("\n", ""))
-    return (collapsed == "" or tonumber(collapsed:match "^%+(%d+)lines?$") == newlines) and "whole" or "other"
+  if composer.is_empty then return text == "" and "whole" or "empty" end
+  local visible = end_of(text, composer)
+  local shown, wanted = without_space(composer.text), without_space(visible)
+  local first, last = parts_of_long(shown)
+  if first and #text > WHOLE_UNITS then
+    local begun = plain(text:sub(1, 16 * #first + 65536)):sub(1, #plain(first))
+    local is_begun = composer.scrolled or begun == plain(first)
+    return is_begun and plain(wanted):sub(-#plain(last)) == plain(last) and "whole" or "other"
   end
   if composer.scrolled then
     if shown ~= "" and wanted:sub(-#shown) == shown then return "whole" end
-    local visible = plain(shown)
-    return visible ~= "" and plain(wanted):sub(-#visible) == visible and "whole" or "other"
+    local drawn = plain(shown)
+    return drawn ~= "" and plain(wanted):sub(-#drawn) == drawn and "whole" or "other"
   end
-  if composer.is_empty then return "empty" end
-  return is_drawn_alike(shown, wanted) and is_indented and "whole" or "other"
+  if #visible < #text then return "other" end
+  local is_alike = shown == wanted or is_drawn_alike(shown, wanted)
+  return is_alike and is_indented_alike(composer.text, text) and "whole" or "other"
 end
 
 --- Compares the receipt, the text of the transcript's user record, with the message.
 ---@param recorded string
 ---@param text string
----@param options? parley.DeliveryOptions  a text that goes in one paste, as `long_text` has it, may be marked as one
 ---@return boolean
-function M.matches(recorded, text, options)
-  if recorded == text then return true end
-  if without_ascii_space(recorded) == text then return true end
-  if not options or options.long_text ~= "pasted" or #text <= TYPED_LIMIT then return false end
-  local inside = recorded:match '^%s*<pasted_content id="%w+">\n(.*)\n</pasted_content id="%w+">%s*$'
-  return inside ~= nil and without_ascii_space(inside) == text
-end
+function M.matches(recorded, text) return recorded == text or without_ascii_space(recorded) == text end
 
 return M

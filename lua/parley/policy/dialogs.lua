@@ -4,54 +4,22 @@
 --- may wait (`parley.task`), to ask a person. The user's consent is the user's: by default nothing is answered that
 --- `accept` does not name.
 local claude_dialog = require "parley.claude.dialog"
+local dialog_kinds = require "parley.claude.dialog_kinds"
+local keys = require "parley.claude.keys"
 local tui = require "parley.claude.tui"
 
 local M = {}
 
---- The dialogs of the start, in the order in which they are looked for: how the row begins that only this one has, the
---- label that consents, or the key where there are no choices, and what a person would do about it.
-M.kinds = {
-  { kind = "trust", row = "^Accessing workspace:", yes = { "^Yes, I trust" },
-    remedy = "run `claude` in that folder once and answer it, or accept = { \"trust\" } (--accept trust)" },
-  { kind = "bypass", row = "^WARNING: Claude Code running in Bypass Permissions mode", yes = { "^Yes, I accept" },
-    remedy = "run `claude --permission-mode bypassPermissions` once and answer it, or accept = { \"bypass\" }, "
-      .. "or another permission_mode" },
-  { kind = "api_key", row = "^Do you want to use this API key", yes = { "^Yes$" },
-    remedy = "run `claude` once with that key and answer it, or accept = { \"api_key\" }" },
-  { kind = "login", row = "^Select login method", remedy = "run `claude` once and log in" },
-  { kind = "login", row = "^Unable to connect to Anthropic services", remedy = "run `claude` once and log in" },
-  { kind = "onboarding", row = "^Choose the text style that looks best", yes = { "." },
-    remedy = "run `claude` once and go through its first start" },
-  { kind = "onboarding", row = "^Security notes:", keys = "\r",
-    remedy = "run `claude` once and go through its first start" },
-  { kind = "mcp", row = "^New MCP server found in", yes = { "^Use this MCP server" },
-    remedy = "answer it in `claude` once, or accept = { \"mcp\" }" },
-  { kind = "mcp", row = "^%d+ new MCP servers found in", remedy = "answer it in `claude` once" },
-  { kind = "imports", row = "^Allow external CLAUDE%.md file imports", yes = { "^Yes, allow" },
-    remedy = "answer it in `claude` once, or accept = { \"imports\" }" },
-  { kind = "settings_error", row = "^Settings Error", yes = { "^Continue without" },
-    remedy = "mend the settings file that it names, or accept = { \"settings_error\" } to go on without it" },
-  { kind = "settings_warning", row = "^Settings Warning", yes = { "^Continue" },
-    remedy = "mend the settings file that it names, or accept = { \"settings_warning\" }" },
-  { kind = "configuration_error", row = "^Configuration [Ee]rror", remedy = "mend .claude.json" },
-}
-
---- The dialogs of a turn. What they show is the model's, a command that looks like another dialog's title for example:
---- so they are known by the tool that waits, or by the row right above the choices (and the first label, where the row
---- is not enough), never by the rest of their text. A question is the model's own down to that row: it is known by what
---- the program draws around it.
-M.turn_kinds = {
-  { kind = "question", tool = "AskUserQuestion", fits = claude_dialog.is_question,
-    remedy = "give a dialogs policy that answers it" },
-  { kind = "plan", tool = "ExitPlanMode", row = "Would you like to proceed%?$",
-    yes = { "^Yes$", "^Yes, manually approve", "^Yes, and switch to default" },
-    remedy = "give a dialogs policy, or accept = { \"plan\" }" },
-  { kind = "plan", tool = "ExitPlanMode", row = "^Claude wants to exit plan mode$", yes = { "^Yes$" }, -- an empty one
-    remedy = "give a dialogs policy, or accept = { \"plan\" }" },
-  { kind = "usage_limit", row = "^What do you want to do%?$", label = "^Stop and wait for limit to reset",
-    remedy = "wait until the limit is reset" }, -- up to 2.1.197, behind a turn that has hit the limit
-  { kind = "permission", row = "^Do you want to .*%?$", yes = { "^Yes$" },
-    remedy = "give a dialogs policy, allowed_tools or another permission_mode, or accept = { \"permission\" }" },
+M.contract = {
+  recognize = {
+    returns = "{kind = string, text = string, choices = list of strings, selected = integer?, first_number = integer?, "
+      .. "remedy = string?, …}",
+    or_nil = "nil",
+  },
+  decide = { returns = "{choose = integer?, keys = string?, fail = string?}", fits = function(decision, dialog)
+    if decision.choose ~= nil then return dialog.choices[decision.choose] ~= nil, "a choice that the dialog has not" end
+    return (decision.keys or decision.fail) ~= nil, "one that says nothing"
+  end },
 }
 
 ---@class parley.Dialog
@@ -70,7 +38,7 @@ local PANEL = { kind = "panel", remedy = "press ESC" }
 local UNKNOWN = { kind = "unknown", remedy = "give a dialogs policy that answers it" }
 
 local function known_at_start(text)
-  for _, entry in ipairs(M.kinds) do
+  for _, entry in ipairs(dialog_kinds.at_start) do
     for row in text:gmatch "[^\n]+" do
       if row:find(entry.row) then return entry end
     end
@@ -84,7 +52,7 @@ local function known_in_turn(rows, choices, call)
     above = rows[i]:match "^%s*(.-)%s*$"
     if above ~= "" then break end
   end
-  for _, entry in ipairs(M.turn_kinds) do
+  for _, entry in ipairs(dialog_kinds.in_turn) do
     local is_it = choices and (entry.fits and entry.fits(rows, choices) or entry.row and above:find(entry.row))
     if call and entry.tool then is_it = call.name == entry.tool end
     if is_it and choices and (not entry.label or choices.labels[1]:find(entry.label)) then return entry end
@@ -142,16 +110,14 @@ end
 
 --- What consents to a dialog.
 local function consent_to(dialog)
-  for _, kinds in ipairs { M.kinds, M.turn_kinds } do
-    for _, entry in ipairs(kinds) do
-      if entry.kind == dialog.kind then
-        for _, pattern in ipairs(entry.yes or {}) do
-          for i, label in ipairs(dialog.choices) do
-            if label:find(pattern) then return { choose = i } end
-          end
+  for _, entry in ipairs(dialog_kinds.all) do
+    if entry.kind == dialog.kind then
+      for _, pattern in ipairs(entry.yes or {}) do
+        for i, label in ipairs(dialog.choices) do
+          if label:find(pattern) then return { choose = i } end
         end
-        if entry.keys and #dialog.choices == 0 then return { keys = entry.keys } end
       end
+      if entry.keys and #dialog.choices == 0 then return { keys = entry.keys } end
     end
   end
 end
@@ -166,7 +132,7 @@ function M.decide(dialog, accept)
     if decision then return decision end
   end
   local is_closed = dialog.kind == "panel" or dialog.kind == "usage_limit"
-  if is_closed then return { keys = "\27" } end -- which consents to nothing
+  if is_closed then return { keys = keys.ESCAPE } end -- which consents to nothing
   return { fail = dialog.remedy or UNKNOWN.remedy }
 end
 

@@ -4,18 +4,21 @@
 local core = require "parley.core"
 local errors = require "parley.base.errors"
 local files = require "parley.base.files"
+local tables = require "parley.base.tables"
 
 local M = {}
 
+M.contract = {
+  write = { returns = "a path", fits = function(path) return type(path) == "string" end },
+  remove = { returns = "anything" },
+}
+
 --- A server whose arguments are an empty table of Lua's has an empty list of them.
 local function with_lists(mcp_servers)
-  local servers = {}
+  local servers = tables.merged(mcp_servers)
   for name, server in pairs(mcp_servers) do
-    servers[name] = server
     if type(server) == "table" and type(server.args) == "table" and next(server.args) == nil then
-      servers[name] = {}
-      for field, value in pairs(server) do servers[name][field] = value end
-      servers[name].args = core.json.array {}
+      servers[name] = tables.merged(server, { args = core.json.array {} })
     end
   end
   return servers

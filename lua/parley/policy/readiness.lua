@@ -2,9 +2,12 @@
 ---
 --- To replace it, return a table with `state`. It is called at every change of the screen or the status file and must
 --- not wait. See `parley.View` for what it is given.
+local contract = require "parley.policy.contract"
 local tui = require "parley.claude.tui"
 
 local M = {}
+
+M.contract = { state = contract.one_of { "starting", "ready", "busy", "dialog" } }
 
 ---@class parley.View       what can be seen of a session
 ---@field rows string[]     the screen, top to bottom, trailing blanks cut
@@ -15,6 +18,7 @@ local M = {}
 ---@field version? string   of the program, as far as it has shown
 ---@field elapsed_ms number since the process was started
 ---@field has_started boolean  it was ready once: start-up dialogs come before that, those of tools after it
+---@field has_editor boolean  the program's editor is a way to its composer, as far as was seen
 ---@field is_command? boolean   one of the program's own commands runs
 
 local function on_screen(view)

@@ -3,8 +3,18 @@
 --- To replace it, return a table with any of these functions; what it leaves out is taken from here. They get plain
 --- data and may call `parley.task`. Sessions started with different options are never mixed up, whatever the keys.
 local history = require "parley.base.history"
+local tables = require "parley.base.tables"
 
 local M = {}
+
+M.contract = {
+  route = {
+    returns = "{key = string?, options = table?, wait = boolean?, pin = boolean?}",
+    or_nil = "nil and a reason", second = "string?",
+    fits = function(route) return not route.wait or route.key ~= nil, "one that would wait and names no key" end,
+  },
+  keys = { returns = "a list of strings" },
+}
 
 ---@class parley.Request
 ---@field messages table[]  as given to `complete`
@@ -57,8 +67,7 @@ function M.keys(request, answer)
   if #texts > 1 then table.insert(forms, { { role = "assistant", content = table.concat(texts, "\n") } }) end
   local keys = {}
   for i, form in ipairs(forms) do
-    local whole = table.move(request.messages, 1, #request.messages, 1, {})
-    keys[i] = history.hash_history(table.move(form, 1, #form, #whole + 1, whole))
+    keys[i] = history.hash_history(tables.joined(request.messages, form))
   end
   return keys
 end

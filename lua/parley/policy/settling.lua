@@ -3,10 +3,16 @@
 --- To replace it, return a table with `judge`. It is called after every change with plain facts and must not wait.
 local M = {}
 
+M.contract = {
+  judge = {
+    returns = "{subtype = 'success'|'interrupted'|'error_…', stop_reason = string?}",
+    or_nil = "nil and maybe a number", second = "number?",
+  },
+}
+
 --- How long the transcript must be silent where no record says that it is complete. It is written in batches about
---- 100 ms after the event, and up to 650 ms on a busy machine; the lines of one answer come together. A Stop hook of
---- ours would leave such a record on 2.1.110 too, but it costs each turn two processes and some 50 ms, the user's own
---- `--settings` would have to be merged into ours, and a hook name that a version does not know opens a dialog.
+--- 100 ms after the event, and up to 650 ms on a busy machine; the lines of one answer come together. Where the hub
+--- runs, its Stop hook leaves such a record on 2.1.110, too.
 local ANSWERED_MS = 300 -- the last line seen ends an answer
 local FLUSH_MS = 1500 -- it does not
 local OWED_MS = 3000 -- this version writes a last record, or not one line of an answer has come
@@ -56,6 +62,7 @@ end
 ---@field finished boolean          a command's last record was seen and nothing came after it
 ---@field duration boolean          the last record was seen and nothing came after it
 ---@field offers_duration boolean   this program has a last record for each turn
+---@field asking boolean            a permission policy is at a call; then this one is not asked
 ---@field interrupting boolean      ESC was pressed
 ---@field interrupted boolean       the transcript says that the user interrupted
 ---@field stopped boolean           a hook of the user's has the program give no answer

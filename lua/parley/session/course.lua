@@ -1,8 +1,9 @@
 --- The course of one turn, from its first key to its verdict: what was seen when, and what is waited for until when. It
 --- is made with the message and dropped with the result.
-local clear = require "parley.session.clear"
+local clear = require "parley.claude.clear"
 local clock = require "parley.base.clock"
 local deadlines = require "parley.session.deadlines"
+local retries = require "parley.claude.retries"
 local tui = require "parley.claude.tui"
 
 local M = {}
@@ -28,6 +29,7 @@ local OTHER_CALL_MS = 1500
 ---@field package typist parley.Typist
 ---@field package dialogs parley.Dialogs
 ---@field package transcript parley.Transcript
+---@field package callbacks parley.Callbacks
 ---@field package settling table        the policy
 ---@field package deadlines parley.Deadlines
 ---@field package withdrawn? string     the message before, whose record may still come
@@ -51,9 +53,9 @@ function M.new(session, turn)
   return setmetatable({
     turn = turn, began_at = now, deadline = limit and now + limit or math.huge,
     terminal = session.terminal, typist = session.typist, dialogs = session.dialogs, transcript = session.transcript,
-    settling = session.policies.settling, withdrawn = session.withdrawn,
+    callbacks = session.callbacks, settling = session.policies.settling, withdrawn = session.withdrawn,
     deadlines = deadlines.new(session.terminal, session.transcript, session.options, now),
-    beside = turn.is_command and turn.text:find "^/clear%f[%s\0]" and clear.remember(session.jsonl_path) or nil,
+    beside = turn.is_command and clear.is(turn.text) and clear.remember(session.jsonl_path) or nil,
   }, Course)
 end
 
@@ -118,7 +120,7 @@ local function observe(self, state, any)
   accept_command(self, state)
   check_refusal(self, state)
   local moved = turn:observe(state, terminal:stamp() ~= self.stamp)
-  local retry = state ~= "ready" and tui.retry(terminal:view().rows)
+  local retry = state ~= "ready" and retries.on_screen(terminal:view().rows)
   if retry then turn:announce_retry(retry, terminal:session_id()) end
   if state ~= "dialog" then
     self.dialogs:forget()
@@ -132,12 +134,14 @@ end
 
 local function facts_of(self)
   local facts, current = self.turn:facts(), self.terminal:status()
+  facts.asking = self.callbacks:is_asking()
   facts.offers_duration = self.transcript.offers_duration or current ~= nil and current.status ~= nil
   return facts
 end
 
 --- The settling policy's verdict; nil, and when it is to be asked again.
 local function settle(self, facts, now)
+  if facts.asking and not facts.interrupting then return nil, math.huge end
   local verdict, missing = self.settling.judge(facts, now - self.deadlines:still_since(facts))
   if not verdict then return nil, now + (missing or math.huge) end
   if verdict.subtype == "error_no_output" or facts.certainty ~= "certain" then -- what is missing may be lost

@@ -67,7 +67,7 @@ end
 ---@param now number
 ---@return number instant
 function Deadlines:stall_due(facts, now)
-  if facts.agents > 0 then return math.huge end
+  if facts.agents > 0 or facts.asking then return math.huge end
   return due(self, now, self.last_life, self.options.stall_timeout_ms,
     "the program has shown no sign of life for %g ms (stall_timeout_ms)")
 end

@@ -3,6 +3,7 @@ local claude_dialog = require "parley.claude.dialog"
 local clock = require "parley.base.clock"
 local core = require "parley.core"
 local errors = require "parley.base.errors"
+local keys = require "parley.claude.keys"
 local tui = require "parley.claude.tui"
 
 local M = {}
@@ -96,10 +97,10 @@ local function choose(self, dialog, choice, calls)
       return current ~= nil and current.selected == before
     end
     if before ~= choice then
-      terminal:press(before < choice and "\27[B" or "\27[A")
+      terminal:press(before < choice and keys.DOWN or keys.UP)
       lasts(self, STEP_MS, stays)
     elseif lasts(self, POINTER_STILL_MS, stays) then
-      return terminal:press "\r"
+      return terminal:press(keys.ENTER)
     end
   end
   terminal:fail("dialog", "the dialog's pointer does not move to the choice", { dialog = dialog })

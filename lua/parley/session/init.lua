@@ -2,14 +2,17 @@
 ---
 --- What happens is observed, never guessed: every output of the terminal, every line of the transcript and every change
 --- of the status file notifies `changed`; a waiting task then looks at all of them. Decisions are the policies'.
+local callbacks = require "parley.session.callbacks"
 local clock = require "parley.base.clock"
 local commands = require "parley.claude.commands"
 local course = require "parley.session.course"
+local defer = require "parley.base.defer"
 local dialog = require "parley.session.dialog"
 local errors = require "parley.base.errors"
 local options = require "parley.base.options"
 local paths = require "parley.claude.paths"
 local policies = require "parley.policy"
+local session_tools = require "parley.hub.session_tools"
 local terminal = require "parley.session.terminal"
 local transcript = require "parley.session.transcript"
 local turn = require "parley.session.turn"
@@ -26,10 +29,15 @@ M.rules = {
   -- 2.1.330 gives up an API request that brings nothing after 336 s, and tries again: that is waited for.
   stall_timeout_ms = { type = "milliseconds", default = 600000 },
   file_wait_timeout_ms = { type = "milliseconds", default = 30000 },
-  long_text = { type = "string", default = "pasted", check = options.one_of { "typed", "pasted", "refuse" } },
   mentions = { type = "string", default = "allow", check = options.one_of { "allow", "refuse" } },
   policies = { type = "table", default = {} },
+  hooks = { type = "table", default = {} },
+  tools = { type = "table", copy = false },
 }
+
+--- Checks options that belong together; `parley.backend` does so before anything is started.
+---@type fun(set: table, of_process: table, where: string)
+M.check = callbacks.check
 
 ---@class parley.Session
 ---@field process parley.Process
@@ -47,7 +55,10 @@ M.rules = {
 ---@field typist parley.Typist
 ---@field dialogs parley.Dialogs
 ---@field transcript parley.Transcript
+---@field callbacks parley.Callbacks
 ---@field course? parley.Course    of the turn that runs
+---@field tools? parley.SessionTools  the script's own
+---@field request? table           what the caller of the turn that runs has said besides
 ---@field withdrawn? string        the message before, when it was interrupted and its record may still come
 local Session = {}
 Session.__index = Session
@@ -80,6 +91,9 @@ local function guard_of(self)
     is_command = function() return self.course and self.turn.is_command or nil end,
     attend = function() answer_dialog(self) end,
     ready = function() self.dialogs:forget() end,
+    notice = function(subtype, message)
+      self.turn:notice(subtype, { session_id = self.session_id, message = message })
+    end,
     session_id = function() return self.session_id end,
   }
 end
@@ -94,6 +108,8 @@ end
 function M.new(process, given, jsonl_path, start_offset)
   local set = options.check(M.rules, given, "parley.session")
   policies.check_accept(set.accept, set.policies, "parley.session")
+  callbacks.check(set, process.set or {}, "parley.session")
+  session_tools.check(set, "parley.session")
   local self = setmetatable({
     process = process,
     session_id = process.session_id,
@@ -101,7 +117,7 @@ function M.new(process, given, jsonl_path, start_offset)
     start_offset = start_offset or 0,
     changed = process.changed,
     options = set,
-    delivery = { long_text = set.long_text, mentions = set.mentions },
+    delivery = { mentions = set.mentions },
     policies = policies.of_session(set.policies),
     turns = 0,
   }, Session)
@@ -109,6 +125,8 @@ function M.new(process, given, jsonl_path, start_offset)
   self.typist = typist.new(self.terminal, self.policies.delivery, self.delivery)
   self.transcript = transcript.new(self.terminal, self.jsonl_path)
   self.dialogs = dialog.new(self.terminal, self.policies.dialogs, set.accept, process.cwd)
+  self.callbacks = callbacks.new(self)
+  self.tools = set.tools and session_tools.new(self, set.tools)
   return self
 end
 
@@ -127,21 +145,24 @@ function Session:wait_until_ready() return self.terminal:wait_until_ready() end
 --- Starts the program and waits until it takes a message.
 --- Raises `CLINotFoundError`, `SessionError`, `DialogError`, with `at_start` true; the process is ended then.
 function Session:start()
-  local _ <close> = setmetatable({}, { __close = function(_, err)
+  local _ <close> = defer(function(err)
     if errors.is(err, "SessionError") or errors.is(err, "DialogError") then err.at_start = true end
     if err ~= nil then self:close() end
-  end })
+  end)
   if self.closed then error(errors.closed_error "the session is closed", 0) end
   self.transcript:check "it was not started"
+  if self.tools then self.tools:open(self.process) end
+  self.callbacks:open()
   self.terminal:start()
   self.transcript:open(self.jsonl_path, self.start_offset)
   self.terminal:wait_until_ready()
+  if self.tools then self.tools:wait_until_known(self.terminal, self.options.startup_timeout_ms) end
 end
 
 --- What a message becomes on its way, or a `ValueError`.
 ---@param text string
 ---@return string prepared
-function Session:prepare(text)
+function Session:as_typed(text)
   if type(text) ~= "string" then
     error(errors.value_error("a message must be a string, not " .. options.describe(text)), 0)
   end
@@ -164,6 +185,7 @@ local function conclude(self, verdict)
   self.withdrawn = self.turn:state() == "submitted" and self.turn.text or nil -- its record may still come
   if self.turn:facts().interrupting then self.typist:expect_more() end -- and what an interrupt gives back
   self.turns = self.turns + 1
+  if self.tools then self.tools:end_turn() end
   self.turn:conclude(verdict, { duration_ms = now - began_at, num_turns = self.turns,
     typing_ms = (self.course.entered_at or now) - began_at, session_id = self.session_id })
 end
@@ -172,6 +194,7 @@ end
 local function look(self)
   if self.closed then check(self) end
   local any, more = self.course:read()
+  self.callbacks:look()
   local id = self.course:next_session()
   if id and id ~= self.session_id then follow(self, id) end
   local verdict, due = self.course:look(any, more)
@@ -187,6 +210,7 @@ local function next_event(self)
     local first = table.remove(events, 1)
     if first then
       if first.type == "result" then self.course = nil end
+      if self.tools then self.tools.name(first) end
       return first
     end
     if self.turn:state() == "ended" then return nil end
@@ -195,15 +219,15 @@ local function next_event(self)
   end
 end
 
-local function begin(self, text, is_command)
+local function begin(self, text, is_command, request)
   if self.closed then error(errors.closed_error "the session is closed", 0) end
   if self.course then error(errors.session_error("a turn is running in this session", { reason = "busy" }), 0) end
   local function matches(recorded, sent) return self.policies.delivery.matches(recorded, sent, self.delivery) end
   self.turn = turn.new(text, matches, is_command)
-  self.course = course.new(self, self.turn)
-  local closer = setmetatable({}, { __close = function()
+  self.course, self.request = course.new(self, self.turn), request
+  local closer = defer(function()
     if self.course then self:close() end
-  end })
+  end)
   local function step()
     local results = table.pack(pcall(next_event, self))
     if results[1] then return results[2] end
@@ -219,26 +243,32 @@ end
 
 --- Sends a message and reports what follows, to the `result`.
 ---@param text string
+---@param request? table  for the permission policy
 ---@return fun(): parley.Event? next_event  for the generic `for`; leaving the loop early closes the session
 ---@return nil
 ---@return nil
 ---@return table closer
 --- Raises `ValueError` before a key is pressed; then `SessionError`, `DialogError`, `Cancelled`, which close the
 --- session.
-function Session:send(text) return begin(self, self:prepare(text), false) end
+function Session:send(text, request) return begin(self, self:as_typed(text), false, request) end
 
 --- Runs one of the program's own commands and reports what follows, to the `result`. A command that opens a dialog
 --- brings it to the dialogs policy. After `/clear` the session goes on under a new id.
 ---@param text string  `"/compact"`, on one line
+---@param request? table  for the permission policy
 ---@return fun(): parley.Event? next_event  as of `send`
 ---@return nil
 ---@return nil
 ---@return table closer
 --- Raises `ValueError` for what is no command, or one that changes the user's settings; then as `send` does.
-function Session:command(text)
+function Session:command(text, request)
   commands.check(text)
-  return begin(self, text:gsub("%s+$", ""), true)
+  return begin(self, (text:gsub("%s+$", "")), true, request)
 end
+
+--- Counts its turns on from those of the session whose conversation it goes on with.
+---@param former parley.Session
+function Session:succeed(former) self.turns = former.turns end
 
 --- Interrupts the turn that runs: its events end with a `result` of subtype `interrupted`, or of the one that it came
 --- to before ESC did, and the session takes the next message. What the program gives back of the message, or what of it
@@ -257,6 +287,16 @@ function Session:interrupt()
   return true
 end
 
+--- Adds an event to the turn that runs; without one nothing is told.
+---@param subtype string
+---@param fields table
+function Session:notice(subtype, fields)
+  if not self.course then return end
+  fields.session_id = self.session_id
+  self.turn:notice(subtype, fields)
+  self.changed:notify()
+end
+
 local function let_go(self)
   self.closed = true
   self.transcript:close()
@@ -268,6 +308,8 @@ end
 function Session:close(grace_ms)
   let_go(self)
   self.process:close(grace_ms)
+  if self.tools then self.tools:close() end
+  self.callbacks:close()
   self.changed:notify()
 end
 
@@ -275,6 +317,8 @@ end
 function Session:kill()
   let_go(self)
   self.process:kill()
+  if self.tools then self.tools:close() end
+  self.callbacks:close()
   self.changed:notify()
 end
 

@@ -2,6 +2,7 @@
 --- is stopped by what ends the wait for all: the program's end, the turn's time, a closed session.
 local clock = require "parley.base.clock"
 local errors = require "parley.base.errors"
+local keys = require "parley.claude.keys"
 local paths = require "parley.claude.paths"
 local status = require "parley.claude.status"
 local tui = require "parley.claude.tui"
@@ -23,11 +24,13 @@ local ESCAPE_AGAIN_MS = 1000
 ---@field is_command fun(): boolean?     one of the program's own commands runs
 ---@field attend fun()               brings the dialog that is up to its policy
 ---@field ready fun()                the composer takes a message, so no dialog is up
+---@field notice fun(subtype: string, message: string)  reports an event
 ---@field session_id fun(): string   for errors
 
 ---@class parley.Terminal
 ---@field process parley.Process
 ---@field has_started boolean         it was ready once
+---@field has_editor? boolean         the editor door is there, as far as was seen
 ---@field package readiness table     the policy
 ---@field package options table       `startup_timeout_ms`, `stall_timeout_ms`
 ---@field package guard parley.Guard
@@ -50,7 +53,7 @@ Terminal.__name = "parley.Terminal"
 ---@return parley.Terminal
 function M.new(process, readiness, options, guard)
   return setmetatable({ process = process, readiness = readiness, options = options, guard = guard,
-    has_started = false, looked_at = -math.huge, escaped_at = -math.huge }, Terminal)
+    has_started = false, has_editor = true, looked_at = -math.huge, escaped_at = -math.huge }, Terminal)
 end
 
 --- Starts the program. Raises as `process:start`.
@@ -94,8 +97,20 @@ function Terminal:view()
   return {
     rows = picture.rows, cursor = picture.cursor, modes = picture.modes, title = picture.title,
     status = current, version = current and current.version or self.version, has_started = self.has_started,
-    is_command = self.guard.is_command(), elapsed_ms = self.started_at and clock.now() - self.started_at or 0,
+    has_editor = self.has_editor, is_command = self.guard.is_command(),
+    elapsed_ms = self.started_at and clock.now() - self.started_at or 0,
   }
+end
+
+--- The program's editor.
+---@return parley.Editor
+function Terminal:editor() return self.process.editor end
+
+--- Does without the program's editor from now on, and says so.
+---@param why string
+function Terminal:lose_editor(why)
+  self.has_editor = false
+  self.guard.notice("editor_unavailable", why)
 end
 
 --- What the program is doing, by the readiness policy.
@@ -203,12 +218,12 @@ function Terminal:wait_until_ready()
 end
 
 --- Presses keys, and waits until the terminal has taken them: a program that was stopped takes some kilobytes at most.
----@param keys string
+---@param bytes string  see `parley.claude.keys`
 ---@return boolean pressed  false when the turn was interrupted first; what was not taken by then is never pressed
-function Terminal:press(keys)
+function Terminal:press(bytes)
   local patience, option = patience_of(self)
   local deadline, seen
-  return self.process:write(keys, function(gone)
+  return self.process:write(bytes, function(gone)
     if self:is_interrupted() then return false end
     self:check()
     if gone ~= seen then seen, deadline = gone, clock.now() + patience end
@@ -222,7 +237,7 @@ end
 --- Presses ESC.
 function Terminal:escape()
   self.escaped_at = clock.now()
-  self:press "\27"
+  self:press(keys.ESCAPE)
 end
 
 --- When ESC may be pressed next.

@@ -3,6 +3,7 @@
 local core = require "parley.core"
 local errors = require "parley.base.errors"
 local event = require "parley.claude.event"
+local retries = require "parley.claude.retries"
 
 local M = {}
 
@@ -12,6 +13,8 @@ local M = {}
 ---@field events parley.Event[]   not yet reported
 ---@field open_tools table[]     tool_use blocks without a result, in the order of the calls
 ---@field queued boolean         the message waits behind a turn of the program's own
+---@field package calls table<string, true>       the tool calls that were reported, by id
+---@field package decisions {id: string, fields: table}[]  about calls that were not reported yet
 ---@field package machine parley.Turn
 ---@field package matches fun(recorded: string, sent: string): boolean  the delivery policy's comparison
 ---@field package early table[]   records that came before the message's own and may follow from it
@@ -39,6 +42,7 @@ function M.new(text, matches, is_command)
   return setmetatable({
     text = text, matches = matches, is_command = is_command or false, machine = machine,
     events = {}, early = {}, chain = {}, endings = {}, usage = {}, open_tools = {}, agents = {}, queued = false,
+    calls = {}, decisions = {},
   }, Turn)
 end
 
@@ -71,6 +75,28 @@ end
 function Turn:notice(subtype, fields)
   fields.type, fields.subtype = "system", subtype
   table.insert(self.events, event.new(fields))
+end
+
+--- Tells of a decision about a tool call, once the call itself was told of.
+---@param id? string  of the `tool_use` block; nil for one that the transcript will not show
+---@param fields table
+function Turn:decided(id, fields)
+  if id and not self.calls[id] then return table.insert(self.decisions, { id = id, fields = fields }) end
+  self:notice("permission", fields)
+end
+
+--- Tells of the decisions that wait for a call which was reported now; all of them at the end.
+local function report_decisions(self, is_end)
+  local waiting = self.decisions
+  self.decisions = {}
+  for _, each in ipairs(waiting) do self:decided(not is_end and each.id or nil, each.fields) end
+end
+
+--- Whether a text that the program was given is the message, or the one before that was interrupted.
+---@param text string
+---@return boolean
+function Turn:expects(text)
+  return self.matches(text, self.text) or self.withdrawn ~= nil and self.matches(text, self.withdrawn)
 end
 
 ---@return boolean  true when the transcript has shown the message
@@ -185,19 +211,13 @@ local function take_user(self, record, happening)
 end
 
 local function take_assistant(self, happening)
-  for _, block in ipairs(happening:blocks "tool_use") do table.insert(self.open_tools, block) end
+  for _, block in ipairs(happening:blocks "tool_use") do
+    table.insert(self.open_tools, block)
+    if block.id then self.calls[block.id] = true end
+  end
   self.machine:apply("assistant", { stop_reason = happening.stop_reason, api_error = happening.is_error })
   self.api_error = happening.is_error and happening or nil
   if happening.message_id and happening.usage then self.usage[happening.message_id] = happening.usage end
-end
-
---- 2.1.110 has each retry in the transcript.
-local function retry_of(record)
-  if record.subtype ~= "api_error" or math.type(record.retryAttempt) ~= "integer" then return nil end
-  local failure = type(record.error) == "table" and record.error or {}
-  local status = math.type(failure.status) == "integer" and (" (%d)"):format(failure.status) or ""
-  return { attempt = record.retryAttempt, max_attempts = math.tointeger(record.maxRetries) or record.retryAttempt,
-    wait_ms = math.floor(tonumber(record.retryInMs) or 0), message = "API error" .. status }
 end
 
 --- Reports that the program will try an API request again, once for each attempt.
@@ -238,10 +258,11 @@ local function take_accepted(self, record, happening)
   if not happening then return end
   if happening.type == "user" then take_user(self, record, happening) end
   if happening.type == "assistant" then take_assistant(self, happening) end
-  local retry = happening.type == "system" and retry_of(record)
+  local retry = happening.type == "system" and retries.in_record(record)
   if retry then return self:announce_retry(retry, happening.session_id) end
   self.last_retry = nil
   table.insert(self.events, happening)
+  report_decisions(self, false)
 end
 
 --- Lines may overtake each other in the first flush: what came before the message and follows from it is taken in now.
@@ -339,6 +360,7 @@ end
 ---@param fields table  further fields of the result
 function Turn:conclude(verdict, fields)
   self.machine:apply "end"
+  report_decisions(self, true)
   local failure = self.api_error
   fields.type, fields.subtype, fields.stop_reason = "result", verdict.subtype, verdict.stop_reason
   fields.is_error = verdict.subtype ~= "success" and verdict.subtype ~= "interrupted"

@@ -1,6 +1,9 @@
---- Puts a message into a terminal's composer and presses Enter: the delivery policy's keys, one step after the other,
---- each seen on the screen before the next. Nothing here presses Enter on a composer that holds anything else.
+--- Puts a message into a terminal's composer and presses Enter: the delivery policy's steps, keys or the program's own
+--- editor, one after the other, each seen on the screen before the next. Nothing here presses Enter on a composer that
+--- holds anything else.
 local clock = require "parley.base.clock"
+local editor = require "parley.claude.editor"
+local keys = require "parley.claude.keys"
 local tui = require "parley.claude.tui"
 
 local M = {}
@@ -12,8 +15,16 @@ local LOST_MS = 2000
 --- longer, as a paste may be put in after the key that came behind it. An ESC has left vim's INSERT mode, where the
 --- user has that: `i` goes back to it, and is one more letter to be cleared elsewhere.
 local TO_INSERT, MARK, MARK_MS, MARK_REST_MS = "i", "¤", 15000, 300
---- A paste of 1 MB took 3.6 s to be shown; 100 kB in pieces took 5 s, and 25 s without a sign on a busy machine.
+--- A long text takes its time to be shown, on a busy machine 25 s without a sign.
 local MS_PER_BYTE, LONGEST_MS = 0.5, 60000
+--- The key that opens the editor is lost in the first second of some versions; 2.1.332 takes 300 ms to open the first
+--- one. It is never pressed behind another that may still open one: on a long text a second editor has the program fold
+--- that into a paste, which 2.1.332 marks, and 2.1.197 loses an Enter that comes while it is open.
+local EDITOR_MS, EDITOR_PRESSES = 1500, 3
+local MOST_MARKS = 20
+--- The program remembers the middle of a longer text that has been in its composer, and would fold that in the same
+--- text the next time: it is handed over once.
+local ONCE_UNITS = 10000
 --- And each key that edits a long text has it drawn again.
 local MS_PER_EDIT = 5
 --- A composer that changes all the time is not waited for for ever: so many times as long as one that does not.
@@ -84,10 +95,10 @@ local function clear(self)
   for attempt = 1, ATTEMPTS do
     local composer = composer_of(terminal:view())
     if composer and composer.is_empty and composer.text == "" then return end
-    local keys = composer and self.policy.clear(composer) or ""
-    if attempt > 1 then keys = TO_INSERT .. keys end -- whoever left it may have left vim's INSERT mode, too
-    if composer then terminal:press(keys) end
-    local patience = LOST_MS + #keys * MS_PER_EDIT
+    local pressed = composer and self.policy.clear(composer) or ""
+    if attempt > 1 then pressed = TO_INSERT .. pressed end -- whoever left it may have left vim's INSERT mode, too
+    if composer then terminal:press(pressed) end
+    local patience = LOST_MS + #pressed * MS_PER_EDIT
     if wait_for_composer(self, patience, is_cleared) or terminal:is_interrupted() then return end
   end
   terminal:fail("delivery", "the composer cannot be emptied of what is left in it: " .. shown_in(self))
@@ -109,18 +120,73 @@ local function catch_up(self, text)
   self.terminal:fail("delivery", "the program does not show what is typed; nothing was sent")
 end
 
---- Types the steps of one attempt; false when keys were lost, or when the turn was interrupted.
-local function type_steps(self, steps)
+--- Takes away the marks that came behind a text, which ends with a space.
+local function erase_marks(self)
+  for _ = 1, MOST_MARKS do
+    local composer = composer_of(self.terminal:view())
+    local shown = composer and composer.text
+    local mark = shown and shown:match("i?" .. MARK .. "$")
+    if not mark or self.terminal:is_interrupted() then return end
+    self.terminal:press(keys.BACKSPACE:rep(utf8.len(mark)))
+    wait_for_composer(self, LOST_MS, function(now) return now.text ~= shown end)
+  end
+end
+
+--- Has the program's editor put a text in the place of what the composer holds, which is nothing.
+---@return "taken"|"interrupted"|nil  nil when no editor comes
+local function hand_over(self, text)
+  local terminal, door = self.terminal, self.terminal:editor()
+  local function outcome()
+    if terminal:is_interrupted() then return "interrupted" end
+    if door:taken() then return "taken" end
+    if terminal:state() == "dialog" then terminal:attend() end
+  end
+  door:offer(text)
+  local _ <close> = setmetatable({}, { __close = function() door:withdraw() end })
+  for _ = 1, EDITOR_PRESSES do
+    local seen = terminal:press(editor.key) and terminal:wait_until(outcome, EDITOR_MS) or nil
+    if seen or terminal:is_interrupted() then return seen or "interrupted" end
+    catch_up(self, text) -- a program that is only late shows what is typed behind the key once it has the text
+    seen = outcome()
+    if seen == "taken" then erase_marks(self) end
+    if seen then return seen end
+    clear(self)
+  end
+end
+
+--- Does what a step says, as far as keys go; false when it did not, or when the turn was interrupted.
+local function begin_step(self, step)
+  local terminal = self.terminal
+  if step.keys then return terminal:press(step.keys) end
+  local seen = hand_over(self, step.editor)
+  if not seen then
+    terminal:lose_editor("the program's editor does not open, so messages are typed, and only short and plain ones: "
+      .. 'the user\'s key bindings (keybindings.json) must have "ctrl+g" do "chat:externalEditor"')
+  end
+  return seen == "taken"
+end
+
+--- Goes the steps of one attempt; false when keys were lost, or when the turn was interrupted.
+local function go_steps(self, steps)
   local terminal, holds = self.terminal, self.policy.holds
   for _, step in ipairs(steps) do
-    if not terminal:press(step.keys) then return false end
+    if not begin_step(self, step) then return false end
     local arrived = wait_for_composer(self, patience_for(step.holds), function(composer)
-      return (step.cursor == nil or composer.cursor == step.cursor) and holds(composer, step.holds) == "whole"
+      return holds(composer, step.holds) == "whole"
     end)
     if not arrived or terminal:is_interrupted() then return false end
     rest(self, step.rest_ms or 0)
   end
   return true
+end
+
+--- What puts a text into the composer now.
+local function steps_for(self, text, is_command)
+  local terminal = self.terminal
+  if is_command then return { { keys = keys.paste(text), holds = text } } end
+  if terminal.has_editor and not terminal:editor() then terminal:lose_editor(terminal.process.without_editor) end
+  local steps, why = self.policy.keystrokes(text, terminal:view(), self.options)
+  return steps or terminal:fail("delivery", why .. "; nothing was sent")
 end
 
 --- Types a prepared message and leaves it in the composer.
@@ -134,16 +200,19 @@ function Typist:type(text, is_command)
     if not terminal:wait_until_ready() then return false end
     if self.keys_may_follow then catch_up(self, text) end
     if not terminal:wait_until_ready() then return false end
+    local steps = steps_for(self, text, is_command)
     clear(self)
     if terminal:is_interrupted() then return false end
     self.keys_may_follow = true
-    local steps = is_command and { { keys = "\27[200~" .. text .. "\27[201~", holds = text } }
-      or self.policy.keystrokes(text, terminal:view(), self.options)
-    if type_steps(self, steps) then
+    if go_steps(self, steps) then
       self.keys_may_follow = false
       return true
     end
     if terminal:is_interrupted() then return false end
+    if steps[1].editor and terminal.has_editor and #text > ONCE_UNITS then
+      terminal:fail("delivery", ("the composer does not hold what the program's editor has put there; nothing was sent "
+        .. "(%s)"):format(shown_in(self)))
+    end
   end
   terminal:fail("delivery", ("the message was typed %d times and the composer does not hold it; nothing was sent (%s)")
     :format(ATTEMPTS, shown_in(self)))

@@ -36,6 +36,8 @@ local next_pid = FIRST_PID
 ---@field signals string[]      what was signalled
 ---@field jsonl_path? string
 ---@field transcript? parley.testing.TranscriptWriter  there when `jsonl_path` was given
+---@field composer? parley.testing.Composer  of a fake that answers
+---@field editor? table         with the face of `parley.claude.editor`, on a fake that answers
 local FakeProcess = {}
 FakeProcess.__index = FakeProcess
 FakeProcess.__name = "parley.testing.FakeProcess"
@@ -116,6 +118,13 @@ function FakeProcess:captured_output() return table.concat(self.captured) end
 
 ---@return parley.ExitRecord?
 function FakeProcess:exit_record() return self.ending end
+
+--- Takes what a real one would be started with.
+---@param changes {permission_mode?: string, arguments?: string[], variables?: table<string, string>}
+function FakeProcess:prepare(changes)
+  for _, word in ipairs(changes.arguments or {}) do table.insert(self.argv, word) end
+  for name, value in pairs(changes.variables or {}) do self.environment[name] = value end
+end
 
 ---@param rows integer
 ---@param columns integer
@@ -214,6 +223,24 @@ end
 
 -- A fake that answers -------------------------------------------------------------------------------------------------
 
+--- Offers in memory.
+local Editor = {}
+Editor.__index = Editor
+
+function Editor:offer(text) self.text, self.before = text, nil end
+
+function Editor:taken() return self.before end
+
+function Editor:withdraw() self.text, self.before = nil, nil end
+
+--- What the program's own editor does with what the composer holds.
+function Editor:open(held_by)
+  if not self.text then return end
+  self.before = held_by:held()
+  held_by:replace(self.text)
+  self.text = nil
+end
+
 local Answering = {}
 Answering.__index = Answering
 
@@ -251,6 +278,8 @@ function Answering:press(key)
     self.composer:paste(key.text)
   elseif key.kind == "text" then
     self.composer:type(key.text)
+  elseif key.name == "ctrl-g" then
+    self.fake.editor:open(self.composer)
   elseif key.name ~= "return" then
     self.composer:edit(key.name)
   else
@@ -287,9 +316,10 @@ function M.answering(options)
   local fake = M.new(all)
   assert(fake.transcript, "fake_process.answering needs jsonl_path")
   local rows, columns = fake.screen:size()
-  self.fake = fake
+  self.fake, fake.editor = fake, setmetatable({}, Editor)
   self.composer = composer.new { profile = profiles.derive(options.profile, { paste_settle =
     { cold_return_ms = 0, warm_return_ms = 0, key_ms = 0, paste_ms = 0 } }), cwd = fake.cwd, now = task.now }
+  fake.composer = self.composer
   self.pen = screen.new { profile = fake.profile, rows = rows, columns = columns,
     write = function(bytes) fake:feed(bytes) end }
   return fake

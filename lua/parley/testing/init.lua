@@ -19,25 +19,29 @@
 ---     profile_changes = {}       -- facts of the profile to replace (stand_in/profiles.lua lists them)
 ---     startup_delay_ms = 420     -- until keys are taken; the kit's default is 20
 ---     flush_ms = 100             -- from a record to the transcript; the kit's default is 5
+---     connect_delay_ms = 300     -- from then until MCP servers over HTTP are connected; the kit's default is 5
 ---     notification_ms = 6000     -- from a permission prompt to the Notification hook
 ---     start_dialogs = { … }      -- more dialogs at the start, each as `dialog` below, with
 ---                                -- `exit_on = { ["Leave"] = 1 }`: the answers that end the program, and its status
 ---     answers = { … }            -- the first that fits answers
 ---     faults = {
 ---       lose_keys = 1,           -- so many keys after the start are lost
+---       lose_editor = 1,         -- so often Ctrl-G opens no editor
 ---       lose_returns = 1,        -- so many Returns are swallowed; the text stays in the composer
 ---       late_flush_ms = 500,     -- added to flush_ms
 ---       dialog_ms = 300,         -- a dialog comes up by itself, so long after the start
 ---       dialog_at_return = true, -- or just before the first Return, which answers it
 ---       never_ready = true,      -- nothing is ever shown
 ---       startup_exit = { text = "…", status = 1 },
+---       drop_hooks_ms = 50,      -- what is called over HTTP is not waited for longer
 ---       ignore_sigterm = true, survive_hangup = true, stop_reading = true,
 ---     }
 ---
 --- An answer is for the messages that `on` fits: a plain substring, or `function(text, turn_number)`; without it, for
 --- every message. `times` says how often it may be used, by all processes of the kit together. What the model says:
 --- `text`, `thinking`, `blocks` (as in the Messages API), `tool` or `tools` (`{name, input, result, is_error,
---- duration_ms, permission, question, leaves}`; `leaves` is a shell command that is really run and may leave something
+--- duration_ms, permission, question, leaves}`; a tool of an MCP server, by the server's name for it or the whole one,
+--- is really called, and its result counts; `leaves` is a shell command that is really run and may leave something
 --- running) with `after` (the text that follows the results), `stop_reason`, `empty`; when: `delay_ms`,
 --- `block_delay_ms`; `dialog` (`{title, lines, choices, selected, numbered, footer, waiting_for}`) is asked first;
 --- `compacts`: the program compacts the conversation first. Or `steps`, a list of such, one API message each. An answer
@@ -232,13 +236,6 @@ local Kit = {}
 Kit.__index = Kit
 Kit.__name = "parley.testing.Kit"
 
-local function write_file(path, text, mode)
-  local file = assert(io.open(path, "wb"))
-  file:write(text)
-  file:close()
-  assert(uv.fs_chmod(path, tonumber(mode or "600", 8)))
-end
-
 local function quote(word) return "'" .. word:gsub("'", "'\\''") .. "'" end
 
 local function check_script(script)
@@ -289,18 +286,20 @@ function Kit:use(script, profile)
   assert(files.make_folder(uses))
   local path = script
   if type(script) == "table" then
-    local defaults = { startup_delay_ms = 20, flush_ms = 5 }
+    local defaults = { startup_delay_ms = 20, flush_ms = 5, connect_delay_ms = 5 }
     for name, value in pairs(script) do defaults[name] = value end
-    write_file(self.script_path, "return " .. source.of(defaults))
+    files.write(self.script_path, "return " .. source.of(defaults), true)
     path = self.script_path
   end
   local words = { "exec", quote(uv.exepath()), "stand-in", "--script", quote(path) }
   if profile then table.move({ "--profile", quote(profile) }, 1, 2, #words + 1, words) end
-  write_file(self.executable, ('#!/bin/sh\nexport PARLEY_STAND_IN_USES=%s\n%s "$@"\n'):format(quote(uses),
-    table.concat(words, " ")), "700")
+  files.write(self.executable, ('#!/bin/sh\nexport PARLEY_STAND_IN_USES=%s\n%s "$@"\n'):format(quote(uses),
+    table.concat(words, " ")), true)
+  assert(uv.fs_chmod(self.executable, tonumber("700", 8)))
 end
 
---- Starts the stand-in on a terminal, as a person would.
+--- Starts the stand-in on a terminal, as a person would. It receives what the spec writes and nothing else: the
+--- terminal `is_silent`.
 ---@param words? string[]  flags of `claude`
 ---@param options? {rows?: integer, columns?: integer, is_ready?: false}  `is_ready` false does not wait until it is
 ---@return parley.testing.Terminal
@@ -311,7 +310,7 @@ function Kit:terminal(words, options)
   for name, value in pairs(self.environment) do environment[name] = value end
   local ready_before = #self:events "ready"
   local opened = terminal.open { argv = { self.executable, table.unpack(words or {}) }, cwd = self.cwd,
-    environment = environment, rows = options.rows, columns = options.columns }
+    environment = environment, rows = options.rows, columns = options.columns, is_silent = true }
   if options.is_ready ~= false then
     opened:wait_for(function()
       return opened:composer() and #self:events "ready" > ready_before or opened.pty:poll_exit()

@@ -43,11 +43,13 @@
 --- Requests that are no turn (`messages_request.kind`) are answered on the side, whatever words they hold; what is no
 --- request for a message at all gets a 404.
 local core = require "parley.core"
+local defer = require "parley.base.defer"
 local errors = require "parley.base.errors"
 local http = require "parley.base.http"
 local messages_request = require "parley.testing.messages_request"
 local messages_stream = require "parley.testing.messages_stream"
 local options = require "parley.base.options"
+local tables = require "parley.base.tables"
 local task = require "parley.base.task"
 
 local M = {}
@@ -202,8 +204,7 @@ end
 local function with_ids(blocks)
   local copies, has_tools = {}, false
   for index, block in ipairs(blocks) do
-    local copy = {}
-    for name, value in pairs(block) do copy[name] = value end
+    local copy = tables.merged(block)
     if block.type == "tool_use" then
       has_tools = true
       copy.id = block.id or new_id "toolu"
@@ -215,12 +216,9 @@ end
 
 ---@return parley.testing.ApiAnswer
 local function answer_to(server, request)
-  local answer = {}
-  if request.kind == "side" then
-    answer.blocks = { text_block(messages_request.side_text(request.body)) }
-  else
-    for name, value in pairs(consult(server, request)) do answer[name] = value end
-  end
+  local is_side = request.kind == "side"
+  local answer = is_side and { blocks = { text_block(messages_request.side_text(request.body)) } }
+    or tables.merged(consult(server, request))
   local blocks = answer.blocks or { text_block("echo: " .. request.text) }
   if type(blocks) == "function" then blocks = blocks(request) end
   local has_tools
@@ -231,8 +229,7 @@ local function answer_to(server, request)
 end
 
 local function send_json(response, status, value, more_headers)
-  local headers = { ["content-type"] = "application/json" }
-  for name, text in pairs(more_headers or {}) do headers[name] = text end
+  local headers = tables.merged({ ["content-type"] = "application/json" }, more_headers)
   response:send(status, headers, assert(json.encode(value)))
 end
 
@@ -297,10 +294,10 @@ local function serve(server, asked, response)
   if server.log then write_log(server, request) end
   server.changed:notify()
 
-  local _ <close> = setmetatable({}, { __close = function(_, err)
+  local _ <close> = defer(function(err)
     request.state = (err or not response:is_whole()) and "aborted" or "answered"
     server.changed:notify()
-  end })
+  end)
   answer_request(server, request, response)
 end
 

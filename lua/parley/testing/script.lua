@@ -200,15 +200,16 @@ local ANSWER = {
 for name, kind in pairs(STEP) do ANSWER[name] = kind end
 
 local FAULTS = {
-  lose_keys = count, lose_returns = count, late_flush_ms = milliseconds, dialog_ms = milliseconds,
+  lose_keys = count, lose_returns = count, lose_editor = count, late_flush_ms = milliseconds, dialog_ms = milliseconds,
   dialog_at_return = flag, never_ready = flag, startup_exit = record { text = text, status = integer },
-  ignore_sigterm = flag, survive_hangup = flag, stop_reading = flag,
+  ignore_sigterm = flag, survive_hangup = flag, stop_reading = flag, drop_hooks_ms = milliseconds,
 }
 
 local script = record {
   profile = one_of(profiles.versions), profile_changes = record(facts()), startup_delay_ms = milliseconds,
-  flush_ms = milliseconds, notification_ms = milliseconds, start_dialogs = list_of(start_dialog),
-  answers = list_of(record(ANSWER, nil, check_answer)), faults = record(FAULTS), log = text,
+  flush_ms = milliseconds, connect_delay_ms = milliseconds, notification_ms = milliseconds,
+  start_dialogs = list_of(start_dialog), answers = list_of(record(ANSWER, nil, check_answer)),
+  faults = record(FAULTS), log = text,
 }
 
 --- Checks a script.

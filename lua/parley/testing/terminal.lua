@@ -1,5 +1,10 @@
 --- A person at a terminal, for specs: starts a program on a pty, presses keys, looks at the screen. It knows nothing of
 --- Parley's sessions, so that what it sees can be held against them.
+---
+---     local person <close> = terminal.open { argv = { "my-program" }, cwd = folder }
+---     person:wait_for "name?"
+---     person:write "Ada\r"
+---     assert.same({ exit_code = 0 }, person:exit())
 local uv = require "luv"
 local core = require "parley.core"
 local errors = require "parley.base.errors"
@@ -10,34 +15,43 @@ local M = {}
 local RULE = "^" .. ("─"):rep(3)
 local PASTE_START, PASTE_END = "\27[200~", "\27[201~"
 local DEFAULT_TIMEOUT_MS = 20000
+local LOOK_MS = 5 -- a predicate may ask for what no output tells of
 
 ---@class parley.testing.Terminal
 ---@field screen parley.Screen
 ---@field output string  everything that was printed
+---@field pty parley.Pty
+---@field is_ended boolean  nothing more will be printed
 local Terminal = {}
 Terminal.__index = Terminal
 Terminal.__name = "parley.testing.Terminal"
 
 --- Starts a program.
----@param options {argv: string[], environment: table<string, string>, cwd: string, rows?: integer, columns?: integer}
----@return parley.testing.Terminal
+---@param options {argv: string[], environment?: table<string, string>, cwd?: string, rows?: integer,
+---       columns?: integer, is_silent?: boolean}  `environment` and `cwd` are this process's unless said otherwise, the
+---       terminal has 40 rows and 120 columns, and answers when the program asks what it is, unless it `is_silent`
+---@return parley.testing.Terminal  a `<close>` variable
 function M.open(options)
   local rows, columns = options.rows or 40, options.columns or 120
   local environment = {}
-  for name, value in pairs(options.environment) do table.insert(environment, name .. "=" .. value) end
+  for name, value in pairs(options.environment or uv.os_environ()) do
+    table.insert(environment, name .. "=" .. value)
+  end
   local pty, problem = core.pty.spawn { argv = options.argv, env = environment, cwd = options.cwd, rows = rows,
     columns = columns }
   if not pty then error(problem, 0) end
-  local self = setmetatable({ pty = pty, screen = core.screen.new(rows, columns), output = "",
+  local self = setmetatable({ pty = pty, screen = core.screen.new(rows, columns), output = "", is_ended = false,
     changed = task.condition(), pipe = uv.new_pipe(false), child_signal = uv.new_signal() }, Terminal)
   assert(self.pipe:open(pty:duplicate()))
   local function take(bytes)
     self.output = self.output .. bytes
     self.screen:feed(bytes)
+    local replies = not options.is_silent and self.screen:replies() or ""
+    if replies ~= "" and not self.is_ended then self.pipe:write(replies) end
   end
   self.pipe:read_start(function(_, bytes)
-    if bytes then take(bytes) end
     self.is_ended = not bytes
+    if bytes then take(bytes) end
     -- libuv takes the hang-up for the end, and leaves what is still there.
     for rest in function() return self.is_ended and pty:read() or nil end do take(rest) end
     self.changed:notify()
@@ -59,6 +73,14 @@ end
 ---@param text string
 function Terminal:paste(text) self:write(PASTE_START .. text .. PASTE_END) end
 
+--- Makes the window larger or smaller.
+---@param rows integer
+---@param columns integer
+function Terminal:resize(rows, columns)
+  self.screen:resize(rows, columns)
+  assert(self.pty:resize(rows, columns))
+end
+
 ---@param text string
 ---@return boolean
 function Terminal:shows(text) return self.screen:text():find(text, 1, true) ~= nil end
@@ -78,7 +100,7 @@ function Terminal:wait_for(wanted, timeout_ms)
       local what = type(wanted) == "string" and ("'%s'"):format(wanted) or "what was waited for"
       error(errors.new("ETIMEDOUT", what .. " did not come; the screen:\n" .. self.screen:text()), 0)
     end
-    self.changed:wait(math.min(5, deadline - task.now()))
+    self.changed:wait(math.min(LOOK_MS, deadline - task.now()))
   end
 end
 

@@ -1,10 +1,10 @@
 --- How turns of the backend end before their time, over fake processes.
+local clock = require "parley.base.clock"
 local errors = require "parley.base.errors"
 local fake_backends = require "spec.fake_backends"
 local helper = require "spec.helper"
 local parley = require "parley"
 local task = require "parley.base.task"
-local uv = require "luv"
 
 local place ---@type spec.FakeBackends
 before_each(function() place = fake_backends.begin() end)
@@ -14,7 +14,7 @@ local user = fake_backends.user
 local assistant = fake_backends.assistant
 local collect = fake_backends.collect
 local talk = fake_backends.talk
-local raised = fake_backends.raised
+local raised = helper.failure_of
 local taken = fake_backends.taken
 
 describe("complete", function()
@@ -191,13 +191,7 @@ describe("complete", function()
 end)
 
 describe("close", function()
-  local function from_loop(callback)
-    local timer = uv.new_timer()
-    timer:start(0, 0, function()
-      timer:close()
-      callback()
-    end)
-  end
+  local function from_loop(callback) clock.after(0, callback) end
 
   it("ends everything from a libuv callback, turns that run among it, and may be called again", helper.task(function()
     local removed = {}

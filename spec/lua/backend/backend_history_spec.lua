@@ -18,13 +18,13 @@ local with_history = fake_backends.with_history
 local collect = fake_backends.collect
 local talk = fake_backends.talk
 local types = fake_backends.types
-local raised = fake_backends.raised
+local raised = helper.failure_of
 local taken = fake_backends.taken
 
 local function names_below(path)
   local names = {}
   local function walk(below)
-    for _, name in ipairs(uv.fs_stat(below) and helper.names_in(below) or {}) do
+    for _, name in ipairs(helper.names_in(below)) do
       if uv.fs_stat(below .. "/" .. name).type == "directory" then
         walk(below .. "/" .. name)
       else
@@ -50,7 +50,7 @@ describe("complete", function()
       assert.equal(path, fake.jsonl_path)
       local seed = files.read(path):sub(1, fake.start_offset)
       local kinds = {}
-      for line in seed:gmatch "([^\n]*)\n" do table.insert(kinds, (json.decode(line)).type) end
+      for i, record in ipairs(helper.json_lines(seed)) do kinds[i] = record.type end
       assert.same({ "permission-mode", "file-history-snapshot", "user", "assistant" }, kinds)
       assert.equal("bypassPermissions", json.decode(seed:match "[^\n]*").permissionMode)
       assert.same({ "What is my name?" }, taken(fake))

@@ -16,7 +16,7 @@ local HISTORY = fake_backends.HISTORY
 local with_history = fake_backends.with_history
 local collect = fake_backends.collect
 local talk = fake_backends.talk
-local raised = fake_backends.raised
+local raised = helper.failure_of
 local taken = fake_backends.taken
 
 describe("11. mcp_servers", function()
@@ -172,7 +172,7 @@ describe("12. policies", function()
 
     it("a table without any of the functions", function()
       assert.matches("the policy 'routing' has none of the functions of such a policy: 'keys', 'route'",
-        refused { routing = { LIMIT = 5 } })
+        refused { routing = { _LIMIT = 5 } })
       assert.matches("'state'", refused { readiness = {} })
     end)
 
@@ -183,12 +183,17 @@ describe("12. policies", function()
       assert.equal("the policy 'routing' has 'rout', which no such policy has; did you mean 'route'?",
         refused { routing = { rout = route } })
       assert.equal("the policy 'routing' has 'store', which no such policy has: its functions are 'keys', 'route'; "
-        .. "a helper's name begins with '_'", refused { routing = { route = route, store = print } })
+        .. "what is its own begins with '_'", refused { routing = { route = route, store = print } })
       assert.matches("'dcide', which no such policy has; did you mean 'decide'", refused { dialogs =
         policy_file "return { recognize = print, dcide = print }" })
-      assert.matches("'kinsd', which no such policy has; did you mean 'kinds'", refused { dialogs =
-        { recognize = print, kinsd = {} } })
-      parley.backend { cwd = place.cwd, policies = { routing = { route = route, _size = print, LIMIT = 5 } } }
+      parley.backend { cwd = place.cwd, policies = { routing = { route = route, _size = print, _LIMIT = 5 } } }
+    end)
+
+    it("a setting that nobody would read", function()
+      local known = "which no such policy has: its functions are 'decide', 'recognize'; what is its own begins with '_'"
+      assert.equal("the policy 'dialogs' has 'kinds', " .. known, refused { dialogs = { decide = print, kinds = {} } })
+      assert.matches("'entr', which no such policy has; did you mean 'enter'", refused { delivery = { entr = "\n" } })
+      assert.matches("'enter' must be a string, not a boolean", refused { delivery = { enter = true } })
     end)
 
     it("a policy that there is not", function()
@@ -363,13 +368,16 @@ describe("12. policies", function()
 
     it("an option in the request an error that says where it belongs", helper.task(function()
       assert.equal("a request's 'model' is for your routing policy, and there is none: give it to parley.backend, or "
-        .. "let the route of a routing policy return { options = { model = … } }", refused { model = "opus" })
+        .. "as options = { model = … }", refused { model = "opus" })
       assert.equal("a request's 'max_sessions' is for your routing policy, and there is none: give it to "
         .. "parley.backend", refused { max_sessions = 1 })
       assert.matches("a request's 'modle' .* there is none; did you mean 'model'%?", refused { modle = "opus" })
-      assert.matches("a request's 'options' is for your routing policy", refused { options = { model = "opus" } })
+      assert.equal("the options of the request has no option 'modle'; did you mean 'model'?",
+        refused { options = { modle = "opus" } })
+      assert.matches("the options of the request has no option 'max_sessions'",
+        refused { options = { max_sessions = 1 } })
       local backend <close> = place:backend()
-      raised("ValueError", backend.prepare, backend, {}, { model = "opus" })
+      raised("ValueError", backend.warm, backend, {}, { model = "opus" })
       raised("ValueError", backend.command, backend, {}, "/compact", { model = "opus" })
     end))
 

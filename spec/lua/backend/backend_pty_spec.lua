@@ -8,7 +8,7 @@ local testing = require "parley.testing"
 local uv = require "luv"
 
 local user, assistant, with_history = fake_backends.user, fake_backends.assistant, fake_backends.with_history
-local collect, raised = fake_backends.collect, fake_backends.raised
+local collect, raised = fake_backends.collect, helper.failure_of
 local talk, types = fake_backends.talk, fake_backends.types
 
 local no_leaks
@@ -186,14 +186,13 @@ describe("complete on a pty", function()
   on_pty("keeps a session that was interrupted in its answer, and none that was before it", {}, function(kit, backend)
     --- Takes a turn and interrupts it as soon as something is there.
     local function interrupted(words, is_there)
-      local step, _, _, handle = backend:complete { user(words) }
-      local _ <close> = handle
+      local turn <close> = backend:complete { user(words) }
       local waiter = task.spawn(function()
         helper.eventually(is_there)
-        handle.interrupt()
+        turn:interrupt()
       end)
       local result
-      for event in step do result = event end
+      for event in turn do result = event end
       waiter:await()
       assert.equal("interrupted", result.subtype)
     end

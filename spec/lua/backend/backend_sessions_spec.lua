@@ -12,7 +12,7 @@ local user = fake_backends.user
 local collect = fake_backends.collect
 local talk = fake_backends.talk
 local types = fake_backends.types
-local raised = fake_backends.raised
+local raised = helper.failure_of
 local taken = fake_backends.taken
 
 describe("complete", function()

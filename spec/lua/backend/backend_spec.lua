@@ -17,7 +17,7 @@ local with_history = fake_backends.with_history
 local collect = fake_backends.collect
 local talk = fake_backends.talk
 local types = fake_backends.types
-local raised = fake_backends.raised
+local raised = helper.failure_of
 local taken = fake_backends.taken
 
 describe("complete", function()
@@ -29,7 +29,8 @@ describe("complete", function()
       { "an unknown role", { { role = "system", content = "x" }, user "a" }, "system", 1 },
       { "a missing content", { user "a", assistant "b", { role = "user" } }, "no content", 3 },
       { "a malformed block", { user { { type = "text" } } }, "'text' must be a string", 1 },
-      { "an image to be typed", { user { text "see", { type = "image" } } }, "type 'image', which cannot be typed", 1 },
+      { "an image that cannot be sent", { user { text "see", { type = "image" } } },
+        "type 'image', whose source is 'nil'", 1 },
       { "a tool result to be typed", { user "a", assistant "b", user { { type = "tool_result", tool_use_id = "t" } } },
         "type 'tool_result'", 3 },
       { "nothing but white space", { user " \n" }, "nothing in it", 1 },
@@ -94,10 +95,10 @@ describe("complete", function()
 
     it("starts nothing before the first event is asked for", helper.task(function()
       local backend <close> = place:backend()
-      local step, _, _, handle = backend:complete { user "hi" }
+      local turn = backend:complete { user "hi" }
       assert.same({}, place.fakes)
-      getmetatable(handle).__close(handle)
-      assert.is_nil(step())
+      turn:close()
+      assert.is_nil(turn())
       assert.same({}, place.fakes)
     end))
   end)
@@ -250,39 +251,27 @@ describe("13. what is public", function()
   end))
 end)
 
-describe("a turn's handle", function()
-  it("interrupts the turn and keeps the session for the next", helper.task(function()
-    local backend <close> = place:backend({}, { delay_ms = 60000 })
-    local step, _, _, handle = backend:complete { user "slow" }
-    local closer <close> = handle -- luacheck: ignore 211
-    assert.is_false(handle.interrupt())
-    assert.equal("user", step().type)
-    assert.is_true(handle.interrupt())
-    assert.matches("\27", place.fakes[1]:written())
-  end))
-end)
-
-describe("prepare", function()
+describe("warm", function()
   it("starts a session that complete finds ready", helper.task(function()
     local backend <close> = place:backend()
-    assert.is_true(backend:prepare(HISTORY))
+    assert.is_true(backend:warm(HISTORY))
     assert.equal(1, backend:live_session_count())
     assert.equal(1, talk(backend, with_history()).num_turns)
     assert.equal(1, #place.fakes)
-    assert.is_true(backend:prepare {})
+    assert.is_true(backend:warm {})
     assert.equal(1, talk(backend, { user "hi" }).num_turns)
     assert.equal(2, #place.fakes)
   end))
 
   it("keeps nothing when the history would go with the message, or the start fails", helper.task(function()
     local backend <close> = place:backend { history_injection_mode = "concat_message" }
-    assert.is_false(backend:prepare(HISTORY))
+    assert.is_false(backend:warm(HISTORY))
     assert.equal(0, backend:live_session_count())
     local other <close> = place:backend({ max_sessions = 1 }, { prepare = function(fake)
       fake.options.on_start = function() fake:exit() end
     end })
-    for _ = 1, 2 do raised("SessionError", other.prepare, other, {}) end
-    raised("ValueError", other.prepare, other, "hi")
+    for _ = 1, 2 do raised("SessionError", other.warm, other, {}) end
+    raised("ValueError", other.warm, other, "hi")
   end))
 end)
 
@@ -290,10 +279,10 @@ describe("a wrong call of a backend", function()
   it("is refused before anything starts", helper.task(function()
     local backend <close> = place:backend()
     local function refused(pattern, name, ...)
-      assert.matches(pattern, fake_backends.raised("ValueError", backend[name], backend, ...).message, 1, true)
+      assert.matches(pattern, helper.failure_of("ValueError", backend[name], backend, ...).message, 1, true)
     end
     refused("not one message: put it into a list", "complete", { role = "user", content = "hi" })
-    refused("not one message: put it into a list", "prepare", { role = "user", content = "hi" })
+    refused("not one message: put it into a list", "warm", { role = "user", content = "hi" })
     refused("messages must be a list, not nothing", "command", nil, "/compact")
     refused("a command is one line that begins with a slash and its name, not nothing", "command", {})
     refused("its name, not \"compact\"", "command", {}, "compact")

@@ -58,7 +58,7 @@ end
 
 describe("a pool", function()
   it("gives places until the limit is reached", helper.task(function()
-    local live = pool.new(3)
+    local live = pool.new { limit = 3 }
     add(live)
     add(live)
     assert.equal(2, live:count())
@@ -67,25 +67,25 @@ describe("a pool", function()
     local third = waiter(live, nil, log, "fourth")
     settle()
     assert.same({}, log)
-    live:give_back()
+    live:release_place()
     third:await()
     assert.same({ "fourth" }, log)
   end))
 
   it("leases the session under a key, and to one caller only", helper.task(function()
-    local live = pool.new(3)
+    local live = pool.new { limit = 3 }
     local session = add_idle(live, "a", "b")
     assert.equal(session, live:acquire "b")
     assert.is_nil(live:acquire "a")
-    live:give_back()
+    live:release_place()
     live:release(session, { "c" })
     assert.is_nil(live:acquire "a")
-    live:give_back()
+    live:release_place()
     assert.equal(session, live:acquire "c")
   end))
 
   it("keeps several sessions under one key, and leases the one used last", helper.task(function()
-    local live = pool.new(3)
+    local live = pool.new { limit = 3 }
     local first, second = add_idle(live, "a"), add_idle(live, "b")
     assert.equal(first, live:acquire "a")
     live:release(first, { "b" })
@@ -94,13 +94,13 @@ describe("a pool", function()
   end))
 
   it("leases nothing without a key", helper.task(function()
-    local live = pool.new(2)
+    local live = pool.new { limit = 2 }
     add_idle(live)
     assert.is_nil(live:acquire(nil))
   end))
 
   it("ends the idle session least recently used for one more", helper.task(function()
-    local live = pool.new(2)
+    local live = pool.new { limit = 2 }
     local first, second = add_idle(live, "a"), add_idle(live, "b")
     live:release(assert(live:acquire "a"), { "a" })
     assert.is_nil(live:acquire "c")
@@ -110,7 +110,7 @@ describe("a pool", function()
   end))
 
   it("counts a session until its process has ended", helper.task(function()
-    local live = pool.new(1)
+    local live = pool.new { limit = 1 }
     local session = add_idle(live, "a")
     local log = {}
     local next_one = waiter(live, "b", log, "b")
@@ -123,23 +123,23 @@ describe("a pool", function()
   end))
 
   it("serves first come, first served", helper.task(function()
-    local live, log = pool.new(1), {}
+    local live, log = pool.new { limit = 1 }, {}
     local session = add(live)
     local waiters = {}
     for i = 1, 4 do waiters[i] = waiter(live, nil, log, i) end
     settle()
-    live:drop(session)
+    live:discard(session)
     for i = 1, 4 do
       waiters[i]:await()
       assert.equal(i, #log)
-      live:give_back()
+      live:release_place()
       settle()
     end
     assert.same({ 1, 2, 3, 4 }, log)
   end))
 
   it("lets nobody overtake those who wait, not even the last user of a session", helper.task(function()
-    local live, log = pool.new(1), {}
+    local live, log = pool.new { limit = 1 }, {}
     local session = add(live)
     local other = waiter(live, "b", log, "other")
     settle()
@@ -149,12 +149,12 @@ describe("a pool", function()
     settle()
     assert.same({ "other" }, log)
     assert.equal(1, session.closed)
-    live:give_back()
+    live:release_place()
     assert.is_nil(again:await())
   end))
 
   it("gives a waiter the session under its key without ending it", helper.task(function()
-    local live, log = pool.new(1), {}
+    local live, log = pool.new { limit = 1 }, {}
     local session = add(live)
     local same = waiter(live, "a", log, "same")
     settle()
@@ -164,24 +164,24 @@ describe("a pool", function()
   end))
 
   it("passes over waiters that were cancelled", helper.task(function()
-    local live, log = pool.new(1), {}
+    local live, log = pool.new { limit = 1 }, {}
     local session = add(live)
     local first, second, third =
       waiter(live, nil, log, "first"), waiter(live, nil, log, "second"), waiter(live, nil, log, "third")
     settle()
     first:cancel()
     second:cancel()
-    live:drop(session)
+    live:discard(session)
     third:await()
     assert.same({ "third" }, log)
     assert.equal("Cancelled", select(2, first:result()).code)
   end))
 
   it("frees the place of a session that was dropped, once", helper.task(function()
-    local live = pool.new(1)
+    local live = pool.new { limit = 1 }
     local session = add(live)
-    live:drop(session)
-    live:drop(session)
+    live:discard(session)
+    live:discard(session)
     assert.is_nil(live:acquire())
     local second = waiter(live, nil, {}, "second")
     settle()
@@ -190,11 +190,11 @@ describe("a pool", function()
   end))
 
   it("leaves the place of a session that was vacated to its user", helper.task(function()
-    local live, log = pool.new(1), {}
+    local live, log = pool.new { limit = 1 }, {}
     local session = add(live)
     local second = waiter(live, nil, log, "second")
     settle()
-    live:vacate(session)
+    live:discard(session, true)
     settle()
     assert.same({}, log)
     live:add(new_session())
@@ -202,7 +202,7 @@ describe("a pool", function()
   end))
 
   it("frees the place of a session that cannot be ended, and says so", helper.task(function()
-    local live = pool.new(1)
+    local live = pool.new { limit = 1 }
     local session = add_idle(live, "a")
     function session.close() error("stuck", 0) end
     local ok, err = pcall(live.acquire, live, "b")
@@ -212,7 +212,7 @@ describe("a pool", function()
   end))
 
   it("never leases an idle session whose process has ended", helper.task(function()
-    local live = pool.new(1)
+    local live = pool.new { limit = 1 }
     local session = add_idle(live, "a")
     session.is_alive = false
     assert.same({}, live:processes())
@@ -224,7 +224,7 @@ describe("a pool", function()
   end))
 
   it("shows what lives, idle or not", helper.task(function()
-    local live = pool.new(2)
+    local live = pool.new { limit = 2 }
     local first, second = add(live), add_idle(live, "a")
     assert.same({ [first.session_id] = first.process, [second.session_id] = second.process }, live:processes())
     assert.same({ [first.session_id] = "ready", [second.session_id] = "ready" }, live:states())
@@ -234,7 +234,7 @@ describe("a pool", function()
     local function ada() return { wait = true } end
 
     it("has its callers use it one after the other, though places are free", helper.task(function()
-      local live, log = pool.new(3), {}
+      local live, log = pool.new { limit = 3 }, {}
       local first = ada()
       assert.is_nil(live:acquire("ada", first)) -- before there is a session
       local second = waiter(live, "ada", log, "second", ada())
@@ -256,13 +256,13 @@ describe("a pool", function()
     end))
 
     it("gives a place to the next one when it is gone", helper.task(function()
-      local live, log = pool.new(2), {}
+      local live, log = pool.new { limit = 2 }, {}
       local first = ada()
       live:acquire("ada", first)
       live:add(new_session(), first)
       local second, third = waiter(live, "ada", log, "second", ada()), waiter(live, "ada", log, "third", ada())
       settle()
-      for session in pairs(live.entries) do live:drop(session) end
+      for session in pairs(live.entries) do live:discard(session) end
       assert.is_nil(second:await())
       settle()
       assert.same({ "second" }, log)
@@ -270,29 +270,29 @@ describe("a pool", function()
     end))
 
     it("keeps them in order where both wait for a place", helper.task(function()
-      local live, log = pool.new(2), {}
+      local live, log = pool.new { limit = 2 }, {}
       local one, two = add(live), add(live)
       local own = ada()
       local first, second = waiter(live, "ada", log, "first", own), waiter(live, "ada", log, "second", ada())
       local other = waiter(live, nil, log, "other")
       settle()
-      live:drop(one)
-      live:drop(two)
+      live:discard(one)
+      live:discard(two)
       first:await()
       other:await()
       settle()
       assert.same({ "first", "other" }, log)
-      live:give_back(own)
+      live:release_place(own)
       second:await()
     end))
 
     it("passes the turn on when the one before is cancelled", helper.task(function()
-      local live, log = pool.new(1), {}
+      local live, log = pool.new { limit = 1 }, {}
       local session = add(live)
       local first, second = waiter(live, "ada", log, "first", ada()), waiter(live, "ada", log, "second", ada())
       settle()
       first:cancel()
-      live:drop(session)
+      live:discard(session)
       second:await()
       assert.same({ "second" }, log)
     end))
@@ -309,7 +309,7 @@ describe("a pool", function()
     end
 
     it("ends others for one more, though they were used later", helper.task(function()
-      local live = pool.new(2)
+      local live = pool.new { limit = 2 }
       local pinned, other = add_pinned(live, "ada"), add_idle(live, "b")
       assert.is_nil(live:acquire "c")
       assert.equal(0, pinned.closed)
@@ -318,13 +318,13 @@ describe("a pool", function()
     end))
 
     it("pins none that nobody can find again, and none for longer than was asked", helper.task(function()
-      local live = pool.new(1)
+      local live = pool.new { limit = 1 }
       local lease = { pin = true }
       live:acquire("a", lease)
       live:add(new_session(), lease)
       live:release(next(live.entries), {})
       assert.is_nil(live:acquire "b")
-      live:give_back()
+      live:release_place()
       local pinned = add_pinned(live, "ada")
       live:release(live:acquire "ada", { "ada" })
       assert.is_nil(live:acquire "b")
@@ -332,7 +332,7 @@ describe("a pool", function()
     end))
 
     it("refuses who needs a place once all are kept, at once or when that comes", helper.task(function()
-      local live = pool.new(2)
+      local live = pool.new { limit = 2 }
       add_pinned(live, "ada")
       local bob = { pin = true }
       live:acquire("bob", bob)
@@ -351,7 +351,7 @@ describe("a pool", function()
     end))
 
     it("waits for the idle time-out of one", helper.task(function()
-      local live = pool.new(1, 20)
+      local live = pool.new { limit = 1, idle_timeout_ms = 20 }
       local pinned = add_pinned(live, "ada")
       assert.is_nil(live:acquire("b", {}))
       assert.is_false(pinned.is_alive)
@@ -379,17 +379,17 @@ describe("a pool", function()
     end
 
     it("says so at once to the task that holds them itself", helper.task(function()
-      local live = pool.new(2)
+      local live = pool.new { limit = 2 }
       hold(live)
-      live:drop(hold(live))
+      live:discard(hold(live))
       local session = hold(live)
       refused(2, live.acquire, live, nil, {})
-      live:drop(session)
+      live:discard(session)
       assert.is_nil(live:acquire())
     end))
 
     it("says so to a child that its holder awaits, however", helper.task(function()
-      local live = pool.new(1)
+      local live = pool.new { limit = 1 }
       hold(live)
       refused(1, task.timeout, 60000, live.acquire, live, nil, {})
       local child = task.spawn(function()
@@ -399,7 +399,7 @@ describe("a pool", function()
     end))
 
     it("says so when the holder begins to await it later", helper.task(function()
-      local live = pool.new(1)
+      local live = pool.new { limit = 1 }
       hold(live)
       local child = task.spawn(live.acquire, live, nil, {})
       settle()
@@ -408,23 +408,23 @@ describe("a pool", function()
     end))
 
     it("lets a child wait that its holder does not await", helper.task(function()
-      local live, log = pool.new(1), {}
+      local live, log = pool.new { limit = 1 }, {}
       local session = hold(live)
       local child = waiter(live, nil, log, "child", {})
       settle()
       assert.same({}, log)
-      live:drop(session)
+      live:discard(session)
       child:await()
     end))
 
     it("lets everybody wait while one place is held by somebody who goes on", helper.task(function()
-      local live, log = pool.new(2), {}
+      local live, log = pool.new { limit = 2 }, {}
       hold(live)
       local go_on = task.condition()
       local other = task.spawn(function()
         local session = hold(live)
         go_on:wait()
-        live:drop(session)
+        live:discard(session)
       end)
       settle()
       local child = waiter(live, nil, log, "child", {})
@@ -438,13 +438,13 @@ describe("a pool", function()
     end))
 
     it("says so to the last of several turns that wait for each other", helper.task(function()
-      local live, ends = pool.new(2), {}
+      local live, ends = pool.new { limit = 2 }, {}
       local function turn(name)
         local session = hold(live)
         helper.tick()
         local ok, err = pcall(live.acquire, live, nil, {})
         table.insert(ends, name .. (ok and " goes on" or " " .. err.reason))
-        live:drop(session)
+        live:discard(session)
       end
       local first, second = task.spawn(turn, "first"), task.spawn(turn, "second")
       first:await()
@@ -454,7 +454,7 @@ describe("a pool", function()
     end))
 
     it("says so of the session that a key's own turn has", helper.task(function()
-      local live = pool.new(3)
+      local live = pool.new { limit = 3 }
       hold(live, "ada")
       local ok, err = pcall(live.acquire, live, "ada", { wait = true })
       assert.is_false(ok)
@@ -465,19 +465,19 @@ describe("a pool", function()
   end)
 
   it("lets nobody wait longer than told", helper.task(function()
-    local live = pool.new(1)
+    local live = pool.new { limit = 1 }
     local session = add(live)
     local ok, err = pcall(live.acquire, live, "a", { timeout_ms = 20 })
     assert.is_false(ok)
     assert.equal("timeout", err.reason)
     assert.equal("the request has waited 20 ms (turn_timeout_ms) for one of the 1 places (max_sessions), which is in "
       .. "use", err.message)
-    live:drop(session)
+    live:discard(session)
     assert.is_nil(live:acquire("a", { timeout_ms = 20 }))
   end))
 
   it("lists what lives, for policies", helper.task(function()
-    local live = pool.new(3)
+    local live = pool.new { limit = 3 }
     local function make(lease, key)
       live:acquire(key, lease)
       local session = new_session()
@@ -496,7 +496,7 @@ describe("a pool", function()
 
   describe("with an idle time-out", function()
     it("ends an idle session, and no other", helper.task(function()
-      local live = pool.new(3, 20)
+      local live = pool.new { limit = 3, idle_timeout_ms = 20 }
       local busy, idle = add(live), add_idle(live, "a")
       helper.eventually(function() return idle.killed == 1 end)
       assert.equal(1, live:count())
@@ -505,13 +505,13 @@ describe("a pool", function()
     end))
 
     it("never ends one after endless time", helper.task(function()
-      local live = pool.new(1, math.huge)
+      local live = pool.new { limit = 1, idle_timeout_ms = math.huge }
       local session = add_idle(live, "a")
       assert.equal(session, live:acquire "a")
     end))
 
     it("begins anew with each use", helper.task(function()
-      local live = pool.new(1, 1000)
+      local live = pool.new { limit = 1, idle_timeout_ms = 1000 }
       local session = add_idle(live, "a")
       for _ = 1, 5 do
         assert.equal(session, live:acquire "a")
@@ -522,7 +522,7 @@ describe("a pool", function()
     end))
 
     it("keeps the place until the process has ended", helper.task(function()
-      local live = pool.new(1, 10)
+      local live = pool.new { limit = 1, idle_timeout_ms = 10 }
       local session = add_idle(live, "a")
       function session.kill() session.killed = session.killed + 1 end -- it takes its time
       helper.eventually(function() return session.killed == 1 end)
@@ -534,24 +534,24 @@ describe("a pool", function()
   end)
 
   it("that is retired ends every session without waiting, and lets nobody in", helper.task(function()
-    local live = pool.new(2, 60000)
+    local live = pool.new { limit = 2, idle_timeout_ms = 60000 }
     local sessions = { add(live), add_idle(live, "a") }
     local waiting = task.spawn(pcall, live.acquire, live, nil, {})
     live:release(live:acquire "a", { "a" })
-    live:retire()
+    live:kill()
     waiting:await()
     assert.equal(0, live:count())
     for _, session in ipairs(sessions) do assert.equal(1, session.killed) end
     assert.is_true(errors.is(select(2, pcall(live.acquire, live)), "ClosedError"))
-    live:drop(sessions[1]) -- as those do who had them
-    live:vacate(sessions[1])
+    live:discard(sessions[1]) -- as those do who had them
+    live:discard(sessions[1], true)
     live:release(sessions[2], { "a" })
     assert.equal(0, live:count())
   end))
 
   describe("that is closed", function()
     it("ends every session at a time", helper.task(function()
-      local live = pool.new(3, 60000)
+      local live = pool.new { limit = 3, idle_timeout_ms = 60000 }
       local sessions = { add(live), add_idle(live, "a"), add_idle(live, "b") }
       local waited = {}
       for i, session in ipairs(sessions) do
@@ -569,7 +569,7 @@ describe("a pool", function()
     end))
 
     it("tells those who wait, and all later callers", helper.task(function()
-      local live = pool.new(1)
+      local live = pool.new { limit = 1 }
       local session = add(live)
       local waiting = task.spawn(pcall, live.acquire, live)
       settle()
@@ -582,7 +582,7 @@ describe("a pool", function()
     end))
 
     it("takes no session that was on its way", helper.task(function()
-      local live = pool.new(2)
+      local live = pool.new { limit = 2 }
       assert.is_nil(live:acquire())
       live:close()
       local ok, err = pcall(live.add, live, new_session())
@@ -591,18 +591,18 @@ describe("a pool", function()
     end))
 
     it("lets go of what its users hold when it closes", helper.task(function()
-      local live = pool.new(2)
+      local live = pool.new { limit = 2 }
       local busy, idle = add(live), add_idle(live, "a")
       local closing = task.spawn(live.close, live)
       helper.tick()
-      live:drop(busy)
+      live:discard(busy)
       live:release(idle, { "a" })
       closing:await()
       assert.equal(0, live:count())
     end))
 
     it("does not stop half-way for a session that cannot be ended", helper.task(function()
-      local live = pool.new(2)
+      local live = pool.new { limit = 2 }
       local stuck, other = add(live), add(live)
       function stuck.close() error("stuck", 0) end
       live:close()
@@ -615,7 +615,8 @@ describe("a pool", function()
     local function random(...) return math.random(...) end
     math.randomseed(seed)
     local limit, keys = random(1, 4), { "a", "b", "c" }
-    local live, users, alive, leased, most = pool.new(limit, random() < 0.3 and 1 or nil), {}, 0, {}, 0
+    local live = pool.new { limit = limit, idle_timeout_ms = random() < 0.3 and 1 or nil }
+    local users, alive, leased, most = {}, 0, {}, 0
     local function new_counted()
       local session = new_session()
       alive = alive + 1
@@ -644,9 +645,9 @@ describe("a pool", function()
       local _ <close> = setmetatable({}, { __close = function()
         if session then
           leased[session] = nil
-          live:drop(session)
+          live:discard(session)
         elseif holds_place then
-          live:give_back(lease)
+          live:release_place(lease)
         end
       end })
       if not session then
@@ -660,7 +661,7 @@ describe("a pool", function()
       for _ = 1, random(0, 5) do helper.tick() end
       if random() < 0.1 then session.die() end
       if random() < 0.1 then
-        live:vacate(session)
+        live:discard(session, true)
         leased[session] = nil
         session, holds_place = nil, true
       elseif random() < 0.7 then
@@ -679,7 +680,7 @@ describe("a pool", function()
     -- No place is lost: as many as ever can be had at once.
     for _, entry in pairs(live.entries) do entry.is_pinned = false end
     for _ = 1, limit do task.timeout(1000, live.acquire, live) end
-    for _ = 1, limit do live:give_back() end
+    for _ = 1, limit do live:release_place() end
     live:close()
     assert(live:count() == 0)
   end

@@ -1,17 +1,11 @@
 local uv = require "luv"
-local errors = require "parley.base.errors"
 local files = require "parley.base.files"
 local task = require "parley.base.task"
 local helper = require "spec.helper"
 
 local function mode_of(path) return assert(uv.fs_stat(path)).mode & 511 end
 
-local function error_of(fn, ...)
-  local ok, err = pcall(fn, ...)
-  assert.is_false(ok, "no error was raised")
-  assert.is_true(errors.is(err), tostring(err))
-  return err
-end
+local error_of = helper.error_of
 
 describe("files", function()
   local folder, check_leaks

@@ -1,4 +1,5 @@
 local uv = require "luv"
+local clock = require "parley.base.clock"
 local errors = require "parley.base.errors"
 local task = require "parley.base.task"
 local helper = require "spec.helper"
@@ -12,13 +13,7 @@ local function defer(action)
 end
 
 ---Call back from the loop, outside of any task.
-local function from_loop(callback)
-  local timer = uv.new_timer()
-  timer:start(0, 0, function()
-    timer:close()
-    callback()
-  end)
-end
+local function from_loop(callback) clock.after(0, callback) end
 
 ---The error that a function raises.
 local function error_of(fn, ...)

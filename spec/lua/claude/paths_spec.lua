@@ -1,16 +1,10 @@
 local uv = require "luv"
-local errors = require "parley.base.errors"
 local paths = require "parley.claude.paths"
 local helper = require "spec.helper"
 
 local ID = "6d1c9e3a-8f62-4a86-9c5e-0f3d2b7a4e11"
 
-local function error_of(fn, ...)
-  local ok, err = pcall(fn, ...)
-  assert.is_false(ok, "no error was raised")
-  assert.is_true(errors.is(err), tostring(err))
-  return err
-end
+local error_of = helper.error_of
 
 -- The expected names were measured with the real program (CLAUDE-CODE.md).
 describe("paths.encode_project", function()

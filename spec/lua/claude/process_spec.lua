@@ -8,12 +8,7 @@ local helper = require "spec.helper"
 
 local ID = "6d1c9e3a-8f62-4a86-9c5e-0f3d2b7a4e11"
 
-local function error_of(fn, ...)
-  local ok, err = pcall(fn, ...)
-  assert.is_false(ok, "no error was raised")
-  assert.is_true(errors.is(err), tostring(err))
-  return err
-end
+local error_of = helper.error_of
 
 -- Small shell scripts stand in for the program. `read` waits on the terminal: it ends when the terminal is closed.
 describe("process", function()

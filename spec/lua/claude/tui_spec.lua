@@ -160,21 +160,6 @@ describe("tui.choices", function()
   end)
 end)
 
-describe("tui.retry", function()
-  it("reads attempt, wait and cause", function()
-    assert.same({ attempt = 2, max_attempts = 3, wait_ms = 4000, message = "529 overloaded" },
-      tui.retry { "✻ 529 overloaded · retrying in 4s · attempt 2/3", "" })
-    assert.same({ attempt = 1, max_attempts = 1, wait_ms = 0, message = "API error" },
-      tui.retry { "· API error · retrying… · attempt 1/1" })
-    assert.equal(7, tui.retry({ "✽ x · Retrying in 1s · attempt 7/10" }).attempt)
-  end)
-
-  it("does not believe a message that looks like one", function()
-    assert.is_nil(tui.retry { "❯ ✻ API error · retrying in 1s · attempt 2/3", "● x · retrying in 1s · attempt 2/3",
-      "  y · retrying in 1s · attempt 2/3", "Will retry on next startup" })
-  end)
-end)
-
 describe("tui.version", function()
   it("is the banner's", function()
     assert.equal("2.1.330", tui.version { " x  Claude Code v2.1.330", "" })

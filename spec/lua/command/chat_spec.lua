@@ -1,4 +1,6 @@
 local chat = require "parley.command.chat"
+local consent = require "parley.command.chat.consent"
+local conversation = require "parley.backend.conversation"
 local errors = require "parley.base.errors"
 local event = require "parley.claude.event"
 local helper = require "spec.helper"
@@ -6,6 +8,11 @@ local output = require "parley.command.chat.output"
 local parley = require "parley"
 local task = require "parley.base.task"
 local testing = require "parley.testing"
+local turns = require "parley.backend.turn"
+
+local function turn_of(next_event)
+  return turns.new { next = next_event, abandon = function() end, session = function() end }
+end
 
 --- A backend that answers from a list; what it was asked stands in `asked`.
 local function fake_backend(answers)
@@ -14,8 +21,9 @@ local function fake_backend(answers)
     local answer = table.remove(answers, 1)
     if type(answer) == "function" then return answer() end
     local events = answer or { event.new { type = "result", subtype = "success" } }
-    return function() return table.remove(events, 1) end, nil, nil, setmetatable({}, { __close = function() end })
+    return turn_of(function() return table.remove(events, 1) end)
   end
+  function backend:conversation(messages) return conversation.new(self, messages) end
   function backend:complete(messages)
     table.insert(self.asked, messages)
     return turn()
@@ -24,7 +32,7 @@ local function fake_backend(answers)
     table.insert(self.commands, { messages, text })
     return turn()
   end
-  function backend:prepare(messages) table.insert(self.prepared, messages) end
+  function backend:warm(messages) table.insert(self.prepared, messages) end
   function backend.session_states() return {} end
   function backend.live_session_count() return 1 end
   return backend
@@ -113,7 +121,7 @@ describe("chat", function()
     local _, shown, talking = talk({ "first", "second" }, backend)
     assert.truthy(shown:find("the turn ended with error_api: busy", 1, true))
     assert.same({ role = "user", content = "second" }, backend.asked[2][1])
-    assert.equal(2, #talking.messages)
+    assert.equal(2, #talking.talk.messages)
   end))
 
   --- A turn that calls a tool and comes to no result of it.
@@ -121,11 +129,11 @@ describe("chat", function()
     return function()
       local is_over, call = false, event.new { type = "assistant", content = {
         { type = "tool_use", id = "toolu_1", name = "Bash", input = { command = "make" } } } }
-      return function()
+      return turn_of(function()
         local happening = call or not is_over and ending() or nil
         call, is_over = nil, call == nil
         return happening
-      end, nil, nil, setmetatable({}, { __close = function() end })
+      end)
     end
   end
 
@@ -144,7 +152,7 @@ describe("chat", function()
       local _, shown, talking = talk({ "first", "second", "third" }, backend)
       assert.truthy(shown:find("the message is not part of the conversation", 1, true))
       assert.same({ "first", "third" }, { backend.asked[3][1].content, backend.asked[3][3].content })
-      assert.equal(4, #talking.messages)
+      assert.equal(4, #talking.talk.messages)
     end))
   end
 
@@ -217,34 +225,34 @@ describe("the backend", function()
   --- Runs a turn and interrupts it once a predicate over its events holds. Returns the events.
   local function interrupted(backend, messages, is_time)
     local events = {}
-    local next_event, _, _, handle <close> = backend:complete(messages)
+    local turn <close> = backend:complete(messages)
     local interrupter = task.spawn(function()
-      helper.eventually(function() return is_time(events) and handle.interrupt() end)
+      helper.eventually(function() return is_time(events) and turn:interrupt() end)
     end)
-    for happening in next_event do table.insert(events, happening) end
+    for happening in turn do table.insert(events, happening) end
     interrupter:await()
-    assert.is_false(handle.interrupt())
+    assert.is_false(turn:interrupt())
     return events
   end
 
   it_does("prepares a session that the first message finds", function()
     local backend <close> = parley.backend(kit.options)
-    assert.is_true(backend:prepare {})
+    assert.is_true(backend:warm {})
     assert.equal("success", subtype_of(backend, say "hello"))
     assert.equal(1, #kit:events "started")
   end)
 
   it_does("prepares no second one where one waits", function()
     local backend <close> = parley.backend(kit.options)
-    assert.is_true(backend:prepare {})
-    assert.is_true(backend:prepare {})
+    assert.is_true(backend:warm {})
+    assert.is_true(backend:warm {})
     assert.equal(1, #kit:events "started")
   end)
 
-  it_does("does not prepare a history that must go with the message", function()
+  it_does("does not warm a history that must go with the message", function()
     kit.options.history_injection_mode = "concat_message"
     local backend <close> = parley.backend(kit.options)
-    assert.is_false(backend:prepare { { role = "user", content = "a" }, { role = "assistant", content = "b" } })
+    assert.is_false(backend:warm { { role = "user", content = "a" }, { role = "assistant", content = "b" } })
     assert.equal(0, backend:live_session_count())
   end)
 
@@ -312,4 +320,34 @@ describe("the backend", function()
       end
     end)
   end
+
+  describe("in permission mode default", function()
+    local function decide(lines, calls)
+      local asker, shown = consent.new(), {}
+      local input = fake_input(lines)
+      asker:attach { pause = function() end, input = input,
+        output = { clear = function() end, note = function(_, text) table.insert(shown, text) end } }
+      local decisions = {}
+      for i, call in ipairs(calls) do decisions[i] = asker:policy().decide(call) end
+      return decisions, shown
+    end
+
+    local function bash(command) return { name = "Bash", input = { command = command } } end
+
+    it("asks about each call, shown whole", helper.task(function()
+      local decisions, shown = decide({ "y", "no", "", "use rg instead", false },
+        { bash "rm x", bash "rm y", bash "grep z", bash "rm \27[2Jz" })
+      assert.same({ allow = true }, decisions[1])
+      assert.equal("the user does not want this", decisions[2].deny)
+      assert.equal("the user says: use rg instead", decisions[3].deny)
+      assert.is_true(decisions[4].interrupt)
+      assert.same({ "Bash: rm x", "Bash: rm y", "Bash: grep z", "Bash: rm ?[2Jz" }, shown)
+    end))
+
+    it("asks no more about a tool that was always allowed", helper.task(function()
+      local decisions, shown = decide({ "always" }, { bash "a", bash "b" })
+      assert.same({ { allow = true }, { allow = true } }, decisions)
+      assert.equal(1, #shown)
+    end))
+  end)
 end)

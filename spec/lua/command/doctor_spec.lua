@@ -76,6 +76,58 @@ describe("doctor", function()
     assert.is_true(errors.is(err, "ValueError"))
   end))
 
+  describe("on what conformance says of the version", function()
+    local known = require "parley.claude.conformance"
+    local tried = {}
+
+    before_each(function()
+      for version, entry in pairs(known) do tried[version] = entry end
+      known["2.1.300"] = { date = "2026-11-01" }
+      known["2.1.301"] = { date = "2026-11-02", short = "tabs, 1 MB" }
+      known["2.1.302"] = { date = "2026-11-03", short = "tabs", wrong = "60 lines, code" }
+      known["2.1.399"] = { date = "2026-11-04" }
+    end)
+    after_each(function()
+      for version in pairs(known) do known[version] = tried[version] end
+    end)
+
+    local function said_of(version)
+      helper.write_script(home .. "/claude", ("echo '%s (Claude Code)'"):format(version))
+      return finding "conformance"
+    end
+
+    it("tells one that kept every promise", helper.task(function()
+      local level, message = said_of "2.1.300"
+      assert.equal("ok", level)
+      assert.equal("on 2026-11-01 version 2.1.300 kept every promise", message)
+    end))
+
+    it("tells what one falls short of", helper.task(function()
+      local level, message = said_of "2.1.301"
+      assert.equal("ok", level)
+      assert.equal("on 2026-11-02 version 2.1.301 kept every promise, but for: tabs, 1 MB", message)
+    end))
+
+    it("warns of one that broke some", helper.task(function()
+      local level, message = said_of "2.1.302"
+      assert.equal("warning", level)
+      assert.equal("on 2026-11-03 version 2.1.302 broke promises: 60 lines, code; falls short of: tabs", message)
+    end))
+
+    it("warns of one that is newer than any that was tried, and of one between", helper.task(function()
+      local level, message = said_of "2.1.400"
+      assert.equal("warning", level)
+      assert.equal("nothing is known of 2.1.400: it is newer than any that was tried (2.1.399)", message)
+      level, message = said_of "2.1.303"
+      assert.equal("warning", level)
+      assert.equal("nothing is known of 2.1.303: it was not tried; the newest that was is 2.1.399", message)
+    end))
+
+    it("says nothing more of one that is too old", helper.task(function()
+      assert.is_nil(said_of "2.0.77")
+    end))
+  end)
+
   describe("on the executable", function()
     it("tells path and version", helper.task(function()
       options.executable = "claude"

@@ -1,9 +1,10 @@
 local delivery = require "parley.policy.delivery"
-local helper = require "spec.helper"
 
-local NEWEST = { version = "2.1.330", status = { status = "idle" }, modes = { alternate_screen = true } }
-local MIDDLE = { version = "2.1.197", status = { status = "idle" }, modes = { alternate_screen = false } }
-local OLDEST = { version = "2.1.110", status = {}, modes = { alternate_screen = false } }
+local NEWEST = { version = "2.1.330", status = { status = "idle" },
+  modes = { alternate_screen = true }, has_editor = true }
+local MIDDLE = { version = "2.1.197", status = { status = "idle" }, modes = { alternate_screen = false },
+  has_editor = true }
+local OLDEST = { version = "2.1.110", status = {}, modes = { alternate_screen = false }, has_editor = true }
 
 local function prepare(text, options, view) return delivery.prepare(text, options or {}, view) end
 
@@ -14,17 +15,18 @@ local function composer(text, changes)
   return all
 end
 
----The pasted texts of the keys, joined.
-local function pasted(keys)
-  local texts = {}
-  for text in keys:gmatch "\27%[200~(.-)\27%[201~" do table.insert(texts, text) end
-  return table.concat(texts), #texts
+---A copy of a view with changes.
+local function changed(view, changes)
+  local all = {}
+  for name, value in pairs(view) do all[name] = value end
+  for name, value in pairs(changes) do all[name] = value end
+  return all
 end
 
 describe("policy.delivery", function()
   describe("normalises", function()
     for _, case in ipairs {
-      { "line breaks", "a\r\nb\rc", "a\nb\nc" }, { "tabs", "\ta\tb", "    a    b" },
+      { "line breaks", "a\r\nb\rc", "a\nb\nc" }, { "no tabs", "\ta\tb", "\ta\tb" },
       { "white space at the end", "a \n\t\r\n", "a" },
       { "wide white space at the end", "a\u{A0}\u{3000} \u{2003}", "a" },
       { "to composed characters", "e\u{301}", "é" }, { "nothing else", "  a\n\n b", "  a\n\n b" },
@@ -92,18 +94,31 @@ describe("policy.delivery", function()
       assert.is_truthy(prepare("me@example.org", { mentions = "refuse" }))
     end)
 
-    it("long texts, when told to, where they would be wrapped", function()
-      local text = ("word "):rep(30000) .. "end"
-      refuses(text, "bytes", { long_text = "refuse" }, NEWEST)
-      assert.is_truthy(prepare(text, { long_text = "refuse" }, MIDDLE))
-      assert.is_truthy(prepare(text, { long_text = "typed" }, NEWEST))
+    it("the name of a paste in a long text, where that would be replaced", function()
+      local long = ("w "):rep(6000)
+      for _, name in ipairs { "[Pasted text #1 +3 lines]", "[Pasted text #1]", "[...Truncated text #1 +2 lines...]" } do
+        refuses(long .. name, "names pastes", {}, MIDDLE)
+        for _, text in ipairs { name, long .. name:gsub("#1", "#2") } do
+          assert.is_truthy(prepare(text, {}, MIDDLE))
+        end
+        assert.is_truthy(prepare(long .. name, {}, NEWEST))
+      end
+    end)
+
+    it("what cannot be typed, where the editor does not open", function()
+      local view = changed(NEWEST, { has_editor = false })
+      for _, text in ipairs { ("x"):rep(900), "a\n\n\nb", "a\tb", "!ls", "an ultraplan" } do
+        refuses(text, "keybindings.json", {}, view)
+        assert.is_truthy(prepare(text, {}, NEWEST))
+      end
+      assert.equal("hello", prepare("hello", {}, view))
     end)
   end)
 
   it("takes time in proportion for long runs of one character", function()
     for _, run in ipairs { " ", "\n", "\t", "<", "< " } do
       local text, started = "a" .. run:rep(200000) .. "b", os.clock()
-      assert.equal(run == "\t" and text:gsub("\t", "    ") or text, prepare(text .. "  \n"))
+      assert.equal(text, prepare(text .. "  \n"))
       assert.is_true(os.clock() - started < 10, run) -- of the processor's; it was minutes
     end
     assert.matches("pasted_content", select(2, prepare("a pasted_content <" .. (" "):rep(200000) .. "pasted_content>")))
@@ -121,40 +136,6 @@ describe("policy.delivery", function()
       assert.same({ { keys = "\27[200~a\nb \27[201~", holds = "a\nb" } }, steps)
     end)
 
-    it("a long text in pieces that are not collapsed, the first of them alone, on the newest", function()
-      local text = ("12345 "):rep(1000) .. ("line\n"):rep(50) .. "😀"
-      local steps = delivery.keystrokes(text, NEWEST, {})
-      assert.equal(2, #steps)
-      assert.equal(1, select(2, pasted(steps[1].keys)))
-      assert.equal((pasted(steps[1].keys)), steps[1].holds)
-      local keys = steps[1].keys .. steps[2].keys
-      assert.same({ text .. " ", text }, { (pasted(keys)), steps[2].holds })
-      for piece in keys:gmatch "\27%[200~(.-)\27%[201~" do
-        assert.is_true(utf8.len(piece) <= 800)
-        assert.is_true(select(2, piece:gsub("\n", "")) <= 2)
-      end
-    end)
-
-    it("first as much of a long text as can be seen", function()
-      local steps = delivery.keystrokes(("\n"):rep(9) .. ("word "):rep(300) .. "end", NEWEST, {})
-      assert.equal(2, #steps)
-      assert.is_truthy(steps[1].holds:find("word", 1, true))
-      steps = delivery.keystrokes(("\n"):rep(9) .. "end", NEWEST, {})
-      assert.equal(1, #steps)
-      assert.equal(("\n"):rep(9) .. "end ", (pasted(steps[1].keys)))
-    end)
-
-    it("a long text in one paste where that arrives as it is", function()
-      local steps = delivery.keystrokes(("line\n"):rep(50) .. "end", MIDDLE, {})
-      assert.same({ ("line\n"):rep(50) .. "end", 1 }, { pasted(steps[1].keys) })
-    end)
-
-    it("a text too long for pieces in one paste, unless told otherwise", function()
-      local text = ("word "):rep(30000) .. "end"
-      assert.equal(1, select(2, pasted(delivery.keystrokes(text, NEWEST, { long_text = "pasted" })[1].keys)))
-      assert.is_true(select(2, pasted(delivery.keystrokes(text, NEWEST, { long_text = "typed" })[2].keys)) > 100)
-    end)
-
     it("plain keys on the oldest, which swallows Enter after a paste", function()
       assert.same({ { keys = "hello ", holds = "hello" } }, delivery.keystrokes("hello", OLDEST, {}))
       local steps = delivery.keystrokes("a\nb", OLDEST, {})
@@ -162,16 +143,19 @@ describe("policy.delivery", function()
       assert.is_true(steps[1].rest_ms >= 110)
     end)
 
-    it("a bang behind a space, which is deleted once it is seen", function()
+  end)
+
+  it("has the editor take what is not short and plain, with the same space behind it", function()
+    for _, text in ipairs { ("x"):rep(800), "a\n\n\nb", "a\tb", "!ls", "an Ultraplan", "/tmp/a.png",
+      "see /x.J\\PeG" } do
       for _, view in ipairs { NEWEST, MIDDLE, OLDEST } do
-        local steps = delivery.keystrokes("!ls", view, {})
-        assert.equal(5, #steps)
-        assert.equal("\27[200~ !\27[201~", steps[1].keys)
-        assert.same({ "\27[H", "\27[3~", "\27[F" }, { steps[2].keys, steps[3].keys, steps[4].keys })
-        assert.same({ "start", "start", "end" }, { steps[2].cursor, steps[3].cursor, steps[4].cursor })
-        assert.equal("!ls", steps[5].holds)
+        assert.same({ { editor = text .. " ", holds = text } }, delivery.keystrokes(text, view))
+        local steps, why = delivery.keystrokes(text, changed(view, { has_editor = false }))
+        assert.is_nil(steps)
+        assert.matches("chat:externalEditor", why)
       end
-    end)
+    end
+    assert.is_nil(delivery.keystrokes(("x"):rep(799), NEWEST)[1].editor)
   end)
 
   describe("clears", function()
@@ -209,6 +193,7 @@ describe("policy.delivery", function()
     it("one whose first word was wrapped behind its indent", function()
       assert.equal("whole", holds("\n" .. ("x"):rep(130), "    " .. ("x"):rep(130)))
       assert.equal("other", holds(("x"):rep(130), "    " .. ("x"):rep(130)))
+      assert.equal("whole", holds("      x", "\tx"))
     end)
 
     it("another one", function()
@@ -219,14 +204,18 @@ describe("policy.delivery", function()
       assert.equal("other", holds("日", "日本語のテキスト"))
     end)
 
-    it("a collapsed paste by its lines", function()
-      assert.equal("whole", holds("[Pasted text #1 +4 lines]", "a\nb\nc\nd\ne"))
-      assert.equal("other", holds("[Pasted text #1 +4 lines]", "a\nb\nc\nd"))
-      assert.equal("whole", holds("[Pasted text #2]", ("x"):rep(900)))
-      assert.equal("other", holds("x[Pasted text #2]", ("y"):rep(900)))
+    it("a long one whose middle is left out", function()
+      local text = ("first\n"):rep(100) .. ("x"):rep(200000) .. "\nlast one"
+      local function shown(first, last) return first .. "[...Truncated text #1 +99 lines...]" .. last end
+      assert.equal("whole", holds(shown("first\nfirst", "xx\nlast one"), text))
+      assert.equal("whole", holds("fir[Pasted text #1 +99 lines]xx\nlast one", text))
+      assert.equal("other", holds("fir[Pasted text #1 +99 lines]xx\nlast one", "first" .. ("x"):rep(900)))
+      assert.equal("other", holds(shown("First", "xx\nlast one"), text))
+      assert.equal("other", holds(shown("first", "xx\nlast on"), text))
+      assert.equal("whole", holds(shown("rst\nfirst", "xx\nlast one"), text, { scrolled = true }))
     end)
 
-    it("a text that only looks like a collapsed paste", function()
+    it("a text that only looks like a paste", function()
       assert.equal("whole", holds("[Pasted text #1 +3 lines]", "[Pasted text #1 +3 lines]"))
       assert.equal("other", holds("[Pasted text #1 +3 lines]", "hello"))
     end)
@@ -234,34 +223,17 @@ describe("policy.delivery", function()
     it("the end of a long one", function()
       assert.equal("whole", holds("tail of it", "x\ny\ntail of it", { scrolled = true }))
       assert.equal("other", holds("tail of", "x\ny\ntail of it", { scrolled = true }))
+      local long, started = ("word "):rep(1000000) .. "end", os.clock()
+      for _ = 1, 100 do assert.equal("whole", holds("word word end", long, { scrolled = true })) end
+      assert.is_true(os.clock() - started < 5) -- of the processor's
     end)
   end)
-
-  describe("of what the program looks for in pastes", function()
-    local PATTERNS = { "ultraplan", "%.png", "%.jpg", "%.jpeg", "%.gif", "%.webp" }
-
-    it("types no paste that holds it, on any version", function()
-      local short = "Ultraplan: an ULTRAPLAN of\n/tmp/a.png and\n/tmp/b.P\\NG, c.jpeg c.jpg"
-      local long = ("x.gif\ny.webp\nultraplan "):rep(200) .. "end"
-      for _, view in ipairs { NEWEST, MIDDLE, OLDEST } do
-        for _, text in ipairs { short, view == NEWEST and long or short } do
-          local keys = {}
-          for _, step in ipairs(delivery.keystrokes(text, view, {})) do table.insert(keys, step.keys) end
-          local joined = table.concat(keys)
-          assert.equal(text .. " ", (pasted(joined)))
-          for paste in joined:gmatch "\27%[200~(.-)\27%[201~" do
-            for _, pattern in ipairs(PATTERNS) do
-              assert.is_nil(paste:gsub("\\", ""):lower():find(pattern), paste)
-            end
-          end
-        end
-      end
-    end)
 
     it("refuses the mark of a paste, but where the version is known to have none", function()
       for _, text in ipairs { 'a <pasted_content id="x">', "</pasted_content>", "<Pasted-Content", "< !pasted_content>",
         "\u{FF1C}pasted_content>" } do
-        for _, view in ipairs { NEWEST, { version = "2.1.290", modes = {} }, { modes = {} } } do
+        for _, view in ipairs { NEWEST, { version = "2.1.290", modes = {}, has_editor = true },
+          { modes = {}, has_editor = true } } do
           local prepared, why = prepare(text, nil, view)
           assert.is_nil(prepared, text)
           assert.matches("<pasted_content", why, 1, true)
@@ -274,41 +246,6 @@ describe("policy.delivery", function()
       end
     end)
 
-    describe("and a picture's path in a text that is pasted as a whole,", function()
-      local folder
-
-      before_each(function() folder = helper.temporary_folder() end)
-      after_each(helper.remove_folders)
-
-      local function long(text, size) return ("word\n"):rep(size or 3) .. text .. "\nend" end
-
-      it("refuses it where the program would attach it", function()
-        local path = folder .. "/shot one.PNG"
-        helper.write(path, "picture")
-        local lines = { path, "  " .. path .. " ", '"' .. path .. '"', "'" .. path .. "'", (path:gsub(" ", "\\ ")),
-          "/tmp/x.txt " .. path }
-        for _, line in ipairs(lines) do
-          for _, case in ipairs { { long(line), MIDDLE }, { long(line, 25000), NEWEST } } do
-            local prepared, why = prepare(case[1], nil, case[2])
-            assert.is_nil(prepared, line)
-            assert.matches(path, why, 1, true)
-          end
-          assert.is_truthy(prepare(long(line), nil, NEWEST)) -- it goes in pieces
-        end
-        assert.is_nil(prepare(long("look at " .. path), nil, MIDDLE))
-        assert.is_truthy(prepare(long("look at " .. path, 25000), nil, NEWEST))
-      end)
-
-      it("takes what is no picture", function()
-        helper.write(folder .. "/note.txt", "text")
-        helper.write(folder .. "/empty.png", "")
-        local paths = { "/note.txt", "/empty.png", "/missing.png" }
-        for _, name in ipairs(paths) do assert.is_truthy(prepare(long(folder .. name), nil, MIDDLE)) end
-        assert.is_truthy(prepare(long "shot.png", nil, MIDDLE))
-      end)
-    end)
-  end)
-
   describe("compares the receipt", function()
     it("with the text", function()
       assert.is_true(delivery.matches("a\nb", "a\nb"))
@@ -317,16 +254,5 @@ describe("policy.delivery", function()
       assert.is_false(delivery.matches(" a", "a"))
     end)
 
-    it("inside the mark of a paste, where the text was to go in one", function()
-      local long = ("word "):rep(30000) .. "end"
-      local function marked(text)
-        return ('\n\n<pasted_content id="cf34">\n%s\n</pasted_content id="cf34">\n'):format(text)
-      end
-      assert.is_true(delivery.matches(marked(long), long, { long_text = "pasted" }))
-      assert.is_false(delivery.matches(marked(long), long .. "x", { long_text = "pasted" }))
-      assert.is_false(delivery.matches(marked(long), long, { long_text = "typed" }))
-      assert.is_false(delivery.matches(marked "TEXT", "TEXT", { long_text = "pasted" }))
-      assert.is_false(delivery.matches(marked "TEXT", "TEXT"))
-    end)
   end)
 end)

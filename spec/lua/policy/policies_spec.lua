@@ -1,4 +1,6 @@
+local contract = require "parley.policy.contract"
 local errors = require "parley.base.errors"
+local files = require "parley.base.files"
 local helper = require "spec.helper"
 local policies = require "parley.policy"
 
@@ -91,15 +93,33 @@ local RESULTS = {
     { NOTHING, "yes", {}, { choose = 0 }, { choose = 3 }, { choose = "1" }, { keys = 5 }, { fail = true },
       { chose = 2 }, { keys = "y", chose = 2 } } },
   { "delivery", "prepare", { "text" }, { NOTHING, 5, {}, true } },
-  { "delivery", "keystrokes", { { STEP }, { STEP, changed(STEP, { cursor = "end", rest_ms = 5 }) } },
-    { NOTHING, "x", {}, { "x" }, { STEP, { keys = "x" } }, { { holds = "x" } }, { changed(STEP, { cursor = 5 }) },
-      { changed(STEP, { rest_ms = "5" }) } } },
+  { "delivery", "keystrokes", { { STEP }, { { editor = "x", holds = "x" }, changed(STEP, { rest_ms = 5 }) } },
+    { NOTHING, "x", {}, { "x" }, { STEP, { keys = "x" } }, { { holds = "x" } }, { changed(STEP, { editor = "x" }) },
+      { { editor = 5, holds = "x" } }, { changed(STEP, { rest_ms = "5" }) } } },
   { "delivery", "holds", { "whole", "empty", "other" }, { NOTHING, true, "all" } },
   { "delivery", "clear", { "", "x" }, { NOTHING, 5 } },
   { "settling", "judge", { NOTHING, { subtype = "success" }, { subtype = "error_mine", stop_reason = "end_turn" } },
     { true, "success", {}, { subtype = "sucess" }, { subtype = 5 }, { subtype = "success", stop_reason = 5 },
       { subtype = "success", reason = "end_turn" } } },
 }
+
+describe("the page of the policies", function()
+  it("says of every function what it must return", function()
+    local told = {}
+    for name, words in files.read("scripts/examples/README.md"):gmatch "\n| `([%w_.]+)%([^|]*%)` | `([^\n]*)` |" do
+      told[name] = words:gsub("\\|", "|")
+    end
+    local promised = {}
+    for _, policy in ipairs { "routing", "injection.native_jsonl", "mcp_config", "readiness", "dialogs", "delivery",
+      "settling", "permission" } do
+      for field, promise in pairs(require("parley.policy." .. policy).contract) do
+        local name = policy:match "^[%w_]+" .. "." .. field
+        if promise.returns then promised[name] = contract.words(promise) end
+      end
+    end
+    assert.same(promised, told)
+  end)
+end)
 
 describe("what a policy returns", function()
   for _, case in ipairs(RESULTS) do

@@ -4,7 +4,7 @@ local task = require "parley.base.task"
 local helper = require "spec.helper"
 local promise = require "spec.promise"
 
-local ENDS, say, on, each = promise.ENDS, promise.say, promise.on, promise.each
+local ENDS, say, on, each = promise.ENDS, helper.say, promise.on, promise.each
 
 --- A paste of that size does not fit into what the kernel holds for a program that does not read.
 local LONG = ("line\n"):rep(100000)

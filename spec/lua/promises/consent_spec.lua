@@ -2,9 +2,10 @@
 -- promise is broken.
 local files = require "parley.base.files"
 local task = require "parley.base.task"
+local helper = require "spec.helper"
 local promise = require "spec.promise"
 
-local ENDS, failure_of, say, count_of = promise.ENDS, promise.failure_of, promise.say, promise.count_of
+local ENDS, failure_of, say, count_of = promise.ENDS, helper.failure_of, helper.say, promise.count_of
 local on, each = promise.on, promise.each
 
 describe("promise 4, consent is the user's:", function()

@@ -1,9 +1,10 @@
 -- Promise 5 of the README, on the stand-in, in a world with a clock of its own. Each spec fails when the
 -- promise is broken.
 local task = require "parley.base.task"
+local helper = require "spec.helper"
 local promise = require "spec.promise"
 
-local ENDS, failure_of, say, count_of = promise.ENDS, promise.failure_of, promise.say, promise.count_of
+local ENDS, failure_of, say, count_of = promise.ENDS, helper.failure_of, helper.say, promise.count_of
 local on, each = promise.on, promise.each
 
 describe("promise 5, a turn ends, and not early:", function()

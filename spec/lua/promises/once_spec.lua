@@ -1,8 +1,9 @@
 -- Promise 1 of the README, on the stand-in, in a world with a clock of its own. Each spec fails when the
 -- promise is broken.
+local helper = require "spec.helper"
 local promise = require "spec.promise"
 
-local ENDS, failure_of, say, count_of = promise.ENDS, promise.failure_of, promise.say, promise.count_of
+local ENDS, failure_of, say, count_of = promise.ENDS, helper.failure_of, helper.say, promise.count_of
 local on, each = promise.on, promise.each
 
 describe("promise 1, once:", function()

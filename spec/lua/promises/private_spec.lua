@@ -7,7 +7,7 @@ local promise = require "spec.promise"
 
 promise.on_pty = true
 
-local failure_of, on = promise.failure_of, promise.on
+local failure_of, on = helper.failure_of, promise.on
 
 describe("promise 8, private:", function()
   promise.check_leaks()

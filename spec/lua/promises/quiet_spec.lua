@@ -1,11 +1,12 @@
 -- Promise 9 of the README, on the stand-in over a real pty. Each spec fails when the promise is broken.
 local uv = require "luv"
 local task = require "parley.base.task"
+local helper = require "spec.helper"
 local promise = require "spec.promise"
 
 promise.on_pty = true
 
-local say, each = promise.say, promise.each
+local say, each = helper.say, promise.each
 
 describe("promise 9, quiet:", function()
   promise.check_leaks()

@@ -3,7 +3,7 @@
 local helper = require "spec.helper"
 local promise = require "spec.promise"
 
-local failure_of, say, on, each = promise.failure_of, promise.say, promise.on, promise.each
+local failure_of, say, on, each = helper.failure_of, helper.say, promise.on, promise.each
 
 describe("promise 2, verbatim:", function()
   promise.check_leaks()
@@ -11,11 +11,13 @@ describe("promise 2, verbatim:", function()
   each("what arrives is what was sent, or nothing is", {}, function(live, kit)
     local expected = {}
     for _, text in ipairs { "hello", "  two\n\nlines", "tail \\", "a @", "! ls", "!a\nb\nc\nd", "# x", "naïve 日本 😀",
-      ("y"):rep(801), ("line\n"):rep(30) .. "end", ("é "):rep(2000) .. "end", "[Pasted text #1 +3 lines]" } do
+      ("y"):rep(801), ("line\n"):rep(30) .. "end", ("é "):rep(2000) .. "end", "[Pasted text #1 +3 lines]",
+      "\tif x:\n\t\ty\t1", ("row of it\n"):rep(200) .. "end",
+      ("word "):rep(20000) .. "end", ("שלום "):rep(300) .. "." } do
       assert.equal("success", say(live, text).verdict, text:sub(1, 20))
       table.insert(expected, text)
     end
-    for text, arrives in pairs { ["a\r\nb"] = "a\nb", ["a\tb"] = "a    b", ["e\u{301} \n"] = "é" } do
+    for text, arrives in pairs { ["a\r\nb"] = "a\nb", ["e\u{301} \n"] = "é" } do
       say(live, text)
       table.insert(expected, arrives)
     end
@@ -34,8 +36,8 @@ describe("promise 2, verbatim:", function()
     assert.same(texts, kit:taken())
 
     local long, is_newest = rows .. path .. "\n" .. rows .. "end", live:view().version == "2.1.330"
-    local mark = 'a <pasted_content id="x"> in the text'
-    for text, is_taken in pairs { [long] = is_newest, [mark] = not is_newest } do
+    local mark, name = 'a <pasted_content id="x"> in the text', ("w "):rep(6000) .. "[Pasted text #1 +3 lines]"
+    for text, is_taken in pairs { [long] = true, [mark] = not is_newest, [name] = is_newest } do
       if is_taken then
         assert.equal("success", say(live, text).verdict)
         table.insert(texts, text)

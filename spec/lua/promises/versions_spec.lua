@@ -1,9 +1,10 @@
 -- Promise 10 of the README, on the stand-in over a real pty. Each spec fails when the promise is broken.
+local helper = require "spec.helper"
 local promise = require "spec.promise"
 
 promise.on_pty = true
 
-local say, on, each = promise.say, promise.on, promise.each
+local say, on, each = helper.say, promise.on, promise.each
 
 describe("promise 10, versions:", function()
   promise.check_leaks()

@@ -1,6 +1,5 @@
 -- One live conversation, on fakes that say exactly what is to be seen. What a whole simulated program makes of it is in
 -- spec/lua/promises/.
-local errors = require "parley.base.errors"
 local files = require "parley.base.files"
 local fake_process = require "parley.testing.fake_process"
 local helper = require "spec.helper"
@@ -9,13 +8,7 @@ local session = require "parley.session"
 local task = require "parley.base.task"
 local uv = require "luv"
 
-local function failure_of(code, fn, ...)
-  local ok, err = pcall(fn, ...)
-  assert.is_false(ok, "no error was raised")
-  assert(errors.is(err), tostring(err))
-  assert.equal(code, err.code, tostring(err))
-  return err
-end
+local failure_of = helper.failure_of
 
 local function collect(steps, ...)
   local events = {}
@@ -54,7 +47,7 @@ describe("session", function()
   describe("that is made", function()
     it("refuses bad options", function()
       failure_of("ValueError", session.new, fake_process.new(), { turn_timeout = 1 })
-      failure_of("ValueError", session.new, fake_process.new(), { long_text = "never" })
+      failure_of("ValueError", session.new, fake_process.new(), { mentions = "never" })
       failure_of("ValueError", session.new, fake_process.new(), { turn_timeout_ms = -1 })
     end)
 

@@ -281,7 +281,7 @@ describe("typist", function()
 
   it("never types into a dialog that comes up in between", helper.task(function()
     local live <close>, fake = started("2.1.330", function(fake, bytes)
-      if bytes == "\27[H" then
+      if bytes == "\7" then
         fake:set_status("waiting", "dialog open")
         fake:feed("\27[2J\27[H" .. TRUST)
         return true
@@ -300,4 +300,62 @@ describe("typist", function()
     assert.is_false(live.typist:still_holds("hello", {}))
     assert.is_false(live.typist:is_empty())
   end))
+
+  describe("with the program's editor,", function()
+    local LONG = ("word "):rep(400) .. "end"
+
+    it("hands over what cannot be typed, and clears what was left first", helper.task(function()
+      local live <close>, fake = started "2.1.330"
+      fake:write "left over"
+      assert.is_true(live.typist:type("\ta\n\n\nb", false))
+      assert.equal("whole", live.policies.delivery.holds(composer_of(live), "\ta\n\n\nb"))
+      assert.is_nil(fake:written():find("\27[200~", 1, true))
+    end))
+
+    it("presses its key again when that was lost, once it is seen that nothing follows", helper.task(function()
+      local presses = 0
+      local live <close> = started("2.1.330", function(_, bytes)
+        presses = presses + (bytes == "\7" and 1 or 0)
+        return bytes == "\7" and presses == 1
+      end)
+      assert.is_true(live.typist:type(LONG, false))
+      assert.equal(2, presses)
+      assert.equal("whole", live.policies.delivery.holds(composer_of(live), LONG))
+    end))
+
+    it("does not press it again behind one that is only late, and takes away what it typed behind it",
+      helper.task(function()
+        local presses, is_held = 0, nil
+        local live <close>, fake = started("2.1.330", function(process, bytes)
+          if bytes == "\7" then presses, is_held = presses + 1, true end
+          if bytes == "\7" then return true end
+          if is_held and bytes:find "¤" then -- the editor opens now, and what was typed meanwhile comes behind
+            is_held = false
+            process.editor:open(process.composer)
+          end
+        end)
+        assert.is_true(live.typist:type(LONG, false))
+        assert.equal(1, presses)
+        assert.equal("whole", live.policies.delivery.holds(composer_of(live), LONG))
+        assert.is_nil(composer_of(live).text:find("¤", 1, true))
+        assert.is_true(#fake:written() > 0)
+      end))
+
+    it("types what it can when none comes, says so once, and refuses the rest", helper.task(function()
+      local live <close>, fake = started("2.1.330", function(_, bytes) return bytes == "\7" end)
+      live.turn = { notices = {}, notice = function(self, subtype) table.insert(self.notices, subtype) end }
+      local ok, err = pcall(live.typist.type, live.typist, LONG, false)
+      assert.is_false(ok)
+      assert.equal("delivery", err.reason)
+      assert.matches("keybindings.json", tostring(err), 1, true)
+      assert.same({ "editor_unavailable" }, live.turn.notices)
+      assert.is_true(live.typist:type("short", false))
+      assert.same({ "editor_unavailable" }, live.turn.notices)
+      assert.equal("whole", live.policies.delivery.holds(composer_of(live), "short"))
+      assert.is_nil(fake:written():find("\r", 1, true))
+      local refused, why = pcall(live.send, live, LONG)
+      assert.is_false(refused)
+      assert.equal("ValueError", why.code)
+    end))
+  end)
 end)

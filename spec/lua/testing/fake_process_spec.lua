@@ -1,7 +1,8 @@
 --- The fake process: the same face as the real one, and a conversation without a pty.
-local core = require "parley.core"
 local fake_process = require "parley.testing.fake_process"
 local files = require "parley.base.files"
+local helper = require "spec.helper"
+local play = require "spec.lua.testing.play"
 local process = require "parley.claude.process"
 local task = require "parley.base.task"
 local testing = require "parley.testing"
@@ -18,14 +19,7 @@ end)
 
 local function pasted(text) return "\27[200~" .. text .. "\27[201~" end
 
-local function records(path)
-  local list = {}
-  local file = io.open(path)
-  if not file then return list end
-  for line in file:lines() do table.insert(list, (core.json.decode(line))) end
-  file:close()
-  return list
-end
+local function records(path) return helper.json_lines(files.read(path)) end
 
 local function types(path)
   local list = {}
@@ -142,7 +136,7 @@ describe("a fake process", function()
     fake:start()
     fake:set_status("waiting", "permission prompt")
     local path = ("%s/sessions/%d.json"):format(folder, fake:pid())
-    local status = records(path)[1]
+    local status = play.read_json(path)
     assert.equal("waiting", status.status)
     assert.equal("permission prompt", status.waitingFor)
     assert.equal("the-id", status.sessionId)
@@ -170,7 +164,7 @@ describe("a fake process that answers", function()
     assert.equal("user assistant system", types(fake.jsonl_path))
     local list = records(fake.jsonl_path)
     assert.equal("echo: hello", list[#list - 1].message.content[1].text)
-    assert.equal("idle", records(("%s/sessions/%d.json"):format(folder, fake:pid()))[1].status)
+    assert.equal("idle", play.read_json(("%s/sessions/%d.json"):format(folder, fake:pid())).status)
     fake:exit()
   end)
 
@@ -195,7 +189,7 @@ describe("a fake process that answers", function()
     local fake = answering { delay_ms = 20, status_folder = folder }
     fake:write(pasted "hello" .. "\r")
     assert.equal("user", types(fake.jsonl_path))
-    assert.equal("busy", records(("%s/sessions/%d.json"):format(folder, fake:pid()))[1].status)
+    assert.equal("busy", play.read_json(("%s/sessions/%d.json"):format(folder, fake:pid())).status)
     testing.eventually(function() return types(fake.jsonl_path) == "user assistant system" end)
     fake:exit()
   end))

@@ -48,6 +48,18 @@ local function outside_of(place, kit)
     table.insert(place.commands, command)
     return { status = 0, output = "said to: " .. input, errors = "", milliseconds = 1 }
   end
+  function world.edit(words)
+    table.insert(place.commands, table.concat(words, " "))
+    return 0
+  end
+  function world.post(url)
+    table.insert(place.commands, url)
+    return {}
+  end
+  function world.http(request)
+    table.insert(place.commands, request.url)
+    return { status = 404, headers = {}, body = "" }
+  end
   function world.leave(command) table.insert(place.commands, command) end
   return world
 end

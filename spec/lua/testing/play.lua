@@ -1,5 +1,7 @@
 --- What the specs of the stand-in share: a scene with a kit and terminals, and looks at what the program leaves.
 local core = require "parley.core"
+local files = require "parley.base.files"
+local helper = require "spec.helper"
 local testing = require "parley.testing"
 
 local M = {}
@@ -25,10 +27,7 @@ end
 ---@param path string
 ---@return any
 function M.read_json(path)
-  local file = assert(io.open(path))
-  local value = core.json.decode(file:read "a")
-  file:close()
-  return value
+  return (core.json.decode(assert(files.read(path))))
 end
 
 --- The texts of the messages in a transcript, what the program added by itself left out.
@@ -64,10 +63,7 @@ end
 
 function M.status_of(kit, terminal)
   local path = ("%s/.claude/sessions/%d.json"):format(kit.home, terminal:pid())
-  local file = io.open(path)
-  if not file then return nil end
-  file:close()
-  return M.read_json(path)
+  return files.size(path) and M.read_json(path)
 end
 
 function M.wait_for_status(kit, terminal, wanted)
@@ -98,12 +94,7 @@ end
 
 --- What the recorder has recorded.
 function M.recorded(kit)
-  local inputs = {}
-  local file = io.open(kit.home .. "/hooks.jsonl")
-  if not file then return inputs end
-  for line in file:lines() do table.insert(inputs, (core.json.decode(line))) end
-  file:close()
-  return inputs
+  return helper.json_lines(files.read(kit.home .. "/hooks.jsonl"))
 end
 
 return M

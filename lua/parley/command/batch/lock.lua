@@ -6,6 +6,7 @@
 --- (The kernel's own locks, which need none of this, are out of luv's reach.)
 local uv = require "luv"
 local core = require "parley.core"
+local defer = require "parley.base.defer"
 local errors = require "parley.base.errors"
 local files = require "parley.base.files"
 
@@ -104,9 +105,9 @@ function M.take(path)
     if own_path then uv.fs_unlink(own_path) end
     own_path = nil
   end
-  local _ <close> = setmetatable({}, { __close = function(_, err)
+  local _ <close> = defer(function(err)
     if err then lock.close() end
-  end })
+  end)
   for _, name in ipairs(names_in(folder)) do
     local claim = name ~= own_name and name:sub(1, #prefix) == prefix and parse(name:sub(#prefix + 1))
     if claim then

@@ -5,6 +5,7 @@
 --- that resumes. Of several lines about one conversation the last one counts.
 local uv = require "luv"
 local core = require "parley.core"
+local defer = require "parley.base.defer"
 local errors = require "parley.base.errors"
 local files = require "parley.base.files"
 local lines = require "parley.command.batch.lines"
@@ -64,9 +65,9 @@ function M.open(path, options)
   local problem, code
   self.descriptor, problem, code = uv.fs_open(path, "a+", 438) -- 0666: the user's umask decides
   if not self.descriptor then error(system_error(self, "write", problem, code), 0) end
-  local _ <close> = setmetatable({}, { __close = function(_, err)
+  local _ <close> = defer(function(err)
     if err then self:close() end
-  end })
+  end)
   local stat = uv.fs_fstat(self.descriptor)
   if stat.type ~= "file" then
     if is_resumed then error(errors.value_error(("'%s' is no file that can be resumed"):format(path)), 0) end
@@ -167,9 +168,9 @@ function Output:keep_last(name_of)
   local path = assert(uv.fs_realpath(self.name))
   local stat = uv.fs_fstat(self.descriptor)
   local other <close> = setmetatable({ name = path .. ".parley-tmp" }, Output)
-  local _ <close> = setmetatable({}, { __close = function(_, err)
+  local _ <close> = defer(function(err)
     if err then uv.fs_unlink(other.name) end
-  end })
+  end)
   local function check(what, result, problem, code)
     if not result then error(system_error(other, what, problem, code), 0) end
     return result

@@ -3,6 +3,7 @@ local errors = require "parley.base.errors"
 local expect = require "parley.command.batch.expect"
 local history = require "parley.base.history"
 local json = require("parley.core").json
+local tables = require "parley.base.tables"
 local task = require "parley.base.task"
 
 local M = {}
@@ -56,9 +57,7 @@ local function take_turn(backend, conversation, record)
   local result = record.result
   add_usage(record.usage, result.usage)
   -- A new list for each turn: the backend remembers the one that it was given.
-  record.messages = table.move(messages, 1, #messages, 1, {})
-  local added = history.synthesize_turn_messages(events)
-  table.move(added, 1, #added, #messages + 1, record.messages)
+  record.messages = tables.joined(messages, history.synthesize_turn_messages(events))
   if result.subtype ~= "success" then
     error(errors.new(result.subtype, result.message or ("the turn ended with " .. result.subtype),
       { reason = result.error }), 0)
@@ -73,8 +72,7 @@ local function ask_script(script, record)
   if type(content) ~= "string" and type(content) ~= "table" then
     error(errors.value_error("turns must give a text or nil, not a " .. type(content)), 0)
   end
-  record.messages = table.move(messages, 1, #messages, 1, {})
-  table.insert(record.messages, { role = "user", content = content })
+  record.messages = tables.joined(messages, { { role = "user", content = content } })
   return true
 end
 
@@ -86,7 +84,7 @@ end
 --- Raises what went wrong.
 function M.play(backend, conversation, record)
   local given = conversation.messages or {}
-  record.messages, record.turn_ms = json.array(table.move(given, 1, #given, 1, {})), json.array {}
+  record.messages, record.turn_ms = json.array(tables.joined(given)), json.array {}
   record.result, record.turn = nil, nil
   local script = script_of(conversation.turns)
   local last = given[#given]

@@ -1,10 +1,9 @@
 --- What begins with a slash. A command is a function of the chat and the rest of the line.
 local uv = require "luv"
-local conversation = require "parley.backend.conversation"
-local core = require "parley.core"
+local clear = require "parley.claude.clear"
 local errors = require "parley.base.errors"
-local files = require "parley.base.files"
 local history = require "parley.base.history"
+local messages_file = require "parley.base.messages_file"
 local paths = require "parley.claude.paths"
 local suggest = require "parley.base.suggest"
 local tui = require "parley.claude.tui"
@@ -52,16 +51,9 @@ local function path_of(word, usage)
   return word
 end
 
---- One message a line inside the list: a reader of differences sees messages.
-local function encode(messages)
-  local rows = {}
-  for i, message in ipairs(messages) do rows[i] = assert(core.json.encode(message, { sort_keys = true })) end
-  return "[\n" .. table.concat(rows, ",\n") .. "\n]\n"
-end
-
 commands["/save"] = function(chat, word, is_forced)
   local path = path_of(word, "/save FILE")
-  if #chat.messages == 0 then error(errors.value_error "there is nothing to save yet", 0) end
+  if #chat.talk.messages == 0 then error(errors.value_error "there is nothing to save yet", 0) end
   local stat = uv.fs_stat(path)
   if stat and stat.type ~= "file" then error(errors.value_error(("'%s' is a %s"):format(path, stat.type)), 0) end
   local real = stat and uv.fs_realpath(path)
@@ -69,33 +61,22 @@ commands["/save"] = function(chat, word, is_forced)
     error(errors.value_error(("'%s' is there already, and not from this conversation: /save! %s replaces it")
       :format(path, word)), 0)
   end
-  files.write(real or path, encode(chat.messages)) -- through a link, not over it
-  chat.saved_path, chat.saved = uv.fs_realpath(path), #chat.messages
-  chat.output:note(("%s %s: %s"):format(stat and "replaced" or "wrote", path, count(chat.messages)), "dim")
+  messages_file.write(path, chat.talk.messages)
+  chat.saved_path, chat.saved = uv.fs_realpath(path), #chat.talk.messages
+  chat.output:note(("%s %s: %s"):format(stat and "replaced" or "wrote", path, count(chat.talk.messages)), "dim")
 end
 
 local function check_saved(chat, is_forced, again)
-  local unsaved = #chat.messages - chat.saved
+  local unsaved = #chat.talk.messages - chat.saved
   if unsaved ~= 0 and not is_forced then
     error(errors.value_error(("this conversation is not saved (%s): /save FILE keeps it, %s drops it"):format(
-      count(chat.messages), again)), 0)
+      count(chat.talk.messages), again)), 0)
   end
-end
-
---- Reads a conversation that a user message can follow.
-local function read_messages(path)
-  local text, problem = files.read(path)
-  if not text then error(errors.value_error(("cannot read '%s': %s"):format(path, problem)), 0) end
-  local messages = conversation.decode(text, path)
-  local going_on = table.move(messages, 1, #messages, 1, {})
-  table.insert(going_on, { role = "user", content = "…" })
-  history.check(going_on)
-  return messages
 end
 
 commands["/load"] = function(chat, word, is_forced)
   local path = path_of(word, "/load FILE")
-  local messages = read_messages(path)
+  local messages = messages_file.read(path)
   check_saved(chat, is_forced, "/load! " .. word)
   chat:set_messages(messages)
   chat.saved_path = uv.fs_realpath(path)
@@ -112,7 +93,8 @@ commands["/new"] = function(chat, _, is_forced)
 end
 
 commands["/session"] = function(chat)
-  local rows = { ("conversation   %s, %s"):format(count(chat.messages), #chat.messages == chat.saved and "saved"
+  local messages = chat.talk.messages
+  local rows = { ("conversation   %s, %s"):format(count(messages), #messages == chat.saved and "saved"
     or "not saved") }
   local states = chat.backend:session_states()
   for id, process in pairs(chat.backend:live_sessions()) do
@@ -141,7 +123,7 @@ end
 commands["/claude"] = function(chat, word)
   if word == "" then error(errors.value_error "which command? /claude /compact", 0) end
   local text = word:sub(1, 1) == "/" and word or "/" .. word
-  if text:find "^/clear%f[%s\0]" then
+  if clear.is(text) then
     error(errors.value_error "use /new: it forgets the conversation on both sides", 0)
   end
   chat:run_command(text)

@@ -6,6 +6,7 @@
 local uv = require "luv"
 local clock = require "parley.base.clock"
 local core = require "parley.core"
+local defer = require "parley.base.defer"
 local errors = require "parley.base.errors"
 local files = require "parley.base.files"
 local keys = require "parley.command.chat.keys"
@@ -228,6 +229,7 @@ function Editor:read(prompt)
     return nil, "interrupt"
   end
   self.prompt, self.answer, self.is_reading = prompt, nil, true
+  local _ <close> = defer(function() self.is_reading = false end) -- when it is cancelled, too
   self.line:begin(prompt)
   while self.is_reading and self.waiting[1] do press(self, table.remove(self.waiting, 1)) end
   while not self.answer do

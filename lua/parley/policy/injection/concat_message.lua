@@ -6,7 +6,7 @@ local delivery = require "parley.policy.delivery"
 local errors = require "parley.base.errors"
 local history = require "parley.base.history"
 
-local M = {}
+local M = { contract = require "parley.policy.injection.contract" }
 
 local NAMES = { user = "User", assistant = "Assistant" }
 

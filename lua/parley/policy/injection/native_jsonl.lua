@@ -21,8 +21,9 @@ local core = require "parley.core"
 local errors = require "parley.base.errors"
 local files = require "parley.base.files"
 local history = require "parley.base.history"
+local tables = require "parley.base.tables"
 
-local M = {}
+local M = { contract = require "parley.policy.injection.contract" }
 
 local json = core.json
 local VERSION = "2.1.330" -- whose records these are
@@ -38,8 +39,7 @@ end
 
 local function without_cache_control(block)
   if block.cache_control == nil then return block end
-  local copy = {}
-  for name, value in pairs(block) do copy[name] = value end
+  local copy = tables.merged(block)
   copy.cache_control = nil
   return copy
 end
@@ -128,7 +128,7 @@ local function words_at_end(messages)
   elseif last.content[kept].type == "tool_result" then
     refuse "ends with a tool_result: the answer to it is missing"
   elseif last.content[kept].type ~= "text" then
-    refuse("ends with a user message that holds a block of type '%s', which cannot be typed", last.content[kept].type)
+    refuse("ends with a user message that holds a block of type '%s', which cannot be told", last.content[kept].type)
   else
     table.insert(messages, { role = "assistant", content = json.array { { type = "text", text = NO_RESPONSE } } })
   end

@@ -111,13 +111,14 @@ local function by_word(text, turn_number, profile)
   end
 end
 
-local function blocks_of(step, new_id)
+local function blocks_of(step, program)
   local blocks = {}
   if step.thinking then table.insert(blocks, { type = "thinking", thinking = step.thinking, signature = "c2ln" }) end
   for _, block in ipairs(step.blocks or {}) do table.insert(blocks, block) end
   if step.text then table.insert(blocks, { type = "text", text = step.text }) end
   for _, tool in ipairs(step.tools or { step.tool }) do
-    tool.call = { type = "tool_use", id = new_id "toolu", name = tool.name, input = tool.input or {} }
+    tool.call = { type = "tool_use", id = program.new_id "toolu", input = tool.input or {},
+      name = program.servers and program.servers:full_name(tool.name) or tool.name }
     table.insert(blocks, tool.call)
   end
   return blocks
@@ -132,7 +133,8 @@ end
 ---@param script table
 ---@param text string
 ---@param turn_number integer
----@param program {new_id: (fun(prefix: string): string), profile: parley.testing.Profile}
+---@param program {new_id: (fun(prefix: string): string), profile: parley.testing.Profile,
+---       servers?: parley.testing.Servers}
 ---@return table answer   with `steps`; each has `blocks`, `tools`, `stop_reason`
 function M.choose(script, text, turn_number, program)
   script.used = script.used or {}
@@ -143,15 +145,13 @@ function M.choose(script, text, turn_number, program)
   local steps = {}
   for index, step in ipairs(chosen.steps or { chosen }) do
     local tools = step.tools or { step.tool }
-    steps[index] = { blocks = step.empty and {} or blocks_of(step, program.new_id), tools = tools,
+    steps[index] = { blocks = step.empty and {} or blocks_of(step, program), tools = tools,
       delay_ms = step.delay_ms, block_delay_ms = step.block_delay_ms, dialog = step.dialog, compacts = step.compacts,
       stop_reason = step.stop_reason or (#tools > 0 and "tool_use" or "end_turn") }
   end
   if #steps[#steps].tools > 0 then
-    local results = {}
-    for _, tool in ipairs(steps[#steps].tools) do table.insert(results, tool.result or "") end
-    local text_after = answer.after or "echo: TOOLRESULT " .. table.concat(results, " ")
-    table.insert(steps, { blocks = { { type = "text", text = text_after } }, tools = {}, stop_reason = "end_turn" })
+    table.insert(steps, { blocks = { { type = "text", text = answer.after } }, tools = {}, stop_reason = "end_turn",
+      echoes = not answer.after and steps[#steps].tools or nil })
   end
   chosen.steps = steps
   return chosen

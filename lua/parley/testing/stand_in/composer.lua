@@ -1,6 +1,7 @@
 --- The input box: what keys and pastes make of its text, and what Return makes of it.
 ---
 --- It does no I/O but listing the working directory for the `@` pop-up, and looking for pictures that are pasted.
+local core = require "parley.core"
 local files = require "parley.base.files"
 local text_of = require "parley.testing.stand_in.text"
 
@@ -8,6 +9,9 @@ local M = {}
 
 --- A paste longer than this, in UTF-16 units or in newlines, is shown as one word.
 local PASTE_UNITS, PASTE_NEWLINES = 800, 2
+
+--- A longer text is shown without its middle, in characters, and so much of its ends.
+local LONG, LONG_ENDS = 10000, 500
 
 local EMOJI = { heart = "❤️", rocket = "🚀", smile = "😄", tada = "🎉" }
 
@@ -35,7 +39,7 @@ end
 
 function Composer:clear()
   self.text, self.cursor, self.is_shell = "", 0, false
-  self.pastes, self.marked, self.last_paste, self.open_popup, self.notice = {}, {}, nil, nil, nil
+  self.pastes, self.labels, self.marked, self.last_paste, self.open_popup, self.notice = {}, {}, {}, nil, nil, nil
 end
 
 function Composer:is_empty() return self.text == "" and not self.is_shell end
@@ -176,9 +180,10 @@ function Composer:paste(bytes)
   local newlines = select(2, text:gsub("\n", ""))
   if text_of.utf16_length(text) > PASTE_UNITS or newlines > PASTE_NEWLINES then
     self.paste_count = self.paste_count + 1
-    self.pastes[self.paste_count] = text
     local lines = newlines > 0 and (" +%d lines"):format(newlines) or ""
-    self:insert(("[Pasted text #%d%s]"):format(self.paste_count, lines))
+    local label = ("[Pasted text #%d%s]"):format(self.paste_count, lines)
+    self.pastes[self.paste_count], self.labels[self.paste_count] = text, label
+    self:insert(label)
   else
     if text:lower():find("ultraplan", 1, true) then table.insert(self.marked, text:match "^%s*(.-)%s*$") end
     self:insert(self.text == "" and self:takes_bang(text) or text)
@@ -317,15 +322,70 @@ function Composer:unfolded()
     has_mark = has_mark or self.profile.wraps_pastes
     return self:mark(content)
   end
-  local text = self:escaped(self.text):gsub("%[Pasted text #(%d+)[^%]]*%]", function(number)
-    local content = self.pastes[tonumber(number)]
-    return content and marked(self:escaped(content))
-  end)
+  local text = self:with_pastes(self:escaped(self.text), function(content) return marked(self:escaped(content)) end)
   for _, content in ipairs(self.marked) do
     local from, to = text:find(content, 1, true)
     if from then text = text:sub(1, from - 1) .. marked(content) .. text:sub(to + 1) end
   end
   return has_mark and text or trimmed(text)
+end
+
+--- The text with its pastes as they were, or as a function makes them.
+function Composer:with_pastes(text, change)
+  local function paste(label, number)
+    local content = self.pastes[tonumber(number)]
+    local is_own = content and (self.profile.replaces_names or label == self.labels[tonumber(number)])
+    return is_own and (change and change(content) or content) or nil
+  end
+  return (text:gsub("(%[Pasted text #(%d+)[^%]]*%])", paste):gsub("(%[%.%.%.Truncated text #(%d+)[^%]]*%])",
+    function(label, number)
+      local content = self.pastes[tonumber(number)]
+      local is_own = content and (self.profile.replaces_names or label == self.labels[tonumber(number)])
+      return is_own and content or nil
+    end))
+end
+
+--- What an editor gets to see.
+---@return string
+function Composer:held() return self:with_pastes(self.text) end
+
+--- Leaves the middle of a long text out, as if it had been pasted.
+function Composer:truncate()
+  local length = utf8.len(self.text)
+  if length <= LONG then return end
+  local first, last = utf8.offset(self.text, LONG_ENDS + 1), utf8.offset(self.text, -LONG_ENDS)
+  local middle = self.text:sub(first, last - 1)
+  local label = ("[...Truncated text #1 +%d lines...]"):format(select(2, middle:gsub("\n", "")))
+  self.pastes[1], self.labels[1], self.paste_count = middle, label, 1
+  self.text = self.text:sub(1, first - 1) .. label .. self.text:sub(last)
+end
+
+--- Folds what was pasted before, where it still stands.
+function Composer:fold(text, pastes)
+  for number, content in pairs(pastes) do
+    local from, to = text:find(content, 1, true)
+    if from then
+      local newlines = select(2, content:gsub("\n", ""))
+      local label = ("[Pasted text #%d%s]"):format(number, newlines > 0 and (" +%d lines"):format(newlines) or "")
+      self.pastes[number], self.labels[number] = content, label
+      text = text:sub(1, from - 1) .. label .. text:sub(to + 1)
+    end
+  end
+  return text
+end
+
+--- Takes what an editor has left. Nothing in it is a key or a paste.
+---@param text string
+function Composer:replace(text)
+  text = assert(core.text.nfc(text_of.valid(text)))
+  if not self.profile.editor_keeps_returns then text = text:gsub("\r\n?", "\n") end
+  if text:sub(-1) == "\n" and text:sub(-2) ~= "\n\n" then text = text:sub(1, -2) end
+  local before = self.pastes
+  self.pastes, self.labels, self.marked, self.last_paste = {}, {}, {}, nil
+  self.text = self:fold(text, before)
+  self:truncate()
+  self.cursor = #self.text
+  self.open_popup = find_popup(self)
 end
 
 --- Presses Return.

@@ -13,6 +13,7 @@ local M = {}
 ---@field cwd string         real path
 ---@field state table        `.claude.json`
 ---@field settings table[]   every settings file and `--settings`, the weakest first
+---@field plugins table[]    the hooks of each plugin folder
 local Configuration = {}
 Configuration.__index = Configuration
 
@@ -26,8 +27,9 @@ end
 ---@param environment table<string, string>
 ---@param cwd string  a real path
 ---@param extra_settings? string  the value of `--settings`: JSON, or a file
+---@param plugin_folders? string[]
 ---@return parley.testing.Configuration
-function M.load(environment, cwd, extra_settings)
+function M.load(environment, cwd, extra_settings, plugin_folders)
   local self = setmetatable({ environment = environment, cwd = cwd }, Configuration)
   local own_folder = environment.CLAUDE_CONFIG_DIR
   if own_folder == "" then own_folder = nil end
@@ -44,22 +46,52 @@ function M.load(environment, cwd, extra_settings)
     local path = extra_settings:gsub("^[^/]", self.cwd .. "/%0")
     table.insert(self.settings, is_inline and core.json.decode(extra_settings) or read_json(path))
   end
+  self.plugins = {}
+  for _, folder in ipairs(plugin_folders or {}) do
+    local has_manifest = read_json(folder .. "/.claude-plugin/plugin.json") ~= nil
+    table.insert(self.plugins, has_manifest and read_json(folder .. "/hooks/hooks.json") or nil)
+  end
   return self
 end
 
---- The hook commands for an event, from all settings.
+--- Whether the user's settings let a URL be called.
+local function is_allowed(self, url)
+  local patterns = self:setting "allowedHttpHookUrls"
+  for _, pattern in ipairs(patterns or {}) do
+    local plain = pattern:gsub("[%^$()%%.%[%]+?-]", "%%%0"):gsub("%*", ".*")
+    if url:find("^" .. plain .. "$") then return true end
+  end
+  return patterns == nil
+end
+
+--- One event name that the version does not know drops all hooks of a plugin.
+local function is_known(hooks, events)
+  for name in pairs(hooks) do
+    if not events[name] then return false end
+  end
+  return true
+end
+
+--- The hooks of an event, from all settings and plugins.
 ---@param event string
----@return string[] commands
-function Configuration:hooks(event)
-  local commands = {}
-  for _, settings in ipairs(self.settings) do
-    for _, group in ipairs(settings.hooks and settings.hooks[event] or {}) do
+---@param events table<string, true>  those that the version knows
+---@return {type: string, command?: string, url?: string, timeout?: number}[]
+function Configuration:hooks(event, events)
+  local found = {}
+  if self:setting "disableAllHooks" then return found end
+  local sources = table.move(self.settings, 1, #self.settings, 1, {})
+  for _, plugin in ipairs(self.plugins) do
+    if is_known(plugin.hooks or {}, events) then table.insert(sources, plugin) end
+  end
+  for _, each in ipairs(sources) do
+    for _, group in ipairs(each.hooks and each.hooks[event] or {}) do
       for _, hook in ipairs(group.hooks or {}) do
-        if hook.type == "command" then table.insert(commands, hook.command) end
+        local is_fit = hook.type == "command" or hook.type == "http" and is_allowed(self, hook.url)
+        if is_fit then table.insert(found, hook) end
       end
     end
   end
-  return commands
+  return found
 end
 
 --- A setting of the user's, from the strongest settings that have it, or from `.claude.json`.

@@ -1,14 +1,15 @@
 --- The command line of `claude`, as far as the stand-in cares: the flags it acts on, and the words the others take.
 local M = {}
 
---- What a flag is followed by. `optional` takes the next word unless it looks like a flag; `variadic` takes all such.
+--- What a flag is followed by. `optional` takes the next word unless it looks like a flag; `variadic` takes all such;
+--- `each` takes one, and may come again.
 local ARITY = {
   ["--session-id"] = "one", ["--resume"] = "optional", ["-r"] = "optional", ["--permission-mode"] = "one",
   ["--model"] = "one", ["--settings"] = "one", ["--system-prompt"] = "one", ["--append-system-prompt"] = "one",
   ["--allowedTools"] = "variadic", ["--allowed-tools"] = "variadic", ["--disallowedTools"] = "variadic",
   ["--disallowed-tools"] = "variadic", ["--mcp-config"] = "variadic", ["--add-dir"] = "variadic",
   ["--effort"] = "one", ["--setting-sources"] = "one", ["--agents"] = "one", ["--tools"] = "variadic",
-  ["--fallback-model"] = "one", ["--betas"] = "variadic", ["--plugin-dir"] = "one", ["--name"] = "one",
+  ["--fallback-model"] = "one", ["--betas"] = "variadic", ["--plugin-dir"] = "each", ["--name"] = "one",
   ["--fork-session"] = "none", ["--dangerously-skip-permissions"] = "none", ["--strict-mcp-config"] = "none",
   ["--continue"] = "none", ["-c"] = "none", ["--debug"] = "none", ["--verbose"] = "none", ["--version"] = "none",
   ["-v"] = "none", ["--help"] = "none", ["-h"] = "none", ["--disable-slash-commands"] = "none", ["--ide"] = "none",
@@ -42,6 +43,10 @@ function M.parse(words)
       local key = (SHORT[name] or name):gsub("^%-%-", "")
       if arity == "none" then
         flags[key] = true
+      elseif arity == "each" and (attached or words[index]) then
+        flags[key] = flags[key] or {}
+        table.insert(flags[key], attached or words[index])
+        if not attached then index = index + 1 end
       elseif attached then
         flags[key] = arity == "variadic" and { attached } or attached
       elseif arity == "variadic" then
@@ -54,7 +59,7 @@ function M.parse(words)
       elseif words[index] and (arity == "one" or not is_flag(words[index])) then
         flags[key] = words[index]
         index = index + 1
-      elseif arity == "one" then
+      elseif arity == "one" or arity == "each" then
         return nil, ("error: option '%s <value>' argument missing"):format(name)
       else
         flags[key] = true

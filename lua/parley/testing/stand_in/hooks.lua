@@ -1,7 +1,10 @@
---- Hooks: shell commands from the settings, run for real, with a JSON object on standard input.
+--- Hooks: shell commands, run for real with a JSON object on standard input, and URLs, which get it posted.
 local core = require "parley.core"
+local task = require "parley.base.task"
 
 local M = {}
+
+local DEFAULT_TIMEOUT_S = 600
 
 ---@class parley.testing.Hooks
 local Hooks = {}
@@ -9,15 +12,47 @@ Hooks.__index = Hooks
 
 --- Hooks of a session.
 ---@param options {configuration: parley.testing.Configuration, profile: parley.testing.Profile,
----        outside: parley.testing.Outside, common: fun(): table}  `common` gives the fields that every hook gets
+---        outside: parley.testing.Outside, faults: table, common: fun(): table}  `common` gives the fields that every
+---        hook gets
 ---@return parley.testing.Hooks
 function M.new(options) return setmetatable(options, Hooks) end
+
+--- The program tells these only commands.
+local WITHOUT_HTTP = { SessionStart = true, Setup = true }
+
+local function hooks_of(self, event)
+  local found, events = {}, self.profile.hook_events
+  for _, hook in ipairs(events[event] and self.configuration:hooks(event, events) or {}) do
+    if hook.type == "command" or not WITHOUT_HTTP[event] then table.insert(found, hook) end
+  end
+  return found
+end
 
 --- Whether an event has hooks that this version runs.
 ---@param event string
 ---@return boolean
-function Hooks:has(event)
-  return self.profile.hook_events[event] ~= nil and #self.configuration:hooks(event) > 0
+function Hooks:has(event) return #hooks_of(self, event) > 0 end
+
+--- Whether a URL on loopback is called directly, and not by way of a proxy that knows nothing of it.
+local function is_reached(environment)
+  local proxy = environment.HTTP_PROXY or environment.http_proxy
+  if not proxy or proxy == "" then return true end
+  for each in (environment.no_proxy or environment.NO_PROXY or ""):gmatch "[^,%s]+" do
+    if each == "127.0.0.1" or each == "*" then return true end
+  end
+  return false
+end
+
+--- Posts the input to a URL. Whatever is no 2xx with JSON counts as no hook at all.
+local function post(self, hook, input)
+  local started = task.now()
+  local answer = is_reached(self.outside.environment)
+    and self.outside.post(hook.url, input,
+      self.faults.drop_hooks_ms or (hook.timeout or DEFAULT_TIMEOUT_S) * 1000) or {}
+  local is_fine = answer.status and answer.status >= 200 and answer.status < 300
+  local decoded = is_fine and core.json.decode(answer.body) or nil
+  return { status = 0, output = "", errors = "", command = hook.url, milliseconds = math.floor(task.now() - started),
+    decoded = type(decoded) == "table" and decoded or nil }
 end
 
 --- Runs an event's hooks, one after the other.
@@ -26,14 +61,21 @@ end
 ---@return table[] results  with `command` and, where the output is JSON, `decoded`
 function Hooks:run(event, fields)
   local results = {}
-  if not self:has(event) then return results end
+  local hooks = hooks_of(self, event)
+  if #hooks == 0 then return results end
   local input = self.common()
   input.hook_event_name = event
   for name, value in pairs(fields or {}) do input[name] = value end
-  for _, command in ipairs(self.configuration:hooks(event)) do
-    local result = self.outside.shell(command, core.json.encode(input) .. "\n", self.configuration.cwd)
-    result.command = command
-    result.decoded = result.output:match "^%s*{" and core.json.decode(result.output) or nil
+  local text = core.json.encode(input)
+  for _, hook in ipairs(hooks) do
+    local result
+    if hook.type == "http" then
+      result = post(self, hook, text)
+    else
+      result = self.outside.shell(hook.command, text .. "\n", self.configuration.cwd)
+      result.command = hook.command
+      result.decoded = result.output:match "^%s*{" and core.json.decode(result.output) or nil
+    end
     table.insert(results, result)
   end
   return results
@@ -59,13 +101,17 @@ end
 
 --- The decision of a permission hook.
 ---@param results table[]
----@return "allow"|"deny"|nil
+---@return "allow"|"deny"|"ask"|nil
+---@return table? specific  what came with it: a reason, a changed input
 function M.decision(results)
   for _, result in ipairs(results) do
     local specific = result.decoded and result.decoded.hookSpecificOutput or {}
     local decision = specific.permissionDecision or specific.decision and specific.decision.behavior
-    if decision == "allow" or decision == "deny" then return decision end
-    if result.status == 2 then return "deny" end
+    if decision == "allow" or decision == "deny" or decision == "ask" then
+      return decision, { reason = specific.permissionDecisionReason or specific.decision and specific.decision.message,
+        input = specific.updatedInput or specific.decision and specific.decision.updatedInput }
+    end
+    if result.status == 2 then return "deny", {} end
   end
 end
 

@@ -3,6 +3,7 @@ local errors = require "parley.base.errors"
 local task = require "parley.base.task"
 local commands = require "parley.testing.stand_in.commands"
 local dialogs = require "parley.testing.stand_in.dialogs"
+local editor = require "parley.testing.stand_in.editor"
 local keys = require "parley.testing.stand_in.keys"
 
 local M = {}
@@ -111,6 +112,8 @@ local function press(program, key)
     press_escape(program)
   elseif key.name == "ctrl-c" or key.name == "ctrl-d" then
     press_to_leave(program, key.name)
+  elseif key.name == "ctrl-g" then
+    editor.open(program)
   elseif program.view.mode ~= "normal" then
     composer:edit(key.name, key.is_alone)
   end

@@ -1,6 +1,8 @@
 --- What is outside of the stand-in, but for time and files: its terminal, its signals, its environment, the commands
---- that it runs. Nothing else in it reaches out, so that a simulated world can put its own in the place of this one.
+--- that it runs, the servers that it asks. Nothing else in it reaches out, so that a simulated world can put its own in
+--- the place of this one.
 local uv = require "luv"
+local http_client = require "parley.testing.http_client"
 local task = require "parley.base.task"
 
 local M = {}
@@ -85,6 +87,45 @@ function Terminal:close()
   self.handle:close()
 end
 
+-- Hooks over HTTP -----------------------------------------------------------------------------------------------------
+
+--- What a response says, once it is whole.
+local function read_response(text)
+  local head, body = text:match "^(.-)\r\n\r\n(.*)$"
+  local length = head and tonumber(head:lower():match "\ncontent%-length:%s*(%d+)") or nil
+  if not head or #body < (length or 0) then return nil end
+  return { status = tonumber(head:match "^HTTP/1%.%d (%d+)"), body = body }
+end
+
+--- Posts JSON to a URL on loopback and waits for the answer. When the task is cancelled, the connection is closed.
+---@param url string  `http://127.0.0.1:PORT/PATH`
+---@param body string
+---@param milliseconds number
+---@return {status?: integer, body?: string}  empty when no answer comes
+function Outside.post(url, body, milliseconds)
+  local host, port, path = url:match "^http://([%d.]+):(%d+)(/.*)$"
+  if not host then return {} end
+  local socket <close> = task.closing(uv.new_tcp())
+  local changed, text, is_over = task.condition(), "", false
+  local function stop()
+    is_over = true
+    changed:notify()
+  end
+  local head = ("POST %s HTTP/1.1\r\nHost: %s:%s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n"
+    .. "Connection: close\r\n\r\n"):format(path, host, port, #body)
+  socket.handle:connect(host, tonumber(port), function(err)
+    if err then return stop() end
+    socket.handle:write(head .. body)
+    socket.handle:read_start(function(problem, bytes)
+      if problem or not bytes then return stop() end
+      text = text .. bytes
+      if read_response(text) then stop() end
+    end)
+  end)
+  changed:wait_until(function() return is_over end, milliseconds)
+  return read_response(text) or {}
+end
+
 -- Commands ------------------------------------------------------------------------------------------------------------
 
 --- Runs a shell command and waits for it. When the task is cancelled, the command is killed.
@@ -126,6 +167,21 @@ function Outside.shell(command, input, cwd)
     milliseconds = math.floor(task.now() - started) }
 end
 
+--- Runs a program on the terminal itself and waits for it.
+---@param words string[]
+---@return integer? status
+---@return string? problem  it did not start
+function Outside.edit(words)
+  return task.suspend(function(wake)
+    local handle, problem
+    handle, problem = uv.spawn(words[1], { args = { table.unpack(words, 2) }, stdio = { 0, 1, 2 } }, function(status)
+      handle:close()
+      wake(status)
+    end)
+    if not handle then wake(nil, problem) end
+  end)
+end
+
 --- Runs a shell command that goes on in the background, in a session of its own, as the real program's do.
 ---@param command string
 function Outside.leave(command)
@@ -137,5 +193,13 @@ function Outside.leave(command)
     end))
   end)
 end
+
+-- The network ---------------------------------------------------------------------------------------------------------
+
+--- Asks a server on loopback, and waits for its answer.
+---@param request parley.testing.HttpRequest
+---@return parley.testing.HttpAnswer
+--- Raises an error object when there is none.
+function Outside.http(request) return http_client.request(request) end
 
 return M

@@ -46,6 +46,9 @@ local M = {}
 ---@field leaves_shell_at_once boolean Backspace leaves shell mode even behind other keys of one write
 ---@field commands_behind_space boolean  leading white space does not protect a `/` command
 ---@field takes_nearest_command boolean  `/exitx` runs `/exit`
+---@field replaces_names boolean      what reads like the name of a paste is replaced by it, whoever wrote it
+---@field first_editor_ms integer     how long it takes to open an editor for the first time
+---@field editor_keeps_returns boolean  CRLF and CR in what an editor leaves stay what they are
 ---
 --- The transcript
 ---@field stop_reason "every"|"none"   which block lines carry it
@@ -75,17 +78,32 @@ local M = {}
 ---@field asks_at_limit boolean       behind an answer that says that the usage limit was hit
 ---@field question_waits_for string    `waitingFor` while AskUserQuestion is up
 ---@field hook_events table<string, true>
+---@field names_denying_hook boolean   what a tool's result says of a PreToolUse hook that denies begins with its name
 ---@field hooks_have_prompt_id boolean
 ---@field hooks_hide_messages boolean  a hook that refuses a message may have that left out of the record
 ---@field hook_texts_are_meta boolean  what a hook says is marked as not the user's
 ---@field gives_back_refused boolean   a refused message returns to the composer
 ---@field file_begins_with_message boolean  before the first there is no transcript
 ---@field agents_run_behind boolean    a sub-agent ends in a turn of its own
+---
+--- MCP servers
+---@field mcp_discovers boolean        `server/discover` is asked before `initialize`
+---@field mcp_is_awaited boolean       a first message waits until the servers are connected; else it has no tools of theirs
+---@field mcp_background_ms integer    the model goes on without a call that takes longer; 0: never
+---@field mcp_calls_again boolean      such a call is made again, with the same id
+---@field mcp_idle_ms integer          a call fails that brings nothing for so long; 0: never
 
 local function set(...)
   local members = {}
   for _, name in ipairs { ... } do members[name] = true end
   return members
+end
+
+--- The members of a set, and these.
+local function with(members, ...)
+  local all = set(...)
+  for name in pairs(members) do all[name] = true end
+  return all
 end
 
 --- A profile that differs from another in the fields given.
@@ -116,6 +134,7 @@ local v2_1_50 = {
   wraps_pastes = false, pictures = "sentences", strips_invisible = false,
   has_emoji_popup = false, file_popup_holds = true, loses_text_behind_kill = true,
   leaves_shell_at_once = false, commands_behind_space = false, takes_nearest_command = true,
+  replaces_names = true, first_editor_ms = 40, editor_keeps_returns = true,
 
   stop_reason = "none", turn_duration = false, duration_after_api_error = false, system_records_first = false,
   head = { "permission-mode", "file-history-snapshot" }, attachments = {}, user_fields = {},
@@ -130,8 +149,10 @@ local v2_1_50 = {
   asks_at_limit = true, question_waits_for = "permission prompt",
   hook_events = set("SessionStart", "UserPromptSubmit", "PreToolUse", "PostToolUse", "Stop", "SubagentStop",
     "Notification", "PermissionRequest", "SessionEnd"),
-  hooks_have_prompt_id = false, hooks_hide_messages = false, hook_texts_are_meta = false, gives_back_refused = false,
-  file_begins_with_message = true, agents_run_behind = false,
+  names_denying_hook = false, hooks_have_prompt_id = false, hooks_hide_messages = false, hook_texts_are_meta = false,
+  gives_back_refused = false, file_begins_with_message = true, agents_run_behind = false,
+
+  mcp_discovers = false, mcp_is_awaited = false, mcp_background_ms = 0, mcp_calls_again = false, mcp_idle_ms = 300000,
 }
 
 local v2_1_110 = derive(v2_1_50, {
@@ -143,7 +164,10 @@ local v2_1_110 = derive(v2_1_50, {
   stop_reason = "every",
   attachments = { "skill_listing" },
   hook_events = set("SessionStart", "UserPromptSubmit", "PreToolUse", "PostToolUse", "Stop", "StopFailure",
-    "SubagentStart", "SubagentStop", "PreCompact", "Notification", "PermissionRequest", "SessionEnd"),
+    "SubagentStart", "SubagentStop", "PreCompact", "Notification", "PermissionRequest", "SessionEnd",
+    "PostToolUseFailure", "PostCompact", "PermissionDenied", "Setup", "TeammateIdle", "TaskCreated", "TaskCompleted",
+    "Elicitation", "ElicitationResult", "ConfigChange", "WorktreeCreate", "WorktreeRemove", "InstructionsLoaded",
+    "CwdChanged", "FileChanged"),
 })
 
 local v2_1_197 = derive(v2_1_110, {
@@ -162,6 +186,7 @@ local v2_1_197 = derive(v2_1_110, {
   records_empty_reply = true, records_retries = false, cost_is_dialog = true, clear_changes_status = true,
   unknown_command = "system", refusal_stop_reason = "refusal", interruption_names_message = true,
   hooks_have_prompt_id = true, hooks_hide_messages = true, file_begins_with_message = false,
+  hook_events = with(v2_1_110.hook_events, "MessageDisplay", "PostToolBatch", "UserPromptExpansion"),
 })
 
 local v2_1_330 = derive(v2_1_197, {
@@ -177,7 +202,8 @@ local v2_1_330 = derive(v2_1_197, {
   default_mode_row = "⏸ manual mode on · ? for shortcuts",
   paste_settle = { cold_return_ms = 0, warm_return_ms = 0, key_ms = 0, paste_ms = 0 },
   wraps_pastes = true, pictures = "lines", strips_invisible = true, has_emoji_popup = true, file_popup_holds = false,
-  leaves_shell_at_once = true, commands_behind_space = true,
+  leaves_shell_at_once = true, commands_behind_space = true, replaces_names = false,
+  first_editor_ms = 290, editor_keeps_returns = false,
   duration_after_api_error = false, system_records_first = false,
   attachments = { "environment", "model", "deferred_tools_delta", "session_context" },
   user_fields = { origin = { kind = "human" }, promptSource = "typed", turnOrigin = "human" },
@@ -188,7 +214,9 @@ local v2_1_330 = derive(v2_1_197, {
   edit_choices = { "Yes", "Yes, and switch to accept edits for this session (shift+tab)", "No" },
   permission_footer = "Esc to cancel · Tab to amend", rules_around_input = true,
   asks_at_limit = false, question_waits_for = "input needed",
-  hook_texts_are_meta = true, gives_back_refused = true, agents_run_behind = true,
+  names_denying_hook = true, hook_texts_are_meta = true, gives_back_refused = true, agents_run_behind = true,
+  mcp_discovers = true, mcp_is_awaited = true, mcp_background_ms = 120000, mcp_idle_ms = 0,
+  hook_events = with(v2_1_197.hook_events, "PreModelSwitch", "PostModelSwitch", "DirectoryAdded"),
 })
 
 --- The versions known, oldest first.

@@ -10,12 +10,13 @@ local hooks = require "parley.testing.stand_in.hooks"
 local keyboard = require "parley.testing.stand_in.keyboard"
 local log = require "parley.testing.stand_in.log"
 local profiles = require "parley.testing.stand_in.profiles"
+local servers = require "parley.testing.stand_in.servers"
 local start = require "parley.testing.stand_in.start"
 local status_file = require "parley.testing.stand_in.status_file"
 local transcript = require "parley.testing.stand_in.transcript"
 local turn = require "parley.testing.stand_in.turn"
 
-local FLUSH_MS, SPINNER_MS, NOTIFICATION_MS = 100, 120, 6000
+local FLUSH_MS, SPINNER_MS, NOTIFICATION_MS, CONNECT_MS = 100, 120, 6000, 300
 local HISTORY_ENTRIES = 200
 
 ---@class parley.testing.Program
@@ -33,6 +34,7 @@ local HISTORY_ENTRIES = 200
 ---@field session_id string
 ---@field transcript parley.testing.TranscriptWriter
 ---@field hooks parley.testing.Hooks
+---@field servers parley.testing.Servers
 ---@field composer parley.testing.Composer
 ---@field screen parley.testing.Screen
 ---@field input parley.testing.Input
@@ -70,7 +72,8 @@ function M.new(script, flags, outside)
     view = { history = {}, queued = {}, frame = 0, seconds = 0, placeholder = profile.placeholder },
   }, Program)
   script.uses = outside.environment.PARLEY_STAND_IN_USES
-  self.configuration = configuration.load(outside.environment, outside.cwd, flags.settings)
+  self.configuration = configuration.load(outside.environment, outside.cwd, flags.settings,
+    flags["plugin-dir"])
   self.cwd = self.configuration.cwd
   self.view.cwd = self.cwd
   self.view.mode = self.configuration:setting "editorMode" == "vim" and "insert" or nil
@@ -78,10 +81,13 @@ function M.new(script, flags, outside)
   self.composer = composer.new { profile = profile, cwd = self.cwd, now = task.now }
   self.view.composer = self.composer
   self.hooks = hooks.new { configuration = self.configuration, profile = profile, outside = outside,
+    faults = self.faults,
     common = function()
       return { session_id = self.session_id, transcript_path = self.transcript.path, cwd = self.cwd,
         permission_mode = self.permission_mode, prompt_id = profile.hooks_have_prompt_id and self.prompt_id or nil }
     end }
+  self.servers = servers.new { flags = flags, profile = profile, outside = outside,
+    delay_ms = script.connect_delay_ms or CONNECT_MS }
   self.status_file = status_file.new(self.configuration, profile, outside.pid)
   return self
 end
@@ -265,6 +271,7 @@ end
 function Program:run()
   task.spawn(keyboard.read, self)
   start.run(self)
+  task.spawn(self.servers.run, self.servers)
   if self.faults.stop_reading then self.input:stop() end
   if self.flags.prompt then self:submit { kind = "message", text = self.flags.prompt } end
   self:work()

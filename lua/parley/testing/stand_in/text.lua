@@ -74,13 +74,14 @@ local function is_right_to_left(code) return code ~= nil and code >= 0x590 and c
 ---@return string cleaned
 ---@return integer removed  how many characters it took out
 function M.without_invisible(text)
+  local function is_control(code) return code < 0x20 and code ~= 9 and code ~= 10 or code >= 0x7F and code < 0xA0 end
   local pieces, removed, previous = {}, 0, nil
   for _, code in utf8.codes(text, true) do
     local is_kept = (code == 0x200C or code == 0x200D) and is_joined(previous)
       or is_in(code, DIRECTION) and is_right_to_left(previous)
     if BREAKS[code] then
       table.insert(pieces, "\n")
-    elseif is_kept or not (code < 0x20 and code ~= 0x0A or code >= 0x7F and code < 0xA0 or is_in(code, INVISIBLE)) then
+    elseif is_kept or not (is_control(code) or is_in(code, INVISIBLE)) then
       table.insert(pieces, utf8.char(code))
     else
       removed = removed + 1

@@ -1,4 +1,5 @@
 --- Tool calls: who is asked, what the result is.
+local core = require "parley.core"
 local task = require "parley.base.task"
 local dialogs = require "parley.testing.stand_in.dialogs"
 local hooks = require "parley.testing.stand_in.hooks"
@@ -26,12 +27,20 @@ end
 
 --- Asks for a permission, by hook or by dialog.
 ---@return "allow"|"refuse"|"deny"  `deny` is the user's no, which ends the turn; `refuse` is a rule's
+---@return string? reason
 local function ask(turn, tool, facts)
   local program = turn.program
-  local decision = hooks.decision(turn:run_hooks("PreToolUse", facts))
-  if not decision and (tool.question or needs_permission(program, tool)) then
+  local decision, said = hooks.decision(turn:run_hooks("PreToolUse", facts))
+  if decision == "deny" and said.reason and program.profile.names_denying_hook then
+    said.reason = ("PreToolUse:%s hook error: %s"):format(tool.name, said.reason)
+  end
+  local must_ask = decision == "ask" and program.permission_mode ~= "bypassPermissions"
+  if not decision and (tool.question or needs_permission(program, tool)) or must_ask then
     if program.permission_mode == "dontAsk" then return "refuse" end
-    decision = hooks.decision(turn:run_hooks("PermissionRequest", facts))
+    local id = facts.tool_use_id
+    facts.tool_use_id = nil -- the program does not tell
+    decision, said = hooks.decision(turn:run_hooks("PermissionRequest", facts))
+    facts.tool_use_id = id
     if not decision and not tool.question then
       local answer = program:ask(dialogs.permission(program.profile, tool, program.cwd, program.screen.columns))
       if answer == "always" then program.always_allowed = true end
@@ -39,7 +48,36 @@ local function ask(turn, tool, facts)
       return answer == "deny" and "deny" or "allow"
     end
   end
-  return decision == "deny" and "refuse" or "allow"
+  if decision == "allow" and said.input then facts.tool_input = said.input end
+  return decision == "deny" and "refuse" or "allow", said and said.reason
+end
+
+--- What the model says to the results of calls, when the script has no word for it.
+---@param calls table[]  of the script
+---@return string
+function M.echo(calls)
+  local results = {}
+  for _, tool in ipairs(calls) do table.insert(results, tool.result or "") end
+  return "echo: TOOLRESULT " .. table.concat(results, " ")
+end
+
+--- A content's text, with the types of its other blocks.
+local function as_text(content)
+  local parts = {}
+  for i, block in ipairs(type(content) == "table" and content or {}) do
+    parts[i] = block.text or "[" .. block.type .. "]"
+  end
+  return type(content) == "table" and table.concat(parts, " ") or content
+end
+
+--- Calls a tool of an MCP server; the real result stands in the place of the script's.
+local function call_server(program, tool, call)
+  if not program.servers.tools[call.name] then
+    return ("<tool_use_error>Error: No such tool available: %s</tool_use_error>"):format(call.name), true
+  end
+  local content, is_error = program.servers:call(call.name, call.input, call.id)
+  tool.result = as_text(content)
+  return content, is_error
 end
 
 --- Runs the first of a turn's pending calls.
@@ -48,26 +86,31 @@ end
 ---@return boolean goes_on  false when the user's no ended the turn
 function M.run(turn, tool)
   local program, entry = turn.program, turn.pending[1]
-  local facts = { tool_name = tool.name, tool_input = tool.input, tool_use_id = entry.call.id }
+  local facts = { tool_name = entry.call.name, tool_input = tool.input, tool_use_id = entry.call.id }
   program:show("● ", ("%s(%s)"):format(tool.name, tool.input and tool.input.command or ""))
-  local permission = ask(turn, tool, facts)
+  local permission, reason = ask(turn, tool, facts)
   if permission == "deny" then return false end
   local result, is_error = tool.result or "", tool.is_error or false
   if permission == "refuse" then
-    result, is_error = "Permission to use " .. tool.name .. " was denied.", true
+    result, is_error = reason or "Permission to use " .. tool.name .. " was denied.", true
   elseif tool.question then
     local choice = program:ask(dialogs.question(program.profile, tool.question))
     if choice == "deny" then return false end
     result = ('Your questions have been answered: "%s"="%s".'):format(tool.question.text, choice)
+  elseif entry.call.name:find "^mcp__" then
+    result, is_error = call_server(program, tool, entry.call)
   elseif tool.leaves then
     program.outside.leave(tool.leaves)
   elseif tool.duration_ms then
     task.sleep(tool.duration_ms)
   end
+  if facts.tool_input ~= tool.input and not is_error then
+    result = "changed: " .. core.json.encode(facts.tool_input, { sort_keys = true })
+  end
   table.remove(turn.pending, 1)
   program.transcript:tool_result(entry.call, result, is_error, entry.uuid, turn.prompt_id)
-  program:show("  ⎿  ", result)
-  facts.tool_response = { stdout = result, stderr = "", interrupted = false }
+  program:show("  ⎿  ", as_text(result))
+  facts.tool_response = { stdout = as_text(result), stderr = "", interrupted = false }
   turn:run_hooks("PostToolUse", facts)
   return true
 end

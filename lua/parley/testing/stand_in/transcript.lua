@@ -147,7 +147,7 @@ end
 
 --- The result of a tool call.
 ---@param call table        the `tool_use` block
----@param content string
+---@param content string|table[]
 ---@param is_error boolean
 ---@param call_uuid string  of the record that holds the call
 ---@param prompt_id? string
@@ -155,7 +155,8 @@ function Transcript:tool_result(call, content, is_error, call_uuid, prompt_id)
   self:chain("user", {
     message = { role = "user", content = {
       { type = "tool_result", tool_use_id = call.id, content = content, is_error = is_error } } },
-    toolUseResult = is_error and content or { stdout = content, stderr = "", interrupted = false, isImage = false },
+    toolUseResult = (is_error or type(content) == "table") and content
+      or { stdout = content, stderr = "", interrupted = false, isImage = false },
     sourceToolAssistantUUID = call_uuid, promptId = prompt_id,
   })
 end

@@ -120,6 +120,7 @@ function Turn:run_step(step, is_last_step)
   if step.delay_ms then task.sleep(step.delay_ms) end
   if step.dialog then self.program:ask(dialogs.custom(step.dialog)) end
   if step.compacts then self.program.transcript:compact "auto" end
+  if step.echoes then step.blocks = { { type = "text", text = tools.echo(step.echoes) } } end
   local message = self:new_message(step.stop_reason)
   for index, block in ipairs(step.blocks) do
     if index > 1 and step.block_delay_ms then task.sleep(step.block_delay_ms) end
@@ -246,6 +247,7 @@ end
 function Turn:run()
   local program = self.program
   local transcript = program.transcript
+  if program.profile.mcp_is_awaited then program.servers:wait() end
   local answer = answers.choose(program.script, self.text, self.number, program)
   self.answer = answer
   if not self.source or program.profile.hooks_have_prompt_id then

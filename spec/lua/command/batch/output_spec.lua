@@ -1,5 +1,4 @@
 local uv = require "luv"
-local errors = require "parley.base.errors"
 local files = require "parley.base.files"
 local helper = require "spec.helper"
 local json = require("parley.core").json
@@ -8,12 +7,7 @@ local output = require "parley.command.batch.output"
 
 local A, B = '{"id":"a","line":1,"verdict":"success"}', '{"id":"b","line":2,"verdict":"failed"}'
 
-local function error_of(fn, ...)
-  local ok, err = pcall(fn, ...)
-  assert.is_false(ok, "no error was raised")
-  assert.is_true(errors.is(err), tostring(err))
-  return err
-end
+local error_of = helper.error_of
 
 describe("a batch's output", function()
   local folder, path, check_leaks

@@ -36,9 +36,7 @@ local function prepare(history, more) return native_jsonl.prepare(request_of(his
 
 --- The records of the seed.
 local function written()
-  local records = {}
-  for line in assert(files.read(path)):gmatch "([^\n]*)\n" do table.insert(records, (assert(json.decode(line)))) end
-  return records
+  return helper.json_lines(files.read(path))
 end
 
 --- The messages of the seed, neighbouring lines of an answer in one.

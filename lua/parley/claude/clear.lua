@@ -5,6 +5,11 @@ local files = require "parley.base.files"
 
 local M = {}
 
+--- Whether a command is that one.
+---@param text string
+---@return boolean
+function M.is(text) return text:find "^/clear%f[%s\0]" ~= nil end
+
 local function each_name(folder)
   local request = uv.fs_scandir(folder)
   return function() return request and uv.fs_scandir_next(request) end

@@ -1,0 +1,91 @@
+--- Images of a message: private files that its text mentions, which the program attaches as such blocks. Of a PDF that
+--- is mentioned, the model gets the name and the size alone (2.1.197, 2.1.332): documents cannot be sent.
+local uv = require "luv"
+local base64 = require "parley.base.base64"
+local core = require "parley.core"
+local errors = require "parley.base.errors"
+local files = require "parley.base.files"
+
+local M = {}
+
+--- The kinds that the program attaches as what they are, and their endings.
+local ENDINGS = { ["image/png"] = "png", ["image/jpeg"] = "jpg", ["image/gif"] = "gif", ["image/webp"] = "webp" }
+
+--- What the program reads behind an `@` ends at a space.
+local SAFE = "^[%w/._-]+$"
+
+---@class parley.Attachments
+---@field private folder? string  made with the first file
+local Attachments = {}
+Attachments.__index = Attachments
+Attachments.__name = "parley.Attachments"
+
+---@return parley.Attachments
+function M.new() return setmetatable({}, Attachments) end
+
+--- What is in a block, or why it cannot be sent.
+---@return string? bytes
+---@return string problem_or_ending
+local function content_of(block)
+  local source = type(block.source) == "table" and block.source or {}
+  if block.type ~= "image" then return nil, "which cannot be sent" end
+  if source.type ~= "base64" then
+    return nil, ("whose source is '%s': only 'base64' can be sent"):format(tostring(source.type))
+  end
+  local ending = ENDINGS[source.media_type]
+  if not ending then return nil, ("of the kind '%s', which cannot be sent"):format(tostring(source.media_type)) end
+  local bytes = type(source.data) == "string" and base64.decode(source.data)
+  if not bytes or bytes == "" then return nil, "whose data is no base64" end
+  return bytes, ending
+end
+
+local function folder_of(self)
+  if self.folder then return self.folder end
+  for _, parent in ipairs { uv.os_tmpdir(), "/tmp", "/dev/shm" } do
+    local ok, folder = pcall(files.temporary_folder, "parley-attached", parent)
+    if ok and folder:find(SAFE) then
+      self.folder = folder
+      return folder
+    elseif ok then
+      files.remove_tree(folder)
+    end
+  end
+  error(errors.value_error "no private file can be written that the message could mention", 0)
+end
+
+--- The text of a message's content, with a mention for each image.
+---@param blocks table[]
+---@param index integer  of the message, for errors
+---@return string
+--- Raises `ValueError` that names a block that cannot be sent; nothing was written then.
+function Attachments:text_of(blocks, index)
+  local found = {}
+  for i, block in ipairs(blocks) do
+    if block.type ~= "text" then
+      local bytes, ending = content_of(block)
+      if not bytes then
+        error(errors.value_error(("messages[%d].content[%d] is a block of type '%s', %s"):format(index, i, block.type,
+          ending), { index = index }), 0)
+      end
+      found[i] = { bytes = bytes, name = core.digest.hex(core.digest.blake2b(bytes, 16)) .. "." .. ending }
+    end
+  end
+  local parts = {}
+  for i, block in ipairs(blocks) do
+    parts[i] = block.text
+    if found[i] then
+      local path = folder_of(self) .. "/" .. found[i].name
+      if not uv.fs_stat(path) then files.write(path, found[i].bytes, true) end
+      parts[i] = "@" .. path
+    end
+  end
+  return table.concat(parts, "\n")
+end
+
+--- Removes the files. A second call does nothing.
+function Attachments:close()
+  if self.folder then files.remove_tree(self.folder) end
+  self.folder = nil
+end
+
+return M

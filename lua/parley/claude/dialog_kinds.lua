@@ -1,0 +1,57 @@
+--- The dialogs that the program is known to bring up: what tells them, what consents to them, what a person would do.
+local dialog = require "parley.claude.dialog"
+local keys = require "parley.claude.keys"
+local tables = require "parley.base.tables"
+
+local M = {}
+
+--- The dialogs of the start, in the order in which they are looked for: how the row begins that only this one has, the
+--- label that consents, or the key where there are no choices, and what a person would do about it.
+M.at_start = {
+  { kind = "trust", row = "^Accessing workspace:", yes = { "^Yes, I trust" },
+    remedy = "run `claude` in that folder once and answer it, or accept = { \"trust\" } (--accept trust)" },
+  { kind = "bypass", row = "^WARNING: Claude Code running in Bypass Permissions mode", yes = { "^Yes, I accept" },
+    remedy = "run `claude --permission-mode bypassPermissions` once and answer it, or accept = { \"bypass\" }, "
+      .. "or another permission_mode" },
+  { kind = "api_key", row = "^Do you want to use this API key", yes = { "^Yes$" },
+    remedy = "run `claude` once with that key and answer it, or accept = { \"api_key\" }" },
+  { kind = "login", row = "^Select login method", remedy = "run `claude` once and log in" },
+  { kind = "login", row = "^Unable to connect to Anthropic services", remedy = "run `claude` once and log in" },
+  { kind = "onboarding", row = "^Choose the text style that looks best", yes = { "." },
+    remedy = "run `claude` once and go through its first start" },
+  { kind = "onboarding", row = "^Security notes:", keys = keys.ENTER,
+    remedy = "run `claude` once and go through its first start" },
+  { kind = "mcp", row = "^New MCP server found in", yes = { "^Use this MCP server" },
+    remedy = "answer it in `claude` once, or accept = { \"mcp\" }" },
+  { kind = "mcp", row = "^%d+ new MCP servers found in", remedy = "answer it in `claude` once" },
+  { kind = "imports", row = "^Allow external CLAUDE%.md file imports", yes = { "^Yes, allow" },
+    remedy = "answer it in `claude` once, or accept = { \"imports\" }" },
+  { kind = "settings_error", row = "^Settings Error", yes = { "^Continue without" },
+    remedy = "mend the settings file that it names, or accept = { \"settings_error\" } to go on without it" },
+  { kind = "settings_warning", row = "^Settings Warning", yes = { "^Continue" },
+    remedy = "mend the settings file that it names, or accept = { \"settings_warning\" }" },
+  { kind = "configuration_error", row = "^Configuration [Ee]rror", remedy = "mend .claude.json" },
+}
+
+--- The dialogs of a turn. What they show is the model's, a command that looks like another dialog's title for example:
+--- so they are known by the tool that waits, or by the row right above the choices (and the first label, where the row
+--- is not enough), never by the rest of their text. A question is the model's own down to that row: it is known by what
+--- the program draws around it.
+M.in_turn = {
+  { kind = "question", tool = "AskUserQuestion", fits = dialog.is_question,
+    remedy = "give a dialogs policy that answers it" },
+  { kind = "plan", tool = "ExitPlanMode", row = "Would you like to proceed%?$",
+    yes = { "^Yes$", "^Yes, manually approve", "^Yes, and switch to default" },
+    remedy = "give a dialogs policy, or accept = { \"plan\" }" },
+  { kind = "plan", tool = "ExitPlanMode", row = "^Claude wants to exit plan mode$", yes = { "^Yes$" }, -- an empty one
+    remedy = "give a dialogs policy, or accept = { \"plan\" }" },
+  { kind = "usage_limit", row = "^What do you want to do%?$", label = "^Stop and wait for limit to reset",
+    remedy = "wait until the limit is reset" }, -- up to 2.1.197, behind a turn that has hit the limit
+  { kind = "permission", row = "^Do you want to .*%?$", yes = { "^Yes$" },
+    remedy = "give a dialogs policy, allowed_tools or another permission_mode, or accept = { \"permission\" }" },
+}
+
+--- All of them.
+M.all = tables.joined(M.at_start, M.in_turn)
+
+return M

@@ -1,0 +1,151 @@
+--- What the program of one session calls: `/SECRET/hooks/EVENT`. Who wants an event subscribes to it before the start;
+--- the folder that tells the program whom to call holds those events and no others.
+local core = require "parley.core"
+local errors = require "parley.base.errors"
+local hook_events = require "parley.claude.hook_events"
+local listener = require "parley.hub.listener"
+local plugin = require "parley.hub.plugin"
+local version = require "parley.claude.version"
+
+local M = {}
+
+---@alias parley.HookHandler fun(payload: table): table?  runs as a task; what it returns is the hook's answer
+
+---@class parley.Hub
+---@field is_armed? boolean   whether the program calls; nil while that is not known
+---@field version? string      of the program, once it was learned
+---@field package entry? parley.HubEntry
+---@field package folder? string
+---@field package handlers table<string, parley.HookHandler[]>
+---@field package routes table<string, fun(request: parley.http.Request, response: parley.http.Response)>
+---@field package mcp? table  servers for the folder
+---@field package on_failure fun(event: string, err: any)
+local Hub = {}
+Hub.__index = Hub
+Hub.__name = "parley.Hub"
+
+--- Makes a hub that nobody can call yet.
+---@param given {on_failure: fun(event: string, err: any)}  told what a handler raises; the hook has no answer then
+---@return parley.Hub
+function M.new(given)
+  return setmetatable({ handlers = {}, routes = {}, on_failure = given.on_failure }, Hub)
+end
+
+--- Subscribes to an event. Several handlers of one are called one after the other; their answers are joined, the first
+--- one's before the others'.
+---@param event string
+---@param handler parley.HookHandler
+function Hub:on(event, handler)
+  self.handlers[event] = self.handlers[event] or {}
+  table.insert(self.handlers[event], handler)
+end
+
+--- Serves a path of its own behind the secret: `"mcp"`.
+---@param name string
+---@param handler fun(request: parley.http.Request, response: parley.http.Response)
+---@param servers? fun(url: string): table  the servers of `.mcp.json` that lead there
+function Hub:route(name, handler, servers)
+  self.routes[name], self.servers = handler, servers or self.servers
+end
+
+--- Whether anybody wants anything.
+---@return boolean
+function Hub:is_needed() return next(self.handlers) ~= nil or next(self.routes) ~= nil end
+
+local function join(answer, other)
+  for name, value in pairs(other) do
+    if type(value) == "table" and type(answer[name]) == "table" then
+      join(answer[name], value)
+    elseif answer[name] == nil then
+      answer[name] = value
+    end
+  end
+  return answer
+end
+
+--- Calls an event's handlers.
+---@param event string
+---@param payload table
+---@return table answer
+function Hub:dispatch(event, payload)
+  local answer = {}
+  for _, handler in ipairs(self.handlers[event] or {}) do
+    local said = handler(payload)
+    if said ~= nil and type(said) ~= "table" then
+      error(errors.value_error(("the hook '%s' must return a table or nil, not a %s"):format(event, type(said))), 0)
+    end
+    join(answer, said or {})
+  end
+  return answer
+end
+
+local function serve_hook(self, event, request, response)
+  local payload = core.json.decode(request:body())
+  if type(payload) ~= "table" then return response:send(400, nil, "") end
+  local ok, answer = pcall(self.dispatch, self, event, payload)
+  if not ok then
+    if not errors.is(answer, "Cancelled") then self.on_failure(event, answer) end
+    error(answer, 0)
+  end
+  listener.answer(response, answer)
+end
+
+local function serve(self, path, request, response)
+  local event = path:match "^hooks/(%a+)$"
+  if event and self.handlers[event] then
+    if request.method ~= "POST" then return response:send(405, nil, "") end
+    return serve_hook(self, event, request, response)
+  end
+  local route = self.routes[path]
+  if route then return route(request, response) end
+  response:send(404, nil, "")
+end
+
+--- The proxies of the user's are not for loopback.
+local function variables_of(environment)
+  local variables = {}
+  for _, name in ipairs { "NO_PROXY", "no_proxy" } do
+    local own = environment[name] or environment.NO_PROXY or environment.no_proxy or ""
+    variables[name] = (own ~= "" and own .. "," or "") .. "127.0.0.1,localhost"
+  end
+  return variables
+end
+
+--- Learns which version it is, from the program itself; it waits.
+---@param process parley.Process
+function Hub:learn(process) self.version = version.of(process.argv[1], process.environment) end
+
+--- Makes the program of a process call, before it is started and once its version is known.
+---@param process parley.Process
+---@return string[] missing  events that somebody subscribed to and this version does not have
+--- Raises an error with the system's code when nothing can listen or be written.
+function Hub:open(process)
+  local events, missing = {}, {}
+  for event in pairs(self.handlers) do
+    table.insert(hook_events.has(event, self.version) and events or missing, event)
+  end
+  table.sort(events)
+  table.sort(missing)
+  self.entry = listener.attach(function(...) serve(self, ...) end)
+  local url = self.entry.url
+  self.folder = plugin.write { url = url, events = events, mcp = self.servers and self.servers(url) or nil }
+  process:prepare { arguments = { "--plugin-dir", self.folder }, variables = variables_of(process.environment) }
+  return missing
+end
+
+--- Tells what was seen of it: whether the program calls.
+---@param is_armed boolean
+function Hub:see_armed(is_armed) self.is_armed = is_armed end
+
+--- Whether the program can call.
+---@return boolean
+function Hub:is_open() return self.entry ~= nil end
+
+--- Nobody can call any more, and nothing is left. May be called again.
+function Hub:close()
+  if self.folder then plugin.remove(self.folder) end
+  if self.entry then self.entry:close() end
+  self.folder, self.entry = nil, nil
+end
+
+return M

@@ -1,0 +1,189 @@
+--- What a session has the program call it about: the receipt of a message, the permission of a tool call, the hooks of
+--- the caller's own. Where nothing of it is wanted, nothing listens and the program is started as ever.
+local defer = require "parley.base.defer"
+local errors = require "parley.base.errors"
+local event = require "parley.claude.event"
+local hook_events = require "parley.claude.hook_events"
+local hub = require "parley.hub"
+local permission = require "parley.hub.permission"
+local task = require "parley.base.task"
+
+local M = {}
+
+---@class parley.Callbacks
+---@field hub parley.Hub
+---@field package session parley.Session
+---@field package needs string[]     what is an error where the program does not call, in words
+---@field package wishes string[]    what is only missed then
+---@field package asking integer     calls that the permission policy is at
+---@field package heard? parley.LiveTurn  the last one whose message the program has told of
+---@field package checked? parley.LiveTurn  the last one for which that was looked at
+---@field package failure? parley.Error  for the turn that runs
+---@field package mode string        the caller's permission mode
+local Callbacks = {}
+Callbacks.__index = Callbacks
+Callbacks.__name = "parley.Callbacks"
+
+--- Words of a command line that let every call run.
+local BYPASSES = { ["--permission-mode"] = true, ["--dangerously-skip-permissions"] = true }
+
+--- Checks what the hub needs of a session's options.
+---@param set table  `hooks`, `policies`
+---@param of_process table  `permission_mode`, `dangerously_skip_permissions`, `extra_args`
+---@param where string
+--- Raises `ValueError`.
+function M.check(set, of_process, where)
+  hook_events.check(set.hooks or {}, where)
+  if not (set.policies or {}).permission then return end
+  local skips = of_process.dangerously_skip_permissions
+  permission.mode_for(not skips and of_process.permission_mode or "bypassPermissions", where)
+  for _, word in ipairs(of_process.extra_args or {}) do
+    if BYPASSES[word:match "^[^=]*"] then
+      error(errors.value_error(("%s: option 'extra_args' has %s, which a permission policy cannot be kept beside; give "
+        .. "the option 'permission_mode'"):format(where, word), { option = "extra_args" }), 0)
+    end
+  end
+end
+
+--- Whether the program's message is the one that was sent. One that is not is stopped before the model sees it.
+local function on_prompt(self, payload)
+  self.hub:see_armed(true)
+  local session = self.session
+  local turn = session.course and session.turn
+  if not turn or turn:state() ~= "submitted" then return nil end
+  self.heard = turn
+  session.changed:notify()
+  local prompt = tostring(payload.prompt)
+  if turn.is_command or turn:expects(prompt) then return nil end
+  if event.kind(event.new { type = "user", content = prompt }) ~= "typed" then -- a turn of the program's own
+    self.heard = nil
+    return nil
+  end
+  self.failure = errors.session_error(("the message arrived changed, and was stopped: %q instead of %q"):format(
+    prompt:sub(1, 80), turn.text:sub(1, 80)), { reason = "delivery", sent = turn.text, received = prompt })
+  return { decision = "block", reason = "it is not the message that was sent" }
+end
+
+local function unavailable(self)
+  local missed = #self.needs > 0 and self.needs or self.wishes
+  return ("the program does not call (the user's settings forbid it: disableAllHooks, allowedHttpHookUrls; or it has "
+    .. "no hooks over HTTP), so there is no %s"):format(table.concat(missed, ", no "))
+end
+
+local function no_hooks(message, fields)
+  fields = fields or {}
+  fields.reason = "hooks"
+  return errors.session_error(message, fields)
+end
+
+local function tell_decision(self, call, decision)
+  local session = self.session
+  local turn = session.course and session.turn
+  if not turn then return end
+  local said = decision.allow and "allow" or decision.deny and "deny" or decision.ask and "ask" or "default"
+  turn:decided(not call.agent and call.id or nil, { session_id = session.session_id, tool_use_id = call.id,
+    name = call.name, input = call.input, changed_input = decision.input, decision = said, message = decision.deny,
+    agent = call.agent, error = decision.error })
+  session.changed:notify()
+  if decision.interrupt then session:interrupt() end
+end
+
+local function call_of(self, payload)
+  local agent = payload.agent_id and { id = payload.agent_id, type = payload.agent_type } or nil
+  return { id = payload.tool_use_id, name = payload.tool_name, input = payload.tool_input or {},
+    session_id = payload.session_id, cwd = payload.cwd, permission_mode = self.mode, agent = agent,
+    request = self.session.request }
+end
+
+--- The program has gone away from a question. When nobody has had it do so, the call may run now: it is ended.
+local function on_lost_question(self, call)
+  local session = self.session
+  if session.closed or not session.course or session.turn:facts().interrupting then return end
+  self.failure = no_hooks(("the program has not waited for the decision about its call of %s"):format(call.name),
+    { tool_use = { id = call.id, name = call.name, input = call.input } })
+  session.process:signal "SIGKILL"
+  session.changed:notify()
+end
+
+local function on_call(self, payload)
+  local call = call_of(self, payload)
+  self.asking = self.asking + 1
+  local _ <close> = defer(function()
+    self.asking = self.asking - 1
+    if task.current():cancellation() then on_lost_question(self, call) end
+    self.session.changed:notify()
+  end)
+  return self.desk:ask(call)
+end
+
+--- Makes the callbacks of a session. Nobody can call yet.
+---@param session parley.Session
+---@return parley.Callbacks
+--- Raises `ValueError`.
+function M.new(session)
+  local self = setmetatable({ session = session, needs = {}, wishes = {}, asking = 0,
+    mode = session.process.permission_mode }, Callbacks)
+  self.hub = hub.new { on_failure = function(name, err)
+    if session.course then
+      session.turn:notice("hook_failed", { session_id = session.session_id, event = name,
+        message = errors.text(err), error = err })
+    end
+  end }
+  if session.policies.permission then
+    table.insert(self.needs, "permission policy")
+    self.desk = permission.new { policy = session.policies.permission, mode = self.mode,
+      on_decision = function(call, decision) tell_decision(self, call, decision) end }
+    self.hub:on("PreToolUse", function(payload) return on_call(self, payload) end)
+    self.hub:on("PermissionRequest", function(payload)
+      return self.desk:confirm(payload.tool_name, payload.tool_input)
+    end)
+  end
+  if next(session.options.hooks) then table.insert(self.needs, "hook") end
+  for name, handler in pairs(session.options.hooks) do self.hub:on(name, handler) end
+  return self
+end
+
+--- Has the program call, from its start on.
+--- Raises `SessionError` (reason `"hooks"`) when its version has not what is wanted, or the system's error.
+function Callbacks:open()
+  if not self.hub:is_needed() then return end
+  local process = self.session.process
+  self.hub:on("UserPromptSubmit", function(payload) return on_prompt(self, payload) end)
+  self.hub:learn(process)
+  if not hook_events.has_duration(self.hub.version) then self.hub:on("Stop", function() return nil end) end
+  local missing = self.hub:open(process)
+  if missing[1] then
+    error(no_hooks(("this version of the program (%s) has no hook '%s'"):format(self.hub.version or "unknown",
+      table.concat(missing, "', '"))), 0)
+  end
+  if self.desk then process:prepare { permission_mode = permission.mode_for(self.mode, "parley.session") } end
+end
+
+--- Looks whether the program calls: its message is told of before the transcript has it.
+local function check_armed(self, turn)
+  self.checked = turn
+  if self.heard == turn then return end
+  self.hub:see_armed(false)
+  if #self.needs > 0 then error(no_hooks(unavailable(self)), 0) end
+  turn:notice("hooks_unavailable", { session_id = self.session.session_id, message = unavailable(self) })
+end
+
+--- Looks at what was called, in a turn.
+--- Raises `SessionError` for a message that arrived changed, and where the program does not call.
+function Callbacks:look()
+  local failure = self.failure
+  self.failure = nil
+  if failure then error(failure, 0) end
+  local turn = self.session.turn
+  if not self.hub:is_open() or turn.is_command or self.checked == turn or not turn:is_accepted() then return end
+  check_armed(self, turn)
+end
+
+--- Whether the program waits for a decision about a call.
+---@return boolean
+function Callbacks:is_asking() return self.asking > 0 end
+
+--- Nobody can call any more. May be called again.
+function Callbacks:close() self.hub:close() end
+
+return M

@@ -1,0 +1,206 @@
+local core = require "parley.core"
+local files = require "parley.base.files"
+local helper = require "spec.helper"
+local listener = require "parley.hub.listener"
+local parley = require "parley"
+local testing = require "parley.testing"
+
+local function two_calls()
+  return { answers = { { on = "both", steps = {
+    { tools = { { name = "Bash", input = { command = "touch good" }, result = "good-out" },
+      { name = "Bash", input = { command = "touch bad" }, result = "bad-out" } } },
+    { text = "done" } } } } }
+end
+
+describe("a permission policy", function()
+  local check_leaks, kit, version
+
+  before_each(function() check_leaks = helper.leaks() end)
+  after_each(function()
+    assert.is_false(listener.is_open())
+    check_leaks()
+    helper.remove_folders()
+  end)
+
+  local function spec(name, script, fn, kit_options)
+    for _, profile in ipairs { "2.1.330", "2.1.197", "2.1.110" } do
+      it(name .. " (" .. profile .. ")", helper.task(function()
+        local given = { script = script and script() or {} }
+        for key, value in pairs(kit_options or {}) do given[key] = value end
+        given.script.profile = profile
+        kit = testing.kit(given)
+        version = profile
+        local _ <close> = kit
+        fn(kit)
+      end))
+    end
+  end
+
+  --- Sends one message with a policy. Returns the events by type, or what was raised.
+  local function say(text, decide, options, request)
+    local given = { policies = { permission = { decide = decide } } }
+    for key, value in pairs(kit.options) do given[key] = value end
+    for key, value in pairs(options or {}) do given[key] = value end
+    local backend <close> = parley.backend(given)
+    local events, results, decisions = {}, {}, {}
+    local ok, err = pcall(function()
+      for event in backend:complete({ { role = "user", content = text } }, request) do
+        table.insert(events, event)
+        for _, block in ipairs(event.type == "user" and event:blocks "tool_result" or {}) do
+          table.insert(results, block)
+        end
+        if event.subtype == "permission" then table.insert(decisions, event) end
+      end
+    end)
+    return { events = events, results = results, decisions = decisions, result = events[#events], err = not ok and err }
+  end
+
+  --- What a version makes of a reason.
+  local function denial()
+    return (version == "2.1.330" and "PreToolUse:Bash hook error: " or "") .. "not this one"
+  end
+
+  local function by_command(call)
+    if call.input.command == "touch good" then return { allow = true } end
+    return { deny = "not this one" }
+  end
+
+  for _, mode in ipairs { "default", "bypassPermissions" } do
+    spec("allows one call and denies the other by its input, in " .. mode, two_calls, function()
+      local said = say("both", by_command, { permission_mode = mode })
+      assert.is_false(said.err)
+      assert.equal("success", said.result.subtype)
+      assert.same({ "good-out", denial() },
+        { said.results[1].content, said.results[2].content })
+      assert.is_true(said.results[2].is_error)
+      assert.same({ "allow", "deny" }, { said.decisions[1].decision, said.decisions[2].decision })
+    end)
+  end
+
+  spec("is told of in the events' order: behind the call, before its result", two_calls, function()
+    local order = {}
+    for _, event in ipairs(say("both", by_command).events) do
+      for _, block in ipairs(event.content or {}) do
+        if block.type == "tool_use" then table.insert(order, "call " .. block.input.command) end
+        if block.type == "tool_result" then table.insert(order, "result") end
+      end
+      if event.subtype == "permission" then table.insert(order, event.decision .. " " .. event.input.command) end
+    end
+    local position = {}
+    for i, word in ipairs(order) do position[word] = position[word] or i end
+    assert.is_true(position["call touch good"] < position["allow touch good"])
+    assert.is_true(position["call touch bad"] < position["deny touch bad"])
+    assert.is_true(position["allow touch good"] < position["result"])
+  end)
+
+  spec("gets the whole call, and what the caller has passed", two_calls, function()
+    local calls = {}
+    say("both", function(call)
+      table.insert(calls, call)
+      return { allow = true }
+    end, { policies = nil }, { who = "me" })
+    assert.equal(2, #calls)
+    assert.same({ "Bash", "touch good", "bypassPermissions", "me" },
+      { calls[1].name, calls[1].input.command, calls[1].permission_mode, calls[1].request.who })
+    assert.is_true(core.uuid.is_valid(calls[1].session_id))
+    assert.is_string(calls[1].id)
+  end)
+
+  spec("may change the input that runs", two_calls, function()
+    local said = say("both", function() return { allow = true, input = { command = "touch other" } } end)
+    assert.matches("changed: .*touch other", said.results[1].content)
+    assert.same({ command = "touch other" }, said.decisions[1].changed_input)
+  end)
+
+  spec("may wait, and nothing runs meanwhile", two_calls, function()
+    local began = parley.task.now()
+    local said = say("both", function(call)
+      parley.task.sleep(helper.long(400, 90000))
+      return by_command(call)
+    end, { stall_timeout_ms = helper.long(300, 1000) })
+    assert.is_false(said.err)
+    assert.is_true(parley.task.now() - began >= helper.long(800, 180000))
+    assert.same({ "good-out", denial() },
+        { said.results[1].content, said.results[2].content })
+  end)
+
+  spec("that raises, or breaks its promise, denies", two_calls, function()
+    local said = say("both", function(call)
+      if call.input.command == "touch good" then error "no idea" end
+      return { allow = true, deny = "both" }
+    end)
+    assert.same({ "deny", "deny" }, { said.decisions[1].decision, said.decisions[2].decision })
+    assert.matches("no idea", said.results[1].content)
+    assert.matches("must return", said.results[2].content)
+  end)
+
+  spec("may end the turn", two_calls, function()
+    local said = say("both", function() return { deny = "enough", interrupt = true } end)
+    assert.equal("interrupted", said.result.subtype)
+    assert.equal("enough", said.decisions[1].message)
+  end)
+
+  spec("that says nothing leaves it to the program's own rules", two_calls, function()
+    assert.equal("good-out", say("both", function() end).results[1].content)
+    local said = say("both", function() end, { permission_mode = "default" })
+    assert.equal("DialogError", said.err.code)
+  end)
+
+  spec("may have a dialog come up, for the dialogs policy", two_calls, function()
+    local asked = {}
+    local dialogs = { decide = function(dialog)
+      table.insert(asked, dialog.tool_use and dialog.tool_use.input.command)
+      return { choose = 1 }
+    end }
+    local said = say("both", function() return { ask = true } end, { policies = { dialogs = dialogs,
+      permission = { decide = function() return { ask = true } end } } })
+    assert.is_false(said.err)
+    assert.same({ "touch good", "touch bad" }, asked)
+  end)
+
+  spec("whose question the program drops is an error, and nothing runs", function()
+    local script = two_calls()
+    script.faults = { drop_hooks_ms = 300 }
+    return script
+  end, function()
+    local said = say("both", function()
+      parley.task.sleep(60000)
+      return { allow = true }
+    end)
+    assert.same({ "SessionError", "hooks", "touch good" }, { said.err.code, said.err.reason,
+      said.err.tool_use.input.command })
+    assert.same({}, said.results)
+  end)
+
+  it("that the user's settings forbid to be asked is an error", helper.task(function()
+    for _, settings in ipairs { { disableAllHooks = true }, { allowedHttpHookUrls = { "https://example.com/*" } } } do
+      kit = testing.kit { script = two_calls() }
+      local _ <close> = kit
+      local said = say("both", function() return { allow = true } end, { settings = settings })
+      assert.equal("SessionError", said.err.code)
+      assert.equal("hooks", said.err.reason)
+      assert.matches("permission policy", tostring(said.err))
+    end
+  end))
+
+  it("is asked beside a proxy of the user's, and beside the user's own hooks", helper.task(function()
+    kit = testing.kit { script = two_calls() }
+    local _ <close> = kit
+    local environment = { HTTP_PROXY = "http://127.0.0.1:9", NO_PROXY = "example.com" }
+    for key, value in pairs(kit.options.extra_env) do environment[key] = value end
+    local said = say("both", by_command, { extra_env = environment, settings = { hooks = {
+      PreToolUse = { { hooks = { { type = "command", command = "cat >>$HOME/seen" } } } } } } })
+    assert.is_false(said.err)
+    assert.matches("touch good", files.read(kit.home .. "/seen"))
+  end))
+
+  it("cannot be kept in a mode in which the program runs what it hears nothing about", function()
+    for _, options in ipairs { { permission_mode = "auto" }, { permission_mode = "acceptEdits" },
+      { extra_args = { "--permission-mode=auto" } } } do
+      options.policies = { permission = { decide = function() end } }
+      local ok, err = pcall(parley.backend, options)
+      assert.is_false(ok)
+      assert.equal("ValueError", err.code)
+    end
+  end)
+end)
