@@ -1,4 +1,5 @@
--- Promise 4 of the README, on the stand-in over a real pty. Each spec fails when the promise is broken.
+-- Promise 4 of the README, on the stand-in, in a world with a clock of its own. Each spec fails when the
+-- promise is broken.
 local files = require "parley.base.files"
 local task = require "parley.base.task"
 local helper = require "spec.helper"

@@ -2,6 +2,8 @@
 local helper = require "spec.helper"
 local promise = require "spec.promise"
 
+promise.on_pty = true
+
 local on = promise.on
 
 describe("promise 7, no orphans:", function()
