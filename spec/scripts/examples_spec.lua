@@ -259,4 +259,16 @@ describe("scripts/examples", function()
     assert.equal("> left?\necho: left?\n\n> right?\necho: right?\n\n", program.output)
     assert.equal(0, program.status)
   end))
+
+  it("tool_lookup has the model look into a file, and tells of what fails", helper.task(function()
+    kit:use { answers = { { on = "apples", tool = { name = "lookup", input = { word = "Apple" } } },
+      { on = "bad", tool = { name = "lookup", input = { word = "a" } } } } }
+    local list = helper.write(helper.temporary_folder() .. "/prices.csv", "apple,2\npear,3\npineapple,9\n")
+    local function run(question)
+      return helper.run({ helper.host, uv.cwd() .. "/" .. example "tool_lookup", list, question },
+        { env = helper.environment(kit.environment, { PARLEY_CLAUDE = kit.executable }), cwd = kit.cwd })
+    end
+    assert.matches("echo: TOOLRESULT apple,2\npineapple,9\n$", run("What do ten apples cost?").output)
+    assert.equal("lookup: input.word must have at least 2 characters, not 1\n", run("bad").errors)
+  end))
 end)
