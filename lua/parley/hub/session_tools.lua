@@ -3,6 +3,7 @@
 local core = require "parley.core"
 local errors = require "parley.base.errors"
 local files = require "parley.base.files"
+local mark = require "parley.base.mark"
 local listener = require "parley.hub.listener"
 local mcp = require "parley.hub.mcp"
 local tools = require "parley.hub.tools"
@@ -18,6 +19,10 @@ local PREFIX = "^mcp__" .. M.SERVER .. "__(.*)$"
 --- it, five without a sign of life) are not meant for functions of the script's.
 local LIMIT_MS = 24 * 3600 * 1000
 local ENVIRONMENT = { CLAUDE_CODE_MCP_AUTO_BACKGROUND_MS = tostring(LIMIT_MS) }
+
+--- The program gives the tools to the model a moment after it was told of them, and does not say when. How slow it is
+--- now is seen from what it took from its first request to that one.
+local SETTLE_MS, SETTLE_FACTOR = 100, 2
 
 local PROXIES = { "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy" }
 
@@ -76,7 +81,7 @@ function SessionTools:open(process)
     if path ~= "mcp" then return response:send(404) end
     tools_door.serve(self.server, request, response)
   end)
-  self.folder = files.temporary_folder "parley-tools"
+  self.folder = mark.folder "tools"
   local path = self.folder .. "/mcp.json"
   files.write(path, assert(core.json.encode { mcpServers = { [M.SERVER] = { type = "http", alwaysLoad = true,
     url = self.entry.url .. "mcp", timeout = LIMIT_MS } } }))
@@ -89,9 +94,13 @@ end
 ---@param milliseconds number  at most so long
 --- Raises `SessionError` (reason `"tools"`), and what the terminal's waits raise.
 function SessionTools:wait_until_known(terminal, milliseconds)
-  if terminal:wait_until(function() return self.server.is_known end, milliseconds) then return end
-  terminal:fail("tools", ("the program has not asked for the tools within %g ms (startup_timeout_ms); an administrator's "
-    .. "settings may allow no MCP servers"):format(milliseconds))
+  local after = terminal:wait_until(function() return self.server.known_after_ms end, milliseconds)
+  if after then
+    terminal:wait_until(function() return false end, math.max(SETTLE_MS, SETTLE_FACTOR * after))
+    return
+  end
+  terminal:fail("tools", ("the program has not asked for the tools within %g ms (startup_timeout_ms); an "
+    .. "administrator's settings may allow no MCP servers"):format(milliseconds))
 end
 
 --- Has the tools do what these do, of which the program has been told the same.
