@@ -2,6 +2,7 @@
 local parley = require "parley"
 local base64 = require "parley.base.base64"
 local cli = require "parley.command.cli"
+local earlier = require "parley.command.earlier"
 local messages_file = require "parley.base.messages_file"
 local stdin = require "parley.command.stdin"
 
@@ -13,6 +14,11 @@ local function define(parser)
     .. "- reads it from a terminal, too."):args "?"
   parser:flag("--json", "Print the events, one JSON object a line.")
   parser:option("--image", "A picture that goes with the message."):argname("FILE"):count "*"
+  cli.short_option(parser, "-f", "--file", "FILE", "A text that goes behind the message, with its name."):count "*"
+  parser:option("--schema", "A JSON Schema that the answer is to fit; the JSON is printed. What does not fit is asked "
+    .. "for once more."):argname "FILE"
+  parser:flag("--continue", "Go on with the last conversation of this folder, in a session of its own.")
+  parser:option("--session", "Go on with this one: its id, the beginning of that, or its file."):argname "ID"
   parser:option("--history", "A conversation that goes before: JSON messages, as `parley show --json` prints them.")
     :argname "FILE"
   cli.backend_options(parser)
@@ -56,31 +62,58 @@ end
 local KINDS = { png = "image/png", jpg = "image/jpeg", jpeg = "image/jpeg", gif = "image/gif", webp = "image/webp" }
 
 --- The message's content: its text, and a block for each file.
-local function with_files(message, paths)
-  if #paths == 0 then return message end
+local function with_files(message, texts, pictures)
+  if #pictures + #texts == 0 then return message end
   local content = parley.json.array { { type = "text", text = message } }
-  for i, path in ipairs(paths) do
+  for _, path in ipairs(texts) do
+    table.insert(content, { type = "text", text = ("\n%s:\n%s"):format(path, cli.read(path)) })
+  end
+  for _, path in ipairs(pictures) do
     local kind = KINDS[(path:match "%.(%w+)$" or ""):lower()]
     if not kind then
       error(parley.errors.value_error(("--image '%s' is no picture (png, jpg, gif, webp)"):format(path)), 0)
     end
-    content[i + 1] = { type = "image",
-      source = { type = "base64", media_type = kind, data = base64.encode(cli.read(path)) } }
+    table.insert(content, { type = "image",
+      source = { type = "base64", media_type = kind, data = base64.encode(cli.read(path)) } })
   end
   return content
 end
 
-local function main(arguments)
-  local message = read_message(arguments)
-  local messages = arguments.history and messages_file.decode(cli.read(arguments.history), arguments.history) or {}
-  table.insert(messages, { role = "user", content = with_files(message, arguments.image) })
+--- What was said before.
+local function history_of(arguments, options)
+  local count = 0
+  for _, name in ipairs { "history", "continue", "session" } do count = count + (arguments[name] and 1 or 0) end
+  if count > 1 then error(parley.errors.value_error "give one of --history, --continue and --session", 0) end
+  if arguments.history then return messages_file.decode(cli.read(arguments.history), arguments.history) end
+  if count == 0 then return {} end
+  return earlier.messages(arguments.session, options)
+end
 
-  local backend <close> = parley.backend(cli.to_backend(arguments))
+local function schema_of(path)
+  local schema, err = parley.json.decode(cli.read(path), { strict = true })
+  if schema == nil then error(parley.errors.value_error(("%s is no JSON: %s"):format(path, err.message)), 0) end
+  return schema
+end
+
+local function main(arguments)
+  local options = cli.to_backend(arguments)
+  local schema = arguments.schema and schema_of(arguments.schema)
+  local before = history_of(arguments, options)
+  local content = with_files(read_message(arguments), arguments.file, arguments.image)
+
+  local backend <close> = parley.backend(options)
+  local talk = backend:conversation(before)
   local progress <close> = cli.progress(function(seconds)
     local _, state = next(backend:session_states())
     return ("%s, %d s"):format(state or "starting", seconds)
   end)
-  for event in backend:complete(messages) do
+  if schema then
+    local answer = talk:ask(content, { schema = schema })
+    progress.clear()
+    cli.write(assert(parley.json.encode(answer.value, { sort_keys = true })), "\n")
+    return 0
+  end
+  for event in talk:send(content) do
     progress.clear()
     if arguments.json then
       cli.write(encode(event), "\n")
@@ -103,5 +136,7 @@ return cli.run({
   examples = [[
   parley ask "What does this project do?"
   git diff | parley ask "Sum this up in one line."
+  parley ask --continue "And the tests?"
+  parley ask -m haiku -f src/pty.c "What is riskiest here?"
   parley ask --json --accept trust --cwd /src/thing "Run the tests"]],
 }, ...)

@@ -4,6 +4,8 @@ local cli = require "parley.command.cli"
 
 local function define(parser)
   parser:flag("--no-history", "Neither read nor keep the messages typed before.")
+  parser:option("--resume", "Go on with the last conversation of this folder, or with a session's: its id, the "
+    .. "beginning of that, or its file."):argname("ID"):args "?"
   cli.backend_options(parser)
 end
 
@@ -12,6 +14,7 @@ return cli.run({
   main = chat.main,
   examples = [[
   parley chat --cwd /src/thing
+  parley chat --resume
   parley chat --model haiku --append-system-prompt "Answer in one line."
   printf '%s\n' "Remember 17." "Double it." /quit | parley chat > answers.txt]],
 }, ...)

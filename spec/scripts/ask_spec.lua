@@ -46,6 +46,45 @@ describe("parley ask", function()
     assert.equal("tool_use", events[3].content[1].type)
   end))
 
+  it("goes on with the last conversation of the folder, or with a session's", helper.task(function()
+    ask { "My name is Ada" }
+    assert.equal("echo: And now?\n", ask({ "--continue", "And now?" }).output)
+    local last = kit:events "started"[2]
+    assert.truthy(table.concat(last.argv, " "):find("--resume", 1, true))
+    local id = table.concat(kit:events "started"[1].argv, " "):match "%-%-session%-id (%S+)"
+    assert.equal("echo: once more\n", ask({ "--session", id:sub(1, 13), "once more" }).output)
+    local both = ask { "--session", id, "--continue", "x" }
+    assert.equal(1, both.status)
+    assert.matches("one of %-%-history, %-%-continue and %-%-session", both.errors)
+  end))
+
+  it("says that there is nothing to go on with", helper.task(function()
+    local program = ask { "--continue", "And now?" }
+    assert.equal(1, program.status)
+    assert.matches("there is no conversation of the folder", program.errors)
+    assert.same({}, kit:events "started")
+  end))
+
+  it("sends files with their names, and has short names for model and system prompt", helper.task(function()
+    helper.write(kit.cwd .. "/a.txt", "alpha\n")
+    helper.write(kit.cwd .. "/b.txt", "beta\n")
+    ask { "-m", "haiku", "-s", "Be brief.", "-f", "a.txt", "-f", "b.txt", "Compare" }
+    assert.equal("Compare\n\na.txt:\nalpha\n\n\nb.txt:\nbeta", kit:taken()[1])
+    local argv = table.concat(kit:events "started"[1].argv, " ")
+    assert.truthy(argv:find("--model haiku --system-prompt Be brief.", 1, true))
+  end))
+
+  it("prints the JSON of a schema, or says why there is none", helper.task(function()
+    kit:use { answers = { { on = "number", text = "```json\n7\n```" }, { text = "none" } } }
+    local path = helper.write(kit.home .. "/schema.json", '{"type":"integer"}')
+    assert.equal("7\n", ask({ "--schema", path, "a number" }).output)
+    local program = ask { "--schema", path, "else" }
+    assert.equal(1, program.status)
+    assert.matches("ValidationError", program.errors)
+    helper.write(path, '{"type":"int"}')
+    assert.matches("schema.type must be one of", ask({ "--schema", path, "x" }).errors)
+  end))
+
   it("sends pictures with the message", helper.task(function()
     local path = helper.write(kit.home .. "/shot.PNG", "picture")
     assert.equal(0, ask({ "--image", path, "Look at it." }).status)

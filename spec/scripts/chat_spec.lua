@@ -548,8 +548,8 @@ describe("parley chat", function()
   end)
 
   describe("on no terminal", function()
-    local function filter(input)
-      local program <close> = helper.start(command(), { env = environment(), cwd = kit.cwd, input = input })
+    local function filter(input, arguments)
+      local program <close> = helper.start(command(arguments), { env = environment(), cwd = kit.cwd, input = input })
       return program:wait()
     end
 
@@ -560,6 +560,15 @@ describe("parley chat", function()
       assert.equal(0, program.status)
       assert.same({ "hello", "list it", "one\ntwo", "/x/y is text" }, kit:taken())
       assert.equal(1, #kit:events "started")
+    end)
+
+    it_does("goes on with the last conversation of the folder", function()
+      filter "hello\n"
+      local path = helper.temporary_folder() .. "/talk.json"
+      local program = filter("there\n/save " .. path .. "\n", { "--resume" })
+      assert.equal("echo: there\n", program.output)
+      assert.matches("wrote .*: 4 messages", program.errors)
+      assert.matches("no session and no file 'nosuch'", filter("x\n", { "--resume", "nosuch" }).errors)
     end)
 
     it_does("reads a file", function()

@@ -104,6 +104,26 @@ describe("the backend on the real program", function()
     assert.equal("user: three", seen_by(server:turns()[#server:turns()])[9])
   end)
 
+  talks("goes on in its own transcript under another model, effort and permission mode", {}, function(server, backend)
+    local conversation = backend:conversation()
+    local id = conversation:ask("USETOOL one").result.session_id
+    local before = server:turns()[#server:turns()].body.model
+    conversation.options = { model = "claude-haiku-4-5", effort = "low", permission_mode = "plan" }
+    local answer = conversation:ask "two"
+    assert.equal(id, answer.result.session_id)
+    assert.equal(2, answer.result.num_turns)
+    local request = server:turns()[#server:turns()]
+    assert.not_equal(before, request.body.model)
+    assert.matches("haiku", request.body.model)
+    local seen = seen_by(request)
+    assert.equal("user: USETOOL one", seen[1])
+    assert.equal("user: two", seen[#seen])
+    assert.equal(1, backend:live_session_count())
+    conversation.options.model = before
+    assert.equal(id, conversation:ask("three").result.session_id)
+    assert.equal(before, server:turns()[#server:turns()].body.model)
+  end)
+
   talks("has an injected transcript in the next request", {}, function(server, backend)
     local events = collect(backend, with_history "What is my name?")
     local result = events[#events]

@@ -176,7 +176,7 @@ end
 local function start(self, run, injection, id, path)
   if run.is_over then error(errors.closed_error "the turn was closed", 0) end
   local live = make_session(self, run.set, id, injection, path)
-  self.kin[live] = { prefix = run.prefix, kin = run.kin }
+  self.kin[live] = { prefix = run.prefix, kin = run.kin, set = run.set }
   self.pool:add(live, run)
   run.session, run.has_place, run.payload, run.is_resumed = live, false, injection.text, injection.resume
   live:start()

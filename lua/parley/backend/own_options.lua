@@ -109,17 +109,24 @@ end
 ---@class parley.Started  under which options a session was started
 ---@field prefix string
 ---@field kin string
+---@field set table
+
+--- Whether a process with these options can go on behind one with those. One that is told no model, or no effort, takes
+--- the one that it finds in the transcript (2.1.332): so what was set is not unset.
+local function can_follow(former, set)
+  return not (former.model and not set.model or former.effort and not set.effort)
+end
 
 --- The idle session of the same conversation that differs in nothing but what another process may have anew.
 ---@param started table<parley.Session, parley.Started>
 ---@param pool parley.Pool
----@param run {prefix: string, kin: string, name?: string}  `name`: its key, without the prefix
+---@param run {prefix: string, kin: string, set: table, name?: string}  `name`: its key, without the prefix
 ---@return string? key  under which it waits; nil when there is none, or one with the very same options
 function M.find_kin(started, pool, run)
   local prefixes, has_other = {}, false
   for session, its in pairs(started) do
     has_other = has_other or its.prefix ~= run.prefix
-    if its.kin == run.kin then prefixes[session.session_id] = its.prefix end
+    if its.kin == run.kin and can_follow(its.set, run.set) then prefixes[session.session_id] = its.prefix end
   end
   if not has_other or not run.name then return nil end
   local found

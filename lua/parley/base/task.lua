@@ -494,8 +494,7 @@ end
 function M.now() return clock.now() end
 
 sync.use { suspend = M.suspend, check = check }
-M.condition, M.channel, M.semaphore = sync.condition, sync.channel, sync.semaphore
 group.use { task = M, start = new_task, check = check }
-M.group = group.group
+M.condition, M.channel, M.semaphore, M.group = sync.condition, sync.channel, sync.semaphore, group.group
 
 return M

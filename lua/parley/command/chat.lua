@@ -4,6 +4,7 @@ local cli = require "parley.command.cli"
 local commands = require "parley.command.chat.commands"
 local consent = require "parley.command.chat.consent"
 local defer = require "parley.base.defer"
+local earlier = require "parley.command.earlier"
 local editor = require "parley.command.chat.editor"
 local errors = require "parley.base.errors"
 local lines = require "parley.command.chat.lines"
@@ -34,12 +35,14 @@ Chat.__name = "parley.Chat"
 
 --- Makes a conversation.
 ---@param given {backend: parley.Backend, input: parley.Editor|parley.LineInput, output: parley.ChatOutput,
----       is_interactive: boolean}  without a person, the first thing that goes wrong is raised
+---       is_interactive: boolean, messages?: table[]}  without a person, the first thing that goes wrong is raised;
+---       `messages`: what was said before
 ---@return parley.Chat
 function M.new(given)
   return setmetatable({
     backend = given.backend, input = given.input, output = given.output, is_interactive = given.is_interactive,
-    talk = given.backend:conversation(), saved = 0, turns = 0, is_leaving = false, is_paused = false,
+    talk = given.backend:conversation(given.messages), saved = #(given.messages or {}),
+    turns = 0, is_leaving = false, is_paused = false,
   }, Chat)
 end
 
@@ -253,12 +256,13 @@ function M.main(arguments)
     options.policies = options.policies or {}
     options.policies.permission = options.policies.permission or not options.policies.dialogs and asker:policy() or nil
   end
+  local before = arguments.resume and earlier.messages(arguments.resume[1], options)
   options.max_sessions = 1 -- a conversation that was left gives its place to the next
   local backend <close> = parley_backend.new(options)
   local input <close> = is_able and editor.open { history_path = not arguments.no_history and history_path() or nil }
     or lines.open { prompt = is_interactive }
   local chat = M.new {
-    backend = backend, input = input, is_interactive = is_interactive,
+    backend = backend, input = input, is_interactive = is_interactive, messages = before or nil,
     output = output.new {
       write = cli.write, paint = paint.painter(is_interactive and 1 or 2), has_status = is_able,
       aside = is_interactive and cli.write or function(text) io.stderr:write(text) end,
@@ -268,6 +272,7 @@ function M.main(arguments)
   if asker then asker:attach(chat) end
   if is_interactive then
     chat.output:note(("claude in %s; /help lists the commands, Ctrl-D leaves"):format(options.cwd or uv.cwd()), "dim")
+    if before then chat.output:note(("going on behind %d messages"):format(#before), "dim") end
   end
   local status = chat:run()
   if chat.starting then chat.starting:cancel() end

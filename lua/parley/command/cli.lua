@@ -164,8 +164,8 @@ end
 ---@param parser table
 function M.backend_options(parser)
   parser:option("--cwd", "The working directory of claude."):argname "DIR"
-  parser:option("--model", "The model."):argname "NAME"
-  parser:option("--system-prompt", "Replaces the system prompt."):argname "TEXT"
+  M.short_option(parser, "-m", "--model", "NAME", "The model.")
+  M.short_option(parser, "-s", "--system-prompt", "TEXT", "Replaces the system prompt.")
   parser:option("--append-system-prompt", "Goes behind the system prompt."):argname "TEXT"
   M.offer(parser:option("--permission-mode", "bypassPermissions (the default), default, plan, acceptEdits, …")
     :argname "MODE", launch.permission_modes)

@@ -206,8 +206,8 @@ describe("a conversation", function()
       assert.matches("--permission%-mode plan .*--model opus .*--effort low", argv())
       assert.equal(3, #kit:events "started")
       assert.equal(1, backend:live_session_count())
-      talk:ask "four"
-      assert.falsy(argv():find("--effort", 1, true))
+      talk:ask("four", { options = { effort = "high" } })
+      assert.matches("%-%-effort high", argv())
       local texts = {}
       for _, record in ipairs(kit:transcript(id)) do
         local content = record.type == "user" and record.message.content
@@ -215,6 +215,13 @@ describe("a conversation", function()
       end
       assert.same({ "one", "two", "three", "four" }, texts)
       assert.same({ "one", "two", "three", "four" }, kit:taken())
+    end))
+
+    it("starts another where one is unset, which a resumed program would find in the transcript", helper.task(function()
+      local talk = backend:conversation(nil, { model = "opus" })
+      local id = talk:ask("one").result.session_id
+      talk.options.model = nil
+      assert.not_equal(id, talk:ask("two").result.session_id)
     end))
 
     it("finds the very same session when they change back before they were used", helper.task(function()
