@@ -41,7 +41,7 @@ CORE_OBJECTS := $(CORE_SOURCES:src/%.c=$(B)/obj/%.o) $(LLHTTP_OBJECTS)
 STUBS = lua/parley/types.lua $(wildcard lua/parley/core/*.lua)
 BUNDLED := $(sort $(filter-out $(STUBS),$(shell find lua scripts -name '*.lua')))
 
-.PHONY: all test check lint format smoke conformance soak faults fuzz bench demo picture install uninstall clean asan valgrind help
+.PHONY: all test check lint format smoke conformance soak simulate fuzz bench demo picture install uninstall clean asan valgrind help
 all: $(B)/parley $(B)/lib/parley/core.so
 
 $(B)/obj/%.o: src/%.c | $(B)/obj
@@ -148,9 +148,11 @@ bench: all
 	@if [ -x $(B)/claude/$(firstword $(CLAUDE_VERSION))/claude ]; then \
 	  CLAUDE_VERSION=$(firstword $(CLAUDE_VERSION)) BUILD=$(B) sh scripts/smoke.sh --run $(B)/parley bench; fi
 
-# 20,000 turns on the simulated claude, with faults of every kind; the seed repeats them.
-faults: all
-	$(B)/parley soak --turns $(TURNS) --sessions 64 --seed $(SEED)
+# Random turns with faults of every kind in simulated worlds, TURNS of them or for SECONDS_; SEED is the first run's.
+# PARLEY_SEED=… plays one run again. EXHAUSTIVE=1: every single strike at every step of short conversations.
+simulate: all
+	@$(B)/parley spec/simulate.lua $(if $(PARLEY_SEED),--replay $(PARLEY_SEED),--seed $(SEED) \
+	  $(if $(SECONDS_),--seconds $(SECONDS_),--turns $(TURNS)) $(if $(EXHAUSTIVE),--exhaustive))
 
 # 1,000 turns on the real program over 4 sessions, with interrupts and kills.
 soak: all
@@ -188,7 +190,7 @@ help:
 	@echo 'make lint       luacheck, clang-format, cppcheck, -Werror'
 	@echo 'make conformance  every published claude, offline (VERSIONS="2.1.2*", SAMPLE=20)'
 	@echo 'make bench      timings'
-	@echo 'make faults     20,000 turns on the simulated claude, with faults (TURNS=, SEED=)'
+	@echo 'make simulate   20,000 turns with faults in simulated worlds (TURNS=, SECONDS_=, SEED=, PARLEY_SEED=)'
 	@echo 'make fuzz       libFuzzer under the same, 10 minutes a harness (FUZZ_SECONDS=, SEED=, HARNESSES=)'
 	@echo 'make soak       1,000 turns on the real claude, with interrupts and kills'
 	@echo 'make picture    the picture of README.md'

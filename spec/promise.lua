@@ -1,11 +1,12 @@
---- What the specs of the promises share: sessions on the stand-in over a real pty, a version's profile at a time.
+--- What the specs of the promises share: sessions on the stand-in, a version's profile at a time, in a world with a
+--- clock of its own; over a real pty where the promise is about what only the kernel does.
 local busted = require "busted"
 local helper = require "spec.helper"
 local process = require "parley.claude.process"
 local session = require "parley.session"
 local testing = require "parley.testing"
 
-local M = {}
+local M = { on_pty = false }
 
 M.PROFILES = { "2.1.110", "2.1.197", "2.1.330" }
 M.ENDS = { "2.1.110", "2.1.330" } -- where those between them can be no different
@@ -25,8 +26,8 @@ function M.count_of(said, subtype)
   return count
 end
 
---- A session on a kit's stand-in, not started.
----@param kit parley.testing.Kit
+--- A session on a stand-in, not started.
+---@param kit parley.testing.World|parley.testing.Kit
 ---@param options? table     of the session
 ---@param of_process? table  options of its process beside the kit's
 ---@return parley.Session
@@ -40,17 +41,18 @@ end
 --- An `it` for each of these profiles, with a stand-in of that version.
 ---@param profiles string[]
 ---@param name string
----@param given table  `script`, `session`, `process`, `is_not_started`, and the kit's options
----@param body fun(live: parley.Session, kit: parley.testing.Kit, profile: string)
+---@param given table  `script`, `session`, `process`, `is_not_started`, and the options of the world or the kit
+---@param body fun(live: parley.Session, kit: parley.testing.World|parley.testing.Kit, profile: string)
 function M.on(profiles, name, given, body)
   for _, profile in ipairs(profiles) do
+    local on_pty = M.on_pty
     busted.it(("%s (%s)"):format(name, profile), helper.task(function()
       local of_kit = {}
       for key, value in pairs(given) do of_kit[key] = value end
       of_kit.session, of_kit.process, of_kit.is_not_started = nil, nil, nil
       of_kit.script = { profile = profile }
       for key, value in pairs(given.script or {}) do of_kit.script[key] = value end
-      local kit <close> = testing.kit(of_kit)
+      local kit <close> = on_pty and testing.kit(of_kit) or testing.world(of_kit)
       local live <close> = M.new(kit, given.session, given.process)
       if not given.is_not_started then live:start() end
       body(live, kit, profile)

@@ -35,7 +35,8 @@ local function described(plan)
   end
   for place, conversation in ipairs(plan.conversations) do
     for _, turn in ipairs(conversation) do
-      add("  conversation %d: %q%s%s", place, turn.text, turn.pause_ms and (", after %d ms"):format(turn.pause_ms) or "",
+      add("  conversation %d: %q%s%s", place, turn.text,
+        turn.pause_ms and (", after %d ms"):format(turn.pause_ms) or "",
         turn.strike and (", struck by %s at step %d"):format(turn.strike.kind, turn.strike.step) or "")
     end
   end
@@ -54,6 +55,7 @@ local function main(words)
   local set = options_of(words)
   local began, turns, runs, failed, counts = clock.now(), 0, 0, 0, {}
   local seed = set.replay or set.seed or math.floor(clock.wall())
+  io.stdout:setvbuf "line"
   io.write(("simulate: from seed %d on\n"):format(seed))
   local function is_enough()
     if set.replay then return runs == 1 end

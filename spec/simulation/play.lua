@@ -106,11 +106,10 @@ local EXCUSES = { kill = true, stop = true, type = true, close = true, pause = t
 local function striker(run, ask)
   local strike = ask.turn.strike
   if not strike then return end
-  local due = task.condition()
-  local at = run.world.time.steps + strike.step
-  table.insert(run.waiting, { at = at, due = due })
+  local wait = { at = run.world.time.steps + strike.step, due = task.condition() }
+  table.insert(run.waiting, wait)
   return task.spawn(function()
-    due:wait()
+    wait.due:wait_until(function() return wait.is_over or ask.ended end)
     if ask.ended then return end
     run.world:tell(nil, "strikes", strike.kind)
     if EXCUSES[strike.kind] then run.model:strike(strike.kind) end
@@ -123,10 +122,8 @@ end
 
 local function hear(ask, happening)
   if happening.type == "user" and happening:text():find(ask.key, 1, true) then ask.users = ask.users + 1 end
-  if happening.type == "assistant" and happening:text() ~= "" and not happening:text():find("task-notification", 1, true)
-  then
-    table.insert(ask.answers, happening:text())
-  end
+  local text = happening.type == "assistant" and happening:text() or ""
+  if text ~= "" and not text:find("task-notification", 1, true) then table.insert(ask.answers, text) end
   if happening.type == "result" then ask.result = happening end
 end
 
@@ -242,7 +239,11 @@ function M.play(plan)
   function run.on_step(steps)
     if steps > MOST_STEPS then error("the world has come to " .. steps .. " events", 0) end
     for place = #run.waiting, 1, -1 do
-      if run.waiting[place].at <= steps then table.remove(run.waiting, place).due:notify() end
+      local wait = run.waiting[place]
+      if wait.at <= steps then
+        wait.is_over = true
+        table.remove(run.waiting, place).due:notify()
+      end
     end
   end
   world.time.on_step = run.on_step

@@ -269,10 +269,10 @@ end
 
 local choose ---@type fun(ready: parley.Task[], first: integer, last: integer): parley.Task?
 
---- Has somebody else say which of the tasks that are ready goes next: for worlds that try every order. By default it is
---- first come, first served.
+--- Has somebody else say which of the tasks that are ready goes next: for worlds that try every order. By default it
+--- is first come, first served.
 ---@param fn? fun(ready: parley.Task[], first: integer, last: integer): parley.Task?
----       returns one of the list, having put the first one in its place; nil when the one that it took shall not run now
+---       returns one of the list, having put the first one in its place; nil when that shall not run now
 ---@return fun(task: parley.Task) enqueue  puts one that was not run on the list again
 function M.schedule_by(fn)
   choose = fn

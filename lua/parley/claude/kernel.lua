@@ -1,5 +1,5 @@
---- What a session asks of the kernel: a program on a terminal, its output, its end, changes of files. All of it is asked
---- here, so that a simulated world can put its own in the place of this one, as it does with `parley.base.clock`.
+--- What a session asks of the kernel: a program on a terminal, its output, its end, changes of files. All of it is
+--- asked here, so that a simulated world can put its own in the place of this one, as it does with `parley.base.clock`.
 local uv = require "luv"
 local core = require "parley.core"
 local descendants = require "parley.base.descendants"

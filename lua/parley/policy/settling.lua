@@ -44,7 +44,9 @@ local function verdict_of(facts)
   if facts.api_error then return "error_api" end
   if facts.interrupting and not facts.duration and not is_answered(facts) then return "interrupted" end
   if facts.stopped then return "error_hook" end
-  if facts.assistant_blocks == 0 and not facts.is_command then return "error_no_output" end
+  -- A call whose result never came, in a program that says nothing more: the answer is missing.
+  local is_cut_off = facts.certainty ~= "certain" and (facts.open_tools or 0) > 0
+  if (facts.assistant_blocks == 0 or is_cut_off) and not facts.is_command then return "error_no_output" end
   return "success"
 end
 

@@ -8,6 +8,8 @@ local tui = require "parley.claude.tui"
 
 local M = {}
 
+--- A line of the transcript that is not whole is waited for, in a turn that seems to be over.
+local LINE_MS = 10000
 --- Enter that was swallowed leaves the message in the composer, and is pressed again. Not soon: where the program is
 --- only slow, the second one would come late and answer whatever dialog is up by then.
 local ENTER_AGAIN_MS = 1500
@@ -145,6 +147,9 @@ local function settle(self, facts, now)
   if verdict.subtype == "error_no_output" or facts.certainty ~= "certain" then -- what is missing may be lost
     self.transcript:check "what the program did is not known"
   end
+  local line_due = self.deadlines:still_since(facts) + LINE_MS
+  local waits = facts.certainty ~= "certain" and now < line_due and self.transcript:is_in_a_line()
+  if waits and self.terminal.process:is_alive() then return nil, line_due end
   return verdict
 end
 

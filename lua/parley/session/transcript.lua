@@ -96,6 +96,10 @@ function Transcript:read(turn)
   end
 end
 
+--- Whether the last line is not whole: the program is in the middle of a write.
+---@return boolean
+function Transcript:is_in_a_line() return self.tail ~= nil and (files.size(self.path) or 0) > self.tail:offset() end
+
 --- How changes are noticed; nil before it was opened.
 ---@return "notify"|"poll"?
 function Transcript:mode() return self.tail and self.tail:mode() end

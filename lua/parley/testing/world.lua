@@ -4,7 +4,8 @@
 --- that what went wrong once goes wrong again.
 ---
 ---     it("waits for ten minutes in no time", testing.task(function()
----       local world <close> = testing.world { seed = 7, script = { answers = { { text = "late", delay_ms = 600000 } } } }
+---       local answer = { text = "late", delay_ms = 600000 }
+---       local world <close> = testing.world { seed = 7, script = { answers = { answer } } }
 ---       local backend <close> = parley.backend(world.options)
 ---       …
 ---     end))
@@ -53,11 +54,12 @@ local function check_faults(given)
 end
 
 local RULES = {
-  seed = { type = "integer", default = 1 }, script = { type = { "table", "function" }, copy = false },
+  seed = { type = "integer", default = 1 }, script = { type = { "table", "callable" }, copy = false },
   profile = { type = "string", check = options.one_of(profiles.versions) },
   faults = { type = "table", default = {}, check = check_faults },
   trusted = { type = "boolean" }, onboarded = { type = "boolean" }, bypass_accepted = { type = "boolean" },
-  settings = { type = "table" }, cwd = { type = "string" }, extra_env = { type = "map of strings" },
+  shell = { type = "callable" }, settings = { type = "table" }, cwd = { type = "string" },
+  extra_env = { type = "map of strings" },
 }
 
 ---@class parley.testing.World
@@ -69,7 +71,8 @@ local RULES = {
 ---@field odds table<string, number>
 ---@field programs parley.testing.WorldProgram[]  all that were started, in order
 ---@field on_event? fun(record: table)  is told what a stand-in logs
----@field on_typed? fun(program: parley.testing.WorldProgram, bytes: string)
+---@field on_typed? fun(program: parley.testing.WorldProgram, bytes: string)  is told what is typed, and taken
+---@field on_lost? fun(program: parley.testing.WorldProgram, bytes: string)   and what of it is lost
 ---@field story table[]        what happened: the time, the program, what, and more about it
 ---@field package disk parley.testing.Disk
 ---@field package enqueue fun(task: parley.Task)
@@ -150,8 +153,9 @@ local in_use ---@type parley.testing.World?
 --- Makes a world and puts it in the place of the one outside.
 ---@param given? {seed?: integer, script?: table|fun(words: string[], number: integer): table, profile?: string,
 ---       faults?: table<string, number>, trusted?: boolean, onboarded?: boolean, bypass_accepted?: boolean,
----       settings?: table, cwd?: string, extra_env?: table<string, string>}
----       `script` may be a function that gives that of the process with this command line and number
+---       shell?: function, settings?: table, cwd?: string, extra_env?: table<string, string>}
+---       `script` may be a function that gives that of the process with this command line and number; `shell` runs the
+---       stand-ins' commands, as a task: `fun(command, input)` returns `status`, `output`, `errors`, `milliseconds`
 ---@return parley.testing.World
 --- Raises `ValueError` for bad options and scripts.
 function M.new(given)
@@ -159,8 +163,10 @@ function M.new(given)
   if in_use then error(errors.value_error "testing.world: another world has not been closed", 0) end
   local chance = chance_of.new(given.seed)
   local self = setmetatable({ seed = given.seed, chance = chance, time = time_of.new(chance), programs = {},
-    by_root = setmetatable({}, { __mode = "k" }), story = {}, handles = {}, reapers = {}, problems = {}, odds = {},
+    by_root = setmetatable({}, { __mode = "k" }), story = {}, log = {}, handles = {}, reapers = {}, problems = {},
+    odds = {},
     last_lost = {} }, World)
+  self.given_shell = given.shell
   for name, value in pairs(CALM) do self.odds[name] = given.faults[name] or value end
   if type(given.script) ~= "function" then script_of.check(given.script or {}) end
   self:use(given.script or {}, given.profile)
@@ -225,8 +231,7 @@ function World:note(program, record)
   if record.event ~= "received" then self:tell(program, record.event, record.text) end
   record.at, record.program = self.time.now, program
   if self.on_event then self.on_event(record) end
-  self.events = self.events or {}
-  table.insert(self.events, record)
+  table.insert(self.log, record)
 end
 
 --- Whether what was typed is lost on its way.
@@ -237,13 +242,15 @@ function World:loses(program, bytes)
   end
   self.last_lost[program] = true
   self:tell(program, "loses", bytes)
+  if self.on_lost then self.on_lost(program, bytes) end
   return true
 end
 
 --- Something that no fault excuses.
 function World:fail(problem) table.insert(self.problems, problem) end
 
-function World:shell(command) -- luacheck: ignore 212
+function World:shell(command, input)
+  if self.given_shell then return self.given_shell(command, input) end
   task.sleep(self:lateness())
   return { status = 0, output = "", errors = "", milliseconds = 1 }
 end
@@ -261,9 +268,9 @@ end
 --- What the stand-ins have logged.
 ---@param event? string  only these: `"started"`, `"ready"`, `"received"`, `"taken"`, `"command"`, `"ended"`
 ---@return table[]
-function World:logged(event)
+function World:events(event)
   local found = {}
-  for _, record in ipairs(self.events or {}) do
+  for _, record in ipairs(self.log) do
     if not event or record.event == event then table.insert(found, record) end
   end
   return found
@@ -273,8 +280,26 @@ end
 ---@return string[]
 function World:taken()
   local texts = {}
-  for index, record in ipairs(self:logged "taken") do texts[index] = record.text end
+  for index, record in ipairs(self:events "taken") do texts[index] = record.text end
   return texts
+end
+
+--- Every byte that was received, in order.
+---@return string
+function World:received()
+  local pieces = {}
+  for index, record in ipairs(self:events "received") do pieces[index] = record.bytes end
+  return table.concat(pieces)
+end
+
+--- The stand-ins that still live.
+---@return integer[] pids
+function World:processes()
+  local pids = {}
+  for _, program in ipairs(self.programs) do
+    if not program.is_dead then table.insert(pids, program.pid) end
+  end
+  return pids
 end
 
 --- Where a session's transcript is.

@@ -3,6 +3,7 @@ local files = require "parley.base.files"
 local helper = require "spec.helper"
 local listener = require "parley.hub.listener"
 local parley = require "parley"
+local settling = require "parley.policy.settling"
 local testing = require "parley.testing"
 
 local function two_calls()
@@ -124,6 +125,21 @@ describe("a permission policy", function()
         { said.results[1].content, said.results[2].content })
   end)
 
+  spec("that waits keeps the settling policy from being asked", two_calls, function()
+    local was_asked = false
+    local watching = { judge = function(facts, still_ms)
+      was_asked = was_asked or facts.asking
+      return settling.judge(facts, still_ms)
+    end }
+    local function decide()
+      parley.task.sleep(200)
+      return { allow = true }
+    end
+    local said = say("both", decide, { policies = { settling = watching, permission = { decide = decide } } })
+    assert.equal("success", said.result.subtype)
+    assert.is_false(was_asked)
+  end)
+
   spec("that raises, or breaks its promise, denies", two_calls, function()
     local said = say("both", function(call)
       if call.input.command == "touch good" then error "no idea" end
@@ -192,6 +208,15 @@ describe("a permission policy", function()
       PreToolUse = { { hooks = { { type = "command", command = "cat >>$HOME/seen" } } } } } } })
     assert.is_false(said.err)
     assert.matches("touch good", files.read(kit.home .. "/seen"))
+  end))
+
+  it("comes second to what the user's own rules want a person to be asked about", helper.task(function()
+    kit = testing.kit { script = two_calls(), settings = { permissions = { ask = { "Bash" } } } }
+    local _ <close> = kit
+    local said = say("both", function() return { allow = true } end)
+    assert.equal("DialogError", said.err.code)
+    assert.equal("touch good", said.err.dialog.tool_use.input.command)
+    assert.equal("deny", say("both", function() return { deny = "no" } end).decisions[1].decision)
   end))
 
   it("cannot be kept in a mode in which the program runs what it hears nothing about", function()

@@ -1,4 +1,5 @@
--- Promise 5 of the README, on the stand-in over a real pty. Each spec fails when the promise is broken.
+-- Promise 5 of the README, on the stand-in, in a world with a clock of its own. Each spec fails when the
+-- promise is broken.
 local task = require "parley.base.task"
 local helper = require "spec.helper"
 local promise = require "spec.promise"
@@ -31,6 +32,13 @@ describe("promise 5, a turn ends, and not early:", function()
     assert.same({ "one", "two" }, say(live, "half").texts)
     assert.same({ "in order" }, say(live, "order").texts)
     assert.same({ "no last record" }, say(live, "without").texts)
+  end)
+
+  each("when the disk is slow, and a line takes its time to become whole", {
+    faults = { half = 1, disk_late_ms = 3000 },
+    script = { answers = { { blocks = { { type = "text", text = "one" }, { type = "text", text = "two" } } } } },
+  }, function(live)
+    for _ = 1, 20 do assert.same({ "one", "two" }, say(live, "hello").texts) end
   end)
 
   each("on errors of the API, used up or not", { script = { answers = {

@@ -1,4 +1,5 @@
--- Promise 1 of the README, on the stand-in over a real pty. Each spec fails when the promise is broken.
+-- Promise 1 of the README, on the stand-in, in a world with a clock of its own. Each spec fails when the
+-- promise is broken.
 local helper = require "spec.helper"
 local promise = require "spec.promise"
 

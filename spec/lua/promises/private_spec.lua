@@ -5,6 +5,8 @@ local process = require "parley.claude.process"
 local helper = require "spec.helper"
 local promise = require "spec.promise"
 
+promise.on_pty = true
+
 local failure_of, on = helper.failure_of, promise.on
 
 describe("promise 8, private:", function()

@@ -4,6 +4,8 @@ local task = require "parley.base.task"
 local helper = require "spec.helper"
 local promise = require "spec.promise"
 
+promise.on_pty = true
+
 local say, each = helper.say, promise.each
 
 describe("promise 9, quiet:", function()

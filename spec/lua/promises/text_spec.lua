@@ -1,5 +1,7 @@
--- Promise 3 of the README, on the stand-in over a real pty. Each spec fails when the promise is broken.
+-- Promise 3 of the README, on the stand-in, in a world with a clock of its own. Each spec fails when the
+-- promise is broken.
 local task = require "parley.base.task"
+local files = require "parley.base.files"
 local helper = require "spec.helper"
 local promise = require "spec.promise"
 
@@ -32,13 +34,34 @@ describe("promise 3, text is text:", function()
 end)
 
 describe("what is the user's own", function()
+  promise.check_leaks()
+
+  --- Runs a hook at once, but for one that sleeps, which takes the world's time.
+  local function shell(command, input)
+    local result = { status = 0, output = "", errors = "", milliseconds = 1 }
+    local seconds = command:match "; sleep (%d+)"
+    if not seconds then
+      local path = os.tmpname()
+      helper.write(path, input)
+      local pipe = io.popen(("sh -c %s <%s 2>%s.errors"):format("'" .. command:gsub("'", "'\\''") .. "'", path, path))
+      result.output = pipe:read "a"
+      result.status = select(3, pipe:close())
+      result.errors = files.read(path .. ".errors")
+      os.remove(path)
+      os.remove(path .. ".errors")
+    elseif input:find "secret" then
+      task.sleep(seconds * 1000)
+    end
+    return result
+  end
+
   local function status_line(...)
     return { statusLine = { type = "command", command = "printf '%s\n' '" .. table.concat({ ... }, "' '") .. "'" } }
   end
 
   for _, line in ipairs { "Pasting text…", "esc to interrupt", "✻ Baking… (esc to interrupt)",
     "Removed 2 characters · review and press Enter to send" } do
-    each("below the composer decides nothing: " .. line, { settings = status_line("mine", line),
+    each("below the composer decides nothing: " .. line, { shell = shell, settings = status_line("mine", line),
       script = { faults = { lose_returns = 1 } } }, function(live, kit)
       local screen = live.process.screen
       helper.eventually(function() return screen:text():find(line, 1, true) end, 20000, "the status line")
@@ -91,7 +114,8 @@ describe("what is the user's own", function()
       .. [["hookSpecificOutput":{"hookEventName":"UserPromptSubmit","suppressOriginalPrompt":true}}']],
   } do
     for _, count in ipairs { 0, 1 } do
-      each(("refuses the message, as a hook, %s, after %d others"):format(name, count), { settings = hook(command),
+      each(("refuses the message, as a hook, %s, after %d others"):format(name, count), {
+        shell = shell, settings = hook(command),
         session = { file_wait_timeout_ms = 60000 } }, function(live, kit)
         for _ = 1, count do say(live, "hello") end
         local started = task.now()
@@ -105,7 +129,7 @@ describe("what is the user's own", function()
   end
 
   each("has the program stop at the message, as a hook, which is a verdict of its own", {
-    settings = hook [[echo '{"continue":false,"stopReason":"no secrets"}']] }, function(live, kit)
+    shell = shell, settings = hook [[echo '{"continue":false,"stopReason":"no secrets"}']] }, function(live, kit)
     local said = say(live, "my secret is 17")
     assert.equal("error_hook", said.verdict)
     assert.is_true(said.result.is_error)
@@ -117,13 +141,14 @@ describe("what is the user's own", function()
     assert.same({ "my secret is 17", "hello" }, kit:taken())
   end)
 
-  each("takes its time with the message, as a hook, which is not lost by that", { settings = hook "sleep 4",
+  each("takes its time with the message, as a hook, which is not lost by that", {
+    shell = shell, settings = hook "sleep 4",
     session = { file_wait_timeout_ms = 1500 } }, function(live, kit)
     assert.same({ "echo: my secret is 17" }, say(live, "my secret is 17").texts)
     assert.same({ "my secret is 17" }, kit:taken())
   end)
 
-  on(ENDS, "takes more time than a turn may take, as a hook", { settings = hook "sleep 20",
+  on(ENDS, "takes more time than a turn may take, as a hook", { shell = shell, settings = hook "sleep 20",
     session = { turn_timeout_ms = 3000 } }, function(live)
     local err = failure_of("SessionError", say, live, "my secret is 17")
     assert.equal("timeout", err.reason)

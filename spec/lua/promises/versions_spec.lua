@@ -2,6 +2,8 @@
 local helper = require "spec.helper"
 local promise = require "spec.promise"
 
+promise.on_pty = true
+
 local say, on, each = helper.say, promise.on, promise.each
 
 describe("promise 10, versions:", function()

@@ -122,6 +122,7 @@ end
 function Program:redraw()
   if not self.is_drawn then return end
   local view = self.view
+  view.is_blank = self.asks_at_start and not view.dialog
   view.permission_mode = self.permission_mode
   view.seconds = view.busy and (task.now() - view.busy_since) // 1000 | 0 or 0
   self.screen:draw(view)
@@ -138,7 +139,7 @@ end
 function Program:start_spinner(gerund)
   local view = self.view
   view.busy, view.busy_since = gerund, task.now()
-  self.spinner = clock.every(SPINNER_MS, function()
+  self.spinner = clock.every(self.outside.spinner_ms or SPINNER_MS, function()
     view.frame = view.frame + 1
     self:redraw()
   end)
@@ -219,6 +220,7 @@ function Program:run_turn(entry)
   self:set_status "busy"
   self.turn_task = task.spawn(current.run, current)
   local ok, err = pcall(self.turn_task.await, self.turn_task)
+  if self.view.dialog then self.log:tell("answered", { text = "it goes with the turn" }) end
   self.turn_task, self.turn, self.view.dialog = nil, nil, nil
   self:stop_spinner()
   if not ok then

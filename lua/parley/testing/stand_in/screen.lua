@@ -206,6 +206,7 @@ end
 
 --- Everything that should stand on the screen, and where the cursor belongs.
 function Screen:layout(view)
+  if view.is_blank then return {}, 1, 1 end
   if view.dialog and view.dialog.is_whole_screen then return self:dialog_block(view) end
   local body = self:body(view)
   local block, cursor_row, cursor_column

@@ -153,9 +153,9 @@ function M.run(program)
   task.sleep(delay - lead)
   if program.faults.never_ready then task.condition():wait() end
   program.screen:announce()
-  program.is_drawn = true
+  program.is_drawn, program.asks_at_start = true, true -- nothing is drawn between two dialogs
   ask_at_start(program)
-  program.is_drawn = false
+  program.is_drawn, program.asks_at_start = false, false
   program.screen:open()
   program.status_file:create(program.session_id)
   local early = program.profile.composer_lead_ms > 0 and math.min(delay, program.profile.composer_lead_ms)

@@ -6,6 +6,9 @@ local terminal = require "parley.testing.world.terminal"
 
 local M = {}
 
+--- The spinner turns seldom: a patient spec would spend its time with drawing it.
+local SPINNER_MS = 1000
+
 --- What a signal without a handler makes of the host that the stand-in runs on.
 local ENDING = { sigterm = 143, sighup = 129, sigint = 130 }
 
@@ -20,7 +23,8 @@ local Program = {}
 Program.__index = Program
 
 local function outside_of(self, given)
-  local outside = { environment = given.environment, cwd = given.cwd, pid = self.pid, user = 0 }
+  local outside = { environment = given.environment, cwd = given.cwd, pid = self.pid, user = 0,
+    spinner_ms = SPINNER_MS }
   function outside.write(bytes) self.terminal:print(bytes) end
   function outside.complain(line) self.terminal:print(line .. "\r\n") end
   function outside.note(record) self.world:note(self, record) end

@@ -1,11 +1,13 @@
---- A pseudo-terminal of a world: the face of `parley.core.pty` on one side, that of the stand-in's terminal on the other,
---- and between them bytes on their way. They come in order; how late and in which pieces is chance's.
+--- A pseudo-terminal of a world: the face of `parley.core.pty` on one side, that of the stand-in's terminal on the
+--- other, and between them bytes on their way. They come in order; how late and in which pieces is chance's.
 local errors = require "parley.base.errors"
 
 local M = {}
 
 --- So much the kernel keeps of what was not read yet, and so much it hands out at a time.
 local ROOM, PIECE = 4096, 4096
+--- The rest of what was cut comes so soon: the kernel has it already.
+local REST_MS = 1
 
 ---@class parley.testing.WorldTerminal
 ---@field private world parley.testing.World
@@ -38,16 +40,18 @@ local function deliver_typed(self)
   local bytes = self.typed:sub(1, count)
   self.typed = self.typed:sub(count + 1)
   self:tell_room()
-  if self.typed ~= "" then self:hurry() end
+  if self.typed ~= "" then self:hurry(REST_MS) end
   self.world:tell(self.program, "reads", bytes)
   self.take(bytes)
 end
 
 --- Has what was typed arrive.
-function Terminal:hurry()
+---@param most_ms? number  so late at most
+function Terminal:hurry(most_ms)
   if self.is_typing or not self.take then return end
   self.is_typing = true
-  self.world.time:after(self.world:lateness(), function() deliver_typed(self) end, self.program)
+  local late_ms = math.min(self.world:lateness(), most_ms or math.huge)
+  self.world.time:after(late_ms, function() deliver_typed(self) end, self.program)
 end
 
 --- Calls those that wait for room.
