@@ -10,8 +10,9 @@
 #   BUILD               default build; BUSTED, default /usr/bin/busted
 #
 # What a spec finds in its environment, and nothing else: HOME and TMPDIR, fresh; PATH, LANG; PARLEY_CLAUDE, the program;
-# PARLEY_CLAUDE_VERSION, what its --version should say. A version fails when a spec does, when none ran, and when a
-# process or a temporary file stays behind. Exit status: 0, 1, or 77 where no namespace can be made.
+# PARLEY_CLAUDE_VERSION, what its --version should say; PARLEY_LONG, where it is set. A version fails when a spec does,
+# when none ran, and when a process or a temporary file stays behind. Exit status: 0, 1, or 77 where no namespace can be
+# made.
 set -eu
 cd "$(dirname "$0")/.."
 BUILD=${BUILD:-build} BUSTED=${BUSTED:-/usr/bin/busted}
@@ -132,7 +133,7 @@ smoke() {
   if [ -n "$is_program" ]; then exec 3>&1; else exec 3>"$run/log"; fi
   $namespace_command sh -c "$inside" sh "$run" env -i HOME="$run/home" TMPDIR="$run/tmp" PATH="$PATH" LANG=C.UTF-8 \
     PARLEY_CLAUDE="$(realpath "$BUILD/claude/$version/claude")" PARLEY_CLAUDE_VERSION="$version" \
-    "$@" >&3 2>&1 </dev/null &
+    ${PARLEY_LONG:+PARLEY_LONG="$PARLEY_LONG"} "$@" >&3 2>&1 </dev/null &
   child=$!
   exec 3>&- 8>"$run/held" # which waits for the other end
   exec 9<"/proc/$child/ns/net" 8>&-

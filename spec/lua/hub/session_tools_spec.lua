@@ -183,10 +183,11 @@ describe("tools that are Lua functions", function()
   end))
 
   it("run once where the program goes on without them and calls again", helper.task(function()
-    local runs = 0
+    local runs, closed = 0, false
     local kit <close> = kit_of({ name = "weather", input = { city = "x" } }, {
       script = { profile_changes = { mcp_background_ms = 20, mcp_calls_again = true } },
       tools = weather(function()
+        local _ <close> = setmetatable({}, { __close = function() closed = true end })
         runs = runs + 1
         task.condition():wait()
         return ""
@@ -195,6 +196,7 @@ describe("tools that are Lua functions", function()
     local backend <close> = parley.backend(kit.options)
     assert.matches("moved to the background", (ask(backend)))
     assert.equal(1, runs)
+    helper.eventually(function() return closed end, nil, "the end of a call whose turn is over")
   end))
 
   it("may be those of one request", helper.task(function()
