@@ -26,12 +26,16 @@ function M.has_dialog_footer(rows)
   return false
 end
 
+--- So many rows of a composer are shown at most where it stands at the foot of the screen. 2.1.290 does not say that
+--- there are more, and puts its prompt before the first that is in sight.
+local function most_rows(height) return height // 2 - 5 end
+
 local function starts_with(row, prefix) return row:sub(1, #prefix) == prefix end
 
 ---@class parley.Composer
 ---@field text string     what it shows, rows joined by newlines, without the prompt
 ---@field shell boolean   true in the shell mode that a leading `!` switches on
----@field scrolled boolean  true when its beginning is out of sight
+---@field scrolled boolean  true when its beginning is out of sight, or may be
 ---@field cursor "start"|"end"  where the cursor is, as far as it matters
 ---@field below integer  how many of its rows that are in sight are below the cursor
 ---@field is_empty boolean
@@ -57,9 +61,10 @@ function M.composer(rows, cursor)
         if prompt or scrolled and #lines > 0 then
           if scrolled and not row:find "more" then break end -- the rule of something else
           local text = table.concat(lines, "\n")
+          local may_be_scrolled = scrolled or #lines > 2 and #lines == most_rows(#rows)
           local at_start = cursor ~= nil and cursor.row == i and cursor.column <= 3
           return {
-            text = text, shell = prompt == "!", scrolled = scrolled, cursor = at_start and "start" or "end",
+            text = text, shell = prompt == "!", scrolled = may_be_scrolled, cursor = at_start and "start" or "end",
             hidden = tonumber(row:match "↑ (%d+) more") or 0, first_row = i, last_row = bottom,
             below = below,
             -- A suggestion stands in an empty composer too, with the cursor before it.

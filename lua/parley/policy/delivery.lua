@@ -293,11 +293,12 @@ end
 --- The end of a text, as much as a composer could show: a long one need not be looked through at every change.
 local function end_of(text, composer) return text:sub(-(16 * #composer.text + 65536)) end
 
---- What stands before and behind the middle that is left out. It has another name once an editor was opened on it.
+--- What stands before and behind the middle that is left out. It has another name once an editor was opened on it, and
+--- on 2.1.332 another number each time.
 local function parts_of_long(shown)
-  local first, last = shown:match "^(.-)%[%.%.%.Truncatedtext#1%+%d+lines%.%.%.%](.*)$"
+  local first, last = shown:match "^(.-)%[%.%.%.Truncatedtext#%d+%+%d+lines%.%.%.%](.*)$"
   if first then return first, last end
-  return shown:match "^(.-)%[Pastedtext#1[^%]]*%](.*)$"
+  return shown:match "^(.-)%[Pastedtext#%d+[^%]]*%](.*)$"
 end
 
 --- Compares what the composer shows with what it should hold. It wraps at spaces, so white space does not count.

@@ -72,6 +72,26 @@ describe("tui.composer", function()
     assert.equal("the\ntail", composer.text)
   end)
 
+  it("may have more out of sight when it has all the rows that it gets", function()
+    local function composer_of(height, count)
+      local rows = {}
+      for i = 1, height - count - 3 do rows[i] = "" end
+      table.insert(rows, RULE)
+      for i = 1, count do table.insert(rows, (i == 1 and "❯\u{A0}" or "  ") .. "row " .. i) end
+      table.insert(rows, RULE)
+      table.insert(rows, "  ? for shortcuts")
+      return tui.composer(rows)
+    end
+    for height, most in pairs { [24] = 7, [31] = 10, [40] = 15, [60] = 25 } do
+      local full = composer_of(height, most)
+      assert.is_true(full.scrolled)
+      assert.matches("^row 1\n", full.text)
+      assert.is_false(composer_of(height, most - 1).scrolled)
+      assert.is_false(composer_of(height, most + 1).scrolled)
+    end
+    assert.is_false(composer_of(12, 1).scrolled)
+  end)
+
   it("is known by its lower rule alone when it fills the screen", function()
     local rows = {}
     for i = 1, 20 do rows[i] = "  row " .. i end

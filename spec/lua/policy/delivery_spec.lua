@@ -209,6 +209,8 @@ describe("policy.delivery", function()
       local function shown(first, last) return first .. "[...Truncated text #1 +99 lines...]" .. last end
       assert.equal("whole", holds(shown("first\nfirst", "xx\nlast one"), text))
       assert.equal("whole", holds("fir[Pasted text #1 +99 lines]xx\nlast one", text))
+      assert.equal("whole", holds("fir[Pasted text #12 +99 lines]xx\nlast one", text))
+      assert.equal("whole", holds("first\nfirst[...Truncated text #12 +99 lines...]xx\nlast one", text))
       assert.equal("other", holds("fir[Pasted text #1 +99 lines]xx\nlast one", "first" .. ("x"):rep(900)))
       assert.equal("other", holds(shown("First", "xx\nlast one"), text))
       assert.equal("other", holds(shown("first", "xx\nlast on"), text))

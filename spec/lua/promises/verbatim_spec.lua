@@ -27,6 +27,22 @@ describe("promise 2, verbatim:", function()
     assert.same(expected, kit:taken())
   end)
 
+  each("a long text, time and again", {}, function(live, kit)
+    local texts = {}
+    for i = 1, 3 do texts[i] = ("word "):rep(3000) .. "end " .. i end
+    for _, text in ipairs(texts) do assert.equal("success", say(live, text).verdict) end
+    assert.same(texts, kit:taken())
+  end)
+
+  on({ "2.1.330" }, "one of which the program shows the end, and does not say so", { script = {
+    profile_changes = { composer_rows = 15, counts_hidden_rows = false } } }, function(live, kit)
+    local words = {}
+    for i = 1, 1500 do words[i] = tostring(i) end
+    local texts = { table.concat(words, " "), table.concat(words, "\n") }
+    for _, text in ipairs(texts) do assert.equal("success", say(live, text).verdict) end
+    assert.same(texts, kit:taken())
+  end)
+
   each("nothing is attached, marked or escaped that the program looks for in pastes", {}, function(live, kit)
     local path, rows = kit.cwd .. "/shot.png", ("row\n"):rep(70)
     helper.write(path, "picture")

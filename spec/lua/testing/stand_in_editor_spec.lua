@@ -83,6 +83,8 @@ describe("the stand-in's editor", function()
         terminal:write "\r"
         testing.eventually(function() return kit:taken()[1] end)
         assert.matches("<pasted_content", kit:taken()[1])
+        terminal:write(CTRL_G)
+        shows(terminal, "[...Truncated text #2 +0 lines...]")
       end)()
   end))
 end)

@@ -355,8 +355,10 @@ function Composer:truncate()
   if length <= LONG then return end
   local first, last = utf8.offset(self.text, LONG_ENDS + 1), utf8.offset(self.text, -LONG_ENDS)
   local middle = self.text:sub(first, last - 1)
-  local label = ("[...Truncated text #1 +%d lines...]"):format(select(2, middle:gsub("\n", "")))
-  self.pastes[1], self.labels[1], self.paste_count = middle, label, 1
+  self.paste_count = self.profile.counts_long_texts and self.paste_count + 1 or 1
+  local number = self.paste_count
+  local label = ("[...Truncated text #%d +%d lines...]"):format(number, select(2, middle:gsub("\n", "")))
+  self.pastes[number], self.labels[number] = middle, label
   self.text = self.text:sub(1, first - 1) .. label .. self.text:sub(last)
 end
 

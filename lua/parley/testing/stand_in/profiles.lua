@@ -23,6 +23,7 @@ local M = {}
 ---@field is_fullscreen boolean        alternate screen, composer at its foot; else below the text
 ---@field draws_cursor boolean         an inverse cell at the insertion point
 ---@field composer_rows? integer       the composer scrolls when it is taller
+---@field counts_hidden_rows boolean   and says how many rows are out of sight; on 2.1.290 nothing tells
 ---@field placeholder? string          in the empty composer, until the first turn
 ---@field error_placeholder? string    in the empty composer, after an API error
 ---@field hook_row string              with {event} and {seconds}
@@ -47,6 +48,7 @@ local M = {}
 ---@field commands_behind_space boolean  leading white space does not protect a `/` command
 ---@field takes_nearest_command boolean  `/exitx` runs `/exit`
 ---@field replaces_names boolean      what reads like the name of a paste is replaced by it, whoever wrote it
+---@field counts_long_texts boolean   a text without its middle has another number each time
 ---@field first_editor_ms integer     how long it takes to open an editor for the first time
 ---@field editor_keeps_returns boolean  CRLF and CR in what an editor leaves stay what they are
 ---
@@ -124,7 +126,7 @@ local v2_1_50 = {
   settings_choices = { "Exit and fix manually", "Continue without these settings" },
   resume_needs = {},
 
-  is_fullscreen = false, draws_cursor = false,
+  is_fullscreen = false, draws_cursor = false, counts_hidden_rows = true,
   placeholder = 'Try "edit <filepath> to..."',
   hook_row = "(running {event} hook)",
   retry_text = "Retrying in {seconds}s · attempt {attempt}/{attempts}",
@@ -135,7 +137,7 @@ local v2_1_50 = {
   wraps_pastes = false, pictures = "sentences", strips_invisible = false,
   has_emoji_popup = false, file_popup_holds = true, loses_text_behind_kill = true,
   leaves_shell_at_once = false, commands_behind_space = false, takes_nearest_command = true,
-  replaces_names = true, first_editor_ms = 40, editor_keeps_returns = true,
+  replaces_names = true, counts_long_texts = false, first_editor_ms = 40, editor_keeps_returns = true,
 
   stop_reason = "none", turn_duration = false, duration_after_api_error = false, system_records_first = false,
   head = { "permission-mode", "file-history-snapshot" }, attachments = {}, user_fields = {},
@@ -205,7 +207,7 @@ local v2_1_330 = derive(v2_1_197, {
   paste_settle = { cold_return_ms = 0, warm_return_ms = 0, key_ms = 0, paste_ms = 0 },
   wraps_pastes = true, pictures = "lines", strips_invisible = true, has_emoji_popup = true, file_popup_holds = false,
   leaves_shell_at_once = true, commands_behind_space = true, replaces_names = false,
-  first_editor_ms = 290, editor_keeps_returns = false,
+  counts_long_texts = true, first_editor_ms = 290, editor_keeps_returns = false,
   duration_after_api_error = false, system_records_first = false,
   attachments = { "environment", "model", "deferred_tools_delta", "session_context" },
   user_fields = { origin = { kind = "human" }, promptSource = "typed", turnOrigin = "human" },

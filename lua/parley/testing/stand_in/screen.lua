@@ -117,7 +117,9 @@ function Screen:composer_block(view)
   local hidden
   rows, cursor_row, hidden = scroll(rows, cursor_row, self.profile.composer_rows)
   local top = self:rule()
-  if hidden > 0 then
+  if hidden > 0 and not self.profile.counts_hidden_rows then
+    rows[1] = PROMPT .. NO_BREAK_SPACE .. rows[1]:sub(3)
+  elseif hidden > 0 then
     top = ("─── ↑ %d more "):format(hidden)
     top = top .. ("─"):rep(math.max(0, self.columns - text_of.width(top)))
   end
