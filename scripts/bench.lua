@@ -80,15 +80,13 @@ end
 --- Warm turns on one session: from `complete` to its result, and from Enter to the last line of the transcript.
 local function turns(name, options, count)
   local backend <close> = parley.backend(options)
-  local messages, whole, own, over, typing = {}, {}, {}, {}, {}
+  local talk = backend:conversation()
+  local whole, own, over, typing = {}, {}, {}, {}
   for i = 0, count do
-    table.insert(messages, { role = "user", content = "turn " .. i })
-    local events, began = {}, clock.wall()
-    for event in backend:complete(messages) do table.insert(events, event) end
+    local began = clock.wall()
+    local result = talk:send("turn " .. i):result()
     local ended = clock.wall()
-    for _, message in ipairs(parley.synthesize_turn_messages(events)) do table.insert(messages, message) end
     if i > 0 then -- the first turn starts the program
-      local result = events[#events]
       local arrived = arrival_of_last_line(parley.resolve_jsonl_path(result.session_id, options.cwd, options.extra_env))
       local entered = began + (result.typing_ms or 0)
       table.insert(whole, ended - began)

@@ -50,17 +50,14 @@ end
 
 local function converse(options)
   local backend <close> = parley.backend(options)
-  local messages = {}
+  local talk = backend:conversation()
   for _, question in ipairs(QUESTIONS) do
     cli.write("\n> ", question, "\n")
-    table.insert(messages, { role = "user", content = question })
-    local events, began = {}, parley.task.now()
-    for event in backend:complete(messages) do
-      table.insert(events, event)
+    local began = parley.task.now()
+    for event in talk:send(question) do
       show(event, (parley.task.now() - began) / 1000)
       if event.type == "result" and event.is_error then return 1 end
     end
-    for _, message in ipairs(parley.synthesize_turn_messages(events)) do table.insert(messages, message) end
   end
   return 0
 end

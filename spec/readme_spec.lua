@@ -18,7 +18,7 @@ end
 
 describe("the pages", function()
   local kit, folder
-  local hello, going_on = block_with(FRONT, "-- hello.lua"), block_with(FRONT, "And in French?")
+  local hello, going_on = block_with(FRONT, "-- hello.lua"), block_with(FRONT, "talk:send")
 
   before_each(function()
     kit = testing.kit { script = { answers = { { on = "Say hi", text = "Hi." }, { on = "French", text = "Salut." } } } }
@@ -37,12 +37,30 @@ describe("the pages", function()
     return program:wait()
   end
 
-  it("has a first script that answers, and one that goes on", helper.task(function()
+  it("has a first script of five lines, and one that goes on", helper.task(function()
+    assert.equal(6, select(2, hello:gsub("\n", ""))) -- with its name
+    kit:use { answers = { { on = "Say hi", text = "Hi." }, { on = "French", text = "Salut." },
+      { on = "files", text = "7" }, { on = "risky", text = "4" } } }
     helper.write(kit.cwd .. "/hello.lua", hello .. going_on)
     local program = run "hello.lua"
-    assert.equal("Hi.\nsuccess\tend_turn\nSalut.\n", program.output, program.errors)
+    assert.equal("Hi.\nSalut.\n7\nsuccess\tend_turn\n5\t8\n", program.output, program.errors)
     assert.equal(1, #kit:events "started")
   end))
+
+  for what, case in pairs {
+    conversation = { "talk:fork()", "echo: What is riskiest in it%?\techo: What is best in it%?\n4\n" },
+    ["turn that is watched and interrupted"] = { "turn:interrupt()", "true\n",
+      { on = "Count", tool = { name = "Bash", input = { command = "x" }, result = "", duration_ms = 60000 } } },
+    ["answer of a shape"] = { "answer.value", "a.c\thigh\n", { text = '[{"file":"a.c","risk":"high"}]' } },
+  } do
+    it("has a " .. what, helper.task(function()
+      kit:use { answers = { case[3] } }
+      local first_lines = hello:match "^(.-local backend[^\n]*\n)"
+      helper.write(kit.cwd .. "/shown.lua", first_lines .. block_with(LIBRARY, case[1]))
+      local program = run "shown.lua"
+      assert.matches("^" .. case[2] .. "$", program.output, nil, nil, program.errors)
+    end))
+  end
 
   it("has tasks that ask side by side", helper.task(function()
     local first_lines = hello:match "^(.-local backend[^\n]*\n)"
@@ -82,11 +100,9 @@ describe("the pages", function()
   it("names every option of a backend", function()
     local text = assert(files.read(LIBRARY))
     local launch, session = require "parley.claude.launch", require "parley.session"
-    local internal = { session_id = true, resume_session_id = true, fork_session = true, base_env = true,
-      capture_limit = true }
     for _, rules in ipairs { launch.rules, session.rules, require("parley.backend").rules } do
       for name in pairs(rules) do
-        if not internal[name] then assert.truthy(text:find("`" .. name .. "`", 1, true), name) end
+        assert.truthy(text:find("`" .. name .. "`", 1, true), name)
       end
     end
   end)

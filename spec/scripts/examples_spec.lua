@@ -251,6 +251,36 @@ describe("scripts/examples", function()
     opened:exit()
   end))
 
+  it("line_server talks with each of its clients, line by line", helper.task(function()
+    local environment = { "PATH=" .. os.getenv "PATH", "PARLEY_CLAUDE=" .. kit.executable }
+    for name, value in pairs(kit.environment) do table.insert(environment, name .. "=" .. value) end
+    local program <close> = helper.start({ helper.host, uv.cwd() .. "/" .. example "line_server", "0" },
+      { env = environment, cwd = kit.cwd })
+    helper.eventually(function() return program.output:find "port %d+" end)
+    local port = tonumber(program.output:match "port (%d+)")
+    local function connect()
+      local client = { socket = uv.new_tcp(), received = "" }
+      parley.task.suspend(function(wake) client.socket:connect("127.0.0.1", port, wake) end)
+      client.socket:read_start(function(_, bytes) client.received = client.received .. (bytes or "(end)") end)
+      return client, parley.task.closing(client.socket)
+    end
+    local first, first_closer = connect()
+    local second, second_closer = connect()
+    local _ <close> = first_closer
+    local _ <close> = second_closer
+    first.socket:write "one\ntw"
+    second.socket:write "/exit\nleft\n"
+    helper.eventually(function() return first.received ~= "" end)
+    first.socket:write "o\n"
+    first.socket:shutdown()
+    helper.eventually(function() return first.received:find "end" and second.received:find "left" end)
+    assert.equal("echo: one\necho: two\n(end)", first.received)
+    assert.matches("^ValueError: .*command.*\necho: left\n$", second.received)
+    assert.equal(2, #kit:events "started")
+    program:kill "sigterm"
+    program:wait()
+  end))
+
   it("fork_at asks each question at the same place of a conversation", helper.task(function()
     local path = helper.write(helper.temporary_folder() .. "/talk.json", [==[
       [{"role":"user","content":"one"},{"role":"assistant","content":"echo: one"},{"role":"user","content":"two"}]]==])

@@ -4,7 +4,7 @@ local helper = require "spec.helper"
 local smoke = require "spec.smoke.live"
 local uv = require "luv"
 
-local READ_ONLY = dofile "scripts/examples/read_only_permissions.lua"
+local READ_ONLY = require "spec.read_only_dialogs"
 local ASK = { permission_mode = "default",
   settings = { permissions = { ask = { "Bash", "Read", "Write", "Edit", "WebFetch" } } } }
 

@@ -6,7 +6,7 @@ local messages_api = require "parley.testing.messages_api"
 local smoke = require "spec.smoke.live"
 local task = require "parley.base.task"
 
-local say, is_fine = smoke.say, smoke.is_fine
+local say, is_fine = helper.say, smoke.is_fine
 
 describe("the hub with the real program", function()
   if not smoke.claude then return pending "needs PARLEY_CLAUDE: run make smoke" end
@@ -106,9 +106,27 @@ describe("the hub with the real program", function()
     end, nil, { { on = "SUBPROMPT", times = 1, blocks = { { type = "tool_use", name = "Bash",
       input = { command = "echo sub", description = "x" } } } }, table.unpack(messages_api.rules) })
 
+  local ASK = { permissions = { ask = { "Bash" } } }
+  deciding("bypassPermissions", function() return { deny = "not this one" } end,
+    "denies what the user's own rules would ask about", function(live, server)
+      assert.matches("not this one", results_of(say(live, "USETOOL please"))[1])
+      is_fine(live, server)
+    end, ASK)
+
+  deciding("bypassPermissions", function() return { allow = true } end,
+    "comes second to what the user's own rules want a person to be asked about", function(live)
+      assert.equal("permission", helper.failure_of("DialogError", say, live, "USETOOL please").dialog.kind)
+    end, ASK)
+
+  deciding("default", function() return { ask = true } end, "has a dialog come up, which is about one call",
+    function(live)
+      local err = helper.failure_of("DialogError", say, live, "TWOTOOLS please")
+      assert.is_truthy(err.dialog.text:find(err.dialog.tool_use.input.command, 1, true), err.dialog.text)
+    end)
+
   deciding("bypassPermissions", function() return { allow = true } end, "is an error where the user forbids hooks",
     function(live)
-      local err = smoke.failure_of("SessionError", say, live, "hello")
+      local err = helper.failure_of("SessionError", say, live, "hello")
       assert.equal("hooks", err.reason)
     end, { disableAllHooks = true })
 
@@ -117,7 +135,7 @@ describe("the hub with the real program", function()
     function delivery.matches() return false end
     smoke.conversation({ session = { hooks = { PostToolUse = function() end }, policies = { delivery = delivery } } },
       function(live, server)
-        local err = smoke.failure_of("SessionError", say, live, "hello")
+        local err = helper.failure_of("SessionError", say, live, "hello")
         assert.equal("delivery", err.reason)
         assert.equal(0, #server:turns())
       end)()
@@ -129,12 +147,16 @@ describe("the hub with the real program", function()
       PostToolUse = function(payload) table.insert(seen, payload.tool_input.command) end,
       Stop = function(payload) table.insert(seen, payload.last_assistant_message) end,
       UserPromptSubmit = function(payload) table.insert(seen, payload.prompt) end,
-    } } }, function(live, server)
+    } } }, function(live, server, home)
       say(live, "USETOOL please")
+      if smoke.is_oldest then assert.matches("stop_hook_summary", files.read(live.jsonl_path)) end -- which ends a turn
       assert.same({ "USETOOL please", "echo tool-out" }, { seen[1], seen[2] })
       assert.equal(3, #seen)
       is_fine(live, server)
       is_fine(live, server, "one\nmore line")
+      helper.write(home.cwd .. "/there.txt", "what is there\n")
+      assert.equal("success", say(live, "look at @./there.txt please").verdict)
+      assert.equal("success", smoke.run(live, "/cost").verdict)
       is_fine(live, server, ("a long line "):rep(200) .. "end")
     end)()
   end)

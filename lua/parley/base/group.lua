@@ -34,7 +34,8 @@ local function report(err, traceback)
   io.stderr:write(("parley: a task of a group failed: %s%s\n"):format(errors.text(err), traceback or ""))
 end
 
---- Makes a group, in a task, whose children its tasks are. It ends with `group:close()` or its `<close>` variable, which cancel what runs in it.
+--- Makes a group, in a task, whose children its tasks are. It ends with `group:close()` or its `<close>` variable,
+--- which cancel what runs in it.
 ---@param given? {on_error?: fun(err: any, traceback?: string)}  called in the task that failed; default: a line on
 ---              standard error. What it raises itself fails the task that made the group
 ---@return parley.Group

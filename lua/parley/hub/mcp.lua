@@ -4,6 +4,7 @@
 --- A call runs in a task that belongs to nobody but this server: the request that asked for it may be cut off and made
 --- again, with the same id, and then gets the same answer. It ends when it is done, when the program says that nobody
 --- wants it any more, and with the turn.
+local clock = require "parley.base.clock"
 local defer = require "parley.base.defer"
 local errors = require "parley.base.errors"
 local schema = require "parley.base.schema"
@@ -36,7 +37,7 @@ local TOOL_USE_ID = "claudecode/toolUseId"
 ---@field traceback? string
 
 ---@class parley.ToolServer
----@field is_known? true  the program has asked which tools there are
+---@field known_after_ms? number  the program has asked which tools there are, so long after it had introduced itself
 ---@field package calls table<any, table>     by the id of their block, done ones until the turn's end
 ---@field package requests table<any, table>  the call of a request that waits for its answer
 local Server = {}
@@ -105,8 +106,9 @@ end
 
 local methods = {}
 
-function methods.initialize(_, params)
+function methods.initialize(server, params)
   local asked = params.protocolVersion
+  server.greeted_at = clock.now()
   return { protocolVersion = REVISIONS[asked] and asked or NEWEST, capabilities = { tools = {} },
     serverInfo = { name = "parley", version = "1" } }
 end
@@ -114,7 +116,7 @@ end
 function methods.ping() return {} end
 
 methods["tools/list"] = function(server)
-  server.is_known = true
+  server.known_after_ms = clock.now() - (server.greeted_at or clock.now())
   server.on_known()
   return { tools = server.described }
 end

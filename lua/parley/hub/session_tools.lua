@@ -19,6 +19,10 @@ local PREFIX = "^mcp__" .. M.SERVER .. "__(.*)$"
 local LIMIT_MS = 24 * 3600 * 1000
 local ENVIRONMENT = { CLAUDE_CODE_MCP_AUTO_BACKGROUND_MS = tostring(LIMIT_MS) }
 
+--- The program gives the tools to the model a moment after it was told of them, and does not say when. How slow it is
+--- now is seen from what it took from its first request to that one.
+local SETTLE_MS, SETTLE_FACTOR = 100, 2
+
 local PROXIES = { "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy" }
 
 ---@class parley.SessionTools
@@ -89,9 +93,13 @@ end
 ---@param milliseconds number  at most so long
 --- Raises `SessionError` (reason `"tools"`), and what the terminal's waits raise.
 function SessionTools:wait_until_known(terminal, milliseconds)
-  if terminal:wait_until(function() return self.server.is_known end, milliseconds) then return end
-  terminal:fail("tools", ("the program has not asked for the tools within %g ms (startup_timeout_ms); an administrator's "
-    .. "settings may allow no MCP servers"):format(milliseconds))
+  local after = terminal:wait_until(function() return self.server.known_after_ms end, milliseconds)
+  if after then
+    terminal:wait_until(function() return false end, math.max(SETTLE_MS, SETTLE_FACTOR * after))
+    return
+  end
+  terminal:fail("tools", ("the program has not asked for the tools within %g ms (startup_timeout_ms); an "
+    .. "administrator's settings may allow no MCP servers"):format(milliseconds))
 end
 
 --- Has the tools do what these do, of which the program has been told the same.

@@ -3,7 +3,7 @@
 ---
 --- A table is spelled `{name = type, other = type?, …}`: a `?` for what may be absent, `…` for fields that are
 --- nobody's business; a type is one of the options' (`parley.OptionRule`), or words: `'start'|'end'`, one that ends in
---- `…` for all that begin so. `a list of {…}` is a list of such tables, not an empty one.
+--- `…` for all that begin so; or two with `or` between them. `a list of {…}` is a list of such tables, not an empty one.
 local options = require "parley.base.options"
 local suggest = require "parley.base.suggest"
 
@@ -29,6 +29,8 @@ end
 
 --- Whether a value is of a field's type.
 local function is_of(value, kind)
+  local one, other = kind:match "^(.*) or (.*)$"
+  if one then return options.is_of(value, one) or options.is_of(value, other) end
   if not kind:find("'", 1, true) then return options.is_of(value, kind) end
   for word in kind:gmatch "'([^']*)'" do
     local beginning = word:match "^(.*)…$"

@@ -4,6 +4,7 @@
 --- may wait (`parley.task`), to ask a person. The user's consent is the user's: by default nothing is answered that
 --- `accept` does not name.
 local claude_dialog = require "parley.claude.dialog"
+local decision = require "parley.policy.decision"
 local dialog_kinds = require "parley.claude.dialog_kinds"
 local keys = require "parley.claude.keys"
 local tui = require "parley.claude.tui"
@@ -16,10 +17,13 @@ M.contract = {
       .. "remedy = string?, …}",
     or_nil = "nil",
   },
-  decide = { returns = "{choose = integer?, keys = string?, fail = string?}", fits = function(decision, dialog)
-    if decision.choose ~= nil then return dialog.choices[decision.choose] ~= nil, "a choice that the dialog has not" end
-    return (decision.keys or decision.fail) ~= nil, "one that says nothing"
-  end },
+  decide = {
+    returns = "{allow = boolean?, deny = string?, choose = integer or string?, keys = string?, fail = string?}",
+    fits = function(answer, dialog)
+      local concrete, wrong = decision.resolve(answer, dialog)
+      return concrete ~= nil, wrong
+    end,
+  },
 }
 
 ---@class parley.Dialog
@@ -108,28 +112,16 @@ function M.recognize(view, call)
   }
 end
 
---- What consents to a dialog.
-local function consent_to(dialog)
-  for _, entry in ipairs(dialog_kinds.all) do
-    if entry.kind == dialog.kind then
-      for _, pattern in ipairs(entry.yes or {}) do
-        for i, label in ipairs(dialog.choices) do
-          if label:find(pattern) then return { choose = i } end
-        end
-      end
-      if entry.keys and #dialog.choices == 0 then return { keys = entry.keys } end
-    end
-  end
-end
-
 --- Decides about a dialog.
 ---@param dialog parley.Dialog
 ---@param accept string[]  the kinds that the user allows to be answered with yes
----@return {choose?: integer, keys?: string, fail?: string} decision  a choice's number, keys to press, or why it fails
+---@return {allow?: true, deny?: string, choose?: integer|string, keys?: string, fail?: string} decision
+---        one of: consent; refuse, and why; a choice, by its number, its label or the beginning of that; keys to press;
+---        why it fails
 function M.decide(dialog, accept)
   for _, kind in ipairs(accept) do
-    local decision = kind == dialog.kind and consent_to(dialog)
-    if decision then return decision end
+    local consent = kind == dialog.kind and decision.consent_to(dialog)
+    if consent then return consent end
   end
   local is_closed = dialog.kind == "panel" or dialog.kind == "usage_limit"
   if is_closed then return { keys = keys.ESCAPE } end -- which consents to nothing

@@ -2,6 +2,7 @@
 local claude_dialog = require "parley.claude.dialog"
 local clock = require "parley.base.clock"
 local core = require "parley.core"
+local decisions = require "parley.policy.decision"
 local errors = require "parley.base.errors"
 local keys = require "parley.claude.keys"
 local tui = require "parley.claude.tui"
@@ -118,7 +119,7 @@ local function decide(self, dialog, calls)
   local terminal = self.terminal
   dialog = dialog or { kind = "unknown", text = terminal.process.screen:text(), choices = {},
     remedy = "it cannot be read; look at the screen" }
-  local decision = self.policy.decide(dialog, self.accept)
+  local decision = decisions.resolve(self.policy.decide(dialog, self.accept), dialog)
   self.answered = dialog.text
   if decision.choose then
     if not choose(self, dialog, decision.choose, calls) then return nil end

@@ -194,6 +194,15 @@ describe("a permission policy", function()
     assert.matches("touch good", files.read(kit.home .. "/seen"))
   end))
 
+  it("comes second to what the user's own rules want a person to be asked about", helper.task(function()
+    kit = testing.kit { script = two_calls(), settings = { permissions = { ask = { "Bash" } } } }
+    local _ <close> = kit
+    local said = say("both", function() return { allow = true } end)
+    assert.equal("DialogError", said.err.code)
+    assert.equal("touch good", said.err.dialog.tool_use.input.command)
+    assert.equal("deny", say("both", function() return { deny = "no" } end).decisions[1].decision)
+  end))
+
   it("cannot be kept in a mode in which the program runs what it hears nothing about", function()
     for _, options in ipairs { { permission_mode = "auto" }, { permission_mode = "acceptEdits" },
       { extra_args = { "--permission-mode=auto" } } } do

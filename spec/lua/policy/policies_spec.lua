@@ -89,7 +89,7 @@ local RESULTS = {
     { "mine", true, {}, changed(DIALOG, { kind = 5 }), changed(DIALOG, { text = true }),
       changed(DIALOG, { choices = "yes" }), changed(DIALOG, { choices = { 1 } }), changed(DIALOG, { selected = "1" }),
       changed(DIALOG, { remedy = 5 }) } },
-  { "dialogs", "decide", { { choose = 2 }, { keys = "y" }, { fail = "no" } },
+  { "dialogs", "decide", { { choose = 2 }, { keys = "y" }, { fail = "no" }, { deny = "no" } },
     { NOTHING, "yes", {}, { choose = 0 }, { choose = 3 }, { choose = "1" }, { keys = 5 }, { fail = true },
       { chose = 2 }, { keys = "y", chose = 2 } } },
   { "delivery", "prepare", { "text" }, { NOTHING, 5, {}, true } },

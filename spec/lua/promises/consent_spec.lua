@@ -72,7 +72,7 @@ describe("promise 4, consent is the user's:", function()
   end
 
   each("each of two calls is judged by what it does", { process = by_default,
-    session = { policies = { dialogs = dofile "scripts/examples/read_only_permissions.lua" } },
+    session = { policies = { dialogs = require "spec.read_only_dialogs" } },
     script = { answers = { { on = "two", tools = { bash "ls -la", bash "rm -rf victim" } },
       { on = "part", tools = { bash "ls", bash "rm -rf tools" } } } },
   }, function(live)
@@ -93,7 +93,7 @@ describe("promise 4, consent is the user's:", function()
   each("a call that cannot be seen whole is no call that a policy may judge", {
     process = { permission_mode = "default", dimensions = { 24, 80 } },
     session = { accept = { "permission" },
-      policies = { dialogs = dofile "scripts/examples/read_only_permissions.lua" } },
+      policies = { dialogs = require "spec.read_only_dialogs" } },
     script = { answers = { { tool = bash(("ls\n"):rep(40) .. "rm -rf victim") } } },
   }, function(live)
     local said = say(live, "do it")

@@ -213,7 +213,7 @@ describe("a session's dialogs", function()
   it("refuses a policy that decides nothing, or a choice that is not there", helper.task(function()
     for _, decision in ipairs { "yes", { choose = 9 } } do
       local live, fake = before(plain(1), { policies = { dialogs = { decide = function() return decision end } } })
-      assert.matches("the policy 'dialogs' must return {choose = ", failure(live).message)
+      assert.matches("the policy 'dialogs' must return {allow = ", failure(live).message)
       assert.equal("", fake:written())
     end
   end))

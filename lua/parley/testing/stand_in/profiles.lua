@@ -88,7 +88,8 @@ local M = {}
 ---
 --- MCP servers
 ---@field mcp_discovers boolean        `server/discover` is asked before `initialize`
----@field mcp_is_awaited boolean       a first message waits until the servers are connected; else it has no tools of theirs
+---@field mcp_is_awaited boolean       a first message waits for the servers; else it has no tools of theirs
+---@field mcp_settle_ms integer        from a server's list of tools to the moment when the model has them
 ---@field mcp_background_ms integer    the model goes on without a call that takes longer; 0: never
 ---@field mcp_calls_again boolean      such a call is made again, with the same id
 ---@field mcp_idle_ms integer          a call fails that brings nothing for so long; 0: never
@@ -152,7 +153,8 @@ local v2_1_50 = {
   names_denying_hook = false, hooks_have_prompt_id = false, hooks_hide_messages = false, hook_texts_are_meta = false,
   gives_back_refused = false, file_begins_with_message = true, agents_run_behind = false,
 
-  mcp_discovers = false, mcp_is_awaited = false, mcp_background_ms = 0, mcp_calls_again = false, mcp_idle_ms = 300000,
+  mcp_discovers = false, mcp_is_awaited = false, mcp_settle_ms = 40, mcp_background_ms = 0, mcp_calls_again = false,
+  mcp_idle_ms = 300000,
 }
 
 local v2_1_110 = derive(v2_1_50, {

@@ -86,6 +86,7 @@ local function connect(self, server)
   post(self, server, { method = "notifications/initialized" })
   self.outside.http { url = server.url, headers = { accept = "text/event-stream" } }
   local listed = ask(self, server, "tools/list", nil)
+  task.sleep(self.profile.mcp_settle_ms)
   for _, tool in ipairs(listed and listed.result and listed.result.tools or {}) do
     self.tools[("mcp__%s__%s"):format(server.name, tool.name)] = { server = server, name = tool.name }
   end

@@ -25,6 +25,14 @@ local function needs_permission(program, tool)
   return not READ_ONLY[command]
 end
 
+--- Whether the user's own rules want a person to be asked, whatever a hook allows.
+local function must_be_asked(program, tool)
+  for _, rule in ipairs((program.configuration:setting "permissions" or {}).ask or {}) do
+    if rule == tool.name and program.permission_mode ~= "bypassPermissions" then return true end
+  end
+  return false
+end
+
 --- Asks for a permission, by hook or by dialog.
 ---@return "allow"|"refuse"|"deny"  `deny` is the user's no, which ends the turn; `refuse` is a rule's
 ---@return string? reason
@@ -34,14 +42,15 @@ local function ask(turn, tool, facts)
   if decision == "deny" and said.reason and program.profile.names_denying_hook then
     said.reason = ("PreToolUse:%s hook error: %s"):format(tool.name, said.reason)
   end
-  local must_ask = decision == "ask" and program.permission_mode ~= "bypassPermissions"
+  local is_ruled = decision ~= "deny" and must_be_asked(program, tool)
+  local must_ask = decision == "ask" and program.permission_mode ~= "bypassPermissions" or is_ruled
   if not decision and (tool.question or needs_permission(program, tool)) or must_ask then
     if program.permission_mode == "dontAsk" then return "refuse" end
     local id = facts.tool_use_id
     facts.tool_use_id = nil -- the program does not tell
     decision, said = hooks.decision(turn:run_hooks("PermissionRequest", facts))
     facts.tool_use_id = id
-    if not decision and not tool.question then
+    if (is_ruled and decision ~= "deny" or not decision) and not tool.question then
       local answer = program:ask(dialogs.permission(program.profile, tool, program.cwd, program.screen.columns))
       if answer == "always" then program.always_allowed = true end
       if answer == "auto" or answer == "acceptEdits" then program.permission_mode = answer end
