@@ -50,8 +50,9 @@ describe("promise 1, once:", function()
     faults = { late_ms = 0 }, script = { startup_delay_ms = 5, faults = { dialog_ms = 30 } },
     session = { policies = { dialogs = { decide = function() return { choose = 1 } end } } },
   }, function(live, kit)
-    assert.equal("success", say(live, "two\nlines\nand three").verdict)
-    assert.same({ "two\nlines\nand three" }, kit:taken())
+    local text = "`\n@/{\n@' 7  B" -- goes through the editor
+    assert.equal("success", say(live, text).verdict)
+    assert.same({ text }, kit:taken())
   end)
 
   each("a command whose Enter was lost is not taken for one that ran because a dialog comes up", {
