@@ -6,7 +6,7 @@ local uv = require "luv"
 
 local FRONT, LIBRARY, COMMANDS = "README.md", "lua/README.md", "scripts/README.md"
 local PAGES = { FRONT, LIBRARY, COMMANDS, "scripts/examples/README.md", "spec/README.md", "src/README.md",
-  "lua/parley/testing/README.md" }
+  "lua/parley/testing/README.md", "lua/parley/hub/README.md" }
 
 --- The Lua block of a page that has this text in it.
 local function block_with(page, text)
@@ -85,6 +85,13 @@ describe("the pages", function()
     local program = run "serve.lua"
     assert.matches("text/event%-stream.*event: assistant\ndata: echo: One%?\n\n.*event: result\n", program.output,
       nil, nil, program.errors)
+  end))
+
+  it("has a tool that the model calls", helper.task(function()
+    kit:use { answers = { { on = "Bern", tool = { name = "weather", input = { city = "Bern" } } } } }
+    helper.write(kit.cwd .. "/tools.lua", "local parley = require 'parley'\n"
+      .. block_with("lua/parley/hub/README.md", "name = \"weather\""))
+    assert.equal("\necho: TOOLRESULT sunny in Bern\n", run("tools.lua").output)
   end))
 
   it("has a routing script with a spec that passes", helper.task(function()

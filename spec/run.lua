@@ -9,11 +9,13 @@ local uv = require "luv"
 local errors = require "parley.base.errors"
 local files = require "parley.base.files"
 local task = require "parley.base.task"
+local testing = require "parley.testing"
 
 local HOST = uv.exepath()
 local TIMES = HOST:match "^(.*)/" .. "/spec-times"
 local BUSTED = os.getenv "BUSTED" or "/usr/bin/busted"
 local SUMMARY = "(%d+) successe?s? / (%d+) failures? / (%d+) errors? / (%d+) pending"
+local GUARD_MS = 10000
 --- Where nothing is known of a file: so many bytes a second.
 local BYTES_PER_SECOND = 2000
 
@@ -91,6 +93,20 @@ local function names_in(folder)
   return names
 end
 
+--- What a file has left in its temporary folder. What belongs to hosts that were killed is removed a moment later, and
+--- `claude-UID` is the program's own, which it leaves as well.
+local function left_in(folder)
+  local left
+  pcall(testing.eventually, function()
+    left = {}
+    for _, name in ipairs(names_in(folder)) do
+      if not name:find "^claude%-%d+$" then table.insert(left, name) end
+    end
+    return #left == 0
+  end, GUARD_MS)
+  return left
+end
+
 --- Runs one file. Returns what it came to.
 local function play(path)
   local folder = files.temporary_folder "parley-specs"
@@ -98,7 +114,7 @@ local function play(path)
   local began = uv.hrtime()
   local status, output = run({ HOST, BUSTED, path }, environment_in(folder))
   local counts = { output:gsub("\27%[[%d;]*m", ""):match(SUMMARY) }
-  local left = names_in(folder .. "/tmp")
+  local left = left_in(folder .. "/tmp")
   local problem
   if not counts[1] then problem = ("ended with status %d and no summary"):format(status)
   elseif counts[1] + counts[4] == 0 and status == 0 then problem = "ran no spec"

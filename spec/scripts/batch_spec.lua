@@ -182,6 +182,38 @@ describe("parley batch", function()
     assert.same({ "x", "x" }, kit:taken())
   end))
 
+  it("has values of a schema, asked for once more if need be, and looks at answers by one", helper.task(function()
+    local kit <close> = testing.kit { script = { answers = { { on = "does not fit", text = "[2]" },
+      { on = "bad", text = "seven" }, { on = "list", text = '[1, "a"]' }, { on = "number", text = "7" } } } }
+    local number = { type = "integer" }
+    write_input(kit, {
+      { id = "value", turns = { "first", "a number" }, schema = number },
+      { id = "message", messages = { { role = "user", content = "a number" } }, schema = number },
+      { id = "again", turns = { "a list" }, schema = { type = "array", items = number } },
+      { id = "never", turns = { "bad" }, schema = number },
+      { id = "expected", turns = { "number" }, expect = { json = number } },
+      { id = "unexpected", turns = { "list" }, expect = { json = number } },
+      { id = "wrong", turns = { "x" }, schema = { type = "int" } },
+      { id = "wrong too", turns = { "x" }, expect = { json = { typ = "string" } } },
+    })
+    local program = run(kit, basic())
+    local _, results = read_results(kit)
+    assert.equal(7, results.value.value, program.errors)
+    assert.equal(7, results.message.value)
+    assert.same({ { 2 }, 4 }, { results.again.value, #results.again.messages })
+    assert.same({ "ValidationError", 2 }, { results.never.error.code, results.never.error.turn })
+    assert.equal("success", results.expected.verdict)
+    assert.equal("ExpectationError", results.unexpected.error.code)
+    assert.matches("%$ must be of type integer", results.unexpected.error.message)
+    local sent = {}
+    for _, text in ipairs(kit:taken()) do sent[text:match "^[^\n]*"] = text end
+    assert.matches("fits this JSON Schema", sent["a number"])
+    assert.equal("first", sent.first)
+    for _, words in ipairs { "schema%.type must be one of", "expect: 'json' has the keyword 'typ'.*did you mean 'type'" } do
+      assert.matches(words, program.errors)
+    end
+  end))
+
   it("keeps a conversation's failure to itself", helper.task(function()
     local kit <close> = testing.kit { script = { answers = { { on = "crash", crash = "after_user" },
       { on = "never", hang = true } } } }

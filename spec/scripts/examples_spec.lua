@@ -47,10 +47,10 @@ describe("scripts/examples", function()
   it("are short, and each has a spec", function()
     local specs = assert(files.read "spec/scripts/examples_spec.lua")
     for _, name in ipairs(helper.names_in "scripts/examples") do
-      local text = assert(files.read("scripts/examples/" .. name))
-      assert.is_true(select(2, text:gsub("\n", "")) < 60, name)
       local stem = name:match "^([%w_]+)%.lua$"
       if stem then
+        local text = assert(files.read("scripts/examples/" .. name))
+        assert.is_true(select(2, text:gsub("\n", "")) < 60, name)
         assert.is_truthy(specs:find('it%("' .. stem .. " ") or specs:find('describe%("' .. stem .. '"'), name)
       end
     end
@@ -288,5 +288,17 @@ describe("scripts/examples", function()
       { env = helper.environment(kit.environment, { PARLEY_CLAUDE = kit.executable }), cwd = kit.cwd })
     assert.equal("> left?\necho: left?\n\n> right?\necho: right?\n\n", program.output)
     assert.equal(0, program.status)
+  end))
+
+  it("tool_lookup has the model look into a file, and tells of what fails", helper.task(function()
+    kit:use { answers = { { on = "apples", tool = { name = "lookup", input = { word = "Apple" } } },
+      { on = "bad", tool = { name = "lookup", input = { word = "a" } } } } }
+    local list = helper.write(helper.temporary_folder() .. "/prices.csv", "apple,2\npear,3\npineapple,9\n")
+    local function run(question)
+      return helper.run({ helper.host, uv.cwd() .. "/" .. example "tool_lookup", list, question },
+        { env = helper.environment(kit.environment, { PARLEY_CLAUDE = kit.executable }), cwd = kit.cwd })
+    end
+    assert.matches("echo: TOOLRESULT apple,2\npineapple,9\n$", run("What do ten apples cost?").output)
+    assert.equal("lookup: input.word must have at least 2 characters, not 1\n", run("bad").errors)
   end))
 end)

@@ -144,7 +144,6 @@ describe("tools that are Lua functions, on the real program,", function()
       assert.equal("success", ask(backend).verdict)
       local got = text_of(results_of(server)[1])
       assert.is_true(#got < #LONG / 2, "got " .. #got)
-      if os.getenv "SHOW" then print(#got, got:sub(1, 400)) end
     end)
 
   local started, closed = task.condition(), false

@@ -5,6 +5,7 @@ local base64 = require "parley.base.base64"
 local core = require "parley.core"
 local errors = require "parley.base.errors"
 local files = require "parley.base.files"
+local mark = require "parley.base.mark"
 
 local M = {}
 
@@ -42,7 +43,7 @@ end
 local function folder_of(self)
   if self.folder then return self.folder end
   for _, parent in ipairs { uv.os_tmpdir(), "/tmp", "/dev/shm" } do
-    local ok, folder = pcall(files.temporary_folder, "parley-attached", parent)
+    local ok, folder = pcall(mark.folder, "attached", parent)
     if ok and folder:find(SAFE) then
       self.folder = folder
       return folder

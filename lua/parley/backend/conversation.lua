@@ -175,12 +175,24 @@ local function with_text(content, text)
   return blocks
 end
 
+--- What is said to have an answer that fits a schema.
+---@param content string|table[]
+---@param schema table
+---@return string|table[] content
+function M.with_demand(content, schema)
+  return with_text(content, DEMAND:format((core.json.encode(schema, { sort_keys = true }))))
+end
+
+--- What is said of an answer that does not fit.
+---@param problem string  of `parley.base.schema`
+---@return string
+function M.complaint(problem) return COMPLAINT:format(problem) end
+
 local function ask_for_value(self, content, schema, request)
-  local demand = DEMAND:format((core.json.encode(schema, { sort_keys = true })))
-  local answer = take_turn(self, with_text(content, demand), request)
+  local answer = take_turn(self, M.with_demand(content, schema), request)
   local value, problem = schemas.read(schema, answer.text)
   if problem then
-    answer = take_turn(self, COMPLAINT:format(problem), request)
+    answer = take_turn(self, M.complaint(problem), request)
     value, problem = schemas.read(schema, answer.text)
   end
   if problem then

@@ -9,6 +9,7 @@ local clock = require "parley.base.clock"
 local errors = require "parley.base.errors"
 local files = require "parley.base.files"
 local kernel = require "parley.claude.kernel"
+local mark = require "parley.base.mark"
 
 local M = {}
 
@@ -71,7 +72,7 @@ local function private_folder(environment)
   local tried = {}
   for _, parent in ipairs { uv.os_tmpdir(), environment.XDG_RUNTIME_DIR or "", "/tmp", "/dev/shm" } do
     if parent:find(SAFE) then
-      local ok, folder = pcall(files.temporary_folder, "parley-editor", parent)
+      local ok, folder = pcall(mark.folder, "editor", parent)
       if ok then return folder end
       table.insert(tried, errors.text(folder))
     elseif parent ~= "" then

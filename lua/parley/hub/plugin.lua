@@ -2,6 +2,7 @@
 --- settings, which stay as they are.
 local core = require "parley.core"
 local files = require "parley.base.files"
+local mark = require "parley.base.mark"
 
 local M = {}
 
@@ -19,7 +20,7 @@ end
 ---@return string path  mode 0700
 --- Raises the system's error; nothing is left behind then.
 function M.write(given)
-  local folder = files.temporary_folder "parley-plugin"
+  local folder = mark.folder "plugin"
   local ok, problem = pcall(function()
     assert(files.make_folder(folder .. "/.claude-plugin"))
     assert(files.make_folder(folder .. "/hooks"))

@@ -3,6 +3,7 @@
 local core = require "parley.core"
 local errors = require "parley.base.errors"
 local files = require "parley.base.files"
+local mark = require "parley.base.mark"
 local listener = require "parley.hub.listener"
 local mcp = require "parley.hub.mcp"
 local tools = require "parley.hub.tools"
@@ -80,7 +81,7 @@ function SessionTools:open(process)
     if path ~= "mcp" then return response:send(404) end
     tools_door.serve(self.server, request, response)
   end)
-  self.folder = files.temporary_folder "parley-tools"
+  self.folder = mark.folder "tools"
   local path = self.folder .. "/mcp.json"
   files.write(path, assert(core.json.encode { mcpServers = { [M.SERVER] = { type = "http", alwaysLoad = true,
     url = self.entry.url .. "mcp", timeout = LIMIT_MS } } }))

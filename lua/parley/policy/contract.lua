@@ -3,7 +3,8 @@
 ---
 --- A table is spelled `{name = type, other = type?, …}`: a `?` for what may be absent, `…` for fields that are
 --- nobody's business; a type is one of the options' (`parley.OptionRule`), or words: `'start'|'end'`, one that ends in
---- `…` for all that begin so; or two with `or` between them. `a list of {…}` is a list of such tables, not an empty one.
+--- `…` for all that begin so; or two with `or` between them. `a list of {…}` is a list of such tables, not an empty
+--- one.
 local options = require "parley.base.options"
 local suggest = require "parley.base.suggest"
 

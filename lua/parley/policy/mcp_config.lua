@@ -4,6 +4,7 @@
 local core = require "parley.core"
 local errors = require "parley.base.errors"
 local files = require "parley.base.files"
+local mark = require "parley.base.mark"
 local tables = require "parley.base.tables"
 
 local M = {}
@@ -31,7 +32,7 @@ end
 function M.write(mcp_servers)
   local text, err = core.json.encode({ mcpServers = with_lists(mcp_servers) }, { sort_keys = true })
   if not text then error(errors.value_error("mcp_servers cannot be written as JSON: " .. err.message), 0) end
-  local folder = files.temporary_folder "parley-mcp"
+  local folder = mark.folder "mcp"
   local ok, problem = pcall(files.write, folder .. "/mcp.json", text)
   if not ok then
     files.remove_tree(folder)
@@ -43,7 +44,7 @@ end
 --- Removes what `write` wrote. The file of a replaced `write` is not ours to remove.
 ---@param path string
 function M.remove(path)
-  local folder = path:match "^(.*/parley%-mcp%-%w+)/mcp%.json$"
+  local folder = path:match "^(.*/parley%-mcp%-[%w-]+)/mcp%.json$"
   if folder then files.remove_tree(folder) end
 end
 

@@ -61,8 +61,8 @@ local MISTAKES = {
     "schema must be a JSON Schema, a table, not \"integer\"" },
   { "talk:ask with an unknown type", function(_, talk) talk:ask("hi", { schema = { type = "int" } }) end, "ValueError",
     "schema.type must be one of object, array, string, number, integer, boolean, null" },
-  { "talk:ask with a keyword that is not known", function(_, talk) talk:ask("hi", { schema = { dependencies = {} } }) end,
-    "ValueError", "schema has the keyword 'dependencies', which is not supported" },
+  { "talk:ask with a keyword that is not known", function(_, talk) talk:ask("hi", { schema = { not_in = {} } }) end,
+    "ValueError", "schema has the keyword 'not_in', which is not supported" },
   { "talk:ask with properties that are names", function(_, talk)
     talk:ask("hi", { schema = { type = "object", properties = { "name" } } })
   end, "ValueError", "schema.properties must be a table of schemas by name" },

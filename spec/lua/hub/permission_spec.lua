@@ -3,6 +3,7 @@ local files = require "parley.base.files"
 local helper = require "spec.helper"
 local listener = require "parley.hub.listener"
 local parley = require "parley"
+local settling = require "parley.policy.settling"
 local testing = require "parley.testing"
 
 local function two_calls()
@@ -122,6 +123,21 @@ describe("a permission policy", function()
     assert.is_true(parley.task.now() - began >= helper.long(800, 180000))
     assert.same({ "good-out", denial() },
         { said.results[1].content, said.results[2].content })
+  end)
+
+  spec("that waits keeps the settling policy from being asked", two_calls, function()
+    local was_asked = false
+    local watching = { judge = function(facts, still_ms)
+      was_asked = was_asked or facts.asking
+      return settling.judge(facts, still_ms)
+    end }
+    local function decide()
+      parley.task.sleep(200)
+      return { allow = true }
+    end
+    local said = say("both", decide, { policies = { settling = watching, permission = { decide = decide } } })
+    assert.equal("success", said.result.subtype)
+    assert.is_false(was_asked)
   end)
 
   spec("that raises, or breaks its promise, denies", two_calls, function()

@@ -1,4 +1,5 @@
 -- How long a turn is waited for, on fakes that move or only tick.
+local deadlines = require "parley.session.deadlines"
 local errors = require "parley.base.errors"
 local fake_process = require "parley.testing.fake_process"
 local helper = require "spec.helper"
@@ -89,4 +90,11 @@ describe("a turn's deadlines", function()
     end)
     assert.matches("stall_timeout_ms", failure_of(live))
   end))
+
+  it("do not count while a permission policy is at a call", function()
+    local waits = deadlines.new({ fail = function() error "stalled" end }, { problem = function() end },
+      { stall_timeout_ms = 10 }, 0)
+    assert.has_error(function() waits:stall_due({ agents = 0, asking = false }, 11) end, "stalled")
+    assert.equal(math.huge, waits:stall_due({ agents = 0, asking = true }, 11))
+  end)
 end)

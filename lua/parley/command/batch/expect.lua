@@ -1,7 +1,10 @@
 --- What the last answer of a conversation must be like.
 ---
---- An expectation is a text that the answer contains, `{contains = text}`, `{pattern = Lua pattern}`, a list of these,
---- all of which must hold, or, from a Lua file, `function(answer_text, messages)` that returns true, or false and why.
+--- An expectation is a text that the answer contains, `{contains = text}`, `{pattern = Lua pattern}`, `{json = schema}`
+--- (see parley.base.schema), a list of these, all of which must hold, or, from a Lua file,
+--- `function(answer_text, messages)` that returns true, or false and why.
+local schemas = require "parley.base.schema"
+
 local M = {}
 
 --- Whether a value can be called.
@@ -11,14 +14,19 @@ function M.is_callable(value)
   return type(value) == "function" or type(value) == "table" and (getmetatable(value) or {}).__call ~= nil
 end
 
-local FORMS = 'a text, {"contains": text}, {"pattern": Lua pattern} or a list of these'
+local FORMS = 'a text, {"contains": text}, {"pattern": Lua pattern}, {"json": JSON Schema} or a list of these'
 
 local function check_fields(expected)
   for name, value in pairs(expected) do
-    if name ~= "contains" and name ~= "pattern" then
+    if name ~= "contains" and name ~= "pattern" and name ~= "json" then
       return ("expect must be %s; it has the unknown field '%s'"):format(FORMS, tostring(name))
     end
-    if type(value) ~= "string" then return ("expect: '%s' must be a text"):format(name) end
+    if name == "json" then
+      local fits, err = pcall(schemas.check, value, "expect: 'json'")
+      if not fits then return err.message end
+    elseif type(value) ~= "string" then
+      return ("expect: '%s' must be a text"):format(name)
+    end
   end
   if not next(expected) then return "expect must be " .. FORMS end
   local ok, problem = pcall(string.find, "", expected.pattern or "")
@@ -59,6 +67,8 @@ function M.complaint(expected, text, messages)
   if expected.pattern and not text:find(expected.pattern) then
     return ("the answer does not match %q"):format(expected.pattern)
   end
+  local problem = expected.json and select(2, schemas.read(expected.json, text))
+  return problem and "the answer is not as its schema says: " .. problem or nil
 end
 
 return M

@@ -3,6 +3,7 @@ local core = require "parley.core"
 local errors = require "parley.base.errors"
 local expect = require "parley.command.batch.expect"
 local lines = require "parley.command.batch.lines"
+local schemas = require "parley.base.schema"
 local suggest = require "parley.base.suggest"
 
 local M = {}
@@ -18,6 +19,7 @@ local json = core.json
 ---                             next text, or nil when the conversation is over
 ---@field options table         of `parley.backend`: `cwd`, `model`, `system_prompt`
 ---@field expect? any           see parley.batch.expect
+---@field schema? table         that the last answer is asked to fit; see parley.base.schema
 ---@field metadata? any         copied to the result
 
 ---@class parley.batch.Rejected
@@ -26,7 +28,7 @@ local json = core.json
 
 --- The options of a backend that a conversation may set for itself.
 local OPTIONS = { "cwd", "model", "system_prompt" }
-local FIELDS = { "id", "messages", "turns", "expect", "metadata", table.unpack(OPTIONS) }
+local FIELDS = { "id", "messages", "turns", "expect", "schema", "metadata", table.unpack(OPTIONS) }
 
 local function is_list(value) return type(value) == "table" and (json.is_array(value) or #value > 0) end
 
@@ -39,6 +41,15 @@ local function encoding_complaint(given)
       return ("%s cannot be written as JSON: %s"):format(name, err.message:match "^cannot encode (.*)" or err.message)
     end
   end
+end
+
+--- What is wrong with a schema: a conversation's last turn must be known to be the last when it is said.
+local function schema_complaint(given)
+  if is_callable(given.turns) then
+    return 'schema needs turns in a list; expect {"json": …} looks at the last answer of any'
+  end
+  local fits, err = pcall(schemas.check, given.schema, "schema")
+  return not fits and err.message or nil
 end
 
 --- What is wrong with the fields, as the end of a sentence.
@@ -62,7 +73,8 @@ local function complaint(given)
   for _, name in ipairs(OPTIONS) do
     if given[name] ~= nil and type(given[name]) ~= "string" then return name .. " must be a text" end
   end
-  return given.expect ~= nil and expect.check(given.expect) or encoding_complaint(given)
+  return given.schema ~= nil and schema_complaint(given) or given.expect ~= nil and expect.check(given.expect)
+    or encoding_complaint(given)
 end
 
 --- Makes a conversation of a table, or says why it is none.
@@ -82,7 +94,7 @@ function M.conversation(given, line)
   local options = {}
   for _, name in ipairs(OPTIONS) do options[name] = present[name] end
   return { id = present.id or ("line-%d"):format(line), line = line, messages = present.messages, turns = present.turns,
-    options = options, expect = present.expect, metadata = present.metadata }
+    options = options, expect = present.expect, schema = present.schema, metadata = present.metadata }
 end
 
 --- Strict: a message with bytes that are no UTF-8 would be sent changed.

@@ -1,9 +1,11 @@
 --- Plays one conversation: sends its turns, keeps what was said, holds the last answer against what is expected.
+local conversation_of = require "parley.backend.conversation"
 local errors = require "parley.base.errors"
 local expect = require "parley.command.batch.expect"
 local history = require "parley.base.history"
 local json = require("parley.core").json
 local tables = require "parley.base.tables"
+local schemas = require "parley.base.schema"
 local task = require "parley.base.task"
 
 local M = {}
@@ -76,6 +78,34 @@ local function ask_script(script, record)
   return true
 end
 
+--- The messages and turns with the schema's demand in what is said last.
+local function with_demand(conversation)
+  local given, turns, schema = conversation.messages or {}, conversation.turns, conversation.schema
+  if not schema then return given, turns end
+  if turns and turns[1] then
+    turns = table.move(turns, 1, #turns, 1, {})
+    turns[#turns] = conversation_of.with_demand(turns[#turns], schema)
+    return given, turns
+  end
+  given = table.move(given, 1, #given, 1, {})
+  local last = given[#given]
+  if type(last) ~= "table" or last.content == nil then return given, turns end -- which is an error when it is sent
+  given[#given] = { role = last.role, content = conversation_of.with_demand(last.content, schema) }
+  return given, turns
+end
+
+--- Reads the value of the last answer, and asks for it once more where it does not fit.
+local function read_value(backend, conversation, record)
+  local value, problem = schemas.read(conversation.schema, answer_text(record.messages) or "")
+  if problem then
+    ask_script(function() return conversation_of.complaint(problem) end, record)
+    take_turn(backend, conversation, record)
+    value, problem = schemas.read(conversation.schema, answer_text(record.messages) or "")
+  end
+  if problem then error(errors.validation_error("the answer does not fit the schema: " .. problem), 0) end
+  record.value = value
+end
+
 --- Plays a conversation from its beginning.
 ---@param backend parley.Backend  its own
 ---@param conversation parley.batch.Conversation
@@ -83,16 +113,17 @@ end
 ---                       added to what it has, `usage`, as far as it goes
 --- Raises what went wrong.
 function M.play(backend, conversation, record)
-  local given = conversation.messages or {}
+  local given, turns = with_demand(conversation)
   record.messages, record.turn_ms = json.array(tables.joined(given)), json.array {}
-  record.result, record.turn = nil, nil
-  local script = script_of(conversation.turns)
+  record.result, record.turn, record.value = nil, nil, nil
+  local script = script_of(turns)
   local last = given[#given]
   if #given > 0 and (type(last) ~= "table" or last.role ~= "assistant" or not conversation.turns) then
     take_turn(backend, conversation, record) -- which says, too, what is wrong with the messages
   end
   while ask_script(script, record) do take_turn(backend, conversation, record) end
   if #record.turn_ms == 0 then error(errors.value_error "there is no turn to send", 0) end
+  if conversation.schema then read_value(backend, conversation, record) end
   local text = answer_text(record.messages) or ""
   local complaint = conversation.expect ~= nil and expect.complaint(conversation.expect, text, record.messages)
   if complaint then error(errors.new("ExpectationError", complaint), 0) end
