@@ -134,7 +134,7 @@ local function through(run, talk, ask, events)
     local messages = table.move(talk.messages, 1, #talk.messages, 1, {})
     table.insert(messages, { role = "user", content = ask.text })
     step, state, control, handle = run.backend:complete(messages)
-    ask.interrupt = handle.interrupt
+    ask.interrupt = function() handle:interrupt() end
   else
     step, state, control, handle = talk.session:send(ask.text)
     ask.interrupt = function() talk.session:interrupt() end

@@ -79,7 +79,10 @@ local function wait_for_composer(self, milliseconds, predicate)
     if terminal:is_interrupted() then return "interrupted" end
     local composer = composer_of(terminal:view())
     if composer and predicate(composer) then return "there" end
-    if terminal:state() == "dialog" then terminal:attend() end
+    if terminal:state() == "dialog" then
+      terminal:attend()
+      return nil, math.min(clock.now() + milliseconds, last_deadline) -- the time that it took is not the composer's
+    end
     local shown = composer and composer.hidden .. composer.text
     if not shown or shown == seen then return nil end
     seen = shown
@@ -108,11 +111,23 @@ local function rest(self, milliseconds)
   self.terminal:wait_until(function() return false end, milliseconds)
 end
 
+--- Brings the dialog that is up to its policy, and waits until it has gone: what is typed at once would join the key
+--- that answers it.
+local function leave_dialog(self, deadline)
+  local terminal = self.terminal
+  terminal:wait_until(function()
+    if terminal:state() ~= "dialog" or terminal:is_interrupted() then return true end
+    terminal:attend()
+    return nil, math.min(clock.now() + LOST_MS, deadline)
+  end, LOST_MS)
+end
+
 --- Waits until no keys of an attempt before are on their way, which would join those of the next.
 local function catch_up(self, text)
   local deadline = clock.now() + MARK_MS + patience_for(text)
   local function has_mark(composer) return composer.text:find(MARK, 1, true) ~= nil end
   repeat
+    leave_dialog(self, deadline)
     self.terminal:press(TO_INSERT .. MARK)
     if wait_for_composer(self, LOST_MS, has_mark) then return rest(self, MARK_REST_MS) end
     if self.terminal:is_interrupted() then return end

@@ -255,6 +255,24 @@ function World:shell(command, input)
   return { status = 0, output = "", errors = "", milliseconds = 1 }
 end
 
+--- Runs an editor: what the few lines of shell of `parley.claude.editor` do. Any other leaves the file as it is.
+---@param program parley.testing.WorldProgram
+---@param words string[]
+---@return integer status
+function World:edit(program, words)
+  task.sleep(self:lateness())
+  local folder, path = (words[2] or ""):match "^(.*)/editor$", words[3]
+  local message = folder and files.read(folder .. "/pid") == tostring(program.pid) and files.read(folder .. "/message")
+  if not message then return 0 end
+  for _, copy in ipairs { { folder .. "/before", files.read(path) or "" }, { path, message } } do
+    files.put(copy[1], copy[2], "w")
+    task.sleep(self:lateness())
+  end
+  files.remove(folder .. "/message")
+  self:tell(program, "edits", message)
+  return 0
+end
+
 function World:program_ended()
   self:after(self:lateness(), function()
     for _, handle in ipairs { table.unpack(self.reapers) } do

@@ -46,6 +46,15 @@ describe("promise 1, once:", function()
     assert.same({ "hello" }, kit:taken())
   end)
 
+  each("a message is taken once, though a dialog comes up while the editor has it", {
+    faults = { late_ms = 0 }, script = { startup_delay_ms = 5, faults = { dialog_ms = 30 } },
+    session = { policies = { dialogs = { decide = function() return { choose = 1 } end } } },
+  }, function(live, kit)
+    local text = "`\n@/{\n@' 7  B" -- goes through the editor
+    assert.equal("success", say(live, text).verdict)
+    assert.same({ text }, kit:taken())
+  end)
+
   each("a command whose Enter was lost is not taken for one that ran because a dialog comes up", {
     script = { faults = { lose_returns = 1, dialog_ms = 300 } },
     session = { policies = { dialogs = { decide = function(dialog)
