@@ -88,7 +88,7 @@ describe("parley ask", function()
   it("sends pictures with the message", helper.task(function()
     local path = helper.write(kit.home .. "/shot.PNG", "picture")
     assert.equal(0, ask({ "--image", path, "Look at it." }).status)
-    assert.matches("^Look at it.\n@/%S+/parley%-attached%-%w+/%x+%.png$", kit:taken()[1])
+    assert.matches("^Look at it.\n@/%S+/parley%-attached%-[%w-]+/%x+%.png$", kit:taken()[1])
     local program = ask { "--image", "note.txt", "Look at it." }
     assert.equal(1, program.status)
     assert.matches("'note.txt' is no picture", program.errors)

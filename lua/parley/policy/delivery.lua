@@ -90,7 +90,7 @@ function M.undeliverable(text)
 end
 
 --- A mention of a file that Parley has written for a message's image.
-local ATTACHED = "@/[%w/._-]*/parley%-attached%-%w+/%x+%.%l+%f[%s\0]"
+local ATTACHED = "@/[%w/._-]*/parley%-attached%-[%w-]+/%x+%.%l+%f[%s\0]"
 
 --- White space as JavaScript trims it, besides what `%s` knows.
 local SPACES = { [0xA0] = true, [0x1680] = true, [0x202F] = true, [0x205F] = true, [0x3000] = true }
