@@ -290,8 +290,7 @@ end
 local function drain()
   local last = ready_last
   while ready_first <= last do
-    local task = choose and choose(ready, ready_first, last)
-    if not choose then task = ready[ready_first] end
+    local task = not choose and ready[ready_first] or choose and choose(ready, ready_first, last)
     ready[ready_first] = nil
     ready_first = ready_first + 1
     if task and task.state == "ready" then resume(task) end

@@ -50,7 +50,7 @@ describe("promise 1, once:", function()
     faults = { late_ms = 0 }, script = { startup_delay_ms = 5, faults = { dialog_ms = 30 } },
     session = { policies = { dialogs = { decide = function() return { choose = 1 } end } } },
   }, function(live, kit)
-    local text = "`\n@/{\n@' 7  B" -- goes through the editor
+    local text = "one `\n@/{\n@' 7  B'@aé\n…." -- goes through the editor
     assert.equal("success", say(live, text).verdict)
     assert.same({ text }, kit:taken())
   end)
