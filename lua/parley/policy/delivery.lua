@@ -158,9 +158,10 @@ local function is_typable(text)
   return true
 end
 
---- 2.1.197 and before, which draw no alternate screen, show a text of more UTF-16 units with its middle left out, as
---- the first of its pastes; what reads like the name of that paste is replaced by the middle when it is sent.
-local WHOLE_UNITS = 10000
+--- A text of more UTF-16 units, 10,000 with the space behind it, is shown with its middle left out. 2.1.197 and before,
+--- which draw no alternate screen, call that the first of its pastes; what reads like the name of that paste is
+--- replaced by the middle when it is sent.
+local WHOLE_UNITS = 9999
 
 local function names_paste(text)
   return (text:find "%[Pasted text #1[ %]]" or text:find("[...Truncated text #1 ", 1, true)) ~= nil

@@ -23,8 +23,8 @@ local MS_PER_BYTE, LONGEST_MS = 0.5, 60000
 local EDITOR_MS, EDITOR_PRESSES = 1500, 3
 local MOST_MARKS = 20
 --- The program remembers the middle of a longer text that has been in its composer, and would fold that in the same
---- text the next time: it is handed over once.
-local ONCE_UNITS = 10000
+--- text the next time: it is handed over once. A space stands behind it.
+local ONCE_UNITS = 9999
 --- And each key that edits a long text has it drawn again.
 local MS_PER_EDIT = 5
 --- A composer that changes all the time is not waited for for ever: so many times as long as one that does not.

@@ -11,7 +11,8 @@ describe("promise 2, verbatim:", function()
   each("what arrives is what was sent, or nothing is", {}, function(live, kit)
     local expected = {}
     for _, text in ipairs { "hello", "  two\n\nlines", "tail \\", "a @", "! ls", "!a\nb\nc\nd", "# x", "naïve 日本 😀",
-      ("y"):rep(801), ("line\n"):rep(30) .. "end", ("é "):rep(2000) .. "end", "[Pasted text #1 +3 lines]",
+      ("y"):rep(801), ("line\n"):rep(30) .. "end", ("é "):rep(2000) .. "end",
+      ("0123456789"):rep(1000), "[Pasted text #1 +3 lines]",
       "\tif x:\n\t\ty\t1", ("row of it\n"):rep(200) .. "end",
       ("word "):rep(20000) .. "end", ("שלום "):rep(300) .. "." } do
       assert.equal("success", say(live, text).verdict, text:sub(1, 20))
