@@ -79,6 +79,12 @@ end
 --- Lets every task that is ready run until it waits.
 function M.tick() task.spawn(function() end):await() end
 
+--- Waits to be cancelled. Whoever is forgotten fails.
+function M.until_cancelled()
+  task.condition():wait(60000)
+  error("nobody has cancelled it", 2)
+end
+
 local folders = {}
 
 --- Makes a private folder, which `remove_folders` removes.

@@ -119,6 +119,15 @@ describe("the rooms of the library", function()
       uses_of(TIME, "a.lua", "local a\nlocal t = uv.new_timer()\n-- os.clock\nreturn os.time()", {}))
   end)
 
+  it("have specs that wait for events, and for no time", function()
+    local found, known = {}, {}
+    helper.each_source("spec", function(path, text)
+      uses_of({ "task%.sleep" }, path, text, path == "spec/lua/base/task_spec.lua" and known or found) -- which is of it
+    end)
+    assert.same({}, found)
+    assert.truthy(#known > 3) -- they are found
+  end)
+
   it("know in one place what a key of the program's sends", function()
     local found, known = {}, {}
     for _, room in ipairs { "backend", "session", "policy", "claude" } do

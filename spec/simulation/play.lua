@@ -146,8 +146,11 @@ local function through(run, talk, ask, events)
   end
 end
 
+--- The world's time goes by.
+local function pass(milliseconds) task.condition():wait(milliseconds) end
+
 local function play_turn(run, talk, turn)
-  if turn.pause_ms then task.sleep(turn.pause_ms) end
+  if turn.pause_ms then pass(turn.pause_ms) end
   local ask, events = run.model:ask(turn, talk.keys), {}
   local hand = striker(run, ask)
   run.turns = run.turns + 1
@@ -170,7 +173,7 @@ end
 
 local function play_conversation(run, conversation)
   local talk = { messages = {}, keys = {} }
-  task.sleep(conversation.begins_ms)
+  pass(conversation.begins_ms)
   for _, turn in ipairs(conversation) do
     if run.model.has_closed then return end
     play_turn(run, talk, turn)
@@ -179,7 +182,7 @@ end
 
 --- A session without a pool: a new one when it has ended.
 local function play_directly(run, conversation)
-  task.sleep(conversation.begins_ms)
+  pass(conversation.begins_ms)
   local talk = nil
   for _, turn in ipairs(conversation) do
     if not talk then
@@ -251,7 +254,7 @@ function M.play(plan)
   world.on_typed = function(program, bytes) run.model:types(program, bytes) end
   local ok, err = pcall(task.run, function()
     task.timeout(PATIENCE_MS, play_all, run)
-    task.sleep(10000) -- what was left to end by itself
+    pass(10000) -- what was left to end by itself
   end)
   local problems = run.model.problems
   if not ok then

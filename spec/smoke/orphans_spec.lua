@@ -19,7 +19,7 @@ local HOST = [[
   local backend <close> = parley.backend(parley.json.decode(arg[1]))
   for _ in backend:complete { { role = "user", content = arg[2] } } do end
   print "answered" io.stdout:flush()
-  parley.task.sleep(60000)
+  parley.task.condition():wait(60000)
 ]]
 
 describe("what the model's commands have left running on the real program", function()

@@ -32,7 +32,7 @@ describe("survivor", function()
   end
 
   it("runs on when its process is killed, and notices", helper.task(function()
-    local host <close> = host_with_survivor [[require("parley.task").sleep(60000)]]
+    local host <close> = host_with_survivor [[require("parley.task").condition():wait(60000)]]
     written "ready"
     assert.is_nil(uv.fs_stat(folder .. "/over"))
     host:kill "sigkill"

@@ -20,7 +20,7 @@ describe("Condition:wait_until", function()
       for _ = 1, 3 do
         count = count + 1
         condition:notify()
-        task.sleep(0)
+        helper.tick()
       end
     end)
     assert.equal(3, condition:wait_until(function()
@@ -47,8 +47,7 @@ describe("Condition:wait_until", function()
 
   it("waits as long as it takes without a time", helper.task(function()
     local condition, is_true = task.condition(), false
-    task.spawn(function()
-      task.sleep(5)
+    clock.after(5, function()
       is_true = true
       condition:notify()
     end)

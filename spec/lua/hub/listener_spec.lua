@@ -104,7 +104,7 @@ describe("the hub's listener", function()
   it("outlives the task that needed it first", helper.task(function()
     local entry
     task.spawn(function() entry = attached {} end):await()
-    local cancelled = task.spawn(function() task.sleep(60000) end)
+    local cancelled = task.spawn(helper.until_cancelled)
     cancelled:cancel()
     pcall(cancelled.await, cancelled)
     assert.equal(200, post(entry.url))

@@ -116,7 +116,7 @@ describe("a permission policy", function()
   spec("may wait, and nothing runs meanwhile", two_calls, function()
     local began = parley.task.now()
     local said = say("both", function(call)
-      parley.task.sleep(helper.long(400, 45000))
+      parley.task.condition():wait(helper.long(400, 45000)) -- for a person, who takes his time
       return by_command(call)
     end, { stall_timeout_ms = helper.long(300, 1000) })
     assert.is_false(said.err)
@@ -132,7 +132,7 @@ describe("a permission policy", function()
       return settling.judge(facts, still_ms)
     end }
     local function decide()
-      parley.task.sleep(200)
+      parley.task.condition():wait_until(function() return was_asked end, 200)
       return { allow = true }
     end
     local said = say("both", decide, { policies = { settling = watching, permission = { decide = decide } } })
@@ -180,8 +180,7 @@ describe("a permission policy", function()
     return script
   end, function()
     local said = say("both", function()
-      parley.task.sleep(60000)
-      return { allow = true }
+      helper.until_cancelled()
     end)
     assert.same({ "SessionError", "hooks", "touch good" }, { said.err.code, said.err.reason,
       said.err.tool_use.input.command })

@@ -15,7 +15,7 @@ describe("promise 7, no orphans:", function()
     local deaf = helper.write_script(kit.folder .. "/deaf", "trap '' HUP TERM; while :; do sleep 0.1; done")
     local script = [[local p = require("parley.claude.process").new { executable = %q, cwd = %q }
       p:start() print(p:pid(), p.editor.visual:match "(/%%S+)/editor$") io.stdout:flush()
-      require("parley.base.task").sleep(60000)]]
+      require("parley.base.task").condition():wait(60000)]]
     local host <close> = helper.start { helper.host, "-e", script:format(deaf, kit.cwd) }
     host:expect "\n"
     local pid, folder = host.output:match "^(%d+)%s+(%S+)"

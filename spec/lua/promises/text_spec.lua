@@ -50,7 +50,7 @@ describe("what is the user's own", function()
       os.remove(path)
       os.remove(path .. ".errors")
     elseif input:find "secret" then
-      task.sleep(seconds * 1000)
+      task.condition():wait(seconds * 1000)
     end
     return result
   end

@@ -1,4 +1,5 @@
 -- How long a turn is waited for, on fakes that move or only tick.
+local clock = require "parley.base.clock"
 local deadlines = require "parley.session.deadlines"
 local errors = require "parley.base.errors"
 local fake_process = require "parley.testing.fake_process"
@@ -45,11 +46,13 @@ describe("a turn's deadlines", function()
     task.spawn(function()
       helper.eventually(function() return live.turn and live.turn:state() == "running" end)
       if records then records(fake) end
-      for tick = 1, math.huge do
-        if not fake:is_alive() then return end
-        fake:feed(("\27[1;1H%s\27[K"):format(row_at(tick)))
-        task.sleep(20)
-      end
+      local tick = 0
+      local timer <close> = clock.every(20, function()
+        tick = tick + 1
+        if fake:is_alive() then fake:feed(("\27[1;1H%s\27[K"):format(row_at(tick))) end
+      end)
+      fake.changed:wait_until(function() return not fake:is_alive() end)
+      assert(timer)
     end)
     return live, fake
   end

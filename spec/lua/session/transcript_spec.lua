@@ -1,9 +1,9 @@
 -- What a session makes of a transcript that others handle while it runs.
+local clock = require "parley.base.clock"
 local fake_process = require "parley.testing.fake_process"
 local files = require "parley.base.files"
 local helper = require "spec.helper"
 local session = require "parley.session"
-local task = require "parley.base.task"
 local uv = require "luv"
 
 ---Runs in a folder that is a small disk of its own. Says how a second turn ends that meets a full one.
@@ -116,15 +116,14 @@ describe("a session's transcript", function()
   it("goes on in a folder that was renamed in a turn, though the screen never rests", helper.task(function()
     local live <close>, fake = answering(function() assert(os.rename(folder, folder .. ".old")) end,
       { turn_timeout_ms = 20000 })
-    local ticks = task.spawn(function()
-      for tick = 1, math.huge do
-        fake:feed(("\0277\27[1;1H%d\27[K\0278"):format(tick))
-        task.sleep(50)
-      end
+    local tick = 0
+    local ticks <close> = clock.every(50, function()
+      tick = tick + 1
+      fake:feed(("\0277\27[1;1H%d\27[K\0278"):format(tick))
     end)
     assert.equal("success", table.remove(told(live, "now")))
     assert.same({ "two", "echo: two", "success" }, told(live, "two"))
-    ticks:cancel()
+    assert(ticks)
   end))
 
   for when, expected in pairs {

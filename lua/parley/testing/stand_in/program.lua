@@ -272,7 +272,10 @@ function Program:run()
   task.spawn(keyboard.read, self)
   start.run(self)
   task.spawn(self.servers.run, self.servers)
-  if self.faults.stop_reading then self.input:stop() end
+  if self.faults.stop_reading then
+    self.input:stop()
+    self.log:add("deaf", {})
+  end
   if self.flags.prompt then self:submit { kind = "message", text = self.flags.prompt } end
   self:work()
 end
