@@ -141,6 +141,13 @@ describe("the backend on the real program", function()
     assert.equal(1, backend:live_session_count())
   end)
 
+  talks("has the model that it would have without a written history", {}, function(server, backend)
+    talk(backend, { user "hello" })
+    talk(backend, with_history "What is my name?")
+    local turns = server:turns()
+    assert.equal(turns[1].body.model, turns[#turns].body.model)
+  end)
+
   talks("has an injected preamble in the next request", { history_injection_mode = "concat_message" },
     function(server, backend)
       local result, _, messages = talk(backend, with_history "What is my name?")

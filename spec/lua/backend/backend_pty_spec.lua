@@ -85,6 +85,18 @@ describe("complete on a pty", function()
     assert.same({ "permission-mode", "file-history-snapshot", "user", "assistant" }, { table.unpack(kinds, 1, 4) })
   end)
 
+  on_pty("5. has the model in a written history that it has without one", {}, function(kit, backend)
+    local function model_of(events)
+      for _, record in ipairs(kit:transcript(events[#events].session_id)) do
+        local message = record.type == "assistant" and record.message
+        if message and message.content[1].text:find "^echo:" then return message.model end
+      end
+    end
+    local usual = model_of(collect(backend, { user "hello" }))
+    assert.is_string(usual)
+    assert.equal(usual, model_of(collect(backend, with_history())))
+  end)
+
   on_pty("6. puts a history into the message", { options = { history_injection_mode = "concat_message" } },
     function(kit, backend)
       local result, _, messages = talk(backend, with_history())

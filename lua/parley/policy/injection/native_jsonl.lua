@@ -26,6 +26,10 @@ local tables = require "parley.base.tables"
 local M = { contract = require "parley.policy.injection.contract" }
 
 local json = core.json
+
+--- The program goes on with the model that it finds in the file, unless it is told one (2.1.197 and later). This is what
+--- it writes for the answers of none, and passes over.
+local NO_MODEL = "<synthetic>"
 local VERSION = "2.1.330" -- whose records these are
 local NO_RESPONSE = "No response requested."
 
@@ -165,7 +169,7 @@ local function records_of(messages, request)
       local stop_reason = calls_in(message)[1] and "tool_use" or "end_turn"
       for _, block in ipairs(message.content) do
         add("assistant", {
-          id = message_id, type = "message", role = "assistant", model = request.model or "claude-sonnet-4-5",
+          id = message_id, type = "message", role = "assistant", model = request.model or NO_MODEL,
           content = json.array { block }, stop_reason = stop_reason, stop_sequence = json.null,
           usage = { input_tokens = 0, output_tokens = 0 },
         })

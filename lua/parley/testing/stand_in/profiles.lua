@@ -18,6 +18,8 @@ local M = {}
 ---@field settings_problem "error"|"warning"  the dialog about a hook name that the version does not know
 ---@field settings_choices string[]    of that dialog
 ---@field resume_needs {timestamp?: true, model?: true}  what each record of a resumed file must have
+---@field resumes_model boolean        without `--model` a resumed session has the last model of its file, where the
+---        program itself has not written the answer
 ---
 --- The screen
 ---@field is_fullscreen boolean        alternate screen, composer at its foot; else below the text
@@ -153,7 +155,7 @@ local v2_1_50 = {
   hook_events = set("SessionStart", "UserPromptSubmit", "PreToolUse", "PostToolUse", "Stop", "SubagentStop",
     "Notification", "PermissionRequest", "SessionEnd"),
   names_denying_hook = false, hooks_have_prompt_id = false, hooks_hide_messages = false, hook_texts_are_meta = false,
-  gives_back_refused = false, file_begins_with_message = true, agents_run_behind = false,
+  resumes_model = false, gives_back_refused = false, file_begins_with_message = true, agents_run_behind = false,
 
   mcp_discovers = false, mcp_is_awaited = false, mcp_settle_ms = 40, mcp_background_ms = 0, mcp_calls_again = false,
   mcp_idle_ms = 300000,
@@ -189,7 +191,7 @@ local v2_1_197 = derive(v2_1_110, {
   user_fields = { origin = { kind = "human" }, promptSource = "typed" },
   records_empty_reply = true, records_retries = false, cost_is_dialog = true, clear_changes_status = true,
   unknown_command = "system", refusal_stop_reason = "refusal", interruption_names_message = true,
-  hooks_have_prompt_id = true, hooks_hide_messages = true, file_begins_with_message = false,
+  resumes_model = true, hooks_have_prompt_id = true, hooks_hide_messages = true, file_begins_with_message = false,
   hook_events = with(v2_1_110.hook_events, "MessageDisplay", "PostToolBatch", "UserPromptExpansion"),
 })
 

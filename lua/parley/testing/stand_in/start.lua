@@ -39,6 +39,14 @@ local function problem_with(records, profile, session_id)
   if not has_message then return "No conversation found with session ID: " .. session_id end
 end
 
+--- The model that answered last. What the program has written itself has none.
+local function model_in(records)
+  for i = #records, 1, -1 do
+    local model = records[i].type == "assistant" and (records[i].message or {}).model
+    if model and model ~= "<synthetic>" then return model end
+  end
+end
+
 local function resume(program, session_id, fork_id)
   local records = transcript.read(program.configuration:transcript_path(session_id))
   local problem = problem_with(records, program.profile, session_id)
@@ -49,6 +57,9 @@ local function resume(program, session_id, fork_id)
     program.transcript.has_head = true
   end
   continue_from(program, records)
+  if program.profile.resumes_model and not program.flags.model then
+    program.model = model_in(records) or program.model
+  end
   program.is_resumed = true
 end
 
