@@ -12,6 +12,7 @@ local history = require "parley.base.history"
 local messages_file = require "parley.base.messages_file"
 local options = require "parley.base.options"
 local schemas = require "parley.base.schema"
+local tables = require "parley.base.tables"
 
 local M = {}
 
@@ -39,16 +40,6 @@ local Conversation = {}
 Conversation.__index = Conversation
 Conversation.__name = "parley.Conversation"
 
-local function copied(list) return table.move(list, 1, #list, 1, {}) end
-
-local function merged(...)
-  local all = {}
-  for _, fields in ipairs { ... } do
-    for name, value in pairs(fields) do all[name] = value end
-  end
-  return all
-end
-
 --- Makes a conversation; `backend:conversation` does.
 ---@param backend parley.Backend
 ---@param messages? table[]
@@ -62,8 +53,8 @@ function M.new(backend, messages, own, request)
   end
   messages = messages or {}
   history.check_history(messages)
-  return setmetatable({ backend = backend, messages = copied(messages), options = merged(own or {}),
-    request = merged(request or {}) }, Conversation)
+  return setmetatable({ backend = backend, messages = tables.joined(messages), options = tables.merged(own or {}),
+    request = tables.merged(request or {}) }, Conversation)
 end
 
 local function check_self(self, name)
@@ -123,14 +114,14 @@ end
 
 local function begin(self, content, request)
   local message = { role = "user", content = content }
-  local asked = copied(self.messages)
+  local asked = tables.joined(self.messages)
   table.insert(asked, message)
-  local fields = merged(self.request, request)
+  local fields = tables.merged(self.request, request)
   if request.options ~= nil and type(request.options) ~= "table" then
     error(errors.value_error("the options of the request must be a table, not " .. options.describe(request.options),
       { option = "options" }), 0)
   end
-  fields.options = merged(self.options, request.options or {})
+  fields.options = tables.merged(self.options, request.options or {})
   local turn = self.backend:complete(asked, fields)
   turn.message, self.turn = message, turn
   function turn.on_result(ended)
@@ -170,7 +161,7 @@ local COMPLAINT = "That answer does not fit the JSON Schema: %s. Answer again, w
 
 local function with_text(content, text)
   if type(content) == "string" then return content .. "\n\n" .. text end
-  local blocks = copied(content)
+  local blocks = tables.joined(content)
   table.insert(blocks, { type = "text", text = text })
   return blocks
 end
@@ -212,7 +203,7 @@ end
 --- `answer` and `problem`.
 function Conversation:ask(content, request)
   check_self(self, "ask")
-  content, request = content_of(content, "ask"), merged(check_request(request, "ask"))
+  content, request = content_of(content, "ask"), tables.merged(check_request(request, "ask"))
   local schema = request.schema
   if schema ~= nil then schemas.check(schema, "schema") end
   check_idle(self, "ask")
@@ -230,7 +221,7 @@ end
 function Conversation:command(text)
   check_self(self, "command")
   check_idle(self, "command")
-  local turn = self.backend:command(self.messages, text, merged(self.request, { options = self.options }))
+  local turn = self.backend:command(self.messages, text, tables.merged(self.request, { options = self.options }))
   self.turn = turn
   return turn, nil, nil, turn
 end

@@ -6,6 +6,7 @@ local options = require "parley.base.options"
 local policies = require "parley.policy"
 local session_tools = require "parley.hub.session_tools"
 local suggest = require "parley.base.suggest"
+local tables = require "parley.base.tables"
 local tools = require "parley.hub.tools"
 
 local M = {}
@@ -95,8 +96,7 @@ function Rules:apply(of_backend, parts)
     end
   end
   if not next(changes) then return of_backend, "", "" end
-  local set, firm = {}, {}
-  for name, value in pairs(of_backend) do set[name] = value end
+  local set, firm = tables.merged(of_backend), {}
   for name, value in pairs(changes) do
     if set[name] == value then changes[name] = nil end
     set[name] = value

@@ -6,6 +6,7 @@
 ---
 --- The tasks are children of the one that made the group, which ends after them. But what fails in one goes to
 --- `on_error` and is nobody else's affair.
+local defer = require "parley.base.defer"
 local errors = require "parley.base.errors"
 local options = require "parley.base.options"
 
@@ -51,7 +52,7 @@ end
 
 local function run(group, fn, ...)
   local self = task.current()
-  local _ <close> = setmetatable({}, { __close = function() group.tasks[self] = nil end })
+  local _ <close> = defer(function() group.tasks[self] = nil end)
   local inner = task.spawn(fn, ...)
   local results = table.pack(pcall(inner.await, inner))
   if results[1] then return table.unpack(results, 2, results.n) end

@@ -6,7 +6,7 @@
 ---@class parley.TurnModule
 local turn = {}
 
----@class parley.Turn
+---@class parley.TurnMachine
 local methods = {}
 
 ---@alias parley.TurnState "idle"|"typing"|"submitted"|"running"|"waiting"|"ended"
@@ -32,7 +32,7 @@ local methods = {}
 ---@field agents integer            sub-agents at work in the background, not heard of again
 
 ---Make a turn, at `idle`.
----@return parley.Turn
+---@return parley.TurnMachine
 function turn.new() end
 
 ---Apply an event. An event that is unknown, or illegal in this state, raises an error that names both and changes

@@ -12,13 +12,10 @@ local M = {}
 ---@alias parley.HookHandler fun(payload: table): table?  runs as a task; what it returns is the hook's answer
 
 ---@class parley.Hub
----@field is_armed? boolean   whether the program calls; nil while that is not known
 ---@field version? string      of the program, once it was learned
 ---@field package entry? parley.HubEntry
 ---@field package folder? string
 ---@field package handlers table<string, parley.HookHandler[]>
----@field package routes table<string, fun(request: parley.http.Request, response: parley.http.Response)>
----@field package mcp? table  servers for the folder
 ---@field package on_failure fun(event: string, err: any)
 local Hub = {}
 Hub.__index = Hub
@@ -28,7 +25,7 @@ Hub.__name = "parley.Hub"
 ---@param given {on_failure: fun(event: string, err: any)}  told what a handler raises; the hook has no answer then
 ---@return parley.Hub
 function M.new(given)
-  return setmetatable({ handlers = {}, routes = {}, on_failure = given.on_failure }, Hub)
+  return setmetatable({ handlers = {}, on_failure = given.on_failure }, Hub)
 end
 
 --- Subscribes to an event. Several handlers of one are called one after the other; their answers are joined, the first
@@ -40,17 +37,9 @@ function Hub:on(event, handler)
   table.insert(self.handlers[event], handler)
 end
 
---- Serves a path of its own behind the secret: `"mcp"`.
----@param name string
----@param handler fun(request: parley.http.Request, response: parley.http.Response)
----@param servers? fun(url: string): table  the servers of `.mcp.json` that lead there
-function Hub:route(name, handler, servers)
-  self.routes[name], self.servers = handler, servers or self.servers
-end
-
 --- Whether anybody wants anything.
 ---@return boolean
-function Hub:is_needed() return next(self.handlers) ~= nil or next(self.routes) ~= nil end
+function Hub:is_needed() return next(self.handlers) ~= nil end
 
 local function join(answer, other)
   for name, value in pairs(other) do
@@ -96,19 +85,7 @@ local function serve(self, path, request, response)
     if request.method ~= "POST" then return response:send(405, nil, "") end
     return serve_hook(self, event, request, response)
   end
-  local route = self.routes[path]
-  if route then return route(request, response) end
   response:send(404, nil, "")
-end
-
---- The proxies of the user's are not for loopback.
-local function variables_of(environment)
-  local variables = {}
-  for _, name in ipairs { "NO_PROXY", "no_proxy" } do
-    local own = environment[name] or environment.NO_PROXY or environment.no_proxy or ""
-    variables[name] = (own ~= "" and own .. "," or "") .. "127.0.0.1,localhost"
-  end
-  return variables
 end
 
 --- Learns which version it is, from the program itself; it waits.
@@ -127,15 +104,11 @@ function Hub:open(process)
   table.sort(events)
   table.sort(missing)
   self.entry = listener.attach(function(...) serve(self, ...) end)
-  local url = self.entry.url
-  self.folder = plugin.write { url = url, events = events, mcp = self.servers and self.servers(url) or nil }
-  process:prepare { arguments = { "--plugin-dir", self.folder }, variables = variables_of(process.environment) }
+  self.folder = plugin.write { url = self.entry.url, events = events }
+  process:prepare { arguments = { "--plugin-dir", self.folder },
+    variables = listener.variables_for(process.environment) }
   return missing
 end
-
---- Tells what was seen of it: whether the program calls.
----@param is_armed boolean
-function Hub:see_armed(is_armed) self.is_armed = is_armed end
 
 --- Whether the program can call.
 ---@return boolean

@@ -68,6 +68,19 @@ function Entry:close()
   last:close()
 end
 
+--- What has a program reach the listener: the user's proxies are not for loopback. It may be asked twice.
+---@param environment table<string, string>  of the program
+---@return table<string, string> variables
+function M.variables_for(environment)
+  local variables = {}
+  for _, name in ipairs { "NO_PROXY", "no_proxy" } do
+    local own = environment[name] or environment.NO_PROXY or environment.no_proxy or ""
+    local has_it = ("," .. own .. ","):find(",127.0.0.1,", 1, true)
+    variables[name] = has_it and own or (own ~= "" and own .. "," or "") .. "127.0.0.1,localhost"
+  end
+  return variables
+end
+
 --- Whether anything listens.
 ---@return boolean
 function M.is_open() return server ~= nil end

@@ -82,6 +82,9 @@ function Desk:ask(call)
   end
 end
 
+--- Forgets what was decided, in a turn before.
+function Desk:forget() self.decided = {} end
+
 --- The program is about to put a dialog up (`PermissionRequest`) about a call that may have been decided: some of its
 --- own rules stand above an answer to `PreToolUse`.
 ---@param name string

@@ -16,7 +16,7 @@ local function write_json(path, value)
 end
 
 --- Writes the folder.
----@param given {url: string, events: string[], mcp?: table}  `mcp`: the servers of `.mcp.json`, where there are any
+---@param given {url: string, events: string[]}
 ---@return string path  mode 0700
 --- Raises the system's error; nothing is left behind then.
 function M.write(given)
@@ -31,7 +31,6 @@ function M.write(given)
       hooks[event] = { { hooks = { { type = "http", url = given.url .. "hooks/" .. event, timeout = TIMEOUT_S } } } }
     end
     write_json(folder .. "/hooks/hooks.json", { hooks = hooks })
-    if given.mcp then write_json(folder .. "/.mcp.json", { mcpServers = given.mcp }) end
   end)
   if ok then return folder end
   files.remove_tree(folder)

@@ -6,6 +6,7 @@ local files = require "parley.base.files"
 local mark = require "parley.base.mark"
 local listener = require "parley.hub.listener"
 local mcp = require "parley.hub.mcp"
+local tables = require "parley.base.tables"
 local tools = require "parley.hub.tools"
 local tools_door = require "parley.hub.tools_door"
 
@@ -23,8 +24,6 @@ local ENVIRONMENT = { CLAUDE_CODE_MCP_AUTO_BACKGROUND_MS = tostring(LIMIT_MS) }
 --- The program gives the tools to the model a moment after it was told of them, and does not say when. How slow it is
 --- now is seen from what it took from its first request to that one.
 local SETTLE_MS, SETTLE_FACTOR = 100, 2
-
-local PROXIES = { "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy" }
 
 ---@class parley.SessionTools
 ---@field package server parley.ToolServer
@@ -64,13 +63,8 @@ end
 
 --- What the program needs in its environment, beside what is there.
 local function variables_for(environment)
-  local variables, has_proxy = {}, false
-  for name, value in pairs(ENVIRONMENT) do variables[name] = environment[name] or value end
-  for _, name in ipairs(PROXIES) do has_proxy = has_proxy or environment[name] ~= nil end
-  for _, name in ipairs(has_proxy and { "NO_PROXY", "no_proxy" } or {}) do
-    variables[name] = (environment[name] and environment[name] .. "," or "") .. "127.0.0.1"
-  end
-  return variables
+  local own = tables.merged(ENVIRONMENT, tables.picked(environment, ENVIRONMENT))
+  return tables.merged(own, listener.variables_for(environment))
 end
 
 --- Opens the door, and has a process that is about to start told of it.

@@ -47,11 +47,11 @@ end
 
 --- Whether the program's message is the one that was sent. One that is not is stopped before the model sees it.
 local function on_prompt(self, payload)
-  self.hub:see_armed(true)
   local session = self.session
   local turn = session.course and session.turn
   if not turn or turn:state() ~= "submitted" then return nil end
   self.heard = turn
+  if self.desk then self.desk:forget() end
   session.changed:notify()
   local prompt = tostring(payload.prompt)
   if turn.is_command or turn:expects(prompt) then return nil end
@@ -163,7 +163,6 @@ end
 local function check_armed(self, turn)
   self.checked = turn
   if self.heard == turn then return end
-  self.hub:see_armed(false)
   if #self.needs > 0 then error(no_hooks(unavailable(self)), 0) end
   turn:notice("hooks_unavailable", { session_id = self.session.session_id, message = unavailable(self) })
 end

@@ -5,6 +5,7 @@ local errors = require "parley.base.errors"
 local keys = require "parley.claude.keys"
 local paths = require "parley.claude.paths"
 local status = require "parley.claude.status"
+local tables = require "parley.base.tables"
 local tui = require "parley.claude.tui"
 
 local M = {}
@@ -138,9 +139,7 @@ end
 ---@param message string
 ---@param fields? table
 function Terminal:fail(reason, message, fields)
-  local all = { reason = reason }
-  for name, value in pairs(fields or {}) do all[name] = value end
-  self:raise(errors.session_error(message, all))
+  self:raise(errors.session_error(message, tables.merged({ reason = reason }, fields)))
 end
 
 local function describe_exit(exit)

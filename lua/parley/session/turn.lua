@@ -15,7 +15,7 @@ local M = {}
 ---@field queued boolean         the message waits behind a turn of the program's own
 ---@field package calls table<string, true>       the tool calls that were reported, by id
 ---@field package decisions {id: string, fields: table}[]  about calls that were not reported yet
----@field package machine parley.Turn
+---@field package machine parley.TurnMachine
 ---@field package matches fun(recorded: string, sent: string): boolean  the delivery policy's comparison
 ---@field package early table[]   records that came before the message's own and may follow from it
 ---@field package chain table<string, true>     the records of this turn, by `uuid`

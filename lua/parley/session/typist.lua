@@ -2,6 +2,7 @@
 --- editor, one after the other, each seen on the screen before the next. Nothing here presses Enter on a composer that
 --- holds anything else.
 local clock = require "parley.base.clock"
+local defer = require "parley.base.defer"
 local editor = require "parley.claude.editor"
 local keys = require "parley.claude.keys"
 local tui = require "parley.claude.tui"
@@ -157,7 +158,7 @@ local function hand_over(self, text)
     if terminal:state() == "dialog" then terminal:attend() end
   end
   door:offer(text)
-  local _ <close> = setmetatable({}, { __close = function() door:withdraw() end })
+  local _ <close> = defer(function() door:withdraw() end)
   for _ = 1, EDITOR_PRESSES do
     local seen = terminal:press(editor.key) and terminal:wait_until(outcome, EDITOR_MS) or nil
     if seen or terminal:is_interrupted() then return seen or "interrupted" end

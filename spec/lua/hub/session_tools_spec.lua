@@ -244,7 +244,7 @@ describe("tools that are Lua functions", function()
     local backend <close> = parley.backend(kit.options)
     ask(backend)
     for _, process in pairs(backend:live_sessions()) do
-      assert.equal("example.org,127.0.0.1", process.environment.NO_PROXY)
+      assert.equal("example.org,127.0.0.1,localhost", process.environment.NO_PROXY)
     end
   end))
 

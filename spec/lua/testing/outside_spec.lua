@@ -52,10 +52,6 @@ local function outside_of(place, kit)
     table.insert(place.commands, table.concat(words, " "))
     return 0
   end
-  function world.post(url)
-    table.insert(place.commands, url)
-    return {}
-  end
   function world.http(request)
     table.insert(place.commands, request.url)
     return { status = 404, headers = {}, body = "" }

@@ -27,8 +27,8 @@ local M = { contract = require "parley.policy.injection.contract" }
 
 local json = core.json
 
---- The program goes on with the model that it finds in the file, unless it is told one (2.1.197 and later). This is what
---- it writes for the answers of none, and passes over.
+--- The program goes on with the model that it finds in the file, unless it is told one (2.1.197 and later). This is
+--- what it writes for the answers of none, and passes over.
 local NO_MODEL = "<synthetic>"
 local VERSION = "2.1.330" -- whose records these are
 local NO_RESPONSE = "No response requested."

@@ -1,5 +1,6 @@
 --- Hooks: shell commands, run for real with a JSON object on standard input, and URLs, which get it posted.
 local core = require "parley.core"
+local errors = require "parley.base.errors"
 local task = require "parley.base.task"
 
 local M = {}
@@ -43,12 +44,19 @@ local function is_reached(environment)
   return false
 end
 
+--- What a server says to the input; nothing where nobody answers in time.
+local function ask(self, hook, input)
+  if not is_reached(self.outside.environment) then return {} end
+  local ok, answer = pcall(self.outside.http, { url = hook.url, headers = { ["content-type"] = "application/json" },
+    body = input, idle_ms = self.faults.drop_hooks_ms or (hook.timeout or DEFAULT_TIMEOUT_S) * 1000 })
+  if not ok and errors.is(answer, "Cancelled") then error(answer, 0) end
+  return ok and answer or {}
+end
+
 --- Posts the input to a URL. Whatever is no 2xx with JSON counts as no hook at all.
 local function post(self, hook, input)
   local started = task.now()
-  local answer = is_reached(self.outside.environment)
-    and self.outside.post(hook.url, input,
-      self.faults.drop_hooks_ms or (hook.timeout or DEFAULT_TIMEOUT_S) * 1000) or {}
+  local answer = ask(self, hook, input)
   local is_fine = answer.status and answer.status >= 200 and answer.status < 300
   local decoded = is_fine and core.json.decode(answer.body) or nil
   return { status = 0, output = "", errors = "", command = hook.url, milliseconds = math.floor(task.now() - started),

@@ -1,6 +1,7 @@
 --- What is outside of the stand-in, but for time and files: its terminal, its signals, its environment, the commands
 --- that it runs, the servers that it asks. Nothing else in it reaches out, so that a simulated world can put its own in
 --- the place of this one.
+local defer = require "parley.base.defer"
 local uv = require "luv"
 local http_client = require "parley.testing.http_client"
 local task = require "parley.base.task"
@@ -87,45 +88,6 @@ function Terminal:close()
   self.handle:close()
 end
 
--- Hooks over HTTP -----------------------------------------------------------------------------------------------------
-
---- What a response says, once it is whole.
-local function read_response(text)
-  local head, body = text:match "^(.-)\r\n\r\n(.*)$"
-  local length = head and tonumber(head:lower():match "\ncontent%-length:%s*(%d+)") or nil
-  if not head or #body < (length or 0) then return nil end
-  return { status = tonumber(head:match "^HTTP/1%.%d (%d+)"), body = body }
-end
-
---- Posts JSON to a URL on loopback and waits for the answer. When the task is cancelled, the connection is closed.
----@param url string  `http://127.0.0.1:PORT/PATH`
----@param body string
----@param milliseconds number
----@return {status?: integer, body?: string}  empty when no answer comes
-function Outside.post(url, body, milliseconds)
-  local host, port, path = url:match "^http://([%d.]+):(%d+)(/.*)$"
-  if not host then return {} end
-  local socket <close> = task.closing(uv.new_tcp())
-  local changed, text, is_over = task.condition(), "", false
-  local function stop()
-    is_over = true
-    changed:notify()
-  end
-  local head = ("POST %s HTTP/1.1\r\nHost: %s:%s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n"
-    .. "Connection: close\r\n\r\n"):format(path, host, port, #body)
-  socket.handle:connect(host, tonumber(port), function(err)
-    if err then return stop() end
-    socket.handle:write(head .. body)
-    socket.handle:read_start(function(problem, bytes)
-      if problem or not bytes then return stop() end
-      text = text .. bytes
-      if read_response(text) then stop() end
-    end)
-  end)
-  changed:wait_until(function() return is_over end, milliseconds)
-  return read_response(text) or {}
-end
-
 -- Commands ------------------------------------------------------------------------------------------------------------
 
 --- Runs a shell command and waits for it. When the task is cancelled, the command is killed.
@@ -139,9 +101,9 @@ function Outside.shell(command, input, cwd)
   local stderr <close> = task.closing(uv.new_pipe(false))
   local started = task.now()
   local pieces, complaints, open_count, exit_status, process, pid = {}, {}, 2, nil, nil, nil
-  local _ <close> = setmetatable({}, { __close = function()
+  local _ <close> = defer(function()
     if process and not exit_status then process:kill "sigkill" end
-  end })
+  end)
   task.suspend(function(wake)
     local function finish_when_done()
       if exit_status and open_count == 0 then wake() end
