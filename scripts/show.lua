@@ -1,7 +1,7 @@
 -- Prints a transcript as a conversation.
 local uv = require "luv"
 local cli = require "parley.command.cli"
-local event = require "parley.claude.event"
+local claude_event = require "parley.claude.event"
 local index = require "parley.command.transcript_index"
 local json = require("parley.core").json
 local output = require "parley.command.chat.output"
@@ -21,9 +21,9 @@ end
 local function printer()
   local color, out = paint.painter(1), {}
   local speaker, last
-  local function piece(kind, who, style, happening, text)
+  local function piece(kind, who, style, event, text)
     if speaker ~= who then
-      local time = type(happening.timestamp) == "string" and happening.timestamp:match "^%d+%-%d+%-%d+T%d+:%d+" or ""
+      local time = type(event.timestamp) == "string" and event.timestamp:match "^%d+%-%d+%-%d+T%d+:%d+" or ""
       cli.write(speaker and "\n" or "", color(style, who), color("dim", (time:gsub("^(.-)T", "  %1 "))), "\n")
     elseif kind == "text" or last == "text" then
       cli.write "\n"
@@ -31,43 +31,43 @@ local function printer()
     speaker, last = who, kind
     cli.write("  ", text, "\n")
   end
-  local function body(who, style, happening, text, color_of_text)
+  local function body(who, style, event, text, color_of_text)
     text = paint.plain(text):gsub("%s+$", ""):gsub("\n", "\n  ")
-    piece("text", who, style, happening, color_of_text and color(color_of_text, text) or text)
+    piece("text", who, style, event, color_of_text and color(color_of_text, text) or text)
   end
-  local function aside(happening, mark, text)
-    piece("aside", speaker or "claude", "green", happening, color("dim", mark .. " " .. paint.line(text, LINE)))
+  local function aside(event, mark, text)
+    piece("aside", speaker or "claude", "green", event, color("dim", mark .. " " .. paint.line(text, LINE)))
   end
 
-  function out.assistant(happening)
-    for _, block in ipairs(happening:blocks "text") do
+  function out.assistant(event)
+    for _, block in ipairs(event:blocks "text") do
       local text = type(block.text) == "string" and block.text or ""
-      if text:find "%S" then body("claude", "green", happening, text, happening.is_error and "red") end
+      if text:find "%S" then body("claude", "green", event, text, event.is_error and "red") end
     end
-    for _, block in ipairs(happening:blocks "tool_use") do
-      piece("aside", "claude", "green", happening, color("dim", "→ " .. paint.line(output.describe_call(block), LINE)))
+    for _, block in ipairs(event:blocks "tool_use") do
+      piece("aside", "claude", "green", event, color("dim", "→ " .. paint.line(output.describe_call(block), LINE)))
     end
   end
 
-  function out.user(happening)
-    local kind = event.kind(happening)
+  function out.user(event)
+    local kind = claude_event.kind(event)
     if kind == "results" then
-      for _, block in ipairs(happening:blocks "tool_result") do
+      for _, block in ipairs(event:blocks "tool_result") do
         local failed = block.is_error == true and "failed: " or ""
-        aside(happening, "←", failed .. output.describe_result(block))
+        aside(event, "←", failed .. output.describe_result(block))
       end
     elseif kind == "typed" or kind == "command" then
-      body("you", "cyan", happening, kind == "command" and transcript.command_text(happening) or happening:text())
-      for _, block in ipairs(happening.content) do
-        if block.type ~= "text" then aside(happening, "+", tostring(block.type)) end
+      body("you", "cyan", event, kind == "command" and transcript.command_text(event) or event:text())
+      for _, block in ipairs(event.content) do
+        if block.type ~= "text" then aside(event, "+", tostring(block.type)) end
       end
-    elseif kind ~= "program" or happening:text():find "^%[Request" then
-      aside(happening, "·", happening:text())
+    elseif kind ~= "program" or event:text():find "^%[Request" then
+      aside(event, "·", event:text())
     end
   end
 
-  function out.system(happening)
-    if happening.subtype == "compact_boundary" then aside(happening, "·", "what stands above was compacted here") end
+  function out.system(event)
+    if event.subtype == "compact_boundary" then aside(event, "·", "what stands above was compacted here") end
   end
   return out
 end
@@ -84,8 +84,8 @@ local function main(arguments)
   local events = transcript.read(index.find(arguments.session, entries))
   if arguments.json then return print_json(transcript.messages(events)) end
   local out = printer()
-  for _, happening in ipairs(events) do
-    if out[happening.type] then out[happening.type](happening) end
+  for _, event in ipairs(events) do
+    if out[event.type] then out[event.type](event) end
   end
 end
 

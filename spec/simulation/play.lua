@@ -120,11 +120,11 @@ end
 
 -- Turns ---------------------------------------------------------------------------------------------------------------
 
-local function hear(ask, happening)
-  if happening.type == "user" and happening:text():find(ask.key, 1, true) then ask.users = ask.users + 1 end
-  local text = happening.type == "assistant" and happening:text() or ""
+local function hear(ask, event)
+  if event.type == "user" and event:text():find(ask.key, 1, true) then ask.users = ask.users + 1 end
+  local text = event.type == "assistant" and event:text() or ""
   if text ~= "" and not text:find("task-notification", 1, true) then table.insert(ask.answers, text) end
-  if happening.type == "result" then ask.result = happening end
+  if event.type == "result" then ask.result = event end
 end
 
 --- Asks and hears to the end. Raises what is raised.
@@ -139,9 +139,9 @@ local function through(run, talk, ask, events)
     step, state, control, handle = talk.session:send(ask.text)
     ask.interrupt = function() talk.session:interrupt() end
   end
-  for happening in step, state, control, handle do
-    table.insert(events, happening)
-    hear(ask, happening)
+  for event in step, state, control, handle do
+    table.insert(events, event)
+    hear(ask, event)
     if ask.leaves then break end
   end
 end

@@ -7,7 +7,7 @@ local conversation = require "parley.backend.conversation"
 local core = require "parley.core"
 local defer = require "parley.base.defer"
 local errors = require "parley.base.errors"
-local event = require "parley.claude.event"
+local claude_event = require "parley.claude.event"
 local files = require "parley.base.files"
 local history = require "parley.base.history"
 local launch = require "parley.claude.launch"
@@ -223,7 +223,7 @@ local function start_fresh(self, run)
   if not err then return end
   if not is_refused(err) then error(err, 0) end
   start_with(self, run, require "parley.policy.injection.concat_message")
-  table.insert(run.notices, event.new { type = "system", subtype = "injection_fallback",
+  table.insert(run.notices, claude_event.new { type = "system", subtype = "injection_fallback",
     session_id = run.session.session_id, cause = err,
     message = "the program did not resume from the written history; it went into the message instead" })
 end
@@ -271,10 +271,10 @@ end
 --- or that the command is unknown (2.1.110).
 local function leaves_words(events)
   local had_panel = false
-  for _, happening in ipairs(events) do
-    had_panel = had_panel or happening.subtype == "dialog_answered" and happening.kind == "panel"
-    if had_panel and happening.subtype == "local_command" then return true end
-    if happening.type == "user" and happening:text():find "^Unknown command: /" then return true end
+  for _, event in ipairs(events) do
+    had_panel = had_panel or event.subtype == "dialog_answered" and event.kind == "panel"
+    if had_panel and event.subtype == "local_command" then return true end
+    if event.type == "user" and event:text():find "^Unknown command: /" then return true end
   end
   return false
 end
@@ -304,22 +304,22 @@ local function next_event(self, run)
   end
   local notice = table.remove(run.notices, 1)
   if notice then return notice end
-  local ok, happening = pcall(run.steps)
+  local ok, event = pcall(run.steps)
   if not ok then
-    if not was_dead(run, happening) then error(happening, 0) end
+    if not was_dead(run, event) then error(event, 0) end
     self.pool:discard(run.session, true)
     run.session, run.has_place, run.is_leased = nil, true, false
     start_fresh(self, run)
     begin_turn(run)
     return next_event(self, run)
   end
-  if happening then table.insert(run.events, happening) end
-  if happening and happening.type == "result" then
-    login.explain(happening, run.set)
-    settle(self, run, happening)
+  if event then table.insert(run.events, event) end
+  if event and event.type == "result" then
+    login.explain(event, run.set)
+    settle(self, run, event)
     run.session = nil
   end
-  return happening
+  return event
 end
 
 --- Ends what a request holds, after an error or when its loop was left.
@@ -355,13 +355,13 @@ local function turn_of(self, run)
     session = function() return run.session end,
     abandon = function() abandon(self, run) end,
     next = function()
-      local ok, happening = pcall(next_event, self, run)
-      if ok then return happening end
+      local ok, event = pcall(next_event, self, run)
+      if ok then return event end
       abandon(self, run)
-      if self.closed and not errors.is(happening, "Cancelled") then
-        happening = errors.cancelled("the backend was closed during the turn", { cause = happening })
+      if self.closed and not errors.is(event, "Cancelled") then
+        event = errors.cancelled("the backend was closed during the turn", { cause = event })
       end
-      error(happening, 0)
+      error(event, 0)
     end,
   }
   return made, nil, nil, made

@@ -41,17 +41,17 @@ end
 
 local function take_step(self)
   self.is_stepping = true
-  local ok, happening = pcall(self.source.next)
+  local ok, event = pcall(self.source.next)
   self.is_stepping = nil
   if not ok then
-    self.is_over, self.failure = true, { happening }
-  elseif happening then
-    table.insert(self.happened, happening)
+    self.is_over, self.failure = true, { event }
+  elseif event then
+    table.insert(self.happened, event)
   end
-  if ok and (not happening or happening.type == "result") then
+  if ok and (not event or event.type == "result") then
     self.is_over = true
-    self.session_id = happening and happening.session_id or nil
-    if happening and self.on_result then self.on_result(self) end
+    self.session_id = event and event.session_id or nil
+    if event and self.on_result then self.on_result(self) end
   end
   self.changed:notify()
 end

@@ -269,13 +269,13 @@ function M.synthesize_turn_messages(events)
     end
     for _, block in ipairs(content) do table.insert(last.content, block) end
   end
-  for _, happening in ipairs(events) do
-    if happening.type == "assistant" and not happening.is_error then
-      add("assistant", happening.content)
-    elseif happening.type == "user" and not happening.is_meta then
+  for _, event in ipairs(events) do
+    if event.type == "assistant" and not event.is_error then
+      add("assistant", event.content)
+    elseif event.type == "user" and not event.is_meta then
       local is_prompt = not prompt_seen and #messages == 0
       prompt_seen = true
-      if not is_prompt then add("user", happening.content) end
+      if not is_prompt then add("user", event.content) end
     end
   end
   return messages

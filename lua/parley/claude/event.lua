@@ -120,13 +120,13 @@ local PROGRAM_TEXTS = {
 
 --- Says what a user event is: `typed` by a person, a slash `command`, the `results` of tool calls, the `summary` that
 --- a compaction leaves, a `notification` that the model answers, or a word of the `program` that it does not.
----@param happening parley.Event
+---@param event parley.Event
 ---@return "typed"|"command"|"results"|"summary"|"notification"|"program" kind
-function M.kind(happening)
-  local record, text = happening.record or {}, happening:text()
+function M.kind(event)
+  local record, text = event.record or {}, event:text()
   if record.isCompactSummary == true then return "summary" end
-  if happening.is_meta then return "program" end
-  if #happening:blocks "tool_result" > 0 then return "results" end
+  if event.is_meta then return "program" end
+  if #event:blocks "tool_result" > 0 then return "results" end
   for _, entry in ipairs(PROGRAM_TEXTS) do
     if text:find(entry[1]) then return entry[2] end
   end

@@ -7,7 +7,7 @@ local uv = require "luv"
 local core = require "parley.core"
 local errors = require "parley.base.errors"
 local files = require "parley.base.files"
-local event = require "parley.claude.event"
+local claude_event = require "parley.claude.event"
 
 local M = {}
 
@@ -119,16 +119,16 @@ end
 function M.read(path)
   local events = {}
   for _, record in ipairs(active_records(read_records(path))) do
-    table.insert(events, event.from_record(record))
+    table.insert(events, claude_event.from_record(record))
   end
   return events
 end
 
 --- What a command's record stands for, as it was typed.
----@param happening parley.Event  of the kind `command`
+---@param event parley.Event  of the kind `command`
 ---@return string  `"/review src"`
-function M.command_text(happening)
-  local text = happening:text()
+function M.command_text(event)
+  local text = event:text()
   local name = text:match "<command%-name>(.-)</command%-name>" or "/" .. (text:match "<command%-message>(.-)<" or "?")
   local words = text:match "<command%-args>(.-)</command%-args>" or ""
   return words == "" and name or name .. " " .. words
@@ -181,29 +181,29 @@ function M.messages(events)
     table.move(content, 1, #content, #last.content + 1, last.content)
     return last
   end
-  local function answer(happening)
+  local function answer(event)
     if command then add("user", { { type = "text", text = command } }) end
     command = nil
     -- A call may be answered while the message still goes on: its later blocks belong in front of that answer.
-    local begun = happening.message_id and by_id[happening.message_id]
+    local begun = event.message_id and by_id[event.message_id]
     if begun and begun == messages[#messages - 1] then
-      table.move(happening.content, 1, #happening.content, #begun.content + 1, begun.content)
+      table.move(event.content, 1, #event.content, #begun.content + 1, begun.content)
     else
-      by_id[happening.message_id or false] = add("assistant", happening.content)
+      by_id[event.message_id or false] = add("assistant", event.content)
     end
   end
-  for _, happening in ipairs(events) do
-    if happening.type == "system" and happening.subtype == "compact_boundary" then
+  for _, event in ipairs(events) do
+    if event.type == "system" and event.subtype == "compact_boundary" then
       messages, by_id, command = {}, {}, nil
-    elseif happening.type == "assistant" and not happening.is_error and #happening.content > 0 then
-      answer(happening)
-    elseif happening.type == "user" then
-      local kind = event.kind(happening)
+    elseif event.type == "assistant" and not event.is_error and #event.content > 0 then
+      answer(event)
+    elseif event.type == "user" then
+      local kind = claude_event.kind(event)
       if kind == "command" then
-        command = M.command_text(happening)
-      elseif kind ~= "program" and #happening.content > 0 then
+        command = M.command_text(event)
+      elseif kind ~= "program" and #event.content > 0 then
         command = nil
-        add("user", happening.content)
+        add("user", event.content)
       end
     end
   end

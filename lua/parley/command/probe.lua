@@ -5,7 +5,7 @@ local uv = require "luv"
 local core = require "parley.core"
 local defer = require "parley.base.defer"
 local errors = require "parley.base.errors"
-local event = require "parley.claude.event"
+local claude_event = require "parley.claude.event"
 local files = require "parley.base.files"
 local launch = require "parley.claude.launch"
 local mark = require "parley.base.mark"
@@ -117,14 +117,14 @@ local function send(live, facts)
   local turn = { prepared = live:as_typed(M.MESSAGE), answer = "" }
   facts.turn = turn
   local began = task.now()
-  for happening in live:send(M.MESSAGE) do
+  for event in live:send(M.MESSAGE) do
     local now = task.now() - began
-    if happening.type == "user" then turn.receipt_ms = turn.receipt_ms or now end
-    if happening.type == "assistant" then
+    if event.type == "user" then turn.receipt_ms = turn.receipt_ms or now end
+    if event.type == "assistant" then
       turn.answer_ms = turn.answer_ms or now
-      turn.answer = turn.answer .. happening:text()
-    elseif happening.type == "result" then
-      turn.end_ms, turn.subtype, turn.message = now, happening.subtype, happening.message
+      turn.answer = turn.answer .. event:text()
+    elseif event.type == "result" then
+      turn.end_ms, turn.subtype, turn.message = now, event.subtype, event.message
     end
   end
   live:wait_until_ready()
@@ -134,9 +134,9 @@ end
 --- What the transcript says was received; read after the end, when all of it is there.
 local function read_receipts(live, turn)
   turn.received = {}
-  for _, happening in ipairs(transcript.read(live.jsonl_path)) do
-    if happening.type == "user" and event.kind(happening) == "typed" then
-      table.insert(turn.received, happening:text())
+  for _, event in ipairs(transcript.read(live.jsonl_path)) do
+    if event.type == "user" and claude_event.kind(event) == "typed" then
+      table.insert(turn.received, event:text())
     end
   end
   turn.is_verbatim = turn.received[1] ~= nil and live.policies.delivery.matches(turn.received[1], turn.prepared)

@@ -2,7 +2,7 @@
 local uv = require "luv"
 local core = require "parley.core"
 local errors = require "parley.base.errors"
-local event = require "parley.claude.event"
+local claude_event = require "parley.claude.event"
 
 local M = {}
 
@@ -99,11 +99,11 @@ function M.summary(path)
     if not block then return summary end
     for line in candidates(rest and block .. rest or block) do
       local record = core.json.decode(line)
-      local happening = type(record) == "table" and event.from_record(record)
-      if happening and happening.type == "user" and event.kind(happening) == "typed" then
+      local event = type(record) == "table" and claude_event.from_record(record)
+      if event and event.type == "user" and claude_event.kind(event) == "typed" then
         summary.turns = summary.turns + 1
         if not summary.first_words then
-          summary.first_words = cut(happening:text():gsub("%s+", " "):match "^ ?(.-) ?$", FIRST_WORDS)
+          summary.first_words = cut(event:text():gsub("%s+", " "):match "^ ?(.-) ?$", FIRST_WORDS)
           summary.cwd = type(record.cwd) == "string" and record.cwd or nil
         end
       end

@@ -2,7 +2,7 @@
 --- seen to be doing, and keeps what the settling policy judges by. The state machine below it is `parley.core`'s.
 local core = require "parley.core"
 local errors = require "parley.base.errors"
-local event = require "parley.claude.event"
+local claude_event = require "parley.claude.event"
 local retries = require "parley.claude.retries"
 
 local M = {}
@@ -57,7 +57,7 @@ function Turn:apply(name) self.machine:apply(name) end
 ---@param withdrawn? string  the message before, when it was interrupted and its record had not come by then
 function Turn:submit(withdrawn)
   self.machine:apply "submit"
-  self.withdrawn, self.submitted_at = withdrawn, event.timestamp()
+  self.withdrawn, self.submitted_at = withdrawn, claude_event.timestamp()
 end
 
 --- What the settling policy judges by.
@@ -74,7 +74,7 @@ end
 ---@param fields table
 function Turn:notice(subtype, fields)
   fields.type, fields.subtype = "system", subtype
-  table.insert(self.events, event.new(fields))
+  table.insert(self.events, claude_event.new(fields))
 end
 
 --- Tells of a decision about a tool call, once the call itself was told of.
@@ -107,13 +107,13 @@ end
 
 --- The record that proves that the message has arrived. One that differs is an error: it is not what was sent. But the
 --- message before this one may have been interrupted so early that its record comes only now.
-local function is_receipt(self, record, happening)
-  if record.promptSource == "system" or happening.is_meta or #happening:blocks "tool_result" > 0 then return false end
-  local text = happening:text()
+local function is_receipt(self, record, event)
+  if record.promptSource == "system" or event.is_meta or #event:blocks "tool_result" > 0 then return false end
+  local text = event:text()
   local is_late = self.withdrawn and self.matches(text, self.withdrawn)
-  if is_late and (happening.timestamp or "") < self.submitted_at then return false end
+  if is_late and (event.timestamp or "") < self.submitted_at then return false end
   if self.matches(text, self.text) then return true end
-  if is_late or event.kind(happening) ~= "typed" then return false end
+  if is_late or claude_event.kind(event) ~= "typed" then return false end
   error(errors.session_error(("the message arrived changed: %q instead of %q"):format(text:sub(1, 80),
     self.text:sub(1, 80)), { reason = "delivery", sent = self.text, received = text }), 0)
 end
@@ -128,9 +128,9 @@ end
 local REFUSAL = "^UserPromptSubmit operation blocked by hook:%s*(.-)%s*$"
 
 --- The record of such a refusal. It repeats the message, unless the hook suppresses that.
-local function check_refusal(self, happening)
-  if happening.type ~= "system" or happening.subtype ~= "informational" then return end
-  local said = tostring(happening.message):match(REFUSAL)
+local function check_refusal(self, event)
+  if event.type ~= "system" or event.subtype ~= "informational" then return end
+  local said = tostring(event.message):match(REFUSAL)
   if not said then return end
   local why, text = said:match "^(.-)%s*Original prompt: (.*)$"
   if not why or self.matches(text, self.text) then self:refuse(why or said) end
@@ -140,23 +140,23 @@ end
 local STOPPED = "^Operation stopped by hook:?%s*(.*)$"
 
 --- What a command leaves in the transcript, each kind of command something else.
-local function is_of_command(record, happening)
-  if happening.type == "system" then
-    return happening.subtype == "local_command" or happening.subtype == "compact_boundary"
-      or happening.subtype == "informational"
+local function is_of_command(record, event)
+  if event.type == "system" then
+    return event.subtype == "local_command" or event.subtype == "compact_boundary"
+      or event.subtype == "informational"
   end
-  local text = happening:text()
-  return happening.type == "user"
+  local text = event:text()
+  return event.type == "user"
     and (text:find "<command%-name>" or text:find "^<local%-command" or record.isCompactSummary == true)
 end
 
 --- What a command writes last, when it starts no turn of the model. Before what it says stands its own name, on 2.1.197
 --- and later in a record of the same kind.
-local function ends_command(happening)
-  local is_name = tostring(happening.message):find "^<command%-name>" ~= nil
-  return happening.type == "system" and not is_name
-    and (happening.subtype == "local_command" or happening.subtype == "informational")
-    or happening.type == "user" and happening:text():find "^<local%-command%-stdout" ~= nil
+local function ends_command(event)
+  local is_name = tostring(event.message):find "^<command%-name>" ~= nil
+  return event.type == "system" and not is_name
+    and (event.subtype == "local_command" or event.subtype == "informational")
+    or event.type == "user" and event:text():find "^<local%-command%-stdout" ~= nil
 end
 
 --- Follows the records of this turn from the message on: each names the one before it.
@@ -191,15 +191,15 @@ end
 --- behind the message, which may begin with the same words.
 local SAID = { typed = true, results = true }
 
-local function take_user(self, record, happening)
-  local results, text = happening:blocks "tool_result", happening:text()
+local function take_user(self, record, event)
+  local results, text = event:blocks "tool_result", event:text()
   for _, block in ipairs(results) do close_tool(self, block.tool_use_id) end
   follow_agents(self, record, text)
   local stopped = self.machine:facts().assistant_blocks == 0 and #results == 0 and text:match(STOPPED) or nil
   self.stopped = stopped or self.stopped
   -- That the user has interrupted is a part of it, too: the model is told, and goes on from there.
   local is_interruption = text:find "^%[Request interrupted by user" ~= nil
-  happening.is_meta = stopped ~= nil or not is_interruption and not SAID[event.kind(happening)] or nil
+  event.is_meta = stopped ~= nil or not is_interruption and not SAID[claude_event.kind(event)] or nil
   if is_interruption then
     self.open_tools = {}
     self.machine:apply "interrupted"
@@ -210,14 +210,14 @@ local function take_user(self, record, happening)
   end
 end
 
-local function take_assistant(self, happening)
-  for _, block in ipairs(happening:blocks "tool_use") do
+local function take_assistant(self, event)
+  for _, block in ipairs(event:blocks "tool_use") do
     table.insert(self.open_tools, block)
     if block.id then self.calls[block.id] = true end
   end
-  self.machine:apply("assistant", { stop_reason = happening.stop_reason, api_error = happening.is_error })
-  self.api_error = happening.is_error and happening or nil
-  if happening.message_id and happening.usage then self.usage[happening.message_id] = happening.usage end
+  self.machine:apply("assistant", { stop_reason = event.stop_reason, api_error = event.is_error })
+  self.api_error = event.is_error and event or nil
+  if event.message_id and event.usage then self.usage[event.message_id] = event.usage end
 end
 
 --- Reports that the program will try an API request again, once for each attempt.
@@ -250,18 +250,18 @@ end
 local ENDINGS = { turn_duration = "duration", stop_hook_summary = "stop" }
 
 --- Takes in a record of a turn whose message was seen.
-local function take_accepted(self, record, happening)
+local function take_accepted(self, record, event)
   follow(self, record, false)
   if record.type == "attachment" and type(record.attachment) == "table" then
     follow_agents(self, record, tostring(record.attachment.prompt))
   end
-  if not happening then return end
-  if happening.type == "user" then take_user(self, record, happening) end
-  if happening.type == "assistant" then take_assistant(self, happening) end
-  local retry = happening.type == "system" and retries.in_record(record)
-  if retry then return self:announce_retry(retry, happening.session_id) end
+  if not event then return end
+  if event.type == "user" then take_user(self, record, event) end
+  if event.type == "assistant" then take_assistant(self, event) end
+  local retry = event.type == "system" and retries.in_record(record)
+  if retry then return self:announce_retry(retry, event.session_id) end
   self.last_retry = nil
-  table.insert(self.events, happening)
+  table.insert(self.events, event)
   report_decisions(self, false)
 end
 
@@ -271,7 +271,7 @@ local function take_early(self)
   while index <= #self.early do
     if self.chain[self.early[index].parentUuid] then
       local record = table.remove(self.early, index)
-      take_accepted(self, record, event.from_record(record))
+      take_accepted(self, record, claude_event.from_record(record))
       index = 1
     else
       index = index + 1
@@ -280,16 +280,16 @@ local function take_early(self)
 end
 
 --- Takes in a record that came after Enter and may be the message's own.
-local function take_submitted(self, record, happening)
+local function take_submitted(self, record, event)
   local arrived
   if record.type == "queue-operation" and record.operation == "enqueue" and type(record.content) == "string" then
     self.queued = self.queued or self.matches(record.content, self.text)
   end
   if self.is_command then
-    arrived = happening and is_of_command(record, happening)
+    arrived = event and is_of_command(record, event)
   else
-    if happening then check_refusal(self, happening) end
-    arrived = happening and happening.type == "user" and is_receipt(self, record, happening)
+    if event then check_refusal(self, event) end
+    arrived = event and event.type == "user" and is_receipt(self, record, event)
   end
   if not arrived then
     if type(record.uuid) == "string" then table.insert(self.early, record) end
@@ -297,7 +297,7 @@ local function take_submitted(self, record, happening)
   end
   self.machine:apply "accept"
   follow(self, record, true)
-  table.insert(self.events, happening)
+  table.insert(self.events, event)
 end
 
 --- Takes in a record of the transcript. Those before the message belong to no turn and are passed over.
@@ -305,20 +305,20 @@ end
 ---@return string? ending  `"duration"` or `"stop"` when this is a record that the program writes last
 --- Raises `SessionError` when the message has arrived changed (reason `"delivery"`), or was refused (`"refused"`).
 function Turn:take(record)
-  local happening = event.from_record(record)
-  local ending = happening and happening.type == "system" and ENDINGS[happening.subtype] or nil
+  local event = claude_event.from_record(record)
+  local ending = event and event.type == "system" and ENDINGS[event.subtype] or nil
   if ending then
     self.endings[ending] = record.parentUuid
     follow(self, record, false)
   elseif self:is_accepted() then
-    take_accepted(self, record, happening)
+    take_accepted(self, record, event)
   elseif self.machine:state() == "submitted" then
-    take_submitted(self, record, happening)
+    take_submitted(self, record, event)
   end
   if self:is_accepted() then
     take_early(self)
     take_endings(self)
-    if self.is_command and happening and ends_command(happening) then self.machine:apply "finished" end
+    if self.is_command and event and ends_command(event) then self.machine:apply "finished" end
   end
   return ending
 end
@@ -371,7 +371,7 @@ function Turn:conclude(verdict, fields)
     fields.message = "a hook (UserPromptSubmit) has the program stop at the message"
       .. (self.stopped ~= "" and ": " .. self.stopped or "")
   end
-  table.insert(self.events, event.new(fields))
+  table.insert(self.events, claude_event.new(fields))
 end
 
 return M

@@ -1,6 +1,6 @@
 local core = require "parley.core"
 local errors = require "parley.base.errors"
-local event = require "parley.claude.event"
+local claude_event = require "parley.claude.event"
 local history = require "parley.base.history"
 local helper = require "spec.helper"
 
@@ -293,22 +293,22 @@ describe("the links that hash_history remembers", function()
 end)
 
 describe("synthesize_turn_messages", function()
-  local function happening(kind, content, more)
+  local function event(kind, content, more)
     local fields = { type = kind, content = type(content) == "string" and { text(content) } or content }
     for name, value in pairs(more or {}) do fields[name] = value end
-    return event.new(fields)
+    return claude_event.new(fields)
   end
 
   it("leaves out the prompt's echo and keeps the answer", function()
-    local events = { happening("user", "hi"), happening("assistant", "ho"), event.new { type = "result" } }
+    local events = { event("user", "hi"), event("assistant", "ho"), claude_event.new { type = "result" } }
     assert.equal(hash { assistant "ho" }, hash(history.synthesize_turn_messages(events)))
   end)
 
   it("keeps the whole tool cycle, one message a role", function()
     local events = {
-      happening("user", "go"), happening("assistant", { text "let me" }), happening("assistant", { call "t1" }),
-      happening("system", nil, { subtype = "x" }), happening("user", { result("t1", "out") }),
-      happening("assistant", "done"),
+      event("user", "go"), event("assistant", { text "let me" }), event("assistant", { call "t1" }),
+      event("system", nil, { subtype = "x" }), event("user", { result("t1", "out") }),
+      event("assistant", "done"),
     }
     assert.same({
       { role = "assistant", content = { text "let me", call "t1" } },
@@ -319,19 +319,19 @@ describe("synthesize_turn_messages", function()
 
   it("leaves out what the program wrote under the user's name, and API errors", function()
     local events = {
-      happening("user", "go"), happening("assistant", "a"), happening("user", "go on", { is_meta = true }),
-      happening("assistant", "b"), happening("assistant", "API Error", { is_error = true }),
+      event("user", "go"), event("assistant", "a"), event("user", "go on", { is_meta = true }),
+      event("assistant", "b"), event("assistant", "API Error", { is_error = true }),
     }
     assert.same({ { role = "assistant", content = { text "a", text "b" } } }, history.synthesize_turn_messages(events))
   end)
 
   it("gives an empty list for a turn without an answer", function()
-    assert.same({}, history.synthesize_turn_messages { happening("user", "go"), event.new { type = "result" } })
+    assert.same({}, history.synthesize_turn_messages { event("user", "go"), claude_event.new { type = "result" } })
     assert.same({}, history.synthesize_turn_messages {})
   end)
 
   it("can be encoded as JSON", function()
-    local messages = history.synthesize_turn_messages { happening("user", "go"), happening("assistant", {}) }
+    local messages = history.synthesize_turn_messages { event("user", "go"), event("assistant", {}) }
     assert.equal('[{"content":[],"role":"assistant"}]', json.encode(messages, { sort_keys = true }))
   end)
 end)
@@ -450,6 +450,6 @@ describe("a wrong call", function()
       complaint_of(history.text_of, { role = "user", content = 5 }))
     assert.equal("the events of a turn must be a list, not nothing", complaint_of(history.synthesize_turn_messages))
     assert.equal("the events of a turn must be a list, not one event",
-      complaint_of(history.synthesize_turn_messages, event.new { type = "assistant", content = {} }))
+      complaint_of(history.synthesize_turn_messages, claude_event.new { type = "assistant", content = {} }))
   end)
 end)

@@ -1,50 +1,50 @@
 local core = require "parley.core"
-local event = require "parley.claude.event"
+local claude_event = require "parley.claude.event"
 
 ---The event of a line of a transcript.
-local function read(line) return event.from_record(assert(core.json.decode(line))) end
+local function read(line) return claude_event.from_record(assert(core.json.decode(line))) end
 
 describe("event.from_record", function()
   it("reads an assistant line", function()
-    local happening = read [[{"type":"assistant","uuid":"u1","sessionId":"s1","timestamp":"2025-11-22T02:20:00.000Z",
+    local event = read [[{"type":"assistant","uuid":"u1","sessionId":"s1","timestamp":"2025-11-22T02:20:00.000Z",
       "isSidechain":false,"message":{"id":"m1","model":"opus","role":"assistant","stop_reason":"end_turn",
       "usage":{"output_tokens":3},"content":[{"type":"text","text":"hello"}]}}]]
     assert.same({ "assistant", "u1", "s1", "2025-11-22T02:20:00.000Z", "m1", "opus", "end_turn" }, {
-      happening.type, happening.uuid, happening.session_id, happening.timestamp, happening.message_id, happening.model,
-      happening.stop_reason,
+      event.type, event.uuid, event.session_id, event.timestamp, event.message_id, event.model,
+      event.stop_reason,
     })
-    assert.same({ output_tokens = 3 }, happening.usage)
-    assert.same({ { type = "text", text = "hello" } }, happening.content)
-    assert.is_nil(happening.is_error)
-    assert.equal("hello", happening:text())
+    assert.same({ output_tokens = 3 }, event.usage)
+    assert.same({ { type = "text", text = "hello" } }, event.content)
+    assert.is_nil(event.is_error)
+    assert.equal("hello", event:text())
   end)
 
   it("reads null as absent", function()
-    local happening = read [[{"type":"assistant","uuid":null,"isSidechain":null,"isApiErrorMessage":null,
+    local event = read [[{"type":"assistant","uuid":null,"isSidechain":null,"isApiErrorMessage":null,
       "message":{"id":null,"stop_reason":null,"usage":null,"content":[]}}]]
-    assert.same({}, { happening.uuid, happening.message_id, happening.stop_reason, happening.usage })
-    assert.is_nil(happening.is_error)
+    assert.same({}, { event.uuid, event.message_id, event.stop_reason, event.usage })
+    assert.is_nil(event.is_error)
   end)
 
   it("reads an API error", function()
-    local happening = read [[{"type":"assistant","isApiErrorMessage":true,"error":"invalid_request",
+    local event = read [[{"type":"assistant","isApiErrorMessage":true,"error":"invalid_request",
       "apiErrorStatus":400,"message":{"content":[{"type":"text","text":"API Error: 400"}],
       "stop_reason":"stop_sequence"}}]]
     assert.same({ true, "invalid_request", 400, "stop_sequence" },
-      { happening.is_error, happening.error, happening.api_error_status, happening.stop_reason })
+      { event.is_error, event.error, event.api_error_status, event.stop_reason })
   end)
 
   it("reads a user line, its text as one block", function()
-    local happening = read [[{"type":"user","message":{"role":"user","content":"say hi"}}]]
-    assert.same({ { type = "text", text = "say hi" } }, happening.content)
-    assert.is_nil(happening.is_meta)
+    local event = read [[{"type":"user","message":{"role":"user","content":"say hi"}}]]
+    assert.same({ { type = "text", text = "say hi" } }, event.content)
+    assert.is_nil(event.is_meta)
   end)
 
   it("reads the results of tools", function()
-    local happening = read [[{"type":"user","message":{"content":[
+    local event = read [[{"type":"user","message":{"content":[
       {"type":"tool_result","tool_use_id":"t1","content":"ok","is_error":false}]}}]]
     assert.same({ { type = "tool_result", tool_use_id = "t1", content = "ok", is_error = false } },
-      happening:blocks "tool_result")
+      event:blocks "tool_result")
   end)
 
   it("marks what the program wrote itself", function()
@@ -55,21 +55,21 @@ describe("event.from_record", function()
   it("tells the summary of a compaction from the user's words", function()
     local summary = read [[{"type":"user","isCompactSummary":true,"message":{"content":"continued from"}}]]
     assert.is_true(summary.is_meta)
-    assert.equal("summary", event.kind(summary))
+    assert.equal("summary", claude_event.kind(summary))
   end)
 
   it("reads a system line", function()
-    local happening = read [[{"type":"system","subtype":"turn_duration","content":"took 3 s","uuid":"u1"}]]
+    local event = read [[{"type":"system","subtype":"turn_duration","content":"took 3 s","uuid":"u1"}]]
     assert.same({ "system", "turn_duration", "took 3 s", "u1" },
-      { happening.type, happening.subtype, happening.message, happening.uuid })
+      { event.type, event.subtype, event.message, event.uuid })
   end)
 
   it("keeps the record, and blocks of unknown types as they came", function()
     local record = core.json.decode [[
       {"type":"assistant","novel":1,"message":{"content":[{"type":"hologram","x":[1]}]}}]]
-    local happening = event.from_record(record)
-    assert.equal(record, happening.record)
-    assert.same({ { type = "hologram", x = { 1 } } }, happening.content)
+    local event = claude_event.from_record(record)
+    assert.equal(record, event.record)
+    assert.same({ { type = "hologram", x = { 1 } } }, event.content)
   end)
 
   it("passes over unknown types and book-keeping", function()
@@ -78,9 +78,9 @@ describe("event.from_record", function()
       "something-new", "", "result", "text",
     }
     for _, name in ipairs(types) do
-      assert.is_nil(event.from_record { type = name, message = { content = "x" } }, name)
+      assert.is_nil(claude_event.from_record { type = name, message = { content = "x" } }, name)
     end
-    assert.is_nil(event.from_record {})
+    assert.is_nil(claude_event.from_record {})
     assert.is_nil(read [[{"type":null}]])
     assert.is_nil(read [[{"type":{}}]])
   end)
@@ -99,15 +99,15 @@ describe("event.from_record", function()
 
   it("reads content that is none as empty", function()
     for _, content in ipairs { "null", "5", "false", "[]" } do
-      local happening = read(([[{"type":"user","message":{"content":%s}}]]):format(content))
-      assert.equal(0, #happening.content)
-      assert.equal("", happening:text())
+      local event = read(([[{"type":"user","message":{"content":%s}}]]):format(content))
+      assert.equal(0, #event.content)
+      assert.equal("", event:text())
     end
   end)
 end)
 
 describe("an event", function()
-  local happening = event.new {
+  local event = claude_event.new {
     type = "assistant", content = {
       { type = "thinking", thinking = "hm" }, { type = "text", text = "one" }, { type = "tool_use", name = "Bash" },
       { type = "text", text = "two" }, { type = "text" }, "stray", 5,
@@ -115,16 +115,16 @@ describe("an event", function()
   }
 
   it("joins its texts by lines", function()
-    assert.equal("one\ntwo", happening:text())
+    assert.equal("one\ntwo", event:text())
   end)
 
   it("finds blocks by their type", function()
-    assert.same({ { type = "tool_use", name = "Bash" } }, happening:blocks "tool_use")
-    assert.same({}, happening:blocks "image")
+    assert.same({ { type = "tool_use", name = "Bash" } }, event:blocks "tool_use")
+    assert.same({}, event:blocks "image")
   end)
 
   it("has no text and no blocks without content", function()
-    local empty = event.new { type = "result" }
+    local empty = claude_event.new { type = "result" }
     assert.equal("", empty:text())
     assert.same({}, empty:blocks "text")
   end)

@@ -1,6 +1,6 @@
 local core = require "parley.core"
 local errors = require "parley.base.errors"
-local event = require "parley.claude.event"
+local claude_event = require "parley.claude.event"
 local helper = require "spec.helper"
 local history = require "parley.base.history"
 local native_jsonl = require "parley.policy.injection.native_jsonl"
@@ -255,7 +255,7 @@ describe("transcript", function()
     result "A"
     messages()
     local kinds = {}
-    for i, happening in ipairs(transcript.read(folder .. "/t.jsonl")) do kinds[i] = event.kind(happening) end
+    for i, event in ipairs(transcript.read(folder .. "/t.jsonl")) do kinds[i] = claude_event.kind(event) end
     assert.same({ "typed", "program", "command", "program", "notification", "notification", "notification", "summary",
       "results" }, kinds)
   end)

@@ -2,7 +2,7 @@ local chat = require "parley.command.chat"
 local consent = require "parley.command.chat.consent"
 local conversation = require "parley.backend.conversation"
 local errors = require "parley.base.errors"
-local event = require "parley.claude.event"
+local claude_event = require "parley.claude.event"
 local helper = require "spec.helper"
 local output = require "parley.command.chat.output"
 local parley = require "parley"
@@ -20,7 +20,7 @@ local function fake_backend(answers)
   local function turn()
     local answer = table.remove(answers, 1)
     if type(answer) == "function" then return answer() end
-    local events = answer or { event.new { type = "result", subtype = "success" } }
+    local events = answer or { claude_event.new { type = "result", subtype = "success" } }
     return turn_of(function() return table.remove(events, 1) end)
   end
   function backend:conversation(messages) return conversation.new(self, messages) end
@@ -54,9 +54,9 @@ end
 
 local function answer(text)
   return {
-    event.new { type = "user", content = { { type = "text", text = "…" } } },
-    event.new { type = "assistant", content = { { type = "text", text = text } } },
-    event.new { type = "result", subtype = "success" },
+    claude_event.new { type = "user", content = { { type = "text", text = "…" } } },
+    claude_event.new { type = "assistant", content = { { type = "text", text = text } } },
+    claude_event.new { type = "result", subtype = "success" },
   }
 end
 
@@ -116,7 +116,7 @@ describe("chat", function()
   end))
 
   it("leaves a message without an answer out of the conversation", helper.task(function()
-    local failed = { event.new { type = "result", subtype = "error_api", is_error = true, message = "busy" } }
+    local failed = { claude_event.new { type = "result", subtype = "error_api", is_error = true, message = "busy" } }
     local backend = fake_backend { failed, answer "yes" }
     local _, shown, talking = talk({ "first", "second" }, backend)
     assert.truthy(shown:find("the turn ended with error_api: busy", 1, true))
@@ -127,12 +127,12 @@ describe("chat", function()
   --- A turn that calls a tool and comes to no result of it.
   local function dies_in_tool(ending)
     return function()
-      local is_over, call = false, event.new { type = "assistant", content = {
+      local is_over, call = false, claude_event.new { type = "assistant", content = {
         { type = "tool_use", id = "toolu_1", name = "Bash", input = { command = "make" } } } }
       return turn_of(function()
-        local happening = call or not is_over and ending() or nil
+        local event = call or not is_over and ending() or nil
         call, is_over = nil, call == nil
-        return happening
+        return event
       end)
     end
   end
@@ -141,10 +141,10 @@ describe("chat", function()
     ["an error"] = function() error(errors.session_error("no answer within 5 s", { reason = "timeout" }), 0) end,
     ["a dialog"] = function() error(errors.dialog_error "the program asks", 0) end,
     ["an API error"] = function()
-      return event.new { type = "result", subtype = "error_api", is_error = true, message = "busy" }
+      return claude_event.new { type = "result", subtype = "error_api", is_error = true, message = "busy" }
     end,
     ["an interrupt that leaves the call without a result"] = function()
-      return event.new { type = "result", subtype = "interrupted" }
+      return claude_event.new { type = "result", subtype = "interrupted" }
     end,
   } do
     it("leaves the conversation as it was when a turn died inside a tool call, by " .. what, helper.task(function()
@@ -218,7 +218,7 @@ describe("the backend", function()
 
   local function subtype_of(backend, messages)
     local subtype
-    for happening in backend:complete(messages) do subtype = happening.subtype end
+    for event in backend:complete(messages) do subtype = event.subtype end
     return subtype
   end
 
@@ -229,7 +229,7 @@ describe("the backend", function()
     local interrupter = task.spawn(function()
       helper.eventually(function() return is_time(events) and turn:interrupt() end)
     end)
-    for happening in turn do table.insert(events, happening) end
+    for event in turn do table.insert(events, event) end
     interrupter:await()
     assert.is_false(turn:interrupt())
     return events
@@ -280,7 +280,7 @@ describe("the backend", function()
     local messages = say "hello"
     table.insert(messages, { role = "assistant", content = "echo: hello" })
     local last
-    for happening in backend:command(messages, "/compact") do last = happening end
+    for event in backend:command(messages, "/compact") do last = event end
     assert.equal("success", last.subtype)
     table.insert(messages, { role = "user", content = "again" })
     assert.equal("success", subtype_of(backend, messages))
@@ -304,9 +304,9 @@ describe("the backend", function()
       assert.equal("success", subtype_of(backend, say "hello"))
       local messages, panel, last = say "hello", nil, nil
       table.insert(messages, { role = "assistant", content = "echo: hello" })
-      for happening in backend:command(messages, "/status") do
-        if happening.subtype == "dialog_answered" then panel = happening end
-        last = happening
+      for event in backend:command(messages, "/status") do
+        if event.subtype == "dialog_answered" then panel = event end
+        last = event
       end
       assert.same({ "success", "panel" }, { last.subtype, panel.kind })
       assert.matches("Version: +" .. profile:gsub("%.", "%%."), panel.text)

@@ -120,8 +120,8 @@ describe("turn", function()
       for _, words in ipairs { "[Request interrupted by user]", "<local-command-stdout>x</local-command-stdout>",
         "<bash-stdout>x</bash-stdout>", "<command-name>/x</command-name>" } do live:take(write.user(words)) end
       local kept = {}
-      for _, happening in ipairs(live.events) do
-        if happening.type == "user" and not happening.is_meta then table.insert(kept, happening.content[1].type) end
+      for _, event in ipairs(live.events) do
+        if event.type == "user" and not event.is_meta then table.insert(kept, event.content[1].type) end
       end
       assert.same({ "tool_result", "text" }, kept)
     end)
