@@ -54,7 +54,8 @@ function M.new(session, turn)
     turn = turn, began_at = now, deadline = limit and now + limit or math.huge,
     terminal = session.terminal, typist = session.typist, dialogs = session.dialogs, transcript = session.transcript,
     callbacks = session.callbacks, settling = session.policies.settling, withdrawn = session.withdrawn,
-    deadlines = deadlines.new(session.terminal, session.transcript, session.options, now),
+    deadlines = deadlines.new { terminal = session.terminal, transcript = session.transcript,
+      options = session.options, now = now },
     beside = turn.is_command and clear.is(turn.text) and clear.remember(session.jsonl_path) or nil,
   }, Course)
 end

@@ -17,14 +17,11 @@ Deadlines.__index = Deadlines
 Deadlines.__name = "parley.Deadlines"
 
 --- Makes the deadlines of a turn that begins now.
----@param terminal parley.Terminal
----@param transcript parley.Transcript
----@param options table
----@param now number
+---@param given {terminal: parley.Terminal, transcript: parley.Transcript, options: table, now: number}
 ---@return parley.Deadlines
-function M.new(terminal, transcript, options, now)
-  return setmetatable({ terminal = terminal, transcript = transcript, options = options, last_sign = now,
-    last_life = now }, Deadlines)
+function M.new(given)
+  return setmetatable({ terminal = given.terminal, transcript = given.transcript, options = given.options,
+    last_sign = given.now, last_life = given.now }, Deadlines)
 end
 
 --- Counts from now: Enter is about to be pressed.

@@ -35,13 +35,12 @@ Dialogs.__name = "parley.Dialogs"
 ---@field keys? string
 
 --- Makes the one who answers a terminal's dialogs.
----@param terminal parley.Terminal
----@param policy table  the dialogs policy
----@param accept string[]
----@param cwd string  of the program
+---@param given {terminal: parley.Terminal, policy: table, accept: string[], cwd: string}  `policy`: the dialogs policy;
+---       `cwd` of the program
 ---@return parley.Dialogs
-function M.new(terminal, policy, accept, cwd)
-  return setmetatable({ terminal = terminal, policy = policy, accept = accept, cwd = cwd }, Dialogs)
+function M.new(given)
+  return setmetatable({ terminal = given.terminal, policy = given.policy, accept = given.accept, cwd = given.cwd },
+    Dialogs)
 end
 
 local function identity(call) return core.json.encode({ call.name, call.input }, { sort_keys = true }) end

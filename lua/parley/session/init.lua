@@ -121,10 +121,12 @@ function M.new(process, given, jsonl_path, start_offset)
     policies = policies.of_session(set.policies),
     turns = 0,
   }, Session)
-  self.terminal = terminal.new(process, self.policies.readiness, set, guard_of(self))
+  self.terminal = terminal.new { process = process, readiness = self.policies.readiness, options = set,
+    guard = guard_of(self) }
   self.typist = typist.new(self.terminal, self.policies.delivery, self.delivery)
   self.transcript = transcript.new(self.terminal, self.jsonl_path)
-  self.dialogs = dialog.new(self.terminal, self.policies.dialogs, set.accept, process.cwd)
+  self.dialogs = dialog.new { terminal = self.terminal, policy = self.policies.dialogs, accept = set.accept,
+    cwd = process.cwd }
   self.callbacks = callbacks.new(self)
   self.tools = set.tools and session_tools.new(self, set.tools)
   return self

@@ -47,14 +47,13 @@ Terminal.__index = Terminal
 Terminal.__name = "parley.Terminal"
 
 --- Makes the terminal of a process that is not started yet.
----@param process parley.Process
----@param readiness table  the policy
----@param options table    `startup_timeout_ms`, `stall_timeout_ms`
----@param guard parley.Guard
+---@param given {process: parley.Process, readiness: table, options: table, guard: parley.Guard}  `readiness`: the
+---       policy; `options`: `startup_timeout_ms`, `stall_timeout_ms`
 ---@return parley.Terminal
-function M.new(process, readiness, options, guard)
-  return setmetatable({ process = process, readiness = readiness, options = options, guard = guard,
-    has_started = false, has_editor = true, looked_at = -math.huge, escaped_at = -math.huge }, Terminal)
+function M.new(given)
+  return setmetatable({ process = given.process, readiness = given.readiness, options = given.options,
+    guard = given.guard, has_started = false, has_editor = true, looked_at = -math.huge,
+    escaped_at = -math.huge }, Terminal)
 end
 
 --- Starts the program. Raises as `process:start`.

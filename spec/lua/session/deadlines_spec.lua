@@ -95,8 +95,8 @@ describe("a turn's deadlines", function()
   end))
 
   it("do not count while a permission policy is at a call", function()
-    local waits = deadlines.new({ fail = function() error "stalled" end }, { problem = function() end },
-      { stall_timeout_ms = 10 }, 0)
+    local waits = deadlines.new { terminal = { fail = function() error "stalled" end },
+      transcript = { problem = function() end }, options = { stall_timeout_ms = 10 }, now = 0 }
     assert.has_error(function() waits:stall_due({ agents = 0, asking = false }, 11) end, "stalled")
     assert.equal(math.huge, waits:stall_due({ agents = 0, asking = true }, 11))
   end)

@@ -13,8 +13,8 @@ describe("a session's terminal", function()
     guard = { check = function() end, deadline = function() return math.huge end, ready = function() end,
       is_interrupted = function() return false end, is_command = function() end, attend = function() end,
       session_id = function() return "an id" end }
-    live = terminal.new(fake, { state = function() return "busy" end },
-      { startup_timeout_ms = 50, stall_timeout_ms = 100 }, guard)
+    live = terminal.new { process = fake, readiness = { state = function() return "busy" end },
+      options = { startup_timeout_ms = 50, stall_timeout_ms = 100 }, guard = guard }
     live:start()
   end)
 
