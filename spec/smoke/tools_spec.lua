@@ -90,6 +90,16 @@ describe("tools that are Lua functions, on the real program,", function()
     assert.equal("probe", call.tool_names[call:blocks("tool_use")[1].id])
   end)
 
+  it("are there where the user forbids hooks, and beside --strict-mcp-config", helper.task(function()
+    local server <close> = messages_api.start { script = calls { {} } }
+    local home <close> = offline_home.new { base_url = server.url }
+    local backend <close> = parley.backend { executable = live.claude, cwd = home.cwd, extra_env = home.extra_env,
+      tools = probe(function() return "called" end), extra_args = { "--strict-mcp-config" },
+      settings = { disableAllHooks = true } }
+    assert.equal("success", ask(backend).verdict)
+    assert.equal("called", text_of(results_of(server)[1]))
+  end))
+
   local LONGEST = ("x"):rep(64)
   calling("may have names of 64 characters", calls({ {} }, LONGEST), probe(function() return "called" end,
     { name = LONGEST }), function(backend, server)
