@@ -1,4 +1,5 @@
 -- Thousands of random turns with faults: nothing may be lost, doubled, changed or hung. Prints the counts.
+local marks = require "parley.testing.marks"
 local parley = require "parley"
 local cli = require "parley.command.cli"
 local clock = require "parley.base.clock"
@@ -11,26 +12,7 @@ local testing = require "parley.testing"
 
 local PROFILES = { "2.1.330", "2.1.197", "2.1.110" }
 
---- What goes wrong in the simulated claude when the mark is in a message.
-local MARKS = {
-  half_line = { half_line_ms = 5 },
-  reorder = { reorder = true },
-  slow = { delay_ms = 40 },
-  retry = { retries = 1, retry_ms = 10 },
-  tool = { tool = { name = "Bash", input = { command = "true" }, result = "done" }, after = "after the tool" },
-  permission = { tool = { name = "Bash", input = { command = "true" }, result = "done", permission = true },
-    after = "after the tool" },
-  asks = { dialog = { title = "Which way?", choices = { "Left", "Right" } } },
-  blocks = { blocks = { { type = "text", text = "one" }, { type = "text", text = "two" } } },
-  dies_before = { crash = "before_record" },
-  dies_after = { crash = "after_user" },
-  dies_mid_line = { crash = "mid_line" },
-  dies_in_tool = { crash = "during_tool", tool = { name = "Bash", input = { command = "true" }, result = "done" } },
-  dies_at_end = { crash = "after_answer" },
-}
 local HARMLESS = { "half_line", "reorder", "slow", "retry", "tool", "permission", "asks", "blocks" }
---- The answers that are not the echo.
-local ANSWERS = { tool = "after the tool", permission = "after the tool", blocks = "one\ntwo" }
 local DEADLY = { "dies_before", "dies_after", "dies_mid_line", "dies_in_tool", "dies_at_end" }
 
 --- What goes wrong from the start of a process on.
@@ -40,10 +22,6 @@ local STARTS = {
   { dialog_at_return = true },
 }
 
-local ALPHABET = {
-  "a", "B", "7", " ", "  ", "\n", "é", "日本", "😀", "/", "!", "@", "\\", "`", "'", "\"", "{", "#", "~", "…",
-}
-
 local function pick(list) return list[math.random(#list)] end
 
 --- A message that no other is like.
@@ -51,7 +29,7 @@ local function random_message(number, mark)
   local parts = { ("m%d "):format(number) }
   if math.random(20) == 1 then parts[1] = "!" .. parts[1] end
   local length = math.random(40) == 1 and math.random(200, 1500) or math.random(0, 40)
-  for i = 1, length do parts[i + 1] = pick(ALPHABET) end
+  for i = 1, length do parts[i + 1] = pick(marks.ALPHABET) end
   return table.concat(parts) .. (mark and (" mark:%s"):format(mark) or "") .. "."
 end
 
@@ -105,7 +83,7 @@ function Soak:turn(session, number)
     self.finished[sent] = true
     if users ~= 1 then self:broken(("the message was reported %d times"):format(users), text) end
     local answer = table.concat(answers, "\n")
-    local wanted = self.marks and ANSWERS[mark] or "echo: " .. sent
+    local wanted = self.marks and marks.TEXTS[mark] or "echo: " .. sent
     if answer ~= wanted then self:broken("the answer is another one: " .. answer:sub(1, 200), text) end
   elseif fault ~= "interrupt" then
     self:broken("the turn ended with " .. result.subtype, text)
@@ -154,7 +132,7 @@ end
 
 local function with_stand_in(soak, sessions)
   local answers = {}
-  for mark, answer in pairs(MARKS) do
+  for mark, answer in pairs(marks.ANSWERS) do
     answer.on = "mark:" .. mark .. "."
     table.insert(answers, answer)
   end

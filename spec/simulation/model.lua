@@ -2,7 +2,7 @@
 --- programs say that they were told; of the library it knows nothing.
 local core = require "parley.core"
 local files = require "parley.base.files"
-local plans = require "spec.simulation.plan"
+local marks = require "parley.testing.marks"
 
 local M = {}
 
@@ -174,13 +174,13 @@ end
 local function excuse(self, ask)
   local plan, mark = self.plan, ask.turn.mark
   if ask.excuse then return true end
-  if plans.DEADLY[mark] or self.has_closed or self.has_stopped then return true end
+  if marks.DEADLY[mark] or self.has_closed or self.has_stopped then return true end
   if (plan.odds.no_space or 0) > 0 then return true end
   if plan.untrusted and not plan.accepts then return true end
   for _, start in ipairs(plan.consents and not plan.untrusted and {} or plan.starts) do
     if start.dialog_ms or start.dialog_at_return then return true end
   end
-  if not (plan.consents and not plan.untrusted) and plans.ASKING[mark] then return true end
+  if not (plan.consents and not plan.untrusted) and marks.ASKING[mark] then return true end
   for _, strike in ipairs(self.struck) do
     local since = strike.kind == "type" and 10000 or 0 -- what the user typed may stand there for a while
     if strike.at >= ask.began - since and strike.at <= ask.ended then return true end
@@ -212,7 +212,7 @@ function Model:answer(ask, ok, err)
   if verdict == "success" then
     if ask.taken ~= 1 then self:wrong("%s was answered and taken %d times", ask.key, ask.taken) end
     if ask.users ~= 1 then self:wrong("%s was reported %d times", ask.key, ask.users) end
-    local answer, wanted = table.concat(ask.answers, "\n"), plans.ANSWERS[ask.turn.mark]
+    local answer, wanted = table.concat(ask.answers, "\n"), marks.TEXTS[ask.turn.mark]
     local is_still = self.has_stopped or self.has_paused
     if is_still and self.plan.profile == "2.1.110" then return end -- it cannot be told from one that has ended
     if wanted and answer ~= wanted or not wanted and bare(answer:gsub("^echo: ", "")) ~= bare(ask.text) then

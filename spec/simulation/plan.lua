@@ -1,35 +1,14 @@
 --- What a run of the simulation does, as plain data that a seed decides and that can be made smaller: conversations,
 --- their messages, and what strikes them.
 local chance_of = require "parley.testing.world.chance"
+local marks = require "parley.testing.marks"
 
 local M = {}
 
 local PROFILES = { "2.1.330", "2.1.197", "2.1.110" }
 
---- What the simulated model does when the mark is in a message.
-M.MARKS = {
-  half_line = { half_line_ms = 5 },
-  reorder = { reorder = true },
-  slow = { delay_ms = 40 },
-  retry = { retries = 1, retry_ms = 10 },
-  tool = { tool = { name = "Bash", input = { command = "true" }, result = "done" }, after = "after the tool" },
-  permission = { tool = { name = "Bash", input = { command = "true" }, result = "done", permission = true },
-    after = "after the tool" },
-  asks = { dialog = { title = "Which way?", choices = { "Left", "Right" } } },
-  blocks = { blocks = { { type = "text", text = "one" }, { type = "text", text = "two" } } },
-  own_turn = { own_turn = { text = "<task-notification>done", after_ms = 3 } },
-  dies_before = { crash = "before_record" },
-  dies_after = { crash = "after_user" },
-  dies_mid_line = { crash = "mid_line" },
-  dies_in_tool = { crash = "during_tool", tool = { name = "Bash", input = { command = "true" }, result = "done" } },
-  dies_at_end = { crash = "after_answer" },
-}
---- The answers that are not the echo.
-M.ANSWERS = { tool = "after the tool", permission = "after the tool", blocks = "one\ntwo" }
-M.DEADLY = { dies_before = true, dies_after = true, dies_mid_line = true, dies_in_tool = true, dies_at_end = true }
-M.ASKING = { permission = true, asks = true }
 local MARKS = {}
-for name in pairs(M.MARKS) do table.insert(MARKS, name) end
+for name in pairs(marks.ANSWERS) do table.insert(MARKS, name) end
 table.sort(MARKS)
 
 --- What goes wrong from the start of a process on.
@@ -41,15 +20,11 @@ local STARTS = {
 --- What befalls a turn from outside, at a step of the world: `kill` and `stop` take any program.
 M.STRIKES = { "kill", "stop", "pause", "resize", "type", "cancel", "leave", "interrupt", "close" }
 
-local ALPHABET = {
-  "a", "B", "7", " ", "  ", "\n", "é", "日本", "😀", "/", "!", "@", "\\", "`", "'", "\"", "{", "#", "~", "…",
-}
-
 local function random_text(chance, key, mark)
   local parts = { key .. " " }
   if chance:once_in(20) then parts[1] = "!" .. parts[1] end
   local length = chance:once_in(60) and chance:between(200, 1500) or chance:between(0, 40)
-  for i = 1, length do parts[i + 1] = chance:pick(ALPHABET) end
+  for i = 1, length do parts[i + 1] = chance:pick(marks.ALPHABET) end
   return table.concat(parts) .. (mark and (" mark:%s"):format(mark) or "") .. "."
 end
 

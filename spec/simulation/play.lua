@@ -3,8 +3,8 @@ local backend_of = require "parley.backend"
 local dialogs = require "parley.policy.dialogs"
 local errors = require "parley.base.errors"
 local history = require "parley.base.history"
+local marks = require "parley.testing.marks"
 local models = require "spec.simulation.model"
-local plans = require "spec.simulation.plan"
 local process = require "parley.claude.process"
 local session_of = require "parley.session"
 local task = require "parley.base.task"
@@ -23,7 +23,7 @@ end
 
 local function answers()
   local list = {}
-  for mark, answer in pairs(plans.MARKS) do
+  for mark, answer in pairs(marks.ANSWERS) do
     local one = { on = "mark:" .. mark .. "." }
     for name, value in pairs(answer) do one[name] = value end
     table.insert(list, one)
