@@ -364,14 +364,14 @@ describe("an HTTP server", function()
       assert.is_true(size > 400 * 100000)
     end)
 
-    local open
+    local door, is_open
     serves("leaves the client waiting while the handler does not read", { handler = function(request, response)
-      open:wait()
+      door:wait_until(function() return is_open end)
       local size = 0
       for piece in request.read, request do size = size + #piece end
       response:send(200, {}, tostring(size))
     end, limits = { body_bytes = 1 << 26 } }, function(server)
-      open = task.condition()
+      door, is_open = task.condition(), false
       local client <close> = connect(server)
       local body = ("x"):rep(1 << 25)
       client:write(post("/", body, CLOSE))
@@ -380,7 +380,8 @@ describe("an HTTP server", function()
         return connection and connection.request and not connection.is_reading
       end)
       assert.is_true(client.socket:get_write_queue_size() > 1 << 20) -- the rest is not with the server
-      open:notify()
+      is_open = true
+      door:notify()
       assert.equal(tostring(#body), body_of(client:expect()))
     end)
   end)

@@ -64,15 +64,16 @@ describe("the door to a session's tools", function()
   end))
 
   it("tells that a long call goes on, until it is answered", helper.task(function()
-    local go = task.condition()
+    local go, is_late = task.condition(), false
     local door <close> = serve(function()
-      go:wait()
+      go:wait_until(function() return is_late end)
       return "line one\nline two"
     end, 10)
     local calling = task.spawn(door.post, a_call({}, 7))
     local without_token = task.spawn(door.post, a_call {})
     task.spawn(function()
       go:wait(200) -- several signs of life
+      is_late = true
       go:notify()
     end)
     local answer = calling:await()
