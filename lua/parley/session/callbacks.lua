@@ -7,6 +7,7 @@ local hook_events = require "parley.claude.hook_events"
 local hub = require "parley.hub"
 local permission = require "parley.hub.permission"
 local task = require "parley.base.task"
+local versions = require "parley.claude.version"
 
 local M = {}
 
@@ -150,7 +151,7 @@ function Callbacks:open()
   local process = self.session.process
   self.hub:on("UserPromptSubmit", function(payload) return on_prompt(self, payload) end)
   self.hub:learn(process)
-  if not hook_events.has_duration(self.hub.version) then self.hub:on("Stop", function() return nil end) end
+  if not versions.has_duration(self.hub.version) then self.hub:on("Stop", function() return nil end) end
   local missing = self.hub:open(process)
   if missing[1] then
     error(no_hooks(("this version of the program (%s) has no hook '%s'"):format(self.hub.version or "unknown",

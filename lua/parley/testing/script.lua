@@ -81,7 +81,7 @@ end
 -- The profile ---------------------------------------------------------------------------------------------------------
 
 local FACTS = {
-  status_file = one_of { "none", "plain", "live" }, settings_problem = one_of { "error", "warning" },
+  status_file = one_of { "none", "plain", "named", "live" }, settings_problem = one_of { "error", "warning" },
   stop_reason = one_of { "every", "none" }, unknown_command = one_of { "system", "user" },
   refusal = one_of { "continue", "error" }, composer_rows = count,
 }

@@ -10,7 +10,8 @@ local M = {}
 --- Starting
 ---@field startup_ms integer           from the start to the moment when keys are taken
 ---@field composer_lead_ms integer     the composer is on the screen so long before keys are taken
----@field status_file "none"|"plain"|"live"  `plain` has no `status`; `live` follows every change
+---@field status_file "none"|"plain"|"named"|"live"  `plain` has neither `status` nor `version`, `named` (2.1.113 to
+---        2.1.118) no `status`; `live` follows every change
 ---@field numbered_choices boolean     start-up dialogs count their choices, and a digit picks one
 ---@field default_is_no boolean        the trust dialog stands on "no" and lists it first
 ---@field trust_escape_status integer  exit status after Escape in the trust dialog
@@ -79,6 +80,8 @@ local M = {}
 ---@field edit_choices string[]
 ---@field permission_footer string
 ---@field rules_around_input boolean  what a tool gets stands between two rules, its description above (2.1.290 too)
+---@field tells_dialogs boolean       a live status file says `waiting` while a dialog is up; 2.1.141's says `busy`, and
+---        its spinner goes on below the dialog
 ---@field asks_at_limit boolean       behind an answer that says that the usage limit was hit
 ---@field question_waits_for string    `waitingFor` while AskUserQuestion is up
 ---@field hook_events table<string, true>
@@ -151,6 +154,7 @@ local v2_1_50 = {
   permission_choices = { "Yes", "Yes, and always allow access to {folder}/ from this project", "No" },
   edit_choices = { "Yes", "Yes, allow all edits during this session (shift+tab)", "No" },
   permission_footer = "Esc to cancel · Tab to amend · ctrl+e to explain", rules_around_input = false,
+  tells_dialogs = true,
   asks_at_limit = true, question_waits_for = "permission prompt",
   hook_events = set("SessionStart", "UserPromptSubmit", "PreToolUse", "PostToolUse", "Stop", "SubagentStop",
     "Notification", "PermissionRequest", "SessionEnd"),

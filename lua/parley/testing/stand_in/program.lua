@@ -158,7 +158,7 @@ function Program:open_dialog(dialog)
   self.view.dialog, self.is_answered = dialog, false
   self.log:tell("asked", { text = dialog.title })
   self.status_before = self.status
-  if self.status then self:set_status("waiting", dialog.waiting_for) end
+  if self.status and self.profile.tells_dialogs then self:set_status("waiting", dialog.waiting_for) end
   self:redraw()
 end
 
