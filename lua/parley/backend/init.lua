@@ -150,7 +150,7 @@ local function route(self, request)
   end
   local set, prefix, kin = self.rules:apply(self.options, {
     { options = request.options, where = "the options of the request" },
-    { options = answer.options, where = "the options from " .. (policy.described or "the default"), is_firm = true },
+    { options = answer.options, where = "the options from " .. (policy.described or "the default") },
   })
   return { set = set, prefix = prefix, kin = kin, name = answer.key, key = answer.key and prefix .. answer.key,
     wait = answer.wait, pin = answer.pin, timeout_ms = set.turn_timeout_ms }

@@ -425,14 +425,14 @@ describe("12. policies", function()
 
   it("never mix up sessions of different options", helper.task(function()
     local backend <close> = place:backend { policies = { routing = {
-      route = function(request) return { key = "same", options = request.model and { model = request.model } } end,
+      route = function(request) return { key = "same", options = request.tag and { system_prompt = request.tag } } end,
       keys = function() return { "same" } end,
     } } }
-    local function turns(model) return talk(backend, { user "hi" }, { model = model }).num_turns end
-    assert.equal(1, turns "opus")
-    assert.equal(1, turns "haiku")
+    local function turns(tag) return talk(backend, { user "hi" }, { tag = tag }).num_turns end
+    assert.equal(1, turns "pirate")
+    assert.equal(1, turns "poet")
     assert.equal(1, turns(nil))
-    assert.equal(2, turns "opus")
+    assert.equal(2, turns "pirate")
     assert.equal(2, turns(nil))
   end))
 
