@@ -29,9 +29,14 @@ local function choice_named(dialog, name)
   return count == 1 and found or nil
 end
 
+--- Whether this choice refuses what a dialog asks for.
+---@param label string
+---@return boolean
+function M.says_no(label) return label:find "^No%f[%A]" ~= nil end
+
 local function refuse(dialog, why)
   for i, label in ipairs(dialog.choices) do
-    if label:find "^No%f[%A]" then return { choose = i } end
+    if M.says_no(label) then return { choose = i, denied = why } end
   end
   return { fail = why }
 end
@@ -39,7 +44,7 @@ end
 --- Makes of `allow`, `deny` and a choice's label what can be done.
 ---@param decision table  see `parley.policy.dialogs`
 ---@param dialog parley.Dialog
----@return {choose?: integer, keys?: string, fail?: string}? concrete
+---@return {choose?: integer, keys?: string, fail?: string, denied?: string}? concrete  `denied`: why it chooses No
 ---@return string? wrong  what the decision is instead of one that fits the dialog
 function M.resolve(decision, dialog)
   local count = 0

@@ -85,7 +85,10 @@ local function tell_decision(self, call, decision)
     name = call.name, input = call.input, changed_input = decision.input, decision = said, message = decision.deny,
     agent = call.agent, error = decision.error })
   session.changed:notify()
-  if decision.interrupt then session:interrupt() end
+  if decision.interrupt then
+    session:interrupt(("%s has interrupted it at a call of %s: %s"):format(
+      session.policies.permission.described, call.name, decision.deny))
+  end
 end
 
 local function call_of(self, payload)

@@ -154,6 +154,7 @@ describe("a permission policy", function()
     local said = say("both", function() return { deny = "enough", interrupt = true } end)
     assert.equal("interrupted", said.result.subtype)
     assert.equal("enough", said.decisions[1].message)
+    assert.equal("the policy 'permission' has interrupted it at a call of Bash: enough", said.result.message)
   end)
 
   spec("that says nothing leaves it to the program's own rules", two_calls, function()

@@ -12,7 +12,7 @@ describe("a decision about a dialog", function()
   for what, case in pairs {
     ["allows by the choice that is known to"] = { { allow = true }, PERMISSION, { choose = 1 } },
     ["allows by a key where there is no choice"] = { { allow = true }, SECURITY, { keys = "\r" } },
-    ["denies by the choice that says No"] = { { deny = "not here" }, PERMISSION, { choose = 3 } },
+    ["denies by the choice that says No"] = { { deny = "not here" }, PERMISSION, { choose = 3, denied = "not here" } },
     ["denies what has no such choice by failing, with the reason"] = { { deny = "not here" }, OTHER,
       { fail = "not here" } },
     ["chooses by number"] = { { choose = 2 }, PERMISSION, { choose = 2 } },
