@@ -106,7 +106,7 @@ end
 ---@param process parley.Process
 ---@param given? table        see `M.rules`
 ---@param resumed? { path: string, offset?: integer }  a transcript that is there already: what stands before the
----                             offset (0) is passed over; default: the one that the program will write
+---       offset (0) is passed over; default: the one that the program will write
 ---@return parley.Session
 --- Raises `ValueError` for bad options.
 function M.new(process, given, resumed)
@@ -117,7 +117,8 @@ function M.new(process, given, resumed)
   local self = setmetatable({
     process = process,
     session_id = process.session_id,
-    jsonl_path = resumed and resumed.path or paths.resolve_jsonl_path(process.session_id, process.cwd, process.environment),
+    jsonl_path = resumed and resumed.path
+      or paths.resolve_jsonl_path(process.session_id, process.cwd, process.environment),
     start_offset = resumed and resumed.offset or 0,
     changed = process.changed,
     options = set,
