@@ -146,7 +146,7 @@ local function route(self, request)
   if policy.route ~= routing.route then request.sessions = self.pool:list() end
   local answer, why = policy.route(request)
   if not answer then
-    error(errors.value_error(("%s refuses the request: %s"):format(policy.described, why or "no reason given")), 0)
+    error(errors.value_error(("%s refuses the request: %s"):format(policy.described, why)), 0)
   end
   local set, prefix, kin = self.rules:apply(self.options, {
     { options = request.options, where = "the options of the request" },

@@ -1,5 +1,6 @@
 --- What a decision about a dialog means on that dialog: which choice, which keys.
 local dialog_kinds = require "parley.claude.dialog_kinds"
+local options = require "parley.base.options"
 
 local M = {}
 
@@ -27,6 +28,13 @@ local function choice_named(dialog, name)
     if label:sub(1, #name) == name then found, count = i, count + 1 end
   end
   return count == 1 and found or nil
+end
+
+--- The choices, for a message.
+local function choices_of(dialog)
+  local list = {}
+  for i, label in ipairs(dialog.choices) do list[i] = ("%d %q"):format(i, label) end
+  return list[1] and table.concat(list, ", ") or "none"
 end
 
 --- Whether this choice refuses what a dialog asks for.
@@ -59,7 +67,8 @@ function M.resolve(decision, dialog)
   if decision.choose == nil then return { keys = decision.keys, fail = decision.fail } end
   local choice = type(decision.choose) == "string" and choice_named(dialog, decision.choose) or decision.choose
   if dialog.choices[choice] then return { choose = choice } end
-  return nil, "a choice that the dialog has not"
+  return nil, ("one that chooses %s, where the choices are: %s"):format(options.describe(decision.choose),
+    choices_of(dialog))
 end
 
 return M

@@ -29,9 +29,11 @@ describe("a decision about a dialog", function()
     ["allows nothing"] = { { allow = false }, PERMISSION, "says nothing" },
     ["says two things"] = { { allow = true, deny = "x" }, PERMISSION, "several things" },
     ["allows what nobody knows how to"] = { { allow = true }, OTHER, "no choice known to allow it" },
-    ["chooses a label that is not there"] = { { choose = "Up" }, OTHER, "a choice that the dialog has not" },
-    ["chooses one that two begin with"] = { { choose = "Y" }, PERMISSION, "a choice that the dialog has not" },
-    ["chooses a number that is not there"] = { { choose = 4 }, PERMISSION, "a choice that the dialog has not" },
+    ["chooses a label that is not there"] = { { choose = "Up" }, OTHER,
+      '^one that chooses "Up", where the choices are: 1 "Left", 2 "Right", 3 "Nowhere"$' },
+    ["chooses one that two begin with"] = { { choose = "Y" }, PERMISSION, '^one that chooses "Y", where' },
+    ["chooses a number that is not there"] = { { choose = 4 }, PERMISSION, "^one that chooses 4, where" },
+    ["chooses where nothing is to choose"] = { { choose = 1 }, SECURITY, "chooses 1, where the choices are: none" },
   } do
     it("is wrong where it " .. what, function()
       local concrete, wrong = decision.resolve(case[1], case[2])
