@@ -1,4 +1,5 @@
 -- Runs busted specs, with the test kit at hand.
+local uv = require "luv"
 local cli = require "parley.command.cli"
 local errors = require "parley.base.errors"
 local task = require "parley.base.task"
@@ -51,7 +52,17 @@ local function place_errors()
   end
 end
 
+--- busted looks for its folder where no other is named; whoever has none yet is told what to name.
+local function check_folder(words)
+  for _, word in ipairs(words) do
+    if not word:find "^%-" or word == "--version" then return end
+  end
+  if uv.fs_stat "spec" or uv.fs_stat ".busted" then return end
+  error(errors.value_error(("there is no folder 'spec' in %s: name a file or a folder of specs"):format(uv.cwd())), 0)
+end
+
 local function main(arguments)
+  check_folder(arguments.words)
   package.path = PATHS .. package.path
   local run = load_runner()
   place_errors()

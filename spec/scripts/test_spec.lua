@@ -116,7 +116,9 @@ end)
     assert(uv.fs_rmdir(folder .. "/spec"))
     local program = run {}
     assert.equal(1, program.status)
-    assert.matches("Cannot find file or directory: spec", program.output .. program.errors, 1, true)
+    assert.equal(("parley: ValueError: there is no folder 'spec' in %s: name a file or a folder of specs\n"):format(
+      uv.fs_realpath(folder)), program.errors)
+    assert.matches("Cannot find file or directory: my_spec.lua", run({ "my_spec.lua" }).output, 1, true)
   end))
 
   describe("without busted", function()

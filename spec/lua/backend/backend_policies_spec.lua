@@ -145,6 +145,8 @@ describe("12. policies", function()
     end
 
     it("a file that is not there", function()
+      assert.matches("cannot open no/such.lua: No such file or directory (in " .. uv.cwd() .. ")",
+        refused { routing = "no/such.lua" }, 1, true)
       assert.matches("the policy 'routing' %(/no/such.lua%) cannot be loaded: .*/no/such.lua",
         refused { routing = "/no/such.lua" })
     end)
