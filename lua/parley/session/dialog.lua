@@ -108,10 +108,14 @@ local function choose(self, dialog, choice, calls)
   terminal:fail("dialog", "the dialog's pointer does not move to the choice", { dialog = dialog })
 end
 
+--- The kind of a dialog, and the call that it is about, or its first rows.
 local function described(dialog)
   local call = dialog.tool_use
-  return ("%s: %s"):format(dialog.kind, call and ("%s %s"):format(call.name, core.json.encode(call.input) or "")
-    or ("%q"):format(dialog.text:match "^[^\n]*\n?[^\n]*\n?[^\n]*":gsub("\n", " | ")))
+  if call then
+    return ("%s: %s %s"):format(dialog.kind, call.name, core.json.encode(call.input, { sort_keys = true }) or "")
+  end
+  local rows = dialog.text:match "^[^\n]*\n?[^\n]*\n?[^\n]*":gsub("\n", " | ")
+  return ("%s: %q"):format(dialog.kind, rows)
 end
 
 local function fail(self, dialog, why)
