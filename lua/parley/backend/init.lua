@@ -146,11 +146,11 @@ local function route(self, request)
   if policy.route ~= routing.route then request.sessions = self.pool:list() end
   local answer, why = policy.route(request)
   if not answer then
-    error(errors.value_error(("%s refuses the request: %s"):format(policy.described, why or "no reason given")), 0)
+    error(errors.value_error(("%s refuses the request: %s"):format(policy.described, why)), 0)
   end
   local set, prefix, kin = self.rules:apply(self.options, {
     { options = request.options, where = "the options of the request" },
-    { options = answer.options, where = "the options from " .. (policy.described or "the default"), is_firm = true },
+    { options = answer.options, where = "the options from " .. (policy.described or "the default") },
   })
   return { set = set, prefix = prefix, kin = kin, name = answer.key, key = answer.key and prefix .. answer.key,
     wait = answer.wait, pin = answer.pin, timeout_ms = set.turn_timeout_ms }

@@ -69,7 +69,6 @@ end
 ---@class parley.OwnOptions.Part
 ---@field options? table
 ---@field where string  whose they are, for messages
----@field is_firm? boolean  a session that has others is another one, whatever they are
 
 --- The options of one request: those of the backend with these in their place, the later ones before the earlier.
 ---@param of_backend table
@@ -79,7 +78,7 @@ end
 ---@return string kin     the same for all whose sessions can go on under each other's options
 --- Raises `ValueError`.
 function Rules:apply(of_backend, parts)
-  local changes, is_firm = {}, {}
+  local changes = {}
   for _, part in ipairs(parts) do
     if part.options ~= nil and type(part.options) ~= "table" then
       error(errors.value_error(("%s must be a table, not %s"):format(part.where, options.describe(part.options)),
@@ -90,9 +89,7 @@ function Rules:apply(of_backend, parts)
       launch.check_files(own, part.where)
       session_tools.check(own, part.where)
       policies.check_accept(own.accept, of_backend.policies, part.where)
-      for name in pairs(part.options) do
-        changes[name], is_firm[name] = own[name], part.is_firm or not RENEWABLE[name]
-      end
+      for name in pairs(part.options) do changes[name] = own[name] end
     end
   end
   if not next(changes) then return of_backend, "", "" end
@@ -100,7 +97,7 @@ function Rules:apply(of_backend, parts)
   for name, value in pairs(changes) do
     if set[name] == value then changes[name] = nil end
     set[name] = value
-    if is_firm[name] then firm[name] = changes[name] end
+    if not RENEWABLE[name] then firm[name] = changes[name] end
   end
   local where = parts[#parts].where
   return set, digest_of(changes, where), digest_of(firm, where)

@@ -31,6 +31,7 @@ local PROMPT, BOLD_PROMPT = "> ", "\1\27[1m\1>\1\27[0m\1 "
 ---@field model? string       that gave the last answer
 ---@field trunks { talk: parley.Conversation, saved: integer, saved_path?: string }[]  those that were forked
 ---@field is_leaving boolean
+---@field is_interrupting? boolean  the person wants the turn to end
 ---@field is_paused boolean   somebody is asked something in the middle of a turn
 local Chat = {}
 Chat.__index = Chat
@@ -163,9 +164,13 @@ local function run_turn(self, begin)
   return events, not ok and err or nil
 end
 
---- The error that a turn ended with, if it did.
-local function failure_of(result)
-  if not (result and result.type == "result" and result.is_error) then return nil end
+--- The error that a turn ended with, if it did. That the person has interrupted it is none.
+local function failure_of(self, result)
+  if not (result and result.type == "result") or result.subtype == "success" then return nil end
+  if result.subtype == "interrupted" and self.is_interrupting then
+    self.output:note("(interrupted)", "red")
+    return nil
+  end
   return errors.session_error(("the turn ended with %s%s"):format(result.subtype,
     result.message and ": " .. result.message or ""), { reason = "api" })
 end
@@ -186,9 +191,8 @@ function Chat:send(text)
   local events, err = run_turn(self, function() return (self.talk:send(text)) end)
   local result = events[#events]
   if result and result.type == "result" then self.turns = self.turns + 1 end
-  local failure = err or failure_of(result)
-  report(self, failure)
-  if not failure and #self.talk.messages == before then self.talk:keep(self.turn) end -- it was interrupted
+  report(self, err or failure_of(self, result))
+  if not err and #self.talk.messages == before then self.talk:keep(self.turn) end -- it may have been interrupted
   if #self.talk.messages == before and self.is_interactive and not self.is_leaving then
     self.output:note("the message is not part of the conversation; Up brings it back", "dim")
   end
@@ -203,7 +207,7 @@ function Chat:run_command(text)
     local unknown = event.type == "user" and event:text():match "^Unknown command: /[^\n]*" -- 2.1.110
     if unknown then self.output:note(unknown, "red") end
   end
-  report(self, err or failure_of(events[#events]))
+  report(self, err or failure_of(self, events[#events]))
   if self.backend:live_session_count() == 0 and not self.is_leaving then self:start_ahead() end
 end
 

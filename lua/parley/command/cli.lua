@@ -85,7 +85,7 @@ function M.run(command, ...)
   end
   local ok, arguments = parser:pparse(words)
   if not ok then
-    local problem = explain(arguments:gsub("\n", "; "), parser, words, command.name)
+    local problem = explain(arguments:gsub("\nDid", "; did"), parser, words, command.name)
     error(errors.value_error(("%s (see parley %s --help)"):format(problem, command.name)), 0)
   end
   local kit <close> = arguments.stand_in and require("parley.testing").kit() or nil

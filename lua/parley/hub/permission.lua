@@ -47,13 +47,13 @@ end
 
 local function identity(name, input) return core.json.encode({ name, input }, { sort_keys = true }) end
 
---- The policy's decision. Whatever goes wrong denies.
+--- The policy's decision. Whatever goes wrong denies; what it was is for the script, and no word to the model.
 local function decide(self, call)
   local ok, decision = pcall(task.timeout, PATIENCE_MS, self.policy.decide, call)
   if not ok then
     local cancellation = task.current():cancellation()
     if cancellation then error(cancellation, 0) end
-    return { deny = "the permission policy failed: " .. errors.text(decision), error = decision }
+    return { deny = "it cannot be decided whether this may run", error = decision }
   end
   if decision then return decision end
   return self.mode == "bypassPermissions" and { allow = true } or {}

@@ -85,8 +85,12 @@ local function tell_decision(self, call, decision)
   turn:decided(not call.agent and call.id or nil, { session_id = session.session_id, tool_use_id = call.id,
     name = call.name, input = call.input, changed_input = decision.input, decision = said, message = decision.deny,
     agent = call.agent, error = decision.error })
+  self.failure = self.failure or decision.error
   session.changed:notify()
-  if decision.interrupt then session:interrupt() end
+  if decision.interrupt then
+    session:interrupt(("%s has interrupted it at a call of %s: %s"):format(
+      session.policies.permission.described, call.name, decision.deny))
+  end
 end
 
 local function call_of(self, payload)
@@ -169,7 +173,8 @@ local function check_armed(self, turn)
 end
 
 --- Looks at what was called, in a turn.
---- Raises `SessionError` for a message that arrived changed, and where the program does not call.
+--- Raises `SessionError` for a message that arrived changed, and where the program does not call; what the permission
+--- policy has raised.
 function Callbacks:look()
   local failure = self.failure
   self.failure = nil

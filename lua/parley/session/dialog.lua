@@ -33,6 +33,8 @@ Dialogs.__name = "parley.Dialogs"
 ---@field text string
 ---@field choice? string
 ---@field keys? string
+---@field denied? string   why, of a policy that denies
+---@field refusal? string  who has refused what, and why, for the error that comes of it
 
 --- Makes the one who answers a terminal's dialogs.
 ---@param given {terminal: parley.Terminal, policy: table, accept: string[], cwd: string}  `policy`: the dialogs policy;
@@ -106,12 +108,28 @@ local function choose(self, dialog, choice, calls)
   terminal:fail("dialog", "the dialog's pointer does not move to the choice", { dialog = dialog })
 end
 
-local function fail(self, dialog, why)
+--- The kind of a dialog, and the call that it is about, or its first rows.
+local function described(dialog)
   local call = dialog.tool_use
-  local asks = call and ("%s %s"):format(call.name, core.json.encode(call.input) or "")
-    or ("%q"):format(dialog.text:match "^[^\n]*\n?[^\n]*\n?[^\n]*":gsub("\n", " | "))
-  self.terminal:raise(errors.dialog_error(("the program asks (%s: %s) and nothing may answer: %s"):format(dialog.kind,
-    asks, why), { dialog = dialog }))
+  if call then
+    return ("%s: %s %s"):format(dialog.kind, call.name, core.json.encode(call.input, { sort_keys = true }) or "")
+  end
+  local rows = dialog.text:match "^[^\n]*\n?[^\n]*\n?[^\n]*":gsub("\n", " | ")
+  return ("%s: %q"):format(dialog.kind, rows)
+end
+
+local function fail(self, dialog, why)
+  local is_own = self.policy.described and rawget(self.policy, "decide")
+  local refusal = is_own and (", and %s refuses"):format(self.policy.described) or " and nothing may answer"
+  self.terminal:raise(errors.dialog_error(("the program asks (%s)%s: %s"):format(described(dialog), refusal, why),
+    { dialog = dialog }))
+end
+
+--- What is to be said where an answer ends the turn, or the program.
+local function refusal_of(self, dialog, choice, why)
+  if not (choice and decisions.says_no(choice)) then return nil end
+  return ("%s has answered '%s' (%s)%s"):format(self.policy.described or "the policy 'dialogs'", choice,
+    described(dialog), why and ": " .. why or "")
 end
 
 local function decide(self, dialog, calls)
@@ -129,8 +147,9 @@ local function decide(self, dialog, calls)
   else
     fail(self, dialog, decision.fail)
   end
-  return { kind = dialog.kind, text = dialog.text, choice = decision.choose and dialog.choices[decision.choose],
-    keys = decision.keys }
+  local choice = decision.choose and dialog.choices[decision.choose]
+  return { kind = dialog.kind, text = dialog.text, choice = choice, keys = decision.keys, denied = decision.denied,
+    refusal = refusal_of(self, dialog, choice, decision.denied) }
 end
 
 --- Answers the dialog that is up.

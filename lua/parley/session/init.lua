@@ -59,6 +59,7 @@ M.check = callbacks.check
 ---@field course? parley.Course    of the turn that runs
 ---@field tools? parley.SessionTools  the script's own
 ---@field request? table           what the caller of the turn that runs has said besides
+---@field refusal? string         why the program may be about to end the turn, or itself: a dialog was refused
 ---@field withdrawn? string        the message before, when it was interrupted and its record may still come
 local Session = {}
 Session.__index = Session
@@ -76,9 +77,11 @@ end
 
 local function answer_dialog(self)
   local answered = self.dialogs:answer(self.course and self.turn.open_tools or {})
-  if not answered or not self.course then return end
+  if not answered then return end
+  self.refusal = answered.refusal
+  if not self.course then return end
   self.turn:notice("dialog_answered", { session_id = self.session_id, kind = answered.kind, text = answered.text,
-    choice = answered.choice, keys = answered.keys, message = answered.text })
+    choice = answered.choice, keys = answered.keys, denied = answered.denied, message = answered.text })
 end
 
 --- What its terminal asks of a session.
@@ -90,6 +93,7 @@ local function guard_of(self)
     is_interrupted = function() return self.course ~= nil and self.turn:facts().interrupting end,
     is_command = function() return self.course and self.turn.is_command or nil end,
     attend = function() answer_dialog(self) end,
+    refusal = function() return self.refusal end,
     ready = function() self.dialogs:forget() end,
     notice = function(subtype, message)
       self.turn:notice(subtype, { session_id = self.session_id, message = message })
@@ -190,7 +194,8 @@ local function conclude(self, verdict)
   self.turns = self.turns + 1
   if self.tools then self.tools:end_turn() end
   self.turn:conclude(verdict, { duration_ms = now - began_at, num_turns = self.turns,
-    typing_ms = (self.course.entered_at or now) - began_at, session_id = self.session_id })
+    typing_ms = (self.course.entered_at or now) - began_at, session_id = self.session_id,
+    message = verdict.subtype == "interrupted" and self.refusal or nil })
 end
 
 --- Looks at everything once. Returns until when nothing is to be expected from the clock alone.
@@ -227,7 +232,7 @@ local function begin(self, text, is_command, request)
   if self.course then error(errors.session_error("a turn is running in this session", { reason = "busy" }), 0) end
   local function matches(recorded, sent) return self.policies.delivery.matches(recorded, sent, self.delivery) end
   self.turn = turn.new(text, matches, is_command)
-  self.course, self.request = course.new(self, self.turn), request
+  self.course, self.request, self.refusal = course.new(self, self.turn), request, nil
   local closer = defer(function()
     if self.course then self:close() end
   end)
@@ -276,12 +281,14 @@ function Session:succeed(former) self.turns = former.turns end
 --- Interrupts the turn that runs: its events end with a `result` of subtype `interrupted`, or of the one that it came
 --- to before ESC did, and the session takes the next message. What the program gives back of the message, or what of it
 --- was typed, is cleared before that.
+---@param why? string  the `message` of that result
 ---@return boolean interrupted  false when no turn runs
-function Session:interrupt()
+function Session:interrupt(why)
   local state = self.course and self.turn:state()
   if not state or state == "ended" then return false end
   local facts = self.turn:facts()
   if facts.interrupting then return true end
+  self.refusal = why
   self.turn:apply "interrupt"
   self.changed:notify()
   -- Two presses that find nothing to interrupt open a menu: none where the turn has ended, none soon after another.

@@ -155,10 +155,6 @@ function writers.system(self, event)
   end
 end
 
-function writers.result(self, event)
-  if event.subtype == "interrupted" then self:note("(interrupted)", "red") end
-end
-
 --- Writes what there is to see of an event.
 ---@param event parley.Event
 function Output:event(event)
