@@ -5,6 +5,7 @@ local errors = require "parley.base.errors"
 local event = require "parley.claude.event"
 local hook_events = require "parley.claude.hook_events"
 local hub = require "parley.hub"
+local limits = require "parley.session.limits"
 local permission = require "parley.hub.permission"
 local task = require "parley.base.task"
 
@@ -105,8 +106,25 @@ local function on_lost_question(self, call)
   session.changed:notify()
 end
 
+--- So long the program may take to be interrupted.
+local INTERRUPT_MS = 5000
+
+--- Counts a call. One that is over a limit does not run, and ends the turn: an answer at once would have the model go
+--- on.
+local function refuse_over_limit(self, call)
+  local session = self.session
+  if call.id then session.limits:count_call(call.id) end
+  local limit = session.course and session.limits:reached()
+  if not limit then return nil end
+  session:stop_at(limit)
+  task.sleep(INTERRUPT_MS)
+  return permission.denial(limit.message)
+end
+
 local function on_call(self, payload)
   local call = call_of(self, payload)
+  local refusal = refuse_over_limit(self, call)
+  if refusal or not self.desk then return refusal end
   self.asking = self.asking + 1
   local _ <close> = defer(function()
     self.asking = self.asking - 1
@@ -133,10 +151,13 @@ function M.new(session)
     table.insert(self.needs, "permission policy")
     self.desk = permission.new { policy = session.policies.permission, mode = self.mode,
       on_decision = function(call, decision) tell_decision(self, call, decision) end }
-    self.hub:on("PreToolUse", function(payload) return on_call(self, payload) end)
     self.hub:on("PermissionRequest", function(payload)
       return self.desk:confirm(payload.tool_name, payload.tool_input)
     end)
+  end
+  if limits.need_calls(session.options) then table.insert(self.wishes, "denial of a call that is over the limit") end
+  if self.desk or self.wishes[1] then
+    self.hub:on("PreToolUse", function(payload) return on_call(self, payload) end)
   end
   if next(session.options.hooks) then table.insert(self.needs, "hook") end
   for name, handler in pairs(session.options.hooks) do self.hub:on(name, handler) end
