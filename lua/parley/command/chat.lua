@@ -176,7 +176,9 @@ function Chat:send(text)
   if result and result.type == "result" then self.turns = self.turns + 1 end
   local failure = err or failure_of(result)
   report(self, failure)
-  if not failure and #self.talk.messages == before then self.talk:keep(self.turn) end -- it was interrupted
+  local is_stopped = not err and result ~= nil and result.subtype == "error_limit"
+  local may_be_kept = (not failure or is_stopped) and #self.talk.messages == before
+  if may_be_kept then self.talk:keep(self.turn) end -- it was interrupted
   if #self.talk.messages == before and self.is_interactive and not self.is_leaving then
     self.output:note("the message is not part of the conversation; Up brings it back", "dim")
   end

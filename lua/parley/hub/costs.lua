@@ -15,6 +15,7 @@ local PATIENCE_MS = 3000
 ---@field total number        of all that was told, in US dollars
 ---@field unknown? string     why there is nothing to be known
 ---@field package has_heard boolean
+---@field package has_complained? true
 ---@field package latest string  when the last request was answered that was told of
 ---@field package before number  the total when the last turn ended
 ---@field package due? number    until when a report is waited for
@@ -75,6 +76,14 @@ function Costs:look(answered_at)
     self.unknown = "the program tells nothing of its requests; settings may have switched its telemetry off, or "
       .. "taken it elsewhere"
   end
+end
+
+--- Why nothing is known; once, for it stays so.
+---@return string?
+function Costs:complaint()
+  if self.has_complained or not self.unknown then return nil end
+  self.has_complained = true
+  return "it is not known what the turns cost: " .. self.unknown
 end
 
 --- What the turn that runs has cost up to now.

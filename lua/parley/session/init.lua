@@ -225,10 +225,10 @@ end
 
 --- Until when it is waited to learn what the turn has cost.
 local function await_costs(self)
-  local due = self.costs and self.costs:look(self.turn.answered_at)
-  if due or not self.costs or not self.costs.unknown or self.tells_no_costs then return due or nil end
-  self.tells_no_costs = true
-  local message = "it is not known what the turns cost: " .. self.costs.unknown
+  if not self.costs then return nil end
+  local due = self.costs:look(self.turn.answered_at)
+  local message = not due and self.costs:complaint()
+  if not message then return due end
   if self.limits:is_on_cost() then
     error(errors.session_error(message .. "; so no limit on it can be kept", { reason = "costs" }), 0)
   end

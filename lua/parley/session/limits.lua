@@ -1,6 +1,7 @@
 --- How much a turn may use, and all turns of a backend together: tool calls, tokens that the model writes, US
 --- dollars. A limit that is reached ends the turn that runs, as ESC would. A call is known before it runs where the
---- program calls back; tokens and cost are known when a message is complete, so that one message may pass a limit on them.
+--- program calls back; tokens and cost are known when a message is complete, so that one message may pass a limit on
+--- them.
 local errors = require "parley.base.errors"
 
 local M = {}

@@ -150,6 +150,7 @@ end
 
 function writers.result(self, event)
   if event.subtype == "interrupted" then self:note("(interrupted)", "red") end
+  if event.cost_usd then self:note(("($%.4f)"):format(event.cost_usd), "dim") end
 end
 
 --- Writes what there is to see of an event.
