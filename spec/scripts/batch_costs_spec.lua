@@ -14,8 +14,8 @@ describe("parley batch, and what it costs", function()
   end)
 
   local function run(kit, ...)
-    local argv = { helper.host, "batch", "--executable", kit.executable, "--cwd", kit.cwd, "in.jsonl", "-o", "out.jsonl",
-      "--jobs", "1", ... }
+    local argv = { helper.host, "batch", "--executable", kit.executable, "--cwd", kit.cwd, "in.jsonl", "-o",
+      "out.jsonl", "--jobs", "1", ... }
     local program <close> = helper.start(argv, { cwd = kit.folder,
       env = helper.environment({ TERM = "xterm-256color" }, kit.environment) })
     return program:wait()

@@ -53,6 +53,7 @@ local function on_prompt(self, payload)
   if not turn or turn:state() ~= "submitted" then return nil end
   self.heard = turn
   if self.desk then self.desk:forget() end
+  session.asked:forget()
   session.changed:notify()
   local prompt = tostring(payload.prompt)
   if turn.is_command or turn:expects(prompt) then return nil end
@@ -134,6 +135,13 @@ local function on_call(self, payload)
   return self.desk:ask(call)
 end
 
+--- A dialog is about to come up.
+local function on_dialog(self, payload)
+  local said = self.desk and self.desk:confirm(payload.tool_name, payload.tool_input)
+  if not said then self.session.asked:announce(payload) end
+  return said
+end
+
 --- Makes the callbacks of a session. Nobody can call yet.
 ---@param session parley.Session
 ---@return parley.Callbacks
@@ -151,9 +159,6 @@ function M.new(session)
     table.insert(self.needs, "permission policy")
     self.desk = permission.new { policy = session.policies.permission, mode = self.mode,
       on_decision = function(call, decision) tell_decision(self, call, decision) end }
-    self.hub:on("PermissionRequest", function(payload)
-      return self.desk:confirm(payload.tool_name, payload.tool_input)
-    end)
   end
   if limits.need_calls(session.options) then table.insert(self.wishes, "denial of a call that is over the limit") end
   if self.desk or self.wishes[1] then
@@ -170,6 +175,8 @@ function Callbacks:open()
   if not self.hub:is_needed() then return end
   local process = self.session.process
   self.hub:on("UserPromptSubmit", function(payload) return on_prompt(self, payload) end)
+  self.hub:on("PreToolUse", function(payload) self.session.asked:tell(payload) end)
+  self.hub:on("PermissionRequest", function(payload) return on_dialog(self, payload) end)
   self.hub:learn(process)
   if not hook_events.has_duration(self.hub.version) then self.hub:on("Stop", function() return nil end) end
   local missing = self.hub:open(process)

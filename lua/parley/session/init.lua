@@ -2,6 +2,7 @@
 ---
 --- What happens is observed, never guessed: every output of the terminal, every line of the transcript and every change
 --- of the status file notifies `changed`; a waiting task then looks at all of them. Decisions are the policies'.
+local asked = require "parley.session.asked"
 local callbacks = require "parley.session.callbacks"
 local clock = require "parley.base.clock"
 local commands = require "parley.claude.commands"
@@ -58,6 +59,7 @@ M.check = callbacks.check
 ---@field dialogs parley.Dialogs
 ---@field transcript parley.Transcript
 ---@field callbacks parley.Callbacks
+---@field asked parley.Asked
 ---@field course? parley.Course    of the turn that runs
 ---@field tools? parley.SessionTools  the script's own
 ---@field costs? parley.Costs      where somebody wants to know them
@@ -82,7 +84,7 @@ local function answer_dialog(self)
   local answered = self.dialogs:answer(self.course and self.turn.open_tools or {})
   if not answered or not self.course then return end
   self.turn:notice("dialog_answered", { session_id = self.session_id, kind = answered.kind, text = answered.text,
-    choice = answered.choice, keys = answered.keys, message = answered.text })
+    choice = answered.choice, keys = answered.keys, message = answered.text, tool_use = answered.tool_use })
 end
 
 --- What its terminal asks of a session.
@@ -124,6 +126,7 @@ function M.new(process, given, jsonl_path, start_offset)
     delivery = { mentions = set.mentions },
     policies = policies.of_session(set.policies),
     turns = 0,
+    asked = asked.new(),
     limits = limits.new(set),
   }, Session)
   if limits.need_costs(set) then
@@ -137,7 +140,7 @@ function M.new(process, given, jsonl_path, start_offset)
   self.typist = typist.new(self.terminal, self.policies.delivery, self.delivery)
   self.transcript = transcript.new(self.terminal, self.jsonl_path)
   self.dialogs = dialog.new { terminal = self.terminal, policy = self.policies.dialogs, accept = set.accept,
-    cwd = process.cwd }
+    cwd = process.cwd, asked = self.asked }
   self.callbacks = callbacks.new(self)
   self.tools = set.tools and session_tools.new(self, set.tools)
   return self
@@ -213,11 +216,12 @@ function Session:stop_at(limit)
   self:interrupt()
 end
 
---- Counts what the turn has used up to now. `any`: there was a record.
-local function check_limits(self, any)
+--- Takes in which calls there are and what the turn has used up to now. `any`: there was a record.
+local function take_stock(self, any)
   if any then
     for id in pairs(self.turn:reported_calls()) do self.limits:count_call(id) end
     self.limits:count_tokens(self.turn:used().output_tokens or 0)
+    self.asked:settle(self.turn:reported_calls(), self.turn.open_tools)
   end
   local limit = self.turn:goes_on() and self.limits:reached()
   if limit then self:stop_at(limit) end
@@ -243,7 +247,7 @@ local function look(self)
   local id = self.course:next_session()
   if id and id ~= self.session_id then follow(self, id) end
   local verdict, due = self.course:look(any, more)
-  check_limits(self, any)
+  take_stock(self, any)
   due = not verdict and due or await_costs(self)
   if due then return due end
   conclude(self, verdict)
