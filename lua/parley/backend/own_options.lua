@@ -2,6 +2,7 @@
 local core = require "parley.core"
 local errors = require "parley.base.errors"
 local launch = require "parley.claude.launch"
+local limits = require "parley.session.limits"
 local options = require "parley.base.options"
 local policies = require "parley.policy"
 local session_tools = require "parley.hub.session_tools"
@@ -66,6 +67,13 @@ local function digest_of(changes, where)
   return core.digest.hex(core.digest.blake2b(text, 16)) .. "/"
 end
 
+--- Whether a session that has the option in one way can do as well what it wants in the other.
+local function is_alike(name, one, other)
+  if one == other then return true end
+  local needs = limits.STARTED_FOR[name]
+  return needs == false or needs and one ~= nil
+end
+
 ---@class parley.OwnOptions.Part
 ---@field options? table
 ---@field where string  whose they are, for messages
@@ -95,7 +103,11 @@ function Rules:apply(of_backend, parts)
   if not next(changes) then return of_backend, "", "" end
   local set, firm = tables.merged(of_backend), {}
   for name, value in pairs(changes) do
-    if set[name] == value then changes[name] = nil end
+    if is_alike(name, set[name], value) then
+      changes[name] = nil
+    elseif limits.STARTED_FOR[name] then
+      changes[name] = true
+    end
     set[name] = value
     if not RENEWABLE[name] then firm[name] = changes[name] end
   end

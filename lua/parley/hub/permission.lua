@@ -64,6 +64,13 @@ local function answer(event, fields)
   return { hookSpecificOutput = fields }
 end
 
+--- The answer to `PreToolUse` that has a call not run.
+---@param why string  for the model
+---@return table hook_answer
+function M.denial(why)
+  return answer("PreToolUse", { permissionDecision = "deny", permissionDecisionReason = why })
+end
+
 --- Decides about a call: the hook `PreToolUse`.
 ---@param call parley.Call
 ---@return table? hook_answer
@@ -76,7 +83,7 @@ function Desk:ask(call)
       permissionDecisionReason = "allowed by Parley's permission policy" })
   elseif decision.deny then
     if decision.interrupt then task.sleep(INTERRUPT_MS) end -- an answer would have the model go on
-    return answer("PreToolUse", { permissionDecision = "deny", permissionDecisionReason = decision.deny })
+    return M.denial(decision.deny)
   elseif decision.ask then
     return answer("PreToolUse", { permissionDecision = "ask", permissionDecisionReason = "a person decides" })
   end

@@ -155,6 +155,10 @@ function writers.system(self, event)
   end
 end
 
+function writers.result(self, event)
+  if event.cost_usd then self:note(("($%.4f)"):format(event.cost_usd), "dim") end
+end
+
 --- Writes what there is to see of an event.
 ---@param event parley.Event
 function Output:event(event)

@@ -74,6 +74,7 @@ local M = {}
 ---@field refusal "continue"|"error"   what it does about stop_reason `refusal`
 ---@field refusal_stop_reason? string  stop_reason of the error line
 ---@field interruption_names_message boolean
+---@field tells_costs_as_text boolean  over OpenTelemetry
 ---
 --- Permissions, questions and hooks
 ---@field permission_choices string[]  with {folder}
@@ -150,6 +151,7 @@ local v2_1_50 = {
   records_panels = true, panel_footer = "Esc to cancel",
   cost_is_dialog = false, clear_changes_status = false, unknown_command = "user",
   refusal = "error", refusal_stop_reason = "stop_sequence", interruption_names_message = false,
+  tells_costs_as_text = true,
 
   permission_choices = { "Yes", "Yes, and always allow access to {folder}/ from this project", "No" },
   edit_choices = { "Yes", "Yes, allow all edits during this session (shift+tab)", "No" },
@@ -193,7 +195,8 @@ local v2_1_197 = derive(v2_1_110, {
   head = { "mode", "permission-mode", "file-history-snapshot" },
   attachments = { "agent_listing_delta", "skill_listing" },
   user_fields = { origin = { kind = "human" }, promptSource = "typed" },
-  records_empty_reply = true, records_retries = false, cost_is_dialog = true, clear_changes_status = true,
+  records_empty_reply = true, records_retries = false, tells_costs_as_text = false,
+  cost_is_dialog = true, clear_changes_status = true,
   unknown_command = "system", refusal_stop_reason = "refusal", interruption_names_message = true,
   resumes_model = true, hooks_have_prompt_id = true, hooks_hide_messages = true, file_begins_with_message = false,
   hook_events = with(v2_1_110.hook_events, "MessageDisplay", "PostToolBatch", "UserPromptExpansion"),

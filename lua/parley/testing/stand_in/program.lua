@@ -13,6 +13,7 @@ local profiles = require "parley.testing.stand_in.profiles"
 local servers = require "parley.testing.stand_in.servers"
 local start = require "parley.testing.stand_in.start"
 local status_file = require "parley.testing.stand_in.status_file"
+local telemetry = require "parley.testing.stand_in.telemetry"
 local transcript = require "parley.testing.stand_in.transcript"
 local turn = require "parley.testing.stand_in.turn"
 
@@ -88,6 +89,7 @@ function M.new(script, flags, outside)
     end }
   self.servers = servers.new { flags = flags, profile = profile, outside = outside,
     delay_ms = script.connect_delay_ms or CONNECT_MS }
+  self.telemetry = telemetry.new { outside = outside, profile = profile, is_off = self.faults.no_telemetry }
   self.status_file = status_file.new(self.configuration, profile, outside.pid)
   return self
 end
@@ -272,6 +274,7 @@ function Program:run()
   task.spawn(keyboard.read, self)
   start.run(self)
   task.spawn(self.servers.run, self.servers)
+  task.spawn(self.telemetry.run, self.telemetry)
   if self.faults.stop_reading then
     self.input:stop()
     self.log:add("deaf", {})
