@@ -248,6 +248,22 @@ describe("policy.delivery", function()
       end
     end)
 
+  describe("makes an argument of a text", function()
+    it("as it is, with a space behind what is one word", function()
+      assert.equal("a b", delivery.argument "a b")
+      assert.equal("a\nb \\", delivery.argument "a\nb \\")
+      assert.equal("doctor ", delivery.argument "doctor")
+    end)
+
+    it("but not of one that may be a flag, or is longer than one may be", function()
+      assert.is_nil(delivery.argument "--settings={} x")
+      assert.is_nil(delivery.argument "-p")
+      local longest = ("a "):rep(65535)
+      assert.equal(longest .. "b", delivery.argument(longest .. "b"))
+      assert.is_nil(delivery.argument(longest .. "bc"))
+    end)
+  end)
+
   describe("compares the receipt", function()
     it("with the text", function()
       assert.is_true(delivery.matches("a\nb", "a\nb"))
