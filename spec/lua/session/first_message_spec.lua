@@ -158,6 +158,18 @@ describe("the first message as an argument", function()
       assert.equal("success", begin(live, "hello there").verdict)
     end)
 
+  each("has no Enter pressed for it, whatever stands in the composer", not_started {
+    script = { startup_delay_ms = 6000, profile_changes = { prompt_ms = 6000 } } }, function(live, kit)
+      local waiter = task.spawn(function()
+        helper.eventually(function() return live:state() == "ready" end)
+        live.process:write "hello there"
+      end)
+      assert.equal("success", begin(live, "hello there").verdict)
+      waiter:await()
+      assert.same({ "hello there" }, kit:taken())
+      assert.same({ "hello there" }, typed(kit))
+    end)
+
   on({ "2.1.330" }, "has others wait", not_started(), function(live)
     live:start "hello there"
     assert.equal("busy", failure_of("SessionError", live.send, live, "another").reason)
@@ -213,6 +225,13 @@ describe("the first message of a backend as an argument", function()
       assert.equal("success", events[#events].subtype)
       assert.matches("one two$", message_of(world, 2))
       assert.equal(1, #world:taken())
+    end))
+
+  it("is not given to a second program, whatever the first one has died of", with_backend({
+    script = { faults = { startup_exit = { status = 1, text = "Something is wrong" } } } }, function(backend, world)
+      local talk = backend:conversation(HISTORY)
+      assert.equal("exit", failure_of("SessionError", talk.ask, talk, "one two").reason)
+      assert.equal(1, #world:events "started")
     end))
 
   it("is that of a renewed session, too", with_backend({}, function(backend, world)
