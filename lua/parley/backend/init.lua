@@ -169,7 +169,7 @@ local function make_session(self, set, id, injection, jsonl_path)
   local of_process, of_session = tables.picked(set, launch.rules), tables.picked(set, session.rules)
   of_process[injection.resume and "resume_session_id" or "session_id"] = id
   of_process.mcp_config = mcp_config_of(self, set)
-  return session.new(process.new(of_process), of_session, jsonl_path, offset)
+  return session.new(process.new(of_process), of_session, { path = jsonl_path, offset = offset })
 end
 
 --- Starts a session in the place that the run holds.

@@ -104,11 +104,11 @@ end
 --- Makes a session that is not started yet.
 ---@param process parley.Process
 ---@param given? table        see `M.rules`
----@param jsonl_path? string  its transcript; default: where the program will write it
----@param start_offset? integer  what stands before it in the transcript is passed over; default 0
+---@param resumed? { path: string, offset?: integer }  a transcript that is there already: what stands before the
+---       offset (0) is passed over; default: the one that the program will write
 ---@return parley.Session
 --- Raises `ValueError` for bad options.
-function M.new(process, given, jsonl_path, start_offset)
+function M.new(process, given, resumed)
   local set = options.check(M.rules, given, "parley.session")
   policies.check_accept(set.accept, set.policies, "parley.session")
   callbacks.check(set, process.set or {}, "parley.session")
@@ -116,8 +116,9 @@ function M.new(process, given, jsonl_path, start_offset)
   local self = setmetatable({
     process = process,
     session_id = process.session_id,
-    jsonl_path = jsonl_path or paths.resolve_jsonl_path(process.session_id, process.cwd, process.environment),
-    start_offset = start_offset or 0,
+    jsonl_path = resumed and resumed.path
+      or paths.resolve_jsonl_path(process.session_id, process.cwd, process.environment),
+    start_offset = resumed and resumed.offset or 0,
     changed = process.changed,
     options = set,
     delivery = { mentions = set.mentions },

@@ -213,7 +213,7 @@ end
 
 function Program:run_turn(entry)
   self.turn_count = self.turn_count + 1
-  local current = turn.new(self, entry.text, self.turn_count, entry.source)
+  local current = turn.new(self, { text = entry.text, number = self.turn_count, source = entry.source })
   self.turn, self.view.placeholder = current, nil
   self:show("❯ ", entry.text)
   self:start_spinner(current.gerund)

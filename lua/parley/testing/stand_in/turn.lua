@@ -29,14 +29,13 @@ Turn.__index = Turn
 
 --- A turn that has not begun.
 ---@param program parley.testing.Program
----@param text string
----@param number integer
----@param source? "system"  whose turn it is, when not the user's
+---@param given { text: string, number: integer, source?: "system" }  `source`: whose turn it is, when not the user's
 ---@return parley.testing.Turn
-function M.new(program, text, number, source)
+function M.new(program, given)
+  local text, number = given.text, given.number
   local prompt_id = core.uuid.generate()
   program.prompt_id = prompt_id
-  return setmetatable({ program = program, text = text, number = number, source = source, prompt_id = prompt_id,
+  return setmetatable({ program = program, text = text, number = number, source = given.source, prompt_id = prompt_id,
     pending = {}, gerund = GERUNDS[number % #GERUNDS + 1], started = task.now(), status_after = "idle",
     parent_before = program.transcript.parent }, Turn)
 end
