@@ -9,7 +9,7 @@ local OLDEST = { version = "2.1.110", status = {}, modes = { alternate_screen = 
 local function prepare(text, options, view) return delivery.prepare(text, options or {}, view) end
 
 local function composer(text, changes)
-  local all = { text = text, shell = false, scrolled = false, cursor = "end", below = 0, is_empty = text == "",
+  local all = { text = text, shell = false, scrolled = false, below = 0, is_empty = text == "",
     hidden = 0 }
   for name, value in pairs(changes or {}) do all[name] = value end
   return all
