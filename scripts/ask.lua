@@ -1,9 +1,9 @@
 -- Sends one message and prints the answer.
 local parley = require "parley"
-local base64 = require "parley.base.base64"
 local cli = require "parley.command.cli"
 local earlier = require "parley.command.earlier"
 local messages_file = require "parley.base.messages_file"
+local pictures = require "parley.command.pictures"
 local stdin = require "parley.command.stdin"
 
 --- How long to wait for what is piped in beside a message, as `claude -p`.
@@ -58,23 +58,17 @@ local function read_message(arguments)
   return message_of(arguments.message)
 end
 
---- The kinds of picture that can go with a message, by their endings.
-local KINDS = { png = "image/png", jpg = "image/jpeg", jpeg = "image/jpeg", gif = "image/gif", webp = "image/webp" }
-
 --- The message's content: its text, and a block for each file.
-local function with_files(message, texts, pictures)
-  if #pictures + #texts == 0 then return message end
+local function with_files(message, texts, images)
+  if #images + #texts == 0 then return message end
   local content = parley.json.array { { type = "text", text = message } }
   for _, path in ipairs(texts) do
     table.insert(content, { type = "text", text = ("\n%s:\n%s"):format(path, cli.read(path)) })
   end
-  for _, path in ipairs(pictures) do
-    local kind = KINDS[(path:match "%.(%w+)$" or ""):lower()]
-    if not kind then
-      error(parley.errors.value_error(("--image '%s' is no picture (png, jpg, gif, webp)"):format(path)), 0)
-    end
-    table.insert(content, { type = "image",
-      source = { type = "base64", media_type = kind, data = base64.encode(cli.read(path)) } })
+  for _, path in ipairs(images) do
+    local block, problem = pictures.block(path)
+    if not block then error(parley.errors.value_error(("--image '%s' %s"):format(path, problem)), 0) end
+    table.insert(content, block)
   end
   return content
 end

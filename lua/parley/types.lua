@@ -51,6 +51,7 @@
 ---@field stall_timeout_ms? number        default 600000
 ---@field file_wait_timeout_ms? number    default 30000
 ---@field mentions? "allow"|"refuse"
+---@field first_message? "typed"|"argument"  how the first one reaches a program that is started for it
 ---@field tools? parley.Tool[]            functions of yours that the model may call
 ---@field costs? boolean                  results say what their turns have cost
 ---@field max_tool_calls? integer         of a turn

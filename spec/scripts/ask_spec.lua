@@ -37,6 +37,13 @@ describe("parley ask", function()
     assert.same({}, kit:processes())
   end))
 
+  it("puts the message on the command line of the program where that is asked for", helper.task(function()
+    assert.equal("Sunny.\n", ask({ "--first-message", "argument", "How is the weather?" }).output)
+    local words = kit:events "started"[1].argv
+    assert.equal("How is the weather?", words[#words])
+    assert.same({ "How is the weather?" }, kit:taken())
+  end))
+
   it("prints an event a line with --json, the result last", helper.task(function()
     local events, types = helper.json_lines(ask({ "--json", "USETOOL" }).output), {}
     for i, event in ipairs(events) do types[i] = event.type end

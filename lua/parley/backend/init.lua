@@ -181,7 +181,7 @@ local function start(self, run, injection, id, path)
   self.kin[live] = { prefix = run.prefix, kin = run.kin, set = run.set }
   self.pool:add(live, run)
   run.session, run.has_place, run.payload, run.is_resumed = live, false, injection.text, injection.resume
-  live:start()
+  live:start(run.is_message and injection.text or nil, run.said)
 end
 
 --- Starts a fresh session for a history, in the place that the run holds. A seed that nobody went on from is removed.
@@ -212,6 +212,7 @@ local function try_to_start(self, run, way, ...)
   if ok then return nil end
   local may_be_tried_again = run.session and run.is_resumed and errors.is(err, "SessionError")
   if not may_be_tried_again or err.reason == "transcript" then error(err, 0) end
+  if run.session.ahead and not is_refused(err) then error(err, 0) end -- it may have taken the message
   self.pool:discard(run.session, true)
   run.session, run.has_place = nil, true
   return err
@@ -383,7 +384,11 @@ end
 ---@return parley.Turn closer  the same
 --- Raises `ValueError` (with `index`) before anything is started; `ClosedError`; from the loop `CLINotFoundError`,
 --- `SessionError`, `DialogError`, `Cancelled`. A turn that raises has closed its session.
-function Backend:complete(messages, request) return turn_of(self, new_run(self, messages, request)) end
+function Backend:complete(messages, request)
+  local run = new_run(self, messages, request)
+  run.is_message = true
+  return turn_of(self, run)
+end
 
 --- The conversation as it would be if it went on: what has no last message yet has a route, too.
 local function to_go_on(messages)

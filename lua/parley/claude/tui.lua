@@ -70,7 +70,6 @@ local function starts_with(row, prefix) return row:sub(1, #prefix) == prefix end
 ---@field text string     what it shows, rows joined by newlines, without the prompt
 ---@field shell boolean   true in the shell mode that a leading `!` switches on
 ---@field scrolled boolean  true when its beginning is out of sight, or may be
----@field cursor "start"|"end"  where the cursor is, as far as it matters
 ---@field below integer  how many of its rows that are in sight are below the cursor
 ---@field is_empty boolean
 ---@field hidden integer  how many of its rows are out of sight, as far as it says
@@ -98,7 +97,7 @@ function M.composer(rows, cursor)
           local may_be_scrolled = scrolled or #lines > 2 and #lines == most_rows(#rows)
           local at_start = cursor ~= nil and cursor.row == i and cursor.column <= 3
           return {
-            text = text, shell = prompt == "!", scrolled = may_be_scrolled, cursor = at_start and "start" or "end",
+            text = text, shell = prompt == "!", scrolled = may_be_scrolled,
             hidden = tonumber(row:match "↑ (%d+) more") or 0, first_row = i, last_row = bottom,
             below = below,
             -- A suggestion stands in an empty composer too, with the cursor before it.
@@ -108,7 +107,7 @@ function M.composer(rows, cursor)
         if scrolled or not (row == "" or starts_with(row, "  ")) then break end
         table.insert(lines, 1, row:sub(3))
         if i == 1 and #lines > 10 then -- 2.1.197 lets a long text grow over the whole screen
-          return { text = table.concat(lines, "\n"), shell = false, scrolled = true, cursor = "end",
+          return { text = table.concat(lines, "\n"), shell = false, scrolled = true,
             is_empty = false, hidden = 0, first_row = 1, last_row = bottom, below = below }
         end
       end

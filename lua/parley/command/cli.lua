@@ -198,6 +198,8 @@ function M.backend_options(parser)
   parser:option("--turn-timeout", "Seconds that a turn may take."):argname("S"):convert(M.seconds)
   M.offer(parser:option("--injection", "How a history reaches claude: native_jsonl or concat_message."):argname "MODE",
     { "native_jsonl", "concat_message" })
+  M.offer(parser:option("--first-message", "How the first message reaches claude: typed (the default) or argument, on "
+    .. "its command line, where everybody on the machine can read it."):argname "MODE", { "typed", "argument" })
   parser:option("--policy",
     "Replaces routing, injection, mcp_config, readiness, dialogs, delivery, settling or permission.")
     :argname("NAME=FILE"):convert(pair_of):count "*"
@@ -234,7 +236,7 @@ function M.to_backend(arguments)
     extra_args = list_or_nil(arguments.extra_arg),
     preserve_provider_env = arguments.preserve_provider_env, startup_timeout_ms = to_ms(arguments.startup_timeout),
     costs = arguments.costs or nil, turn_timeout_ms = to_ms(arguments.turn_timeout),
-    history_injection_mode = arguments.injection,
+    history_injection_mode = arguments.injection, first_message = arguments.first_message,
     policies = map_of(arguments.policy),
   }
 end

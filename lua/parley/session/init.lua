@@ -11,6 +11,7 @@ local course = require "parley.session.course"
 local defer = require "parley.base.defer"
 local dialog = require "parley.session.dialog"
 local errors = require "parley.base.errors"
+local files = require "parley.base.files"
 local limits = require "parley.session.limits"
 local options = require "parley.base.options"
 local paths = require "parley.claude.paths"
@@ -33,6 +34,7 @@ M.rules = options.merge(limits.rules, {
   stall_timeout_ms = { type = "milliseconds", default = 600000 },
   file_wait_timeout_ms = { type = "milliseconds", default = 30000 },
   mentions = { type = "string", default = "allow", check = options.one_of { "allow", "refuse" } },
+  first_message = { type = "string", default = "typed", check = options.one_of { "typed", "argument" } },
   policies = { type = "table", default = {} },
   hooks = { type = "table", default = {} },
   tools = { type = "table", copy = false },
@@ -66,6 +68,7 @@ M.check = callbacks.check
 ---@field limits parley.Limits
 ---@field request? table           what the caller of the turn that runs has said besides
 ---@field refusal? string         why the program may be about to end the turn, or itself: a dialog was refused
+---@field ahead? string            the message that has gone with the start, until `send` is told of it
 ---@field withdrawn? string        the message before, when it was interrupted and its record may still come
 local Session = {}
 Session.__index = Session
@@ -164,9 +167,36 @@ function Session:state() return self.terminal:state() end
 ---@return boolean ready  false when the turn was interrupted first
 function Session:wait_until_ready() return self.terminal:wait_until_ready() end
 
---- Starts the program and waits until it takes a message.
---- Raises `CLINotFoundError`, `SessionError`, `DialogError`, with `at_start` true; the process is ended then.
-function Session:start()
+--- Makes the turn that runs from now on.
+local function new_turn(self, text, is_command, request)
+  self.limits:check()
+  local function matches(recorded, sent) return self.policies.delivery.matches(recorded, sent, self.delivery) end
+  self.turn = turn.new(text, matches, is_command)
+  self.course, self.request, self.refusal = course.new(self, self.turn), request, nil
+end
+
+--- Has the program take a message by itself once it is ready, where that can be. Tools of the script's own may not be
+--- there by then, and a fork writes what was said before into its transcript anew.
+local function send_ahead(self, text, request)
+  local is_fork = self.process.set and self.process.set.fork_session
+  if self.options.first_message ~= "argument" or self.tools or is_fork then return end
+  local prepared = self:as_typed(text)
+  local word = self.policies.delivery.argument(prepared)
+  if not word then return end
+  self.process:prepare { message = word }
+  new_turn(self, prepared, false, request)
+  self.turn:submit()
+  self.ahead, self.start_offset = text, math.max(self.start_offset, files.size(self.jsonl_path) or 0)
+end
+
+--- Starts the program and waits until it takes a message, or has taken this one.
+---@param text? string    the message that is sent first: with the option `first_message = "argument"` it goes on the
+---                       command line, where it fits. `send` is to be told of it all the same
+---@param request? table  as of `send`
+--- Raises `ValueError` for a message that cannot be sent; `CLINotFoundError`, `SessionError`, `DialogError`, with
+--- `at_start` true. The process is ended then; a message that was given to it is not to be sent again, where `ahead` is
+--- there.
+function Session:start(text, request)
   local _ <close> = defer(function(err)
     if errors.is(err, "SessionError") or errors.is(err, "DialogError") then err.at_start = true end
     if err ~= nil then self:close() end
@@ -176,9 +206,10 @@ function Session:start()
   if self.tools then self.tools:open(self.process) end
   if self.costs then self.costs:open(self.process) end
   self.callbacks:open()
+  if text then send_ahead(self, text, request) end
   self.terminal:start()
   self.transcript:open(self.jsonl_path, self.start_offset)
-  self.terminal:wait_until_ready()
+  self.terminal:wait_until_ready(self.ahead ~= nil)
   if self.tools then self.tools:wait_until_known(self.terminal, self.options.startup_timeout_ms) end
 end
 
@@ -277,13 +308,8 @@ local function next_event(self)
   end
 end
 
-local function begin(self, text, is_command, request)
-  if self.closed then error(errors.closed_error "the session is closed", 0) end
-  if self.course then error(errors.session_error("a turn is running in this session", { reason = "busy" }), 0) end
-  self.limits:check()
-  local function matches(recorded, sent) return self.policies.delivery.matches(recorded, sent, self.delivery) end
-  self.turn = turn.new(text, matches, is_command)
-  self.course, self.request, self.refusal = course.new(self, self.turn), request, nil
+--- The events of the turn that runs.
+local function events_of(self)
   local closer = defer(function()
     if self.course then self:close() end
   end)
@@ -300,7 +326,15 @@ local function begin(self, text, is_command, request)
   return step, nil, nil, closer
 end
 
---- Sends a message and reports what follows, to the `result`.
+local function begin(self, text, is_command, request)
+  if self.closed then error(errors.closed_error "the session is closed", 0) end
+  if self.course then error(errors.session_error("a turn is running in this session", { reason = "busy" }), 0) end
+  new_turn(self, text, is_command, request)
+  self.course:begin()
+  return events_of(self)
+end
+
+--- Sends a message and reports what follows, to the `result`. One that has gone with the start is not sent again.
 ---@param text string
 ---@param request? table  for the permission policy
 ---@return fun(): parley.Event? next_event  for the generic `for`; leaving the loop early closes the session
@@ -309,7 +343,15 @@ end
 ---@return table closer
 --- Raises `ValueError` before a key is pressed; then `SessionError`, `DialogError`, `Cancelled`, which close the
 --- session.
-function Session:send(text, request) return begin(self, self:as_typed(text), false, request) end
+function Session:send(text, request)
+  if self.ahead == nil or self.ahead ~= text or self.closed then
+    return begin(self, self:as_typed(text), false, request)
+  end
+  self.ahead = nil
+  self.course:begin()
+  self.course:sent_ahead()
+  return events_of(self)
+end
 
 --- Runs one of the program's own commands and reports what follows, to the `result`. A command that opens a dialog
 --- brings it to the dialogs policy. After `/clear` the session goes on under a new id.
@@ -335,7 +377,7 @@ function Session:succeed(former) self.turns = former.turns end
 ---@param why? string  the `message` of that result
 ---@return boolean interrupted  false when no turn runs
 function Session:interrupt(why)
-  local state = self.course and self.turn:state()
+  local state = self.course and not self.ahead and self.turn:state()
   if not state or state == "ended" then return false end
   local facts = self.turn:facts()
   if facts.interrupting then return true end

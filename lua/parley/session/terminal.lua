@@ -191,19 +191,24 @@ local function patience_of(self)
   return self.options[option], option
 end
 
+--- Whether a program that was given a message with its start is through with that. While a dialog of the start is up
+--- there is no status file yet; a later one is the turn's affair.
+local function is_at_work(self, state) return state == "busy" or state == "dialog" and self:status() ~= nil end
+
 --- Waits until the composer takes a message, answering dialogs on the way. A program that works by itself, for a task
 --- in the background has ended, is waited for as long as it shows signs of life.
+---@param has_message? boolean  it was started with one: that it is at work will do
 ---@return boolean ready  false when the turn was interrupted first
-function Terminal:wait_until_ready()
+function Terminal:wait_until_ready(has_message)
   local patience, option = patience_of(self)
   local seen, deadline
   while true do
     self:check()
     if self:is_interrupted() then return false end
     local state = self:state()
-    if state == "ready" then
+    if state == "ready" or has_message and is_at_work(self, state) then
       self.has_started = true
-      self.guard.ready()
+      if state == "ready" then self.guard.ready() end
       return true
     end
     local signs = state == "busy" and tui.signs_of_life(self:view().rows) or seen

@@ -66,6 +66,19 @@ describe("a session's terminal", function()
     end))
   end)
 
+  it("is up when the program is at work on its first message, or asks about that", helper.task(function()
+    local state, attended = "busy", 0
+    live.readiness = { state = function() return state end }
+    function guard.attend()
+      attended = attended + 1
+      live.status_file.value = {} -- the start's dialog has gone
+    end
+    assert.is_true(live:wait_until_ready(true))
+    state = "dialog"
+    assert.is_true(live:wait_until_ready(true))
+    assert.equal(1, attended)
+  end))
+
   it("ends a wait when the guard says so, or the program has ended", helper.task(function()
     function guard.check() error("enough", 0) end
     assert.same({ false, "enough" }, { pcall(live.wait_until, live, function() return true end, 1000) })

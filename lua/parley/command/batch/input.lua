@@ -3,6 +3,7 @@ local core = require "parley.core"
 local errors = require "parley.base.errors"
 local expect = require "parley.command.batch.expect"
 local lines = require "parley.command.batch.lines"
+local pictures = require "parley.command.pictures"
 local schemas = require "parley.base.schema"
 local suggest = require "parley.base.suggest"
 
@@ -80,8 +81,9 @@ end
 --- Makes a conversation of a table, or says why it is none.
 ---@param given any
 ---@param line integer
+---@param folder? string  where the paths of its pictures begin; default: here
 ---@return parley.batch.Conversation|parley.batch.Rejected
-function M.conversation(given, line)
+function M.conversation(given, line, folder)
   if type(given) ~= "table" or json.is_array(given) then
     return { line = line, error = errors.value_error "not an object with messages or turns" }
   end
@@ -91,17 +93,19 @@ function M.conversation(given, line)
   end
   local problem = complaint(present)
   if problem then return { line = line, error = errors.value_error(problem) } end
+  local is_there, messages, turns = pcall(pictures.load, present, folder or ".")
+  if not is_there then return { line = line, error = messages } end
   local options = {}
   for _, name in ipairs(OPTIONS) do options[name] = present[name] end
-  return { id = present.id or ("line-%d"):format(line), line = line, messages = present.messages, turns = present.turns,
+  return { id = present.id or ("line-%d"):format(line), line = line, messages = messages, turns = turns,
     options = options, expect = present.expect, schema = present.schema, metadata = present.metadata }
 end
 
 --- Strict: a message with bytes that are no UTF-8 would be sent changed.
-local function of_line(line, number)
+local function of_line(line, number, folder)
   local value, err = json.decode(line, { strict = true })
   if value == nil then return { line = number, error = errors.value_error("not JSON: " .. err.message) } end
-  return M.conversation(value, number)
+  return M.conversation(value, number, folder)
 end
 
 ---@class parley.batch.Source
@@ -120,13 +124,15 @@ end
 
 Source.__close = Source.close
 
+local function folder_of(path) return path:match "^(.*)/" or "." end
+
 local function of_jsonl(path)
   local total = lines.count(path)
   local reader = lines.open(path)
   local function next_item()
     local line
     repeat line = reader:next() until not line or line:find "%S"
-    return line and of_line(line, reader.number)
+    return line and of_line(line, reader.number, folder_of(path))
   end
   return setmetatable({ total = total, next_item = next_item, close_source = function() reader:close() end }, Source)
 end
@@ -175,7 +181,7 @@ local function of_script(path)
     if value == nil then return nil end
     control, number = value, number + 1
     if type(value) ~= "table" then value = second end -- as `ipairs` gives them
-    return M.conversation(value, number)
+    return M.conversation(value, number, folder_of(path))
   end }, Source)
 end
 

@@ -21,6 +21,8 @@ local M = {}
 ---@field resume_needs {timestamp?: true, model?: true}  what each record of a resumed file must have
 ---@field resumes_model boolean        without `--model` a resumed session has the last model of its file, where the
 ---        program itself has not written the answer
+---@field prompt_ms integer           from that moment until the message of the command line is taken
+---@field flags_in_prompts string[]   patterns of such messages that are taken for flags, though `--` stands before them
 ---
 --- The screen
 ---@field is_fullscreen boolean        alternate screen, composer at its foot; else below the text
@@ -130,7 +132,7 @@ local v2_1_50 = {
   numbered_choices = true, default_is_no = false, trust_escape_status = 1, bypass_implies_trust = true,
   settings_problem = "error",
   settings_choices = { "Exit and fix manually", "Continue without these settings" },
-  resume_needs = {},
+  resume_needs = {}, prompt_ms = 20, flags_in_prompts = { "^%-p$", "^%-%-settings=" },
 
   is_fullscreen = false, draws_cursor = false, counts_hidden_rows = true,
   placeholder = 'Try "edit <filepath> to..."',
@@ -184,7 +186,7 @@ local v2_1_110 = derive(v2_1_50, {
 
 local v2_1_197 = derive(v2_1_110, {
   version = "2.1.197", model = "claude-opus-4-8", model_name = "Opus 4.8 (1M context)",
-  startup_ms = 600, status_file = "live",
+  startup_ms = 600, status_file = "live", prompt_ms = 250, flags_in_prompts = { "^%-p$" },
   resume_needs = { timestamp = true, model = true },
   settings_choices = { "Continue", "Fix with Claude", "Exit and fix manually" },
   draws_cursor = true,
@@ -204,7 +206,7 @@ local v2_1_197 = derive(v2_1_110, {
 
 local v2_1_330 = derive(v2_1_197, {
   version = "2.1.330", model = "claude-opus-5-5", model_name = "Opus 5.5",
-  startup_ms = 420,
+  startup_ms = 420, prompt_ms = 300, flags_in_prompts = {},
   numbered_choices = false, default_is_no = true, trust_escape_status = 0,
   resume_needs = {},
   is_fullscreen = true, composer_rows = 14,

@@ -269,6 +269,13 @@ function Program:work()
   end
 end
 
+--- Takes the first message of the command line, which is never in the composer.
+function Program:take_prompt(text)
+  task.sleep(math.min(self.script.startup_delay_ms or math.huge, self.profile.prompt_ms))
+  local kind, name, arguments = commands.classify({ text = text }, self.profile)
+  self:submit { kind = kind, text = text, name = name, arguments = arguments }
+end
+
 --- Everything between the terminal's raw mode and the end.
 function Program:run()
   task.spawn(keyboard.read, self)
@@ -279,7 +286,7 @@ function Program:run()
     self.input:stop()
     self.log:add("deaf", {})
   end
-  if self.flags.prompt then self:submit { kind = "message", text = self.flags.prompt } end
+  if self.flags.prompt then self:take_prompt(self.flags.prompt) end
   self:work()
 end
 
