@@ -9,6 +9,7 @@ local output = require "parley.command.batch.output"
 local policies = require "parley.policy"
 local progress = require "parley.command.batch.progress"
 local tables = require "parley.base.tables"
+local tools_file = require "parley.command.tools_file"
 
 local function shard_of(text)
   local index, count = text:match "^(%d+)/(%d+)$"
@@ -19,8 +20,10 @@ end
 
 local function define(parser)
   parser:argument("input", 'Conversations: lines of JSON, {"id", "turns": ["…"]} or {"id", "messages": […]}, '
-    .. "with cwd, model, system_prompt, expect and metadata as you like; a Lua file (*.lua) that returns an iterator "
-    .. "of such tables; or - for lines from standard input.")
+    .. "with cwd, model, system_prompt, permission_mode, allowed_tools, timeout, tools, schema, expect and metadata as "
+    .. "you like; a JSON array of them; a Lua file (*.lua) that returns an iterator of such tables; or - for standard "
+    .. "input.")
+  parser:flag("--text", "The input is plain text: each line that is not blank is the message of a conversation.")
   cli.short_option(parser, "-o", "--output", "FILE",
     "Where the results go, one line of JSON each; default: standard output.")
   cli.short_option(parser, "-j", "--jobs", "N", "Conversations at a time."):convert(cli.count_from(1)):default "4"
@@ -33,16 +36,21 @@ local function define(parser)
     :argname("S"):convert(cli.seconds):default "1"
   parser:flag("--fail-fast", "End at the first failure; what is running then is not written, and --resume runs it.")
   parser:option("--shard", "Only part I of N, 1 to N, chosen by a hash of the id."):argname("I/N"):convert(shard_of)
+  parser:option("--tools", "A Lua file that returns a list of tools for the model: name, description, input_schema, "
+    .. "run. A line may name its own."):argname "FILE"
   cli.backend_options(parser)
 end
 
 --- Backends for single conversations. Policies are loaded once, so that they may keep state.
 local function backend_maker(arguments)
-  local common = cli.to_backend(arguments)
+  local common, load_tools = cli.to_backend(arguments), tools_file.loader()
+  common.tools = arguments.tools and load_tools(arguments.tools)
   parley.backend(common):close() -- options that nobody can work with are an error at once
   for name, file in pairs(common.policies or {}) do common.policies[name] = policies.load(name, file) end
-  return function(options)
-    return parley.backend(tables.merged({ max_sessions = 1 }, common, options))
+  return function(own)
+    local options = tables.merged({ max_sessions = 1 }, common, own)
+    if type(options.tools) == "string" then options.tools = load_tools(options.tools) end
+    return parley.backend(options)
   end
 end
 
@@ -70,7 +78,7 @@ end
 local function main(arguments)
   local path, is_resumed = arguments.output or "-", arguments.resume or arguments.retry_failed
   local new_backend = backend_maker(arguments)
-  local source <close> = input.open(arguments.input)
+  local source <close> = input.open(arguments.input, { text = arguments.text })
   refuse_same_file(arguments.input, path)
   local results <close> = output.open(path, { resume = is_resumed })
   local counts, known = batch.counts(), memory.new { retry_failed = arguments.retry_failed }
@@ -107,6 +115,7 @@ return cli.run({
   examples = [[
   parley batch questions.jsonl -o answers.jsonl --jobs 8
   parley batch questions.jsonl -o answers.jsonl --jobs 8 --resume --retries 2 --turn-timeout 300
+  parley batch questions.txt --text -o answers.jsonl   a message a line
   parley batch interview.lua -o answers.jsonl          the script decides each next turn
   parley batch questions.jsonl -o part-3.jsonl --shard 3/10 --resume]],
 }, ...)
