@@ -3,11 +3,13 @@ local uv = require "luv"
 local parley = require "parley"
 local batch = require "parley.command.batch"
 local cli = require "parley.command.cli"
+local files = require "parley.base.files"
 local input = require "parley.command.batch.input"
 local memory = require "parley.command.batch.memory"
 local output = require "parley.command.batch.output"
 local policies = require "parley.policy"
 local progress = require "parley.command.batch.progress"
+local report = require "parley.command.batch.report"
 local tables = require "parley.base.tables"
 local tools_file = require "parley.command.tools_file"
 
@@ -36,6 +38,8 @@ local function define(parser)
     :argname("S"):convert(cli.seconds):default "1"
   parser:flag("--fail-fast", "End at the first failure; what is running then is not written, and --resume runs it.")
   parser:option("--shard", "Only part I of N, 1 to N, chosen by a hash of the id."):argname("I/N"):convert(shard_of)
+  parser:option("--report", "A page about the whole output, HTML, written at the end, as `parley report` makes it.")
+    :argname "FILE"
   parser:option("--tools", "A Lua file that returns a list of tools for the model: name, description, input_schema, "
     .. "run. A line may name its own."):argname "FILE"
   cli.backend_options(parser)
@@ -67,6 +71,15 @@ local function refuse_same_file(one, other)
   end
 end
 
+--- A report is of what stands in the output.
+local function check_report(arguments, results)
+  if not arguments.report then return end
+  if not results.size then
+    error(parley.errors.value_error "--report needs a file of results: give --output", 0)
+  end
+  report.check_target(arguments.report, { arguments.input, arguments.output })
+end
+
 --- What can be done next; nil when nothing is left to do.
 local function describe_remedy(arguments, counts, is_early)
   if is_early then
@@ -81,6 +94,7 @@ local function main(arguments)
   local source <close> = input.open(arguments.input, { text = arguments.text })
   refuse_same_file(arguments.input, path)
   local results <close> = output.open(path, { resume = is_resumed })
+  check_report(arguments, results)
   local counts, known = batch.counts(), memory.new { retry_failed = arguments.retry_failed }
   counts.total = source.total and math.ceil(source.total / (arguments.shard and arguments.shard.count or 1))
   local shares_terminal = path == "-" and cli.is_terminal(1)
@@ -104,6 +118,7 @@ local function main(arguments)
   say(progress.summary(counts, took))
   local remedy = path ~= "-" and describe_remedy(arguments, counts, not ok or stopped)
   if remedy then say(remedy) end
+  if arguments.report then files.write(arguments.report, report.of_file(path)) end
   if not ok then error(problem, 0) end
   if not is_tidy then error(trouble, 0) end
   return counts.failed + counts.resumed_failed > 0 and 1 or 0
