@@ -18,7 +18,8 @@ local function define(parser)
   parser:option("--schema", "A JSON Schema that the answer is to fit; the JSON is printed. What does not fit is asked "
     .. "for once more."):argname "FILE"
   parser:flag("--continue", "Go on with the last conversation of this folder, in a session of its own.")
-  parser:option("--session", "Go on with this one: its id, the beginning of that, or its file."):argname "ID"
+  cli.offer(parser:option("--session", "Go on with this one: its id, the beginning of that, or its file.")
+    :argname "ID", "sessions")
   parser:option("--history", "A conversation that goes before: JSON messages, as `parley show --json` prints them.")
     :argname "FILE"
   cli.backend_options(parser)
