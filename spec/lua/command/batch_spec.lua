@@ -275,12 +275,11 @@ describe("a batch", function()
 
     it("gives up after so many", helper.task(function()
       local overloaded = backend_of(failing(9, function()
-        return { subtype = "error_api", message = "overloaded", cost_usd = 0.25 }
+        return { subtype = "error_api", message = "overloaded" }
       end))
       local results = run({ { id = "a", turns = { "x" } } }, { retries = 2, new_backend = overloaded })
       assert.same({ "failed", 3, "error_api" }, { results.a.verdict, results.a.attempts, results.a.error.code })
-      -- What the attempts have cost is counted.
-      assert.same({ 6, 0.75, 0.25 }, { results.a.usage.output_tokens, results.a.cost_usd, results.a.result.cost_usd })
+      assert.equal(6, results.a.usage.output_tokens) -- what the attempts have cost is counted
     end))
 
     it("does not repeat bad input", helper.task(function()

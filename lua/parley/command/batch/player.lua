@@ -12,7 +12,7 @@ local M = {}
 
 --- What of a turn's result goes to the output; the rest is in the events or in the transcript.
 local RESULT_FIELDS = { "subtype", "stop_reason", "is_error", "error", "api_error_status", "message", "duration_ms",
-  "num_turns", "session_id", "usage", "cost_usd" }
+  "num_turns", "session_id", "usage" }
 
 local function round(number) return math.floor(number + 0.5) end
 
@@ -58,7 +58,6 @@ local function take_turn(backend, conversation, record)
   table.insert(record.turn_ms, round(task.now() - began))
   local result = record.result
   add_usage(record.usage, result.usage)
-  if result.cost_usd then record.cost_usd = (record.cost_usd or 0) + result.cost_usd end
   -- A new list for each turn: the backend remembers the one that it was given.
   record.messages = tables.joined(messages, history.synthesize_turn_messages(events))
   if result.subtype ~= "success" then
@@ -111,7 +110,7 @@ end
 ---@param backend parley.Backend  its own
 ---@param conversation parley.batch.Conversation
 ---@param record table  gets `messages`, `turn_ms`, `result`, `turn` (the number of the last one that was begun) and,
----                       added to what it has, `usage` and `cost_usd`, as far as it goes
+---                       added to what it has, `usage`, as far as it goes
 --- Raises what went wrong.
 function M.play(backend, conversation, record)
   local given, turns = with_demand(conversation)
