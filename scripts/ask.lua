@@ -17,8 +17,9 @@ local function define(parser)
   cli.short_option(parser, "-f", "--file", "FILE", "A text that goes behind the message, with its name."):count "*"
   parser:option("--schema", "A JSON Schema that the answer is to fit; the JSON is printed. What does not fit is asked "
     .. "for once more."):argname "FILE"
-  parser:flag("--continue", "Go on with the last conversation of this folder, in a session of its own.")
-  parser:option("--session", "Go on with this one: its id, the beginning of that, or its file."):argname "ID"
+  parser:flag("--continue", "Go on with the last conversation of this folder, in its own session.")
+  cli.offer(parser:option("--session", "Go on with this one: its id, the beginning of that, or its file.")
+    :argname "ID", "sessions")
   parser:option("--history", "A conversation that goes before: JSON messages, as `parley show --json` prints them.")
     :argname "FILE"
   cli.backend_options(parser)
@@ -73,14 +74,16 @@ local function with_files(message, texts, images)
   return content
 end
 
---- What was said before.
-local function history_of(arguments, options)
+--- What was said before: messages, and the session that said them where there is one.
+local function earlier_of(arguments, options)
   local count = 0
   for _, name in ipairs { "history", "continue", "session" } do count = count + (arguments[name] and 1 or 0) end
   if count > 1 then error(parley.errors.value_error "give one of --history, --continue and --session", 0) end
-  if arguments.history then return messages_file.decode(cli.read(arguments.history), arguments.history) end
-  if count == 0 then return {} end
-  return earlier.messages(arguments.session, options)
+  if arguments.history then
+    return { messages = messages_file.decode(cli.read(arguments.history), arguments.history) }
+  end
+  if count == 0 then return { messages = {} } end
+  return earlier.find(arguments.session, options)
 end
 
 local function schema_of(path)
@@ -92,11 +95,12 @@ end
 local function main(arguments)
   local options = cli.to_backend(arguments)
   local schema = arguments.schema and schema_of(arguments.schema)
-  local before = history_of(arguments, options)
+  local before = earlier_of(arguments, options)
   local content = with_files(read_message(arguments), arguments.file, arguments.image)
 
   local backend <close> = parley.backend(options)
-  local talk = backend:conversation(before)
+  earlier.adopt(before, backend, function(text) io.stderr:write("parley: ", text, "\n") end)
+  local talk = backend:conversation(before.messages)
   local progress <close> = cli.progress(function(seconds)
     local _, state = next(backend:session_states())
     return ("%s, %d s"):format(state or "starting", seconds)

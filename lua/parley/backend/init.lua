@@ -231,16 +231,36 @@ local function start_fresh(self, run)
     message = "the program did not resume from the written history; it went into the message instead" })
 end
 
+--- Has a new process go on with a transcript, or starts a fresh session where that cannot be.
+---@return boolean resumed
+local function go_on(self, run, id, path)
+  local stat = uv.fs_stat(path)
+  local injection = { resume = true, text = run.text, start_offset = stat and stat.size }
+  if stat and not try_to_start(self, run, start, injection, id, path) then return true end
+  start_fresh(self, run)
+  return false
+end
+
 --- Has another process go on with the transcript of the session that the run leases: under the options of the run.
 local function renew(self, run)
   local former = run.session
-  local id, path = former.session_id, former.jsonl_path
   self.pool:discard(former, true)
   run.session, run.is_leased, run.has_place, self.kin[former] = nil, false, true, nil
-  local stat = uv.fs_stat(path)
-  local injection = { resume = true, text = run.text, start_offset = stat and stat.size }
-  if not stat or try_to_start(self, run, start, injection, id, path) then return start_fresh(self, run) end
-  run.session:succeed(former)
+  if go_on(self, run, former.session_id, former.jsonl_path) then run.session:succeed(former) end
+end
+
+--- Starts the session of a history that no session has: from its own transcript when it is the one that was adopted.
+local function begin_session(self, run)
+  local adopted = self.adopted
+  if not adopted or history.hash_history(run.request.history) ~= adopted.hash then return start_fresh(self, run) end
+  self.adopted = nil -- two must not write in one transcript
+  local _ <close> = defer(function(err)
+    if err ~= nil then self.adopted = adopted end
+  end)
+  if go_on(self, run, adopted.id, adopted.path) then return end
+  table.insert(run.notices, claude_event.new { type = "system", subtype = "injection_fallback",
+    session_id = run.session.session_id,
+    message = ("the program did not go on with the session %s; another one has what was said"):format(adopted.id) })
 end
 
 --- Finds or makes the session of a request.
@@ -250,7 +270,7 @@ local function acquire(self, run)
   run.key = key
   run.is_leased, run.has_place, run.payload = run.session ~= nil, run.session == nil, run.text
   if run.is_over then error(errors.closed_error "the turn was closed", 0) end
-  if run.has_place then start_fresh(self, run) elseif of_kin then renew(self, run) end
+  if run.has_place then begin_session(self, run) elseif of_kin then renew(self, run) end
 end
 
 local function begin_turn(self, run)
@@ -439,6 +459,16 @@ function Backend:conversation(messages, own, request)
   self.rules:apply(self.options, { { options = own, where = "the options of the conversation" } })
   self.rules:check_request(request, self.policies.routing ~= routing)
   return conversation.new(self, messages, own, request)
+end
+
+--- Says that a conversation has a transcript: the program goes on with that, with all that stands in it, when the
+--- conversation does. Without it, and where the program does not take it, a new session gets the messages. Nobody else
+--- may have it open.
+---@param messages table[]  what was said
+---@param id string         the session's
+---@param path string       its transcript, where a program of these options looks for it
+function Backend:adopt(messages, id, path)
+  self.adopted = { hash = history.hash_history(messages), id = id, path = path }
 end
 
 --- The processes that live now, idle ones included, by session id.

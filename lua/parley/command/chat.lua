@@ -272,14 +272,14 @@ function M.main(arguments)
     options.policies = options.policies or {}
     options.policies.permission = options.policies.permission or not options.policies.dialogs and asker:policy() or nil
   end
-  local before = arguments.resume and earlier.messages(arguments.resume[1], options)
+  local before = arguments.resume and earlier.find(arguments.resume[1], options)
   options.max_sessions = 1 -- a conversation that was left gives its place to the next
   local backend <close> = parley_backend.new(options)
   local input <close> = is_able and editor.open {
     history_path = not arguments.no_history and history_path() or nil, complete = completer.new(commands.arguments()) }
     or lines.open { prompt = is_interactive }
   local chat = M.new {
-    backend = backend, input = input, is_interactive = is_interactive, messages = before or nil,
+    backend = backend, input = input, is_interactive = is_interactive, messages = before and before.messages,
     output = output.new {
       write = cli.write, paint = paint.painter(is_interactive and 1 or 2), has_status = is_able,
       is_plain = arguments.plain or not is_interactive,
@@ -290,8 +290,9 @@ function M.main(arguments)
   if asker then asker:attach(chat) end
   if is_interactive then
     chat.output:note(("claude in %s; /help lists the commands, Ctrl-D leaves"):format(options.cwd or uv.cwd()), "dim")
-    if before then chat.output:note(("going on behind %d messages"):format(#before), "dim") end
+    if before then chat.output:note(("going on behind %d messages"):format(#before.messages), "dim") end
   end
+  if before then earlier.adopt(before, backend, function(text) chat.output:note(text, "dim") end) end
   local status = chat:run()
   if chat.starting then chat.starting:cancel() end
   return status

@@ -11,6 +11,9 @@ local task = require "parley.base.task"
 
 local M = {}
 
+--- The program's own short names of models (2.1.332), for the completion; it takes whole ones, too.
+local MODELS = { "haiku", "opus", "opusplan", "sonnet" }
+
 ---@class parley.Command
 ---@field name string
 ---@field summary string
@@ -163,7 +166,7 @@ end
 
 --- Tells the completion what an option or an argument takes.
 ---@param element table  argparse's
----@param values string[]
+---@param values string[]|"sessions"  "sessions": the id of one
 ---@return table element
 function M.offer(element, values)
   element.values = values
@@ -174,7 +177,7 @@ end
 ---@param parser table
 function M.backend_options(parser)
   parser:option("--cwd", "The working directory of claude."):argname "DIR"
-  M.short_option(parser, "-m", "--model", "NAME", "The model.")
+  M.offer(M.short_option(parser, "-m", "--model", "NAME", "The model."), MODELS)
   M.short_option(parser, "-s", "--system-prompt", "TEXT", "Replaces the system prompt.")
   parser:option("--append-system-prompt", "Goes behind the system prompt."):argname "TEXT"
   M.offer(parser:option("--permission-mode", "bypassPermissions (the default), default, plan, acceptEdits, …")
@@ -200,9 +203,9 @@ function M.backend_options(parser)
     { "native_jsonl", "concat_message" })
   M.offer(parser:option("--first-message", "How the first message reaches claude: typed (the default) or argument, on "
     .. "its command line, where everybody on the machine can read it."):argname "MODE", { "typed", "argument" })
-  parser:option("--policy",
-    "Replaces routing, injection, mcp_config, readiness, dialogs, delivery, settling or permission.")
-    :argname("NAME=FILE"):convert(pair_of):count "*"
+  local names = policies.names()
+  M.offer(parser:option("--policy", ("Replaces %s or %s."):format(table.concat(names, ", ", 1, #names - 1),
+    names[#names])):argname("NAME=FILE"):convert(pair_of):count "*", names)
 end
 
 local function map_of(pairs_given)

@@ -18,6 +18,10 @@ local OF_SESSION = { "readiness", "dialogs", "delivery", "settling", "permission
 --- Without one the program's own rules hold, and nobody is asked.
 local WITHOUT_DEFAULT = { permission = true }
 
+--- What there are policies for.
+---@return string[]
+function M.names() return { table.unpack(NAMES) } end
+
 local function refuse(name, message, ...)
   error(errors.value_error(message:format(...), { policy = name }), 0)
 end
