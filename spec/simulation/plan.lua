@@ -33,7 +33,8 @@ local function random_turn(chance, key)
   turn.text = random_text(chance, key, turn.mark)
   if chance:once_in(5) then
     turn.strike = { kind = chance:pick(M.STRIKES), step = chance:between(1, chance:pick { 10, 40, 120 }),
-      which = chance:between(1, 8) }
+      which = chance:between(1, 8), lasts_ms = chance:pick { 700, 700, 3000, 6000 },
+      rows = chance:between(20, 60), columns = chance:between(60, 160) }
   end
   if chance:once_in(5) then turn.pause_ms = chance:between(0, 3000) end
   return turn

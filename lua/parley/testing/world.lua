@@ -22,6 +22,7 @@ local errors = require "parley.base.errors"
 local files = require "parley.base.files"
 local home = require "parley.testing.home"
 local kernel = require "parley.claude.kernel"
+local mark = require "parley.base.mark"
 local options = require "parley.base.options"
 local profiles = require "parley.testing.stand_in.profiles"
 local program_of = require "parley.testing.world.program"
@@ -71,7 +72,8 @@ local RULES = {
 ---@field odds table<string, number>
 ---@field programs parley.testing.WorldProgram[]  all that were started, in order
 ---@field on_event? fun(record: table)  is told what a stand-in logs
----@field on_typed? fun(program: parley.testing.WorldProgram, bytes: string)  is told what is typed, and taken
+---@field on_typed? fun(program: parley.testing.WorldProgram, bytes: string, seen_count: integer)  is told what is typed,
+---       and taken, and how many bytes of the program's the one who types had been shown when that was first tried
 ---@field on_lost? fun(program: parley.testing.WorldProgram, bytes: string)   and what of it is lost
 ---@field story table[]        what happened: the time, the program, what, and more about it
 ---@field package disk parley.testing.Disk
@@ -178,6 +180,7 @@ function M.new(given)
   self.disk = disk.new(self)
   self.disk:open()
   self.time.owner_of = function() return self:acting_program() end
+  assert(mark.guard()) -- once in a process: it takes an id, and the world's are to be the same each time
   self.generate = core.uuid.generate
   core.uuid.generate = function() return new_uuid(chance) end -- luacheck: ignore 122
   math.randomseed(given.seed)

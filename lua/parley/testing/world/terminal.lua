@@ -12,6 +12,9 @@ local REST_MS = 1
 ---@class parley.testing.WorldTerminal
 ---@field private world parley.testing.World
 ---@field private program parley.testing.WorldProgram
+---@field printed_count integer  so many bytes the program has written
+---@field shown_count integer    so many of them were handed out
+---@field package seen_count? integer  the same when a write was tried first that the terminal has not taken yet
 local Terminal = {}
 Terminal.__index = Terminal
 
@@ -22,7 +25,7 @@ Terminal.__index = Terminal
 ---@return parley.testing.WorldTerminal
 function M.new(world, program, rows, columns)
   return setmetatable({ world = world, program = program, rows = rows, columns = columns,
-    typed = "", printed = {}, polls = {} }, Terminal)
+    typed = "", printed = {}, polls = {}, printed_count = 0, shown_count = 0 }, Terminal)
 end
 
 --- How much of what has come is handed out now.
@@ -109,6 +112,7 @@ local function deliver_printed(self)
   self.printed = count < #bytes and { bytes:sub(count + 1) } or {}
   if bytes ~= "" then
     self:show()
+    self.shown_count = self.shown_count + count
     return reader(nil, bytes:sub(1, count))
   end
   if self.has_ended then
@@ -128,6 +132,7 @@ end
 function Terminal:print(bytes)
   if bytes == "" or self.is_hung_up then return end
   table.insert(self.printed, bytes)
+  self.printed_count = self.printed_count + #bytes
   self:show()
 end
 
@@ -192,9 +197,11 @@ function Pty:write(bytes)
     world:tell(self.program, "takes nothing for a moment")
     room = 0
   end
+  local seen_count = terminal.seen_count or terminal.shown_count
+  terminal.seen_count = room < #bytes and seen_count or nil
   if room <= 0 then return nil, errors.new("EAGAIN", "the terminal is full") end
   local taken = bytes:sub(1, room)
-  if world.on_typed then world.on_typed(self.program, taken) end
+  if world.on_typed then world.on_typed(self.program, taken, seen_count) end
   if world:loses(self.program, taken) then return #taken end
   terminal.typed = terminal.typed .. taken
   terminal:hurry()
