@@ -8,6 +8,8 @@ local marks = require "parley.testing.marks"
 local M = {}
 
 local KEY = "m%d+%.%d+"
+--- What a user types, which is in no message. ASCII: among other letters the composer is not looked at so closely.
+M.USERS_OWN = "Q"
 --- What an interrupt presses, and what a terminal answers by itself, is no answer to a dialog.
 local NO_ANSWER = { "^\27$", "^\27%[[%d;?>]*[cnRy]", "^\27P" }
 --- What the user types is on the screen, and seen, so soon.
@@ -105,6 +107,8 @@ end
 
 --- A text of the user's own: it may come with a message only where it was typed too late to be seen before Enter.
 local function taken_from_user(self, record)
+  local ask = self.by_key[record.text:match(KEY) or ""]
+  if ask then ask.taken, ask.sessions[record.session_id] = ask.taken + 1, true end
   local at, entered = self.users[record.program], self.entered[record.program]
   local sight = SIGHT_MS + LATENESSES * math.max(self.world.odds.late_ms, 1)
   if not at or entered and entered.at - at > sight and not self:is_held(record.program, at) then
@@ -132,7 +136,7 @@ end
 local function taken(self, record)
   local text = record.text
   if text:find("task-notification", 1, true) then return end
-  if text:find("¤", 1, true) then return taken_from_user(self, record) end
+  if text:find(M.USERS_OWN, 1, true) then return taken_from_user(self, record) end
   local key = text:match(KEY)
   local ask = key and self.by_key[key]
   if not ask then return self:wrong("something was taken that was never sent: %q", text) end

@@ -86,7 +86,7 @@ function strikes.type(run, strike)
   local program = living(run.world, strike.which)
   if not program then return end
   run.model:strike("type", program)
-  program.terminal.typed = program.terminal.typed .. "¤"
+  program.terminal.typed = program.terminal.typed .. models.USERS_OWN
   program.terminal:hurry()
 end
 

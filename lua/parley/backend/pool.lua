@@ -407,7 +407,9 @@ end
 function Pool:close()
   turn_away(self)
   local closing = {}
-  for _, session in ipairs(in_order(self.entries)) do table.insert(closing, task.spawn(pcall, session.close, session)) end
+  for _, session in ipairs(in_order(self.entries)) do
+    table.insert(closing, task.spawn(pcall, session.close, session))
+  end
   for _, one in ipairs(closing) do one:await() end
   self.entries = {}
 end

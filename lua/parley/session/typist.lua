@@ -184,14 +184,15 @@ end
 
 --- Goes the steps of one attempt; false when keys were lost, or when the turn was interrupted.
 local function go_steps(self, steps)
-  local terminal, holds = self.terminal, self.policy.holds
+  local holds = self.policy.holds
   for _, step in ipairs(steps) do
     if not begin_step(self, step) then return false end
-    local arrived = wait_for_composer(self, patience_for(step.holds), function(composer)
-      return holds(composer, step.holds) == "whole"
-    end)
-    if not arrived or terminal:is_interrupted() then return false end
-    rest(self, step.rest_ms or 0)
+    local function is_whole(composer) return holds(composer, step.holds) == "whole" end
+    if not wait_for_composer(self, patience_for(step.holds), is_whole) then return false end
+    if step.rest_ms then -- a dialog may come up meanwhile, or the user type
+      rest(self, step.rest_ms)
+      if not wait_for_composer(self, LOST_MS, is_whole) then return false end
+    end
   end
   return true
 end
