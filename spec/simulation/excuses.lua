@@ -21,15 +21,19 @@ local EFFECTS = {
   stop = function(err, verdict) return is_session_error(err, "timeout", "delivery", "exit")
     or verdict == "error_no_output" end,
   pause = function(err) return is_session_error(err, "delivery") end,
+  torn = function(err, verdict)
+    return is_session_error(err, "timeout", "transcript") or verdict == "error_no_output"
+  end,
   type = function(err) return is_session_error(err, "delivery") end,
 }
 
 --- Whether a request was at a program while that was struck, or has to do with what is left of it.
-local function is_struck(ask, strike)
+local function is_struck(ask, strike, is_direct)
   if strike.at > ask.ended then return false end
   if strike.asks[ask] then return true end
   if not strike.program or not ask.sessions[strike.session_id] then return false end
-  if strike.kind == "stop" then return true end -- for good
+  local is_for_good = strike.kind == "stop" or strike.kind == "torn" or strike.kind == "kill" and is_direct
+  if is_for_good then return true end
   local until_ms = strike.kind == "type" and TYPED_MS or strike.lasts_ms or 0
   return strike.at + until_ms >= ask.began
 end
@@ -68,7 +72,7 @@ function M.has_one(model, ask, err, verdict)
   if by_caller(model, ask, err, verdict) or by_program(model, ask, err, verdict) then return true end
   for _, strike in ipairs(model.struck) do
     local has_effect = EFFECTS[strike.kind](err, verdict)
-    if has_effect and is_struck(ask, strike) then return true end
+    if has_effect and is_struck(ask, strike, model.plan.direct) then return true end
     local is_in_the_way = strike.kind == "stop" and is_session_error(err, "timeout") and strike.at <= ask.ended
     if is_in_the_way and err.message:find "has waited" then return true end
   end
@@ -83,7 +87,18 @@ end
 function M.stood_still(model, ask)
   for _, strike in ipairs(model.struck) do
     local stands = strike.kind == "stop" or strike.kind == "pause"
-    if stands and is_struck(ask, strike) then return true end
+    if stands and is_struck(ask, strike, false) then return true end
+  end
+  return false
+end
+
+--- Whether a line of the transcript of a request's session has no end.
+---@param model spec.Model
+---@param ask table
+---@return boolean
+function M.is_torn(model, ask)
+  for _, strike in ipairs(model.struck) do
+    if strike.kind == "torn" and ask.sessions[strike.session_id] then return true end
   end
   return false
 end

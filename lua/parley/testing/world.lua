@@ -43,13 +43,15 @@ local CALM = {
   lost = 0,     -- what was typed is lost
   unseen = 0,   -- a change of a file is not told of
   half = 0,     -- a line of the transcript comes in two parts
+  torn = 0,     -- or only its first part ever comes
+  slow = 0,     -- what was typed is read seconds later
   no_space = 0, -- a file that the library writes finds the disk full
 }
 
 local function check_faults(given)
   for name, value in pairs(given) do
     local problem = CALM[name] == nil and "is none: there are late_ms, disk_late_ms, cut, full, lost, unseen, half, "
-      .. "no_space" or not (type(value) == "number" and value >= 0) and "must be a number, 0 or more"
+      .. "torn, slow, no_space" or not (type(value) == "number" and value >= 0) and "must be a number, 0 or more"
     if problem then return ("a table of faults; '%s' %s"):format(tostring(name), problem) end
   end
 end
@@ -75,6 +77,7 @@ local RULES = {
 ---@field on_typed? fun(program: parley.testing.WorldProgram, bytes: string, seen: integer)  is told what is typed and
 ---       taken, and how many bytes of the program's the one who types had been shown when that was first tried
 ---@field on_lost? fun(program: parley.testing.WorldProgram, bytes: string)   and what of it is lost
+---@field on_torn? fun(program: parley.testing.WorldProgram)  is told of a line that never ends
 ---@field story table[]        what happened: the time, the program, what, and more about it
 ---@field package disk parley.testing.Disk
 ---@field package enqueue fun(task: parley.Task)

@@ -6,6 +6,8 @@ local M = {}
 
 --- So much the kernel keeps of what was not read yet, and so much it hands out at a time.
 local ROOM, PIECE = 4096, 4096
+--- A program that is busy reads so late.
+local SLOW_LEAST_MS, SLOW_MOST_MS = 1000, 6000
 --- The rest of what was cut comes so soon: the kernel has it already.
 local REST_MS = 1
 
@@ -53,7 +55,10 @@ end
 function Terminal:hurry(most_ms)
   if self.is_typing or not self.take then return end
   self.is_typing = true
-  local late_ms = math.min(self.world:lateness(), most_ms or math.huge)
+  local world = self.world
+  local is_slow = not most_ms and world.chance:once_in(world.odds.slow)
+  local late_ms = is_slow and world.chance:between(SLOW_LEAST_MS, SLOW_MOST_MS)
+    or math.min(world:lateness(), most_ms or math.huge)
   self.world.time:after(late_ms, function() deliver_typed(self) end, self.program)
 end
 
