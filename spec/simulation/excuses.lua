@@ -24,7 +24,10 @@ local EFFECTS = {
   torn = function(err, verdict)
     return is_session_error(err, "timeout", "transcript") or verdict == "error_no_output"
   end,
-  type = function(err) return is_session_error(err, "delivery") end,
+  type = function(err) -- a message that has changed in the composer is not sent again
+    return is_session_error(err, "delivery")
+      or is_session_error(err, "timeout") and err.message:find("file_wait_timeout_ms", 1, true)
+  end,
 }
 
 --- Whether a request was at a program while that was struck, or has to do with what is left of it.

@@ -129,7 +129,8 @@ local function catch_up(self, text)
   local function has_mark(composer) return composer.text:find(MARK, 1, true) ~= nil end
   repeat
     leave_dialog(self, deadline)
-    self.terminal:press(TO_INSERT .. MARK)
+    -- A dialog may stand there before the status file says so.
+    if composer_of(self.terminal:view()) then self.terminal:press(TO_INSERT .. MARK) end
     if wait_for_composer(self, LOST_MS, has_mark) then return rest(self, MARK_REST_MS) end
     if self.terminal:is_interrupted() then return end
   until clock.now() >= deadline

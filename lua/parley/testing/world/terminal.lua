@@ -17,6 +17,8 @@ local REST_MS = 1
 ---@field printed_count integer  so many bytes the program has written
 ---@field shown_count integer    so many of them were handed out
 ---@field package seen_count? integer  the same when a write was tried first that the terminal has not taken yet
+---@field package freed_at? integer    the step in which such a write was taken
+---@field package freed_count? integer and its `seen_count`
 local Terminal = {}
 Terminal.__index = Terminal
 
@@ -202,7 +204,11 @@ function Pty:write(bytes)
     world:tell(self.program, "takes nothing for a moment")
     room = 0
   end
-  local seen_count = terminal.seen_count or terminal.shown_count
+  local is_behind = terminal.freed_at == world.time.steps -- in the same breath as what had to wait
+  local seen_count = terminal.seen_count or is_behind and terminal.freed_count or terminal.shown_count
+  if room >= #bytes and terminal.seen_count then
+    terminal.freed_at, terminal.freed_count = world.time.steps, seen_count
+  end
   terminal.seen_count = room < #bytes and seen_count or nil
   if room <= 0 then return nil, errors.new("EAGAIN", "the terminal is full") end
   local taken = bytes:sub(1, room)
