@@ -2,6 +2,8 @@
 --   build/parley spec/simulate.lua [--turns N] [--seconds N] [--seed N] [--replay SEED] [--workers N] [--keep-going]
 --     [--brief] [--exhaustive]
 local uv = require "luv"
+local mutant = os.getenv "PARLEY_MUTANT" -- MODULE=FILE: a changed copy, in the place of the host's own
+if mutant then package.preload[mutant:match "^[^=]*"] = assert(loadfile(mutant:match "=(.*)$")) end
 local clock = require "parley.base.clock"
 local exhaustive = require "spec.simulation.exhaustive"
 local play = require "spec.simulation.play"
