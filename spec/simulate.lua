@@ -1,8 +1,13 @@
 -- Runs the simulation: random plans, each in a world of its own, until so many turns or seconds. See spec/README.md.
---   build/parley spec/simulate.lua [--turns N] [--seconds N] [--seed N] [--replay SEED] [--keep-going] [--exhaustive]
+--   build/parley spec/simulate.lua [--turns N] [--seconds N] [--seed N] [--replay SEED] [--workers N] [--keep-going]
+--     [--brief] [--exhaustive]
+local uv = require "luv"
+local mutant = os.getenv "PARLEY_MUTANT" -- MODULE=FILE: a changed copy, in the place of the host's own
+if mutant then package.preload[mutant:match "^[^=]*"] = assert(loadfile(mutant:match "=(.*)$")) end
 local clock = require "parley.base.clock"
 local exhaustive = require "spec.simulation.exhaustive"
 local play = require "spec.simulation.play"
+local parts = require "spec.simulation.parts"
 local plans = require "spec.simulation.plan"
 local shrink = require "spec.simulation.shrink"
 
@@ -52,44 +57,88 @@ local function report(seed, plan, outcome)
     (again or outcome).world:told(), "\n\nAgain: PARLEY_SEED=", tostring(seed), " make simulate\n")
 end
 
-local function main(words)
-  local set = options_of(words)
-  local began, turns, runs, failed, counts = clock.now(), 0, 0, 0, {}
-  local seed = set.replay or set.seed or math.floor(clock.wall())
-  io.stdout:setvbuf "line"
-  io.write(("simulate: from seed %d on\n"):format(seed))
-  local function is_enough()
-    if set.replay then return runs == 1 end
-    if set.seconds then return clock.now() - began >= set.seconds * 1000 end
-    return turns >= (set.turns or 10000)
-  end
-  for plan in set.exhaustive and exhaustive.plans(seed) or function()
+--- What has happened in all.
+local function new_totals() return { turns = 0, runs = 0, failed = 0, counts = {} } end
+
+local function add_to(totals, more)
+  for _, name in ipairs { "turns", "runs", "failed" } do totals[name] = totals[name] + more[name] end
+  for name, count in pairs(more.counts) do totals.counts[name] = (totals.counts[name] or 0) + count end
+end
+
+--- The plans of one of several workers, each with every so manieth.
+local function plans_of(set, seed)
+  local part, workers = set.part or 1, set.workers or 1
+  local place, next_plan = 0, set.exhaustive and exhaustive.plans(seed) or function()
     seed = seed + 1
     return plans.random(seed - 1)
-  end do
+  end
+  return function()
+    local plan
+    repeat
+      place, plan = place + 1, next_plan()
+    until not plan or (place - part) % workers == 0
+    return plan
+  end
+end
+
+--- Plays plans until it is enough.
+local function play_part(set, seed)
+  local began, totals = clock.now(), new_totals()
+  local is_stopped = parts.on_stop()
+  local function is_enough()
+    if is_stopped() then return true end
+    if set.replay then return totals.runs == 1 end
+    if set.seconds then return clock.now() - began >= set.seconds * 1000 end
+    return not set.exhaustive and totals.turns >= (set.turns or 10000) // (set.workers or 1)
+  end
+  for plan in plans_of(set, seed) do
     if is_enough() then break end
     local outcome = play.play(plan)
-    runs, turns = runs + 1, turns + outcome.turns
-    for name, count in pairs(outcome.counts) do counts[name] = (counts[name] or 0) + count end
-    if outcome.problem then
-      failed = failed + 1
-      if set.brief then
-        io.write(("seed %d: %s\n"):format(plan.seed, outcome.problem:sub(1, 300)))
-      else
-        report(plan.seed, plan, outcome)
-        if not set.keep_going then break end
-      end
+    add_to(totals, { turns = outcome.turns, runs = 1, failed = outcome.problem and 1 or 0, counts = outcome.counts })
+    if outcome.problem and set.brief then
+      io.write(("seed %d: %s\n"):format(plan.seed, outcome.problem:sub(1, 300)))
+    elseif outcome.problem then
+      report(plan.seed, plan, outcome)
     end
+    if outcome.problem and not set.keep_going then break end
   end
+  return totals
+end
+
+local function sum_up(totals, seconds)
   local names = {}
-  for name in pairs(counts) do table.insert(names, name) end
+  for name in pairs(totals.counts) do table.insert(names, name) end
   table.sort(names)
-  for _, name in ipairs(names) do io.write(("  %-24s %d\n"):format(name, counts[name])) end
-  local seconds = (clock.now() - began) / 1000
-  io.write(("simulate: %d turns in %d runs, %.1f s, %.2f ms a turn; %s\n"):format(turns, runs, seconds,
-    seconds * 1000 / math.max(1, turns), failed == 0 and "nothing lost, doubled, changed, mixed up, hung or left behind"
-      or failed .. " runs failed"))
-  return failed == 0 and 0 or 1
+  for _, name in ipairs(names) do io.write(("  %-24s %d\n"):format(name, totals.counts[name])) end
+  io.write(("simulate: %d turns in %d runs, %.1f s, %.2f turns a second; %s\n"):format(totals.turns, totals.runs,
+    seconds, totals.turns / seconds, totals.failed == 0
+      and "nothing lost, doubled, changed, mixed up, hung or left behind" or totals.failed .. " runs failed"))
+end
+
+local function main(words)
+  local set = options_of(words)
+  local began = clock.now()
+  local seed = set.replay or set.seed or math.floor(clock.wall())
+  io.stdout:setvbuf "line"
+  collectgarbage("incremental", 400, 400) -- a world is soon forgotten, and memory is not what is missing
+  if set.part then
+    parts.tell(play_part(set, seed))
+    return 0
+  end
+  io.write(("simulate: from seed %d on\n"):format(seed))
+  local workers = set.replay and 1 or set.workers or uv.available_parallelism()
+  local totals = new_totals()
+  if workers == 1 then
+    totals = play_part(set, seed)
+  else
+    table.move({ "--seed", tostring(seed), "--workers", tostring(workers) }, 1, 4, #words + 1, words)
+    parts.run(workers, words, function(more)
+      add_to(totals, more)
+      return more.failed == 0 or set.keep_going ~= nil
+    end)
+  end
+  sum_up(totals, (clock.now() - began) / 1000)
+  return totals.failed == 0 and 0 or 1
 end
 
 os.exit(main { ... })

@@ -1,12 +1,21 @@
 --- What is promised, held against what happened. It knows what the callers asked and were told, and what the simulated
 --- programs say that they were told; of the library it knows nothing.
 local core = require "parley.core"
+local excuses = require "spec.simulation.excuses"
 local files = require "parley.base.files"
 local marks = require "parley.testing.marks"
 
 local M = {}
 
 local KEY = "m%d+%.%d+"
+--- What a user types, which is in no message. ASCII: among other letters the composer is not looked at so closely.
+M.USERS_OWN = "Q"
+--- What an interrupt presses, and what a terminal answers by itself, is no answer to a dialog.
+local NO_ANSWER = { "^\27$", "^\27%[[%d;?>]*[cnRy]", "^\27P" }
+--- What the user types is on the screen, and seen, so soon.
+local SIGHT_MS, LATENESSES = 100, 10
+--- What a pool or a program may take that nothing has stopped.
+local PATIENCE_MS = 90000
 
 ---@class spec.Model
 ---@field problems string[]
@@ -18,9 +27,11 @@ Model.__index = Model
 ---@return spec.Model
 function M.new(world, plan)
   local self = setmetatable({ world = world, plan = plan, asks = {}, by_key = {}, histories = {}, problems = {},
-    open_dialogs = {}, struck = {}, losses = 0 }, Model)
-  world.on_lost = function() self.losses = self.losses + 1 end
+    dialogs = {}, struck = {}, losses = {}, users = {}, entered = {} }, Model)
+  world.on_lost = function(program) table.insert(self.losses, { at = world.time.now, program = program }) end
   world.on_event = function(record) self:hear(record) end
+  world.on_torn = function(program) self:strike("torn", program) end
+  world.on_typed = function(program, bytes, seen_count) self:types(program, bytes, seen_count) end
   return self
 end
 
@@ -75,14 +86,17 @@ local function keys_in(path)
   return keys
 end
 
-local function resumed(self, record)
-  local words = record.program.words
+--- The session that a program was started with.
+local function session_of(program)
+  local words = program.words
   for place, word in ipairs(words) do
-    if word == "--resume" then
-      local id = words[place + 1]
-      self.histories[id] = keys_in(self.world:transcript_path(id))
-    end
+    if word == "--resume" or word == "--session-id" then return words[place + 1], word == "--resume" end
   end
+end
+
+local function started(self, record)
+  local id, is_resumed = session_of(record.program)
+  if is_resumed then self.histories[id] = keys_in(self.world:transcript_path(id)) end
 end
 
 --- Whether a session is in the middle of another request.
@@ -92,16 +106,45 @@ local function other_lease(self, ask)
   end
 end
 
+--- A text of the user's own: it may come with a message only where it was typed too late to be seen before Enter.
+local function taken_from_user(self, record)
+  local ask = self.by_key[record.text:match(KEY) or ""]
+  if ask then ask.taken, ask.sessions[record.session_id] = ask.taken + 1, true end
+  local at, entered = self.users[record.program], self.entered[record.program]
+  local sight = SIGHT_MS + LATENESSES * math.max(self.world.odds.late_ms, 1)
+  if not at or entered and entered.at - at > sight and not self:is_held(record.program, at) then
+    self:wrong("Enter was pressed on what the user had typed: %q", record.text)
+  end
+end
+
+--- Whether what the session was told before is what the request goes on from.
+local function check_history(self, ask, had)
+  local should, place = ask.history, 1
+  for _, key in ipairs(had) do
+    local before = self.by_key[key]
+    if key == should[place] then
+      place = place + 1
+    elseif not (self.plan.direct and before and before.talk == ask.talk and before.verdict == "interrupted") then
+      place = nil
+      break
+    end
+  end
+  if place == #should + 1 or excuses.is_torn(self, ask) then return end
+  self:wrong("%s came into another conversation: behind [%s], not [%s]", ask.key, table.concat(had, " "),
+    table.concat(should, " "))
+end
+
 local function taken(self, record)
   local text = record.text
   if text:find("task-notification", 1, true) then return end
+  if text:find(M.USERS_OWN, 1, true) then return taken_from_user(self, record) end
   local key = text:match(KEY)
   local ask = key and self.by_key[key]
-  if text:find("¤", 1, true) and self.typed then return end -- the user's own
   if not ask then return self:wrong("something was taken that was never sent: %q", text) end
   if ask.ended then return self:wrong("%s was taken after its request had ended: %q", key, text) end
   ask.taken = ask.taken + 1
   ask.session_id = record.session_id
+  ask.sessions[record.session_id] = true
   if ask.taken > 1 then self:wrong("%s was taken %d times", key, ask.taken) end
   if bare(text) ~= bare(ask.text) then
     self:wrong("%s was changed on its way: %s", key, difference(bare(ask.text), bare(text)))
@@ -110,10 +153,7 @@ local function taken(self, record)
   if other then self:wrong("%s and %s are in one session at a time", key, other.key) end
   local history = self.histories[record.session_id] or {}
   self.histories[record.session_id] = history
-  local had, should = table.concat(history, " "), table.concat(ask.history, " ")
-  if had ~= should and not self.plan.direct then
-    self:wrong("%s came into another conversation: behind [%s], not [%s]", key, had, should)
-  end
+  check_history(self, ask, history)
   table.insert(history, key)
 end
 
@@ -125,70 +165,141 @@ end
 function Model:hear(record)
   local event = record.event
   if event == "started" then
-    resumed(self, record)
+    started(self, record)
   elseif event == "taken" then
     taken(self, record)
   elseif event == "returned" then
     returned(self, record)
   elseif event == "asked" then
-    self.open_dialogs[record.program] = record.at
+    self.dialogs[record.program] = { shown_at = record.program.terminal.printed_count }
+    table.insert(self.dialogs, { at = record.at, session_id = session_of(record.program) })
   elseif event == "answered" then
-    self.open_dialogs[record.program] = nil
+    self.dialogs[record.program] = nil
     if record.text == "yes" and not self.plan.accepts then self:wrong "a dialog was answered with yes, unasked" end
   end
 end
 
---- What was typed: no part of a message may go to a dialog that was to be seen.
-function Model:types(program, bytes)
-  local since = self.open_dialogs[program]
-  local sight = 3 * math.max(self.world.odds.late_ms, 1)
-  if since and self.world.time.now - since > sight and bytes:find(KEY) and self.plan.odds.cut == nil then
-    self:wrong("a message was typed into a dialog: %q", bytes)
+local function may_be_pressed(bytes)
+  for _, pattern in ipairs(NO_ANSWER) do
+    if bytes:find(pattern) then return true end
+  end
+  return false
+end
+
+--- What was typed: no part of a message goes to a dialog that was seen, and nothing at all where nobody consents.
+function Model:types(program, bytes, seen_count)
+  if bytes:find("\r", 1, true) then self.entered[program] = { at = self.world.time.now } end
+  local dialog = self.dialogs[program]
+  if not dialog or seen_count < dialog.shown_at then return end
+  local consents = self.plan.consents and not self.plan.untrusted or self.plan.accepts
+  if bytes:find(KEY) or bytes:find("¤", 1, true) or not consents and not may_be_pressed(bytes) then
+    self:wrong("this was typed into a dialog: %q", bytes)
   end
 end
 
 -- What the callers say ------------------------------------------------------------------------------------------------
 
+local function check_time(self, ask)
+  local is_stopped = false
+  for _, strike in ipairs(self.struck) do
+    is_stopped = is_stopped or strike.kind == "stop" and strike.at <= ask.ended
+  end
+  local took, limit = ask.ended - ask.began, self.plan.backend.turn_timeout_ms
+  local most = is_stopped and 2 * limit + 120000 or PATIENCE_MS -- a place, a start, the turn, a program's end
+  if took > most then self:wrong("%s took %.0f s", ask.key, took / 1000) end
+end
+
 ---@param turn table     of the plan
----@param history string[]  keys of the messages before
+---@param talk table     the conversation: `keys`, of the messages before
 ---@return table ask
-function Model:ask(turn, history)
-  local ask = { key = turn.text:match(KEY), text = turn.text, turn = turn, history = { table.unpack(history) },
-    began = self.world.time.now, taken = 0, answers = {}, users = 0 }
+function Model:ask(turn, talk)
+  local ask = { key = turn.text:match(KEY), text = turn.text, turn = turn, talk = talk,
+    history = { table.unpack(talk.keys) }, began = self.world.time.now, taken = 0, answers = {}, users = 0,
+    sessions = {}, session_now = function() end }
   table.insert(self.asks, ask)
   self.by_key[ask.key] = ask
-  ask.losses_before = self.losses
   self.world:tell(nil, "asks", ask.text)
   return ask
 end
 
---- Something that excuses the requests that run now has happened.
-function Model:strike(kind)
-  table.insert(self.struck, { at = self.world.time.now, kind = kind })
-  if kind == "type" then self.typed = true end
-  if kind == "stop" then self.has_stopped = true end -- for good
-  if kind == "pause" then self.has_paused = true end
-  if kind == "kill" and self.plan.direct then self.has_stopped = true end -- nobody starts another
+--- The start of a session without a pool: like a request that says nothing.
+---@param session parley.Session
+---@return table ask
+function Model:start(session)
+  local id = session.session_id
+  local ask = { key = "a start", text = "", turn = {}, began = self.world.time.now, taken = 0,
+    sessions = { [id] = true }, session_now = function() return id end }
+  table.insert(self.asks, ask)
+  return ask
 end
 
-local function excuse(self, ask)
-  local plan, mark = self.plan, ask.turn.mark
-  if ask.excuse then return true end
-  if marks.DEADLY[mark] or self.has_closed or self.has_stopped then return true end
-  if (plan.odds.no_space or 0) > 0 then return true end
-  if plan.untrusted and not plan.accepts then return true end
-  for _, start in ipairs(plan.consents and not plan.untrusted and {} or plan.starts) do
-    if start.dialog_ms or start.dialog_at_return then return true end
+--- It has failed.
+function Model:fails_to_start(ask, err)
+  self.world:tell(nil, "does not start", tostring(err))
+  check_time(self, ask)
+  if not excuses.has_one(self, ask, err, err.code) then self:wrong("a session did not start: %s", tostring(err)) end
+end
+
+--- Something has happened to a program, and so to the requests that are at it.
+---@param kind string
+---@param program parley.testing.WorldProgram
+---@param lasts_ms? number
+function Model:strike(kind, program, lasts_ms)
+  local strike = { at = self.world.time.now, kind = kind, program = program, session_id = session_of(program),
+    lasts_ms = lasts_ms, asks = {} }
+  for _, ask in ipairs(self.asks) do
+    if not ask.ended and ask.session_now() == strike.session_id then strike.asks[ask] = true end
   end
-  if not (plan.consents and not plan.untrusted) and marks.ASKING[mark] then return true end
+  if kind == "type" then self.users[program] = strike.at end
+  table.insert(self.struck, strike)
+end
+
+--- Whether a program stood still after a moment.
+function Model:is_held(program, at)
   for _, strike in ipairs(self.struck) do
-    local since = strike.kind == "type" and 10000 or 0 -- what the user typed may stand there for a while
-    if strike.at >= ask.began - since and strike.at <= ask.ended then return true end
+    local stands = strike.kind == "stop" or strike.kind == "pause"
+    if stands and strike.program == program and strike.at + (strike.lasts_ms or math.huge) >= at then return true end
   end
+  return false
 end
 
---- So long a request may take in all: a place in the pool, a start, the turn, the end of a program that does not end.
-local function longest(plan) return 2 * plan.backend.turn_timeout_ms + 60000 + 60000 end
+--- Whether a dialog came up in a session of a request.
+function Model:has_asked(ask)
+  for _, dialog in ipairs(self.dialogs) do
+    if ask.sessions[dialog.session_id] and dialog.at <= ask.ended then return true end
+  end
+  return false
+end
+
+--- How often something typed was lost on its way to a request's programs.
+function Model:losses_of(ask)
+  local count = 0
+  for _, loss in ipairs(self.losses) do
+    if loss.at >= ask.began and ask.sessions[session_of(loss.program)] then count = count + 1 end
+  end
+  return count
+end
+
+--- What an error says of the message must be true.
+local function check_error(self, ask, err)
+  local says_not = err.message:find("nothing was sent", 1, true) or err.at_start or err.code == "ValueError"
+    or err.code == "ENOSPC"
+  if says_not and ask.taken > 0 then self:wrong("%s was taken, and its caller is told: %s", ask.key, tostring(err)) end
+end
+
+local function check_success(self, ask)
+  if ask.taken ~= 1 then self:wrong("%s was answered and taken %d times", ask.key, ask.taken) end
+  if ask.users ~= 1 then self:wrong("%s was reported %d times", ask.key, ask.users) end
+  if marks.DEADLY[ask.turn.mark] and ask.turn.mark ~= "dies_at_end" then
+    self:wrong("%s was answered by a program that had died", ask.key)
+  end
+  local answer, wanted = table.concat(ask.answers, "\n"), marks.TEXTS[ask.turn.mark]
+  if excuses.is_torn(self, ask) then return end -- what was in the line nobody can know
+  if self.plan.profile == "2.1.110" and excuses.stood_still(self, ask) then return end
+  if wanted and answer ~= wanted or not wanted and bare(answer:gsub("^echo: ", "")) ~= bare(ask.text) then
+    self:wrong("%s has the answer of another: %q", ask.key, answer)
+  end
+end
 
 --- The end of a request, as its caller was told.
 ---@param ask table
@@ -196,30 +307,16 @@ local function longest(plan) return 2 * plan.backend.turn_timeout_ms + 60000 + 6
 ---@param err any
 function Model:answer(ask, ok, err)
   ask.ended = self.world.time.now
-  if not ok and err.reason == "delivery" and ask.taken == 0 and self.losses - ask.losses_before > 2 then
-    ask.excuse = "a broken terminal"
-  end
+  if not ok and err.session_id then ask.sessions[err.session_id] = true end
+  err = not ok and err or nil
   local verdict = ok and (ask.result and ask.result.subtype or "nothing") or err.code
   ask.verdict = verdict
   self.world:tell(nil, "is told", ask.key .. " " .. tostring(verdict) .. (ok and "" or " " .. tostring(err)))
-  if ask.ended - ask.began > longest(self.plan) then
-    self:wrong("%s took %.0f s", ask.key, (ask.ended - ask.began) / 1000)
-  end
-  if not ok and not ask.excuse and not excuse(self, ask) then
-    self:wrong("%s failed: %s", ask.key, tostring(err))
-  end
-  if not ok then return end
-  if verdict == "success" then
-    if ask.taken ~= 1 then self:wrong("%s was answered and taken %d times", ask.key, ask.taken) end
-    if ask.users ~= 1 then self:wrong("%s was reported %d times", ask.key, ask.users) end
-    local answer, wanted = table.concat(ask.answers, "\n"), marks.TEXTS[ask.turn.mark]
-    local is_still = self.has_stopped or self.has_paused
-    if is_still and self.plan.profile == "2.1.110" then return end -- it cannot be told from one that has ended
-    if wanted and answer ~= wanted or not wanted and bare(answer:gsub("^echo: ", "")) ~= bare(ask.text) then
-      self:wrong("%s has the answer of another: %q", ask.key, answer)
-    end
-  elseif not excuse(self, ask) then
-    self:wrong("%s ended with %s", ask.key, verdict)
+  check_time(self, ask)
+  if err then check_error(self, ask, err) end
+  if verdict == "success" then return check_success(self, ask) end
+  if not excuses.has_one(self, ask, err, verdict) then
+    self:wrong("%s %s", ask.key, err and "failed: " .. tostring(err) or "ended with " .. verdict)
   end
 end
 

@@ -33,7 +33,8 @@ local function random_turn(chance, key)
   turn.text = random_text(chance, key, turn.mark)
   if chance:once_in(5) then
     turn.strike = { kind = chance:pick(M.STRIKES), step = chance:between(1, chance:pick { 10, 40, 120 }),
-      which = chance:between(1, 8) }
+      which = chance:between(1, 8), lasts_ms = chance:pick { 700, 700, 3000, 6000 },
+      rows = chance:between(20, 60), columns = chance:between(60, 160) }
   end
   if chance:once_in(5) then turn.pause_ms = chance:between(0, 3000) end
   return turn
@@ -46,7 +47,17 @@ local function random_odds(chance)
   end
   if odds.lost > 0 then odds.lost = odds.lost * 4 end
   odds.no_space = chance:once_in(20) and 4 or 0
+  odds.slow = chance:once_in(6) and chance:pick { 4, 10 } or 0
+  odds.torn = chance:once_in(12) and chance:pick { 3, 6, 20 } or 0
   return odds
+end
+
+local function random_start(chance)
+  local start = {}
+  while chance:once_in(3) do
+    for name, value in pairs(chance:pick(STARTS)) do start[name] = value end
+  end
+  return start
 end
 
 --- A plan that a seed decides.
@@ -61,7 +72,7 @@ function M.random(seed)
   plan.accepts = plan.untrusted and not chance:once_in(3)
   plan.first_message = chance:once_in(3) and "argument" or "typed"
   for number = 1, chance:between(1, 4) do
-    plan.starts[number] = chance:once_in(3) and chance:pick(STARTS) or {}
+    plan.starts[number] = random_start(chance)
   end
   plan.backend = { max_sessions = chance:between(1, 4), turn_timeout_ms = 120000,
     idle_timeout_ms = chance:once_in(4) and chance:pick { 1, 100, 2000 } or nil }

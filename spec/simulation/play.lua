@@ -54,53 +54,59 @@ local strikes = {}
 
 function strikes.kill(run, strike)
   local program = living(run.world, strike.which)
-  if program then program:kill "SIGKILL" end
+  if not program then return end
+  run.model:strike("kill", program)
+  program:kill "SIGKILL"
 end
 
 function strikes.stop(run, strike)
   local program = living(run.world, strike.which)
-  if program then program:stop() end
+  if not program then return end
+  run.model:strike("stop", program)
+  program:stop()
 end
 
 function strikes.pause(run, strike)
   local program = living(run.world, strike.which)
   if not program then return end
+  local lasts_ms = strike.lasts_ms or 700
+  run.model:strike("pause", program, lasts_ms)
   program:stop()
-  run.world:after(700, function() program:continue() end)
+  run.world:after(lasts_ms, function() program:continue() end)
 end
 
 function strikes.resize(run, strike)
-  local program = living(run.world, strike.which)
-  if program then program:signal "sigwinch" end
+  local processes = {}
+  for _, live in pairs(run.sessions) do table.insert(processes, live.process) end
+  for _, live in pairs(run.backend and run.backend:live_sessions() or {}) do table.insert(processes, live) end
+  for _, each in ipairs(processes) do each:resize(strike.rows or 30, strike.columns or 100) end
 end
 
 function strikes.type(run, strike)
   local program = living(run.world, strike.which)
   if not program then return end
-  program.terminal.typed = program.terminal.typed .. "¤"
+  run.model:strike("type", program)
+  program.terminal.typed = program.terminal.typed .. models.USERS_OWN
   program.terminal:hurry()
 end
 
 function strikes.cancel(run, _, ask)
-  ask.excuse = "cancel"
+  ask.does = "cancel"
   ask.task:cancel()
   run.world:tell(nil, "cancels", ask.key)
 end
 
-function strikes.leave(_, _, ask) ask.excuse, ask.leaves = "leave", true end
+function strikes.leave(_, _, ask) ask.does, ask.leaves = "leave", true end
 
 function strikes.interrupt(_, _, ask)
-  ask.excuse = "interrupt"
+  ask.does = "interrupt"
   if ask.interrupt then ask.interrupt() end
 end
 
 function strikes.close(run)
-  run.model.has_closed = true
+  run.model.closed_at = run.world.time.now
   if run.backend then run.backend:close() end
 end
-
---- They excuse what runs while they happen, whosever it is.
-local EXCUSES = { kill = true, stop = true, type = true, close = true, pause = true }
 
 --- A task that waits for its step and strikes.
 local function striker(run, ask)
@@ -112,7 +118,6 @@ local function striker(run, ask)
     wait.due:wait_until(function() return wait.is_over or ask.ended end)
     if ask.ended then return end
     run.world:tell(nil, "strikes", strike.kind)
-    if EXCUSES[strike.kind] then run.model:strike(strike.kind) end
     local ok, err = pcall(strikes[strike.kind], run, strike, ask)
     if not ok and not errors.is(err) then run.model:wrong("%s raised %s", strike.kind, tostring(err)) end
   end)
@@ -121,6 +126,7 @@ end
 -- Turns ---------------------------------------------------------------------------------------------------------------
 
 local function hear(ask, event)
+  if event.session_id then ask.sessions[event.session_id] = true end
   if event.type == "user" and event:text():find(ask.key, 1, true) then ask.users = ask.users + 1 end
   local text = event.type == "assistant" and event:text() or ""
   if text ~= "" and not text:find("task-notification", 1, true) then table.insert(ask.answers, text) end
@@ -135,11 +141,14 @@ local function through(run, talk, ask, events)
     table.insert(messages, { role = "user", content = ask.text })
     step, state, control, handle = run.backend:complete(messages)
     ask.interrupt = function() handle:interrupt() end
+    ask.session_now = function() return handle.session_id end
   else
     if not talk.is_started then talk.session:start(ask.text) end -- and the message goes with it
     talk.is_started = true
     step, state, control, handle = talk.session:send(ask.text)
     ask.interrupt = function() talk.session:interrupt() end
+    ask.session_now = function() return talk.session.session_id end
+    ask.sessions[talk.session.session_id] = true
   end
   for event in step, state, control, handle do
     table.insert(events, event)
@@ -153,7 +162,7 @@ local function pass(milliseconds) task.condition():wait(milliseconds) end
 
 local function play_turn(run, talk, turn)
   if turn.pause_ms then pass(turn.pause_ms) end
-  local ask, events = run.model:ask(turn, talk.keys), {}
+  local ask, events = run.model:ask(turn, talk), {}
   local hand = striker(run, ask)
   run.turns = run.turns + 1
   ask.task = task.spawn(through, run, talk, ask, events)
@@ -177,7 +186,7 @@ local function play_conversation(run, conversation)
   local talk = { messages = {}, keys = {} }
   pass(conversation.begins_ms)
   for _, turn in ipairs(conversation) do
-    if run.model.has_closed then return end
+    if run.model.closed_at then return end
     play_turn(run, talk, turn)
   end
 end
@@ -194,17 +203,20 @@ local function play_directly(run, conversation)
       talk = { messages = {}, keys = {}, session = session_of.new(process.new(set), { accept = accept, policies = own,
         turn_timeout_ms = run.plan.backend.turn_timeout_ms, first_message = run.plan.first_message }),
         is_started = run.plan.first_message ~= "argument" }
-      local ok, err = true, nil
+      run.sessions[talk] = talk.session
+      local start, ok, err = run.model:start(talk.session), true, nil
       if talk.is_started then ok, err = pcall(talk.session.start, talk.session) end
+      start.ended = run.world.time.now
       if not ok then
         if not errors.is(err) then error(err, 0) end
+        run.model:fails_to_start(start, err)
         talk.session:close()
-        talk = nil
+        run.sessions[talk], talk = nil, nil
       end
     end
     if talk and not play_turn(run, talk, turn) or talk and talk.session.closed then
       talk.session:close()
-      talk = nil
+      run.sessions[talk], talk = nil, nil
     end
   end
   if talk then talk.session:close() end
@@ -243,7 +255,7 @@ function M.play(plan)
       return { startup_delay_ms = 5, flush_ms = number % 3 * 2, answers = answers(),
         faults = plan.starts[(number - 1) % math.max(1, #plan.starts) + 1] }
     end }
-  local run = { plan = plan, world = world, waiting = {}, turns = 0, counts = {} }
+  local run = { plan = plan, world = world, waiting = {}, turns = 0, counts = {}, sessions = {} }
   function run.on_step(steps)
     if steps > MOST_STEPS then error("the world has come to " .. steps .. " events", 0) end
     for place = #run.waiting, 1, -1 do
@@ -256,7 +268,6 @@ function M.play(plan)
   end
   world.time.on_step = run.on_step
   run.model = models.new(world, plan)
-  world.on_typed = function(program, bytes) run.model:types(program, bytes) end
   local ok, err = pcall(task.run, function()
     task.timeout(PATIENCE_MS, play_all, run)
     pass(10000) -- what was left to end by itself

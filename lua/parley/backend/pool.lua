@@ -26,13 +26,14 @@ local M = {}
 ---@field package limit integer
 ---@field package idle_timeout_ms? number
 ---@field package entries table<parley.Session, table>  every live session: `keys`, `is_idle`, `is_pinned`, `used`,
----                                `timer`, `lease`, `prefix`
+---                                `timer`, `lease`, `prefix`, `number`
 ---@field package places integer   taken, by a session or by a caller that is about to add one
 ---@field package leases table<parley.Lease, true>  of the callers that have a session or a place
 ---@field package waiting table[]  callers, first come first: `lease`, `task`, `wake`
 ---@field package stalled table<parley.Task, table>  the same, by their tasks
 ---@field package choosy integer    how many of them want the session of a key and no other
 ---@field package uses integer       releases so far, by which the sessions are told apart
+---@field package added integer      sessions so far
 ---@field package observer? fun()    what `task` tells of tasks that wait for each other
 ---@field package closed? true
 local Pool = {}
@@ -48,7 +49,7 @@ function M.new(given)
   if idle_timeout_ms == math.huge then idle_timeout_ms = nil end
   return setmetatable({
     limit = given.limit, idle_timeout_ms = idle_timeout_ms, entries = {}, places = 0, leases = {}, waiting = {},
-    stalled = {}, choosy = 0, uses = 0,
+    stalled = {}, choosy = 0, uses = 0, added = 0,
   }, Pool)
 end
 
@@ -300,7 +301,9 @@ end
 --- Raises `ClosedError` when the pool was closed meanwhile.
 function Pool:add(session, lease)
   if self.closed then error(errors.closed_error "the backend is closed", 0) end
-  self.entries[session] = { keys = {}, is_idle = false, used = 0, lease = lease, prefix = lease and lease.prefix or "" }
+  self.added = self.added + 1
+  self.entries[session] = { keys = {}, is_idle = false, used = 0, lease = lease, prefix = lease and lease.prefix or "",
+    number = self.added }
 end
 
 --- Ends a lease: the session waits under these keys. Where nobody can find it again it is not pinned.
@@ -392,11 +395,21 @@ local function turn_away(self)
   for _, entry in pairs(self.entries) do stop_timer(entry) end
 end
 
+--- The sessions, the oldest first: that they end in the same order each time is what a world with a seed is for.
+local function in_order(entries)
+  local list = {}
+  for session in pairs(entries) do table.insert(list, session) end
+  table.sort(list, function(one, other) return entries[one].number < entries[other].number end)
+  return list
+end
+
 --- Ends every session, all at a time; whoever waits for a place gets a `ClosedError`.
 function Pool:close()
   turn_away(self)
   local closing = {}
-  for session in pairs(self.entries) do table.insert(closing, task.spawn(pcall, session.close, session)) end
+  for _, session in ipairs(in_order(self.entries)) do
+    table.insert(closing, task.spawn(pcall, session.close, session))
+  end
   for _, one in ipairs(closing) do one:await() end
   self.entries = {}
 end
@@ -404,7 +417,7 @@ end
 --- Ends every session without waiting for it. For callers that cannot wait.
 function Pool:kill()
   turn_away(self)
-  for session in pairs(self.entries) do session:kill() end
+  for _, session in ipairs(in_order(self.entries)) do session:kill() end
   self.entries = {}
 end
 

@@ -129,7 +129,8 @@ local function catch_up(self, text)
   local function has_mark(composer) return composer.text:find(MARK, 1, true) ~= nil end
   repeat
     leave_dialog(self, deadline)
-    self.terminal:press(TO_INSERT .. MARK)
+    -- A dialog may stand there before the status file says so.
+    if composer_of(self.terminal:view()) then self.terminal:press(TO_INSERT .. MARK) end
     if wait_for_composer(self, LOST_MS, has_mark) then return rest(self, MARK_REST_MS) end
     if self.terminal:is_interrupted() then return end
   until clock.now() >= deadline
@@ -184,14 +185,15 @@ end
 
 --- Goes the steps of one attempt; false when keys were lost, or when the turn was interrupted.
 local function go_steps(self, steps)
-  local terminal, holds = self.terminal, self.policy.holds
+  local holds = self.policy.holds
   for _, step in ipairs(steps) do
     if not begin_step(self, step) then return false end
-    local arrived = wait_for_composer(self, patience_for(step.holds), function(composer)
-      return holds(composer, step.holds) == "whole"
-    end)
-    if not arrived or terminal:is_interrupted() then return false end
-    rest(self, step.rest_ms or 0)
+    local function is_whole(composer) return holds(composer, step.holds) == "whole" end
+    if not wait_for_composer(self, patience_for(step.holds), is_whole) then return false end
+    if step.rest_ms then -- a dialog may come up meanwhile, or the user type
+      rest(self, step.rest_ms)
+      if not wait_for_composer(self, LOST_MS, is_whole) then return false end
+    end
   end
   return true
 end

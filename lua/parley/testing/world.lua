@@ -22,6 +22,7 @@ local errors = require "parley.base.errors"
 local files = require "parley.base.files"
 local home = require "parley.testing.home"
 local kernel = require "parley.claude.kernel"
+local mark = require "parley.base.mark"
 local options = require "parley.base.options"
 local profiles = require "parley.testing.stand_in.profiles"
 local program_of = require "parley.testing.world.program"
@@ -42,13 +43,15 @@ local CALM = {
   lost = 0,     -- what was typed is lost
   unseen = 0,   -- a change of a file is not told of
   half = 0,     -- a line of the transcript comes in two parts
+  torn = 0,     -- or only its first part ever comes
+  slow = 0,     -- what was typed is read seconds later
   no_space = 0, -- a file that the library writes finds the disk full
 }
 
 local function check_faults(given)
   for name, value in pairs(given) do
     local problem = CALM[name] == nil and "is none: there are late_ms, disk_late_ms, cut, full, lost, unseen, half, "
-      .. "no_space" or not (type(value) == "number" and value >= 0) and "must be a number, 0 or more"
+      .. "torn, slow, no_space" or not (type(value) == "number" and value >= 0) and "must be a number, 0 or more"
     if problem then return ("a table of faults; '%s' %s"):format(tostring(name), problem) end
   end
 end
@@ -71,8 +74,10 @@ local RULES = {
 ---@field odds table<string, number>
 ---@field programs parley.testing.WorldProgram[]  all that were started, in order
 ---@field on_event? fun(record: table)  is told what a stand-in logs
----@field on_typed? fun(program: parley.testing.WorldProgram, bytes: string)  is told what is typed, and taken
+---@field on_typed? fun(program: parley.testing.WorldProgram, bytes: string, seen: integer)  is told what is typed and
+---       taken, and how many bytes of the program's the one who types had been shown when that was first tried
 ---@field on_lost? fun(program: parley.testing.WorldProgram, bytes: string)   and what of it is lost
+---@field on_torn? fun(program: parley.testing.WorldProgram)  is told of a line that never ends
 ---@field story table[]        what happened: the time, the program, what, and more about it
 ---@field package disk parley.testing.Disk
 ---@field package enqueue fun(task: parley.Task)
@@ -178,6 +183,7 @@ function M.new(given)
   self.disk = disk.new(self)
   self.disk:open()
   self.time.owner_of = function() return self:acting_program() end
+  assert(mark.guard()) -- once in a process: it takes an id, and the world's are to be the same each time
   self.generate = core.uuid.generate
   core.uuid.generate = function() return new_uuid(chance) end -- luacheck: ignore 122
   math.randomseed(given.seed)

@@ -158,10 +158,10 @@ end
 ---@param dialog parley.testing.Dialog
 function Program:open_dialog(dialog)
   self.view.dialog, self.is_answered = dialog, false
-  self.log:tell("asked", { text = dialog.title })
   self.status_before = self.status
   if self.status and self.profile.tells_dialogs then self:set_status("waiting", dialog.waiting_for) end
   self:redraw()
+  self.log:tell("asked", { text = dialog.title })
 end
 
 ---@param answer any

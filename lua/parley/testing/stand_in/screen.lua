@@ -226,6 +226,12 @@ function Screen:layout(view)
   return rows, above + cursor_row, cursor_column
 end
 
+--- What of a row has room: the program cuts its own rows where the terminal is narrow.
+local function cut(row, columns)
+  if #row <= columns or text_of.width(row) <= columns then return row end
+  return text_of.wrap(row, columns)[1]
+end
+
 --- Draws.
 ---@param view table
 function Screen:draw(view)
@@ -233,7 +239,7 @@ function Screen:draw(view)
   local first = math.max(0, #rows - self.rows) -- what does not fit has scrolled away
   local output = {}
   for index = 1, self.rows do
-    local row = rows[first + index] or ""
+    local row = cut(rows[first + index] or "", self.columns)
     if row ~= (self.shown[index] or "") then
       table.insert(output, ("\27[%d;1H\27[2K%s"):format(index, row))
       self.shown[index] = row

@@ -107,10 +107,17 @@ local function add(self, program, operation)
   self.world.time:after(self.world:disk_lateness(), function() catch_up(self, program, queue) end, program)
 end
 
---- An append in two, so that a reader may come between them.
+--- An append in two, so that a reader may come between them, or without its end.
 local function in_pieces(self, text)
-  if #text < 2 or not self.world.chance:once_in(self.world.odds.half) then return { text } end
-  local cut = self.world.chance:between(1, #text - 1)
+  local world = self.world
+  local is_torn = world.chance:once_in(world.odds.torn)
+  if #text < 2 or not is_torn and not world.chance:once_in(world.odds.half) then return { text } end
+  local cut = world.chance:between(1, #text - 1)
+  if is_torn then
+    world:tell(world:acting_program(), "writes half a line")
+    if world.on_torn then world.on_torn(world:acting_program()) end
+    return { text:sub(1, cut) }
+  end
   return { text:sub(1, cut), text:sub(cut + 1) }
 end
 

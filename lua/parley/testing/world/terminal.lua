@@ -6,12 +6,19 @@ local M = {}
 
 --- So much the kernel keeps of what was not read yet, and so much it hands out at a time.
 local ROOM, PIECE = 4096, 4096
+--- A program that is busy reads so late.
+local SLOW_LEAST_MS, SLOW_MOST_MS = 1000, 6000
 --- The rest of what was cut comes so soon: the kernel has it already.
 local REST_MS = 1
 
 ---@class parley.testing.WorldTerminal
 ---@field private world parley.testing.World
 ---@field private program parley.testing.WorldProgram
+---@field printed_count integer  so many bytes the program has written
+---@field shown_count integer    so many of them were handed out
+---@field package seen_count? integer  the same when a write was tried first that the terminal has not taken yet
+---@field package freed_at? integer    the step in which such a write was taken
+---@field package freed_count? integer and its `seen_count`
 local Terminal = {}
 Terminal.__index = Terminal
 
@@ -22,7 +29,7 @@ Terminal.__index = Terminal
 ---@return parley.testing.WorldTerminal
 function M.new(world, program, rows, columns)
   return setmetatable({ world = world, program = program, rows = rows, columns = columns,
-    typed = "", printed = {}, polls = {} }, Terminal)
+    typed = "", printed = {}, polls = {}, printed_count = 0, shown_count = 0 }, Terminal)
 end
 
 --- How much of what has come is handed out now.
@@ -50,7 +57,10 @@ end
 function Terminal:hurry(most_ms)
   if self.is_typing or not self.take then return end
   self.is_typing = true
-  local late_ms = math.min(self.world:lateness(), most_ms or math.huge)
+  local world = self.world
+  local is_slow = not most_ms and world.chance:once_in(world.odds.slow)
+  local late_ms = is_slow and world.chance:between(SLOW_LEAST_MS, SLOW_MOST_MS)
+    or math.min(world:lateness(), most_ms or math.huge)
   self.world.time:after(late_ms, function() deliver_typed(self) end, self.program)
 end
 
@@ -109,6 +119,7 @@ local function deliver_printed(self)
   self.printed = count < #bytes and { bytes:sub(count + 1) } or {}
   if bytes ~= "" then
     self:show()
+    self.shown_count = self.shown_count + count
     return reader(nil, bytes:sub(1, count))
   end
   if self.has_ended then
@@ -128,6 +139,7 @@ end
 function Terminal:print(bytes)
   if bytes == "" or self.is_hung_up then return end
   table.insert(self.printed, bytes)
+  self.printed_count = self.printed_count + #bytes
   self:show()
 end
 
@@ -192,9 +204,15 @@ function Pty:write(bytes)
     world:tell(self.program, "takes nothing for a moment")
     room = 0
   end
+  local is_behind = terminal.freed_at == world.time.steps -- in the same breath as what had to wait
+  local seen_count = terminal.seen_count or is_behind and terminal.freed_count or terminal.shown_count
+  if room >= #bytes and terminal.seen_count then
+    terminal.freed_at, terminal.freed_count = world.time.steps, seen_count
+  end
+  terminal.seen_count = room < #bytes and seen_count or nil
   if room <= 0 then return nil, errors.new("EAGAIN", "the terminal is full") end
   local taken = bytes:sub(1, room)
-  if world.on_typed then world.on_typed(self.program, taken) end
+  if world.on_typed then world.on_typed(self.program, taken, seen_count) end
   if world:loses(self.program, taken) then return #taken end
   terminal.typed = terminal.typed .. taken
   terminal:hurry()

@@ -1,0 +1,109 @@
+--- What has gone wrong from outside excuses that a request fails, and no more than that: the requests that were at that
+--- program then, with the errors that come of it.
+local marks = require "parley.testing.marks"
+
+local M = {}
+
+--- What a user has typed may stand in the composer for a while.
+local TYPED_MS = 10000
+
+local function is_session_error(err, ...)
+  if not err or err.code ~= "SessionError" then return false end
+  for _, reason in ipairs { ... } do
+    if err.reason == reason then return true end
+  end
+  return select("#", ...) == 0
+end
+
+--- What each strike may make of a request that it has struck; `err` is nil for one that ended with a result.
+local EFFECTS = {
+  kill = function(err) return is_session_error(err, "exit") end,
+  stop = function(err, verdict) return is_session_error(err, "timeout", "delivery", "exit")
+    or verdict == "error_no_output" end,
+  pause = function(err) return is_session_error(err, "delivery") end,
+  torn = function(err, verdict)
+    return is_session_error(err, "timeout", "transcript") or verdict == "error_no_output"
+  end,
+  type = function(err) -- a message that has changed in the composer is not sent again
+    return is_session_error(err, "delivery")
+      or is_session_error(err, "timeout") and err.message:find("file_wait_timeout_ms", 1, true)
+  end,
+}
+
+--- Whether a request was at a program while that was struck, or has to do with what is left of it.
+local function is_struck(ask, strike, is_direct)
+  if strike.at > ask.ended then return false end
+  if strike.asks[ask] then return true end
+  if not strike.program or not ask.sessions[strike.session_id] then return false end
+  local is_for_good = strike.kind == "stop" or strike.kind == "torn" or strike.kind == "kill" and is_direct
+  if is_for_good then return true end
+  local until_ms = strike.kind == "type" and TYPED_MS or strike.lasts_ms or 0
+  return strike.at + until_ms >= ask.began
+end
+
+--- What the caller has done itself, or had done.
+local function by_caller(model, ask, err, verdict)
+  if ask.does == "cancel" then return err and err.code == "Cancelled" end
+  if ask.does == "leave" then return err and err.code == "Cancelled" end
+  if ask.does == "interrupt" and verdict == "interrupted" then return true end
+  return model.closed_at and ask.ended >= model.closed_at and err
+    and (err.code == "Cancelled" or err.code == "ClosedError")
+end
+
+--- What the programs of the plan do.
+local function by_program(model, ask, err, verdict)
+  local plan, mark = model.plan, ask.turn.mark
+  if marks.DEADLY[mark] and is_session_error(err, "exit") then return true end
+  if (plan.odds.no_space or 0) > 0 and err then -- for the editor there was no room, too
+    if err.code == "ENOSPC" or err.message:find("the program's editor", 1, true) then return true end
+  end
+  if verdict == "DialogError" then
+    if plan.untrusted and not plan.accepts then return true end
+    if not (plan.consents and not plan.untrusted) then return marks.ASKING[mark] or model:has_asked(ask) end
+  end
+  -- Every third key is lost there: it is no terminal any more.
+  return is_session_error(err, "delivery") and ask.taken == 0 and model:losses_of(ask) > 2
+end
+
+--- Whether there is an excuse for a request that did not end well.
+---@param model spec.Model
+---@param ask table
+---@param err? parley.Error  that it ended with
+---@param verdict string
+---@return boolean
+function M.has_one(model, ask, err, verdict)
+  if by_caller(model, ask, err, verdict) or by_program(model, ask, err, verdict) then return true end
+  for _, strike in ipairs(model.struck) do
+    local has_effect = EFFECTS[strike.kind](err, verdict)
+    if has_effect and is_struck(ask, strike, model.plan.direct) then return true end
+    local is_in_the_way = strike.kind == "stop" and is_session_error(err, "timeout") and strike.at <= ask.ended
+    if is_in_the_way and err.message:find "has waited" then return true end
+  end
+  return false
+end
+
+--- Whether a program of the request has stood still: where it keeps no status, that is not to be told from a turn that
+--- has ended.
+---@param model spec.Model
+---@param ask table
+---@return boolean
+function M.stood_still(model, ask)
+  for _, strike in ipairs(model.struck) do
+    local stands = strike.kind == "stop" or strike.kind == "pause"
+    if stands and is_struck(ask, strike, false) then return true end
+  end
+  return false
+end
+
+--- Whether a line of the transcript of a request's session has no end.
+---@param model spec.Model
+---@param ask table
+---@return boolean
+function M.is_torn(model, ask)
+  for _, strike in ipairs(model.struck) do
+    if strike.kind == "torn" and ask.sessions[strike.session_id] then return true end
+  end
+  return false
+end
+
+return M

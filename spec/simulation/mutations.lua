@@ -1,0 +1,134 @@
+--- Mechanisms that are taken out one at a time, for `make mutations`: of each the file, the text that stands there
+--- once, what comes in its place, and why it cannot be found where that is so.
+local M = {}
+
+local function add(what, file, old, new, unseen)
+  table.insert(M, { what = what, file = "lua/parley/" .. file .. ".lua", old = old, new = new, unseen = unseen })
+end
+
+-- Delivery ------------------------------------------------------------------------------------------------------------
+
+add("looks at the composer before Enter again", "session/course",
+  "if self.typist:still_holds(self.turn.text, self.entered) then self.entered = self.typist:enter() end",
+  "self.entered = self.typist:enter()")
+add("presses Enter again", "session/course", "if now >= math.max(self.last_enter, self.free_since) + patience then",
+  "if false then")
+add("looks again before Enter, behind a paste", "session/typist",
+  "if not wait_for_composer(self, LOST_MS, is_whole) then return false end\n    end",
+  "end")
+add("types again what was lost", "session/typist", "local ATTEMPTS = 4", "local ATTEMPTS = 1")
+add("waits until the composer holds the text", "session/typist",
+  "if not wait_for_composer(self, patience_for(step.holds), is_whole) then return false end",
+  "rest(self, 10)")
+add("clears the composer", "session/typist", "    clear(self)\n    if terminal:is_interrupted() then return false end",
+  "    if terminal:is_interrupted() then return false end")
+add("types a mark behind keys that may be lost", "session/typist",
+  "if self.keys_may_follow then catch_up(self, text) end", "")
+add("leaves a dialog before it types a mark", "session/typist", "    leave_dialog(self, deadline)\n", "")
+add("types no mark where there is no composer", "session/typist",
+  "if composer_of(self.terminal:view()) then self.terminal:press(TO_INSERT .. MARK) end",
+  "self.terminal:press(TO_INSERT .. MARK)")
+add("waits until the program is ready", "session/typist",
+  "    if not terminal:wait_until_ready() then return false end\n    local steps", "    local steps")
+add("brings a dialog to its policy while it types", "session/typist",
+  'if terminal:state() == "dialog" then\n      terminal:attend()\n      return nil,',
+  'if false then\n      return nil,')
+add("compares the receipt with the message", "session/turn",
+  "if is_late or claude_event.kind(event) ~= \"typed\" then return false end",
+  "do return true end")
+add("takes back keys that did not go", "claude/outbox", "        table.remove(self.queue, i)\n", "")
+add("ends a paste that is cut off", "claude/outbox",
+  'return bytes:sub(gone + 1, last) .. (is_open and END_PASTE or "")',
+  "return bytes:sub(gone + 1, last)")
+add("waits for room in the terminal", "claude/outbox", "  if not self.queue[1] then\n    if is_watched",
+  "  if true then\n    if is_watched")
+add("withdraws what the editor was offered", "session/typist",
+  "local _ <close> = defer(function() door:withdraw() end)", "")
+
+-- Settling ------------------------------------------------------------------------------------------------------------
+
+add("is patient where no record says that all is there", "policy/settling",
+  "if missing > 0 then return nil, missing end", "")
+add("waits for the rest of a line", "session/course",
+  "if waits and self.terminal.process:is_alive() then", "if false then")
+add("waits for it only so long", "session/course",
+  "local waits = facts.certainty ~= \"certain\" and now < line_due and",
+  "local waits = facts.certainty ~= \"certain\" and")
+add("waits for the result of a call", "policy/settling",
+  "if (facts.open_tools or 0) > 0 and not facts.stopped then return TOOLS_MS end", "")
+add("knows an answer that is missing", "policy/settling",
+  "if (facts.assistant_blocks == 0 or is_cut_off) and not facts.is_command then return \"error_no_output\" end", "")
+add("follows the chain of records", "session/turn", "if self.chain[parent] then", "if true then")
+add("leaves what comes behind the end to the next turn", "session/transcript",
+  'if turn:facts().certainty == "certain" then return true, true end', "")
+add("reads what came before, first", "session/course",
+  "  self.transcript:read(turn) -- what came after the last verdict is no part of this turn\n", "")
+add("reads the last words of a program that has ended", "session/course",
+  "  self.transcript:read(self.turn) -- its last words\n", "")
+add("looks again at the status file", "session/terminal", "  if self.status_file then self.status_file:read() end\n",
+  "")
+add("looks again at all, though nothing was told", "session/terminal",
+  "self.guard.deadline(), clock.now() + LOOK_AGAIN_MS)", "self.guard.deadline())")
+add("gives up a receipt that does not come", "session/deadlines",
+  'if facts.state ~= "submitted" or facts.is_command or facts.queued then return math.huge end',
+  "do return math.huge end")
+add("ends a turn that takes too long", "session/init",
+  "if not self.course or clock.now() < self.course.deadline then return end", "do return end")
+
+-- Dialogs -------------------------------------------------------------------------------------------------------------
+
+add("takes a screen without a composer for no ready one", "policy/readiness",
+  'return tui.composer(view.rows, view.cursor) and "ready" or "starting"', 'return "ready"')
+add("believes the status file", "policy/readiness",
+  'if status and status.status == "waiting" then return "dialog" end', "")
+add("brings a dialog to its policy in a turn", "session/course",
+  "if not is_waited_for then self.terminal:attend() end", "")
+add("waits for the call that a dialog is about", "session/course",
+  "local is_waited_for = not facts.is_command and now < due and not self.dialogs:has_call(calls)",
+  "local is_waited_for = false", "the plans' policy decides without the call")
+add("reads a dialog that has come to rest", "session/dialog", "local STILL_MS = 350", "local STILL_MS = 0",
+  "the simulated dialogs are drawn in one write and take keys at once")
+add("answers no dialog without consent", "policy/dialogs", "return { fail = dialog.remedy or UNKNOWN.remedy }",
+  "return { choose = 1 }")
+add("does not take an answered dialog for a new one", "session/dialog",
+  "local is_stale = text == nil or text == self.answered or dialog.kind == \"unknown\"", "local is_stale = false")
+
+-- Cancel and interrupt ------------------------------------------------------------------------------------------------
+
+add("closes a session whose turn was left", "session/init",
+  "    if self.course then self:close() end\n", "")
+add("expects what an interrupt gives back", "session/init",
+  "if self.turn:facts().interrupting then self.typist:expect_more() end", "")
+add("knows the record of a message that was interrupted", "session/init",
+  'self.withdrawn = self.turn:state() == "submitted" and self.turn.text or nil', "self.withdrawn = nil")
+add("presses Escape again", "session/course", "if now >= terminal:next_escape() then terminal:escape() end", "")
+add("presses Escape at all", "session/init",
+  'if state ~= "typing" and not is_over and clock.now() >= self.terminal:next_escape() then self.terminal:escape() end',
+  "")
+add("discards the session of a request that was left", "backend/init",
+  "    task.shield(self.pool.discard, self.pool, live)\n", "")
+add("gives back the place of a request that was left", "backend/init",
+  "    self.pool:release_place(run)\n", "")
+add("ends the program of a closed session", "session/init", "  self.process:close(grace_ms)\n", "")
+
+-- The pool ------------------------------------------------------------------------------------------------------------
+
+add("starts again for a session that has died", "backend/init",
+  "    if not was_dead(run, event) then error(event, 0) end",
+  "    do error(event, 0) end")
+add("forgets idle sessions that have ended", "backend/pool", "if entry.is_idle and not session.process:is_alive() then",
+  "if false then", "a request that finds a dead session starts again")
+add("gives a session to one request at a time", "backend/pool", "  entry.is_idle, entry.keys = false, {}\n",
+  "  entry.keys = {}\n")
+add("forgets the keys of a session that is in use", "backend/pool", "  entry.is_idle, entry.keys = false, {}\n",
+  "  entry.is_idle = false\n", "keys count only while it is idle, and are given anew then")
+add("keeps within its places", "backend/pool", "if self.places < self.limit then return {} end", "do return {} end")
+add("serves those who wait", "backend/pool", "    if granted then waiter.wake(granted) else i = i + 1 end",
+  "    i = i + 1")
+add("ends a session to make room", "backend/pool", "return victim and { victim = victim }", "return nil")
+add("looks a session up by its history", "backend/pool", "if key and entry.keys[key] and", "if key and")
+add("discards a session whose message was interrupted before it was answered", "backend/init",
+  'if result.subtype == "interrupted" and #answer == 0 then return self.pool:discard(run.session) end', "")
+add("closes its sessions", "backend/pool", "    table.insert(closing, task.spawn(pcall, session.close, session))\n", "")
+
+return M
