@@ -19,6 +19,7 @@ local policies = require "parley.policy"
 local session_tools = require "parley.hub.session_tools"
 local terminal = require "parley.session.terminal"
 local transcript = require "parley.session.transcript"
+local tui = require "parley.claude.tui"
 local turn = require "parley.session.turn"
 local typist = require "parley.session.typist"
 
@@ -189,16 +190,21 @@ local function send_ahead(self, text, request)
   self.ahead, self.start_offset = text, math.max(self.start_offset, files.size(self.jsonl_path) or 0)
 end
 
+--- Whether the program may have taken the message that has gone with the start: it was past what it asks before.
+local function may_have_taken(self)
+  if not self.ahead then return false end
+  return (files.size(self.jsonl_path) or 0) > self.start_offset or tui.composer(self.terminal:view().rows) ~= nil
+end
+
 --- Starts the program and waits until it takes a message, or has taken this one.
 ---@param text? string    the message that is sent first: with the option `first_message = "argument"` it goes on the
 ---                       command line, where it fits. `send` is to be told of it all the same
 ---@param request? table  as of `send`
 --- Raises `ValueError` for a message that cannot be sent; `CLINotFoundError`, `SessionError`, `DialogError`, with
---- `at_start` true. The process is ended then; a message that was given to it is not to be sent again, where `ahead` is
---- there.
+--- `at_start` true, but for a message that has gone with the start and may have been taken. The process is ended then.
 function Session:start(text, request)
   local _ <close> = defer(function(err)
-    if errors.is(err, "SessionError") or errors.is(err, "DialogError") then err.at_start = true end
+    if errors.is(err, "SessionError") or errors.is(err, "DialogError") then err.at_start = not may_have_taken(self) end
     if err ~= nil then self:close() end
   end)
   if self.closed then error(errors.closed_error "the session is closed", 0) end
