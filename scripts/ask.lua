@@ -116,7 +116,7 @@ local function main(arguments)
     elseif event.type == "system" and event.subtype == "api_retry" then
       io.stderr:write(("parley: %s; attempt %d of %d\n"):format(event.message, event.attempt, event.max_attempts))
     end
-    if event.type == "result" and event.is_error then
+    if event.type == "result" and event.subtype ~= "success" then -- nobody here has interrupted it
       io.stderr:write(("parley: the turn ended with %s%s\n"):format(event.subtype,
         event.message and ": " .. event.message or ""))
       return 1

@@ -32,6 +32,9 @@ local function define(parser)
   parser:option("--retry-wait", "Seconds before the first retry, doubled for each further one, up to 60.")
     :argname("S"):convert(cli.seconds):default "1"
   parser:flag("--fail-fast", "End at the first failure; what is running then is not written, and --resume runs it.")
+  parser:option("--max-cost", "US dollars that this run may cost: once they are spent no conversation is begun. "
+    .. "What runs then is held to its end, and --resume goes on.")
+    :argname("USD"):convert(cli.dollars)
   parser:option("--shard", "Only part I of N, 1 to N, chosen by a hash of the id."):argname("I/N"):convert(shard_of)
   cli.backend_options(parser)
 end
@@ -39,6 +42,7 @@ end
 --- Backends for single conversations. Policies are loaded once, so that they may keep state.
 local function backend_maker(arguments)
   local common = cli.to_backend(arguments)
+  common.max_total_cost_usd = arguments.max_cost -- no conversation alone may cost more; and what they cost is told
   parley.backend(common):close() -- options that nobody can work with are an error at once
   for name, file in pairs(common.policies or {}) do common.policies[name] = policies.load(name, file) end
   return function(options)
@@ -83,7 +87,8 @@ local function main(arguments)
   local ok, problem, stopped = pcall(batch.run, {
     source = source, write = function(result) results:append(result) end, new_backend = new_backend,
     jobs = arguments.jobs, memory = known, counts = counts, retries = arguments.retries,
-    retry_wait_ms = arguments.retry_wait * 1000, fail_fast = arguments.fail_fast, shard = arguments.shard,
+    retry_wait_ms = arguments.retry_wait * 1000, fail_fast = arguments.fail_fast,
+    max_cost_usd = arguments.max_cost, shard = arguments.shard,
     on_result = function(result)
       if result.error then say(describe(result)) end
     end,
@@ -94,11 +99,13 @@ local function main(arguments)
   end
   local took = reports:close()
   say(progress.summary(counts, took))
+  local is_spent = arguments.max_cost and (counts.cost_usd or 0) >= arguments.max_cost
+  if is_spent and stopped then say(("--max-cost %g is reached"):format(arguments.max_cost)) end
   local remedy = path ~= "-" and describe_remedy(arguments, counts, not ok or stopped)
   if remedy then say(remedy) end
   if not ok then error(problem, 0) end
   if not is_tidy then error(trouble, 0) end
-  return counts.failed + counts.resumed_failed > 0 and 1 or 0
+  return (stopped or counts.failed + counts.resumed_failed > 0) and 1 or 0
 end
 
 return cli.run({

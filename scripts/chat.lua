@@ -4,6 +4,7 @@ local cli = require "parley.command.cli"
 
 local function define(parser)
   parser:flag("--no-history", "Neither read nor keep the messages typed before.")
+  parser:flag("--plain", "Show answers as they were written: no bold, no code in colour (as with NO_COLOR).")
   parser:option("--resume", "Go on with the last conversation of this folder, or with a session's: its id, the "
     .. "beginning of that, or its file."):argname("ID"):args "?"
   cli.backend_options(parser)

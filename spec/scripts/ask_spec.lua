@@ -174,6 +174,25 @@ describe("parley ask", function()
     assert.truthy(program.errors:find "^parley: the turn ended with error_api: API Error: 400[^\n]*\n$")
   end))
 
+  it("fails, as chat and batch do, where something else than a person has interrupted the turn", helper.task(function()
+    local policy = helper.write(kit.cwd .. "/git_only.lua",
+      'return { decide = function() return { deny = "git only" } end }')
+    local common = { "--executable", kit.executable, "--permission-mode", "default", "--policy", "dialogs=" .. policy }
+    local input = helper.write(kit.cwd .. "/in.jsonl", '{"turns":["TOUCH"]}\n')
+    for _, words in ipairs { { "ask", "TOUCH" }, { "chat" }, { "batch", input } } do
+      local argv = { helper.host, words[1], table.unpack(common) }
+      table.insert(argv, words[2])
+      local program = helper.run(argv, { env = helper.environment(kit.environment), cwd = kit.cwd,
+        input = "TOUCH\nnot this\n" })
+      assert.equal(1, program.status)
+      assert.matches("interrupted: the policy 'dialogs' %(.*git_only.lua%) has answered 'No' "
+        .. "%(permission: Bash {.*}%): git only\n", program.errors)
+      assert.not_matches("not this", program.output, 1, true)
+    end
+    local program = ask { "--permission-mode", "default", "--policy", "dialogs=" .. policy, "TOUCH" }
+    assert.matches("^parley: [^\n]*\n$", program.errors)
+  end))
+
   it("names the cure, as chat and batch do, where a key is kept from claude without a login", helper.task(function()
     kit:use { answers = { { api_error = { error = "authentication_failed",
       text = "Not logged in · Please run /login" } } } }

@@ -85,7 +85,7 @@ function M.run(command, ...)
   end
   local ok, arguments = parser:pparse(words)
   if not ok then
-    local problem = explain(arguments:gsub("\n", "; "), parser, words, command.name)
+    local problem = explain(arguments:gsub("\nDid", "; did"), parser, words, command.name)
     error(errors.value_error(("%s (see parley %s --help)"):format(problem, command.name)), 0)
   end
   local kit <close> = arguments.stand_in and require("parley.testing").kit() or nil
@@ -140,6 +140,16 @@ function M.count_from(least)
   end
 end
 
+--- An option's `convert`: an amount of money.
+---@param text string
+---@return number?
+---@return string? problem
+function M.dollars(text)
+  local number = tonumber(text)
+  if number and number > 0 and number < math.huge then return number end
+  return nil, ("'%s' is not a number of US dollars above 0"):format(text)
+end
+
 local function pair_of(text)
   local name, value = text:match "^([^=]+)=(.*)$"
   if name then return { name, value } end
@@ -184,6 +194,7 @@ function M.backend_options(parser)
   parser:option("--env", "A variable of claude's environment."):argname("NAME=VALUE"):convert(pair_of):count "*"
   parser:flag("--preserve-provider-env", "Keep ANTHROPIC_API_KEY and the like in claude's environment.")
   parser:option("--startup-timeout", "Seconds until claude must be ready."):argname("S"):convert(M.seconds)
+  parser:flag("--costs", "Have the results say what their turns have cost (cost_usd).")
   parser:option("--turn-timeout", "Seconds that a turn may take."):argname("S"):convert(M.seconds)
   M.offer(parser:option("--injection", "How a history reaches claude: native_jsonl or concat_message."):argname "MODE",
     { "native_jsonl", "concat_message" })
@@ -224,7 +235,8 @@ function M.to_backend(arguments)
     executable = stand_in.executable or arguments.executable, extra_env = environment,
     extra_args = list_or_nil(arguments.extra_arg),
     preserve_provider_env = arguments.preserve_provider_env, startup_timeout_ms = to_ms(arguments.startup_timeout),
-    turn_timeout_ms = to_ms(arguments.turn_timeout), history_injection_mode = arguments.injection,
+    costs = arguments.costs or nil, turn_timeout_ms = to_ms(arguments.turn_timeout),
+    history_injection_mode = arguments.injection,
     first_message = arguments.first_message,
     policies = map_of(arguments.policy),
   }

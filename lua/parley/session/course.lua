@@ -5,6 +5,7 @@ local clock = require "parley.base.clock"
 local deadlines = require "parley.session.deadlines"
 local retries = require "parley.claude.retries"
 local tui = require "parley.claude.tui"
+local versions = require "parley.claude.version"
 
 local M = {}
 
@@ -153,7 +154,7 @@ end
 local function facts_of(self)
   local facts, current = self.turn:facts(), self.terminal:status()
   facts.asking = self.callbacks:is_asking()
-  facts.offers_duration = self.transcript.offers_duration or current ~= nil and current.status ~= nil
+  facts.offers_duration = self.transcript.offers_duration or current ~= nil and versions.has_duration(current.version)
   return facts
 end
 

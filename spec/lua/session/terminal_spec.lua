@@ -12,6 +12,7 @@ describe("a session's terminal", function()
     fake = fake_process.new {}
     guard = { check = function() end, deadline = function() return math.huge end, ready = function() end,
       is_interrupted = function() return false end, is_command = function() end, attend = function() end,
+      refusal = function() end,
       session_id = function() return "an id" end }
     live = terminal.new { process = fake, readiness = { state = function() return "busy" end },
       options = { startup_timeout_ms = 50, stall_timeout_ms = 100 }, guard = guard }

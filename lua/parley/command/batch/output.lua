@@ -19,7 +19,7 @@ local STDOUT = 1
 
 --- The order of a line's fields: what people look at first stands first.
 local FIELDS = { "id", "line", "verdict", "error", "attempts", "started_at", "duration_ms", "turn_ms", "usage",
-  "value", "result", "metadata", "messages" }
+  "cost_usd", "value", "result", "metadata", "messages" }
 
 ---@class parley.batch.Output
 ---@field name string

@@ -45,6 +45,7 @@ local function subject_of(err)
   if errors.is(err, "DialogError") and err.at_start then
     return ACCOUNT_DIALOGS[err.dialog.kind] and "account" or "folder"
   end
+  if errors.is(err, "SessionError") and err.reason == "costs" then return "account" end
   local has_refused = errors.is(err, "SessionError") and err.at_start and err.reason == "exit"
     and err.exit ~= nil and err.exit.signal == nil
   if has_refused or errors.is(err, "ValueError") and err.option == "cwd" then return "folder" end
