@@ -181,6 +181,7 @@ local function start(self, run, injection, id, path)
   self.kin[live] = { prefix = run.prefix, kin = run.kin, set = run.set }
   self.pool:add(live, run)
   run.session, run.has_place, run.payload, run.is_resumed = live, false, injection.text, injection.resume
+  if live.limits then live.limits:use(run.set, self.spent) end -- the message may go with the start
   live:start(run.is_message and injection.text or nil, run.said)
 end
 

@@ -184,6 +184,7 @@ local function send_ahead(self, text, request)
   local prepared = self:as_typed(text)
   local word = self.policies.delivery.argument(prepared)
   if not word then return end
+  self.limits:check()
   self.process:prepare { message = word }
   new_turn(self, prepared, false, request)
   self.turn:submit()
@@ -335,6 +336,7 @@ end
 local function begin(self, text, is_command, request)
   if self.closed then error(errors.closed_error "the session is closed", 0) end
   if self.course then error(errors.session_error("a turn is running in this session", { reason = "busy" }), 0) end
+  self.limits:check()
   new_turn(self, text, is_command, request)
   self.course:begin()
   return events_of(self)
