@@ -70,6 +70,7 @@ function M.random(seed)
   plan.direct = chance:once_in(4)
   plan.untrusted = chance:once_in(12)
   plan.accepts = plan.untrusted and not chance:once_in(3)
+  plan.first_message = chance:once_in(3) and "argument" or "typed"
   for number = 1, chance:between(1, 4) do
     plan.starts[number] = random_start(chance)
   end

@@ -143,6 +143,8 @@ local function through(run, talk, ask, events)
     ask.interrupt = function() handle:interrupt() end
     ask.session_now = function() return handle.session_id end
   else
+    if not talk.is_started then talk.session:start(ask.text) end -- and the message goes with it
+    talk.is_started = true
     step, state, control, handle = talk.session:send(ask.text)
     ask.interrupt = function() talk.session:interrupt() end
     ask.session_now = function() return talk.session.session_id end
@@ -199,10 +201,11 @@ local function play_directly(run, conversation)
       local accept, own = set.accept, set.policies
       set.accept, set.policies = nil, nil
       talk = { messages = {}, keys = {}, session = session_of.new(process.new(set), { accept = accept, policies = own,
-        turn_timeout_ms = run.plan.backend.turn_timeout_ms }) }
+        turn_timeout_ms = run.plan.backend.turn_timeout_ms, first_message = run.plan.first_message }),
+        is_started = run.plan.first_message ~= "argument" }
       run.sessions[talk] = talk.session
-      local start = run.model:start(talk.session)
-      local ok, err = pcall(talk.session.start, talk.session)
+      local start, ok, err = run.model:start(talk.session), true, nil
+      if talk.is_started then ok, err = pcall(talk.session.start, talk.session) end
       start.ended = run.world.time.now
       if not ok then
         if not errors.is(err) then error(err, 0) end
@@ -224,6 +227,7 @@ local function play_all(run)
   if not plan.direct then
     local set = options_of(run.world, plan)
     for name, value in pairs(plan.backend) do set[name] = value end
+    set.first_message = plan.first_message
     run.backend = backend_of.new(set)
   end
   local _ <close> = run.backend

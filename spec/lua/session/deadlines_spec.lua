@@ -24,7 +24,7 @@ describe("a turn's deadlines", function()
   local function late(options)
     local fake = fake_process.answering { jsonl_path = folder .. "/t.jsonl", status_folder = folder,
       environment = { CLAUDE_CONFIG_DIR = folder }, delay_ms = 60000 }
-    local live = session.new(fake, options, fake.jsonl_path)
+    local live = session.new(fake, options, { path = fake.jsonl_path })
     live:start()
     return live, fake
   end

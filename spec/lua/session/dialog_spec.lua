@@ -38,7 +38,7 @@ describe("a session's dialogs", function()
   local function before(rows, options, on_write)
     local fake = fake_process.new { jsonl_path = folder .. "/t.jsonl", environment = { CLAUDE_CONFIG_DIR = folder },
       on_write = on_write }
-    local live = session.new(fake, options, fake.jsonl_path)
+    local live = session.new(fake, options, { path = fake.jsonl_path })
     fake:start()
     draw(fake, rows)
     return live, fake

@@ -30,7 +30,7 @@ describe("typist", function()
     function fake.options.on_write(process, bytes)
       if not (on_write and on_write(process, bytes)) then plain(process, bytes) end
     end
-    local live = session.new(fake, {}, fake.jsonl_path)
+    local live = session.new(fake, {}, { path = fake.jsonl_path })
     live:start()
     return live, fake
   end

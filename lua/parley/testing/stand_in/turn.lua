@@ -29,14 +29,13 @@ Turn.__index = Turn
 
 --- A turn that has not begun.
 ---@param program parley.testing.Program
----@param text string
----@param number integer
----@param source? "system"  whose turn it is, when not the user's
+---@param given { text: string, number: integer, source?: "system" }  `source`: whose turn it is, when not the user's
 ---@return parley.testing.Turn
-function M.new(program, text, number, source)
+function M.new(program, given)
+  local text, number = given.text, given.number
   local prompt_id = core.uuid.generate()
   program.prompt_id = prompt_id
-  return setmetatable({ program = program, text = text, number = number, source = source, prompt_id = prompt_id,
+  return setmetatable({ program = program, text = text, number = number, source = given.source, prompt_id = prompt_id,
     pending = {}, gerund = GERUNDS[number % #GERUNDS + 1], started = task.now(), status_after = "idle",
     parent_before = program.transcript.parent }, Turn)
 end
@@ -89,6 +88,7 @@ function Turn:write_message()
     if block.type == "tool_use" then table.insert(self.pending, { call = block, uuid = uuids[index] }) end
     self.message_id = message.id
   end
+  if message.stop_reason then self.program.telemetry:answered(5) end -- else it was cut off
   return uuids
 end
 
@@ -258,6 +258,7 @@ function Turn:run()
   if answer.crash == "before_record" then program:crash(answer.crash_status) end
   transcript.is_held = answer.reorder or false
   transcript:user(self.text, { promptId = self.prompt_id, promptSource = self.source })
+  program.telemetry:prompted()
   if answer.crash == "after_user" then self:crash_now() end
   if answer.hang then
     self.is_hung = true
