@@ -41,7 +41,7 @@ CORE_OBJECTS := $(CORE_SOURCES:src/%.c=$(B)/obj/%.o) $(LLHTTP_OBJECTS)
 STUBS = lua/parley/types.lua $(wildcard lua/parley/core/*.lua)
 BUNDLED := $(sort $(filter-out $(STUBS),$(shell find lua scripts -name '*.lua')))
 
-.PHONY: all test check lint format smoke conformance soak simulate fuzz bench demo picture install uninstall clean asan valgrind help
+.PHONY: all test check lint format smoke conformance soak simulate mutations fuzz bench demo picture install uninstall clean asan valgrind help
 all: $(B)/parley $(B)/lib/parley/core.so
 
 $(B)/obj/%.o: src/%.c | $(B)/obj
@@ -154,6 +154,10 @@ bench: all
 simulate: all
 	@$(B)/parley spec/simulate.lua $(if $(PARLEY_SEED),--replay $(PARLEY_SEED),--seed $(SEED) \
 	  $(if $(SECONDS_),--seconds $(SECONDS_),--turns $(TURNS)) $(if $(EXHAUSTIVE),--exhaustive) $(if $(WORKERS),--workers $(WORKERS)))
+
+# Takes the library's mechanisms out, one at a time, and has the simulation look for each, a minute at most.
+mutations: all
+	@$(B)/parley spec/mutations.lua
 
 # 1,000 turns on the real program over 4 sessions, with interrupts and kills.
 soak: all

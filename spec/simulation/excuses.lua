@@ -62,7 +62,8 @@ local function by_program(model, ask, err, verdict)
     if not (plan.consents and not plan.untrusted) then return marks.ASKING[mark] or model:has_asked(ask) end
   end
   -- Every third key is lost there: it is no terminal any more.
-  return is_session_error(err, "delivery") and ask.taken == 0 and model:losses_of(ask) > 2
+  return is_session_error(err, "delivery") and ask.taken == 0
+    and (model:losses_of(ask) > 2 or (plan.odds.slow or 0) > 0)
 end
 
 --- Whether there is an excuse for a request that did not end well.

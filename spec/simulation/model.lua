@@ -168,6 +168,8 @@ function Model:hear(record)
     started(self, record)
   elseif event == "taken" then
     taken(self, record)
+  elseif event == "received" and record.bytes:find(M.USERS_OWN, 1, true) then
+    self.users[record.program] = record.at
   elseif event == "returned" then
     returned(self, record)
   elseif event == "asked" then
@@ -200,7 +202,7 @@ end
 -- What the callers say ------------------------------------------------------------------------------------------------
 
 local function check_time(self, ask)
-  local is_stopped = false
+  local is_stopped = (self.plan.odds.slow or 0) > 0
   for _, strike in ipairs(self.struck) do
     is_stopped = is_stopped or strike.kind == "stop" and strike.at <= ask.ended
   end
@@ -250,7 +252,6 @@ function Model:strike(kind, program, lasts_ms)
   for _, ask in ipairs(self.asks) do
     if not ask.ended and ask.session_now() == strike.session_id then strike.asks[ask] = true end
   end
-  if kind == "type" then self.users[program] = strike.at end
   table.insert(self.struck, strike)
 end
 
