@@ -52,6 +52,7 @@
 ---@field file_wait_timeout_ms? number    default 30000
 ---@field mentions? "allow"|"refuse"
 ---@field tools? parley.Tool[]            functions of yours that the model may call
+---@field partial? boolean                events `partial`: text while it streams
 
 ---Options of `parley.process` and `parley.session`.
 ---@class parley.SessionOptions: parley.OwnOptions
