@@ -7,8 +7,8 @@ local M = {}
 
 ---@class parley.Partials
 ---@field package session_id string
----@field package groups {id: string, pieces: table<integer, string>, next: integer, text: string, pending: parley.Event[],
----       is_closed: boolean, index: integer}[]  a message each, in the order in which they were shown
+---@field package groups {id: string, pieces: table<integer, string>, next: integer, text: string, index: integer,
+---       pending: parley.Event[], is_closed: boolean}[]  a message each, in the order in which they were shown
 ---@field package seen table<parley.Event, true>  the assistant events that were looked at
 ---@field package told table<string, true>    the messages that the transcript has, by the API's id
 ---@field package silent string[]       the texts of those of which nothing was shown before

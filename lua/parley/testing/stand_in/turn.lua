@@ -114,7 +114,7 @@ function Turn:write_block(message, block, is_last_line)
   return uuid
 end
 
---- Tells of the text of a message as it is shown: whole lines, the last piece what is left behind the last line end. Its
+--- Tells of the text of a message as it is shown: whole lines, the last piece what is left behind the last one. Its
 --- blocks follow each other without a mark; a message without text is not told of.
 function Turn:display(step)
   local text = ""
