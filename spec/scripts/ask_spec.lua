@@ -37,6 +37,13 @@ describe("parley ask", function()
     assert.same({}, kit:processes())
   end))
 
+  it("prints the answer as it comes, and once, with --partial", helper.task(function()
+    assert.equal("Sunny.\n", ask({ "--partial", "How is the weather?" }).output)
+    local types = {}
+    for i, event in ipairs(helper.json_lines(ask({ "--partial", "--json", "weather" }).output)) do types[i] = event.type end
+    assert.same({ "user", "partial", "partial", "assistant", "result" }, types)
+  end))
+
   it("prints an event a line with --json, the result last", helper.task(function()
     local events, types = helper.json_lines(ask({ "--json", "USETOOL" }).output), {}
     for i, event in ipairs(events) do types[i] = event.type end
