@@ -39,8 +39,8 @@ describe("parley ask", function()
 
   it("prints the answer as it comes, and once, with --partial", helper.task(function()
     assert.equal("Sunny.\n", ask({ "--partial", "How is the weather?" }).output)
-    local types = {}
-    for i, event in ipairs(helper.json_lines(ask({ "--partial", "--json", "weather" }).output)) do types[i] = event.type end
+    local events, types = helper.json_lines(ask({ "--partial", "--json", "weather" }).output), {}
+    for i, event in ipairs(events) do types[i] = event.type end
     assert.same({ "user", "partial", "partial", "assistant", "result" }, types)
   end))
 

@@ -43,7 +43,7 @@
 --- duration_ms, permission, question, leaves}`; a tool of an MCP server, by the server's name for it or the whole one,
 --- is really called, and its result counts; `leaves` is a shell command that is really run and may leave something
 --- running) with `after` (the text that follows the results), `stop_reason`, `empty`; when: `delay_ms`,
---- `block_delay_ms`; `line_ms`; `dialog` (`{title, lines, choices, selected, numbered, footer, waiting_for}`) is asked first;
+--- `block_delay_ms`, `line_ms`; `dialog` (`{title, lines, choices, selected, numbered, footer, waiting_for}`) is first;
 --- `compacts`: the program compacts the conversation first. Or `steps`, a list of such, one API message each. An answer
 --- that says nothing for the model echoes.
 ---

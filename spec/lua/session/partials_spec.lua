@@ -1,5 +1,6 @@
 local claude_event = require "parley.claude.event"
 local helper = require "spec.helper"
+local marks = require "parley.testing.marks"
 local parley = require "parley"
 local partials = require "parley.session.partials"
 local testing = require "parley.testing"
@@ -94,6 +95,32 @@ describe("partial texts", function()
   end)
 end)
 
+describe("the invariants of partial texts", function()
+  local function of(...)
+    local events = { claude_event.new { type = "user", content = {} } }
+    for index, text in ipairs { ... } do
+      table.insert(events, claude_event.new { type = "partial", message = "a", index = index - 1, text = text,
+        final = text == "" })
+    end
+    return events
+  end
+
+  it("name what is wrong", function()
+    local good = of("one", "")
+    table.insert(good, said("m", "one"))
+    assert.is_nil(marks.wrong_partials(good, true))
+    local other = of("one", "")
+    table.insert(other, said("m", "two"))
+    assert.matches("not its message's", marks.wrong_partials(other, true))
+    assert.matches("behind the last", marks.wrong_partials(of("one", "", "more"), true))
+    table.remove(good, 1)
+    assert.matches("before the message", marks.wrong_partials(good, true))
+    local hole = of("one", "two")
+    table.remove(hole, 2)
+    assert.matches("out of its place", marks.wrong_partials(hole, true))
+  end)
+end)
+
 describe("partial texts of a session", function()
   local check_leaks
   before_each(function() check_leaks = helper.leaks() end)
@@ -132,6 +159,7 @@ describe("partial texts of a session", function()
           if event.final then place.final = i end
         end
         assert.equal(TEXT, table.concat(parts))
+        assert.is_nil(marks.wrong_partials(events, true))
         assert.is_true(place.user < place.partial and place.final < place.assistant)
         assert.equal(8, #parts - 1)
         assert.equal(0, count(events, "hooks_unavailable"))
