@@ -1,4 +1,5 @@
--- Text while it streams, as the real program tells of it: whole, in order, soon, and before its message.
+-- Text while it streams, as the real program tells of it: whole, in order, soon, and before its message. It tells at
+-- most every 100 ms or so: lines that come faster wait for each other there.
 local helper = require "spec.helper"
 local messages_api = require "parley.testing.messages_api"
 local smoke = require "spec.smoke.live"
@@ -55,8 +56,8 @@ describe("partial text with the real program", function()
   before_each(function() check_leaks = helper.leaks() end)
   after_each(function() check_leaks() end)
 
-  local script = { { on = "LINES", line_ms = 100, blocks = { { type = "text",
-    text = ("a line that *is* whole\n"):rep(40) .. "the last" } } } }
+  local script = { { on = "LINES", line_ms = 300, blocks = { { type = "text",
+    text = ("a line that *is* whole\n"):rep(15) .. "the last" } } } }
   for name, text in pairs(TEXTS) do
     table.insert(script, { on = "say " .. name, line_ms = 5, blocks = { { type = "text", text = text } } })
   end
@@ -104,13 +105,13 @@ describe("partial text with the real program", function()
       local turns = server:turns()
       delays(turns[#turns], arrivals, found)
       table.sort(found)
-      assert.equal(40, #found)
+      assert.equal(15, #found)
       print(("partial text, %s: %d lines, median %.1f ms, 95 %% %.1f ms, slowest %.1f ms"):format(smoke.version, #found,
-        found[20], found[38], found[40]))
-      if not best or found[20] < best[20] then best = found end
-      if best[20] <= 20 and best[38] <= 100 then break end
+        found[8], found[15], found[15]))
+      if not best or found[8] < best[8] then best = found end
+      if best[8] <= 20 and best[15] <= 100 then break end
     end
-    assert.is_true(best[20] <= 20 and best[38] <= 100)
+    assert.is_true(best[8] <= 20 and best[15] <= 100)
   end)
 
   with_partials("is not there where the user forbids hooks, which is said", function(live, server)
