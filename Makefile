@@ -161,23 +161,30 @@ soak: all
 clean:
 	rm -rf $(B)
 
-# The man page and the completion are the commands' own help.
+# The man page and the completions are the commands' own help.
 $(B)/parley.1: $(B)/parley
 	$(B)/parley help --man > $@.new && mv $@.new $@
-$(B)/parley.bash: $(B)/parley
-	$(B)/parley help --bash > $@.new && mv $@.new $@
+$(B)/parley.bash $(B)/parley.zsh $(B)/parley.fish: $(B)/parley.%: $(B)/parley
+	$(B)/parley help --$* > $@.new && mv $@.new $@
 
-install: all $(B)/parley.1 $(B)/parley.bash
+BASH_COMPLETION = share/bash-completion/completions/parley
+ZSH_COMPLETION = share/zsh/site-functions/_parley
+FISH_COMPLETION = share/fish/vendor_completions.d/parley.fish
+
+install: all $(B)/parley.1 $(B)/parley.bash $(B)/parley.zsh $(B)/parley.fish
 	install -D $(B)/parley $(DESTDIR)$(PREFIX)/bin/parley
 	install -D -m 644 $(B)/lib/parley/core.so $(DESTDIR)$(LIBDIR)/parley/core.so
 	find lua/parley -name '*.lua' | while read -r file; do \
 	  install -D -m 644 "$$file" "$(DESTDIR)$(LUADIR)/$${file#lua/}" || exit 1; done
 	install -D -m 644 $(B)/parley.1 $(DESTDIR)$(PREFIX)/share/man/man1/parley.1
-	install -D -m 644 $(B)/parley.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/parley
+	install -D -m 644 $(B)/parley.bash $(DESTDIR)$(PREFIX)/$(BASH_COMPLETION)
+	install -D -m 644 $(B)/parley.zsh $(DESTDIR)$(PREFIX)/$(ZSH_COMPLETION)
+	install -D -m 644 $(B)/parley.fish $(DESTDIR)$(PREFIX)/$(FISH_COMPLETION)
 
 uninstall:
 	rm -rf $(DESTDIR)$(PREFIX)/bin/parley $(DESTDIR)$(LIBDIR)/parley $(DESTDIR)$(LUADIR)/parley \
-	  $(DESTDIR)$(PREFIX)/share/man/man1/parley.1 $(DESTDIR)$(PREFIX)/share/bash-completion/completions/parley
+	  $(DESTDIR)$(PREFIX)/share/man/man1/parley.1 $(DESTDIR)$(PREFIX)/$(BASH_COMPLETION) \
+	  $(DESTDIR)$(PREFIX)/$(ZSH_COMPLETION) $(DESTDIR)$(PREFIX)/$(FISH_COMPLETION)
 
 help:
 	@echo 'make            build/parley, and build/lib/parley/core.so for plain lua5.4'

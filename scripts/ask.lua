@@ -1,10 +1,10 @@
 -- Sends one message and prints the answer.
 local parley = require "parley"
-local base64 = require "parley.base.base64"
 local cli = require "parley.command.cli"
 local earlier = require "parley.command.earlier"
 local streamed = require "parley.command.streamed"
 local messages_file = require "parley.base.messages_file"
+local pictures = require "parley.command.pictures"
 local stdin = require "parley.command.stdin"
 
 --- How long to wait for what is piped in beside a message, as `claude -p`.
@@ -20,8 +20,9 @@ local function define(parser)
   cli.short_option(parser, "-f", "--file", "FILE", "A text that goes behind the message, with its name."):count "*"
   parser:option("--schema", "A JSON Schema that the answer is to fit; the JSON is printed. What does not fit is asked "
     .. "for once more."):argname "FILE"
-  parser:flag("--continue", "Go on with the last conversation of this folder, in a session of its own.")
-  parser:option("--session", "Go on with this one: its id, the beginning of that, or its file."):argname "ID"
+  parser:flag("--continue", "Go on with the last conversation of this folder, in its own session.")
+  cli.offer(parser:option("--session", "Go on with this one: its id, the beginning of that, or its file.")
+    :argname "ID", "sessions")
   parser:option("--history", "A conversation that goes before: JSON messages, as `parley show --json` prints them.")
     :argname "FILE"
   cli.backend_options(parser)
@@ -61,35 +62,31 @@ local function read_message(arguments)
   return message_of(arguments.message)
 end
 
---- The kinds of picture that can go with a message, by their endings.
-local KINDS = { png = "image/png", jpg = "image/jpeg", jpeg = "image/jpeg", gif = "image/gif", webp = "image/webp" }
-
 --- The message's content: its text, and a block for each file.
-local function with_files(message, texts, pictures)
-  if #pictures + #texts == 0 then return message end
+local function with_files(message, texts, images)
+  if #images + #texts == 0 then return message end
   local content = parley.json.array { { type = "text", text = message } }
   for _, path in ipairs(texts) do
     table.insert(content, { type = "text", text = ("\n%s:\n%s"):format(path, cli.read(path)) })
   end
-  for _, path in ipairs(pictures) do
-    local kind = KINDS[(path:match "%.(%w+)$" or ""):lower()]
-    if not kind then
-      error(parley.errors.value_error(("--image '%s' is no picture (png, jpg, gif, webp)"):format(path)), 0)
-    end
-    table.insert(content, { type = "image",
-      source = { type = "base64", media_type = kind, data = base64.encode(cli.read(path)) } })
+  for _, path in ipairs(images) do
+    local block, problem = pictures.block(path)
+    if not block then error(parley.errors.value_error(("--image '%s' %s"):format(path, problem)), 0) end
+    table.insert(content, block)
   end
   return content
 end
 
---- What was said before.
-local function history_of(arguments, options)
+--- What was said before: messages, and the session that said them where there is one.
+local function earlier_of(arguments, options)
   local count = 0
   for _, name in ipairs { "history", "continue", "session" } do count = count + (arguments[name] and 1 or 0) end
   if count > 1 then error(parley.errors.value_error "give one of --history, --continue and --session", 0) end
-  if arguments.history then return messages_file.decode(cli.read(arguments.history), arguments.history) end
-  if count == 0 then return {} end
-  return earlier.messages(arguments.session, options)
+  if arguments.history then
+    return { messages = messages_file.decode(cli.read(arguments.history), arguments.history) }
+  end
+  if count == 0 then return { messages = {} } end
+  return earlier.find(arguments.session, options)
 end
 
 local function schema_of(path)
@@ -102,11 +99,12 @@ local function main(arguments)
   local options = cli.to_backend(arguments)
   local schema = arguments.schema and schema_of(arguments.schema)
   options.partial = not schema and (arguments.partial or not arguments.json and cli.is_terminal(1)) or nil
-  local before = history_of(arguments, options)
+  local before = earlier_of(arguments, options)
   local content = with_files(read_message(arguments), arguments.file, arguments.image)
 
   local backend <close> = parley.backend(options)
-  local talk = backend:conversation(before)
+  earlier.adopt(before, backend, function(text) io.stderr:write("parley: ", text, "\n") end)
+  local talk = backend:conversation(before.messages)
   local progress <close> = cli.progress(function(seconds)
     local _, state = next(backend:session_states())
     return ("%s, %d s"):format(state or "starting", seconds)
@@ -130,7 +128,7 @@ local function main(arguments)
     elseif event.type == "system" and event.subtype == "api_retry" then
       io.stderr:write(("parley: %s; attempt %d of %d\n"):format(event.message, event.attempt, event.max_attempts))
     end
-    if event.type == "result" and event.is_error then
+    if event.type == "result" and event.subtype ~= "success" then -- nobody here has interrupted it
       io.stderr:write(("parley: the turn ended with %s%s\n"):format(event.subtype,
         event.message and ": " .. event.message or ""))
       return 1

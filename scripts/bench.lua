@@ -120,6 +120,40 @@ local function starts(name, options, count)
   report(name .. ": from ready until the transcript has the message", accepted, "ms")
 end
 
+--- From `complete` to the message in the transcript, of a program that is started for it.
+local function first_messages(name, options, count)
+  local accepted = { typed = {}, argument = {} }
+  for _ = 1, count do
+    for how, values in pairs(accepted) do
+      local set = { first_message = how }
+      for key, value in pairs(options) do set[key] = value end
+      local backend <close> = parley.backend(set)
+      local began = clock.now()
+      for event in backend:complete { { role = "user", content = "hello there" } } do
+        if event.type == "user" then table.insert(values, clock.now() - began) end
+      end
+    end
+  end
+  for _, how in ipairs { "typed", "argument" } do
+    report(("%s: from complete to its first message, %s"):format(name, how), accepted[how], "ms")
+  end
+end
+
+--- From `send` until Enter is pressed, by the text's length: what is short is typed, the others go through the editor.
+local function lengths(name, options, count)
+  for _, length in ipairs { 20, 5000, 100000, 1000000 } do
+    local session <close>, values = parley.session(options), {}
+    session:start()
+    for i = 0, count do
+      local text = ("%d "):format(i) .. ("All work and no play. "):rep(length // 22 + 1):sub(1, length - 4) .. "."
+      for event in session:send(text) do
+        if event.type == "result" and i > 0 then values[i] = event.typing_ms end
+      end
+    end
+    report(("%s: from send to Enter, %d characters"):format(name, length), values, "ms")
+  end
+end
+
 local function main()
   start_up()
   fingerprints()
@@ -130,10 +164,14 @@ local function main()
     local options = { executable = os.getenv "PARLEY_CLAUDE", cwd = home.cwd, extra_env = home.extra_env }
     local name = "claude " .. (os.getenv "PARLEY_CLAUDE_VERSION" or "")
     starts(name, options, 5)
+    first_messages(name, options, 5)
+    lengths(name, options, 5)
     turns(name, options, 40)
   else
     local kit <close> = testing.kit { script = { startup_delay_ms = 0, flush_ms = 100 } }
     starts("stand-in", kit.options, 5)
+    first_messages("stand-in", kit.options, 5)
+    lengths("stand-in", kit.options, 5)
     turns("stand-in", kit.options, 40)
   end
   return 0

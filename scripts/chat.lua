@@ -4,8 +4,9 @@ local cli = require "parley.command.cli"
 
 local function define(parser)
   parser:flag("--no-history", "Neither read nor keep the messages typed before.")
-  parser:option("--resume", "Go on with the last conversation of this folder, or with a session's: its id, the "
-    .. "beginning of that, or its file."):argname("ID"):args "?"
+  parser:flag("--plain", "Show answers as they were written: no bold, no code in colour (as with NO_COLOR).")
+  cli.offer(parser:option("--resume", "Go on with the last conversation of this folder, or with a session's: its id, "
+    .. "the beginning of that, or its file."):argname("ID"):args "?", "sessions")
   cli.backend_options(parser)
 end
 

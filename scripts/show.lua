@@ -12,7 +12,7 @@ local transcript = require "parley.claude.transcript"
 local LINE = 100
 
 local function define(parser)
-  parser:argument("session", "Its id, the beginning of its id, or a file.")
+  cli.offer(parser:argument("session", "Its id, the beginning of its id, or a file."), "sessions")
   parser:flag("--json", "Print messages, for `parley ask --history` and `parley batch`.")
 end
 

@@ -51,7 +51,7 @@ function Place:backend(options, of_fakes, of_sessions)
     if given.prepare then given.prepare(fake, #self.fakes) end
     local own = { policies = backend.options.policies }
     for name, value in pairs(of_sessions or {}) do own[name] = value end
-    return session.new(fake, own, path, offset)
+    return session.new(fake, own, { path = path, offset = offset })
   end
   return parley.backend(all)
 end

@@ -11,7 +11,9 @@ describe("make install", function()
 
   --- Runs make without building anything: the program that runs these specs is the one that is installed.
   local function make(target, ...)
-    for _, name in ipairs { "parley.1", "parley.bash" } do files.remove(build .. name) end -- may be an older program's
+    for _, name in ipairs { "parley.1", "parley.bash", "parley.zsh", "parley.fish" } do
+      files.remove(build .. name) -- may be an older program's
+    end
     local program = helper.run({ "/usr/bin/env", "make", "-s", "-o", "all", "-o", helper.host,
       "B=" .. build:sub(1, -2), target, ... }, { env = { "PATH=" .. os.getenv "PATH" } })
     assert.equal(0, program.status, program.output .. program.errors)
@@ -19,7 +21,7 @@ describe("make install", function()
 
   local function has(path) return files.read(folder .. path) ~= nil end
 
-  it("puts the program, the library, the man page and the completion below PREFIX", helper.task(function()
+  it("puts the program, the library, the man page and the completions below PREFIX", helper.task(function()
     make("install", "DESTDIR=" .. folder, "PREFIX=/usr")
     local version = helper.run { folder .. "/usr/bin/parley", "--version" }
     assert.equal(helper.run({ helper.host, "--version" }).output, version.output)
@@ -30,6 +32,10 @@ describe("make install", function()
     local completion = helper.run { "/bin/bash", "--norc", "-c",
       'source "$1" && complete -p parley', "bash", folder .. "/usr/share/bash-completion/completions/parley" }
     assert.matches("^complete .*parley\n$", completion.output)
+    for option, path in pairs { ["--zsh"] = "zsh/site-functions/_parley",
+      ["--fish"] = "fish/vendor_completions.d/parley.fish" } do
+      assert.equal(helper.run({ helper.host, "help", option }).output, files.read(folder .. "/usr/share/" .. path))
+    end
     make("uninstall", "DESTDIR=" .. folder, "PREFIX=/usr")
     assert.equal("", helper.run({ "/usr/bin/env", "find", folder, "-type", "f" }).output)
   end))

@@ -5,7 +5,8 @@ local testing = require "parley.testing"
 local uv = require "luv"
 
 local FRONT, LIBRARY, COMMANDS = "README.md", "lua/README.md", "scripts/README.md"
-local PAGES = { FRONT, LIBRARY, COMMANDS, "scripts/examples/README.md", "spec/README.md", "src/README.md",
+local POLICIES = "scripts/examples/README.md"
+local PAGES = { FRONT, LIBRARY, COMMANDS, POLICIES, "spec/README.md", "src/README.md",
   "lua/parley/testing/README.md", "lua/parley/hub/README.md" }
 
 --- The Lua block of a page that has this text in it.
@@ -45,6 +46,14 @@ describe("the pages", function()
     local program = run "hello.lua"
     assert.equal("Hi.\nSalut.\n7\nsuccess\tend_turn\n5\t8\n", program.output, program.errors)
     assert.equal(1, #kit:events "started")
+  end))
+
+  it("has both run without an account, with the kit that it names", helper.task(function()
+    local answers = assert(files.read(FRONT)):match "`(kit { script = .-)` says"
+    helper.write(kit.cwd .. "/hello.lua", ((hello .. going_on)
+      :gsub("parley.backend {.-}", "parley.backend(kit.options)")
+      :gsub("local backend", ('local kit <close> = require("parley.testing").%s\n%%0'):format(answers))))
+    assert.matches("^echo: Say hi.\necho: And in French%?\necho: Count .*\n5\t8\n$", run("hello.lua").output)
   end))
 
   for what, case in pairs {
@@ -94,15 +103,33 @@ describe("the pages", function()
     assert.equal("\necho: TOOLRESULT sunny in Bern\n", run("tools.lua").output)
   end))
 
+  --- Runs a spec in a folder without a spec/.
+  local function passes(spec, count)
+    local environment = { "PATH=" .. os.getenv "PATH", "HOME=" .. folder }
+    local program <close> = helper.start({ helper.host, "test", spec }, { env = environment, cwd = folder })
+    program:wait()
+    assert.truthy(program.output:find(count .. " success", 1, true), program.output .. program.errors)
+    assert.equal(0, program.status)
+  end
+
   it("has a routing script with a spec that passes", helper.task(function()
     helper.write(folder .. "/quick.lua", block_with(FRONT, "function M.route(request)"))
     helper.write(folder .. "/quick_spec.lua", block_with(FRONT, "describe(\"quick.lua\""))
-    local environment = { "PATH=" .. os.getenv "PATH", "HOME=" .. folder }
-    local program <close> = helper.start({ helper.host, "test", "quick_spec.lua" }, { env = environment, cwd = folder })
-    program:wait()
-    assert.truthy(program.output:find "1 success", program.output .. program.errors)
-    assert.equal(0, program.status)
+    passes("quick_spec.lua", 1)
   end))
+
+  it("has a spec of a dialogs policy that passes", helper.task(function()
+    helper.write(folder .. "/git_only.lua", assert(files.read "scripts/examples/git_only.lua"))
+    helper.write(folder .. "/git_only_spec.lua", block_with(POLICIES, "describe(\"git_only.lua\""))
+    passes("git_only_spec.lua", 2)
+  end))
+
+  it("names every kind of dialog", function()
+    local text = assert(files.read(POLICIES))
+    for _, entry in ipairs(require("parley.claude.dialog_kinds").all) do
+      assert.truthy(text:find("`" .. entry.kind .. "`", 1, true), entry.kind)
+    end
+  end)
 
   it("names every option of a backend", function()
     local text = assert(files.read(LIBRARY))

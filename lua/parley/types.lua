@@ -51,13 +51,21 @@
 ---@field stall_timeout_ms? number        default 600000
 ---@field file_wait_timeout_ms? number    default 30000
 ---@field mentions? "allow"|"refuse"
+---@field first_message? "typed"|"argument"  how the first one reaches a program that is started for it
 ---@field tools? parley.Tool[]            functions of yours that the model may call
 ---@field partial? boolean                events `partial`: text while it streams
+---@field costs? boolean                  results say what their turns have cost
+---@field max_tool_calls? integer         of a turn
+---@field max_output_tokens? integer      of a turn
+---@field max_cost_usd? number            of a turn
 
 ---Options of `parley.process` and `parley.session`.
 ---@class parley.SessionOptions: parley.OwnOptions
 ---@field policies? parley.Policies
 ---@field hooks? table<string, fun(payload: table): table?>  by the program's event
+---@field max_total_tool_calls? integer   of all turns
+---@field max_total_output_tokens? integer
+---@field max_total_cost_usd? number
 ---@field session_id? string              a UUID; default: a new one
 ---@field resume_session_id? string
 ---@field fork_session? boolean           resume under a new id
@@ -69,6 +77,9 @@
 ---@field hooks? table<string, fun(payload: table): table?>  by the program's event
 ---@field history_injection_mode? "native_jsonl"|"concat_message"
 ---@field max_sessions? integer           default 8
+---@field max_total_tool_calls? integer   of all turns
+---@field max_total_output_tokens? integer
+---@field max_total_cost_usd? number
 ---@field idle_timeout_ms? number         default: never
 ---@field mcp_servers? table<string, table>  by name, as in `.mcp.json`
 ---@field session_factory? fun(backend: table, id: string, resume: boolean, jsonl_path: string, offset: integer): table

@@ -44,6 +44,13 @@ describe("parley ask", function()
     assert.same({ "user", "partial", "partial", "assistant", "result" }, types)
   end))
 
+  it("puts the message on the command line of the program where that is asked for", helper.task(function()
+    assert.equal("Sunny.\n", ask({ "--first-message", "argument", "How is the weather?" }).output)
+    local words = kit:events "started"[1].argv
+    assert.equal("How is the weather?", words[#words])
+    assert.same({ "How is the weather?" }, kit:taken())
+  end))
+
   it("prints an event a line with --json, the result last", helper.task(function()
     local events, types = helper.json_lines(ask({ "--json", "USETOOL" }).output), {}
     for i, event in ipairs(events) do types[i] = event.type end
@@ -172,6 +179,25 @@ describe("parley ask", function()
     assert.equal(1, program.status)
     assert.equal("", program.output)
     assert.truthy(program.errors:find "^parley: the turn ended with error_api: API Error: 400[^\n]*\n$")
+  end))
+
+  it("fails, as chat and batch do, where something else than a person has interrupted the turn", helper.task(function()
+    local policy = helper.write(kit.cwd .. "/git_only.lua",
+      'return { decide = function() return { deny = "git only" } end }')
+    local common = { "--executable", kit.executable, "--permission-mode", "default", "--policy", "dialogs=" .. policy }
+    local input = helper.write(kit.cwd .. "/in.jsonl", '{"turns":["TOUCH"]}\n')
+    for _, words in ipairs { { "ask", "TOUCH" }, { "chat" }, { "batch", input } } do
+      local argv = { helper.host, words[1], table.unpack(common) }
+      table.insert(argv, words[2])
+      local program = helper.run(argv, { env = helper.environment(kit.environment), cwd = kit.cwd,
+        input = "TOUCH\nnot this\n" })
+      assert.equal(1, program.status)
+      assert.matches("interrupted: the policy 'dialogs' %(.*git_only.lua%) has answered 'No' "
+        .. "%(permission: Bash {.*}%): git only\n", program.errors)
+      assert.not_matches("not this", program.output, 1, true)
+    end
+    local program = ask { "--permission-mode", "default", "--policy", "dialogs=" .. policy, "TOUCH" }
+    assert.matches("^parley: [^\n]*\n$", program.errors)
   end))
 
   it("names the cure, as chat and batch do, where a key is kept from claude without a login", helper.task(function()

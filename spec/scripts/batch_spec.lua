@@ -78,6 +78,36 @@ describe("parley batch", function()
     check_leaks()
   end)
 
+  it("sends pictures, and names the line and the file of one that is missing or none", helper.task(function()
+    local kit <close> = testing.kit()
+    local function picture(path) return { type = "image", source = { type = "file", path = path } } end
+    local function turn(block) return { { { type = "text", text = "Look" }, block } } end
+    helper.write(kit.folder .. "/a.png", "one")
+    helper.write(kit.folder .. "/b.png", "two")
+    local function inline(data)
+      return { type = "image", source = { type = "base64", media_type = "image/png", data = data } }
+    end
+    local two = inline "dHdv"
+    write_input(kit, {
+      { id = "file", turns = turn(picture "a.png") },
+      { id = "data", messages = { { role = "user", content = { two } } } },
+      { id = "missing", turns = turn(picture "no.png") }, { id = "none", turns = turn(picture "in.jsonl") },
+      { id = "bad", turns = turn(inline "") },
+    })
+    assert.equal(1, run(kit, basic()).status)
+    local by_line = {}
+    for _, result in ipairs((read_results(kit))) do by_line[result.line] = result end
+    assert.same({ "success", "success" }, { by_line[1].verdict, by_line[2].verdict })
+    assert.equal("b25l", by_line[1].messages[1].content[2].source.data)
+    assert.equal(2, select(2, table.concat(kit:taken(), "\n"):gsub("@/%S+%.png", "")))
+    for line, expected in pairs { [3] = "'no.png' cannot be read: No such file", [4] = "'in.jsonl' is no picture",
+      [5] = "content[2] is a block of type 'image'" } do
+      local message = by_line[line].error.message
+      assert.truthy(message:find(expected, 1, true), message)
+    end
+    assert.equal(2, #kit:events "started")
+  end))
+
   it("holds the conversations of its input and writes a line each", helper.task(function()
     local kit <close> = testing.kit()
     write_input(kit, {

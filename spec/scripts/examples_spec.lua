@@ -194,6 +194,31 @@ describe("scripts/examples", function()
     end)
   end)
 
+  describe("git_only", function()
+    local policy = dofile(example "git_only")
+
+    local function decide(name, input, kind)
+      return policy.decide({ kind = kind or "permission", text = "?", choices = { "Yes", "No" },
+        tool_use = name and { name = name, input = input } }, { "trust" })
+    end
+
+    it("judges the call, where that is known", function()
+      assert.same({ allow = true }, decide("Bash", { command = "git status" }))
+      for _, command in ipairs { "git status; rm x", "git push", "ls", 5 } do
+        assert.truthy(decide("Bash", { command = command }).deny, command)
+      end
+      assert.truthy(decide("Write", { file_path = "x" }).deny)
+      assert.truthy(decide().fail)
+      assert.truthy(decide("Bash", { command = "git status" }, "question").fail)
+    end)
+
+    it("leaves the start to `accept`", function()
+      local trust = { kind = "trust", text = "?", choices = { "No, exit", "Yes, I trust this folder" } }
+      assert.same({ choose = 2 }, policy.decide(trust, { "trust" }))
+      assert.truthy(policy.decide(trust, {}).fail)
+    end)
+  end)
+
   it("call_budget ends the turn that calls too often", helper.task(function()
     local budget = dofile(example "call_budget")
     for _ = 1, 20 do assert.is_nil(budget.decide { session_id = "one" }) end

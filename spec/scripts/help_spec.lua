@@ -117,8 +117,22 @@ describe("parley help", function()
     end))
 
     it("offers nothing where nobody can guess", helper.task(function()
-      assert.equal("", sorted(complete("parley", "ask", "--model", "")))
+      assert.equal("", sorted(complete("parley", "ask", "--system-prompt", "")))
       assert.equal("", sorted(complete("parley", "ask", "--turn-timeout", "-")))
+    end))
+
+    it("completes models, and policies with their files", helper.task(function()
+      assert.equal("haiku", sorted(complete("parley", "ask", "-m", "ha")))
+      assert.equal("delivery= dialogs=", sorted(complete("parley", "ask", "--policy", "d")))
+      for _, words in ipairs { { "routing", "=", "script" }, { "=", "routing", "=", "script" } } do
+        assert.equal("scripts", sorted(complete("parley", "ask", "--policy", table.unpack(words))))
+      end
+      assert.is_true(complete("parley", "ask", "--policy", "routing", "=").scripts)
+    end))
+
+    it("completes an argument at its place", helper.task(function()
+      assert.equal("batch policy spec", sorted(complete("parley", "new", "")))
+      assert.is_nil(complete("parley", "new", "policy", "").policy)
     end))
 
     it("completes the command that help explains", helper.task(function()

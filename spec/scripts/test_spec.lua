@@ -65,6 +65,29 @@ describe("parley test", function()
     assert.equal("", program.errors)
   end))
 
+  it("names the spec's line for what the library has raised", helper.task(function()
+    helper.write(folder .. "/spec/one_spec.lua", [[
+local testing = require "parley.testing"
+describe("a turn", function()
+  it("fails", testing.task(function()
+    local kit <close> = testing.kit()
+    local backend <close> = require("parley").backend(kit.options)
+    local answer = backend:conversation():ask "ERR400"
+    assert.equal("", answer.text)
+  end))
+  it("fails in a task of its own", testing.task(function()
+    require("parley").task.spawn(function()
+      require("parley").backend { modle = "x" }
+    end):await()
+  end))
+end)
+]])
+    local program = run {}
+    assert.equal(1, program.status)
+    assert.matches("\nspec/one_spec.lua:6: SessionError: the turn ended with error_api", program.output, 1, true)
+    assert.matches("\nspec/one_spec.lua:11: ValueError: parley.backend has no option 'modle'", program.output, 1, true)
+  end))
+
   it("exits with 1 when a spec does not load", helper.task(function()
     write_spec "one"
     local program = run {}
@@ -93,7 +116,9 @@ describe("parley test", function()
     assert(uv.fs_rmdir(folder .. "/spec"))
     local program = run {}
     assert.equal(1, program.status)
-    assert.matches("Cannot find file or directory: spec", program.output .. program.errors, 1, true)
+    assert.equal(("parley: ValueError: there is no folder 'spec' in %s: name a file or a folder of specs\n"):format(
+      uv.fs_realpath(folder)), program.errors)
+    assert.matches("Cannot find file or directory: my_spec.lua", run({ "my_spec.lua" }).output, 1, true)
   end))
 
   describe("without busted", function()

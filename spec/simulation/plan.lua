@@ -60,6 +60,7 @@ function M.random(seed)
   plan.untrusted = chance:once_in(12)
   plan.partial = seed % 3 == 0
   plan.accepts = plan.untrusted and not chance:once_in(3)
+  plan.first_message = chance:once_in(3) and "argument" or "typed"
   for number = 1, chance:between(1, 4) do
     plan.starts[number] = chance:once_in(3) and chance:pick(STARTS) or {}
   end

@@ -137,6 +137,8 @@ local function through(run, talk, ask, events)
     step, state, control, handle = run.backend:complete(messages)
     ask.interrupt = function() handle:interrupt() end
   else
+    if not talk.is_started then talk.session:start(ask.text) end -- and the message goes with it
+    talk.is_started = true
     step, state, control, handle = talk.session:send(ask.text)
     ask.interrupt = function() talk.session:interrupt() end
   end
@@ -194,8 +196,10 @@ local function play_directly(run, conversation)
       set.accept, set.policies, set.partial = nil, nil, nil
       talk = { messages = {}, keys = {}, session = session_of.new(process.new(set), { accept = accept, policies = own,
         partial = run.plan.partial or nil,
-        turn_timeout_ms = run.plan.backend.turn_timeout_ms }) }
-      local ok, err = pcall(talk.session.start, talk.session)
+        turn_timeout_ms = run.plan.backend.turn_timeout_ms, first_message = run.plan.first_message }),
+        is_started = run.plan.first_message ~= "argument" }
+      local ok, err = true, nil
+      if talk.is_started then ok, err = pcall(talk.session.start, talk.session) end
       if not ok then
         if not errors.is(err) then error(err, 0) end
         talk.session:close()
@@ -215,6 +219,7 @@ local function play_all(run)
   if not plan.direct then
     local set = options_of(run.world, plan)
     for name, value in pairs(plan.backend) do set[name] = value end
+    set.first_message = plan.first_message
     run.backend = backend_of.new(set)
   end
   local _ <close> = run.backend

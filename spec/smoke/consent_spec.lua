@@ -28,11 +28,7 @@ describe("a permission prompt of the real program", function()
   local function noting(asked, policy)
     return { decide = function(dialog, accept)
       table.insert(asked, dialog)
-      if policy then return policy.decide(dialog, accept) end
-      for i, label in ipairs(dialog.choices) do
-        if label:find "^No" then return { choose = i } end
-      end
-      return { fail = "there is no No" }
+      return policy and policy.decide(dialog, accept) or { deny = "not here" }
     end }
   end
 
@@ -98,6 +94,16 @@ describe("a permission prompt of the real program", function()
       assert.equal(one.name, asked[1].tool_use.name)
       assert.is_nil(asked[1].is_cut)
     end
+  end))
+
+  it("of the start that a policy denies ends the program, and says so", smoke.conversation({
+    answers = { trust = false }, is_not_started = true,
+    session = { policies = { dialogs = { decide = function() return { deny = "not here" } end } } },
+  }, function(live)
+    local err = helper.failure_of("SessionError", live.start, live)
+    assert.equal("exit", err.reason)
+    assert.matches("exited with status %d, as the policy 'dialogs' has answered 'No.*' %(trust: .*%): not here;",
+      err.message)
   end))
 
   it("tells of an edit what it replaces", smoke.conversation({ process = { permission_mode = "default" },

@@ -6,6 +6,7 @@ local helper = require "spec.helper"
 local messages_api = require "parley.testing.messages_api"
 local smoke = require "spec.smoke.live"
 local tui = require "parley.claude.tui"
+local uv = require "luv"
 
 local say, failure_of, is_fine, last_text = helper.say, helper.failure_of, smoke.is_fine, smoke.last_text
 
@@ -120,10 +121,22 @@ describe("delivery to the real program", function()
     local commit = { type = "tool_use", name = "Bash", input = { description = "commits", command = "env -u GIT_EDITOR "
       .. "git -c user.name=x -c user.email=x@y.z commit --allow-empty -q; git log -1 --format=%s" } }
     local rules = { { on = "COMMIT", blocks = { commit } }, table.unpack(messages_api.rules) }
-    local users = { VISUAL = [[sh -c 'echo by-the-user > "$1"' sh]] }
+    local own = [[sh -c 'echo by-the-user > "$1"' sh]]
 
-    converses("leaves the user's own to a commit in a tool call", { variables = users, script = rules },
-      function(live, server, home)
+    ---The user's home has a folder on PATH with an `editor`, as Debian has one.
+    local function has_editor(home)
+      assert(uv.fs_mkdir(home.cwd .. "/bin", 448))
+      helper.write_script(home.cwd .. "/bin/editor", 'echo by-the-user > "$1"')
+      home.extra_env.PATH = home.cwd .. "/bin:" .. os.getenv "PATH"
+    end
+
+    for what, user in pairs {
+      ["$VISUAL"] = { variables = { VISUAL = own, EDITOR = "false" } },
+      ["$EDITOR"] = { variables = { EDITOR = own } },
+      ["editor, where neither is set"] = { prepare = has_editor },
+    } do
+      user.script = rules
+      converses("leaves the user's own to a commit in a tool call: " .. what, user, function(live, server, home)
         assert.equal(0, helper.run({ "/usr/bin/git", "init", "-q", home.cwd }).status)
         is_fine(live, server, "a\tb")
         local result
@@ -133,6 +146,7 @@ describe("delivery to the real program", function()
         assert.matches("by%-the%-user", assert(core.json.encode(result.content)))
         is_fine(live, server, "c\td")
       end)
+    end
   end)
 
   converses("attaches a picture as what it is", function(live, server)

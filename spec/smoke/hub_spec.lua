@@ -77,17 +77,20 @@ describe("the hub with the real program", function()
     is_fine(live, server)
   end)
 
-  deciding("bypassPermissions", function() error "no idea" end, "denies where a policy raises", function(live, server)
-    local said = say(live, "USETOOL please")
-    assert.matches("no idea", results_of(said)[1])
-    is_fine(live, server)
-  end)
+  deciding("bypassPermissions", function() error "no idea" end, "raises what a policy raised, and nothing has run",
+    function(live, _, home)
+      local err = helper.failure_of("ValueError", say, live, "WRITETOOL please")
+      assert.matches("^the policy 'permission' fails in 'decide': .*no idea$", err.message)
+      assert.is_nil(files.read(home.cwd .. "/written.txt"))
+      assert.is_false(live.process:is_alive())
+    end)
 
   deciding("bypassPermissions", function() return { deny = "enough", interrupt = true } end, "ends a turn",
     function(live, server)
       local said = say(live, "USETOOL please")
       assert.equal("interrupted", said.verdict)
       assert.equal("enough", smoke.of_subtype(said, "permission")[1].message)
+      assert.matches("^the policy 'permission' has interrupted it .*: enough$", said.result.message)
       is_fine(live, server)
     end)
 

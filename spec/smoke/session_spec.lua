@@ -13,12 +13,7 @@ local claude, is_oldest, is_newest = smoke.claude, smoke.is_oldest, smoke.is_new
 local say, run, of_subtype, failure_of = helper.say, smoke.run, smoke.of_subtype, helper.failure_of
 local recorded, last_text, is_fine = smoke.recorded, smoke.last_text, smoke.is_fine
 
-local DENY = { decide = function(dialog)
-  for i, label in ipairs(dialog.choices) do
-    if label:find "^No" then return { choose = i } end
-  end
-  return { fail = "there is no No" }
-end }
+local DENY = { decide = function() return { deny = "not here" } end }
 
 describe("a session of the real program", function()
   if not claude then return pending "needs PARLEY_CLAUDE: run make smoke" end
@@ -301,7 +296,11 @@ describe("a session of the real program", function()
       function(live, server, home)
         local said = say(live, "WRITETOOL please")
         assert.equal("interrupted", said.verdict)
-        assert.equal(1, #of_subtype(said, "dialog_answered"))
+        local answered = of_subtype(said, "dialog_answered")
+        assert.equal(1, #answered)
+        assert.equal("not here", answered[1].denied)
+        assert.matches("^the policy 'dialogs' has answered 'No.*' %(permission: Write .*%): not here$",
+          said.result.message)
         assert.is_nil(files.read(home.cwd .. "/written.txt"))
         is_fine(live, server)
       end)

@@ -101,12 +101,14 @@ local function is_whole(answer)
   return #answer > 0 and not next(open) -- nothing follows a call without its result
 end
 
---- Takes a turn into the conversation that was left out of it: one that was interrupted, as far as it came.
+--- Takes a turn into the conversation that was left out of it: one that was interrupted, by a limit
+--- too, as far as it came.
 ---@param turn parley.Turn  of `send`, ended
 ---@return boolean kept  false when there is nothing that one can go on from
 function Conversation:keep(turn)
   local answer = turn:messages()
-  if turn:result().is_error or not is_whole(answer) then return false end
+  local result = turn:result()
+  if result.is_error and result.subtype ~= "error_limit" or not is_whole(answer) then return false end
   table.insert(self.messages, turn.message)
   table.move(answer, 1, #answer, #self.messages + 1, self.messages)
   return true

@@ -11,6 +11,7 @@ local claude_event = require "parley.claude.event"
 local files = require "parley.base.files"
 local history = require "parley.base.history"
 local launch = require "parley.claude.launch"
+local limits = require "parley.session.limits"
 local login = require "parley.claude.login"
 local options = require "parley.base.options"
 local own_options = require "parley.backend.own_options"
@@ -52,6 +53,7 @@ local NOT_FOR_ALL = { session_id = true, resume_session_id = true, fork_session 
 ---@field package mcp_lock parley.Semaphore        one task writes or removes them
 ---@field package rules parley.OwnOptionRules
 ---@field package kin table<parley.Session, {prefix: string, kin: string}>  under which options each was started
+---@field package spent parley.Spent  by all its turns
 ---@field package closed? true
 local Backend = {}
 Backend.__index = Backend
@@ -65,7 +67,7 @@ local function rules_for_all()
   return options.merge(process_rules, session.rules, M.rules)
 end
 
-local NOT_FOR_ONE = { policies = true, hooks = true }
+local NOT_FOR_ONE = tables.merged({ policies = true, hooks = true }, limits.TOTALS)
 for name in pairs(M.rules) do NOT_FOR_ONE[name] = name ~= "mcp_servers" or nil end
 
 --- Makes a backend. Nothing is started before the first `complete`.
@@ -84,7 +86,7 @@ function M.new(given)
   return setmetatable({
     options = set, policies = own, pool = pool.new { limit = set.max_sessions, idle_timeout_ms = set.idle_timeout_ms },
     attachments = attachments.new(), mcp_paths = {}, mcp_lock = task.semaphore(1), rules = rules,
-    kin = setmetatable({}, { __mode = "k" }),
+    kin = setmetatable({}, { __mode = "k" }), spent = limits.nothing(),
   }, Backend)
 end
 
@@ -146,11 +148,11 @@ local function route(self, request)
   if policy.route ~= routing.route then request.sessions = self.pool:list() end
   local answer, why = policy.route(request)
   if not answer then
-    error(errors.value_error(("%s refuses the request: %s"):format(policy.described, why or "no reason given")), 0)
+    error(errors.value_error(("%s refuses the request: %s"):format(policy.described, why)), 0)
   end
   local set, prefix, kin = self.rules:apply(self.options, {
     { options = request.options, where = "the options of the request" },
-    { options = answer.options, where = "the options from " .. (policy.described or "the default"), is_firm = true },
+    { options = answer.options, where = "the options from " .. (policy.described or "the default") },
   })
   return { set = set, prefix = prefix, kin = kin, name = answer.key, key = answer.key and prefix .. answer.key,
     wait = answer.wait, pin = answer.pin, timeout_ms = set.turn_timeout_ms }
@@ -179,7 +181,7 @@ local function start(self, run, injection, id, path)
   self.kin[live] = { prefix = run.prefix, kin = run.kin, set = run.set }
   self.pool:add(live, run)
   run.session, run.has_place, run.payload, run.is_resumed = live, false, injection.text, injection.resume
-  live:start()
+  live:start(run.is_message and injection.text or nil, run.said)
 end
 
 --- Starts a fresh session for a history, in the place that the run holds. A seed that nobody went on from is removed.
@@ -210,6 +212,7 @@ local function try_to_start(self, run, way, ...)
   if ok then return nil end
   local may_be_tried_again = run.session and run.is_resumed and errors.is(err, "SessionError")
   if not may_be_tried_again or err.reason == "transcript" then error(err, 0) end
+  if run.session.ahead and not is_refused(err) then error(err, 0) end -- it may have taken the message
   self.pool:discard(run.session, true)
   run.session, run.has_place = nil, true
   return err
@@ -228,16 +231,36 @@ local function start_fresh(self, run)
     message = "the program did not resume from the written history; it went into the message instead" })
 end
 
+--- Has a new process go on with a transcript, or starts a fresh session where that cannot be.
+---@return boolean resumed
+local function go_on(self, run, id, path)
+  local stat = uv.fs_stat(path)
+  local injection = { resume = true, text = run.text, start_offset = stat and stat.size }
+  if stat and not try_to_start(self, run, start, injection, id, path) then return true end
+  start_fresh(self, run)
+  return false
+end
+
 --- Has another process go on with the transcript of the session that the run leases: under the options of the run.
 local function renew(self, run)
   local former = run.session
-  local id, path = former.session_id, former.jsonl_path
   self.pool:discard(former, true)
   run.session, run.is_leased, run.has_place, self.kin[former] = nil, false, true, nil
-  local stat = uv.fs_stat(path)
-  local injection = { resume = true, text = run.text, start_offset = stat and stat.size }
-  if not stat or try_to_start(self, run, start, injection, id, path) then return start_fresh(self, run) end
-  run.session:succeed(former)
+  if go_on(self, run, former.session_id, former.jsonl_path) then run.session:succeed(former) end
+end
+
+--- Starts the session of a history that no session has: from its own transcript when it is the one that was adopted.
+local function begin_session(self, run)
+  local adopted = self.adopted
+  if not adopted or history.hash_history(run.request.history) ~= adopted.hash then return start_fresh(self, run) end
+  self.adopted = nil -- two must not write in one transcript
+  local _ <close> = defer(function(err)
+    if err ~= nil then self.adopted = adopted end
+  end)
+  if go_on(self, run, adopted.id, adopted.path) then return end
+  table.insert(run.notices, claude_event.new { type = "system", subtype = "injection_fallback",
+    session_id = run.session.session_id,
+    message = ("the program did not go on with the session %s; another one has what was said"):format(adopted.id) })
 end
 
 --- Finds or makes the session of a request.
@@ -247,16 +270,17 @@ local function acquire(self, run)
   run.key = key
   run.is_leased, run.has_place, run.payload = run.session ~= nil, run.session == nil, run.text
   if run.is_over then error(errors.closed_error "the turn was closed", 0) end
-  if run.has_place then start_fresh(self, run) elseif of_kin then renew(self, run) end
+  if run.has_place then begin_session(self, run) elseif of_kin then renew(self, run) end
 end
 
-local function begin_turn(run)
+local function begin_turn(self, run)
   if run.command and run.payload ~= run.text then
     error(errors.value_error(("%s needs a session that has the history, which would go with the next message here")
       :format(run.command)), 0)
   end
   local live, said = run.session, run.said
   if run.set.tools then live.tools:use(run.set.tools) end
+  if live.limits then live.limits:use(run.set, self.spent) end
   run.steps = run.command and live:command(run.command, said) or live:send(run.payload, said)
 end
 
@@ -281,7 +305,10 @@ end
 
 --- Stores the session for what the client will send next, or ends it after a failed turn.
 local function settle(self, run, result)
-  if result.is_error and result.subtype ~= "error_no_output" then return self.pool:discard(run.session) end
+  local is_stopped = result.subtype == "interrupted" or result.subtype == "error_limit"
+  if result.is_error and not is_stopped and result.subtype ~= "error_no_output" then
+    return self.pool:discard(run.session)
+  end
   if run.command then
     local is_emptied = clear.is(run.command) -- what it goes on with is not this conversation
     if is_emptied or leaves_words(run.events) then return self.pool:discard(run.session) end
@@ -289,7 +316,7 @@ local function settle(self, run, result)
   end
   local answer = history.synthesize_turn_messages(run.events)
   -- A message that was interrupted before its answer began is not in the program's history, but may be in the client's.
-  if result.subtype == "interrupted" and #answer == 0 then return self.pool:discard(run.session) end
+  if is_stopped and #answer == 0 then return self.pool:discard(run.session) end
   local keys = {}
   local given = self.policies.routing.keys(run.request, { messages = answer, events = run.events, result = result })
   for i, key in ipairs(given) do keys[i] = run.prefix .. key end
@@ -300,7 +327,7 @@ local function next_event(self, run)
   run.task = task.current()
   if not run.steps then
     acquire(self, run)
-    begin_turn(run)
+    begin_turn(self, run)
   end
   local notice = table.remove(run.notices, 1)
   if notice then return notice end
@@ -310,7 +337,7 @@ local function next_event(self, run)
     self.pool:discard(run.session, true)
     run.session, run.has_place, run.is_leased = nil, true, false
     start_fresh(self, run)
-    begin_turn(run)
+    begin_turn(self, run)
     return next_event(self, run)
   end
   if event then table.insert(run.events, event) end
@@ -337,6 +364,7 @@ end
 --- Checks a request and finds its route. Nothing is started. The run is the pool's lease, too.
 local function new_run(self, messages, request)
   if self.closed then error(errors.closed_error "the backend is closed", 0) end
+  limits.check(self.options, self.spent)
   history.check(messages)
   self.rules:check_request(request, self.policies.routing ~= routing)
   local count, asked = #messages, tables.merged(request)
@@ -376,7 +404,11 @@ end
 ---@return parley.Turn closer  the same
 --- Raises `ValueError` (with `index`) before anything is started; `ClosedError`; from the loop `CLINotFoundError`,
 --- `SessionError`, `DialogError`, `Cancelled`. A turn that raises has closed its session.
-function Backend:complete(messages, request) return turn_of(self, new_run(self, messages, request)) end
+function Backend:complete(messages, request)
+  local run = new_run(self, messages, request)
+  run.is_message = true
+  return turn_of(self, run)
+end
 
 --- The conversation as it would be if it went on: what has no last message yet has a route, too.
 local function to_go_on(messages)
@@ -427,6 +459,16 @@ function Backend:conversation(messages, own, request)
   self.rules:apply(self.options, { { options = own, where = "the options of the conversation" } })
   self.rules:check_request(request, self.policies.routing ~= routing)
   return conversation.new(self, messages, own, request)
+end
+
+--- Says that a conversation has a transcript: the program goes on with that, with all that stands in it, when the
+--- conversation does. Without it, and where the program does not take it, a new session gets the messages. Nobody else
+--- may have it open.
+---@param messages table[]  what was said
+---@param id string         the session's
+---@param path string       its transcript, where a program of these options looks for it
+function Backend:adopt(messages, id, path)
+  self.adopted = { hash = history.hash_history(messages), id = id, path = path }
 end
 
 --- The processes that live now, idle ones included, by session id.

@@ -2,6 +2,7 @@
 local core = require "parley.core"
 local errors = require "parley.base.errors"
 local launch = require "parley.claude.launch"
+local limits = require "parley.session.limits"
 local options = require "parley.base.options"
 local policies = require "parley.policy"
 local session_tools = require "parley.hub.session_tools"
@@ -66,10 +67,16 @@ local function digest_of(changes, where)
   return core.digest.hex(core.digest.blake2b(text, 16)) .. "/"
 end
 
+--- Whether a session that has the option in one way can do as well what it wants in the other.
+local function is_alike(name, one, other)
+  if one == other then return true end
+  local needs = limits.STARTED_FOR[name]
+  return needs == false or needs and one ~= nil
+end
+
 ---@class parley.OwnOptions.Part
 ---@field options? table
 ---@field where string  whose they are, for messages
----@field is_firm? boolean  a session that has others is another one, whatever they are
 
 --- The options of one request: those of the backend with these in their place, the later ones before the earlier.
 ---@param of_backend table
@@ -79,7 +86,7 @@ end
 ---@return string kin     the same for all whose sessions can go on under each other's options
 --- Raises `ValueError`.
 function Rules:apply(of_backend, parts)
-  local changes, is_firm = {}, {}
+  local changes = {}
   for _, part in ipairs(parts) do
     if part.options ~= nil and type(part.options) ~= "table" then
       error(errors.value_error(("%s must be a table, not %s"):format(part.where, options.describe(part.options)),
@@ -90,17 +97,19 @@ function Rules:apply(of_backend, parts)
       launch.check_files(own, part.where)
       session_tools.check(own, part.where)
       policies.check_accept(own.accept, of_backend.policies, part.where)
-      for name in pairs(part.options) do
-        changes[name], is_firm[name] = own[name], part.is_firm or not RENEWABLE[name]
-      end
+      for name in pairs(part.options) do changes[name] = own[name] end
     end
   end
   if not next(changes) then return of_backend, "", "" end
   local set, firm = tables.merged(of_backend), {}
   for name, value in pairs(changes) do
-    if set[name] == value then changes[name] = nil end
+    if is_alike(name, set[name], value) then
+      changes[name] = nil
+    elseif limits.STARTED_FOR[name] then
+      changes[name] = true
+    end
     set[name] = value
-    if is_firm[name] then firm[name] = changes[name] end
+    if not RENEWABLE[name] then firm[name] = changes[name] end
   end
   local where = parts[#parts].where
   return set, digest_of(changes, where), digest_of(firm, where)

@@ -107,7 +107,7 @@ function Turn:messages()
 end
 
 --- Why a turn with this result is no answer.
-local REASONS = { error_api = "api", error_hook = "refused" }
+local REASONS = { error_api = "api", error_hook = "refused", error_limit = "limit" }
 
 --- Raises when the turn did not end well, or was closed.
 ---@param allows_interrupted? boolean

@@ -93,8 +93,8 @@ function M.check(rules, given, where)
   end
   for name in pairs(given) do
     if not rules[name] then
-      error(errors.value_error(("%s has no option '%s'%s"):format(where, tostring(name),
-        suggest.near(tostring(name), names_of(rules))), { option = name }), 0)
+      error(errors.value_error(("%s %s no option '%s'%s"):format(where, where:find "^the options" and "have" or "has",
+        tostring(name), suggest.near(tostring(name), names_of(rules))), { option = name }), 0)
     end
   end
   local checked = {}

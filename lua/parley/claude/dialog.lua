@@ -251,6 +251,34 @@ local function shows_plan(rows, choices, input)
   return letters(text):find(letters(tostring(input.plan or "")), 1, true) ~= nil
 end
 
+--- How the prompts of a tool may begin.
+local TITLES = { Bash = { "^Bash command" }, Read = { "^Read file" }, WebFetch = { "^Fetch" },
+  Edit = { "^Edit file" }, Write = { "^Create file", "^Overwrite file", "^Edit file", "^Write file" } }
+
+local function fits_title(name, title)
+  for _, pattern in ipairs(TITLES[name] or {}) do
+    if title:find(pattern) then return true end
+  end
+  return false
+end
+
+--- Whether a dialog is about something else than a call, by its title alone. One that is not to be seen speaks for
+--- none.
+---@param rows string[]
+---@param choices parley.Choices
+---@param call table  a `tool_use` block
+---@return boolean
+function M.is_about_other(rows, choices, call)
+  if M.is_question(rows, choices) ~= (call.name == "AskUserQuestion") then return true end
+  local prompt = read_prompt(rows, choices)
+  if not prompt or fits_title(call.name, prompt.title) then return false end
+  if TITLES[call.name] then return true end
+  for name in pairs(TITLES) do
+    if fits_title(name, prompt.title) then return true end
+  end
+  return false
+end
+
 --- Whether a dialog shows a tool call, and all of the input that such a dialog shows, in full.
 ---@param rows string[]
 ---@param choices parley.Choices

@@ -2,6 +2,7 @@
 --- hooks of a plugin, without a word.
 local errors = require "parley.base.errors"
 local suggest = require "parley.base.suggest"
+local versions = require "parley.claude.version"
 
 local M = {}
 
@@ -21,19 +22,6 @@ local SINCE = {
 
 --- Those that run commands only: over HTTP they never come.
 local WITHOUT_HTTP = { SessionStart = true, Setup = true }
-
-local function numbers_of(version)
-  local major, minor, patch = version:match "^(%d+)%.(%d+)%.(%d+)"
-  return { tonumber(major), tonumber(minor), tonumber(patch) }
-end
-
-local function is_at_least(version, other)
-  local left, right = numbers_of(version), numbers_of(other)
-  for i = 1, 3 do
-    if left[i] ~= right[i] then return (left[i] or 0) > right[i] end
-  end
-  return true
-end
 
 local function since_of(name)
   for version, names in pairs(SINCE) do
@@ -62,13 +50,8 @@ end
 ---@return boolean
 function M.has(name, version)
   local since = since_of(name)
-  return since ~= nil and not WITHOUT_HTTP[name] and is_at_least(version or "2.1.110", since)
+  return since ~= nil and not WITHOUT_HTTP[name] and versions.is_at_least(version or "2.1.110", since)
 end
-
---- Whether a version writes, at a turn's end, a record that says so.
----@param version? string
----@return boolean
-function M.has_duration(version) return version ~= nil and is_at_least(version, "2.1.197") end
 
 --- Checks the names that a caller gives.
 ---@param given table<any, any>  functions by name

@@ -164,7 +164,7 @@ local function is_filled(list)
 end
 
 --- The argument vector for options that were checked.
----@param set table  from `check`
+---@param set table  from `check`; `message` besides: what the program takes by itself once it is ready
 ---@return string[] argv
 function M.argv(set)
   local argv = { set.executable }
@@ -194,6 +194,7 @@ function M.argv(set)
     add("--settings", type(set.settings) == "table" and assert(core.json.encode(set.settings)) or set.settings)
   end
   add(table.unpack(set.extra_args or {}))
+  if set.message then add("--", set.message) end
   return argv
 end
 

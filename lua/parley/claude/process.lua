@@ -59,9 +59,10 @@ function M.new(given)
 end
 
 --- Changes how the program will be started.
----@param changes {permission_mode?: string, arguments?: string[], variables?: table<string, string>}
+---@param changes {permission_mode?: string, arguments?: string[], variables?: table<string, string>, message?: string}
 function Process:prepare(changes)
   local set = self.set
+  set.message = changes.message or set.message
   if changes.permission_mode then
     set.permission_mode, set.dangerously_skip_permissions = changes.permission_mode, false
     self.permission_mode = changes.permission_mode

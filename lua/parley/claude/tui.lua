@@ -12,16 +12,50 @@ local RULES = RULE:rep(3)
 
 local function is_rule(row) return row:sub(1, #RULES) == RULES end
 
+local function is_dialog_footer(row)
+  return (row:find "Enter to confirm" or row:find "Enter to select" or row:find "Press Enter to continue"
+    or row:find "Esc to cancel" or row:find "Esc to cl%l+" or row:find "Esc cancel$") ~= nil -- to clear, to close
+end
+
+--- The last row with something in it, at or above one.
+local function last_filled(rows, from)
+  while from > 0 and rows[from] == "" do from = from - 1 end
+  return from
+end
+
 --- Whether the last row is that of a dialog or a panel.
 ---@param rows string[]
 ---@return boolean
 function M.has_dialog_footer(rows)
-  for i = #rows, 1, -1 do
-    local row = rows[i]
-    if row ~= "" then
-      return (row:find "Enter to confirm" or row:find "Enter to select" or row:find "Press Enter to continue"
-        or row:find "Esc to cancel" or row:find "Esc to cl%l+" or row:find "Esc cancel$") ~= nil -- to clear, to close
-    end
+  local last = last_filled(rows, #rows)
+  return last > 0 and is_dialog_footer(rows[last])
+end
+
+--- The row in which a program at work counts the seconds: behind a glyph at the left edge that no row of a message or
+--- an answer begins with.
+local function is_spinner(row)
+  return row:find "^[·✢✳✶✻✽*]+ " ~= nil or row:find "^%S+ %S.*… %(.*%d+s" ~= nil
+end
+
+--- The rows without a spinner below a dialog, where 2.1.141 goes on counting.
+---@param rows string[]
+---@return string[]
+function M.without_spinner_below(rows)
+  local last = last_filled(rows, #rows)
+  if last == 0 or not is_spinner(rows[last]) then return rows end
+  local footer = last_filled(rows, last - 1)
+  if footer == 0 or not is_dialog_footer(rows[footer]) then return rows end
+  return table.move(rows, 1, footer, 1, {})
+end
+
+--- Whether a dialog stands where the composer would, whatever the status file says: a footer in the last row, choices
+--- above it and the rule above them.
+---@param rows string[]
+---@return boolean
+function M.shows_dialog(rows)
+  local choices = M.has_dialog_footer(rows) and M.choices(rows)
+  for i = choices and choices.first_row - 1 or 0, 1, -1 do
+    if is_rule(rows[i]) then return true end
   end
   return false
 end
@@ -36,7 +70,6 @@ local function starts_with(row, prefix) return row:sub(1, #prefix) == prefix end
 ---@field text string     what it shows, rows joined by newlines, without the prompt
 ---@field shell boolean   true in the shell mode that a leading `!` switches on
 ---@field scrolled boolean  true when its beginning is out of sight, or may be
----@field cursor "start"|"end"  where the cursor is, as far as it matters
 ---@field below integer  how many of its rows that are in sight are below the cursor
 ---@field is_empty boolean
 ---@field hidden integer  how many of its rows are out of sight, as far as it says
@@ -64,7 +97,7 @@ function M.composer(rows, cursor)
           local may_be_scrolled = scrolled or #lines > 2 and #lines == most_rows(#rows)
           local at_start = cursor ~= nil and cursor.row == i and cursor.column <= 3
           return {
-            text = text, shell = prompt == "!", scrolled = may_be_scrolled, cursor = at_start and "start" or "end",
+            text = text, shell = prompt == "!", scrolled = may_be_scrolled,
             hidden = tonumber(row:match "↑ (%d+) more") or 0, first_row = i, last_row = bottom,
             below = below,
             -- A suggestion stands in an empty composer too, with the cursor before it.
@@ -74,7 +107,7 @@ function M.composer(rows, cursor)
         if scrolled or not (row == "" or starts_with(row, "  ")) then break end
         table.insert(lines, 1, row:sub(3))
         if i == 1 and #lines > 10 then -- 2.1.197 lets a long text grow over the whole screen
-          return { text = table.concat(lines, "\n"), shell = false, scrolled = true, cursor = "end",
+          return { text = table.concat(lines, "\n"), shell = false, scrolled = true,
             is_empty = false, hidden = 0, first_row = 1, last_row = bottom, below = below }
         end
       end
@@ -197,12 +230,6 @@ function M.has_changed_text(rows)
     if is_outside and rows[i]:find "Removed .*review and press Enter to send" then return true end
   end
   return false
-end
-
---- The row in which a program at work counts the seconds: behind a glyph at the left edge that no row of a message or
---- an answer begins with.
-local function is_spinner(row)
-  return row:find "^[·✢✳✶✻✽*]+ " ~= nil or row:find "^%S+ %S.*… %(.*%d+s" ~= nil
 end
 
 --- What of a spinner's row moves only when something happens: the tokens, which come with the answer, and the attempts.

@@ -1,10 +1,37 @@
---- Which version an executable is, known before it is started for a conversation.
+--- Which version an executable is, known before it is started for a conversation; and what came with which.
 local program = require "parley.base.program"
 local uv = require "luv"
 
 local M = {}
 
 local PATIENCE_MS = 10000
+
+local function numbers_of(version)
+  local major, minor, patch = version:match "^(%d+)%.(%d+)%.(%d+)"
+  return { tonumber(major), tonumber(minor), tonumber(patch) }
+end
+
+--- Whether a version is another or came after it.
+---@param version string  `"2.1.332"`
+---@param other string
+---@return boolean
+function M.is_at_least(version, other)
+  local left, right = numbers_of(version), numbers_of(other)
+  for i = 1, 3 do
+    if left[i] ~= right[i] then return (left[i] or 0) > right[i] end
+  end
+  return true
+end
+
+--- Whether a version's status file says what the program does. Those of 2.1.113 to 2.1.118 name the version alone.
+---@param version? string
+---@return boolean
+function M.has_status(version) return version ~= nil and M.is_at_least(version, "2.1.119") end
+
+--- Whether a version writes, at a turn's end, a record that says so. 2.1.119 has a status and no such record.
+---@param version? string
+---@return boolean
+function M.has_duration(version) return version ~= nil and M.is_at_least(version, "2.1.120") end
 
 local known = {} -- by what tells one file from another
 

@@ -11,6 +11,7 @@ local memory = require "parley.command.batch.memory"
 local player = require "parley.command.batch.player"
 local systemic = require "parley.command.batch.systemic"
 local task = require "parley.base.task"
+local usage = require "parley.base.usage"
 
 local M = {}
 
@@ -23,7 +24,8 @@ local MAX_RETRY_WAIT_MS = 60000
 ---@field resumed integer   that stood in the output already
 ---@field resumed_failed integer  of these, the ones that had failed
 ---@field running integer
----@field usage table<string, integer>  tokens, summed over this run
+---@field usage table<string, integer>  tokens, summed over the turns of this run
+---@field cost_usd? number  the same, of what the program has said
 
 ---@class parley.batch.Run
 ---@field counts parley.batch.Counts
@@ -46,7 +48,6 @@ local function finish(run, result)
   local counts = run.counts
   local kind = result.verdict == "success" and "succeeded" or "failed"
   counts[kind] = counts[kind] + 1
-  for name, value in pairs(result.usage or {}) do counts.usage[name] = (counts.usage[name] or 0) + value end
   if run.on_result then run.on_result(result) end
   if run.fail_fast and result.error then error(run.stop, 0) end
 end
@@ -67,6 +68,15 @@ local function is_fatal(err, conversation)
   return task.current():cancellation() ~= nil or systemic.is(err, conversation)
 end
 
+--- Whether the money for the run is gone.
+local function is_spent(run) return run.max_cost_usd ~= nil and (run.counts.cost_usd or 0) >= run.max_cost_usd end
+
+local function count_turn(run, result)
+  local counts = run.counts
+  usage.add(counts.usage, result.usage)
+  counts.cost_usd = usage.add_cost(counts.cost_usd, result.cost_usd)
+end
+
 --- Plays a conversation once; true when it is over. It is written before its session is closed, for that takes time, in
 --- which we may be killed.
 local function attempt(run, conversation, record)
@@ -76,7 +86,8 @@ local function attempt(run, conversation, record)
   if opened then ok, err = pcall(player.play, backend, conversation, record) end
   if not ok and is_fatal(err, conversation) then error(err, 0) end
   record.error = not ok and describe(err, record.turn) or nil
-  if not ok and record.attempts <= run.retries and record.error.code ~= "ValueError" then return false end
+  local may_be_retried = record.attempts <= run.retries and not is_spent(run)
+  if not ok and may_be_retried and record.error.code ~= "ValueError" then return false end
   record.duration_ms = math.floor(task.now() - record.began + 0.5)
   finish(run, record)
   return true
@@ -86,7 +97,8 @@ local function converse(run, conversation)
   run.counts.running = run.counts.running + 1
   local _ <close> = defer(function() run.counts.running = run.counts.running - 1 end)
   local record = { id = conversation.id, line = conversation.line, metadata = conversation.metadata, attempts = 0,
-    started_at = event.timestamp(), began = task.now(), usage = {}, turn_ms = {}, messages = core.json.array {} }
+    started_at = event.timestamp(), began = task.now(), usage = {}, turn_ms = {}, messages = core.json.array {},
+    on_turn = function(result) count_turn(run, result) end }
   while true do
     record.attempts = record.attempts + 1
     if attempt(run, conversation, record) then return end
@@ -124,7 +136,13 @@ local function run_all(run, source, jobs)
   end
   local ok, err = pcall(function()
     for item in source do
-      if admit(run, item) then players[task.spawn(play, item, places:acquire())] = true end
+      local place = admit(run, item) and places:acquire()
+      if place and is_spent(run) then
+        place:release()
+        run.is_cut_short = true
+        return
+      end
+      if place then players[task.spawn(play, item, place)] = true end
     end
     run.memory.has_read_all = true
   end)
@@ -142,6 +160,7 @@ end
 ---@field counts? parley.batch.Counts       to be kept up to date, see `M.counts`
 ---@field retries? integer                  how often a conversation that failed is played again; default 0
 ---@field retry_wait_ms? number             before the first retry; doubled for each further one; default 1000
+---@field max_cost_usd? number              no conversation is begun once the run has cost so much
 ---@field fail_fast? boolean                the first failure ends the run
 ---@field shard? {index: integer, count: integer}  only the conversations of this part
 ---@field on_result? fun(result: table)     called when it is written
@@ -155,7 +174,7 @@ end
 --- Holds every conversation of a source that is not over yet.
 ---@param options parley.batch.Options
 ---@return parley.batch.Counts
----@return boolean stopped  by `fail_fast`
+---@return boolean stopped  before all of the source was held: by `fail_fast`, or as `max_cost_usd` was reached
 --- Raises what `source` and `write` raise, failures that are systemic (see parley.command.batch.systemic), and
 --- `Cancelled`; the conversations that were running are not written then.
 function M.run(options)
@@ -163,6 +182,7 @@ function M.run(options)
     write = options.write, new_backend = options.new_backend, on_result = options.on_result,
     memory = options.memory or memory.new(), counts = options.counts or M.counts(), shard = options.shard,
     retries = options.retries or 0, retry_wait_ms = options.retry_wait_ms or 1000, fail_fast = options.fail_fast,
+    max_cost_usd = options.max_cost_usd,
     stop = errors.new("Stopped", "a conversation has failed"), -- no `Cancelled`: it must end the siblings
   }, Run)
   -- In a task of its own: what fails in it cancels the workers, and not the caller.
@@ -172,7 +192,7 @@ function M.run(options)
   end)
   local ok, err = pcall(whole.await, whole)
   if not ok and err ~= run.stop then error(err, 0) end
-  return run.counts, not ok
+  return run.counts, not ok or run.is_cut_short or false
 end
 
 return M

@@ -2,6 +2,7 @@
 local uv = require "luv"
 local cli = require "parley.command.cli"
 local commands = require "parley.command.chat.commands"
+local completer = require "parley.command.chat.completer"
 local consent = require "parley.command.chat.consent"
 local defer = require "parley.base.defer"
 local earlier = require "parley.command.earlier"
@@ -27,7 +28,10 @@ local PROMPT, BOLD_PROMPT = "> ", "\1\27[1m\1>\1\27[0m\1 "
 ---@field saved_path? string
 ---@field turns integer       how many this chat has had
 ---@field version? string     of `claude`, from its transcript
+---@field model? string       that gave the last answer
+---@field trunks { talk: parley.Conversation, saved: integer, saved_path?: string }[]  those that were forked
 ---@field is_leaving boolean
+---@field is_interrupting? boolean  the person wants the turn to end
 ---@field is_paused boolean   somebody is asked something in the middle of a turn
 local Chat = {}
 Chat.__index = Chat
@@ -42,7 +46,7 @@ function M.new(given)
   return setmetatable({
     backend = given.backend, input = given.input, output = given.output, is_interactive = given.is_interactive,
     talk = given.backend:conversation(given.messages), saved = #(given.messages or {}),
-    turns = 0, is_leaving = false, is_paused = false,
+    turns = 0, trunks = {}, is_leaving = false, is_paused = false,
   }, Chat)
 end
 
@@ -52,7 +56,7 @@ end
 function Chat:start_ahead()
   if self.starting then self.starting:cancel() end
   self.starting = task.spawn(function()
-    local ok, err = pcall(self.backend.warm, self.backend, self.talk.messages)
+    local ok, err = pcall(self.backend.warm, self.backend, self.talk.messages, { options = self.talk.options })
     if ok or errors.is(err, "Cancelled") or errors.is(err, "ClosedError") then return end
     if not self.is_interactive then return end -- the message that waits for it fails with the same, and says so
     self.input:beside(function() self.output:error(err) end)
@@ -64,10 +68,18 @@ local function await_start(self)
   if self.starting then self.starting:await() end
 end
 
---- Replaces the conversation.
+--- Replaces the conversation; what was set for it, such as the model, holds on.
 ---@param messages table[]
 function Chat:set_messages(messages)
-  self.talk, self.saved, self.saved_path = self.backend:conversation(messages), #messages, nil
+  self:set_talk(self.backend:conversation(messages, self.talk.options), #messages)
+end
+
+--- Goes on with another conversation.
+---@param talk parley.Conversation
+---@param saved integer        how many of its messages are in the file
+---@param saved_path? string
+function Chat:set_talk(talk, saved, saved_path)
+  self.talk, self.saved, self.saved_path = talk, saved, saved_path
   self:start_ahead()
 end
 
@@ -139,6 +151,7 @@ local function run_turn(self, begin)
       table.insert(events, event)
       follow_calls(self, event)
       self.version = event.record and event.record.version or self.version
+      if not event.is_error then self.model = event.model or self.model end
       self.output:event(event)
     end
   end)
@@ -151,9 +164,13 @@ local function run_turn(self, begin)
   return events, not ok and err or nil
 end
 
---- The error that a turn ended with, if it did.
-local function failure_of(result)
-  if not (result and result.type == "result" and result.is_error) then return nil end
+--- The error that a turn ended with, if it did. That the person has interrupted it is none.
+local function failure_of(self, result)
+  if not (result and result.type == "result") or result.subtype == "success" then return nil end
+  if result.subtype == "interrupted" and self.is_interrupting then
+    self.output:note("(interrupted)", "red")
+    return nil
+  end
   return errors.session_error(("the turn ended with %s%s"):format(result.subtype,
     result.message and ": " .. result.message or ""), { reason = "api" })
 end
@@ -174,9 +191,8 @@ function Chat:send(text)
   local events, err = run_turn(self, function() return (self.talk:send(text)) end)
   local result = events[#events]
   if result and result.type == "result" then self.turns = self.turns + 1 end
-  local failure = err or failure_of(result)
-  report(self, failure)
-  if not failure and #self.talk.messages == before then self.talk:keep(self.turn) end -- it was interrupted
+  report(self, err or failure_of(self, result))
+  if not err and #self.talk.messages == before then self.talk:keep(self.turn) end -- it may have been interrupted
   if #self.talk.messages == before and self.is_interactive and not self.is_leaving then
     self.output:note("the message is not part of the conversation; Up brings it back", "dim")
   end
@@ -191,7 +207,7 @@ function Chat:run_command(text)
     local unknown = event.type == "user" and event:text():match "^Unknown command: /[^\n]*" -- 2.1.110
     if unknown then self.output:note(unknown, "red") end
   end
-  report(self, err or failure_of(events[#events]))
+  report(self, err or failure_of(self, events[#events]))
   if self.backend:live_session_count() == 0 and not self.is_leaving then self:start_ahead() end
 end
 
@@ -246,7 +262,7 @@ local function surroundings()
 end
 
 --- Runs the command.
----@param arguments table  see `cli.backend_options`; `no_history`
+---@param arguments table  see `cli.backend_options`; `no_history`, `plain`, `resume`
 ---@return integer status
 function M.main(arguments)
   local is_interactive, is_able = surroundings()
@@ -256,15 +272,17 @@ function M.main(arguments)
     options.policies = options.policies or {}
     options.policies.permission = options.policies.permission or not options.policies.dialogs and asker:policy() or nil
   end
-  local before = arguments.resume and earlier.messages(arguments.resume[1], options)
+  local before = arguments.resume and earlier.find(arguments.resume[1], options)
   options.max_sessions = 1 -- a conversation that was left gives its place to the next
   local backend <close> = parley_backend.new(options)
-  local input <close> = is_able and editor.open { history_path = not arguments.no_history and history_path() or nil }
+  local input <close> = is_able and editor.open {
+    history_path = not arguments.no_history and history_path() or nil, complete = completer.new(commands.arguments()) }
     or lines.open { prompt = is_interactive }
   local chat = M.new {
-    backend = backend, input = input, is_interactive = is_interactive, messages = before or nil,
+    backend = backend, input = input, is_interactive = is_interactive, messages = before and before.messages,
     output = output.new {
       write = cli.write, paint = paint.painter(is_interactive and 1 or 2), has_status = is_able,
+      is_plain = arguments.plain or not is_interactive,
       aside = is_interactive and cli.write or function(text) io.stderr:write(text) end,
       columns = function() return input:columns() end,
     },
@@ -272,8 +290,9 @@ function M.main(arguments)
   if asker then asker:attach(chat) end
   if is_interactive then
     chat.output:note(("claude in %s; /help lists the commands, Ctrl-D leaves"):format(options.cwd or uv.cwd()), "dim")
-    if before then chat.output:note(("going on behind %d messages"):format(#before), "dim") end
+    if before then chat.output:note(("going on behind %d messages"):format(#before.messages), "dim") end
   end
+  if before then earlier.adopt(before, backend, function(text) chat.output:note(text, "dim") end) end
   local status = chat:run()
   if chat.starting then chat.starting:cancel() end
   return status

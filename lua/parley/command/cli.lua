@@ -11,6 +11,9 @@ local task = require "parley.base.task"
 
 local M = {}
 
+--- The program's own short names of models (2.1.332), for the completion; it takes whole ones, too.
+local MODELS = { "haiku", "opus", "opusplan", "sonnet" }
+
 ---@class parley.Command
 ---@field name string
 ---@field summary string
@@ -85,7 +88,7 @@ function M.run(command, ...)
   end
   local ok, arguments = parser:pparse(words)
   if not ok then
-    local problem = explain(arguments:gsub("\n", "; "), parser, words, command.name)
+    local problem = explain(arguments:gsub("\nDid", "; did"), parser, words, command.name)
     error(errors.value_error(("%s (see parley %s --help)"):format(problem, command.name)), 0)
   end
   local kit <close> = arguments.stand_in and require("parley.testing").kit() or nil
@@ -140,6 +143,16 @@ function M.count_from(least)
   end
 end
 
+--- An option's `convert`: an amount of money.
+---@param text string
+---@return number?
+---@return string? problem
+function M.dollars(text)
+  local number = tonumber(text)
+  if number and number > 0 and number < math.huge then return number end
+  return nil, ("'%s' is not a number of US dollars above 0"):format(text)
+end
+
 local function pair_of(text)
   local name, value = text:match "^([^=]+)=(.*)$"
   if name then return { name, value } end
@@ -153,7 +166,7 @@ end
 
 --- Tells the completion what an option or an argument takes.
 ---@param element table  argparse's
----@param values string[]
+---@param values string[]|"sessions"  "sessions": the id of one
 ---@return table element
 function M.offer(element, values)
   element.values = values
@@ -164,7 +177,7 @@ end
 ---@param parser table
 function M.backend_options(parser)
   parser:option("--cwd", "The working directory of claude."):argname "DIR"
-  M.short_option(parser, "-m", "--model", "NAME", "The model.")
+  M.offer(M.short_option(parser, "-m", "--model", "NAME", "The model."), MODELS)
   M.short_option(parser, "-s", "--system-prompt", "TEXT", "Replaces the system prompt.")
   parser:option("--append-system-prompt", "Goes behind the system prompt."):argname "TEXT"
   M.offer(parser:option("--permission-mode", "bypassPermissions (the default), default, plan, acceptEdits, …")
@@ -184,12 +197,15 @@ function M.backend_options(parser)
   parser:option("--env", "A variable of claude's environment."):argname("NAME=VALUE"):convert(pair_of):count "*"
   parser:flag("--preserve-provider-env", "Keep ANTHROPIC_API_KEY and the like in claude's environment.")
   parser:option("--startup-timeout", "Seconds until claude must be ready."):argname("S"):convert(M.seconds)
+  parser:flag("--costs", "Have the results say what their turns have cost (cost_usd).")
   parser:option("--turn-timeout", "Seconds that a turn may take."):argname("S"):convert(M.seconds)
   M.offer(parser:option("--injection", "How a history reaches claude: native_jsonl or concat_message."):argname "MODE",
     { "native_jsonl", "concat_message" })
-  parser:option("--policy",
-    "Replaces routing, injection, mcp_config, readiness, dialogs, delivery, settling or permission.")
-    :argname("NAME=FILE"):convert(pair_of):count "*"
+  M.offer(parser:option("--first-message", "How the first message reaches claude: typed (the default) or argument, on "
+    .. "its command line, where everybody on the machine can read it."):argname "MODE", { "typed", "argument" })
+  local names = policies.names()
+  M.offer(parser:option("--policy", ("Replaces %s or %s."):format(table.concat(names, ", ", 1, #names - 1),
+    names[#names])):argname("NAME=FILE"):convert(pair_of):count "*", names)
 end
 
 local function map_of(pairs_given)
@@ -222,7 +238,8 @@ function M.to_backend(arguments)
     executable = stand_in.executable or arguments.executable, extra_env = environment,
     extra_args = list_or_nil(arguments.extra_arg),
     preserve_provider_env = arguments.preserve_provider_env, startup_timeout_ms = to_ms(arguments.startup_timeout),
-    turn_timeout_ms = to_ms(arguments.turn_timeout), history_injection_mode = arguments.injection,
+    costs = arguments.costs or nil, turn_timeout_ms = to_ms(arguments.turn_timeout),
+    history_injection_mode = arguments.injection, first_message = arguments.first_message,
     policies = map_of(arguments.policy),
   }
 end

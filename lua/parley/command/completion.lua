@@ -1,71 +1,79 @@
---- The completion for bash, made from what the commands say of themselves.
+--- The completions for bash, zsh and fish, made from what the commands say of themselves.
 ---
---- What an option takes is told by its `values`, a list, where `cli.offer` has given it one, else by its argument's
---- name: FILE, DIR, or something that nobody can guess.
+--- What an option or an argument takes is told by its `values`, where `cli.offer` has given it some, else by its name:
+--- FILE, DIR, or something that nobody can guess.
+local bash = require "parley.command.completion.bash"
+local fish = require "parley.command.completion.fish"
+local zsh = require "parley.command.completion.zsh"
+
 local M = {}
 
-local HEAD = [==[
-_parley() {
-    local cur="${COMP_WORDS[COMP_CWORD]}" prev="${COMP_WORDS[COMP_CWORD-1]}"
-    local command="" options="" values="" kind="none" word head=""
-    if [[ $cur = "=" ]]; then cur=""; elif [[ $prev = "=" ]]; then prev="${COMP_WORDS[COMP_CWORD-2]}"; fi
-    for word in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
-        if [[ $word != -* ]]; then command="$word"; break; fi
-    done
-]==]
+---@class parley.completion.Taken  what stands behind an option, or as an argument
+---@field kind "file"|"dir"|"free"|"values"|"list"|"pairs"|"sessions"  "list": values with commas between them;
+---                                          "pairs": NAME=FILE, with a name of the values
+---@field name string
+---@field values string[]
+---@field is_optional boolean
 
--- In a list each word behind a comma is completed by itself.
-local TAIL = [==[
-    case "$kind" in
-        list) if [[ $cur = *,* ]]; then head="${cur%,*},"; fi ;;
-        file) COMPREPLY=($(compgen -f -- "$cur")); return ;;
-        dir) COMPREPLY=($(compgen -d -- "$cur")); return ;;
-        free) COMPREPLY=(); compopt +o default +o bashdefault 2>/dev/null; return ;;
-    esac
-    if [[ $kind = none && $cur = -* ]]; then values="$options"; fi
-    COMPREPLY=($(compgen -P "$head" -W "$values" -- "${cur#"$head"}"))
-}
+---@class parley.completion.Option
+---@field aliases string[]
+---@field summary string
+---@field takes? parley.completion.Taken  nil of a flag
+---@field may_repeat boolean
 
-complete -F _parley -o bashdefault -o default parley
-]==]
+---@class parley.completion.Command
+---@field name string
+---@field summary string
+---@field options parley.completion.Option[]
+---@field arguments parley.completion.Taken[]
+---@field ends_with_list boolean  the last argument may be given more than once
 
---- What stands behind an option: the shell's words that say so; nil for a flag.
-local function behind(option)
-  if option._maxargs == 0 then return nil end
-  local name = tostring(type(option._argname) == "table" and option._argname[1] or option._argname or "")
-  if option.values then
-    return ('kind=%s values="%s"'):format(name:find "," and "list" or "values", table.concat(option.values, " "))
+local function first_sentence(text) return (text:match "^(.-)[.:;] " or text:gsub("%.$", "")) end
+
+local function taken_by(element, without_name)
+  local name = tostring(type(element._argname) == "table" and element._argname[1] or element._argname or
+    element._name or "")
+  local kind, values = without_name, {}
+  if element.values == "sessions" then
+    kind = "sessions"
+  elseif element.values then
+    values = element.values
+    kind = name:find "," and "list" or name == "NAME=FILE" and "pairs" or "values"
+  elseif name:find "FILE$" then
+    kind = name == "NAME=FILE" and "free" or "file"
+  elseif name == "DIR" then
+    kind = "dir"
   end
-  return "kind=" .. (name:find "FILE$" and "file" or name == "DIR" and "dir" or "free")
+  return { kind = kind, name = name, values = values, is_optional = element._minargs == 0 }
 end
 
-local function arm_of(entry)
-  local aliases, cases, values = {}, {}, {}
-  for _, option in ipairs(entry.parser._options) do
-    table.move(option._aliases, 1, #option._aliases, #aliases + 1, aliases)
-    local words = behind(option)
-    if words then
-      table.insert(cases, ("                %s) %s ;;\n"):format(table.concat(option._aliases, "|"), words))
-    end
-  end
-  for _, argument in ipairs(entry.parser._arguments) do values = argument.values or values end
-  local lines = { ('        %s)\n            options="%s" values="%s"\n'):format(entry.name, table.concat(aliases, " "),
-    table.concat(values, " ")) }
-  if cases[1] then
-    table.insert(lines, '            case "$prev" in\n' .. table.concat(cases) .. "            esac\n")
-  end
-  return table.concat(lines) .. "            ;;\n"
-end
-
---- Makes the completion.
+--- What is known of the commands.
 ---@param entries parley.ManualEntry[]
----@return string  for bash
-function M.bash(entries)
-  local names, arms = {}, {}
-  for i, entry in ipairs(entries) do names[i], arms[i] = entry.name, arm_of(entry) end
-  local first = ('        "") options="--help --version --traceback -e" values="%s" ;;\n'):format(
-    table.concat(names, " "))
-  return HEAD .. '    case "$command" in\n' .. first .. table.concat(arms) .. "    esac\n" .. TAIL
+---@return parley.completion.Command[]
+function M.describe(entries)
+  local commands = {}
+  for i, entry in ipairs(entries) do
+    local command = { name = entry.name, summary = first_sentence(entry.summary), options = {}, arguments = {},
+      ends_with_list = false }
+    for _, option in ipairs(entry.parser._options) do
+      table.insert(command.options, { aliases = option._aliases, summary = first_sentence(option._description or ""),
+        takes = option._maxargs > 0 and taken_by(option, "free") or nil, may_repeat = option._maxcount > 1 })
+    end
+    for _, argument in ipairs(entry.parser._arguments) do
+      table.insert(command.arguments, taken_by(argument, "file"))
+      command.ends_with_list = argument._maxargs > 1
+    end
+    commands[i] = command
+  end
+  return commands
 end
+
+local SHELLS = { bash = bash.write, zsh = zsh.write, fish = fish.write }
+
+--- Makes a completion.
+---@param shell "bash"|"zsh"|"fish"
+---@param entries parley.ManualEntry[]
+---@return string
+function M.write(shell, entries) return SHELLS[shell](M.describe(entries)) end
 
 return M

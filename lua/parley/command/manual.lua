@@ -1,4 +1,4 @@
---- The commands' help in other forms: one page for `man`, one completion for bash. All of it is made from what the
+--- The commands' help in other forms: one page for `man`, completions for shells. All of it is made from what the
 --- commands say of themselves (`parley.cli`), so there is nothing to keep up to date.
 local cli = require "parley.command.cli"
 local completion = require "parley.command.completion"
@@ -52,9 +52,10 @@ function M.help(name)
   error(errors.value_error(("no command '%s'%s (see parley --help)"):format(name, suggest.near(name, M.names()))), 0)
 end
 
---- The completion for bash: source it, or install it as `share/bash-completion/completions/parley`.
+--- A completion: to be sourced, or installed where the shell looks for such.
+---@param shell "bash"|"zsh"|"fish"
 ---@return string
-function M.bash() return completion.bash(M.commands()) end
+function M.completion(shell) return completion.write(shell, M.commands()) end
 
 --- A text for roff, in ASCII: man pages are read in every locale.
 local function roff(text)

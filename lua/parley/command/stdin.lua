@@ -43,8 +43,19 @@ function M.open(on_bytes)
     self.handle:open(0)
   end
   if not self.handle then error(errors.value_error "standard input cannot be read", 0) end
-  self.handle:read_start(function(problem, bytes) on_bytes(bytes, problem) end)
+  self.on_read = function(problem, bytes) on_bytes(bytes, problem) end
+  self:resume()
   return self
+end
+
+--- Leaves a terminal's or a pipe's bytes to somebody else.
+function Stdin:pause()
+  if self.handle then self.handle:read_stop() end
+end
+
+--- Reads again.
+function Stdin:resume()
+  if self.handle and not self.is_closed then self.handle:read_start(self.on_read) end
 end
 
 --- Reads to the end. Returns nil when nothing has come for so long.

@@ -47,13 +47,13 @@ end
 
 local function identity(name, input) return core.json.encode({ name, input }, { sort_keys = true }) end
 
---- The policy's decision. Whatever goes wrong denies.
+--- The policy's decision. Whatever goes wrong denies; what it was is for the script, and no word to the model.
 local function decide(self, call)
   local ok, decision = pcall(task.timeout, PATIENCE_MS, self.policy.decide, call)
   if not ok then
     local cancellation = task.current():cancellation()
     if cancellation then error(cancellation, 0) end
-    return { deny = "the permission policy failed: " .. errors.text(decision), error = decision }
+    return { deny = "it cannot be decided whether this may run", error = decision }
   end
   if decision then return decision end
   return self.mode == "bypassPermissions" and { allow = true } or {}
@@ -62,6 +62,13 @@ end
 local function answer(event, fields)
   fields.hookEventName = event
   return { hookSpecificOutput = fields }
+end
+
+--- The answer to `PreToolUse` that has a call not run.
+---@param why string  for the model
+---@return table hook_answer
+function M.denial(why)
+  return answer("PreToolUse", { permissionDecision = "deny", permissionDecisionReason = why })
 end
 
 --- Decides about a call: the hook `PreToolUse`.
@@ -76,7 +83,7 @@ function Desk:ask(call)
       permissionDecisionReason = "allowed by Parley's permission policy" })
   elseif decision.deny then
     if decision.interrupt then task.sleep(INTERRUPT_MS) end -- an answer would have the model go on
-    return answer("PreToolUse", { permissionDecision = "deny", permissionDecisionReason = decision.deny })
+    return M.denial(decision.deny)
   elseif decision.ask then
     return answer("PreToolUse", { permissionDecision = "ask", permissionDecisionReason = "a person decides" })
   end

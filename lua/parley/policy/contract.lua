@@ -61,31 +61,44 @@ function M.shape_of(words)
   return shape
 end
 
-local function has_shape(value, shape)
-  if type(value) ~= "table" then return false end
-  for name, field in pairs(shape.fields) do
-    local item = value[name]
-    if not (item == nil and field.is_optional) and not is_of(item, field.kind) then return false end
-  end
-  return true
+local function names_of(shape)
+  local names = {}
+  for name in pairs(shape.fields) do table.insert(names, name) end
+  table.sort(names)
+  return names
 end
 
 --- A field that the shape does not have, with the near one that it has.
 local function unknown_field(value, shape)
-  if shape.is_open or type(value) ~= "table" then return nil end
-  local names = {}
-  for name in pairs(shape.fields) do table.insert(names, name) end
-  for field in pairs(value) do
+  for field in pairs(shape.is_open and {} or value) do
     if not shape.fields[field] then
       return ("one with '%s', which it does not know%s"):format(tostring(field),
-        suggest.near(tostring(field), names, true))
+        suggest.near(tostring(field), names_of(shape), true))
     end
   end
 end
 
-local function items_of(value, shape)
-  if not shape.is_list then return { value } end
-  return #value > 0 and value or { false } -- an empty list has not what is asked for
+--- A field that is missing, or of another type.
+local function wrong_field(value, shape)
+  for _, name in ipairs(names_of(shape)) do
+    local field, item = shape.fields[name], value[name]
+    if item == nil and not field.is_optional then return ("one without '%s'"):format(name) end
+    if item ~= nil and not is_of(item, field.kind) then
+      return ("one whose '%s' is %s"):format(name, options.describe(item))
+    end
+  end
+end
+
+--- What is wrong with a table, or with one of a list.
+local function wrong_table(value, shape)
+  if type(value) ~= "table" then return options.describe(value) end
+  if not shape.is_list then return unknown_field(value, shape) or wrong_field(value, shape) end
+  if #value == 0 then return "an empty list" end
+  local of_items = { is_open = shape.is_open, fields = shape.fields }
+  for i, item in ipairs(value) do
+    local wrong = wrong_table(item, of_items)
+    if wrong then return ("a list whose item %d is %s"):format(i, wrong) end
+  end
 end
 
 --- Checks what a function has returned.
@@ -102,12 +115,8 @@ function M.check(promise, result, second, argument)
     return second == nil and what() or "nothing and " .. options.describe(second)
   end
   local shape = M.shape_of(promise.returns)
-  if shape and type(result) ~= "table" then return what() end
-  for _, item in ipairs(shape and items_of(result, shape) or {}) do
-    local unknown = unknown_field(item, shape)
-    if unknown then return unknown end
-    if not has_shape(item, shape) then return what() end
-  end
+  local wrong_part = shape and wrong_table(result, shape)
+  if wrong_part then return wrong_part end
   if promise.fits then
     local is_fine, wrong = promise.fits(result, argument)
     return not is_fine and (wrong or what()) or nil

@@ -1,5 +1,6 @@
 --- What a decision about a dialog means on that dialog: which choice, which keys.
 local dialog_kinds = require "parley.claude.dialog_kinds"
+local options = require "parley.base.options"
 
 local M = {}
 
@@ -29,9 +30,21 @@ local function choice_named(dialog, name)
   return count == 1 and found or nil
 end
 
+--- The choices, for a message.
+local function choices_of(dialog)
+  local list = {}
+  for i, label in ipairs(dialog.choices) do list[i] = ("%d %q"):format(i, label) end
+  return list[1] and table.concat(list, ", ") or "none"
+end
+
+--- Whether this choice refuses what a dialog asks for.
+---@param label string
+---@return boolean
+function M.says_no(label) return label:find "^No%f[%A]" ~= nil end
+
 local function refuse(dialog, why)
   for i, label in ipairs(dialog.choices) do
-    if label:find "^No%f[%A]" then return { choose = i } end
+    if M.says_no(label) then return { choose = i, denied = why } end
   end
   return { fail = why }
 end
@@ -39,7 +52,7 @@ end
 --- Makes of `allow`, `deny` and a choice's label what can be done.
 ---@param decision table  see `parley.policy.dialogs`
 ---@param dialog parley.Dialog
----@return {choose?: integer, keys?: string, fail?: string}? concrete
+---@return {choose?: integer, keys?: string, fail?: string, denied?: string}? concrete  `denied`: why it chooses No
 ---@return string? wrong  what the decision is instead of one that fits the dialog
 function M.resolve(decision, dialog)
   local count = 0
@@ -54,7 +67,8 @@ function M.resolve(decision, dialog)
   if decision.choose == nil then return { keys = decision.keys, fail = decision.fail } end
   local choice = type(decision.choose) == "string" and choice_named(dialog, decision.choose) or decision.choose
   if dialog.choices[choice] then return { choose = choice } end
-  return nil, "a choice that the dialog has not"
+  return nil, ("one that chooses %s, where the choices are: %s"):format(options.describe(decision.choose),
+    choices_of(dialog))
 end
 
 return M

@@ -30,6 +30,7 @@ M.contract = {
     end,
   },
   holds = contract.one_of { "whole", "empty", "other" },
+  argument = { returns = "a string", or_nil = "nil" },
   clear = { returns = "a string" },
   matches = { returns = "a boolean" },
   enter = { setting = "string" },
@@ -253,6 +254,22 @@ function M.keystrokes(text, view)
   end
   if not view.has_editor then return nil, NO_EDITOR end
   return { { editor = rest, holds = text } }
+end
+
+--- One argument takes 128 kB at most, with the NUL behind it (Linux).
+local ARGUMENT_BYTES = 131071
+
+--- The word of a command line that has the program take a prepared text as its first message.
+---
+--- A word alone may be one of its own commands (`doctor`, `update`), or `code`, which it passes over: with a space
+--- behind it is neither. Other texts arrive without. What begins like a flag may be taken for one, though `--` stands
+--- before it: `-p` on 2.1.197, `--settings=…` on 2.1.110.
+---@param text string
+---@return string? word  nil for a text that must be put into the composer
+function M.argument(text)
+  if text:sub(1, 1) == "-" then return nil end
+  local word = text:find "%s" and text or text .. " "
+  return #word <= ARGUMENT_BYTES and word or nil
 end
 
 --- The keys that send what the composer holds.

@@ -33,8 +33,10 @@ M.contract = {
 ---@field choices string[]  the labels, top to bottom
 ---@field selected? integer where the pointer stands
 ---@field first_number? integer  of the first choice, where they are numbered
----@field tool_use? table   the tool call that it is about, a block of the Messages API: the only one of those that wait
----                         whose input it shows, whole. Else nil: judge by `text`, or refuse
+---@field tool_use? table   the tool call that it is about, a block of the Messages API: where the program calls back (a
+---                         permission policy, `hooks`, a limit on calls), the one that it has named, a sub-agent's too;
+---                         else the only one of those that wait whose input it shows, whole. Where neither tells, nil:
+---                         judge by `text`, or refuse
 ---@field remedy? string    what a person would do
 
 --- What a command shows, and the menu that two presses of ESC open: ESC closes it.

@@ -7,6 +7,7 @@ local errors = require "parley.base.errors"
 local event = require "parley.claude.event"
 local options = require "parley.base.options"
 local suggest = require "parley.base.suggest"
+local uv = require "luv"
 
 local M = {}
 
@@ -16,6 +17,10 @@ local OF_BACKEND = { "routing", "injection", "mcp_config" }
 local OF_SESSION = { "readiness", "dialogs", "delivery", "settling", "permission" }
 --- Without one the program's own rules hold, and nobody is asked.
 local WITHOUT_DEFAULT = { permission = true }
+
+--- What there are policies for.
+---@return string[]
+function M.names() return { table.unpack(NAMES) } end
 
 local function refuse(name, message, ...)
   error(errors.value_error(message:format(...), { policy = name }), 0)
@@ -27,7 +32,10 @@ end
 
 local function load_file(name, where, path)
   local chunk, problem = loadfile(path, "t")
-  if not chunk then refuse(name, "%s cannot be loaded: %s", where, problem) end
+  if not chunk then
+    local is_lost = problem:find "^cannot open" and path:sub(1, 1) ~= "/"
+    refuse(name, "%s cannot be loaded: %s%s", where, problem, is_lost and (" (in %s)"):format(uv.cwd()) or "")
+  end
   local ok, result = pcall(chunk)
   if ok then return result end
   error(errors.value_error(("%s fails when it is loaded: %s"):format(where, errors.text(result)),

@@ -1,9 +1,10 @@
 --- Whether a tool call may run. It is asked about every call before that runs, in every permission mode, those of
 --- sub-agents too; about exactly this call, by its id and its whole input.
 ---
---- To use one, return a table with `decide`. It may wait (`parley.task`) as long as it likes. When it raises, the call
---- is denied. Without one, and where `decide` returns nil, the program's own rules hold: in permission mode
---- `bypassPermissions` the call runs, in the others what the program would ask about goes to the dialogs policy.
+--- To use one, return a table with `decide`. It may wait (`parley.task`) as long as it likes. When it fails, the call
+--- is denied, and the turn raises what it failed with. Without one, and where `decide` returns nil, the program's own
+--- rules hold: in permission mode `bypassPermissions` the call runs, in the others what the program would ask about
+--- goes to the dialogs policy.
 local M = {}
 
 local function is_one(decision)

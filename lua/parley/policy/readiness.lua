@@ -4,6 +4,7 @@
 --- not wait. See `parley.View` for what it is given.
 local contract = require "parley.policy.contract"
 local tui = require "parley.claude.tui"
+local versions = require "parley.claude.version"
 
 local M = {}
 
@@ -31,20 +32,20 @@ end
 --- Says what the program is doing.
 ---
 --- The status file is believed first. It says `idle` exactly when keys are taken (`shell` while a command still runs in
---- the background), and never while a dialog is up. A file
---- that names a version and no status is one that will have it in a moment. Without either, the screen decides: a
---- composer, and no hint how to interrupt.
+--- the background), and never while a dialog is up; 2.1.141 goes on saying `busy` then, and the screen decides. A file
+--- without a status, of a version that has one (2.1.119 and later), will have it in a moment. Without either, the screen
+--- decides: a composer, and no hint how to interrupt.
 ---@param view parley.View
 ---@return "starting"|"ready"|"busy"|"dialog"
 function M.state(view)
   local status = view.status
-  if status and status.status == "busy" then return "busy" end
+  if status and status.status == "busy" then return tui.shows_dialog(view.rows) and "dialog" or "busy" end
   if status and status.status == "waiting" then return "dialog" end
   if status and (status.status == "idle" or status.status == "shell") then
     return tui.composer(view.rows, view.cursor) and "ready" or "starting"
   end
   local seen = on_screen(view)
-  if status and status.version and seen ~= "dialog" then return "starting" end
+  if status and versions.has_status(status.version) and seen ~= "dialog" then return "starting" end
   return seen
 end
 

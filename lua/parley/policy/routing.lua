@@ -10,7 +10,7 @@ local M = {}
 M.contract = {
   route = {
     returns = "{key = string?, options = table?, wait = boolean?, pin = boolean?}",
-    or_nil = "nil and a reason", second = "string?",
+    or_nil = "nil and a reason", second = "string",
     fits = function(route) return not route.wait or route.key ~= nil, "one that would wait and names no key" end,
   },
   keys = { returns = "a list of strings" },
@@ -34,7 +34,7 @@ M.contract = {
 --- Names the key of the session that has this history, or refuses the request.
 ---@param request parley.Request
 ---@return parley.Route? route
----@return string? why  of a refusal; it becomes a `ValueError`
+---@return string? why  of a refusal, which must give one; it becomes a `ValueError`
 function M.route(request)
   return { key = history.hash_history(request.messages, #request.messages - 1) }
 end

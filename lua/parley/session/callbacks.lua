@@ -5,9 +5,11 @@ local errors = require "parley.base.errors"
 local event = require "parley.claude.event"
 local hook_events = require "parley.claude.hook_events"
 local hub = require "parley.hub"
+local limits = require "parley.session.limits"
 local partials = require "parley.session.partials"
 local permission = require "parley.hub.permission"
 local task = require "parley.base.task"
+local versions = require "parley.claude.version"
 
 local M = {}
 
@@ -57,6 +59,7 @@ local function on_prompt(self, payload)
   self.heard = turn
   self.partials = session.options.partial and partials.new(session.session_id) or nil
   if self.desk then self.desk:forget() end
+  session.asked:forget()
   session.changed:notify()
   local prompt = tostring(payload.prompt)
   if turn.is_command or turn:expects(prompt) then return nil end
@@ -89,8 +92,12 @@ local function tell_decision(self, call, decision)
   turn:decided(not call.agent and call.id or nil, { session_id = session.session_id, tool_use_id = call.id,
     name = call.name, input = call.input, changed_input = decision.input, decision = said, message = decision.deny,
     agent = call.agent, error = decision.error })
+  self.failure = self.failure or decision.error
   session.changed:notify()
-  if decision.interrupt then session:interrupt() end
+  if decision.interrupt then
+    session:interrupt(("%s has interrupted it at a call of %s: %s"):format(
+      session.policies.permission.described, call.name, decision.deny))
+  end
 end
 
 local function call_of(self, payload)
@@ -110,8 +117,25 @@ local function on_lost_question(self, call)
   session.changed:notify()
 end
 
+--- So long the program may take to be interrupted.
+local INTERRUPT_MS = 5000
+
+--- Counts a call. One that is over a limit does not run, and ends the turn: an answer at once would have the model go
+--- on.
+local function refuse_over_limit(self, call)
+  local session = self.session
+  if call.id then session.limits:count_call(call.id) end
+  local limit = session.course and session.limits:reached()
+  if not limit then return nil end
+  session:stop_at(limit)
+  task.sleep(INTERRUPT_MS)
+  return permission.denial(limit.message)
+end
+
 local function on_call(self, payload)
   local call = call_of(self, payload)
+  local refusal = refuse_over_limit(self, call)
+  if refusal or not self.desk then return refusal end
   self.asking = self.asking + 1
   local _ <close> = defer(function()
     self.asking = self.asking - 1
@@ -140,6 +164,13 @@ local function want_partials(self)
   self.hub:on("MessageDisplay", function(payload) on_display(self, payload) end)
 end
 
+--- A dialog is about to come up.
+local function on_dialog(self, payload)
+  local said = self.desk and self.desk:confirm(payload.tool_name, payload.tool_input)
+  if not said then self.session.asked:announce(payload) end
+  return said
+end
+
 --- Makes the callbacks of a session. Nobody can call yet.
 ---@param session parley.Session
 ---@return parley.Callbacks
@@ -157,10 +188,10 @@ function M.new(session)
     table.insert(self.needs, "permission policy")
     self.desk = permission.new { policy = session.policies.permission, mode = self.mode,
       on_decision = function(call, decision) tell_decision(self, call, decision) end }
+  end
+  if limits.need_calls(session.options) then table.insert(self.wishes, "denial of a call that is over the limit") end
+  if self.desk or self.wishes[1] then
     self.hub:on("PreToolUse", function(payload) return on_call(self, payload) end)
-    self.hub:on("PermissionRequest", function(payload)
-      return self.desk:confirm(payload.tool_name, payload.tool_input)
-    end)
   end
   if next(session.options.hooks) then table.insert(self.needs, "hook") end
   for name, handler in pairs(session.options.hooks) do self.hub:on(name, handler) end
@@ -176,7 +207,9 @@ function Callbacks:open()
   if is_partial then want_partials(self) end
   if not self.hub:is_needed() then return end
   self.hub:on("UserPromptSubmit", function(payload) return on_prompt(self, payload) end)
-  if not hook_events.has_duration(self.hub.version) then self.hub:on("Stop", function() return nil end) end
+  self.hub:on("PreToolUse", function(payload) self.session.asked:tell(payload) end)
+  self.hub:on("PermissionRequest", function(payload) return on_dialog(self, payload) end)
+  if not versions.has_duration(self.hub.version) then self.hub:on("Stop", function() return nil end) end
   local missing = self.hub:open(process)
   if missing[1] then
     error(no_hooks(("this version of the program (%s) has no hook '%s'"):format(self.hub.version or "unknown",
@@ -200,7 +233,8 @@ local function tell_lack(self, turn)
 end
 
 --- Looks at what was called, in a turn.
---- Raises `SessionError` for a message that arrived changed, and where the program does not call.
+--- Raises `SessionError` for a message that arrived changed, and where the program does not call; what the permission
+--- policy has raised.
 function Callbacks:look()
   local failure = self.failure
   self.failure = nil

@@ -5,6 +5,7 @@ local clock = require "parley.base.clock"
 local deadlines = require "parley.session.deadlines"
 local retries = require "parley.claude.retries"
 local tui = require "parley.claude.tui"
+local versions = require "parley.claude.version"
 
 local M = {}
 
@@ -24,6 +25,7 @@ local OTHER_CALL_MS = 1500
 ---@field turn parley.LiveTurn
 ---@field began_at number
 ---@field deadline number               `turn_timeout_ms` from there; `math.huge`
+---@field package limit? number         `turn_timeout_ms`
 ---@field entered_at? number            when Enter was pressed first
 ---@field package terminal parley.Terminal
 ---@field package typist parley.Typist
@@ -34,7 +36,7 @@ local OTHER_CALL_MS = 1500
 ---@field package deadlines parley.Deadlines
 ---@field package withdrawn? string     the message before, whose record may still come
 ---@field package beside? table<string, true>  the transcripts that were there before `/clear`
----@field package entered? parley.Entered  what was seen at the last Enter
+---@field package entered? parley.Entered  what was seen at the last Enter; nil where none is pressed
 ---@field package stamp? any            of the status, before Enter
 ---@field package refusal_before? string  what the screen said of one, before Enter
 ---@field package last_enter? number
@@ -44,20 +46,38 @@ local Course = {}
 Course.__index = Course
 Course.__name = "parley.Course"
 
---- Begins the course of a turn; nothing is pressed yet.
+--- Makes the course of a turn; its time does not run yet.
 ---@param session parley.Session  whose parts it works with
 ---@param turn parley.LiveTurn
 ---@return parley.Course
 function M.new(session, turn)
-  local now, limit = clock.now(), session.options.turn_timeout_ms
+  local now = clock.now()
   return setmetatable({
-    turn = turn, began_at = now, deadline = limit and now + limit or math.huge,
+    turn = turn, began_at = now, deadline = math.huge, limit = session.options.turn_timeout_ms,
     terminal = session.terminal, typist = session.typist, dialogs = session.dialogs, transcript = session.transcript,
     callbacks = session.callbacks, settling = session.policies.settling, withdrawn = session.withdrawn,
     deadlines = deadlines.new { terminal = session.terminal, transcript = session.transcript,
       options = session.options, now = now },
     beside = turn.is_command and clear.is(turn.text) and clear.remember(session.jsonl_path) or nil,
   }, Course)
+end
+
+--- Has its time run from now.
+function Course:begin()
+  self.began_at = clock.now()
+  self.deadline = self.began_at + (self.limit or math.huge)
+end
+
+local function count_from_now(self)
+  local now = clock.now()
+  self.entered_at, self.last_enter, self.free_since = now, now, now
+  self.deadlines:restart(now)
+end
+
+--- Tells that the program has the message from its start on.
+function Course:sent_ahead()
+  if self.terminal:state() == "ready" then self.stamp = self.terminal:stamp() end -- it is about to take it, or is done
+  count_from_now(self)
 end
 
 --- Types the message and presses Enter, unless the turn is interrupted first.
@@ -69,9 +89,7 @@ function Course:deliver()
   if not is_ready or not self.typist:type(turn.text, turn.is_command) then return end
   self.stamp, self.refusal_before = terminal:stamp(), tui.refusal(terminal:view().rows)
   turn:submit(self.withdrawn)
-  local now = clock.now()
-  self.entered_at, self.last_enter, self.free_since = now, now, now
-  self.deadlines:restart(now)
+  count_from_now(self)
   self.entered = self.typist:enter()
 end
 
@@ -136,7 +154,7 @@ end
 local function facts_of(self)
   local facts, current = self.turn:facts(), self.terminal:status()
   facts.asking = self.callbacks:is_asking()
-  facts.offers_duration = self.transcript.offers_duration or current ~= nil and current.status ~= nil
+  facts.offers_duration = self.transcript.offers_duration or current ~= nil and versions.has_duration(current.version)
   return facts
 end
 
@@ -176,7 +194,7 @@ local function key_due(self, facts, state, now)
     if now >= terminal:next_escape() then terminal:escape() end
     return terminal:next_escape()
   end
-  if facts.state ~= "submitted" or facts.queued then return math.huge end
+  if facts.state ~= "submitted" or facts.queued or not self.entered then return math.huge end
   local patience = terminal:stamp() == self.stamp and ENTER_AGAIN_MS or ENTER_AGAIN_MOVED_MS
   if now >= math.max(self.last_enter, self.free_since) + patience then
     self.last_enter = now

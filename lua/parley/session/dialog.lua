@@ -23,6 +23,8 @@ local STEP_MS = 1000
 ---@field package policy table      the dialogs policy
 ---@field package accept string[]   what it may answer with yes
 ---@field package cwd string        of the program
+---@field package asked parley.Asked
+---@field package answered_call? table  what it was about
 ---@field package answered? string  the text of the one that was answered, while that may still be on the screen
 local Dialogs = {}
 Dialogs.__index = Dialogs
@@ -33,14 +35,17 @@ Dialogs.__name = "parley.Dialogs"
 ---@field text string
 ---@field choice? string
 ---@field keys? string
+---@field denied? string   why, of a policy that denies
+---@field refusal? string  who has refused what, and why, for the error that comes of it
+---@field tool_use? table  the call, where that is known
 
 --- Makes the one who answers a terminal's dialogs.
----@param given {terminal: parley.Terminal, policy: table, accept: string[], cwd: string}  `policy`: the dialogs policy;
----       `cwd` of the program
+---@param given {terminal: parley.Terminal, policy: table, accept: string[], cwd: string, asked: parley.Asked}
+---       `policy`: the dialogs policy; `cwd` of the program
 ---@return parley.Dialogs
 function M.new(given)
-  return setmetatable({ terminal = given.terminal, policy = given.policy, accept = given.accept, cwd = given.cwd },
-    Dialogs)
+  return setmetatable({ terminal = given.terminal, policy = given.policy, accept = given.accept, cwd = given.cwd,
+    asked = given.asked }, Dialogs)
 end
 
 local function identity(call) return core.json.encode({ call.name, call.input }, { sort_keys = true }) end
@@ -49,7 +54,7 @@ local function identity(call) return core.json.encode({ call.name, call.input },
 --- are the same are no matter. Where that cannot be told, nobody decides about a call that may be another one.
 local function call_of(self, rows, calls)
   local choices, found = tui.choices(rows), nil
-  for _, call in ipairs(choices and calls or {}) do
+  for _, call in ipairs(choices and self.asked:with(calls) or {}) do
     if claude_dialog.shows(rows, choices, call, self.cwd) then
       if found and identity(found) ~= identity(call) then return nil end
       found = found or call
@@ -58,15 +63,33 @@ local function call_of(self, rows, calls)
   return found
 end
 
+--- The call that the program itself has named, where the dialog's title does not speak against that.
+local function named_call(self, rows)
+  local call = self.asked:only()
+  local choices = call and tui.choices(rows)
+  return choices and not claude_dialog.is_about_other(rows, choices, call) and call or nil
+end
+
 --- Whether one of the calls that wait is what the dialog on the screen is about.
 ---@param calls table[]  `tool_use` blocks
 ---@return boolean
-function Dialogs:has_call(calls) return call_of(self, self.terminal:view().rows, calls) ~= nil end
+function Dialogs:has_call(calls)
+  local rows = self.terminal:view().rows
+  return (named_call(self, rows) or call_of(self, rows, calls)) ~= nil
+end
+
+--- Whether a dialog may be about the call that the program has named: one that was answered may still be up, while the
+--- program names the call of the next one. No matter where both calls are the same.
+local function is_new(self, dialog, named)
+  local former = self.answered_call
+  return dialog.text ~= self.answered or former ~= nil and identity(former) == identity(named)
+end
 
 local function recognize(self, calls)
   local view = self.terminal:view()
   local dialog = self.policy.recognize(view)
-  local call = dialog and call_of(self, view.rows, calls)
+  local named = dialog and named_call(self, view.rows)
+  local call = named and is_new(self, dialog, named) and named or dialog and call_of(self, view.rows, calls)
   if not call then return dialog end
   dialog = self.policy.recognize(view, call)
   if dialog then dialog.tool_use = call end
@@ -106,12 +129,28 @@ local function choose(self, dialog, choice, calls)
   terminal:fail("dialog", "the dialog's pointer does not move to the choice", { dialog = dialog })
 end
 
-local function fail(self, dialog, why)
+--- The kind of a dialog, and the call that it is about, or its first rows.
+local function described(dialog)
   local call = dialog.tool_use
-  local asks = call and ("%s %s"):format(call.name, core.json.encode(call.input) or "")
-    or ("%q"):format(dialog.text:match "^[^\n]*\n?[^\n]*\n?[^\n]*":gsub("\n", " | "))
-  self.terminal:raise(errors.dialog_error(("the program asks (%s: %s) and nothing may answer: %s"):format(dialog.kind,
-    asks, why), { dialog = dialog }))
+  if call then
+    return ("%s: %s %s"):format(dialog.kind, call.name, core.json.encode(call.input, { sort_keys = true }) or "")
+  end
+  local rows = dialog.text:match "^[^\n]*\n?[^\n]*\n?[^\n]*":gsub("\n", " | ")
+  return ("%s: %q"):format(dialog.kind, rows)
+end
+
+local function fail(self, dialog, why)
+  local is_own = self.policy.described and rawget(self.policy, "decide")
+  local refusal = is_own and (", and %s refuses"):format(self.policy.described) or " and nothing may answer"
+  self.terminal:raise(errors.dialog_error(("the program asks (%s)%s: %s"):format(described(dialog), refusal, why),
+    { dialog = dialog }))
+end
+
+--- What is to be said where an answer ends the turn, or the program.
+local function refusal_of(self, dialog, choice, why)
+  if not (choice and decisions.says_no(choice)) then return nil end
+  return ("%s has answered '%s' (%s)%s"):format(self.policy.described or "the policy 'dialogs'", choice,
+    described(dialog), why and ": " .. why or "")
 end
 
 local function decide(self, dialog, calls)
@@ -129,8 +168,11 @@ local function decide(self, dialog, calls)
   else
     fail(self, dialog, decision.fail)
   end
-  return { kind = dialog.kind, text = dialog.text, choice = decision.choose and dialog.choices[decision.choose],
-    keys = decision.keys }
+  self.answered_call = dialog.tool_use
+  self.asked:answer(dialog.tool_use and dialog.tool_use.id)
+  local choice = decision.choose and dialog.choices[decision.choose]
+  return { kind = dialog.kind, text = dialog.text, choice = choice, keys = decision.keys, tool_use = dialog.tool_use,
+    denied = decision.denied, refusal = refusal_of(self, dialog, choice, decision.denied) }
 end
 
 --- Answers the dialog that is up.

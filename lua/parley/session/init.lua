@@ -2,13 +2,17 @@
 ---
 --- What happens is observed, never guessed: every output of the terminal, every line of the transcript and every change
 --- of the status file notifies `changed`; a waiting task then looks at all of them. Decisions are the policies'.
+local asked = require "parley.session.asked"
 local callbacks = require "parley.session.callbacks"
 local clock = require "parley.base.clock"
 local commands = require "parley.claude.commands"
+local costs = require "parley.hub.costs"
 local course = require "parley.session.course"
 local defer = require "parley.base.defer"
 local dialog = require "parley.session.dialog"
 local errors = require "parley.base.errors"
+local files = require "parley.base.files"
+local limits = require "parley.session.limits"
 local options = require "parley.base.options"
 local paths = require "parley.claude.paths"
 local policies = require "parley.policy"
@@ -22,7 +26,7 @@ local M = {}
 
 --- The options of a session beside those of its process.
 ---@type table<string, parley.OptionRule>
-M.rules = {
+M.rules = options.merge(limits.rules, {
   accept = { type = "list of strings", default = {} },
   startup_timeout_ms = { type = "milliseconds", default = 60000 },
   turn_timeout_ms = { type = "milliseconds" },
@@ -30,11 +34,12 @@ M.rules = {
   stall_timeout_ms = { type = "milliseconds", default = 600000 },
   file_wait_timeout_ms = { type = "milliseconds", default = 30000 },
   mentions = { type = "string", default = "allow", check = options.one_of { "allow", "refuse" } },
+  first_message = { type = "string", default = "typed", check = options.one_of { "typed", "argument" } },
   policies = { type = "table", default = {} },
   hooks = { type = "table", default = {} },
   tools = { type = "table", copy = false },
   partial = { type = "boolean" },
-}
+})
 
 --- Checks options that belong together; `parley.backend` does so before anything is started.
 ---@type fun(set: table, of_process: table, where: string)
@@ -57,9 +62,14 @@ M.check = callbacks.check
 ---@field dialogs parley.Dialogs
 ---@field transcript parley.Transcript
 ---@field callbacks parley.Callbacks
+---@field asked parley.Asked
 ---@field course? parley.Course    of the turn that runs
 ---@field tools? parley.SessionTools  the script's own
+---@field costs? parley.Costs      where somebody wants to know them
+---@field limits parley.Limits
 ---@field request? table           what the caller of the turn that runs has said besides
+---@field refusal? string         why the program may be about to end the turn, or itself: a dialog was refused
+---@field ahead? string            the message that has gone with the start, until `send` is told of it
 ---@field withdrawn? string        the message before, when it was interrupted and its record may still come
 local Session = {}
 Session.__index = Session
@@ -77,9 +87,12 @@ end
 
 local function answer_dialog(self)
   local answered = self.dialogs:answer(self.course and self.turn.open_tools or {})
-  if not answered or not self.course then return end
+  if not answered then return end
+  self.refusal = answered.refusal
+  if not self.course then return end
   self.turn:notice("dialog_answered", { session_id = self.session_id, kind = answered.kind, text = answered.text,
-    choice = answered.choice, keys = answered.keys, message = answered.text })
+    choice = answered.choice, keys = answered.keys, denied = answered.denied, message = answered.text,
+    tool_use = answered.tool_use })
 end
 
 --- What its terminal asks of a session.
@@ -91,6 +104,7 @@ local function guard_of(self)
     is_interrupted = function() return self.course ~= nil and self.turn:facts().interrupting end,
     is_command = function() return self.course and self.turn.is_command or nil end,
     attend = function() answer_dialog(self) end,
+    refusal = function() return self.refusal end,
     ready = function() self.dialogs:forget() end,
     notice = function(subtype, message)
       self.turn:notice(subtype, { session_id = self.session_id, message = message })
@@ -122,13 +136,21 @@ function M.new(process, given, resumed)
     delivery = { mentions = set.mentions },
     policies = policies.of_session(set.policies),
     turns = 0,
+    asked = asked.new(),
+    limits = limits.new(set),
   }, Session)
+  if limits.need_costs(set) then
+    self.costs = costs.new { on_report = function()
+      self.limits:count_cost(self.costs.total)
+      self.changed:notify()
+    end }
+  end
   self.terminal = terminal.new { process = process, readiness = self.policies.readiness, options = set,
     guard = guard_of(self) }
   self.typist = typist.new(self.terminal, self.policies.delivery, self.delivery)
   self.transcript = transcript.new(self.terminal, self.jsonl_path)
   self.dialogs = dialog.new { terminal = self.terminal, policy = self.policies.dialogs, accept = set.accept,
-    cwd = process.cwd }
+    cwd = process.cwd, asked = self.asked }
   self.callbacks = callbacks.new(self)
   self.tools = set.tools and session_tools.new(self, set.tools)
   return self
@@ -146,9 +168,36 @@ function Session:state() return self.terminal:state() end
 ---@return boolean ready  false when the turn was interrupted first
 function Session:wait_until_ready() return self.terminal:wait_until_ready() end
 
---- Starts the program and waits until it takes a message.
---- Raises `CLINotFoundError`, `SessionError`, `DialogError`, with `at_start` true; the process is ended then.
-function Session:start()
+--- Makes the turn that runs from now on.
+local function new_turn(self, text, is_command, request)
+  self.limits:check()
+  local function matches(recorded, sent) return self.policies.delivery.matches(recorded, sent, self.delivery) end
+  self.turn = turn.new(text, matches, is_command)
+  self.course, self.request, self.refusal = course.new(self, self.turn), request, nil
+end
+
+--- Has the program take a message by itself once it is ready, where that can be. Tools of the script's own may not be
+--- there by then, and a fork writes what was said before into its transcript anew.
+local function send_ahead(self, text, request)
+  local is_fork = self.process.set and self.process.set.fork_session
+  if self.options.first_message ~= "argument" or self.tools or is_fork then return end
+  local prepared = self:as_typed(text)
+  local word = self.policies.delivery.argument(prepared)
+  if not word then return end
+  self.process:prepare { message = word }
+  new_turn(self, prepared, false, request)
+  self.turn:submit()
+  self.ahead, self.start_offset = text, math.max(self.start_offset, files.size(self.jsonl_path) or 0)
+end
+
+--- Starts the program and waits until it takes a message, or has taken this one.
+---@param text? string    the message that is sent first: with the option `first_message = "argument"` it goes on the
+---                       command line, where it fits. `send` is to be told of it all the same
+---@param request? table  as of `send`
+--- Raises `ValueError` for a message that cannot be sent; `CLINotFoundError`, `SessionError`, `DialogError`, with
+--- `at_start` true. The process is ended then; a message that was given to it is not to be sent again, where `ahead` is
+--- there.
+function Session:start(text, request)
   local _ <close> = defer(function(err)
     if errors.is(err, "SessionError") or errors.is(err, "DialogError") then err.at_start = true end
     if err ~= nil then self:close() end
@@ -156,10 +205,12 @@ function Session:start()
   if self.closed then error(errors.closed_error "the session is closed", 0) end
   self.transcript:check "it was not started"
   if self.tools then self.tools:open(self.process) end
+  if self.costs then self.costs:open(self.process) end
   self.callbacks:open()
+  if text then send_ahead(self, text, request) end
   self.terminal:start()
   self.transcript:open(self.jsonl_path, self.start_offset)
-  self.terminal:wait_until_ready()
+  self.terminal:wait_until_ready(self.ahead ~= nil)
   if self.tools then self.tools:wait_until_known(self.terminal, self.options.startup_timeout_ms) end
 end
 
@@ -190,8 +241,41 @@ local function conclude(self, verdict)
   if self.turn:facts().interrupting then self.typist:expect_more() end -- and what an interrupt gives back
   self.turns = self.turns + 1
   if self.tools then self.tools:end_turn() end
+  self.limits:end_turn()
+  local cost = self.costs and self.costs:end_turn()
   self.turn:conclude(verdict, { duration_ms = now - began_at, num_turns = self.turns,
-    typing_ms = (self.course.entered_at or now) - began_at, session_id = self.session_id })
+    cost_usd = cost, typing_ms = (self.course.entered_at or now) - began_at, session_id = self.session_id,
+    message = verdict.subtype == "interrupted" and self.refusal or nil })
+end
+
+--- Ends the turn when it has reached a limit, unless it is at its end anyhow.
+---@param limit parley.LimitReached
+function Session:stop_at(limit)
+  self.turn:stop_at(limit)
+  self:interrupt()
+end
+
+--- Takes in which calls there are and what the turn has used up to now. `any`: there was a record.
+local function take_stock(self, any)
+  if any then
+    for id in pairs(self.turn:reported_calls()) do self.limits:count_call(id) end
+    self.limits:count_tokens(self.turn:used().output_tokens or 0)
+    self.asked:settle(self.turn:reported_calls(), self.turn.open_tools)
+  end
+  local limit = self.turn:goes_on() and self.limits:reached()
+  if limit then self:stop_at(limit) end
+end
+
+--- Until when it is waited to learn what the turn has cost.
+local function await_costs(self)
+  if not self.costs then return nil end
+  local due = self.costs:look(self.turn.answered_at)
+  local message = not due and self.costs:complaint()
+  if not message then return due end
+  if self.limits:is_on_cost() then
+    error(errors.session_error(message .. "; so no limit on it can be kept", { reason = "costs" }), 0)
+  end
+  self.turn:notice("costs_unavailable", { session_id = self.session_id, message = message })
 end
 
 --- Looks at everything once. Returns until when nothing is to be expected from the clock alone.
@@ -202,7 +286,9 @@ local function look(self)
   local id = self.course:next_session()
   if id and id ~= self.session_id then follow(self, id) end
   local verdict, due = self.course:look(any, more)
-  if not verdict then return due end
+  take_stock(self, any)
+  due = not verdict and due or await_costs(self)
+  if due then return due end
   conclude(self, verdict)
   return clock.now()
 end
@@ -223,12 +309,8 @@ local function next_event(self)
   end
 end
 
-local function begin(self, text, is_command, request)
-  if self.closed then error(errors.closed_error "the session is closed", 0) end
-  if self.course then error(errors.session_error("a turn is running in this session", { reason = "busy" }), 0) end
-  local function matches(recorded, sent) return self.policies.delivery.matches(recorded, sent, self.delivery) end
-  self.turn = turn.new(text, matches, is_command)
-  self.course, self.request = course.new(self, self.turn), request
+--- The events of the turn that runs.
+local function events_of(self)
   local closer = defer(function()
     if self.course then self:close() end
   end)
@@ -245,7 +327,15 @@ local function begin(self, text, is_command, request)
   return step, nil, nil, closer
 end
 
---- Sends a message and reports what follows, to the `result`.
+local function begin(self, text, is_command, request)
+  if self.closed then error(errors.closed_error "the session is closed", 0) end
+  if self.course then error(errors.session_error("a turn is running in this session", { reason = "busy" }), 0) end
+  new_turn(self, text, is_command, request)
+  self.course:begin()
+  return events_of(self)
+end
+
+--- Sends a message and reports what follows, to the `result`. One that has gone with the start is not sent again.
 ---@param text string
 ---@param request? table  for the permission policy
 ---@return fun(): parley.Event? next_event  for the generic `for`; leaving the loop early closes the session
@@ -254,7 +344,15 @@ end
 ---@return table closer
 --- Raises `ValueError` before a key is pressed; then `SessionError`, `DialogError`, `Cancelled`, which close the
 --- session.
-function Session:send(text, request) return begin(self, self:as_typed(text), false, request) end
+function Session:send(text, request)
+  if self.ahead == nil or self.ahead ~= text or self.closed then
+    return begin(self, self:as_typed(text), false, request)
+  end
+  self.ahead = nil
+  self.course:begin()
+  self.course:sent_ahead()
+  return events_of(self)
+end
 
 --- Runs one of the program's own commands and reports what follows, to the `result`. A command that opens a dialog
 --- brings it to the dialogs policy. After `/clear` the session goes on under a new id.
@@ -277,12 +375,14 @@ function Session:succeed(former) self.turns = former.turns end
 --- Interrupts the turn that runs: its events end with a `result` of subtype `interrupted`, or of the one that it came
 --- to before ESC did, and the session takes the next message. What the program gives back of the message, or what of it
 --- was typed, is cleared before that.
+---@param why? string  the `message` of that result
 ---@return boolean interrupted  false when no turn runs
-function Session:interrupt()
-  local state = self.course and self.turn:state()
+function Session:interrupt(why)
+  local state = self.course and not self.ahead and self.turn:state()
   if not state or state == "ended" then return false end
   local facts = self.turn:facts()
   if facts.interrupting then return true end
+  self.refusal = why
   self.turn:apply "interrupt"
   self.changed:notify()
   -- Two presses that find nothing to interrupt open a menu: none where the turn has ended, none soon after another.
@@ -303,6 +403,7 @@ end
 
 local function let_go(self)
   self.closed = true
+  if self.costs then self.costs:close() end
   self.transcript:close()
   self.terminal:close()
 end

@@ -24,6 +24,7 @@ local ESCAPE_AGAIN_MS = 1000
 ---@field is_interrupted fun(): boolean  ESC ended, or will end, the turn that runs
 ---@field is_command fun(): boolean?     one of the program's own commands runs
 ---@field attend fun()               brings the dialog that is up to its policy
+---@field refusal fun(): string?      why the program may have ended: a dialog was refused
 ---@field ready fun()                the composer takes a message, so no dialog is up
 ---@field notice fun(subtype: string, message: string)  reports an event
 ---@field session_id fun(): string   for errors
@@ -89,7 +90,7 @@ function Terminal:view()
   if generation ~= self.generation then
     local row, column, visible = screen:cursor()
     self.generation = generation
-    self.picture = { rows = screen:rows(), cursor = { row = row, column = column, visible = visible },
+    self.picture = { rows = tui.without_spinner_below(screen:rows()), cursor = { row = row, column = column, visible = visible },
       modes = screen:modes(), title = screen:title() }
     self.version = self.version or tui.version(self.picture.rows)
   end
@@ -154,8 +155,9 @@ function Terminal:check()
   self.process:drain(200)
   local exit = self.process:exit_record() or { not_started = true }
   local last_line = self.process.screen:text():match "([^\n]*%S)%s*$" or "nothing"
-  self:fail("exit", ("the program %s; the last line on its screen: %s"):format(describe_exit(exit), last_line),
-    { exit = exit })
+  local refusal = self.guard.refusal()
+  self:fail("exit", ("the program %s%s; the last line on its screen: %s"):format(describe_exit(exit),
+    refusal and ", as " .. refusal or "", last_line), { exit = exit })
 end
 
 --- Waits until something changes. It may be less, and is not beyond the guard's deadline, which `check` reports.
@@ -189,19 +191,24 @@ local function patience_of(self)
   return self.options[option], option
 end
 
+--- Whether a program that was given a message with its start is through with that. While a dialog of the start is up
+--- there is no status file yet; a later one is the turn's affair.
+local function is_at_work(self, state) return state == "busy" or state == "dialog" and self:status() ~= nil end
+
 --- Waits until the composer takes a message, answering dialogs on the way. A program that works by itself, for a task
 --- in the background has ended, is waited for as long as it shows signs of life.
+---@param has_message? boolean  it was started with one: that it is at work will do
 ---@return boolean ready  false when the turn was interrupted first
-function Terminal:wait_until_ready()
+function Terminal:wait_until_ready(has_message)
   local patience, option = patience_of(self)
   local seen, deadline
   while true do
     self:check()
     if self:is_interrupted() then return false end
     local state = self:state()
-    if state == "ready" then
+    if state == "ready" or has_message and is_at_work(self, state) then
       self.has_started = true
-      self.guard.ready()
+      if state == "ready" then self.guard.ready() end
       return true
     end
     local signs = state == "busy" and tui.signs_of_life(self:view().rows) or seen

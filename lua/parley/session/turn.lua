@@ -4,6 +4,7 @@ local core = require "parley.core"
 local errors = require "parley.base.errors"
 local claude_event = require "parley.claude.event"
 local retries = require "parley.claude.retries"
+local used = require "parley.base.usage"
 
 local M = {}
 
@@ -20,6 +21,8 @@ local M = {}
 ---@field package early table[]   records that came before the message's own and may follow from it
 ---@field package chain table<string, true>     the records of this turn, by `uuid`
 ---@field package endings table<string, string>  kind of a last record to the record that it follows
+---@field limit? parley.LimitReached  why the turn was interrupted
+---@field answered_at? string    when the last answer came, as its record has it
 ---@field package usage table<string, table>     of each answer, by its message's id
 ---@field package agents table<string, true>     sub-agents in the background that were not heard of again
 ---@field package withdrawn? string     the message before, whose record may still come
@@ -97,6 +100,13 @@ end
 ---@return boolean
 function Turn:expects(text)
   return self.matches(text, self.text) or self.withdrawn ~= nil and self.matches(text, self.withdrawn)
+end
+
+---@return boolean  whether the model has something left to do, by what was seen last
+function Turn:goes_on()
+  local facts = self.machine:facts()
+  local is_last = facts.last_is_answer and facts.stop_reason ~= nil and facts.stop_reason ~= "tool_use"
+  return self:is_accepted() and not facts.interrupting and not is_last and facts.certainty ~= "certain"
 end
 
 ---@return boolean  true when the transcript has shown the message
@@ -215,10 +225,16 @@ local function take_assistant(self, event)
     table.insert(self.open_tools, block)
     if block.id then self.calls[block.id] = true end
   end
+  local is_whole = event.stop_reason and not event.is_error
+  self.answered_at = is_whole and event.timestamp or self.answered_at
   self.machine:apply("assistant", { stop_reason = event.stop_reason, api_error = event.is_error })
   self.api_error = event.is_error and event or nil
   if event.message_id and event.usage then self.usage[event.message_id] = event.usage end
 end
+
+--- Tells why the turn is going to be interrupted.
+---@param limit parley.LimitReached
+function Turn:stop_at(limit) self.limit = self.limit or limit end
 
 --- Reports that the program will try an API request again, once for each attempt.
 ---@param retry parley.Retry
@@ -345,14 +361,21 @@ function Turn:observe(state, has_moved)
   return true
 end
 
-local function sum(parts)
+--- What the answers have used up to now.
+---@return table<string, integer> usage
+function Turn:used()
   local total = {}
-  for _, usage in pairs(parts) do
-    for name, value in pairs(usage) do
-      if math.type(value) == "integer" then total[name] = (total[name] or 0) + value end
-    end
-  end
+  for _, each in pairs(self.usage) do used.add(total, each) end
   return total
+end
+
+--- The ids of the calls that were reported.
+---@return table<string, true>
+function Turn:reported_calls() return self.calls end
+
+--- What a verdict is called: a turn that a limit has interrupted says so.
+local function subtype_of(self, verdict)
+  return self.limit and verdict.subtype == "interrupted" and "error_limit" or verdict.subtype
 end
 
 --- Ends the turn with a verdict: the last event is its result.
@@ -362,9 +385,10 @@ function Turn:conclude(verdict, fields)
   self.machine:apply "end"
   report_decisions(self, true)
   local failure = self.api_error
-  fields.type, fields.subtype, fields.stop_reason = "result", verdict.subtype, verdict.stop_reason
-  fields.is_error = verdict.subtype ~= "success" and verdict.subtype ~= "interrupted"
-  fields.usage = sum(self.usage)
+  fields.type, fields.subtype, fields.stop_reason = "result", subtype_of(self, verdict), verdict.stop_reason
+  fields.is_error = fields.subtype ~= "success" and fields.subtype ~= "interrupted"
+  fields.usage = self:used()
+  if self.limit then fields.limit, fields.message = self.limit.name, self.limit.message end
   if failure and fields.is_error then
     fields.error, fields.api_error_status, fields.message = failure.error, failure.api_error_status, failure:text()
   elseif verdict.subtype == "error_hook" then

@@ -34,6 +34,7 @@ local next_pid = FIRST_PID
 ---@field is_full? boolean      the terminal takes nothing, as that of a program that was stopped; notify `changed` when
 ---                              it does again
 ---@field signals string[]      what was signalled
+---@field message? string       that it was given with its start
 ---@field jsonl_path? string
 ---@field transcript? parley.testing.TranscriptWriter  there when `jsonl_path` was given
 ---@field composer? parley.testing.Composer  of a fake that answers
@@ -120,9 +121,10 @@ function FakeProcess:captured_output() return table.concat(self.captured) end
 function FakeProcess:exit_record() return self.ending end
 
 --- Takes what a real one would be started with.
----@param changes {permission_mode?: string, arguments?: string[], variables?: table<string, string>}
+---@param changes {permission_mode?: string, arguments?: string[], variables?: table<string, string>, message?: string}
 function FakeProcess:prepare(changes)
   for _, word in ipairs(changes.arguments or {}) do table.insert(self.argv, word) end
+  self.message = changes.message or self.message
   for name, value in pairs(changes.variables or {}) do self.environment[name] = value end
 end
 

@@ -81,7 +81,7 @@ end
 -- The profile ---------------------------------------------------------------------------------------------------------
 
 local FACTS = {
-  status_file = one_of { "none", "plain", "live" }, settings_problem = one_of { "error", "warning" },
+  status_file = one_of { "none", "plain", "named", "live" }, settings_problem = one_of { "error", "warning" },
   stop_reason = one_of { "every", "none" }, unknown_command = one_of { "system", "user" },
   refusal = one_of { "continue", "error" }, composer_rows = count,
 }
@@ -203,6 +203,7 @@ local FAULTS = {
   lose_keys = count, lose_returns = count, lose_editor = count, late_flush_ms = milliseconds, dialog_ms = milliseconds,
   dialog_at_return = flag, never_ready = flag, startup_exit = record { text = text, status = integer },
   ignore_sigterm = flag, survive_hangup = flag, stop_reading = flag, drop_hooks_ms = milliseconds,
+  no_telemetry = flag,
 }
 
 local script = record {

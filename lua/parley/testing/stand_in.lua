@@ -23,6 +23,9 @@ local function refusal(program)
   if program.permission_mode == "bypassPermissions" and is_root then
     return "--dangerously-skip-permissions cannot be used with root/sudo privileges for security reasons"
   end
+  for _, flag in ipairs(program.profile.flags_in_prompts) do
+    if program.flags.prompt and program.flags.prompt:find(flag) then return "Error: it is taken for a flag" end
+  end
   return start.choose_session(program)
 end
 
@@ -95,6 +98,9 @@ function M.run(words, script, outside)
     return 0
   elseif flags.help then
     outside.write "Usage: claude [options] [command] [prompt]\n"
+    return 0
+  elseif flags.command then
+    outside.write(("Usage: claude %s [options] [command]\n"):format(flags.command))
     return 0
   end
   program.log:add("started", { argv = core.json.array(words), cwd = program.cwd, session_id = flags["session-id"] })

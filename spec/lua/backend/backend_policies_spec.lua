@@ -145,6 +145,8 @@ describe("12. policies", function()
     end
 
     it("a file that is not there", function()
+      assert.matches("cannot open no/such.lua: No such file or directory (in " .. uv.cwd() .. ")",
+        refused { routing = "no/such.lua" }, 1, true)
       assert.matches("the policy 'routing' %(/no/such.lua%) cannot be loaded: .*/no/such.lua",
         refused { routing = "/no/such.lua" })
     end)
@@ -222,11 +224,13 @@ describe("12. policies", function()
 
     it("one that returns the wrong shape", helper.task(function()
       fails({ routing = { route = function() return "x" end } }, "the policy 'routing' must return {key = string")
-      fails({ routing = { route = function() return { key = 5 } end } }, "must return {key = string")
+      fails({ routing = { route = function() return { key = 5 } end } }, "from 'route', not one whose 'key' is 5$")
+      fails({ routing = { route = function() end } }, "or nil and a reason from 'route', not nothing$")
       fails({ routing = { keys = function() return "key" end } }, "the policy 'routing' must return a list of strings")
       fails({ routing = { keys = function() return { 5 } end } }, "the policy 'routing' must return a list of strings")
       fails({ injection = { prepare = function() return "text" end } }, "the policy 'injection' must return {text = ")
-      fails({ injection = { prepare = function() return {} end } }, "the policy 'injection' must return {text = ")
+      fails({ injection = { prepare = function() return {} end } }, "the policy 'injection' must return {text = "
+        .. ".* from 'prepare', not one without 'text'$")
       fails({ routing = { route = function() return { opts = { model = "opus" } } end } }, "the policy 'routing' must "
         .. "return {key = .* from 'route', not one with 'opts', which it does not know; did you mean 'options'%?")
       fails({ routing = { route = function() return { key = 5 }, "why" end } }, "must return {key = string")
@@ -244,7 +248,7 @@ describe("12. policies", function()
       local function wrong() return 5 end
       fails({ delivery = path }, "the policy 'delivery' %(.*/mine.lua%) must return a list of {keys = string.*")
       fails({ delivery = { keystrokes = function() return { { keys = "x", holds = "x", rest = 5 } } end } },
-        "must return a list of .* not one with 'rest', which it does not know")
+        "must return a list of .* not a list whose item 1 is one with 'rest', which it does not know")
       fails({ delivery = { prepare = wrong } }, "the policy 'delivery' must return a string, or nil and a reason")
       fails({ delivery = { prepare = function() end } }, "from 'prepare', not nothing")
       fails({ delivery = { holds = wrong } }, "the policy 'delivery' must return one of whole, empty, other")
@@ -254,11 +258,11 @@ describe("12. policies", function()
 
     it("one that sets options wrongly", helper.task(function()
       local function sets(options) return { routing = { route = function() return { options = options } end } } end
-      fails(sets { modle = "x" }, "the options from the policy 'routing' has no option 'modle'.*model")
+      fails(sets { modle = "x" }, "the options from the policy 'routing' have no option 'modle'.*model")
       fails(sets { model = 5 }, "option 'model' must be a value of type string")
-      fails(sets { max_sessions = 3 }, "has no option 'max_sessions'")
-      fails(sets { policies = {} }, "has no option 'policies'")
-      fails(sets { session_id = "x" }, "has no option 'session_id'")
+      fails(sets { max_sessions = 3 }, "have no option 'max_sessions'")
+      fails(sets { policies = {} }, "have no option 'policies'")
+      fails(sets { session_id = "x" }, "have no option 'session_id'")
       fails(sets { accept = { "trsut" } }, "the options from the policy 'routing': option 'accept' .*'trust'")
       fails(sets { permission_mode = "sudo" }, "option 'permission_mode' must be one of")
       fails(sets { settings = { print } }, "the options from the policy 'routing': .*settings")
@@ -372,9 +376,9 @@ describe("12. policies", function()
       assert.equal("a request's 'max_sessions' is for your routing policy, and there is none: give it to "
         .. "parley.backend", refused { max_sessions = 1 })
       assert.matches("a request's 'modle' .* there is none; did you mean 'model'%?", refused { modle = "opus" })
-      assert.equal("the options of the request has no option 'modle'; did you mean 'model'?",
+      assert.equal("the options of the request have no option 'modle'; did you mean 'model'?",
         refused { options = { modle = "opus" } })
-      assert.matches("the options of the request has no option 'max_sessions'",
+      assert.matches("the options of the request have no option 'max_sessions'",
         refused { options = { max_sessions = 1 } })
       local backend <close> = place:backend()
       raised("ValueError", backend.warm, backend, {}, { model = "opus" })
@@ -425,14 +429,14 @@ describe("12. policies", function()
 
   it("never mix up sessions of different options", helper.task(function()
     local backend <close> = place:backend { policies = { routing = {
-      route = function(request) return { key = "same", options = request.model and { model = request.model } } end,
+      route = function(request) return { key = "same", options = request.tag and { system_prompt = request.tag } } end,
       keys = function() return { "same" } end,
     } } }
-    local function turns(model) return talk(backend, { user "hi" }, { model = model }).num_turns end
-    assert.equal(1, turns "opus")
-    assert.equal(1, turns "haiku")
+    local function turns(tag) return talk(backend, { user "hi" }, { tag = tag }).num_turns end
+    assert.equal(1, turns "pirate")
+    assert.equal(1, turns "poet")
     assert.equal(1, turns(nil))
-    assert.equal(2, turns "opus")
+    assert.equal(2, turns "pirate")
     assert.equal(2, turns(nil))
   end))
 

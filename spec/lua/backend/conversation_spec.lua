@@ -217,6 +217,24 @@ describe("a conversation", function()
       assert.same({ "one", "two", "three", "four" }, kit:taken())
     end))
 
+    it("goes on in the same transcript when its route says so", helper.task(function()
+      local options = { policies = { routing = { route = function(request)
+        local model = parley.text_of(request.last):find "^easy" and "haiku" or "opus"
+        return { key = parley.hash_history(request.history), options = { model = model } }
+      end } } }
+      for name, value in pairs(kit.options) do options[name] = value end
+      local routed <close> = parley.backend(options)
+      local talk, ids = routed:conversation(), {}
+      for i, text in ipairs { "hard", "easy", "easy, too", "hard again" } do
+        local result = talk:ask(text).result
+        ids[result.session_id] = result.num_turns
+        assert.equal(i, result.num_turns)
+      end
+      assert.same({ [next(ids)] = 4 }, ids)
+      assert.equal(3, #kit:events "started")
+      assert.equal(1, routed:live_session_count())
+    end))
+
     it("starts another where one is unset, which a resumed program would find in the transcript", helper.task(function()
       local talk = backend:conversation(nil, { model = "opus" })
       local id = talk:ask("one").result.session_id

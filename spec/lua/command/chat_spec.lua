@@ -74,6 +74,7 @@ describe("chat", function()
       output = output.new { write = show, aside = show, columns = function() return 80 end,
         paint = function(_, text) return text end, has_status = false },
     }
+    if options and options.asker then options.asker:attach(talking) end
     local status = talking:run()
     return status, table.concat(shown), talking
   end
@@ -171,6 +172,34 @@ describe("chat", function()
     assert.equal("the program is gone", err.message)
     assert.equal(1, #backend.asked)
   end))
+
+  describe("whose turn was interrupted", function()
+    local function interrupted()
+      return { claude_event.new { type = "result", subtype = "interrupted", message = "by a policy" } }
+    end
+    local PROBLEM = "the turn ended with interrupted: by a policy"
+
+    it("says why where the person did not do it", helper.task(function()
+      local status, shown = talk({ "first", "second" }, fake_backend { interrupted(), answer "yes" })
+      assert.equal(0, status)
+      assert.truthy(shown:find(PROBLEM, 1, true))
+      local ok, err = pcall(talk, { "first" }, fake_backend { interrupted() }, { is_filter = true })
+      assert.is_false(ok)
+      assert.equal(PROBLEM, err.message)
+    end))
+
+    it("calls it no error where the person did, at a question about a call", helper.task(function()
+      local asker = consent.new()
+      local backend = fake_backend { function()
+        asker:policy().decide { name = "Bash", input = { command = "rm x" } }
+        local events = interrupted()
+        return turn_of(function() return table.remove(events, 1) end)
+      end }
+      local _, shown = talk({ "first", false }, backend, { asker = asker })
+      assert.truthy(shown:find("(interrupted)", 1, true))
+      assert.is_nil(shown:find(PROBLEM, 1, true))
+    end))
+  end)
 
   it("leaves at the second Ctrl-C in a row", helper.task(function()
     local backend = fake_backend { answer "one" }

@@ -80,7 +80,7 @@ describe("cli", function()
       local given, seen = command(function(parser) parser:flag "--loud" end)
       local message = failure(given, "--lood")
       assert.matches("unknown option '--lood'", message, 1, true)
-      assert.matches("Did you mean '--loud'?", message, 1, true)
+      assert.matches("; did you mean '--loud'?", message, 1, true)
       assert.matches("(see parley try --help)", message, 1, true)
       assert.not_matches("\n", message)
       assert.is_nil(seen.arguments)
@@ -155,13 +155,14 @@ describe("cli", function()
         mcp_config = { "one.json", "two.json" }, add_dir = { "/x" }, effort = "high", settings = "{}",
         executable = "/bin/claude", extra_args = { "--strict-mcp-config" }, extra_env = { A = "1", B = "x=y" },
         preserve_provider_env = true, startup_timeout_ms = 2500, turn_timeout_ms = 60000,
-        history_injection_mode = "concat_message", policies = { routing = "r.lua" },
+        history_injection_mode = "concat_message",
+        first_message = "argument", policies = { routing = "r.lua" },
       }, options("--cwd", "/src", "--model", "m", "--system-prompt", "s", "--append-system-prompt", "a",
         "--permission-mode", "plan", "--accept", "trust,bypass", "--accept", "mcp", "--allowed-tools", "Read,Bash",
         "--disallowed-tools", "Write", "--mcp-config", "one.json", "--mcp-config", "two.json", "--add-dir", "/x",
         "--effort", "high", "--settings", "{}", "--executable", "/bin/claude", "--extra-arg=--strict-mcp-config",
         "--env", "A=1", "--env", "B=x=y", "--preserve-provider-env", "--startup-timeout", "2.5", "--turn-timeout", "60",
-        "--injection", "concat_message", "--policy", "routing=r.lua"))
+        "--injection", "concat_message", "--first-message", "argument", "--policy", "routing=r.lua"))
     end)
 
     it("gives options that a backend takes", function()

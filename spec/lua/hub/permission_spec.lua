@@ -140,20 +140,28 @@ describe("a permission policy", function()
     assert.is_false(was_asked)
   end)
 
-  spec("that raises, or breaks its promise, denies", two_calls, function()
-    local said = say("both", function(call)
-      if call.input.command == "touch good" then error "no idea" end
-      return { allow = true, deny = "both" }
+  for what, given in pairs {
+    ["that raises"] = { function() error "no idea" end, "^the policy 'permission' fails in 'decide': .*no idea$" },
+    ["that breaks its promise"] = { function() return { allow = true, deny = "both" } end,
+      "^the policy 'permission' must return .* not one with several of allow, deny and ask$" },
+    ["that has a field of another type"] = { function() return { allow = "yes" } end,
+      "not one whose 'allow' is \"yes\"$" },
+  } do
+    spec(what .. " fails the turn, and nothing has run", two_calls, function()
+      local said = say("both", given[1])
+      assert.equal("ValueError", said.err.code)
+      assert.matches(given[2], said.err.message)
+      local id = table.concat(kit:events "started"[1].argv, " "):match "%-%-session%-id (%S+)"
+      local text = files.read(kit:transcript_path(id))
+      assert.is_nil(text:find "good%-out" or text:find "bad%-out" or text:find "the policy")
     end)
-    assert.same({ "deny", "deny" }, { said.decisions[1].decision, said.decisions[2].decision })
-    assert.matches("no idea", said.results[1].content)
-    assert.matches("must return", said.results[2].content)
-  end)
+  end
 
   spec("may end the turn", two_calls, function()
     local said = say("both", function() return { deny = "enough", interrupt = true } end)
     assert.equal("interrupted", said.result.subtype)
     assert.equal("enough", said.decisions[1].message)
+    assert.equal("the policy 'permission' has interrupted it at a call of Bash: enough", said.result.message)
   end)
 
   spec("that says nothing leaves it to the program's own rules", two_calls, function()

@@ -12,7 +12,7 @@ describe("a decision about a dialog", function()
   for what, case in pairs {
     ["allows by the choice that is known to"] = { { allow = true }, PERMISSION, { choose = 1 } },
     ["allows by a key where there is no choice"] = { { allow = true }, SECURITY, { keys = "\r" } },
-    ["denies by the choice that says No"] = { { deny = "not here" }, PERMISSION, { choose = 3 } },
+    ["denies by the choice that says No"] = { { deny = "not here" }, PERMISSION, { choose = 3, denied = "not here" } },
     ["denies what has no such choice by failing, with the reason"] = { { deny = "not here" }, OTHER,
       { fail = "not here" } },
     ["chooses by number"] = { { choose = 2 }, PERMISSION, { choose = 2 } },
@@ -29,9 +29,11 @@ describe("a decision about a dialog", function()
     ["allows nothing"] = { { allow = false }, PERMISSION, "says nothing" },
     ["says two things"] = { { allow = true, deny = "x" }, PERMISSION, "several things" },
     ["allows what nobody knows how to"] = { { allow = true }, OTHER, "no choice known to allow it" },
-    ["chooses a label that is not there"] = { { choose = "Up" }, OTHER, "a choice that the dialog has not" },
-    ["chooses one that two begin with"] = { { choose = "Y" }, PERMISSION, "a choice that the dialog has not" },
-    ["chooses a number that is not there"] = { { choose = 4 }, PERMISSION, "a choice that the dialog has not" },
+    ["chooses a label that is not there"] = { { choose = "Up" }, OTHER,
+      '^one that chooses "Up", where the choices are: 1 "Left", 2 "Right", 3 "Nowhere"$' },
+    ["chooses one that two begin with"] = { { choose = "Y" }, PERMISSION, '^one that chooses "Y", where' },
+    ["chooses a number that is not there"] = { { choose = 4 }, PERMISSION, "^one that chooses 4, where" },
+    ["chooses where nothing is to choose"] = { { choose = 1 }, SECURITY, "chooses 1, where the choices are: none" },
   } do
     it("is wrong where it " .. what, function()
       local concrete, wrong = decision.resolve(case[1], case[2])

@@ -9,7 +9,7 @@ local OLDEST = { version = "2.1.110", status = {}, modes = { alternate_screen = 
 local function prepare(text, options, view) return delivery.prepare(text, options or {}, view) end
 
 local function composer(text, changes)
-  local all = { text = text, shell = false, scrolled = false, cursor = "end", below = 0, is_empty = text == "",
+  local all = { text = text, shell = false, scrolled = false, below = 0, is_empty = text == "",
     hidden = 0 }
   for name, value in pairs(changes or {}) do all[name] = value end
   return all
@@ -247,6 +247,22 @@ describe("policy.delivery", function()
         assert.equal(text, prepare(text, nil, NEWEST))
       end
     end)
+
+  describe("makes an argument of a text", function()
+    it("as it is, with a space behind what is one word", function()
+      assert.equal("a b", delivery.argument "a b")
+      assert.equal("a\nb \\", delivery.argument "a\nb \\")
+      assert.equal("doctor ", delivery.argument "doctor")
+    end)
+
+    it("but not of one that may be a flag, or is longer than one may be", function()
+      assert.is_nil(delivery.argument "--settings={} x")
+      assert.is_nil(delivery.argument "-p")
+      local longest = ("a "):rep(65535)
+      assert.equal(longest .. "b", delivery.argument(longest .. "b"))
+      assert.is_nil(delivery.argument(longest .. "bc"))
+    end)
+  end)
 
   describe("compares the receipt", function()
     it("with the text", function()

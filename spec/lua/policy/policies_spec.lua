@@ -76,8 +76,8 @@ end
 
 local RESULTS = {
   { "routing", "route",
-    { {}, NOTHING, { key = "a", options = { model = "m" } }, { key = "a", wait = true, pin = true } },
-    { "x", 5, true, { key = 5 }, { options = "x" }, { key = "a", wait = 1 }, { pin = "yes" }, { wait = true },
+    { {}, { key = "a", options = { model = "m" } }, { key = "a", wait = true, pin = true } },
+    { NOTHING, "x", 5, true, { key = 5 }, { options = "x" }, { key = "a", wait = 1 }, { pin = "yes" }, { wait = true },
       { opts = {} } } },
   { "routing", "keys", { {}, { "a", "b" } }, { NOTHING, "a", { 5 }, { a = "b" } } },
   { "injection", "prepare", { { text = "a" }, { text = "a", resume = true, start_offset = 3 } },

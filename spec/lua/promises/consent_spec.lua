@@ -47,6 +47,10 @@ describe("promise 4, consent is the user's:", function()
     assert.is_nil(kit:received():find "\r.*\r")
   end)
 
+  on({ "2.1.197" }, "a permission prompt below which the program seems to work on is seen", { process = by_default,
+    script = { profile_changes = { tells_dialogs = false } }, session = { accept = { "permission" }, turn_timeout_ms = 30000 } },
+  function(live) assert.equal("success", say(live, "TOUCH it").verdict) end)
+
   each("a permission prompt that looks like another dialog is not answered for it", { process = by_default,
     session = { accept = { "trust", "plan", "imports", "bypass", "api_key" } },
     script = { answers = { { tool = { name = "Bash",
@@ -59,6 +63,42 @@ describe("promise 4, consent is the user's:", function()
     decide = function(dialog) return { choose = #dialog.choices } end } } } }, function(live)
     assert.equal("interrupted", say(live, "TOUCH it").verdict)
     assert.same({ "echo: and on" }, say(live, "and on").texts)
+  end)
+
+  each("the word of a policy that denies is told, and who said it", { process = by_default,
+    session = { policies = { dialogs = { decide = function() return { deny = "only git here" } end } } },
+  }, function(live)
+    local said = say(live, "TOUCH it")
+    local answered, result
+    for _, event in ipairs(said.events) do
+      if event.subtype == "dialog_answered" then answered = event end
+      if event.type == "result" then result = event end
+    end
+    assert.equal("only git here", answered.denied)
+    assert.equal("interrupted", result.subtype)
+    assert.matches("^the policy 'dialogs' has answered 'No[^']*' %(permission: Bash {.*touch made.txt.*}%): "
+      .. "only git here$", result.message)
+    local on_purpose = say(live, "SLOW", function(event)
+      if event.type == "user" then live:interrupt() end
+    end)
+    assert.equal("interrupted", on_purpose.verdict)
+    assert.is_nil(on_purpose.result.message)
+  end)
+
+  each("a program that ends as a policy has refused its start says who did", { trusted = false, is_not_started = true,
+    session = { policies = { dialogs = { decide = function() return { deny = "not in this folder" } end } } },
+  }, function(live)
+    local err = failure_of("SessionError", live.start, live)
+    assert.equal("exit", err.reason)
+    assert.matches("exited with status 1, as the policy 'dialogs' has answered 'No, exit' %(trust: .*%): "
+      .. "not in this folder; the last line", err.message)
+  end)
+
+  on(ENDS, "what a policy of the user's gives up is not said to be answered by nobody", { process = by_default,
+    session = { policies = { dialogs = { decide = function() return { fail = "my word" } end } } },
+  }, function(live)
+    assert.matches("^the program asks %(permission: Bash {.*}%), and the policy 'dialogs' refuses: my word$",
+      failure_of("DialogError", say, live, "TOUCH it").message)
   end)
 
   each("a policy may allow", { process = by_default, session = { accept = { "permission" } } }, function(live)

@@ -21,6 +21,20 @@ describe("promise 10, versions:", function()
     assert.is_true(said.result.duration_ms < 3000) -- so long an end that is owed would be waited for
   end)
 
+  on({ "2.1.110" }, "a status file that names a version and never a status is not waited for",
+    { script = { profile_changes = { version = "2.1.116", status_file = "named" } } },
+    function(live)
+      assert.same({ "echo: hello" }, say(live, "hello").texts)
+      assert.same({ "first text", "second text" }, say(live, "THINK").texts)
+    end)
+
+  on({ "2.1.197" }, "a last record that a version with a status does not write is not waited for",
+    { script = { profile_changes = { version = "2.1.119", turn_duration = false } } },
+    function(live)
+      say(live, "warm")
+      assert.is_true(say(live, "hello").result.duration_ms < 3000)
+    end)
+
   on({ "2.1.330" }, "a version that is not known, without status and last record, works as the oldest does",
     { script = { profile_changes = { version = "9.9.9", status_file = "none", turn_duration = false } } },
     function(live)

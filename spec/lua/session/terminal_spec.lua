@@ -12,6 +12,7 @@ describe("a session's terminal", function()
     fake = fake_process.new {}
     guard = { check = function() end, deadline = function() return math.huge end, ready = function() end,
       is_interrupted = function() return false end, is_command = function() end, attend = function() end,
+      refusal = function() end,
       session_id = function() return "an id" end }
     live = terminal.new { process = fake, readiness = { state = function() return "busy" end },
       options = { startup_timeout_ms = 50, stall_timeout_ms = 100 }, guard = guard }
@@ -64,6 +65,19 @@ describe("a session's terminal", function()
       assert.equal("\27", fake:written())
     end))
   end)
+
+  it("is up when the program is at work on its first message, or asks about that", helper.task(function()
+    local state, attended = "busy", 0
+    live.readiness = { state = function() return state end }
+    function guard.attend()
+      attended = attended + 1
+      live.status_file.value = {} -- the start's dialog has gone
+    end
+    assert.is_true(live:wait_until_ready(true))
+    state = "dialog"
+    assert.is_true(live:wait_until_ready(true))
+    assert.equal(1, attended)
+  end))
 
   it("ends a wait when the guard says so, or the program has ended", helper.task(function()
     function guard.check() error("enough", 0) end

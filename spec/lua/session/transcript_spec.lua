@@ -32,7 +32,7 @@ local ON_A_FULL_DISK = [[
     local fake = fake_process.answering { jsonl_path = path, status_folder = folder, session_id = id,
       environment = { CLAUDE_CONFIG_DIR = folder }, delay_ms = 50, reply = reply }
     table.insert(fakes, fake)
-    return session.new(fake, {}, path)
+    return session.new(fake, {}, { path = path })
   end }
   local messages = { { role = "user", content = "hello" } }
   for _ in backend:complete(messages) do end
@@ -66,7 +66,7 @@ describe("a session's transcript", function()
         if text == "now" then handle() end
         return "echo: " .. text
       end }
-    local live = session.new(fake, options, path, start_offset)
+    local live = session.new(fake, options, { path = path, offset = start_offset })
     live:start()
     return live, fake
   end

@@ -1,8 +1,11 @@
---- The conversations of a batch, one at a time: from the lines of a JSONL file, or from a Lua file.
+--- The conversations of a batch, one at a time: from lines of JSON, a JSON array, lines of text, or a Lua file.
 local core = require "parley.core"
+local defer = require "parley.base.defer"
 local errors = require "parley.base.errors"
 local expect = require "parley.command.batch.expect"
+local launch = require "parley.claude.launch"
 local lines = require "parley.command.batch.lines"
+local pictures = require "parley.command.pictures"
 local schemas = require "parley.base.schema"
 local suggest = require "parley.base.suggest"
 
@@ -13,11 +16,11 @@ local json = core.json
 
 ---@class parley.batch.Conversation
 ---@field id string|integer
----@field line integer          of the input; of a Lua file, the how-manieth it is
+---@field line integer          of the input; of a JSON array or a Lua file, the how-manieth it is
 ---@field messages? table[]     the conversation so far; when the last one is the user's, it is sent first
 ---@field turns? table|function the texts to send; or `function(answer_text, turn_number, messages)`, which names the
 ---                             next text, or nil when the conversation is over
----@field options table         of `parley.backend`: `cwd`, `model`, `system_prompt`
+---@field options table         of `parley.backend`; `tools` may be the path of a file that returns them
 ---@field expect? any           see parley.batch.expect
 ---@field schema? table         that the last answer is asked to fit; see parley.base.schema
 ---@field metadata? any         copied to the result
@@ -26,11 +29,43 @@ local json = core.json
 ---@field line integer
 ---@field error parley.Error    why it is no conversation
 
---- The options of a backend that a conversation may set for itself.
-local OPTIONS = { "cwd", "model", "system_prompt" }
-local FIELDS = { "id", "messages", "turns", "expect", "schema", "metadata", table.unpack(OPTIONS) }
-
 local function is_list(value) return type(value) == "table" and (json.is_array(value) or #value > 0) end
+
+local function is_text(value) return type(value) == "string" end
+
+local function is_list_of_texts(value)
+  if not is_list(value) and not (type(value) == "table" and next(value) == nil) then return false end
+  for _, word in ipairs(value) do
+    if not is_text(word) then return false end
+  end
+  return true
+end
+
+local function is_mode(value)
+  for _, mode in ipairs(launch.permission_modes) do
+    if mode == value then return true end
+  end
+  return false
+end
+
+local function is_duration(value) return type(value) == "number" and value > 0 and value < math.huge end
+
+--- A Lua file's path; an input in Lua may have the tools themselves, which the backend checks.
+local function are_tools(value) return is_text(value) or is_list(value) and type(value[1]) == "table" end
+
+--- What a conversation may set for itself of a backend: the field, what it must be, and how that is said.
+local OPTIONS = {
+  { "cwd", is_text, "a text" },
+  { "model", is_text, "a text" },
+  { "system_prompt", is_text, "a text" },
+  { "permission_mode", is_mode, "one of " .. table.concat(launch.permission_modes, ", ") },
+  { "allowed_tools", is_list_of_texts, "a list of texts" },
+  { "timeout", is_duration, "a number of seconds above 0" },
+  { "tools", are_tools, "the path of a Lua file that returns a list of tools" },
+}
+
+local FIELDS = { "id", "messages", "turns", "expect", "schema", "metadata" }
+for _, option in ipairs(OPTIONS) do table.insert(FIELDS, option[1]) end
 
 --- What of a conversation the output could not hold, said before it is played.
 local function encoding_complaint(given)
@@ -70,8 +105,9 @@ local function complaint(given)
       if type(turn) ~= "string" and not is_list(turn) then return ("turns[%d] must be a text"):format(i) end
     end
   end
-  for _, name in ipairs(OPTIONS) do
-    if given[name] ~= nil and type(given[name]) ~= "string" then return name .. " must be a text" end
+  for _, option in ipairs(OPTIONS) do
+    local name, is_right, what = table.unpack(option)
+    if given[name] ~= nil and not is_right(given[name]) then return ("%s must be %s"):format(name, what) end
   end
   return given.schema ~= nil and schema_complaint(given) or given.expect ~= nil and expect.check(given.expect)
     or encoding_complaint(given)
@@ -80,8 +116,9 @@ end
 --- Makes a conversation of a table, or says why it is none.
 ---@param given any
 ---@param line integer
+---@param folder? string  where the paths of its pictures begin; default: here
 ---@return parley.batch.Conversation|parley.batch.Rejected
-function M.conversation(given, line)
+function M.conversation(given, line, folder)
   if type(given) ~= "table" or json.is_array(given) then
     return { line = line, error = errors.value_error "not an object with messages or turns" }
   end
@@ -91,17 +128,20 @@ function M.conversation(given, line)
   end
   local problem = complaint(present)
   if problem then return { line = line, error = errors.value_error(problem) } end
+  local is_there, messages, turns = pcall(pictures.load, present, folder or ".")
+  if not is_there then return { line = line, error = messages } end
   local options = {}
-  for _, name in ipairs(OPTIONS) do options[name] = present[name] end
-  return { id = present.id or ("line-%d"):format(line), line = line, messages = present.messages, turns = present.turns,
+  for _, option in ipairs(OPTIONS) do options[option[1]] = present[option[1]] end
+  options.timeout, options.turn_timeout_ms = nil, present.timeout and present.timeout * 1000
+  return { id = present.id or ("line-%d"):format(line), line = line, messages = messages, turns = turns,
     options = options, expect = present.expect, schema = present.schema, metadata = present.metadata }
 end
 
 --- Strict: a message with bytes that are no UTF-8 would be sent changed.
-local function of_line(line, number)
+local function of_line(line, number, folder)
   local value, err = json.decode(line, { strict = true })
   if value == nil then return { line = number, error = errors.value_error("not JSON: " .. err.message) } end
-  return M.conversation(value, number)
+  return M.conversation(value, number, folder)
 end
 
 ---@class parley.batch.Source
@@ -120,15 +160,74 @@ end
 
 Source.__close = Source.close
 
-local function of_jsonl(path)
-  local total = lines.count(path)
-  local reader = lines.open(path)
-  local function next_item()
+local function folder_of(path) return path:match "^(.*)/" or "." end
+
+--- The lines of a reader that are not blank, for the generic `for`.
+local function filled(reader)
+  return function()
     local line
     repeat line = reader:next() until not line or line:find "%S"
-    return line and of_line(line, reader.number)
+    return line
+  end
+end
+
+local function of_text(path)
+  local total = lines.count(path)
+  local reader = lines.open(path)
+  local next_line = filled(reader)
+  local function next_item()
+    local line = next_line()
+    return line and M.conversation({ turns = { (line:gsub("\r$", "")) } }, reader.number)
   end
   return setmetatable({ total = total, next_item = next_item, close_source = function() reader:close() end }, Source)
+end
+
+--- The elements of an array, which is read whole: where each of them ends is known only then.
+local function elements(path, first, reader)
+  local parts = { first }
+  for line in function() return (reader:next()) end do table.insert(parts, line) end
+  local list, err = json.decode(table.concat(parts, "\n"), { strict = true })
+  if list then return list end
+  local name = path == "-" and "standard input" or ("'%s'"):format(path)
+  error(errors.value_error(("%s begins with '[' and is no JSON array: %s"):format(name, err.message)), 0)
+end
+
+local function of_list(list, folder)
+  local number = 0
+  return function()
+    number = number + 1
+    if number <= #list then return M.conversation(list[number], number, folder) end
+  end
+end
+
+--- What follows is told by the first line: of a file at once, of a pipe when it has come.
+local function of_json(path)
+  local source = setmetatable({ total = lines.count(path) }, Source)
+  local reader = lines.open(path)
+  function source.close_source() reader:close() end
+  local next_line, folder = filled(reader), folder_of(path)
+  local function begin()
+    local waiting = next_line()
+    if waiting and waiting:find "^%s*%[" then
+      local list = elements(path, waiting, reader)
+      source.total, source.next_item = #list, of_list(list, folder)
+      return
+    end
+    function source.next_item()
+      local line = waiting or next_line()
+      waiting = nil
+      return line and of_line(line, reader.number, folder)
+    end
+  end
+  function source.next_item()
+    begin()
+    return source.next_item()
+  end
+  local _ <close> = defer(function(err)
+    if err then source:close() end
+  end)
+  if source.total then begin() end
+  return source
 end
 
 local function script_error(path, problem)
@@ -175,17 +274,19 @@ local function of_script(path)
     if value == nil then return nil end
     control, number = value, number + 1
     if type(value) ~= "table" then value = second end -- as `ipairs` gives them
-    return M.conversation(value, number)
+    return M.conversation(value, number, folder_of(path))
   end }, Source)
 end
 
 --- Opens an input.
----@param path string  a JSONL file, `-` for standard input, or a Lua file (`*.lua`)
+---@param path string  lines of JSON or a JSON array, `-` for standard input, or a Lua file (`*.lua`)
+---@param options? {text?: boolean}  each line is a message, whatever the file is called
 ---@return parley.batch.Source  for the generic `for`; a `<close>` variable
 --- Raises `ValueError` when it cannot be read, and from the loop, when a script fails.
-function M.open(path)
+function M.open(path, options)
+  if options and options.text then return of_text(path) end
   if path:find "%.lua$" then return of_script(path) end
-  return of_jsonl(path)
+  return of_json(path)
 end
 
 return M

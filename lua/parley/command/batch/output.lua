@@ -19,7 +19,7 @@ local STDOUT = 1
 
 --- The order of a line's fields: what people look at first stands first.
 local FIELDS = { "id", "line", "verdict", "error", "attempts", "started_at", "duration_ms", "turn_ms", "usage",
-  "value", "result", "metadata", "messages" }
+  "cost_usd", "value", "result", "metadata", "messages" }
 
 ---@class parley.batch.Output
 ---@field name string
@@ -87,13 +87,18 @@ local function cut(self, size)
   if not ok then error(system_error(self, "cut a half-written line off", problem, code), 0) end
 end
 
-local function is_result(value)
+--- Whether a line's value is a result of a batch.
+---@param value any
+---@return boolean
+function M.is_result(value)
   return type(value) == "table" and value.id ~= nil and math.type(value.line) == "integer"
     and (value.verdict == "success" or value.verdict == "failed")
 end
 
 --- Whether bytes are how a result's line begins, cut off anywhere. A machine that lost its power may leave zeros.
-local function begins_result(bytes)
+---@param bytes string
+---@return boolean
+function M.begins_result(bytes)
   local head, rest = '{"id":', bytes:gsub("\0+$", ""):gsub("\\.", "__")
   if #rest <= #head then return head:sub(1, #rest) == rest end
   if rest:sub(1, #head) ~= head then return false end
@@ -117,13 +122,13 @@ function Output:replay(visit, warn)
   local whole = 0
   for line, has_break in function() return reader:next() end do
     local result = json.decode(line)
-    if is_result(result) then
+    if M.is_result(result) then
       if not has_break then self:write "\n" end
       whole = reader.offset + (has_break and 0 or 1)
       visit(result)
     elseif not line:find "%S" then
       whole = reader.offset
-    elseif has_break or result ~= nil or not begins_result(line) then
+    elseif has_break or result ~= nil or not M.begins_result(line) then
       refuse(self, reader.number)
     else
       warn(("cut %d bytes of a half-written line off '%s'"):format(#line, self.name))

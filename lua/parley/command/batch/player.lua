@@ -7,20 +7,15 @@ local json = require("parley.core").json
 local tables = require "parley.base.tables"
 local schemas = require "parley.base.schema"
 local task = require "parley.base.task"
+local usage = require "parley.base.usage"
 
 local M = {}
 
 --- What of a turn's result goes to the output; the rest is in the events or in the transcript.
 local RESULT_FIELDS = { "subtype", "stop_reason", "is_error", "error", "api_error_status", "message", "duration_ms",
-  "num_turns", "session_id", "usage" }
+  "num_turns", "session_id", "usage", "cost_usd", "limit" }
 
 local function round(number) return math.floor(number + 0.5) end
-
-local function add_usage(total, usage)
-  for name, value in pairs(usage or {}) do
-    if math.type(value) == "integer" then total[name] = (total[name] or 0) + value end
-  end
-end
 
 local function summary_of(result)
   local summary = {}
@@ -57,7 +52,9 @@ local function take_turn(backend, conversation, record)
   end
   table.insert(record.turn_ms, round(task.now() - began))
   local result = record.result
-  add_usage(record.usage, result.usage)
+  usage.add(record.usage, result.usage)
+  record.cost_usd = usage.add_cost(record.cost_usd, result.cost_usd)
+  if record.on_turn then record.on_turn(result) end
   -- A new list for each turn: the backend remembers the one that it was given.
   record.messages = tables.joined(messages, history.synthesize_turn_messages(events))
   if result.subtype ~= "success" then
@@ -110,7 +107,8 @@ end
 ---@param backend parley.Backend  its own
 ---@param conversation parley.batch.Conversation
 ---@param record table  gets `messages`, `turn_ms`, `result`, `turn` (the number of the last one that was begun) and,
----                       added to what it has, `usage`, as far as it goes
+---                       added to what it has, `usage` and `cost_usd`, as far as it goes; `on_turn` is given the result
+---                       of each turn
 --- Raises what went wrong.
 function M.play(backend, conversation, record)
   local given, turns = with_demand(conversation)

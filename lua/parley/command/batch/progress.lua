@@ -83,7 +83,8 @@ function M.summary(counts, seconds)
   if counts.resumed > 0 then
     text = text .. (", %d done before (%d of them failed)"):format(counts.resumed, counts.resumed_failed)
   end
-  return ("%s; %s, %s"):format(text, M.duration(seconds), tokens(counts.usage))
+  local cost = counts.cost_usd and (", $%.4f"):format(counts.cost_usd) or ""
+  return ("%s; %s, %s%s"):format(text, M.duration(seconds), tokens(counts.usage), cost)
 end
 
 ---@class parley.batch.Progress

@@ -4,6 +4,8 @@ local clear = require "parley.claude.clear"
 local errors = require "parley.base.errors"
 local history = require "parley.base.history"
 local messages_file = require "parley.base.messages_file"
+local pager = require "parley.command.chat.pager"
+local paint = require "parley.command.paint"
 local paths = require "parley.claude.paths"
 local suggest = require "parley.base.suggest"
 local tui = require "parley.claude.tui"
@@ -16,11 +18,19 @@ local COMMANDS = {
   { "/save", "FILE", "writes the conversation as JSON; /save! replaces any file" },
   { "/load", "FILE", "goes on with a saved one; /load! drops one that is not saved" },
   { "/new", "", "begins a new one; /new! drops one that is not saved" },
+  { "/undo", "[N]", "takes the last turn back, or the last N" },
+  { "/fork", "", "goes on with a copy; /back returns to where it was made" },
+  { "/back", "", "leaves the copy; /back! drops one that is not saved" },
+  { "/model", "NAME", "who answers from the next message on: haiku" },
+  { "/pager", "", "the last answer in $PAGER" },
   { "/session", "", "which claude runs, and where its transcript is" },
   { "/screen", "", "what claude shows right now" },
   { "/claude", "/NAME", "runs one of claude's own commands: /claude /compact" },
   { "/quit", "", "leaves, as Ctrl-D does" },
 }
+
+--- The names that every version takes; others go by their whole name.
+local MODELS = { "haiku", "opus", "sonnet" }
 
 local KEYS = [[
   //text         sends a text that begins with a slash
@@ -28,6 +38,7 @@ local KEYS = [[
                  lines
   Ctrl-C         interrupts the answer, and a second one leaves; at the prompt it clears
                  the line, and two on an empty one leave
+  Tab            completes commands and the names of files
   Up, Down       earlier messages; Ctrl-R finds the one that begins like the line]]
 
 local commands = {}
@@ -92,6 +103,48 @@ commands["/new"] = function(chat, _, is_forced)
   chat.output:note("a new conversation", "dim")
 end
 
+commands["/undo"] = function(chat, word)
+  local count_back = word == "" and 1 or math.tointeger(tonumber(word))
+  if not count_back or count_back < 1 then
+    error(errors.value_error(("how many turns? /undo 2, not '%s'"):format(word)), 0)
+  end
+  local taken = chat.talk:rewind(count_back)
+  if #chat.talk.messages < chat.saved then chat.saved = 0 end -- the file has what is gone
+  chat:start_ahead()
+  chat.output:note(("took back %s: %s"):format(count(taken), history.text_of(taken[1]):match "[^\n]*"), "dim")
+end
+
+commands["/fork"] = function(chat)
+  table.insert(chat.trunks, { talk = chat.talk, saved = chat.saved, saved_path = chat.saved_path })
+  chat:set_talk(chat.talk:fork(), #chat.talk.messages)
+  chat.output:note("a copy of the conversation; /back returns to this place", "dim")
+end
+
+commands["/back"] = function(chat, _, is_forced)
+  if not chat.trunks[1] then error(errors.value_error "there is nothing to go back to: no /fork was made", 0) end
+  check_saved(chat, is_forced, "/back!")
+  local trunk = table.remove(chat.trunks)
+  chat:set_talk(trunk.talk, trunk.saved, trunk.saved_path)
+  chat.output:note(("where the copy was made: %s"):format(count(trunk.talk.messages)), "dim")
+end
+
+commands["/model"] = function(chat, word)
+  if word ~= "" then
+    chat.talk.options.model = word
+    chat:start_ahead()
+  end
+  local chosen = chat.talk.options.model or chat.backend.options.model or "the program's own choice"
+  local last = chat.model and ("; the last answer is %s's"):format(chat.model) or ""
+  chat.output:note(("model          %s%s"):format(chosen, last), word ~= "" and "dim" or nil)
+end
+
+commands["/pager"] = function(chat)
+  local last = chat.talk.messages[#chat.talk.messages]
+  local text = last and last.role == "assistant" and history.text_of(last) or ""
+  if text == "" then error(errors.value_error "there is no answer yet", 0) end
+  chat.input:lend(function() pager.show(paint.plain(text)) end)
+end
+
 commands["/session"] = function(chat)
   local messages = chat.talk.messages
   local rows = { ("conversation   %s, %s"):format(count(messages), #messages == chat.saved and "saved"
@@ -130,6 +183,15 @@ commands["/claude"] = function(chat, word)
 end
 
 commands["/quit"] = function(chat) chat.is_leaving = true end
+
+--- What each command takes, for the completion.
+---@return table<string, string[]|"file"|false>
+function M.arguments()
+  local takes = {}
+  for _, command in ipairs(COMMANDS) do takes[command[1]] = command[2] == "FILE" and "file" or false end
+  takes["/model"] = MODELS
+  return takes
+end
 
 --- Runs what the line asks for.
 ---@param chat parley.Chat

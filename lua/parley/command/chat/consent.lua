@@ -40,7 +40,10 @@ function Consent:decide(call)
   while true do
     local said, why = chat.input:read "allow it? yes, always (this tool, in this chat), or what to tell the model: "
     local word = said and said:lower():match "^%s*(.-)%s*$" or ""
-    if why then return { deny = "the user does not want it", interrupt = true } end
+    if why then
+      chat.is_interrupting = true
+      return { deny = "the user does not want it", interrupt = true }
+    end
     if word == "y" or word == "yes" then return { allow = true } end
     if word == "a" or word == "always" then
       self.always[call.name] = true

@@ -5,12 +5,14 @@
 --- `read`, and Ctrl-C is a key like any other.
 local uv = require "luv"
 local clock = require "parley.base.clock"
+local completer = require "parley.command.chat.completer"
 local core = require "parley.core"
 local defer = require "parley.base.defer"
 local errors = require "parley.base.errors"
 local files = require "parley.base.files"
 local keys = require "parley.command.chat.keys"
 local lines = require "parley.command.chat.lines"
+local paint = require "parley.command.paint"
 local stdin = require "parley.command.stdin"
 local task = require "parley.base.task"
 
@@ -22,6 +24,8 @@ local ESCAPE_MS = 50
 --- A longer text is shown by a name: a line editor cannot paint what is higher than the screen.
 local MOST_LINES, MOST_BYTES = 5, 800
 local MOST_REMEMBERED = 1000
+--- Of what a word may become, so many are shown.
+local MOST_CANDIDATES = 100
 
 ---@class parley.Editor
 ---@field package line parley.Line
@@ -109,6 +113,38 @@ function handlers.submit(self)
   end
 end
 
+--- Candidates in as few rows as the terminal has room for; of paths their last parts.
+local function in_columns(candidates, columns)
+  local names, widest = {}, 0
+  for i = 1, math.min(#candidates, MOST_CANDIDATES) do
+    names[i] = paint.plain(candidates[i]:match "([^/]*/?)$")
+    widest = math.max(widest, utf8.len(names[i]) or #names[i])
+  end
+  local per_row = math.max(1, columns // (widest + 2))
+  local rows = {}
+  for i, name in ipairs(names) do
+    local row = (i - 1) // per_row + 1
+    rows[row] = (rows[row] or "") .. name .. (" "):rep(widest + 2 - (utf8.len(name) or #name))
+  end
+  for i, row in ipairs(rows) do rows[i] = row:gsub(" +$", "") end
+  if #candidates > #names then table.insert(rows, ("… and %d more"):format(#candidates - #names)) end
+  return table.concat(rows, "\n") .. "\n"
+end
+
+--- Completes the word before the cursor as far as that is decided; a second time shows what it may become.
+function handlers.complete(self)
+  local text, cursor = self.line:text()
+  local word, candidates = self.complete(text:sub(1, cursor))
+  if not candidates[1] then return end
+  local only = #candidates == 1 and not candidates[1]:find "/$" and cursor == #text and candidates[1] .. " "
+  local more = (only or completer.common(candidates)):sub(#word + 1)
+  if more ~= "" then
+    self.line:insert(more)
+  elseif #candidates > 1 then
+    self:beside(function() write(in_columns(candidates, self:columns())) end)
+  end
+end
+
 function handlers.up(self)
   local text, cursor = self.line:text()
   self.line:act(text:sub(1, cursor):find("\n", 1, true) and "line_up" or "history_back")
@@ -138,6 +174,7 @@ local function press(self, key)
 end
 
 local function on_key(self, key)
+  if self.is_lent then return end
   if key.name == "interrupt" then
     self.waiting = {} -- what was typed ahead is withdrawn, too
     if self.is_reading then return press(self, key) end
@@ -170,11 +207,29 @@ local function take_terminal(self)
   if self.is_reading then self.line:show() end
 end
 
---- Gives the terminal back and stops this process, as Ctrl-Z does; SIGCONT takes it again.
-function Editor:suspend()
+local function give_terminal(self)
   if self.is_reading then self.line:hide() end
   write(PASTE_MARKS_OFF)
   self.line:set_raw(false)
+end
+
+--- Lets another program have the terminal while a function runs.
+---@param runs fun()
+function Editor:lend(runs)
+  give_terminal(self)
+  self.stdin:pause()
+  self.is_lent = true
+  local _ <close> = defer(function()
+    self.is_lent = false
+    self.stdin:resume()
+    take_terminal(self)
+  end)
+  runs()
+end
+
+--- Gives the terminal back and stops this process, as Ctrl-Z does; SIGCONT takes it again.
+function Editor:suspend()
+  if not self.is_lent then give_terminal(self) end
   uv.kill(uv.os_getpid(), "sigstop")
 end
 
@@ -189,7 +244,9 @@ local function watch_signals(self)
   local main = task.current()
   local reactions = {
     sigwinch = function() on_resize(self) end,
-    sigcont = function() take_terminal(self) end,
+    sigcont = function()
+      if not self.is_lent then take_terminal(self) end
+    end,
     sigtstp = function() self:suspend() end,
     sigint = function() on_key(self, { name = "interrupt" }) end,
     -- The default would end the process and leave the terminal raw.
@@ -203,14 +260,16 @@ local function watch_signals(self)
 end
 
 --- Takes over the terminal.
----@param options? {history_path?: string}  where the history is kept; default: nowhere
+---@param options? {history_path?: string, complete?: fun(text: string): string, string[]}  where the history is kept,
+---       default: nowhere; what Tab makes of the text before the cursor, as of `parley.command.chat.completer`
 ---@return parley.Editor  a `<close>` variable
 --- Raises an error with code `ENOTTY` when standard input or output is no terminal.
 function M.open(options)
   local line, problem = core.line.open()
   if not line then error(problem, 0) end
   local self = setmetatable({ line = line, changed = task.condition(), interrupts = 0, waiting = {}, handles = {},
-    folded = {}, folds = 0, history_path = options and options.history_path }, Editor)
+    folded = {}, folds = 0, history_path = options and options.history_path,
+    complete = options and options.complete or function() return "", {} end }, Editor)
   self.decoder = keys.new(function(key) on_key(self, key) end)
   self.stdin = stdin.open(function(bytes) on_bytes(self, bytes) end)
   watch_signals(self)

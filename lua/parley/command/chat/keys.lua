@@ -7,13 +7,14 @@ local PASTE_BEGIN, PASTE_END = "\27[200~", "\27[201~"
 
 ---@class parley.Key
 ---@field name string   an action of `parley.Line`, or `"text"`, `"paste"`, `"submit"`, `"newline"`, `"up"`, `"down"`,
----                     `"interrupt"`, `"end_of_input"`, `"suspend"`
+---                     `"complete"`, `"interrupt"`, `"end_of_input"`, `"suspend"`
 ---@field text? string  of `"text"` and `"paste"`
 
 --- The control characters.
 local CONTROLS = {
   [1] = "home", [2] = "left", [3] = "interrupt", [4] = "end_of_input", [5] = "end", [6] = "right", [8] = "erase",
-  [10] = "newline", [11] = "kill_to_end", [12] = "clear_screen", [13] = "submit", [14] = "down", [16] = "up",
+  [9] = "complete", [10] = "newline", [11] = "kill_to_end", [12] = "clear_screen", [13] = "submit", [14] = "down",
+  [16] = "up",
   [18] = "search_back", [19] = "search_forward", [20] = "transpose", [21] = "kill_to_start", [23] = "erase_word",
   [25] = "yank", [26] = "suspend", [127] = "erase",
 }

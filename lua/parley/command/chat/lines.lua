@@ -2,6 +2,7 @@
 ---
 --- It has the same face as `parley.chat.editor`.
 local uv = require "luv"
+local errors = require "parley.base.errors"
 local stdin = require "parley.command.stdin"
 local task = require "parley.base.task"
 
@@ -84,6 +85,10 @@ end
 --- Runs a function that writes.
 ---@param write fun()
 function Lines.beside(_, write) write() end
+
+--- What else would have the terminal has none to have here.
+--- Raises `ValueError`.
+function Lines.lend() error(errors.value_error "that needs a terminal which can move its cursor", 0) end
 
 ---@return integer
 function Lines:columns() return self.stdin:columns() end

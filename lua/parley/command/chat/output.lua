@@ -4,6 +4,7 @@
 --- Nothing that came from the model or a tool reaches the terminal with its control characters.
 local errors = require "parley.base.errors"
 local json = require "parley.core".json
+local markdown = require "parley.command.chat.markdown"
 local paint = require "parley.command.paint"
 
 local M = {}
@@ -22,7 +23,8 @@ Output.__index = Output
 
 --- Makes an output.
 ---@param options {write: fun(text: string), aside: fun(text: string), columns: (fun(): integer), has_status: boolean,
----       paint: (fun(style: string, text: string): string)}  `write` takes answers, `aside` all else; `paint` is of
+---       is_plain?: boolean, paint: (fun(style: string, text: string): string)}  `is_plain`: Markdown stands as it was
+---       written, as it does without colours; `write` takes answers, `aside` all else; `paint` is of
 ---       `parley.paint`; `has_status` needs a terminal that can erase
 ---@return parley.ChatOutput
 function M.new(options) return setmetatable({ options = options }, Output) end
@@ -53,7 +55,12 @@ end
 ---@param text string
 function Output:answer(text)
   self:clear()
-  self.options.write(paint.plain(text):gsub("%s+$", "") .. "\n")
+  text = paint.plain(text):gsub("%s+$", "") .. "\n"
+  if not self.options.is_plain and self.options.paint("bold", "x") ~= "x" then
+    local shown = markdown.new(self.options.paint)
+    text = text:gsub("([^\n]*)\n", function(line) return shown:line(line) .. "\n" end)
+  end
+  self.options.write(text)
 end
 
 --- Writes what is no answer.
@@ -149,7 +156,7 @@ function writers.system(self, event)
 end
 
 function writers.result(self, event)
-  if event.subtype == "interrupted" then self:note("(interrupted)", "red") end
+  if event.cost_usd then self:note(("($%.4f)"):format(event.cost_usd), "dim") end
 end
 
 --- Writes what there is to see of an event.

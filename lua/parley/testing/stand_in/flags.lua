@@ -20,11 +20,21 @@ local SHORT = { ["-r"] = "--resume", ["-v"] = "--version", ["-h"] = "--help", ["
 
 local MODES = { acceptEdits = true, auto = true, bypassPermissions = true, default = true, dontAsk = true, plan = true }
 
+--- A message that is one of these words, behind `--` too, is a command of another kind: no session begins.
+local COMMANDS = { mcp = true, doctor = true, update = true, plugin = true, install = true }
+
+--- The first message among the words. `code` is taken for a mistake.
+local function prompt_of(words)
+  local text = words[1] and table.concat(words, " ")
+  if text and COMMANDS[words[1]] then return nil, words[1] end
+  return text ~= "code" and text or nil
+end
+
 local function is_flag(word) return word and #word > 1 and word:sub(1, 1) == "-" end
 
 --- Reads a command line.
 ---@param words string[]
----@return table? flags   name without dashes to `true`, a word, or a list of words; `prompt` is the rest
+---@return table? flags   name without dashes to `true`, a word, or a list of words; `prompt` is the rest, or `command`
 ---@return string? problem  one line, when the real program would refuse to start
 function M.parse(words)
   local flags, prompt = {}, {}
@@ -35,7 +45,10 @@ function M.parse(words)
     name = name or word
     local arity = ARITY[name]
     index = index + 1
-    if not is_flag(word) then
+    if word == "--" then
+      table.move(words, index, #words, #prompt + 1, prompt)
+      break
+    elseif not is_flag(word) then
       table.insert(prompt, word)
     elseif not arity then
       return nil, ("error: unknown option '%s'"):format(word)
@@ -70,7 +83,7 @@ function M.parse(words)
   if mode and not MODES[mode] then
     return nil, ("error: option '--permission-mode <mode>' argument '%s' is invalid."):format(mode)
   end
-  flags.prompt = prompt[1] and table.concat(prompt, " ")
+  flags.prompt, flags.command = prompt_of(prompt)
   return flags
 end
 

@@ -10,7 +10,8 @@ local M = {}
 --- Starting
 ---@field startup_ms integer           from the start to the moment when keys are taken
 ---@field composer_lead_ms integer     the composer is on the screen so long before keys are taken
----@field status_file "none"|"plain"|"live"  `plain` has no `status`; `live` follows every change
+---@field status_file "none"|"plain"|"named"|"live"  `plain` has neither `status` nor `version`, `named` (2.1.113 to
+---        2.1.118) no `status`; `live` follows every change
 ---@field numbered_choices boolean     start-up dialogs count their choices, and a digit picks one
 ---@field default_is_no boolean        the trust dialog stands on "no" and lists it first
 ---@field trust_escape_status integer  exit status after Escape in the trust dialog
@@ -20,6 +21,8 @@ local M = {}
 ---@field resume_needs {timestamp?: true, model?: true}  what each record of a resumed file must have
 ---@field resumes_model boolean        without `--model` a resumed session has the last model of its file, where the
 ---        program itself has not written the answer
+---@field prompt_ms integer           from that moment until the message of the command line is taken
+---@field flags_in_prompts string[]   patterns of such messages that are taken for flags, though `--` stands before them
 ---
 --- The screen
 ---@field is_fullscreen boolean        alternate screen, composer at its foot; else below the text
@@ -73,12 +76,15 @@ local M = {}
 ---@field refusal "continue"|"error"   what it does about stop_reason `refusal`
 ---@field refusal_stop_reason? string  stop_reason of the error line
 ---@field interruption_names_message boolean
+---@field tells_costs_as_text boolean  over OpenTelemetry
 ---
 --- Permissions, questions and hooks
 ---@field permission_choices string[]  with {folder}
 ---@field edit_choices string[]
 ---@field permission_footer string
 ---@field rules_around_input boolean  what a tool gets stands between two rules, its description above (2.1.290 too)
+---@field tells_dialogs boolean       a live status file says `waiting` while a dialog is up; 2.1.141's says `busy`, and
+---        its spinner goes on below the dialog
 ---@field asks_at_limit boolean       behind an answer that says that the usage limit was hit
 ---@field question_waits_for string    `waitingFor` while AskUserQuestion is up
 ---@field hook_events table<string, true>
@@ -126,7 +132,7 @@ local v2_1_50 = {
   numbered_choices = true, default_is_no = false, trust_escape_status = 1, bypass_implies_trust = true,
   settings_problem = "error",
   settings_choices = { "Exit and fix manually", "Continue without these settings" },
-  resume_needs = {},
+  resume_needs = {}, prompt_ms = 20, flags_in_prompts = { "^%-p$", "^%-%-settings=" },
 
   is_fullscreen = false, draws_cursor = false, counts_hidden_rows = true,
   placeholder = 'Try "edit <filepath> to..."',
@@ -147,10 +153,12 @@ local v2_1_50 = {
   records_panels = true, panel_footer = "Esc to cancel",
   cost_is_dialog = false, clear_changes_status = false, unknown_command = "user",
   refusal = "error", refusal_stop_reason = "stop_sequence", interruption_names_message = false,
+  tells_costs_as_text = true,
 
   permission_choices = { "Yes", "Yes, and always allow access to {folder}/ from this project", "No" },
   edit_choices = { "Yes", "Yes, allow all edits during this session (shift+tab)", "No" },
   permission_footer = "Esc to cancel · Tab to amend · ctrl+e to explain", rules_around_input = false,
+  tells_dialogs = true,
   asks_at_limit = true, question_waits_for = "permission prompt",
   hook_events = set("SessionStart", "UserPromptSubmit", "PreToolUse", "PostToolUse", "Stop", "SubagentStop",
     "Notification", "PermissionRequest", "SessionEnd"),
@@ -178,7 +186,7 @@ local v2_1_110 = derive(v2_1_50, {
 
 local v2_1_197 = derive(v2_1_110, {
   version = "2.1.197", model = "claude-opus-4-8", model_name = "Opus 4.8 (1M context)",
-  startup_ms = 600, status_file = "live",
+  startup_ms = 600, status_file = "live", prompt_ms = 250, flags_in_prompts = { "^%-p$" },
   resume_needs = { timestamp = true, model = true },
   settings_choices = { "Continue", "Fix with Claude", "Exit and fix manually" },
   draws_cursor = true,
@@ -189,7 +197,8 @@ local v2_1_197 = derive(v2_1_110, {
   head = { "mode", "permission-mode", "file-history-snapshot" },
   attachments = { "agent_listing_delta", "skill_listing" },
   user_fields = { origin = { kind = "human" }, promptSource = "typed" },
-  records_empty_reply = true, records_retries = false, cost_is_dialog = true, clear_changes_status = true,
+  records_empty_reply = true, records_retries = false, tells_costs_as_text = false,
+  cost_is_dialog = true, clear_changes_status = true,
   unknown_command = "system", refusal_stop_reason = "refusal", interruption_names_message = true,
   resumes_model = true, hooks_have_prompt_id = true, hooks_hide_messages = true, file_begins_with_message = false,
   hook_events = with(v2_1_110.hook_events, "MessageDisplay", "PostToolBatch", "UserPromptExpansion"),
@@ -197,7 +206,7 @@ local v2_1_197 = derive(v2_1_110, {
 
 local v2_1_330 = derive(v2_1_197, {
   version = "2.1.330", model = "claude-opus-5-5", model_name = "Opus 5.5",
-  startup_ms = 420,
+  startup_ms = 420, prompt_ms = 300, flags_in_prompts = {},
   numbered_choices = false, default_is_no = true, trust_escape_status = 0,
   resume_needs = {},
   is_fullscreen = true, composer_rows = 14,

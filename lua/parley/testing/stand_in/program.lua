@@ -13,6 +13,7 @@ local profiles = require "parley.testing.stand_in.profiles"
 local servers = require "parley.testing.stand_in.servers"
 local start = require "parley.testing.stand_in.start"
 local status_file = require "parley.testing.stand_in.status_file"
+local telemetry = require "parley.testing.stand_in.telemetry"
 local transcript = require "parley.testing.stand_in.transcript"
 local turn = require "parley.testing.stand_in.turn"
 
@@ -88,6 +89,7 @@ function M.new(script, flags, outside)
     end }
   self.servers = servers.new { flags = flags, profile = profile, outside = outside,
     delay_ms = script.connect_delay_ms or CONNECT_MS }
+  self.telemetry = telemetry.new { outside = outside, profile = profile, is_off = self.faults.no_telemetry }
   self.status_file = status_file.new(self.configuration, profile, outside.pid)
   return self
 end
@@ -158,7 +160,7 @@ function Program:open_dialog(dialog)
   self.view.dialog, self.is_answered = dialog, false
   self.log:tell("asked", { text = dialog.title })
   self.status_before = self.status
-  if self.status then self:set_status("waiting", dialog.waiting_for) end
+  if self.status and self.profile.tells_dialogs then self:set_status("waiting", dialog.waiting_for) end
   self:redraw()
 end
 
@@ -267,16 +269,24 @@ function Program:work()
   end
 end
 
+--- Takes the first message of the command line, which is never in the composer.
+function Program:take_prompt(text)
+  task.sleep(math.min(self.script.startup_delay_ms or math.huge, self.profile.prompt_ms))
+  local kind, name, arguments = commands.classify({ text = text }, self.profile)
+  self:submit { kind = kind, text = text, name = name, arguments = arguments }
+end
+
 --- Everything between the terminal's raw mode and the end.
 function Program:run()
   task.spawn(keyboard.read, self)
   start.run(self)
   task.spawn(self.servers.run, self.servers)
+  task.spawn(self.telemetry.run, self.telemetry)
   if self.faults.stop_reading then
     self.input:stop()
     self.log:add("deaf", {})
   end
-  if self.flags.prompt then self:submit { kind = "message", text = self.flags.prompt } end
+  if self.flags.prompt then self:take_prompt(self.flags.prompt) end
   self:work()
 end
 

@@ -26,7 +26,7 @@ local function now() return math.floor(clock.wall()) end
 function StatusFile:write(fields)
   local record = { pid = self.pid, sessionId = self.session_id, cwd = self.cwd, startedAt = self.started_at,
     kind = "interactive", entrypoint = "cli" }
-  if self.kind == "live" then record.version = self.version end
+  if self.kind ~= "plain" then record.version = self.version end
   for name, value in pairs(fields) do record[name] = value end
   local text = core.json.encode(record)
   if not pcall(files.write, self.path, text, true) then files.put(self.path, text, "w") end
@@ -48,7 +48,7 @@ end
 function StatusFile:set(session_id, status, waiting_for)
   if self.kind == "none" then return end
   self.session_id = session_id
-  if self.kind == "plain" then return self:write {} end
+  if self.kind ~= "live" then return self:write {} end
   self:write { status = status, waitingFor = waiting_for, updatedAt = now(), statusUpdatedAt = now() }
 end
 

@@ -88,6 +88,7 @@ function Turn:write_message()
     if block.type == "tool_use" then table.insert(self.pending, { call = block, uuid = uuids[index] }) end
     self.message_id = message.id
   end
+  if message.stop_reason then self.program.telemetry:answered(5) end -- else it was cut off
   return uuids
 end
 
@@ -280,6 +281,7 @@ function Turn:run()
   if answer.crash == "before_record" then program:crash(answer.crash_status) end
   transcript.is_held = answer.reorder or false
   transcript:user(self.text, { promptId = self.prompt_id, promptSource = self.source })
+  program.telemetry:prompted()
   if answer.crash == "after_user" then self:crash_now() end
   if answer.hang then
     self.is_hung = true

@@ -58,6 +58,14 @@ describe("a batch's input", function()
       assert.same({ "e", false }, { item.expect, item.metadata })
     end)
 
+    it("may have a permission mode, allowed tools, a time limit and tools of its own", function()
+      local item = read('{"turns":["x"],"permission_mode":"plan","allowed_tools":["Read"],"timeout":1.5,'
+        .. '"tools":"t.lua"}')[1]
+      assert.same({ permission_mode = "plan", allowed_tools = { "Read" }, turn_timeout_ms = 1500, tools = "t.lua" },
+        item.options)
+      assert.same({}, read('{"turns":["x"],"allowed_tools":[]}')[1].options.allowed_tools)
+    end)
+
     for line, problem in pairs {
       ["nonsense"] = "not JSON: ",
       ['{"id":"a","turns":["x"]'] = "not JSON: ",
@@ -71,6 +79,12 @@ describe("a batch's input", function()
       ['{"turns":["x",7]}'] = "turns[2] must be a text",
       ['{"messages":{}}'] = "messages must be a list",
       ['{"turns":["x"],"model":7}'] = "model must be a text",
+      ['{"turns":["x"],"permission_mode":"plam"}'] = "permission_mode must be one of acceptEdits, auto",
+      ['{"turns":["x"],"allowed_tools":"Read"}'] = "allowed_tools must be a list of texts",
+      ['{"turns":["x"],"allowed_tools":["Read",7]}'] = "allowed_tools must be a list of texts",
+      ['{"turns":["x"],"timeout":"5"}'] = "timeout must be a number of seconds above 0",
+      ['{"turns":["x"],"timeout":0}'] = "timeout must be a number of seconds above 0",
+      ['{"turns":["x"],"tools":["Read"]}'] = "tools must be the path of a Lua file that returns a list of tools",
       ['{"turn":["x"]}'] = "unknown field 'turn'; did you mean 'turns'?",
       ['{"turns":["x"],"expect":7}'] = "expect must be a text",
       ['{"turns":["x"],"expect":[]}'] = "expect must be a text",
@@ -82,6 +96,33 @@ describe("a batch's input", function()
           or problem_of(line):match(problem:gsub("%p", "%%%0")))
       end)
     end
+
+    it("may be one JSON array, whose elements are numbered", function()
+      local items, source = read '\n [\n {"id":"a","turns":["x"]},\n\n 7, {"turns":\n["x"]} ]\n'
+      assert.same({ "a", "not an object with messages or turns", "line-3", 3 },
+        { items[1].id, items[2].error.message, items[3].id, items[3].line })
+      assert.equal(3, source.total)
+      assert.same({}, (read "[]"))
+    end)
+
+    it("says so when what begins as an array is none", function()
+      for text, problem in pairs { ['[{"turns":["x"]}'] = "begins with '[' and is no JSON array: ",
+        ['["x"]\n{"turns":["x"]}'] = "begins with '[' and is no JSON array: ", ['["\xff"]'] = "no JSON array: " } do
+        local ok, err = pcall(read, text)
+        assert.is_false(ok)
+        assert.matches("'" .. folder .. "/in.jsonl' ", err.message, 1, true)
+        assert.matches(problem, err.message, 1, true)
+      end
+    end)
+
+    it("is a message a line when it is text, whatever its name", function()
+      local path = helper.write(folder .. "/in.lua", 'What is 1?\r\n\n  {"turns": 7}\n\xff\n')
+      local source <close> = input.open(path, { text = true })
+      local items = all_of(source)
+      assert.same({ { "What is 1?" }, { '  {"turns": 7}' } }, { items[1].turns, items[2].turns })
+      assert.same({ "line-1", "line-3", 3 }, { items[1].id, items[2].id, source.total })
+      assert.matches("turns cannot be written as JSON", items[3].error.message)
+    end)
 
     it("goes on after a malformed line", function()
       local items = read 'x\n{"id":"a","turns":["x"]}\n'

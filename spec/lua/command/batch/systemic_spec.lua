@@ -64,6 +64,12 @@ describe("a failure of a batch is systemic", function()
     check(false, list, { model = "own" })
   end)
 
+  it("when it is about the permission mode, unless the conversation names its own", function()
+    local list = { bypass = dialog("bypass", true) }
+    check(true, list, { cwd = "/own", model = "own" })
+    check(false, list, { permission_mode = "bypassPermissions" })
+  end)
+
   it("in no other case", function()
     check(false, {
       script = "boo", expectation = errors.new("ExpectationError", "no"), input = errors.value_error "no",
