@@ -94,7 +94,7 @@ describe("partial text with the real program", function()
   end)
 
   with_partials("comes soon", function(live, server)
-    local best
+    local is_soon = false
     for _ = 1, 5 do -- what the program itself takes is seen in the quietest round of a busy machine
       local arrivals, found = {}, {}
       helper.say(live, "LINES", function(event)
@@ -108,10 +108,10 @@ describe("partial text with the real program", function()
       assert.equal(15, #found)
       print(("partial text, %s: %d lines, median %.1f ms, 95 %% %.1f ms, slowest %.1f ms"):format(smoke.version, #found,
         found[8], found[15], found[15]))
-      if not best or found[8] < best[8] then best = found end
-      if best[8] <= 20 and best[15] <= 100 then break end
+      is_soon = found[8] <= 20 and found[15] <= 100
+      if is_soon then break end
     end
-    assert.is_true(best[8] <= 20 and best[15] <= 100)
+    assert.is_true(is_soon)
   end)
 
   with_partials("is not there where the user forbids hooks, which is said", function(live, server)
