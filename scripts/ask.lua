@@ -2,6 +2,7 @@
 local parley = require "parley"
 local cli = require "parley.command.cli"
 local earlier = require "parley.command.earlier"
+local streamed = require "parley.command.streamed"
 local messages_file = require "parley.base.messages_file"
 local pictures = require "parley.command.pictures"
 local stdin = require "parley.command.stdin"
@@ -13,6 +14,8 @@ local function define(parser)
   parser:argument("message", "The message. What is piped in comes behind it, or is the message where there is none; "
     .. "- reads it from a terminal, too."):args "?"
   parser:flag("--json", "Print the events, one JSON object a line.")
+  parser:flag("--partial", "Print the answer as it comes, also where it goes to no terminal; with --json, events "
+    .. "'partial' besides.")
   parser:option("--image", "A picture that goes with the message."):argname("FILE"):count "*"
   cli.short_option(parser, "-f", "--file", "FILE", "A text that goes behind the message, with its name."):count "*"
   parser:option("--schema", "A JSON Schema that the answer is to fit; the JSON is printed. What does not fit is asked "
@@ -95,6 +98,7 @@ end
 local function main(arguments)
   local options = cli.to_backend(arguments)
   local schema = arguments.schema and schema_of(arguments.schema)
+  options.partial = not schema and (arguments.partial or not arguments.json and cli.is_terminal(1)) or nil
   local before = earlier_of(arguments, options)
   local content = with_files(read_message(arguments), arguments.file, arguments.image)
 
@@ -111,12 +115,16 @@ local function main(arguments)
     cli.write(assert(parley.json.encode(answer.value, { sort_keys = true })), "\n")
     return 0
   end
+  local answers = streamed.new(function(text) cli.write(text) end)
   for event in talk:send(content) do
     progress.clear()
+    if not arguments.json and event.type ~= "partial" then answers:finish(event) end
     if arguments.json then
       cli.write(encode(event), "\n")
+    elseif event.type == "partial" then
+      answers:add(event)
     elseif event.type == "assistant" and not event.is_error and event:text() ~= "" then
-      cli.write(event:text(), "\n")
+      answers:answer(event:text())
     elseif event.type == "system" and event.subtype == "api_retry" then
       io.stderr:write(("parley: %s; attempt %d of %d\n"):format(event.message, event.attempt, event.max_attempts))
     end

@@ -53,6 +53,7 @@
 ---@field mentions? "allow"|"refuse"
 ---@field first_message? "typed"|"argument"  how the first one reaches a program that is started for it
 ---@field tools? parley.Tool[]            functions of yours that the model may call
+---@field partial? boolean                events `partial`: text while it streams
 ---@field costs? boolean                  results say what their turns have cost
 ---@field max_tool_calls? integer         of a turn
 ---@field max_output_tokens? integer      of a turn

@@ -37,6 +37,13 @@ describe("parley ask", function()
     assert.same({}, kit:processes())
   end))
 
+  it("prints the answer as it comes, and once, with --partial", helper.task(function()
+    assert.equal("Sunny.\n", ask({ "--partial", "How is the weather?" }).output)
+    local events, types = helper.json_lines(ask({ "--partial", "--json", "weather" }).output), {}
+    for i, event in ipairs(events) do types[i] = event.type end
+    assert.same({ "user", "partial", "partial", "assistant", "result" }, types)
+  end))
+
   it("puts the message on the command line of the program where that is asked for", helper.task(function()
     assert.equal("Sunny.\n", ask({ "--first-message", "argument", "How is the weather?" }).output)
     local words = kit:events "started"[1].argv

@@ -69,6 +69,7 @@ function M.random(seed)
     odds = chance:once_in(4) and {} or random_odds(chance), starts = {}, conversations = {} }
   plan.direct = chance:once_in(4)
   plan.untrusted = chance:once_in(12)
+  plan.partial = seed % 3 == 0
   plan.accepts = plan.untrusted and not chance:once_in(3)
   plan.first_message = chance:once_in(3) and "argument" or "typed"
   for number = 1, chance:between(1, 4) do

@@ -35,6 +35,7 @@ end
 local function options_of(world, plan)
   local set = {}
   for name, value in pairs(world.options) do set[name] = value end
+  set.partial = plan.partial or nil
   set.accept = plan.accepts and { "trust", "bypass" } or nil
   set.policies = plan.consents and not plan.untrusted and { dialogs = { decide = decide } } or nil
   return set
@@ -170,6 +171,8 @@ local function play_turn(run, talk, turn)
   if not ok and not errors.is(err) then error(err, 0) end
   if ask.leaves and ok and not ask.result then ok, err = false, errors.cancelled "left" end
   run.model:answer(ask, ok, err)
+  local problem = marks.wrong_partials(events, ask.verdict == "success")
+  if problem then run.model:wrong("%s: %s", ask.key, problem) end
   if hand then
     for _, one in ipairs(run.waiting) do one.due:notify() end
     pcall(hand.await, hand)
@@ -199,8 +202,9 @@ local function play_directly(run, conversation)
     if not talk then
       local set = options_of(run.world, run.plan)
       local accept, own = set.accept, set.policies
-      set.accept, set.policies = nil, nil
+      set.accept, set.policies, set.partial = nil, nil, nil
       talk = { messages = {}, keys = {}, session = session_of.new(process.new(set), { accept = accept, policies = own,
+        partial = run.plan.partial or nil,
         turn_timeout_ms = run.plan.backend.turn_timeout_ms, first_message = run.plan.first_message }),
         is_started = run.plan.first_message ~= "argument" }
       run.sessions[talk] = talk.session

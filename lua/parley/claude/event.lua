@@ -4,7 +4,7 @@ local clock = require "parley.base.clock"
 local M = {}
 
 ---@class parley.Event
----@field type "user"|"assistant"|"system"|"result"
+---@field type "user"|"partial"|"assistant"|"system"|"result"
 ---@field content? table[]      blocks in the shapes of the Messages API, those of unknown types as they came
 ---@field uuid? string
 ---@field session_id? string
@@ -19,6 +19,9 @@ local M = {}
 ---@field is_meta? boolean      a user event that the program wrote itself
 ---@field subtype? string       of a system event or a result
 ---@field tool_names? table<string, string>  of `tool_use` blocks that call tools of the script's, by the block's id
+---@field index? integer        of a partial event: its place among those of its message
+---@field final? boolean        of a partial event: it and those before it, joined, are the message's whole text
+---@field message? string       of a partial event: its message, by the program's own id; of others: what is said
 ---@field record? table         the transcript's record as it came
 local Event = {}
 Event.__index = Event

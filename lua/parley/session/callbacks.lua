@@ -6,6 +6,7 @@ local event = require "parley.claude.event"
 local hook_events = require "parley.claude.hook_events"
 local hub = require "parley.hub"
 local limits = require "parley.session.limits"
+local partials = require "parley.session.partials"
 local permission = require "parley.hub.permission"
 local task = require "parley.base.task"
 local versions = require "parley.claude.version"
@@ -22,6 +23,9 @@ local M = {}
 ---@field package checked? parley.LiveTurn  the last one for which that was looked at
 ---@field package failure? parley.Error  for the turn that runs
 ---@field package mode string        the caller's permission mode
+---@field package partials? parley.Partials  of the turn that the program was heard of in
+---@field package has_told? true
+---@field package lack? string       what cannot be had, until that was said
 local Callbacks = {}
 Callbacks.__index = Callbacks
 Callbacks.__name = "parley.Callbacks"
@@ -53,13 +57,14 @@ local function on_prompt(self, payload)
   local turn = session.course and session.turn
   if not turn or turn:state() ~= "submitted" then return nil end
   self.heard = turn
+  self.partials = session.options.partial and partials.new(session.session_id) or nil
   if self.desk then self.desk:forget() end
   session.asked:forget()
   session.changed:notify()
   local prompt = tostring(payload.prompt)
   if turn.is_command or turn:expects(prompt) then return nil end
   if event.kind(event.new { type = "user", content = prompt }) ~= "typed" then -- a turn of the program's own
-    self.heard = nil
+    self.heard, self.partials = nil, nil
     return nil
   end
   self.failure = errors.session_error(("the message arrived changed, and was stopped: %q instead of %q"):format(
@@ -140,6 +145,25 @@ local function on_call(self, payload)
   return self.desk:ask(call)
 end
 
+--- Text that is shown. A sub-agent's is none of the turn's, and what comes before the message is none either.
+local function on_display(self, payload)
+  local session = self.session
+  if payload.agent_id or not session.course or self.heard ~= session.turn or not self.partials then return end
+  self.partials:take(payload)
+  session.changed:notify()
+end
+
+--- Has the program tell of text as it shows it, where its version does.
+local function want_partials(self)
+  if not hook_events.has("MessageDisplay", self.hub.version) then
+    self.lack = ("this version of the program (%s) does not tell of text while it streams, so there is no partial text")
+      :format(self.hub.version or "unknown")
+    return
+  end
+  table.insert(self.wishes, "partial text")
+  self.hub:on("MessageDisplay", function(payload) on_display(self, payload) end)
+end
+
 --- A dialog is about to come up.
 local function on_dialog(self, payload)
   local said = self.desk and self.desk:confirm(payload.tool_name, payload.tool_input)
@@ -177,12 +201,14 @@ end
 --- Has the program call, from its start on.
 --- Raises `SessionError` (reason `"hooks"`) when its version has not what is wanted, or the system's error.
 function Callbacks:open()
+  local process, is_partial = self.session.process, self.session.options.partial
+  if not is_partial and not self.hub:is_needed() then return end
+  self.hub:learn(process)
+  if is_partial then want_partials(self) end
   if not self.hub:is_needed() then return end
-  local process = self.session.process
   self.hub:on("UserPromptSubmit", function(payload) return on_prompt(self, payload) end)
   self.hub:on("PreToolUse", function(payload) self.session.asked:tell(payload) end)
   self.hub:on("PermissionRequest", function(payload) return on_dialog(self, payload) end)
-  self.hub:learn(process)
   if not versions.has_duration(self.hub.version) then self.hub:on("Stop", function() return nil end) end
   local missing = self.hub:open(process)
   if missing[1] then
@@ -197,7 +223,13 @@ local function check_armed(self, turn)
   self.checked = turn
   if self.heard == turn then return end
   if #self.needs > 0 then error(no_hooks(unavailable(self)), 0) end
-  turn:notice("hooks_unavailable", { session_id = self.session.session_id, message = unavailable(self) })
+  if not self.has_told then self.lack = unavailable(self) end
+end
+
+--- Says what cannot be had, once.
+local function tell_lack(self, turn)
+  turn:notice("hooks_unavailable", { session_id = self.session.session_id, message = self.lack })
+  self.lack, self.has_told = nil, true
 end
 
 --- Looks at what was called, in a turn.
@@ -208,8 +240,10 @@ function Callbacks:look()
   self.failure = nil
   if failure then error(failure, 0) end
   local turn = self.session.turn
-  if not self.hub:is_open() or turn.is_command or self.checked == turn or not turn:is_accepted() then return end
-  check_armed(self, turn)
+  if self.partials and self.heard == turn then self.partials:settle(turn.events, turn:is_accepted()) end
+  if turn.is_command or not turn:is_accepted() then return end
+  if self.hub:is_open() and self.checked ~= turn then check_armed(self, turn) end
+  if self.lack then tell_lack(self, turn) end
 end
 
 --- Whether the program waits for a decision about a call.

@@ -39,6 +39,7 @@ M.rules = options.merge(limits.rules, {
   policies = { type = "table", default = {} },
   hooks = { type = "table", default = {} },
   tools = { type = "table", copy = false },
+  partial = { type = "boolean" },
 })
 
 --- Checks options that belong together; `parley.backend` does so before anything is started.

@@ -131,6 +131,7 @@ end
 ---@field path string                    with the query
 ---@field headers table<string, string>  lower-case names
 ---@field state "answering"|"answered"|"aborted"  aborted: the client went away first, or the answer was cut
+---@field sent? {at: number, bytes: string}[]  the parts of its answer, and when each was sent (`parley.task.now()`)
 ---@field kind "turn"|"side"|"count_tokens"|"other"
 ---@field body any       decoded JSON; the bytes where it is none
 ---@field text? string   turns only: what the user typed last
@@ -239,10 +240,12 @@ local function send_error(response, status, message, headers)
 end
 
 --- Plays the steps of an answer. One that is cut ends the connection.
-local function play(response, content_type, steps)
+local function play(request, response, content_type, steps)
   response:start(200, { ["content-type"] = content_type })
+  request.sent = {}
   for _, step in ipairs(steps) do
     if step.wait_ms then task.sleep(step.wait_ms) end
+    table.insert(request.sent, { at = task.now(), bytes = step.bytes or "" })
     response:write(step.bytes or "")
     if step.cut then return response:abort() end
   end
@@ -255,10 +258,10 @@ local function send_answer(response, request, answer)
   end
   local message = { id = new_id "msg", type = "message", role = "assistant", model = request.body.model }
   if request.body.stream == true then
-    return play(response, "text/event-stream", messages_stream.steps(message, answer))
+    return play(request, response, "text/event-stream", messages_stream.steps(message, answer))
   end
   local body = assert(json.encode(messages_stream.object(message, answer)))
-  play(response, "application/json",
+  play(request, response, "application/json",
     { { bytes = answer.cut and body:sub(1, #body // 2) or body, cut = answer.cut } })
 end
 

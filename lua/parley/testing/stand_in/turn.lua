@@ -115,6 +115,28 @@ function Turn:write_block(message, block, is_last_line)
   return uuid
 end
 
+--- Tells of the text of a message as it is shown: whole lines, the last piece what is left behind the last one. Its
+--- blocks follow each other without a mark; a message without text is not told of.
+function Turn:display(step)
+  local text = ""
+  for _, block in ipairs(step.blocks) do text = text .. (block.type == "text" and block.text or "") end
+  local hooks_of, index = self.program.hooks, 0
+  local id = core.uuid.generate()
+  local function show(delta, is_final)
+    hooks_of:run("MessageDisplay", { turn_id = self.prompt_id, message_id = id, index = index, final = is_final,
+      delta = delta })
+    index = index + 1
+  end
+  if text == "" then return end
+  local rest = 1
+  for line, after in text:gmatch "([^\n]*\n)()" do
+    if hooks_of:has "MessageDisplay" then show(line, false) end
+    if step.line_ms then task.sleep(step.line_ms) end
+    rest = after
+  end
+  if hooks_of:has "MessageDisplay" then show(text:sub(rest), true) end
+end
+
 --- One API message. Returns false when the user's no to a tool ended the turn.
 function Turn:run_step(step, is_last_step)
   if step.delay_ms then task.sleep(step.delay_ms) end
@@ -122,6 +144,7 @@ function Turn:run_step(step, is_last_step)
   if step.compacts then self.program.transcript:compact "auto" end
   if step.echoes then step.blocks = { { type = "text", text = tools.echo(step.echoes) } } end
   local message = self:new_message(step.stop_reason)
+  self:display(step)
   for index, block in ipairs(step.blocks) do
     if index > 1 and step.block_delay_ms then task.sleep(step.block_delay_ms) end
     table.insert(message.finished, block)
