@@ -31,10 +31,10 @@ end
 
 --- Says what the program is doing.
 ---
---- The status file is believed first. It says `idle` exactly when keys are taken (`shell` while a command still runs in
---- the background), and never while a dialog is up; 2.1.141 goes on saying `busy` then, and the screen decides. A file
---- without a status, of a version that has one (2.1.119 and later), will have it in a moment. Without either, the screen
---- decides: a composer, and no hint how to interrupt.
+--- The status file is believed first. It says `idle` exactly when keys are taken (`shell` while a command runs on in
+--- the background), and never while a dialog is up; 2.1.141 says `busy` then all the same, and the screen decides. A
+--- file without a status, of a version that has one (2.1.119 and later), will have it in a moment. Without either, the
+--- screen decides: a composer, and no hint how to interrupt.
 ---@param view parley.View
 ---@return "starting"|"ready"|"busy"|"dialog"
 function M.state(view)

@@ -214,7 +214,9 @@ function Screen:layout(view)
   local block, cursor_row, cursor_column
   if view.dialog then
     block, cursor_row, cursor_column = self:dialog_block(view)
-    if view.busy and not self.profile.tells_dialogs then table.move({ "", self:busy_row(view) }, 1, 2, #block + 1, block) end
+    if view.busy and not self.profile.tells_dialogs then
+      table.move({ "", self:busy_row(view) }, 1, 2, #block + 1, block)
+    end
   else
     block, cursor_row, cursor_column = self:composer_block(view)
   end
