@@ -54,6 +54,7 @@ local NOT_FOR_ALL = { session_id = true, resume_session_id = true, fork_session 
 ---@field package rules parley.OwnOptionRules
 ---@field package kin table<parley.Session, {prefix: string, kin: string}>  under which options each was started
 ---@field package spent parley.Spent  by all its turns
+---@field package adopted? { hash: string, id: string, path: string }  a session that goes on in its own transcript
 ---@field package closed? true
 local Backend = {}
 Backend.__index = Backend

@@ -59,7 +59,7 @@ describe("a script", function()
     [{ profile_changes = { sttus_file = "none" } }] = "the script's profile_changes has 'sttus_file', which means "
       .. "nothing there; did you mean 'status_file'?",
     [{ profile_changes = { status_file = "non" } }] = "the script's profile_changes.status_file must be one of none, "
-      .. "plain, live, not \"non\"; did you mean 'none'?",
+      .. "plain, named, live, not \"non\"; did you mean 'none'?",
     [{ profile_changes = { turn_duration = 1 } }] = "the script's profile_changes.turn_duration must be a boolean, "
       .. "not 1",
     [{ faults = { lose_key = 1 } }] = "the script's faults has 'lose_key', which means nothing there; did you mean "
