@@ -230,6 +230,8 @@ end
 
 --- What of a row has room: the program cuts its own rows where the terminal is narrow.
 local function cut(row, columns)
+  local most = 4 * columns -- characters, of which some may take no room
+  if #row > 4 * most then row = row:sub(1, (utf8.offset(row, most) or #row + 1) - 1) end
   if #row <= columns or text_of.width(row) <= columns then return row end
   return text_of.wrap(row, columns)[1]
 end

@@ -129,10 +129,10 @@ function Turn:display(step)
   end
   if text == "" then return end
   local rest = 1
-  for line, after in text:gmatch "([^\n]*\n)()" do
-    if hooks_of:has "MessageDisplay" then show(line, false) end
+  for line_end in text:gmatch "()\n" do
+    if hooks_of:has "MessageDisplay" then show(text:sub(rest, line_end), false) end
     if step.line_ms then task.sleep(step.line_ms) end
-    rest = after
+    rest = line_end + 1
   end
   if hooks_of:has "MessageDisplay" then show(text:sub(rest), true) end
 end
