@@ -14,8 +14,7 @@ local function define(parser)
   parser:argument("message", "The message. What is piped in comes behind it, or is the message where there is none; "
     .. "- reads it from a terminal, too."):args "?"
   parser:flag("--json", "Print the events, one JSON object a line.")
-  parser:flag("--partial", "Print the answer as it comes, also where it goes to no terminal; beside --json "
-    .. "the events 'partial', too.")
+  parser:flag("--partial", "Print the answer as it comes, to a terminal or not; with --json, its events, too.")
   parser:option("--image", "A picture that goes with the message."):argname("FILE"):count "*"
   cli.short_option(parser, "-f", "--file", "FILE", "A text that goes behind the message, with its name."):count "*"
   parser:option("--schema", "A JSON Schema that the answer is to fit; the JSON is printed. What does not fit is asked "
