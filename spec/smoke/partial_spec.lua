@@ -94,8 +94,8 @@ describe("partial text with the real program", function()
   end)
 
   with_partials("comes soon", function(live, server)
-    local is_soon = false
-    for _ = 1, 5 do -- what the program itself takes is seen in the quietest round of a busy machine
+    local fastest = math.huge
+    for _ = 1, helper.long(2, 5) do -- what the program itself takes is seen in the quietest round of a busy machine
       local arrivals, found = {}, {}
       helper.say(live, "LINES", function(event)
         if event.type ~= "partial" or event.final then return end
@@ -108,10 +108,9 @@ describe("partial text with the real program", function()
       assert.equal(15, #found)
       print(("partial text, %s: %d lines, median %.1f ms, 95 %% %.1f ms, slowest %.1f ms"):format(smoke.version, #found,
         found[8], found[15], found[15]))
-      is_soon = found[8] <= 20 and found[15] <= 100
-      if is_soon then break end
+      fastest = math.min(fastest, math.max(found[8], found[15] / 5))
     end
-    assert.is_true(is_soon)
+    assert.is_true(fastest <= helper.long(1000, 20)) -- and 100 ms for the slowest, where nobody else is at work
   end)
 
   with_partials("is not there where the user forbids hooks, which is said", function(live, server)
@@ -140,6 +139,6 @@ describe("partial text with the real program", function()
     end
     print(("warm turn, %s: %.0f ms without hooks, %.0f ms with the receipt, %.0f ms with partial text"):format(
       smoke.version, medians.none, medians.receipt, medians.partial))
-    assert.is_true(medians.partial < medians.none + 200)
+    assert.is_true(medians.partial < medians.none + helper.long(1500, 200))
   end, 120000))
 end)

@@ -133,15 +133,6 @@ end
 ---@return string[] paths  empty without either
 function Backend:mcp_config_argument() return mcp_config_of(self, self.options) end
 
---- What the delivery policy says of a text before anything is started.
-local function check_text(self, set, text, index)
-  local policy = self.options.policies.delivery or require "parley.policy.delivery"
-  local prepared, why = policy.prepare(text, { mentions = set.mentions })
-  if not prepared then
-    error(errors.value_error(("messages[%d] cannot be sent: %s"):format(index, why), { index = index }), 0)
-  end
-end
-
 --- Asks the routing policy; its options are checked like the caller's.
 ---@return parley.Lease  with `set`, the options
 local function route(self, request)
@@ -197,7 +188,7 @@ local function start_with(self, run, policy)
   local _ <close> = defer(function(err)
     if err ~= nil and injection.resume then files.remove(path) end
   end)
-  check_text(self, set, injection.text, #run.request.messages)
+  policies.check_text(self.options.policies, set, injection.text, #run.request.messages)
   start(self, run, injection, id, path)
 end
 
@@ -374,7 +365,7 @@ local function new_run(self, messages, request)
   asked.last, asked.history = messages[count], table.move(messages, 1, count - 1, 1, {})
   local text = self.attachments:text_of(history.blocks_of(messages[count].content), count)
   local run = route(self, asked)
-  check_text(self, run.set, text, count)
+  policies.check_text(self.options.policies, run.set, text, count)
   run.request, run.said, run.text, run.events, run.notices = asked, request, text, {}, {}
   return run
 end

@@ -30,6 +30,20 @@ local function default_of(name)
   return name == "injection" and require "parley.policy.injection.native_jsonl" or require("parley.policy." .. name)
 end
 
+--- Asks the delivery policy about a text before anything is started.
+---@param given table     policies by name, checked
+---@param set table       options: `mentions`
+---@param text string
+---@param index integer   of the message that it is of
+--- Raises `ValueError` for one that cannot be sent.
+function M.check_text(given, set, text, index)
+  local policy = given.delivery or default_of "delivery"
+  local prepared, why = policy.prepare(text, { mentions = set.mentions })
+  if not prepared then
+    error(errors.value_error(("messages[%d] cannot be sent: %s"):format(index, why), { index = index }), 0)
+  end
+end
+
 local function load_file(name, where, path)
   local chunk, problem = loadfile(path, "t")
   if not chunk then
