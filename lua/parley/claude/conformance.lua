@@ -3,8 +3,15 @@
 ---@type table<string, {date: string, short?: string, wrong?: string}>
 return {
   ["2.1.110"] = { date = "2026-11-29", short = "1 MB" },
+  ["2.1.113"] = { date = "2026-11-29", short = "1 MB" },
+  ["2.1.114"] = { date = "2026-11-29", wrong = "turn, tool, awkward, forbidden, interrupt" },
+  ["2.1.116"] = { date = "2026-11-29", short = "1 MB" },
+  ["2.1.117"] = { date = "2026-11-29", wrong = "turn, tool, awkward, forbidden, interrupt" },
+  ["2.1.118"] = { date = "2026-11-29", short = "1 MB" },
+  ["2.1.119"] = { date = "2026-11-29", short = "1 MB" },
   ["2.1.129"] = { date = "2026-11-29" },
   ["2.1.140"] = { date = "2026-11-29" },
+  ["2.1.141"] = { date = "2026-11-29" },
   ["2.1.149"] = { date = "2026-11-29" },
   ["2.1.159"] = { date = "2026-11-29" },
   ["2.1.169"] = { date = "2026-11-29" },
