@@ -4,9 +4,7 @@
 return {
   ["2.1.110"] = { date = "2026-11-29", short = "1 MB" },
   ["2.1.113"] = { date = "2026-11-29", short = "1 MB" },
-  ["2.1.114"] = { date = "2026-11-29", wrong = "turn, tool, awkward, forbidden, interrupt" },
   ["2.1.116"] = { date = "2026-11-29", short = "1 MB" },
-  ["2.1.117"] = { date = "2026-11-29", wrong = "turn, tool, awkward, forbidden, interrupt" },
   ["2.1.118"] = { date = "2026-11-29", short = "1 MB" },
   ["2.1.119"] = { date = "2026-11-29", short = "1 MB" },
   ["2.1.129"] = { date = "2026-11-29" },
