@@ -127,7 +127,7 @@ function M.transcript_problem(jsonl_path)
   return problem and problem:format(is_file and "file" or "folder", path) or nil
 end
 
---- The status file that 2.1.19x and later keep for a process.
+--- The status file that 2.1.110 and later keep for a process.
 ---@param pid integer
 ---@param environment table<string, string>  the child's
 ---@return string path

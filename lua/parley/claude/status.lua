@@ -1,4 +1,4 @@
---- The status file that 2.1.19x and later keep for each process: watched, read at every change.
+--- The status file that 2.1.110 and later keep for each process: watched, read at every change.
 local clock = require "parley.base.clock"
 local core = require "parley.core"
 local files = require "parley.base.files"

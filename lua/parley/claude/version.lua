@@ -33,6 +33,14 @@ function M.has_status(version) return version ~= nil and M.is_at_least(version, 
 ---@return boolean
 function M.has_duration(version) return version ~= nil and M.is_at_least(version, "2.1.120") end
 
+--- Whether a version's status file says that a dialog is up. That of 2.1.141 says `busy` there; 2.1.140 and 2.1.149 do
+--- tell, and those between were not tried.
+---@param version? string
+---@return boolean
+function M.tells_dialogs(version)
+  return M.has_status(version) and not (M.is_at_least(version, "2.1.141") and not M.is_at_least(version, "2.1.149"))
+end
+
 local known = {} -- by what tells one file from another
 
 local function identity_of(path)

@@ -63,7 +63,7 @@ end
 local function judge_ending(ending, report)
   if ending.certainty ~= "certain" then
     return report("end", "warning", ("known by %.0f ms of silence: this version writes no last record"):format(
-      ending.still_ms), "a newer Claude Code (2.1.197 and later) does; until then every turn takes that much longer")
+      ending.still_ms), "a newer Claude Code (2.1.120 and later) does; until then every turn takes that much longer")
   end
   local sign = ending.duration and "turn_duration" or ending.stop_hook and "the Stop hook's record"
     or ending.api_error and "the record of an API error" or "an interruption's record"

@@ -15,7 +15,7 @@ M.contract = { state = contract.one_of { "starting", "ready", "busy", "dialog" }
 ---@field cursor {row: integer, column: integer, visible: boolean}
 ---@field modes {bracketed_paste: boolean, alternate_screen: boolean}
 ---@field title string
----@field status? table     the status file (2.1.110 and later; `status` in it from 2.1.19x on)
+---@field status? table     the status file (2.1.110 and later; `status` in it from 2.1.119 on)
 ---@field version? string   of the program, as far as it has shown
 ---@field elapsed_ms number since the process was started
 ---@field has_started boolean  it was ready once: start-up dialogs come before that, those of tools after it
@@ -39,7 +39,10 @@ end
 ---@return "starting"|"ready"|"busy"|"dialog"
 function M.state(view)
   local status = view.status
-  if status and status.status == "busy" then return tui.shows_dialog(view.rows) and "dialog" or "busy" end
+  if status and status.status == "busy" then
+    local may_be_dialog = not versions.tells_dialogs(status.version) and tui.shows_dialog(view.rows)
+    return may_be_dialog and "dialog" or "busy"
+  end
   if status and status.status == "waiting" then return "dialog" end
   if status and (status.status == "idle" or status.status == "shell") then
     return tui.composer(view.rows, view.cursor) and "ready" or "starting"

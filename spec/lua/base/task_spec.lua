@@ -2,6 +2,7 @@ local uv = require "luv"
 local clock = require "parley.base.clock"
 local errors = require "parley.base.errors"
 local task = require "parley.base.task"
+local sleep = require("parley.base.task").sleep -- which is tried here, and waited with nowhere
 local helper = require "spec.helper"
 
 ---Wait for what never comes.
@@ -973,30 +974,34 @@ describe("task", function()
       return error_of(chunk, task)
     end
 
-    for call, complaint_of_it in pairs {
-      ["task.spawn(nil)"] = "task.spawn takes a function, not nothing",
-      ["task.spawn(5)"] = "task.spawn takes a function, not 5",
-      ["task.run()"] = "task.run takes a function, not nothing",
-      ["task.new_root 'x'"] = 'task.new_root takes a function, not "x"',
-      ["task.shield(nil)"] = "task.shield takes a function, not nothing",
-      ["task.timeout(5)"] = "task.timeout takes a function, not nothing",
-      ["task.timeout('soon', print)"] = 'task.timeout takes milliseconds, not "soon"',
-      ["task.sleep(nil)"] = "task.sleep takes milliseconds, not nothing",
-      ["task.sleep(0/0)"] = "task.sleep takes milliseconds, not -nan",
-      ["task.semaphore(0)"] = "task.semaphore takes a positive integer, not 0",
-      ["task.semaphore()"] = "task.semaphore takes a positive integer, not nothing",
-      ["task.channel(-1)"] = "task.channel takes a positive integer, not -1",
-      ["task.channel(0)"] = "task.channel takes a positive integer, not 0",
-      ["task.channel(1.5)"] = "task.channel takes a positive integer, not 1.5",
-      ["task.channel():send(nil)"] = "Channel:send takes a value, not nothing",
-      ["task.condition():wait 'x'"] = 'Condition:wait takes milliseconds, not "x"',
-      ["task.suspend(nil)"] = "task.suspend takes a function, not nothing",
-    } do
+    local function is_clear(call, expected)
       it("with a wrong argument is a clear error at the caller's line: " .. call, helper.task(function()
-        local err = wrong(call)
-        assert.equal("mine:2: " .. complaint_of_it, (err:gsub("%-?nan", "-nan")))
+        local err = wrong("task." .. call)
+        assert.equal("mine:2: " .. expected, (err:gsub("%-?nan", "-nan")))
       end))
     end
+
+    for call, what in pairs {
+      ["spawn(nil)"] = "a function, not nothing",
+      ["spawn(5)"] = "a function, not 5",
+      ["run()"] = "a function, not nothing",
+      ["new_root 'x'"] = 'a function, not "x"',
+      ["shield(nil)"] = "a function, not nothing",
+      ["timeout(5)"] = "a function, not nothing",
+      ["timeout('soon', print)"] = 'milliseconds, not "soon"',
+      ["sleep(nil)"] = "milliseconds, not nothing",
+      ["sleep(0/0)"] = "milliseconds, not -nan",
+      ["semaphore(0)"] = "a positive integer, not 0",
+      ["semaphore()"] = "a positive integer, not nothing",
+      ["channel(-1)"] = "a positive integer, not -1",
+      ["channel(0)"] = "a positive integer, not 0",
+      ["channel(1.5)"] = "a positive integer, not 1.5",
+      ["suspend(nil)"] = "a function, not nothing",
+    } do
+      is_clear(call, ("task.%s takes %s"):format(call:match "^[%w_]+", what))
+    end
+    is_clear("channel():send(nil)", "Channel:send takes a value, not nothing")
+    is_clear("condition():wait 'x'", 'Condition:wait takes milliseconds, not "x"')
 
     it("of a task's method without the task is one, too", helper.task(function()
       local child = task.spawn(helper.tick)
@@ -1017,7 +1022,7 @@ describe("task", function()
     end))
 
     it("sleeps as long as it is told, endless time included", helper.task(function()
-      local sleeper = task.spawn(task.sleep, math.huge)
+      local sleeper = task.spawn(sleep, math.huge)
       helper.tick()
       assert.is_false(sleeper:is_done())
       sleeper:cancel()
@@ -1091,7 +1096,7 @@ describe("task", function()
     it("waits where no loop runs", function()
       local program = task.run(helper.run, { "/usr/bin/env", "lua5.4", "-e", [[
         local task = require "parley.base.task"
-        print(task.wherever(function() task.sleep(1) return "waited" end, error))
+        print(task.wherever(function() task.condition():wait(1) return "waited" end, error))
       ]] }, { env = helper.plain_lua_environment() })
       assert.equal("waited\n", program.output, program.errors)
     end)

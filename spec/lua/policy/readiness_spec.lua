@@ -29,6 +29,13 @@ describe("policy.readiness", function()
       assert.equal("starting", state(PANEL, { status = "idle" }))
     end)
 
+    it("sees a dialog below which a version says that it is busy, and believes the others", function()
+      local rows = { "● Write(a)", RULE, " Do you want to?", " ❯ 1. Yes", "   2. No", "", " Esc to cancel" }
+      assert.equal("dialog", state(rows, { status = "busy", version = "2.1.141" }))
+      assert.equal("busy", state(rows, { status = "busy", version = "2.1.149" }))
+      assert.equal("busy", state(COMPOSER, { status = "busy", version = "2.1.141" }))
+    end)
+
     it("waits for one that names a version and tells no status yet", function()
       assert.equal("starting", state(COMPOSER, { version = "2.1.330" }))
       assert.equal("dialog", state(DIALOG, { version = "2.1.330" }))

@@ -48,7 +48,7 @@ describe("promise 4, consent is the user's:", function()
   end)
 
   on({ "2.1.197" }, "a permission prompt below which the program seems to work on is seen", { process = by_default,
-    script = { profile_changes = { tells_dialogs = false } },
+    script = { profile_changes = { version = "2.1.141", tells_dialogs = false } },
     session = { accept = { "permission" }, turn_timeout_ms = 30000 } },
   function(live) assert.equal("success", say(live, "TOUCH it").verdict) end)
 
