@@ -4,8 +4,9 @@ local problems = require "parley.gateway.problems"
 
 local M = {}
 
---- So long nothing is sent of a stream that has nothing yet: what fails at once is told with a status.
-local OPENING_MS = 500
+--- So long nothing is sent of a stream that has nothing yet, once its message was taken: what fails at once is told with
+--- a status. A session may have to be started first, or another's turn to end; so long that may take.
+local OPENING_MS, STARTING_MS = 500, 5000
 --- A sign of life, while the model thinks.
 M.PING_MS = 15000
 
@@ -72,7 +73,9 @@ end
 ---@param reply parley.gateway.Reply
 ---@param given parley.gateway.Delivery
 function M.streamed(response, reply, given)
-  reply.changed:wait_until(function() return reply:has_begun() or reply.is_over end, OPENING_MS)
+  local function has_something() return reply:has_begun() or reply.is_over end
+  reply.changed:wait_until(function() return has_something() or reply.is_accepted end, STARTING_MS)
+  if reply.is_accepted then reply.changed:wait_until(has_something, OPENING_MS) end
   if reply.problem and not reply:has_begun() then
     return M.problem(response, given.protocol, reply.problem, given.headers, given.id)
   end

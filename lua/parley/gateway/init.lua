@@ -28,6 +28,7 @@ M.rules = {
   backend = { type = "table", copy = false, default = {} },
   tokens = { type = "table", copy = false },
   is_agent = { type = "boolean", default = false },
+  plain_folder = { type = "string" },
   host = { type = "string", default = "127.0.0.1" },
   port = { type = "integer", default = 0 },
   socket = { type = "string" },
@@ -159,7 +160,7 @@ local function make_backend(self, set)
     partial = true })
   local accept = given.accept
   if not set.is_agent then
-    self.plain_folder = plain.folder()
+    self.plain_folder = plain.folder(set.plain_folder)
     given = plain.options(given, self.plain_folder)
   end
   given.policies = tables.merged(given.policies, { routing = routing.new { plain_folder = self.plain_folder,
@@ -177,7 +178,8 @@ end
 
 --- Serves until it is closed. The task that has begun to serve may end before that.
 ---@param given table  see `M.rules`; `backend`: the options of `parley.backend`; `tokens`: `{name, token}`, in a list;
----       `is_agent`: with Claude Code's own tools, in the folder `backend.cwd`; `hosts`: names that `Host` may have;
+---       `is_agent`: with Claude Code's own tools, in the folder `backend.cwd`; `plain_folder`: another than the
+---       plain model's own; `hosts`: names that `Host` may have;
 ---       `log(line)` gets a line for each request
 ---@return parley.gateway.Server
 --- Raises `ValueError`, and what the system says when it cannot listen.

@@ -12,10 +12,11 @@ local M = {}
 local ARGUMENTS = { "--setting-sources", "", "--strict-mcp-config", "--tools", "" }
 
 --- The folder, which is made where it is not there. It is the same each time, for the program remembers each folder.
+---@param path? string  default: in Parley's folder for what it keeps
 ---@return string path  a real one
 --- Raises `ValueError` when something is in it: the model would be told of it, or could be.
-function M.folder()
-  local path = tokens.state_folder() .. "/plain"
+function M.folder(path)
+  path = path or tokens.state_folder() .. "/plain"
   local made, problem = files.make_folder(path)
   if not made then error(problem, 0) end
   local names = files.names(path)

@@ -14,6 +14,7 @@ local json = core.json
 ---@field changed parley.Condition
 ---@field message table       what `message_start` holds
 ---@field is_over boolean
+---@field is_accepted boolean  the session has the message
 ---@field problem? parley.gateway.Problem  why it is no whole message
 ---@field readers integer
 ---@field ignored? string[]   what came out in the end to be beyond what was asked
@@ -42,7 +43,7 @@ function M.new(model)
     stop_reason = json.null, stop_sequence = json.null, usage = { input_tokens = 0, output_tokens = 0,
       cache_creation_input_tokens = 0, cache_read_input_tokens = 0 } }
   local self = setmetatable({ items = {}, content = json.array {}, changed = task.condition(), message = message,
-    is_over = false, readers = 0, index = 0 }, Reply)
+    is_over = false, is_accepted = false, readers = 0, index = 0 }, Reply)
   add(self, { type = "message_start", message = message })
   return self
 end
@@ -126,6 +127,13 @@ end
 function Reply:fail(problem)
   if self.is_over then return end
   self.is_over, self.problem = true, problem
+  self.changed:notify()
+end
+
+--- The session has the message.
+function Reply:accept()
+  if self.is_accepted then return end
+  self.is_accepted = true
   self.changed:notify()
 end
 

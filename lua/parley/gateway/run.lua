@@ -143,6 +143,7 @@ function Run:answer(asked)
   end
   self.asked, self.reply = asked, replies.new(asked.model)
   self.composer.reply = self.reply
+  self.reply:accept()
   for id in pairs(self.open) do self.results[id] = asked.results[id] end
   self.open = {}
   self.host.calls_closed(self)
@@ -160,6 +161,7 @@ local function take(self, event)
   elseif event.type == "assistant" then
     self.composer:assistant(event)
   elseif event.type == "user" then
+    self.reply:accept()
     for _, block in ipairs(event:blocks "tool_result") do self.composer:forget_call(block.tool_use_id) end
   end
   self.changed:notify()
