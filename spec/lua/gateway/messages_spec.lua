@@ -39,7 +39,8 @@ describe("POST /v1/messages", function()
   end)
 
   for what, content in pairs { ["as a text"] = "echo: one",
-    ["with a mark for the cache"] = { { type = "text", text = "echo: one", cache_control = { type = "ephemeral" } } } } do
+    ["with a mark for the cache"] = { { type = "text", text = "echo: one",
+      cache_control = { type = "ephemeral" } } } } do
     serves("finds it when the client keeps answers " .. what, function(gateway)
       gateway:ask "one"
       gateway:ask { { role = "user", content = "one" }, { role = "assistant", content = content },
@@ -104,7 +105,8 @@ describe("POST /v1/messages", function()
     ["no JSON"] = { "{", "the body is no JSON" },
     ["a list"] = { "[]", "must be a JSON object" },
     ["no model"] = { { messages = {} }, "model: must be" },
-    ["a model that is a flag"] = { { model = "--help", messages = { { role = "user", content = "x" } } }, "model: must" },
+    ["a model that is a flag"] = { { model = "--help", messages = { { role = "user", content = "x" } } },
+      "model: must" },
     ["no messages"] = { { model = "sonnet" }, "at least one message" },
     ["a role that is none"] = { { model = "sonnet", messages = { { role = "system", content = "x" } } },
       "messages.0 has the role \"system\"" },
