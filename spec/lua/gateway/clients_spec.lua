@@ -3,7 +3,7 @@ local gateways = require "spec.gateway"
 local helper = require "spec.helper"
 local uv = require "luv"
 
-local CLIENTS = helper.host:match "^(.*)/" .. "/clients"
+local CLIENTS = uv.cwd() .. "/build/clients"
 local NODE = "/usr/bin/node"
 
 --- What makes a client's scenarios happen.
@@ -33,7 +33,8 @@ describe("the official client of", function()
       return it(name, function() pending "needs node and npm's clients: run make clients" end)
     end
     it(name, helper.task(function()
-      local gateway <close> = gateways.start { kit = { script = SCRIPT }, max_sessions = 8, queue = 200, grace_ms = 300 }
+      local gateway <close> = gateways.start { kit = { script = SCRIPT }, max_sessions = 8, queue = 200,
+        grace_ms = 300 }
       local program = helper.run({ NODE, file }, { env = helper.environment { CLIENTS = CLIENTS,
         BASE_URL = "http://127.0.0.1:" .. gateway.server.port, TOKEN = gateways.TOKEN, COUNT = helper.long("10", "50"),
         TURNS = helper.long("3", "10") } })
