@@ -27,7 +27,7 @@ end
 
 --- What the model does, by the words of the message; as the clients' scenarios want it.
 local RULES = {
-  { on = "lines", blocks = { text "one\ntwo\nthree" }, line_ms = 400 },
+  { on = "lines", blocks = { text "one\ntwo\nthree" }, line_ms = 2500 },
   { on = "work", blocks = { text "let me see", probe(1) } },
   { on = "work", step = 1, blocks = { probe(2), probe(3) } },
   { on = "work", step = 2, blocks = { probe(4) } },
