@@ -4,29 +4,24 @@ local attachments = require "parley.backend.attachments"
 local clear = require "parley.claude.clear"
 local commands = require "parley.claude.commands"
 local conversation = require "parley.backend.conversation"
-local core = require "parley.core"
 local defer = require "parley.base.defer"
 local errors = require "parley.base.errors"
-local claude_event = require "parley.claude.event"
-local files = require "parley.base.files"
 local history = require "parley.base.history"
 local launch = require "parley.claude.launch"
 local limits = require "parley.session.limits"
 local login = require "parley.claude.login"
 local options = require "parley.base.options"
+local mcp_files = require "parley.backend.mcp_files"
 local own_options = require "parley.backend.own_options"
-local paths = require "parley.claude.paths"
 local policies = require "parley.policy"
 local pool = require "parley.backend.pool"
-local process = require "parley.claude.process"
 local routing = require "parley.policy.routing"
 local session = require "parley.session"
 local session_tools = require "parley.hub.session_tools"
+local starting = require "parley.backend.starting"
 local tables = require "parley.base.tables"
 local task = require "parley.base.task"
-local tui = require "parley.claude.tui"
 local turn = require "parley.backend.turn"
-local uv = require "luv"
 
 local M = {}
 
@@ -49,8 +44,7 @@ local NOT_FOR_ALL = { session_id = true, resume_session_id = true, fork_session 
 ---@field policies table      those that the backend calls itself
 ---@field package pool parley.Pool
 ---@field package attachments parley.Attachments
----@field package mcp_paths table<string, string>  by the servers, as JSON
----@field package mcp_lock parley.Semaphore        one task writes or removes them
+---@field package mcp parley.McpFiles
 ---@field package rules parley.OwnOptionRules
 ---@field package kin table<parley.Session, {prefix: string, kin: string}>  under which options each was started
 ---@field package spent parley.Spent  by all its turns
@@ -86,52 +80,19 @@ function M.new(given)
   set.policies = of_sessions
   return setmetatable({
     options = set, policies = own, pool = pool.new { limit = set.max_sessions, idle_timeout_ms = set.idle_timeout_ms },
-    attachments = attachments.new(), mcp_paths = {}, mcp_lock = task.semaphore(1), rules = rules,
+    attachments = attachments.new(), mcp = mcp_files.new(own.mcp_config), rules = rules,
     kin = setmetatable({}, { __mode = "k" }), spent = limits.nothing(),
   }, Backend)
 end
 
---- Removes what was written: all of it, whatever happens. The first error comes out.
-local function remove_mcp_configs(self)
-  local failure
-  for text, path in pairs(self.mcp_paths) do
-    self.mcp_paths[text] = nil
-    local ok, err = pcall(self.policies.mcp_config.remove, path)
-    failure = failure or not ok and { err } or nil
-  end
-  if failure then error(failure[1], 0) end
-end
-
 local function remove_files(self)
   self.attachments:close()
-  remove_mcp_configs(self)
-end
-
---- The file that holds the servers, written on first use.
-local function mcp_path_of(self, servers)
-  local text, err = core.json.encode(servers, { sort_keys = true })
-  if not text then
-    error(errors.value_error("mcp_servers cannot be written as JSON: " .. err.message, { option = "mcp_servers" }), 0)
-  end
-  local _ <close> = self.mcp_lock:acquire()
-  if self.closed then error(errors.closed_error "the backend is closed", 0) end
-  local path = self.mcp_paths[text] or self.policies.mcp_config.write(servers)
-  self.mcp_paths[text] = path
-  if not self.closed then return path end
-  remove_mcp_configs(self) -- it was closed by somebody who could not wait for the policy
-  error(errors.closed_error "the backend is closed", 0)
-end
-
-local function mcp_config_of(self, set)
-  local given = set.mcp_config or {}
-  local list = type(given) == "table" and tables.joined(given) or { given }
-  if set.mcp_servers then table.insert(list, mcp_path_of(self, set.mcp_servers)) end
-  return list
+  self.mcp:close()
 end
 
 --- The files for `--mcp-config`: those of the option, and the one that holds `mcp_servers`, written on first use.
 ---@return string[] paths  empty without either
-function Backend:mcp_config_argument() return mcp_config_of(self, self.options) end
+function Backend:mcp_config_argument() return self.mcp:arguments(self.options) end
 
 --- Asks the routing policy; its options are checked like the caller's.
 ---@return parley.Lease  with `set`, the options
@@ -150,112 +111,6 @@ local function route(self, request)
     wait = answer.wait, pin = answer.pin, timeout_ms = set.turn_timeout_ms }
 end
 
---- Makes the session that `injection` asks for.
-local function make_session(self, set, id, injection, jsonl_path)
-  local offset = injection.start_offset or 0
-  local factory = self.options.session_factory
-  if factory then
-    local made = factory(self, id, injection.resume or false, jsonl_path, offset)
-    if type(made) == "table" and type(made.start) == "function" then return made end
-    error(errors.value_error("session_factory must return a session, not a " .. type(made),
-      { option = "session_factory" }), 0)
-  end
-  local of_process, of_session = tables.picked(set, launch.rules), tables.picked(set, session.rules)
-  of_process[injection.resume and "resume_session_id" or "session_id"] = id
-  of_process.mcp_config = mcp_config_of(self, set)
-  return session.new(process.new(of_process), of_session, { path = jsonl_path, offset = offset })
-end
-
---- Starts a session in the place that the run holds.
-local function start(self, run, injection, id, path)
-  if run.is_over then error(errors.closed_error "the turn was closed", 0) end
-  local live = make_session(self, run.set, id, injection, path)
-  self.kin[live] = { prefix = run.prefix, kin = run.kin, set = run.set }
-  self.pool:add(live, run)
-  run.session, run.has_place, run.payload, run.is_resumed = live, false, injection.text, injection.resume
-  if live.limits then live.limits:use(run.set, self.spent) end -- the message may go with the start
-  live:start(run.is_message and injection.text or nil, run.said)
-end
-
---- Starts a fresh session for a history, in the place that the run holds. A seed that nobody went on from is removed.
-local function start_with(self, run, policy)
-  local set, id = run.set, core.uuid.generate()
-  local path = paths.resolve_jsonl_path(id, set.cwd, launch.environment(set))
-  local injection = policy.prepare {
-    history = run.request.history, text = run.text, session_id = id, jsonl_path = path,
-    cwd = paths.real_folder(set.cwd), model = set.model, permission_mode = set.permission_mode or "bypassPermissions",
-  }
-  local _ <close> = defer(function(err)
-    if err ~= nil and injection.resume then files.remove(path) end
-  end)
-  policies.check_text(self.options.policies, set, injection.text, #run.request.messages)
-  start(self, run, injection, id, path)
-end
-
---- Whether the program itself has said that it does not go on from the written history.
-local function is_refused(err)
-  return err.reason == "exit" and err.exit ~= nil and err.exit.signal == nil
-    and tui.refuses_to_resume(tostring(err.screen))
-end
-
---- Starts a session, and when that fails with a written history, makes room for another start.
----@return table? failure
-local function try_to_start(self, run, way, ...)
-  local ok, err = pcall(way, self, run, ...)
-  if ok then return nil end
-  local may_be_tried_again = run.session and run.is_resumed and errors.is(err, "SessionError")
-  if not may_be_tried_again or err.reason == "transcript" then error(err, 0) end
-  if run.session.ahead and not is_refused(err) then error(err, 0) end -- it may have taken the message
-  self.pool:discard(run.session, true)
-  run.session, run.has_place = nil, true
-  return err
-end
-
---- Starts a fresh session. A crash or a start that takes too long says nothing of the written history: it is tried
---- again, once. When the program refuses to resume from it, it goes into the message, once.
-local function start_fresh(self, run)
-  local err = try_to_start(self, run, start_with, self.policies.injection)
-  if err and not is_refused(err) then err = try_to_start(self, run, start_with, self.policies.injection) end
-  if not err then return end
-  if not is_refused(err) then error(err, 0) end
-  start_with(self, run, require "parley.policy.injection.concat_message")
-  table.insert(run.notices, claude_event.new { type = "system", subtype = "injection_fallback",
-    session_id = run.session.session_id, cause = err,
-    message = "the program did not resume from the written history; it went into the message instead" })
-end
-
---- Has a new process go on with a transcript, or starts a fresh session where that cannot be.
----@return boolean resumed
-local function go_on(self, run, id, path)
-  local stat = uv.fs_stat(path)
-  local injection = { resume = true, text = run.text, start_offset = stat and stat.size }
-  if stat and not try_to_start(self, run, start, injection, id, path) then return true end
-  start_fresh(self, run)
-  return false
-end
-
---- Has another process go on with the transcript of the session that the run leases: under the options of the run.
-local function renew(self, run)
-  local former = run.session
-  self.pool:discard(former, true)
-  run.session, run.is_leased, run.has_place, self.kin[former] = nil, false, true, nil
-  if go_on(self, run, former.session_id, former.jsonl_path) then run.session:succeed(former) end
-end
-
---- Starts the session of a history that no session has: from its own transcript when it is the one that was adopted.
-local function begin_session(self, run)
-  local adopted = self.adopted
-  if not adopted or history.hash_history(run.request.history) ~= adopted.hash then return start_fresh(self, run) end
-  self.adopted = nil -- two must not write in one transcript
-  local _ <close> = defer(function(err)
-    if err ~= nil then self.adopted = adopted end
-  end)
-  if go_on(self, run, adopted.id, adopted.path) then return end
-  table.insert(run.notices, claude_event.new { type = "system", subtype = "injection_fallback",
-    session_id = run.session.session_id,
-    message = ("the program did not go on with the session %s; another one has what was said"):format(adopted.id) })
-end
-
 --- Finds or makes the session of a request.
 local function acquire(self, run)
   local key, of_kin = run.key, own_options.find_kin(self.kin, self.pool, run)
@@ -263,7 +118,7 @@ local function acquire(self, run)
   run.key = key
   run.is_leased, run.has_place, run.payload = run.session ~= nil, run.session == nil, run.text
   if run.is_over then error(errors.closed_error "the turn was closed", 0) end
-  if run.has_place then begin_session(self, run) elseif of_kin then renew(self, run) end
+  if run.has_place then starting.begin(self, run) elseif of_kin then starting.renew(self, run) end
 end
 
 local function begin_turn(self, run)
@@ -329,7 +184,7 @@ local function next_event(self, run)
     if not was_dead(run, event) then error(event, 0) end
     self.pool:discard(run.session, true)
     run.session, run.has_place, run.is_leased = nil, true, false
-    start_fresh(self, run)
+    starting.fresh(self, run)
     begin_turn(self, run)
     return next_event(self, run)
   end
@@ -479,9 +334,10 @@ function Backend:live_session_count() return self.pool:count() end
 --- anywhere: a libuv callback, which cannot wait, returns before the programs have ended.
 function Backend:close()
   self.closed = true
+  self.mcp:refuse()
   task.wherever(function()
     self.pool:close()
-    local _ <close> = self.mcp_lock:acquire()
+    local _ <close> = self.mcp:lock()
     remove_files(self)
   end, function()
     self.pool:kill()

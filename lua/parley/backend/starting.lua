@@ -1,0 +1,132 @@
+--- Starts the sessions of a backend's requests, each in the place of the pool that the request holds: fresh, with the
+--- history injected, or going on with a transcript that is there.
+local claude_event = require "parley.claude.event"
+local core = require "parley.core"
+local defer = require "parley.base.defer"
+local errors = require "parley.base.errors"
+local files = require "parley.base.files"
+local history = require "parley.base.history"
+local launch = require "parley.claude.launch"
+local paths = require "parley.claude.paths"
+local policies = require "parley.policy"
+local process = require "parley.claude.process"
+local session = require "parley.session"
+local tables = require "parley.base.tables"
+local tui = require "parley.claude.tui"
+local uv = require "luv"
+
+local M = {}
+
+--- Makes the session that `injection` asks for.
+local function make_session(self, set, id, injection, jsonl_path)
+  local offset = injection.start_offset or 0
+  local factory = self.options.session_factory
+  if factory then
+    local made = factory(self, id, injection.resume or false, jsonl_path, offset)
+    if type(made) == "table" and type(made.start) == "function" then return made end
+    error(errors.value_error("session_factory must return a session, not a " .. type(made),
+      { option = "session_factory" }), 0)
+  end
+  local of_process, of_session = tables.picked(set, launch.rules), tables.picked(set, session.rules)
+  of_process[injection.resume and "resume_session_id" or "session_id"] = id
+  of_process.mcp_config = self.mcp:arguments(set)
+  return session.new(process.new(of_process), of_session, { path = jsonl_path, offset = offset })
+end
+
+--- Starts a session in the place that the run holds.
+local function start(self, run, injection, id, path)
+  if run.is_over then error(errors.closed_error "the turn was closed", 0) end
+  local live = make_session(self, run.set, id, injection, path)
+  self.kin[live] = { prefix = run.prefix, kin = run.kin, set = run.set }
+  self.pool:add(live, run)
+  run.session, run.has_place, run.payload, run.is_resumed = live, false, injection.text, injection.resume
+  if live.limits then live.limits:use(run.set, self.spent) end -- the message may go with the start
+  live:start(run.is_message and injection.text or nil, run.said)
+end
+
+--- Starts a fresh session for a history, in the place that the run holds. A seed that nobody went on from is removed.
+local function start_with(self, run, policy)
+  local set, id = run.set, core.uuid.generate()
+  local path = paths.resolve_jsonl_path(id, set.cwd, launch.environment(set))
+  local injection = policy.prepare {
+    history = run.request.history, text = run.text, session_id = id, jsonl_path = path,
+    cwd = paths.real_folder(set.cwd), model = set.model, permission_mode = set.permission_mode or "bypassPermissions",
+  }
+  local _ <close> = defer(function(err)
+    if err ~= nil and injection.resume then files.remove(path) end
+  end)
+  policies.check_text(self.options.policies, set, injection.text, #run.request.messages)
+  start(self, run, injection, id, path)
+end
+
+--- Whether the program itself has said that it does not go on from the written history.
+local function is_refused(err)
+  return err.reason == "exit" and err.exit ~= nil and err.exit.signal == nil
+    and tui.refuses_to_resume(tostring(err.screen))
+end
+
+--- Starts a session, and when that fails with a written history, makes room for another start.
+---@return table? failure
+local function try_to_start(self, run, way, ...)
+  local ok, err = pcall(way, self, run, ...)
+  if ok then return nil end
+  local may_be_tried_again = run.session and run.is_resumed and errors.is(err, "SessionError")
+  if not may_be_tried_again or err.reason == "transcript" then error(err, 0) end
+  if run.session.ahead and not is_refused(err) then error(err, 0) end -- it may have taken the message
+  self.pool:discard(run.session, true)
+  run.session, run.has_place = nil, true
+  return err
+end
+
+--- Starts a fresh session. A crash or a start that takes too long says nothing of the written history: it is tried
+--- again, once. When the program refuses to resume from it, it goes into the message, once.
+---@param self parley.Backend
+---@param run parley.Lease  of a request
+function M.fresh(self, run)
+  local err = try_to_start(self, run, start_with, self.policies.injection)
+  if err and not is_refused(err) then err = try_to_start(self, run, start_with, self.policies.injection) end
+  if not err then return end
+  if not is_refused(err) then error(err, 0) end
+  start_with(self, run, require "parley.policy.injection.concat_message")
+  table.insert(run.notices, claude_event.new { type = "system", subtype = "injection_fallback",
+    session_id = run.session.session_id, cause = err,
+    message = "the program did not resume from the written history; it went into the message instead" })
+end
+
+--- Has a new process go on with a transcript, or starts a fresh session where that cannot be.
+---@return boolean resumed
+local function go_on(self, run, id, path)
+  local stat = uv.fs_stat(path)
+  local injection = { resume = true, text = run.text, start_offset = stat and stat.size }
+  if stat and not try_to_start(self, run, start, injection, id, path) then return true end
+  M.fresh(self, run)
+  return false
+end
+
+--- Has another process go on with the transcript of the session that the run leases: under the options of the run.
+---@param self parley.Backend
+---@param run parley.Lease  of a request
+function M.renew(self, run)
+  local former = run.session
+  self.pool:discard(former, true)
+  run.session, run.is_leased, run.has_place, self.kin[former] = nil, false, true, nil
+  if go_on(self, run, former.session_id, former.jsonl_path) then run.session:succeed(former) end
+end
+
+--- Starts the session of a history that no session has: from its own transcript when it is the one that was adopted.
+---@param self parley.Backend
+---@param run parley.Lease  of a request
+function M.begin(self, run)
+  local adopted = self.adopted
+  if not adopted or history.hash_history(run.request.history) ~= adopted.hash then return M.fresh(self, run) end
+  self.adopted = nil -- two must not write in one transcript
+  local _ <close> = defer(function(err)
+    if err ~= nil then self.adopted = adopted end
+  end)
+  if go_on(self, run, adopted.id, adopted.path) then return end
+  table.insert(run.notices, claude_event.new { type = "system", subtype = "injection_fallback",
+    session_id = run.session.session_id,
+    message = ("the program did not go on with the session %s; another one has what was said"):format(adopted.id) })
+end
+
+return M
