@@ -59,8 +59,9 @@ local function start_with(self, run, policy)
   start(self, run, injection, id, path)
 end
 
---- Whether the program itself has said that it does not go on from the written history.
+--- Whether the program itself has said that it does not go on from the written history, or has failed in doing so.
 local function is_refused(err)
+  if err.reason == "crash" then return true end
   return err.reason == "exit" and err.exit ~= nil and err.exit.signal == nil
     and tui.refuses_to_resume(tostring(err.screen))
 end
