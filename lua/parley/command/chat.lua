@@ -33,6 +33,7 @@ local PROMPT, BOLD_PROMPT = "> ", "\1\27[1m\1>\1\27[0m\1 "
 ---@field trunks { talk: parley.Conversation, saved: integer, saved_path?: string }[]  those that were forked
 ---@field is_leaving boolean
 ---@field is_interrupting? boolean  the person wants the turn to end
+---@field is_answering? boolean  text comes
 ---@field is_paused boolean   somebody is asked something in the middle of a turn
 ---@field last_cost? number   of the last turn, in US dollars, where it is told
 ---@field costs table<parley.Conversation, number>  of each, as far as it is told
@@ -96,7 +97,7 @@ local function describe_state(self)
   if state == nil or state == "starting" then return "claude is starting" end
   if state == "dialog" then return "claude asks something" end
   if calls[1] then return "running " .. calls[#calls].name end
-  return "waiting for the answer"
+  return self.is_answering and "answering" or "waiting for the answer"
 end
 
 local function show_status(self)
@@ -116,8 +117,9 @@ function Chat:pause(is_paused)
   if is_paused then self.output:flush() end
 end
 
---- The tool calls that have no result yet, for the status line.
+--- The tool calls that have no result yet, and whether text comes, for the status line.
 local function follow_calls(self, event)
+  self.is_answering = event.type == "partial"
   for _, block in ipairs(event.content or {}) do
     if block.type == "tool_use" then table.insert(self.calls, block) end
     for i, call in ipairs(self.calls) do
@@ -163,7 +165,7 @@ end
 ---@return any err  what ended the turn before its result
 local function run_turn(self, begin)
   local events = {}
-  self.turn, self.is_interrupting, self.calls = nil, false, {}
+  self.turn, self.is_interrupting, self.calls, self.is_answering = nil, false, {}, false
   local answering = task.spawn(function()
     await_start(self)
     local turn <close> = begin()

@@ -17,23 +17,24 @@ local Answer = {}
 Answer.__index = Answer
 Answer.__name = "parley.ChatAnswer"
 
+local function begin_block(self)
+  self.blank, self.markdown = "", self.paint and markdown.new(self.paint) or nil
+end
+
 --- Makes what shows answers.
 ---@param given {write: (fun(text: string)), paint?: (fun(style: string, text: string): string)}  without `paint`
 ---       Markdown stands as it was written
 ---@return parley.ChatAnswer
 function M.new(given)
-  return setmetatable({ write = given.write, paint = given.paint, text = "", shown = 0, blank = "" }, Answer)
+  local self = setmetatable({ write = given.write, paint = given.paint, text = "", shown = 0 }, Answer)
+  begin_block(self)
+  return self
 end
 
 local function trimmed(text) return (text:gsub("%s+$", "")) end
 
-local function begin_block(self)
-  self.blank, self.markdown = "", self.paint and markdown.new(self.paint) or nil
-end
-
 --- Shows lines, the last of which may have no end yet.
 local function show(self, text)
-  if not self.markdown then begin_block(self) end
   local shown = {}
   for line in paint.plain(text):gsub("[^\n]$", "%0\n"):gmatch "([^\n]*)\n" do
     if line:find "%S" then
