@@ -136,6 +136,7 @@ describe("parley help", function()
     it("completes an argument at its place", helper.task(function()
       assert.equal("batch policy spec", sorted(complete("parley", "new", "")))
       assert.is_nil(complete("parley", "new", "policy", "").policy)
+      assert.equal("delivery dialogs", sorted(complete("parley", "new", "policy", "--kind", "d")))
     end))
 
     it("completes the command that help explains", helper.task(function()
