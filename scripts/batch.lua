@@ -137,7 +137,7 @@ return cli.run({
   examples = [[
   parley batch questions.jsonl -o answers.jsonl --jobs 8
   parley batch questions.jsonl -o answers.jsonl --jobs 8 --resume --retries 2 --turn-timeout 300
-  parley batch questions.txt --text -o answers.jsonl   a message a line
-  parley batch interview.lua -o answers.jsonl          the script decides each next turn
+  parley batch questions.txt --text -o answers.jsonl   # a message a line
+  parley batch interview.lua -o answers.jsonl          # the script decides each next turn
   parley batch questions.jsonl -o part-3.jsonl --shard 3/10 --resume]],
 }, ...)

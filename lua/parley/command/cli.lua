@@ -4,6 +4,7 @@ local uv = require "luv"
 local errors = require "parley.base.errors"
 local files = require "parley.base.files"
 local launch = require "parley.claude.launch"
+local layout = require "parley.command.layout"
 local policies = require "parley.policy"
 local stdin = require "parley.command.stdin"
 local stdout = require "parley.command.stdout"
@@ -25,11 +26,20 @@ local MODELS = { "haiku", "opus", "opusplan", "sonnet" }
 local collecting
 
 local function parser_of(command)
-  local parser = argparse("parley " .. command.name, command.summary):help_max_width(100)
-  parser:usage_max_width(100)
+  local parser = argparse("parley " .. command.name, command.summary)
   command.define(parser)
-  parser:epilog("Examples:\n" .. command.examples)
   return parser
+end
+
+--- The help of a command.
+---@param command parley.Command
+---@param width integer  in columns
+---@return string
+function M.help(command, width)
+  local parser = parser_of(command):usage_max_width(math.huge)
+  parser:usage(layout.usage(parser:get_usage(), width))
+  parser:help_max_width(width):help_description_margin(layout.is_wide(width) and 25 or 7)
+  return ("%s\n\nExamples:\n%s"):format(parser:get_help(), layout.shell(command.examples, width))
 end
 
 --- Whether a word is one of the parser's options, and one that wants a word behind it.
@@ -82,7 +92,7 @@ function M.run(command, ...)
   for _, word in ipairs(words) do
     if word == "--" then break end
     if word == "--help" or word == "-h" then
-      stdout.write(parser:get_help(), "\n")
+      stdout.write(M.help(command, layout.width()), "\n")
       return 0
     end
   end
