@@ -29,7 +29,9 @@ end
 function M.in_order(set, name)
   local list = {}
   for member in pairs(set) do list[#list + 1] = member end
-  if list[2] then table.sort(list, function(one, other) return one[name] < other[name] end) end
+  if list[2] then
+    table.sort(list, function(one, other) return one[name] < other[name] end)
+  end
   return list
 end
 
