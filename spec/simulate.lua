@@ -1,6 +1,6 @@
 -- Runs the simulation: random plans, each in a world of its own, until so many turns or seconds. See spec/README.md.
 --   build/parley spec/simulate.lua [--turns N] [--seconds N] [--seed N] [--replay SEED] [--workers N] [--keep-going]
---     [--brief] [--exhaustive]
+--     [--brief] [--say-seeds] [--exhaustive]
 local uv = require "luv"
 local mutant = os.getenv "PARLEY_MUTANT" -- MODULE=FILE: a changed copy, in the place of the host's own
 if mutant then package.preload[mutant:match "^[^=]*"] = assert(loadfile(mutant:match "=(.*)$")) end
@@ -93,6 +93,7 @@ local function play_part(set, seed)
   end
   for plan in plans_of(set, seed) do
     if is_enough() then break end
+    if set.say_seeds then io.write(("playing %d\n"):format(plan.seed)) end
     local outcome = play.play(plan)
     add_to(totals, { turns = outcome.turns, runs = 1, failed = outcome.problem and 1 or 0, counts = outcome.counts })
     if outcome.problem and set.brief then

@@ -96,6 +96,15 @@ function M.stood_still(model, ask)
   return false
 end
 
+--- Whether a message may be taken after its request has ended: it was interrupted, and the Enter before that is still
+--- unread. Its caller was told nothing of whether it went.
+---@param model spec.Model
+---@param ask table
+---@return boolean
+function M.may_be_late(model, ask)
+  return ask.verdict == "interrupted" and ((model.plan.odds.slow or 0) > 0 or M.stood_still(model, ask))
+end
+
 --- Whether a line of the transcript of a request's session has no end.
 ---@param model spec.Model
 ---@param ask table

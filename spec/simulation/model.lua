@@ -141,7 +141,9 @@ local function taken(self, record)
   local key = text:match(KEY)
   local ask = key and self.by_key[key]
   if not ask then return self:wrong("something was taken that was never sent: %q", text) end
-  if ask.ended then return self:wrong("%s was taken after its request had ended: %q", key, text) end
+  if ask.ended and not excuses.may_be_late(self, ask) then
+    return self:wrong("%s was taken after its request had ended: %q", key, text)
+  end
   ask.taken = ask.taken + 1
   ask.session_id = record.session_id
   ask.sessions[record.session_id] = true

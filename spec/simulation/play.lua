@@ -80,6 +80,7 @@ function strikes.resize(run, strike)
   local processes = {}
   for _, live in pairs(run.sessions) do table.insert(processes, live.process) end
   for _, live in pairs(run.backend and run.backend:live_sessions() or {}) do table.insert(processes, live) end
+  table.sort(processes, function(one, other) return (one:pid() or 0) < (other:pid() or 0) end)
   for _, each in ipairs(processes) do each:resize(strike.rows or 30, strike.columns or 100) end
 end
 

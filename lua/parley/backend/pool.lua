@@ -53,6 +53,14 @@ function M.new(given)
   }, Pool)
 end
 
+--- The sessions, the oldest first, so that what is done to them is done in the same order each time.
+local function in_order(entries)
+  local list = {}
+  for session in pairs(entries) do table.insert(list, session) end
+  table.sort(list, function(one, other) return entries[one].number < entries[other].number end)
+  return list
+end
+
 local function stop_timer(entry)
   if entry.timer then entry.timer:close() end
   entry.timer = nil
@@ -65,7 +73,8 @@ end
 
 --- Forgets the idle sessions whose process has ended.
 local function sweep(self)
-  for session, entry in pairs(self.entries) do
+  for _, session in ipairs(in_order(self.entries)) do
+    local entry = self.entries[session]
     if entry.is_idle and not session.process:is_alive() then
       stop_timer(entry)
       session:kill()
@@ -94,7 +103,8 @@ local function find(self, lease)
   sweep(self)
   local entries, key = self.entries, lease.key
   local session, victim
-  for candidate, entry in pairs(entries) do
+  for _, candidate in ipairs(in_order(entries)) do
+    local entry = entries[candidate]
     if entry.is_idle then
       if key and entry.keys[key] and (not session or entry.used > entries[session].used) then session = candidate end
       local may_end = not entry.is_pinned
@@ -393,14 +403,6 @@ local function turn_away(self)
   self.closed = true
   while self.waiting[1] do self.waiting[1].wake() end
   for _, entry in pairs(self.entries) do stop_timer(entry) end
-end
-
---- The sessions, the oldest first: that they end in the same order each time is what a world with a seed is for.
-local function in_order(entries)
-  local list = {}
-  for session in pairs(entries) do table.insert(list, session) end
-  table.sort(list, function(one, other) return entries[one].number < entries[other].number end)
-  return list
 end
 
 --- Ends every session, all at a time; whoever waits for a place gets a `ClosedError`.

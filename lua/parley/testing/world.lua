@@ -341,7 +341,11 @@ function World:told()
     lines[index] = ("%12.3f  #%d %s%s"):format(entry[1], entry[2], entry[3],
       entry[4] ~= nil and " " .. ("%q"):format(entry[4]) or "")
   end
-  return (table.concat(lines, "\n"):gsub(self.folder:gsub("%p", "%%%0"), "FOLDER"))
+  local told = table.concat(lines, "\n")
+  for _, name in ipairs { self.folder, configuration.project_name(self.folder) } do
+    told = told:gsub(name:gsub("%p", "%%%0"), "FOLDER")
+  end
+  return told
 end
 
 --- What nobody closed: programs, handles, timers.
