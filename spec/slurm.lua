@@ -1,5 +1,5 @@
 -- Runs the recipe for a Slurm array as it stands in scripts/README.md, on a cluster of one node that lives as long as
--- this does: one task is killed and then requeued, another requeued while it runs, and each conversation has one result.
+-- this does: one task is killed and requeued, another requeued while it runs, and each conversation has one result.
 --   build/parley spec/slurm.lua      `make slurm`; needs slurm-wlm (Debian's), and no root
 local uv = require "luv"
 local batch = require "parley.command.batch"
@@ -183,12 +183,12 @@ local function run(kit, questions, shards)
   local function start(...)
     return helper.start({ ... }, { env = environment, cwd = folder })
   end
-  local munged <close> = ending(start(paths[1], "--foreground", "--force", "--key-file=" .. folder .. "/munge.key",
+  local _ <close> = ending(start(paths[1], "--foreground", "--force", "--key-file=" .. folder .. "/munge.key",
     "--socket=" .. folder .. "/munge.socket", "--pid-file=" .. folder .. "/munged.pid", "--log-file=" .. folder
     .. "/munged.log", "--seed-file=" .. folder .. "/munge.seed"))
   helper.eventually(function() return uv.fs_stat(folder .. "/munge.socket") end, PATIENCE_MS, "munged's socket")
-  local controller <close> = ending(start(paths[2], "-D", "-c"))
-  local node <close> = ending(start(paths[3], "-D", "-N", "one"))
+  local _ <close> = ending(start(paths[2], "-D", "-c"))
+  local _ <close> = ending(start(paths[3], "-D", "-N", "one"))
   cluster:wait_for("a node that is idle", function()
     return cluster:command("sinfo", "-h", "-o", "%T"):find "^idle"
   end)
