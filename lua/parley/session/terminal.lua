@@ -90,7 +90,7 @@ function Terminal:view()
   if generation ~= self.generation then
     local row, column, visible = screen:cursor()
     self.generation = generation
-    self.picture = { rows = tui.without_spinner_below(screen:rows()),
+    self.picture = { rows = tui.keep(tui.without_spinner_below(screen:rows())),
       cursor = { row = row, column = column, visible = visible },
       modes = screen:modes(), title = screen:title() }
     self.version = self.version or tui.version(self.picture.rows)
