@@ -75,7 +75,8 @@ local function simulate(words, mutant)
   local output, complaints, over, pieces = uv.new_pipe(false), uv.new_pipe(false), task.condition(), {}
   local status, open_count, heard_at = nil, 2, clock.now()
   local process = assert(uv.spawn(uv.exepath(), { env = list, stdio = { nil, output, complaints },
-    args = { "spec/simulate.lua", "--workers", "1", "--brief", "--say-seeds", table.unpack(words) } }, function(code, signal)
+    args = { "spec/simulate.lua", "--workers", "1", "--brief", "--say-seeds", table.unpack(words) },
+  }, function(code, signal)
     status = code ~= 0 and code or signal
     over:notify()
   end))

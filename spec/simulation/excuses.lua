@@ -18,11 +18,12 @@ end
 --- What each strike may make of a request that it has struck; `err` is nil for one that ended with a result.
 local EFFECTS = {
   kill = function(err) return is_session_error(err, "exit") end,
-  stop = function(err, verdict) return is_session_error(err, "timeout", "delivery", "exit")
+  stop = function(err, verdict) return is_session_error(err, "timeout", "delivery", "exit", "dialog")
     or verdict == "error_no_output" end,
   pause = function(err) return is_session_error(err, "delivery") end,
   torn = function(err, verdict)
     return is_session_error(err, "timeout", "transcript") or verdict == "error_no_output"
+      or err and err.code == "ValueError" -- what is not whole cannot be gone on from
   end,
   type = function(err) -- a message that has changed in the composer is not sent again
     return is_session_error(err, "delivery")
@@ -34,6 +35,7 @@ local EFFECTS = {
 local function is_struck(ask, strike, is_direct)
   if strike.at > ask.ended then return false end
   if strike.asks[ask] then return true end
+  if strike.kind == "torn" and ask.talk and ask.talk.sessions[strike.session_id] then return true end
   if not strike.program or not ask.sessions[strike.session_id] then return false end
   local is_for_good = strike.kind == "stop" or strike.kind == "torn" or strike.kind == "kill" and is_direct
   if is_for_good then return true end

@@ -10,6 +10,8 @@ local M = {}
 local KEY = "m%d+%.%d+"
 --- What a user types, which is in no message. ASCII: among other letters the composer is not looked at so closely.
 M.USERS_OWN = "Q"
+--- What the library types to see whether a program still reads.
+local MARKS = { "¤", "¦", "§" }
 --- What an interrupt presses, and what a terminal answers by itself, is no answer to a dialog.
 local NO_ANSWER = { "^\27$", "^\27%[[%d;?>]*[cnRy]", "^\27P" }
 --- What the user types is on the screen, and seen, so soon.
@@ -27,7 +29,8 @@ Model.__index = Model
 ---@return spec.Model
 function M.new(world, plan)
   local self = setmetatable({ world = world, plan = plan, asks = {}, by_key = {}, histories = {}, problems = {},
-    dialogs = {}, struck = {}, losses = {}, users = {}, entered = {} }, Model)
+    dialogs = {}, struck = {}, losses = {}, users = {}, entered = {},
+    from_user = {} }, Model)
   world.on_lost = function(program) table.insert(self.losses, { at = world.time.now, program = program }) end
   world.on_event = function(record) self:hear(record) end
   world.on_torn = function(program) self:strike("torn", program) end
@@ -108,6 +111,7 @@ end
 
 --- A text of the user's own: it may come with a message only where it was typed too late to be seen before Enter.
 local function taken_from_user(self, record)
+  self.from_user[record.session_id] = true
   local ask = self.by_key[record.text:match(KEY) or ""]
   if ask then ask.taken, ask.sessions[record.session_id] = ask.taken + 1, true end
   local at, entered = self.users[record.program], self.entered[record.program]
@@ -196,7 +200,9 @@ function Model:types(program, bytes, seen_count)
   local dialog = self.dialogs[program]
   if not dialog or seen_count < dialog.shown_at then return end
   local consents = self.plan.consents and not self.plan.untrusted or self.plan.accepts
-  if bytes:find(KEY) or bytes:find("¤", 1, true) or not consents and not may_be_pressed(bytes) then
+  local is_typed = bytes:find(KEY) ~= nil
+  for _, mark in ipairs(MARKS) do is_typed = is_typed or bytes:find(mark, 1, true) ~= nil end
+  if is_typed or not consents and not may_be_pressed(bytes) then
     self:wrong("this was typed into a dialog: %q", bytes)
   end
 end
@@ -274,6 +280,14 @@ function Model:has_asked(ask)
   return false
 end
 
+--- Whether a message of the user's own was taken in a session of a request.
+function Model:has_from_user(ask)
+  for id in pairs(ask.sessions) do
+    if self.from_user[id] then return true end
+  end
+  return false
+end
+
 --- How often something typed was lost on its way to a request's programs.
 function Model:losses_of(ask)
   local count = 0
@@ -290,13 +304,23 @@ local function check_error(self, ask, err)
   if says_not and ask.taken > 0 then self:wrong("%s was taken, and its caller is told: %s", ask.key, tostring(err)) end
 end
 
+--- What a request was answered, without what the user's own message was that went with it.
+local function answer_to(self, ask)
+  local texts = {}
+  for _, text in ipairs(ask.answers) do
+    local is_users = self:has_from_user(ask) and text == "echo: " .. M.USERS_OWN
+    if not is_users then table.insert(texts, text) end
+  end
+  return table.concat(texts, "\n")
+end
+
 local function check_success(self, ask)
   if ask.taken ~= 1 then self:wrong("%s was answered and taken %d times", ask.key, ask.taken) end
   if ask.users ~= 1 then self:wrong("%s was reported %d times", ask.key, ask.users) end
   if marks.DEADLY[ask.turn.mark] and ask.turn.mark ~= "dies_at_end" then
     self:wrong("%s was answered by a program that had died", ask.key)
   end
-  local answer, wanted = table.concat(ask.answers, "\n"), marks.TEXTS[ask.turn.mark]
+  local answer, wanted = answer_to(self, ask), marks.TEXTS[ask.turn.mark]
   if excuses.is_torn(self, ask) then return end -- what was in the line nobody can know
   if self.plan.profile == "2.1.110" and excuses.stood_still(self, ask) then return end
   if wanted and answer ~= wanted or not wanted and bare(answer:gsub("^echo: ", "")) ~= bare(ask.text) then

@@ -128,7 +128,7 @@ end
 -- Turns ---------------------------------------------------------------------------------------------------------------
 
 local function hear(ask, event)
-  if event.session_id then ask.sessions[event.session_id] = true end
+  if event.session_id then ask.sessions[event.session_id], ask.talk.sessions[event.session_id] = true, true end
   if event.type == "user" and event:text():find(ask.key, 1, true) then ask.users = ask.users + 1 end
   local text = event.type == "assistant" and event:text() or ""
   if text ~= "" and not text:find("task-notification", 1, true) then table.insert(ask.answers, text) end
@@ -187,7 +187,7 @@ local function play_turn(run, talk, turn)
 end
 
 local function play_conversation(run, conversation)
-  local talk = { messages = {}, keys = {} }
+  local talk = { messages = {}, keys = {}, sessions = {} }
   pass(conversation.begins_ms)
   for _, turn in ipairs(conversation) do
     if run.model.closed_at then return end
@@ -204,9 +204,10 @@ local function play_directly(run, conversation)
       local set = options_of(run.world, run.plan)
       local accept, own = set.accept, set.policies
       set.accept, set.policies, set.partial = nil, nil, nil
-      talk = { messages = {}, keys = {}, session = session_of.new(process.new(set), { accept = accept, policies = own,
-        partial = run.plan.partial or nil,
-        turn_timeout_ms = run.plan.backend.turn_timeout_ms, first_message = run.plan.first_message }),
+      talk = { messages = {}, keys = {}, sessions = {},
+        session = session_of.new(process.new(set), { accept = accept, policies = own,
+          partial = run.plan.partial or nil, turn_timeout_ms = run.plan.backend.turn_timeout_ms,
+          first_message = run.plan.first_message }),
         is_started = run.plan.first_message ~= "argument" }
       run.sessions[talk] = talk.session
       local start, ok, err = run.model:start(talk.session), true, nil

@@ -21,7 +21,7 @@ function M.joined(...)
   return whole
 end
 
---- The members of a set in the order of what each has under a name: `pairs` goes by their addresses, and what is done to
+--- The members of a set in the order of what each has under a name. `pairs` goes by their addresses: what is done to
 --- them would be done in another order each time.
 ---@param set table<table, any>
 ---@param name string

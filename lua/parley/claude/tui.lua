@@ -278,4 +278,38 @@ function M.version(rows)
   end
 end
 
+--- Rows that stand, by what was seen on them: everybody who looks at a screen looks for the same, many times.
+local kept = setmetatable({}, { __mode = "k" })
+local NOTHING = {}
+
+--- Has what is seen on rows be looked for once only: they will not change.
+---@param rows string[]
+---@return string[] rows
+function M.keep(rows)
+  kept[rows] = {}
+  return rows
+end
+
+local function look_once(name)
+  local look = M[name]
+  M[name] = function(rows, cursor)
+    local known = kept[rows]
+    if not known then return look(rows, cursor) end
+    local seen = known[name] or {}
+    known[name] = seen
+    local found = seen[cursor or NOTHING]
+    if found == nil then
+      found = look(rows, cursor)
+      seen[cursor or NOTHING] = found == nil and NOTHING or found
+    end
+    if found == NOTHING then return nil end
+    return found
+  end
+end
+
+for _, name in ipairs { "has_dialog_footer", "shows_dialog", "composer", "is_busy", "refusal", "choices",
+  "signs_of_life" } do
+  look_once(name)
+end
+
 return M

@@ -90,7 +90,7 @@ local function picture_of(self)
     local row, column, visible = screen:cursor()
     local rows = screen:rows()
     self.generation = generation
-    self.picture = { rows = tui.without_spinner_below(rows), failure = tui.failure(rows),
+    self.picture = { rows = tui.keep(tui.without_spinner_below(rows)), failure = tui.failure(rows),
       cursor = { row = row, column = column, visible = visible },
       modes = screen:modes(), title = screen:title() }
     self.version = self.version or tui.version(self.picture.rows)

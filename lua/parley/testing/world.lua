@@ -180,6 +180,8 @@ function M.new(given)
   home.prepare(self, given)
   files.put(self.folder .. "/claude", "", "w")
   self.options = { executable = self.folder .. "/claude", cwd = self.cwd, extra_env = self.environment }
+  self.temporary = os.getenv "TMPDIR"
+  uv.os_setenv("TMPDIR", self.folder) -- what the library puts aside, it puts there
   self.disk = disk.new(self)
   self.disk:open()
   self.time.owner_of = function() return self:acting_program() end
@@ -372,6 +374,7 @@ function World:close()
   clock.use()
   core.uuid.generate = self.generate -- luacheck: ignore 122
   self.disk:close()
+  if self.temporary then uv.os_setenv("TMPDIR", self.temporary) else uv.os_unsetenv "TMPDIR" end
   files.remove_tree(self.folder)
   if self.problems[1] then error(errors.new("World", table.concat(self.problems, "\n")), 0) end
   if left[1] then error(errors.new("Leak", "left behind: " .. table.concat(left, ", "), { found = left }), 0) end
