@@ -42,7 +42,7 @@ M.rules = {
   max_sessions = { type = "positive integer", default = 8 },
   idle_timeout_ms = { type = "milliseconds" },
   mcp_servers = { type = "table", copy = false },
-  state = { type = { "boolean", "string", "table" }, default = true, copy = false },
+  state = { type = { "boolean", "string", "table" }, default = true, copy = false, check = keeper.is_state },
   durability = { type = "string", default = "process", check = options.one_of { "process", "power" } },
   retention = { type = "table", default = {}, check = is_retention },
   session_factory = { type = "callable" },
@@ -94,7 +94,8 @@ function M.new(given)
     extra_env = set.extra_env }
   return setmetatable({
     options = set, policies = own, keeper = kept, pool = pool.new { limit = set.max_sessions,
-      idle_timeout_ms = set.idle_timeout_ms, on_leave = function(live) kept:rest(live) end },
+      idle_timeout_ms = set.idle_timeout_ms, on_leaving = function(live) kept:leaving(live) end,
+      on_leave = function(live) kept:rest(live) end },
     attachments = attachments.new(), mcp = mcp_files.new(own.mcp_config), rules = rules,
     kin = setmetatable({}, { __mode = "k" }), spent = limits.nothing(),
   }, Backend)
@@ -134,6 +135,11 @@ local function acquire(self, run)
   run.is_leased, run.has_place, run.payload = run.session ~= nil, run.session == nil, run.text
   if run.is_over then error(errors.closed_error "the turn was closed", 0) end
   if run.has_place then starting.begin(self, run) elseif of_kin then starting.renew(self, run) end
+  local problem = self.keeper:complaint()
+  if problem then
+    starting.tell(run, "state_unavailable", { cause = problem,
+      message = "conversations are not kept beyond their processes: " .. problem.message })
+  end
 end
 
 local function begin_turn(self, run)

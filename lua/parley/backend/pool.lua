@@ -25,6 +25,7 @@ local M = {}
 ---@class parley.Pool
 ---@field package limit integer
 ---@field package idle_timeout_ms? number
+---@field package on_leaving fun(session: parley.Session)
 ---@field package on_leave fun(session: parley.Session)
 ---@field package entries table<parley.Session, table>  every live session: `keys`, `is_idle`, `is_pinned`, `used`,
 ---                                `timer`, `lease`, `prefix`, `number`, `ending`
@@ -41,16 +42,20 @@ local Pool = {}
 Pool.__index = Pool
 Pool.__name = "parley.Pool"
 
+local function nothing() end
+
 --- Makes an empty pool.
----@param given {limit: integer, idle_timeout_ms?: number, on_leave?: fun(session: parley.Session)}  live processes at
----       a time; an idle session is ended after so long, nil: never; what is told of one that was idle and has ended
+---@param given {limit: integer, idle_timeout_ms?: number, on_leaving?: fun(session: parley.Session), on_leave?:
+---       fun(session: parley.Session)}  live processes at a time; an idle session is ended after so long, nil: never;
+---       what is told of an idle one that is about to end, and that has ended
 ---@return parley.Pool
 function M.new(given)
   local idle_timeout_ms = given.idle_timeout_ms
   if idle_timeout_ms == math.huge then idle_timeout_ms = nil end
   return setmetatable({
-    limit = given.limit, idle_timeout_ms = idle_timeout_ms, on_leave = given.on_leave or function() end, entries = {},
-    places = 0, leases = {}, waiting = {}, stalled = {}, choosy = 0, uses = 0, added = 0,
+    limit = given.limit, idle_timeout_ms = idle_timeout_ms, entries = {}, on_leaving = given.on_leaving or nothing,
+    on_leave = given.on_leave or nothing, places = 0, leases = {}, waiting = {},
+    stalled = {}, choosy = 0, uses = 0, added = 0,
   }, Pool)
 end
 
@@ -114,6 +119,7 @@ local function grant(self, lease)
   if not found then return nil end
   local session = found.session or found.victim
   if session then take(self.entries[session]) else self.places = self.places + 1 end
+  if found.victim then self.on_leaving(found.victim) end
   if found.session then self.entries[session].lease = lease end
   if not lease.is_anonymous then self.leases[lease] = true end
   return found
@@ -316,6 +322,7 @@ end
 --- that.
 local function retire(self, session, entry)
   take(entry)
+  self.on_leaving(session)
   entry.is_idle, entry.used, entry.is_pinned = true, 0, false
   session:kill()
   serve(self)

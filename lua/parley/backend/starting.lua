@@ -80,7 +80,11 @@ local function try_to_start(self, run, way, ...)
   return err
 end
 
-local function tell(run, subtype, fields)
+--- Adds an event to the turn of a request, in front of its own.
+---@param run parley.Lease  of a request that has its session
+---@param subtype string
+---@param fields table
+function M.tell(run, subtype, fields)
   fields.type, fields.subtype, fields.session_id = "system", subtype, run.session.session_id
   table.insert(run.notices, claude_event.new(fields))
 end
@@ -98,7 +102,7 @@ function M.fresh(self, run, first)
   if not is_refused(err) then error(err, 0) end
   if first then return M.fresh(self, run) end
   start_with(self, run, require "parley.policy.injection.concat_message")
-  tell(run, "injection_fallback", { cause = err,
+  M.tell(run, "injection_fallback", { cause = err,
     message = "the program did not resume from the written history; it went into the message instead" })
 end
 
@@ -138,7 +142,7 @@ local function wake(self, run, found)
     return self.keeper:hold(found, run.session)
   end
   self.keeper:leave(found, true)
-  tell(run, "sleep_missed", { missed = entry.session_id, cause = "refused",
+  M.tell(run, "sleep_missed", { missed = entry.session_id, cause = "refused",
     message = ("the program did not go on with the session %s; another one has what was said"):format(
       entry.session_id) })
 end
@@ -166,7 +170,7 @@ local function begin_by_index(self, run)
     M.fresh(self, run, found and fork_of(self, run, found.point))
   end
   for _, miss in ipairs(missed) do
-    tell(run, "sleep_missed", { missed = miss.session_id, cause = miss.cause,
+    M.tell(run, "sleep_missed", { missed = miss.session_id, cause = miss.cause,
       message = ("the session %s could not be woken: %s; another one has what was said"):format(miss.session_id,
         miss.message) })
   end
@@ -191,7 +195,7 @@ function M.begin(self, run)
   if goes_on and found then self.keeper:hold(found, run.session) end
   if goes_on then return end
   if found then self.keeper:leave(found, true) end
-  tell(run, "injection_fallback",
+  M.tell(run, "injection_fallback",
     { message = ("the program did not go on with the session %s; another one has what was said"):format(adopted.id) })
 end
 

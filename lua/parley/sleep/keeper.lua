@@ -10,6 +10,7 @@ local opener = require "parley.sleep.opener"
 local paths = require "parley.claude.paths"
 local scope = require "parley.sleep.scope"
 local tables = require "parley.base.tables"
+local task = require "parley.base.task"
 local total = require "parley.base.usage"
 local transcript = require "parley.sleep.transcript"
 
@@ -18,6 +19,7 @@ local M = {}
 ---@class parley.Held
 ---@field lease table
 ---@field entry? table  as it was stored last
+---@field is_leaving? true  its session is about to end, and then it sleeps
 
 ---@class parley.Keeper
 ---@field private given {state: boolean|string|table, durability?: string, retention?: table, environment: table}
@@ -25,7 +27,7 @@ local M = {}
 ---@field private held table<parley.Session, parley.Held>
 ---@field private ours table<string, parley.Held>  the same, by session id
 ---@field private problem? parley.Error  why there is no index
----@field private puts integer
+---@field private changed parley.Condition  notified when something of ours is so no longer
 ---@field private closed? true
 local Keeper = {}
 Keeper.__index = Keeper
@@ -40,12 +42,21 @@ function M.path_for(extra_env)
   return index.default_path(has_home and { HOME = own.HOME, XDG_STATE_HOME = own.XDG_STATE_HOME } or nil)
 end
 
+--- A check for the option `state`.
+---@param value any
+---@return string? expected
+function M.is_state(value)
+  local is_index = type(value) ~= "table" or value.find and value.put and value.lease and value.forget
+  if not is_index or value == "" then return "true, false, the path of a file, or an index that is open" end
+end
+
 --- Makes a keeper. Nothing is opened before a conversation is looked for, or has had a turn.
 ---@param given {state: boolean|string|table, durability?: string, retention?: table, extra_env?: table}
 ---       `state`: a file, an index that is open, true for the one by default, false for none
 ---@return parley.Keeper
 function M.new(given)
-  return setmetatable({ given = given, held = setmetatable({}, { __mode = "k" }), ours = {}, puts = 0 }, Keeper)
+  return setmetatable({ given = given, held = setmetatable({}, { __mode = "k" }), ours = {},
+    changed = task.condition() }, Keeper)
 end
 
 --- Takes down why nothing is kept, to be told once; where the caller has named a file it is an error.
@@ -62,7 +73,8 @@ local function open(self)
     self.store = state
     return state
   end
-  local store, err = index.open { path = type(state) == "string" and state or M.path_for(self.given.extra_env),
+  local path = type(state) == "string" and state or M.path_for(self.given.extra_env)
+  local store, err = index.open { path = path:sub(1, 1) == "/" and path or uv.cwd() .. "/" .. path,
     durability = self.given.durability, retention = self.given.retention }
   if not store then
     self.has_failed = type(state) ~= "string"
@@ -177,11 +189,23 @@ function Keeper:note(live, turn)
   held.entry = entry
 end
 
+--- A session is about to end in order: who looks for its conversation waits for that.
+---@param live parley.Session
+function Keeper:leaving(live)
+  if self.held[live] then self.held[live].is_leaving = true end
+end
+
 local function let_go(self, live)
   local held = self.held[live]
   self.held[live] = nil
   if held and self.ours[live.session_id] == held then self.ours[live.session_id] = nil end
   return held
+end
+
+--- Gives a lease back.
+local function release(self, held, entry)
+  held.lease:release(entry)
+  self.changed:notify()
 end
 
 --- A session has ended in order, and its conversation sleeps.
@@ -190,13 +214,14 @@ function Keeper:rest(live)
   local held = let_go(self, live)
   if not held or self.closed then return end
   local entry = held.entry
-  if not entry then return held.lease:release() end
-  local size, digest = index.look(entry.path)
-  if not size then
+  local size, digest = index.look(entry and entry.path or live.jsonl_path)
+  if entry and size then
+    entry = tables.merged(entry, { size = size, digest = digest, state = "asleep" })
+  elseif entry then
     self.store:forget(entry.session_id)
-    return held.lease:release()
+    entry = nil
   end
-  held.lease:release(tables.merged(entry, { size = size, digest = digest, state = "asleep" }))
+  release(self, held, entry)
 end
 
 --- A session has ended in the midst of something. What was stored holds if nothing was said since.
@@ -205,7 +230,7 @@ function Keeper:lose(live)
   local held = let_go(self, live)
   if not held or self.closed then return end
   if held.entry and transcript.problem_of(held.entry) then self.store:forget(held.entry.session_id) end
-  held.lease:release()
+  release(self, held)
 end
 
 --- Another session goes on with the transcript of one.
@@ -288,6 +313,10 @@ function Keeper:find(key, set)
   local fork
   local folder = paths.project_folder(set.cwd, launch.environment(set))
   for _, entry in ipairs(store:find(key, word) or {}) do
+    local held = self.ours[entry.session_id]
+    if held and held.is_leaving then
+      self.changed:wait_until(function() return self.ours[entry.session_id] ~= held end)
+    end
     local is_here = entry.path == ("%s/%s.jsonl"):format(folder, entry.session_id)
     if is_here and not self.ours[entry.session_id] and has(entry.options.here, key) and can_follow(entry, set) then
       local found, miss = wake(self, entry, key, set)

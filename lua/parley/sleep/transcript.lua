@@ -27,12 +27,15 @@ local function rest_of(path, offset)
   return file:seek("set", offset) and file:read "a"
 end
 
+--- Records beside the messages that say something, or change what was said.
+local SAYING = { compact_boundary = true, local_command = true }
+
 --- Whether anything was said in lines of a transcript.
 local function says_something(lines)
   for line in lines:gmatch "[^\n]+" do
     local record = core.json.decode(line)
     local is_note = type(record) == "table" and not transcript.is_said(record)
-    if not is_note or record.subtype == "compact_boundary" then return true end
+    if not is_note or SAYING[record.subtype] then return true end
   end
   return false
 end
