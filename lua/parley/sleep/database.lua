@@ -10,6 +10,8 @@ local M = {}
 
 --- How long a call waits for another process. A transaction takes milliseconds: longer than that only a stopped one.
 local BUSY_MS = 5000
+--- Its close leaves no more of the log; SQLite writes about so much between two times that it empties it.
+local LOG_BYTES = 4 << 20
 local APPLICATION, VERSION = 0x5061726c, 1 -- "Parl"
 
 --- Times are milliseconds since 1970. A lease's row says who has a session; whether that is so its lock knows.
@@ -19,7 +21,7 @@ local SCHEMA = ([[
     size INTEGER NOT NULL, digest TEXT NOT NULL, cwd TEXT, options TEXT NOT NULL, argv TEXT NOT NULL,
     env_names TEXT NOT NULL, model TEXT, turns INTEGER NOT NULL, tokens INTEGER NOT NULL, cost_usd REAL,
     created_at INTEGER NOT NULL, used_at INTEGER NOT NULL, state TEXT NOT NULL, since INTEGER NOT NULL);
-  CREATE INDEX sessions_by_use ON sessions (used_at, id);
+  CREATE INDEX sessions_by_use ON sessions (used_at, id, size);
   CREATE TABLE keys (key TEXT NOT NULL, session INTEGER NOT NULL, PRIMARY KEY (key, session)) WITHOUT ROWID;
   CREATE INDEX keys_by_session ON keys (session);
   CREATE TABLE leases (
@@ -55,25 +57,14 @@ local SENTENCES = {
 ---@return parley.Error
 function M.failure(path, err)
   local reason = CAUSES[err.cause] or REASONS[err.code] or "io"
+  -- SQLite opens what it may not write for reading, and says later that something is missing.
+  if reason == "io" and not uv.fs_access(path:match "^(.*)/", "W") then reason = "read_only" end
   local said = err.message .. (err.cause and ", " .. err.cause or "")
   local message = reason == "busy" and SENTENCES.busy:format(path, BUSY_MS / 1000, said)
     or SENTENCES[reason]:format(path, said)
   return errors.state_error(message, { reason = reason, cause = err })
 end
 
---- Tries again while another process is in the way, as long as a call would wait.
-local function patiently(attempt, is_busy)
-  local waited = 0
-  while true do
-    local value, err = attempt()
-    if value or waited >= BUSY_MS or not is_busy(err) then return value, err end
-    uv.sleep(5)
-    waited = waited + 5
-  end
-end
-
-local function is_busy(err) return err.code == "SQLITE_BUSY" end
-local function is_taken(err) return err.code == "EAGAIN" end
 
 local function number_of(database, pragma)
   local rows, err = database:query("PRAGMA " .. pragma)
@@ -107,15 +98,28 @@ end
 
 local function prepare(database, path, durability)
   check_version(database, path)
-  run(database, "PRAGMA temp_store = MEMORY; PRAGMA synchronous = " .. SYNCHRONOUS[durability])
-  -- A change of this mode does not wait for others by itself.
-  local rows, err = patiently(function() return database:query "PRAGMA journal_mode = WAL" end, is_busy)
+  run(database, ("PRAGMA temp_store = MEMORY; PRAGMA journal_size_limit = %d; PRAGMA synchronous = %s"):format(LOG_BYTES,
+    SYNCHRONOUS[durability]))
+  local rows, err = database:query "PRAGMA journal_mode = WAL"
   if not rows then error(err, 0) end
   if rows[1].journal_mode ~= "wal" then
     error(errors.state_error(("the index of conversations '%s' cannot stand on this file system, which has no shared "
       .. "memory: name another folder in XDG_STATE_HOME"):format(path), { reason = "folder" }), 0)
   end
   if number_of(database, "user_version") == 0 then make_schema(database) end
+end
+
+--- Nobody opens the file while somebody moves it aside, or makes it.
+local function guard(path)
+  local waited, lock, err = 0, nil, nil
+  repeat
+    lock, err = core.lock.take(path .. ".guard")
+    if lock then return lock end
+    uv.sleep(5)
+    waited = waited + 5
+  until err.code ~= "EAGAIN" or waited > BUSY_MS
+  error(M.failure(path, { code = err.code == "EAGAIN" and "SQLITE_BUSY" or "lock", message = err.message,
+    cause = err.code }), 0)
 end
 
 --- The file takes its mode from how it is made, and what stands beside it takes it from the file.
@@ -126,8 +130,9 @@ local function make_file(path)
   if stat and stat.mode & 63 ~= 0 and stat.uid == uv.getuid() then uv.fs_chmod(path, 384) end
 end
 
---- Opens the file; where it cannot be, nothing is left open.
+--- Opens the file; where it cannot be, nothing is left open. The log is opened by its name some time after the file.
 local function open_once(path, durability)
+  local _ <close> = guard(path)
   make_file(path)
   local database, err = core.sqlite.open(path, BUSY_MS)
   if not database then return nil, M.failure(path, err) end
@@ -152,12 +157,11 @@ end
 ---@return string? aside  where it is now
 --- Raises `StateError`.
 function M.move_aside(path, identity)
-  local lock <close>, err = patiently(function() return core.lock.take(path .. ".repair") end, is_taken)
-  if not lock then error(errors.state_error(err.message, { reason = "io", cause = err }), 0) end
+  local _ <close> = guard(path)
   if not identity or M.identity(path) ~= identity then return nil end
   local aside = ("%s.damaged-%s"):format(path, clock.date "!%Y%m%dT%H%M%SZ")
   while uv.fs_lstat(aside) do aside = aside .. "+" end
-  for _, part in ipairs { "", "-wal", "-shm" } do
+  for _, part in ipairs { "-wal", "-shm", "" } do -- a log that is left behind would be the new file's
     local ok, problem, code = uv.fs_rename(path .. part, aside .. part)
     if not ok and code ~= "ENOENT" then
       error(errors.state_error(("the index of conversations '%s' is damaged and cannot be moved aside: %s"):format(path,

@@ -14,7 +14,7 @@ local state_folder = require "parley.sleep.state_folder"
 local M = {}
 
 --- At most so many are found under one key, and pruned in one call: neither is to take long.
-local MOST_FOUND, MOST_PRUNED, PAGE = 16, 1000, 500
+local MOST_FOUND, MOST_PRUNED, PAGE = 16, 200, 500
 
 ---@class parley.sleep.Index
 ---@field path string
@@ -360,23 +360,25 @@ function Index:forget(session_id)
   end)
 end
 
-local TOO_MANY = FROM:format [[
-  (SELECT *, row_number() OVER newest AS place, sum(size) OVER newest AS total FROM sessions
-    WINDOW newest AS (ORDER BY used_at DESC, id DESC ROWS UNBOUNDED PRECEDING)) s]]
-  .. "WHERE s.used_at < ? OR s.place > ? OR s.total > ? ORDER BY s.used_at, s.id LIMIT ?"
+local OLDEST = FROM:format "sessions s" .. "ORDER BY s.used_at, s.id LIMIT ?"
+local TOTALS = "SELECT count(*) AS count, ifnull(sum(size), 0) AS bytes FROM sessions"
 
 --- Forgets what the retention does not keep: what was not used for `days`, and of the rest the least recently used
---- beyond `count` or beyond `bytes` of transcripts. What somebody has stays. At most 1,000 go in one call: call until
---- none does.
+--- beyond `count` or beyond `bytes` of transcripts. What somebody has stays. At most 200 go in one call: call until none
+--- does.
 ---@return parley.sleep.Entry[]? removed  their transcripts stay where they are
 ---@return parley.Error? err
 function Index:prune()
+  local limits = self.retention
   return perform(self, function()
     return transaction(self, function()
-      local removed = {}
-      local found = query(self, TOO_MANY, oldest_kept(self), self.retention.count or math.maxinteger,
-        self.retention.bytes or math.maxinteger, MOST_PRUNED)
-      for _, row in ipairs(found) do
+      local removed, since = {}, oldest_kept(self)
+      local left = query(self, TOTALS)[1]
+      for _, row in ipairs(query(self, OLDEST, MOST_PRUNED)) do
+        local is_kept = row.used_at >= since and left.count <= (limits.count or math.maxinteger)
+          and left.bytes <= (limits.bytes or math.maxinteger)
+        if is_kept then break end
+        left.count, left.bytes = left.count - 1, left.bytes - row.size
         if not (row.pid and is_held(self, row.session_id)) then
           remove(self, row.id, row.session_id)
           table.insert(removed, rows.to_entry(row, self.this))

@@ -184,14 +184,13 @@ describe("the index of conversations", function()
       assert.same({ "s1", "s2" }, ids(store:prune()))
     end)
 
-    it("forgets a thousand at a time, and nobody who is live", function()
+    it("forgets 200 at a time, and nobody who is live", function()
       reopen { count = 1 }
-      for i = 1, 1005 do store:put(entry("s" .. i, { used_at = now + i })) end
+      for i = 1, 205 do store:put(entry("s" .. i, { used_at = now + i })) end
       local own, other <close> = assert(store:lease "s1"), open()
       local theirs = assert(other:lease "s2")
-      local removed = #store:prune() + #store:prune()
-      assert.equal(1002, removed)
-      assert.same({ "s1005", "s2", "s1" }, ids(store:list()))
+      assert.same({ 198, 4 }, { #store:prune(), #store:prune() })
+      assert.same({ "s205", "s2", "s1" }, ids(store:list()))
       assert.same({}, store:prune())
       own:release()
       theirs:release()
