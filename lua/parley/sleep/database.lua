@@ -98,8 +98,8 @@ end
 
 local function prepare(database, path, durability)
   check_version(database, path)
-  run(database, ("PRAGMA temp_store = MEMORY; PRAGMA journal_size_limit = %d; PRAGMA synchronous = %s"):format(LOG_BYTES,
-    SYNCHRONOUS[durability]))
+  run(database, ("PRAGMA temp_store = MEMORY; PRAGMA journal_size_limit = %d; PRAGMA synchronous = %s"):format(
+    LOG_BYTES, SYNCHRONOUS[durability]))
   local rows, err = database:query "PRAGMA journal_mode = WAL"
   if not rows then error(err, 0) end
   if rows[1].journal_mode ~= "wal" then
