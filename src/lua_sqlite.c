@@ -15,10 +15,12 @@
 
 enum { STATEMENTS = 1 }; /* the connection's user value: text to statement */
 
-/* The connection owns its statements: closing it ends them, whether or not the collector has. */
+/* The connection owns its statements: closing it ends them, whether or not the collector has. While a query runs a
+ * finalizer may come along that uses the connection, or closes it: the one is refused, the other waits. */
 struct connection {
     sqlite3 *handle;       /* NULL: closed */
     sqlite3_stmt *running; /* between its first step and its reset */
+    bool is_busy, is_closing;
 };
 
 /* Belongs to the connection of which it is a user value, and is not to be seen from Lua. */
@@ -64,7 +66,14 @@ static int push_failure(lua_State *L, sqlite3 *handle, int status, const char *w
 static struct connection *check_connection(lua_State *L, int index)
 {
     struct connection *connection = luaL_checkudata(L, index, SQLITE_METATABLE);
-    luaL_argcheck(L, connection->handle, index, "the database is closed");
+    luaL_argcheck(L, connection->handle && !connection->is_closing, index, "the database is closed");
+    return connection;
+}
+
+static struct connection *check_idle(lua_State *L, int index)
+{
+    struct connection *connection = check_connection(L, index);
+    luaL_argcheck(L, !connection->is_busy, index, "the database is in the middle of a query");
     return connection;
 }
 
@@ -83,11 +92,12 @@ static int open_database(lua_State *L)
     luaL_argcheck(L, timeout >= 0 && timeout <= 3600000, 2, "0 to 3600000 milliseconds expected");
 
     struct connection *connection = lua_newuserdatauv(L, sizeof *connection, STATEMENTS);
-    *connection = (struct connection){NULL, NULL};
+    *connection = (struct connection){NULL, NULL, false, false};
     luaL_setmetatable(L, SQLITE_METATABLE);
     lua_newtable(L);
     lua_setiuservalue(L, -2, STATEMENTS);
-    int keeps_log = 1, status = sqlite3_open_v2(path, &connection->handle, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, NULL);
+    int keeps_log = 1,
+        status = sqlite3_open_v2(path, &connection->handle, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, NULL);
     if (status == SQLITE_OK)
         status = sqlite3_extended_result_codes(connection->handle, 1);
     if (status == SQLITE_OK)
@@ -95,7 +105,7 @@ static int open_database(lua_State *L)
     /* Else its close would remove the log by its name, under which that of another file may stand by then. */
     if (status == SQLITE_OK)
         status = sqlite3_file_control(connection->handle, "main", SQLITE_FCNTL_PERSIST_WAL, &keeps_log);
-    if (status == SQLITE_OK)
+    if (status == SQLITE_OK || status == SQLITE_NOTFOUND) /* one in memory has none */
         return 1;
     push_failure(L, connection->handle, status, path);
     sqlite3_close_v2(connection->handle);
@@ -197,37 +207,52 @@ static int run(lua_State *L)
     return status == SQLITE_DONE ? 1 : push_failure(L, connection->handle, status, "cannot run a statement");
 }
 
-/* The collector stands still meanwhile: a finalizer could use this connection, or close it. Whatever fails, memory too,
- * the statement is reset: one that is not would hold a lock on the file. */
+static void end(lua_State *L, struct connection *connection, int index)
+{
+    if (lua_getiuservalue(L, index, STATEMENTS) == LUA_TTABLE) {
+        for (lua_pushnil(L); lua_next(L, -2); lua_pop(L, 1)) {
+            struct statement *statement = lua_touserdata(L, -1);
+            sqlite3_finalize(statement->handle);
+            statement->handle = NULL;
+        }
+    }
+    lua_pop(L, 1);
+    sqlite3_close_v2(connection->handle);
+    connection->handle = NULL;
+}
+
+/* Whatever fails meanwhile, memory too, the statement is reset: one that is not would hold a lock on the file. */
 static int query(lua_State *L)
 {
-    struct connection *connection = check_connection(L, 1);
+    struct connection *connection = check_idle(L, 1);
     check_text(L, 2);
     for (int i = 3; i <= lua_gettop(L); i++) {
         int type = lua_type(L, i);
         bool fits = type == LUA_TNIL || type == LUA_TBOOLEAN || type == LUA_TNUMBER || type == LUA_TSTRING;
         luaL_argcheck(L, fits, i, "nil, a boolean, a number or a string expected");
     }
-    luaL_checkstack(L, 1, NULL);
     int arguments = lua_gettop(L);
-    bool is_collecting = lua_gc(L, LUA_GCISRUNNING) != 0;
-    lua_gc(L, LUA_GCSTOP);
+    luaL_checkstack(L, 2, NULL);
     lua_pushcfunction(L, run);
     lua_insert(L, 1);
+    lua_pushvalue(L, 2); /* the connection stays on the stack */
+    lua_insert(L, 1);
+    connection->is_busy = true;
     int outcome = lua_pcall(L, arguments, LUA_MULTRET, 0);
+    connection->is_busy = false;
     if (connection->running) {
         sqlite3_reset(connection->running);
         sqlite3_clear_bindings(connection->running);
         connection->running = NULL;
     }
-    if (is_collecting)
-        lua_gc(L, LUA_GCRESTART);
-    return outcome == LUA_OK ? lua_gettop(L) : lua_error(L);
+    if (connection->is_closing)
+        end(L, connection, 1);
+    return outcome == LUA_OK ? lua_gettop(L) - 1 : lua_error(L);
 }
 
 static int script(lua_State *L)
 {
-    struct connection *connection = check_connection(L, 1);
+    struct connection *connection = check_idle(L, 1);
     int status = sqlite3_exec(connection->handle, check_text(L, 2), NULL, NULL, NULL);
     if (status != SQLITE_OK)
         return push_failure(L, connection->handle, status, "cannot run a script");
@@ -253,17 +278,10 @@ static int finalize(lua_State *L)
 static int close_database(lua_State *L)
 {
     struct connection *connection = luaL_checkudata(L, 1, SQLITE_METATABLE);
-    if (!connection->handle)
-        return 0;
-    if (lua_getiuservalue(L, 1, STATEMENTS) == LUA_TTABLE) {
-        for (lua_pushnil(L); lua_next(L, -2); lua_pop(L, 1)) {
-            struct statement *statement = lua_touserdata(L, -1);
-            sqlite3_finalize(statement->handle);
-            statement->handle = NULL;
-        }
-    }
-    sqlite3_close_v2(connection->handle);
-    connection->handle = NULL;
+    if (connection->is_busy)
+        connection->is_closing = true;
+    else if (connection->handle)
+        end(L, connection, 1);
     return 0;
 }
 

@@ -98,26 +98,6 @@ describe("sqlite", function()
     collectgarbage()
   end) -- the leak check knows
 
-  it("is used by a finalizer of a value that it makes, without harm", function()
-    database:script "PRAGMA synchronous = OFF; PRAGMA journal_mode = MEMORY; CREATE TABLE t (a)"
-    local is_armed = true
-    local function arm()
-      setmetatable({}, { __gc = function()
-        if not is_armed then return end
-        database:query "SELECT count(*) AS n FROM t"
-        arm()
-      end })
-    end
-    collectgarbage("generational")
-    arm()
-    for i = 1, 2000 do
-      database:query("INSERT INTO t VALUES (?)", ("x"):rep(i))
-      assert.equal(i, assert(database:query "SELECT count(*) AS n FROM t")[1].n)
-    end
-    is_armed = false
-    collectgarbage("incremental")
-  end)
-
   describe("used wrongly", function()
     it("says so", function()
       assert.error_matches(function() sqlite.open "" end, "without NUL")

@@ -20,7 +20,8 @@ local database = {}
 ---@return parley.DatabaseError? err
 function sqlite.open(path, busy_timeout_ms) end
 
----Run one statement to its end. It is prepared once for its text, so values belong into its places (`?`).
+---Run one statement to its end. It is prepared once for its text, so values belong into its places (`?`). A finalizer
+---that runs meanwhile cannot use the database; one that closes it does so at the end.
 ---@param text string Raises if it is empty, or more than one.
 ---@param ... nil|boolean|number|string For its places, as many as those; strings are bytes. A boolean is 1 or 0.
 ---@return table[]? rows By column name; NULL is nil. Empty for a statement that gives none.

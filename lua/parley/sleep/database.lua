@@ -98,12 +98,12 @@ end
 
 local function prepare(database, path, durability)
   check_version(database, path)
-  run(database, ("PRAGMA temp_store = MEMORY; PRAGMA journal_size_limit = %d; PRAGMA synchronous = %s"):format(LOG_BYTES,
-    SYNCHRONOUS[durability]))
+  run(database, ("PRAGMA temp_store = MEMORY; PRAGMA journal_size_limit = %d; PRAGMA synchronous = %s"):format(
+    LOG_BYTES, SYNCHRONOUS[durability]))
   local rows, err = database:query "PRAGMA journal_mode = WAL"
   if not rows then error(err, 0) end
   if rows[1].journal_mode ~= "wal" then
-    error(errors.state_error(("the index of conversations '%s' cannot stand on this file system, which has no shared "
+    error(errors.state_error(("the index of conversations '%s' cannot stand on this file system, which shares no "
       .. "memory: name another folder in XDG_STATE_HOME"):format(path), { reason = "folder" }), 0)
   end
   if number_of(database, "user_version") == 0 then make_schema(database) end
@@ -111,13 +111,13 @@ end
 
 --- Nobody opens the file while somebody moves it aside, or makes it.
 local function guard(path)
-  local waited, lock, err = 0, nil, nil
-  repeat
-    lock, err = core.lock.take(path .. ".guard")
-    if lock then return lock end
+  local lock, err = core.lock.take(path .. ".guard")
+  for _ = 5, BUSY_MS, 5 do
+    if lock or err.code ~= "EAGAIN" then break end
     uv.sleep(5)
-    waited = waited + 5
-  until err.code ~= "EAGAIN" or waited > BUSY_MS
+    lock, err = core.lock.take(path .. ".guard")
+  end
+  if lock then return lock end
   error(M.failure(path, { code = err.code == "EAGAIN" and "SQLITE_BUSY" or "lock", message = err.message,
     cause = err.code }), 0)
 end

@@ -364,8 +364,8 @@ local OLDEST = FROM:format "sessions s" .. "ORDER BY s.used_at, s.id LIMIT ?"
 local TOTALS = "SELECT count(*) AS count, ifnull(sum(size), 0) AS bytes FROM sessions"
 
 --- Forgets what the retention does not keep: what was not used for `days`, and of the rest the least recently used
---- beyond `count` or beyond `bytes` of transcripts. What somebody has stays. At most 200 go in one call: call until none
---- does.
+--- beyond `count` or beyond `bytes` of transcripts. What somebody has stays. At most 200 go in one call: call until
+--- none does.
 ---@return parley.sleep.Entry[]? removed  their transcripts stay where they are
 ---@return parley.Error? err
 function Index:prune()

@@ -203,8 +203,8 @@ describe("the index of conversations", function()
         local store = assert(index.open { path = %q, durability = %q })
         store.database:script "PRAGMA wal_autocheckpoint = 8"
         for i = %d, 100000 do
-          assert(store:put { session_id = "s" .. i %% 500, keys = { "k" .. i }, scope = "s", path = "/t", state = "live",
-            turns = i })
+          assert(store:put { session_id = "s" .. i %% 500, keys = { "k" .. i }, scope = "s", path = "/t",
+            state = "live", turns = i })
           io.stdout:write(i, "\n")
           io.stdout:flush()
         end]]):format(path, round % 2 == 0 and "power" or "process", acknowledged + 1) }

@@ -136,6 +136,13 @@ describe("the index of conversations", function()
     assert.is_nil(other:get "one")
   end)
 
+  it("waits for the disk at each commit when it is to survive the machine's failure, and else at times", function()
+    local function synchronous(index_of) return index_of.database:query("PRAGMA synchronous")[1].synchronous end
+    local other <close> = open { durability = "power" }
+    assert.same({ 1, 2 }, { synchronous(store), synchronous(other) }) -- NORMAL, FULL
+    assert.equal("wal", store.database:query("PRAGMA journal_mode")[1].journal_mode)
+  end)
+
   it("begins anew where its file is taken away", function()
     store:put(entry "one")
     files.remove_tree(folder .. "/state")
