@@ -7,6 +7,7 @@ local conversation = require "parley.backend.conversation"
 local defer = require "parley.base.defer"
 local errors = require "parley.base.errors"
 local history = require "parley.base.history"
+local keeper = require "parley.sleep.keeper"
 local launch = require "parley.claude.launch"
 local limits = require "parley.session.limits"
 local login = require "parley.claude.login"
@@ -27,6 +28,13 @@ local M = {}
 
 local INJECTIONS = { "native_jsonl", "concat_message" }
 
+local function is_retention(value)
+  for name, bound in pairs(value) do
+    local is_known = name == "days" or name == "count" or name == "bytes"
+    if not is_known or type(bound) ~= "number" or bound < 0 then return "{days, count, bytes}, numbers from 0 on" end
+  end
+end
+
 --- The options of a backend beside those of its processes and sessions.
 ---@type table<string, parley.OptionRule>
 M.rules = {
@@ -34,6 +42,9 @@ M.rules = {
   max_sessions = { type = "positive integer", default = 8 },
   idle_timeout_ms = { type = "milliseconds" },
   mcp_servers = { type = "table", copy = false },
+  state = { type = { "boolean", "string", "table" }, default = true, copy = false, check = keeper.is_state },
+  durability = { type = "string", default = "process", check = options.one_of { "process", "power" } },
+  retention = { type = "table", default = {}, check = is_retention },
   session_factory = { type = "callable" },
 }
 
@@ -45,6 +56,7 @@ local NOT_FOR_ALL = { session_id = true, resume_session_id = true, fork_session 
 ---@field package pool parley.Pool
 ---@field package attachments parley.Attachments
 ---@field package mcp parley.McpFiles
+---@field package keeper parley.Keeper  of the conversations that outlive their processes
 ---@field package rules parley.OwnOptionRules
 ---@field package kin table<parley.Session, {prefix: string, kin: string}>  under which options each was started
 ---@field package spent parley.Spent  by all its turns
@@ -78,8 +90,12 @@ function M.new(given)
   session.check(set, set, "parley.backend")
   local own, of_sessions = policies.of_backend(set.policies, set.history_injection_mode)
   set.policies = of_sessions
+  local kept = keeper.new { state = set.state, durability = set.durability, retention = set.retention,
+    extra_env = set.extra_env }
   return setmetatable({
-    options = set, policies = own, pool = pool.new { limit = set.max_sessions, idle_timeout_ms = set.idle_timeout_ms },
+    options = set, policies = own, keeper = kept, pool = pool.new { limit = set.max_sessions,
+      idle_timeout_ms = set.idle_timeout_ms, on_leaving = function(live) kept:leaving(live) end,
+      on_leave = function(live) kept:rest(live) end },
     attachments = attachments.new(), mcp = mcp_files.new(own.mcp_config), rules = rules,
     kin = setmetatable({}, { __mode = "k" }), spent = limits.nothing(),
   }, Backend)
@@ -119,6 +135,11 @@ local function acquire(self, run)
   run.is_leased, run.has_place, run.payload = run.session ~= nil, run.session == nil, run.text
   if run.is_over then error(errors.closed_error "the turn was closed", 0) end
   if run.has_place then starting.begin(self, run) elseif of_kin then starting.renew(self, run) end
+  local problem = self.keeper:complaint()
+  if problem then
+    starting.tell(run, "state_unavailable", { cause = problem,
+      message = "conversations are not kept beyond their processes: " .. problem.message })
+  end
 end
 
 local function begin_turn(self, run)
@@ -151,24 +172,37 @@ local function leaves_words(events)
   return false
 end
 
+--- Ends a session in the midst of something.
+local function drop(self, live, keeps_place)
+  local _ <close> = defer(function() self.keeper:lose(live) end)
+  self.pool:discard(live, keeps_place)
+end
+
+--- Lets a session wait for what comes next in its conversation.
+local function keep(self, run, result, names)
+  self.keeper:note(run.session, { keys = names, set = run.set, events = run.events, result = result })
+  local keys = {}
+  for i, name in ipairs(names) do keys[i] = run.prefix .. name end
+  self.pool:release(run.session, keys)
+end
+
 --- Stores the session for what the client will send next, or ends it after a failed turn.
 local function settle(self, run, result)
   local is_stopped = result.subtype == "interrupted" or result.subtype == "error_limit"
   if result.is_error and not is_stopped and result.subtype ~= "error_no_output" then
-    return self.pool:discard(run.session)
+    return drop(self, run.session)
   end
   if run.command then
     local is_emptied = clear.is(run.command) -- what it goes on with is not this conversation
-    if is_emptied or leaves_words(run.events) then return self.pool:discard(run.session) end
+    if is_emptied or leaves_words(run.events) then return drop(self, run.session) end
+    if #run.request.history > 0 then return keep(self, run, result, { run.name }) end
     return self.pool:release(run.session, { run.key })
   end
   local answer = history.synthesize_turn_messages(run.events)
   -- A message that was interrupted before its answer began is not in the program's history, but may be in the client's.
-  if is_stopped and #answer == 0 then return self.pool:discard(run.session) end
-  local keys = {}
-  local given = self.policies.routing.keys(run.request, { messages = answer, events = run.events, result = result })
-  for i, key in ipairs(given) do keys[i] = run.prefix .. key end
-  self.pool:release(run.session, keys)
+  if is_stopped and #answer == 0 then return drop(self, run.session) end
+  keep(self, run, result, self.policies.routing.keys(run.request,
+    { messages = answer, events = run.events, result = result }))
 end
 
 local function next_event(self, run)
@@ -182,9 +216,9 @@ local function next_event(self, run)
   local ok, event = pcall(run.steps)
   if not ok then
     if not was_dead(run, event) then error(event, 0) end
-    self.pool:discard(run.session, true)
+    drop(self, run.session, true)
     run.session, run.has_place, run.is_leased = nil, true, false
-    starting.fresh(self, run)
+    starting.begin(self, run)
     begin_turn(self, run)
     return next_event(self, run)
   end
@@ -203,7 +237,7 @@ local function abandon(self, run)
   local live, has_place = run.session, run.has_place
   run.session, run.has_place = nil, false
   if live then
-    task.shield(self.pool.discard, self.pool, live)
+    task.shield(drop, self, live)
   elseif has_place then
     self.pool:release_place(run)
   end
@@ -337,10 +371,12 @@ function Backend:close()
   self.mcp:refuse()
   task.wherever(function()
     self.pool:close()
+    self.keeper:close()
     local _ <close> = self.mcp:lock()
     remove_files(self)
   end, function()
     self.pool:kill()
+    self.keeper:close()
     remove_files(self)
   end)
 end

@@ -7,11 +7,13 @@ local errors = require "parley.base.errors"
 local files = require "parley.base.files"
 local history = require "parley.base.history"
 local launch = require "parley.claude.launch"
+local native_jsonl = require "parley.policy.injection.native_jsonl"
 local paths = require "parley.claude.paths"
 local policies = require "parley.policy"
 local process = require "parley.claude.process"
 local session = require "parley.session"
 local tables = require "parley.base.tables"
+local transcript = require "parley.sleep.transcript"
 local tui = require "parley.claude.tui"
 local uv = require "luv"
 
@@ -79,18 +81,29 @@ local function try_to_start(self, run, way, ...)
   return err
 end
 
+--- Adds an event to the turn of a request, in front of its own.
+---@param run parley.Lease  of a request that has its session
+---@param subtype string
+---@param fields table
+function M.tell(run, subtype, fields)
+  fields.type, fields.subtype, fields.session_id = "system", subtype, run.session.session_id
+  table.insert(run.notices, claude_event.new(fields))
+end
+
 --- Starts a fresh session. A crash or a start that takes too long says nothing of the written history: it is tried
 --- again, once. When the program refuses to resume from it, it goes into the message, once.
 ---@param self parley.Backend
 ---@param run parley.Lease  of a request
-function M.fresh(self, run)
-  local err = try_to_start(self, run, start_with, self.policies.injection)
-  if err and not is_refused(err) then err = try_to_start(self, run, start_with, self.policies.injection) end
+---@param first? table  an injection policy that is tried before the backend's
+function M.fresh(self, run, first)
+  local policy = first or self.policies.injection
+  local err = try_to_start(self, run, start_with, policy)
+  if err and not is_refused(err) then err = try_to_start(self, run, start_with, policy) end
   if not err then return end
   if not is_refused(err) then error(err, 0) end
+  if first then return M.fresh(self, run) end
   start_with(self, run, require "parley.policy.injection.concat_message")
-  table.insert(run.notices, claude_event.new { type = "system", subtype = "injection_fallback",
-    session_id = run.session.session_id, cause = err,
+  M.tell(run, "injection_fallback", { cause = err,
     message = "the program did not resume from the written history; it went into the message instead" })
 end
 
@@ -109,25 +122,82 @@ end
 ---@param run parley.Lease  of a request
 function M.renew(self, run)
   local former = run.session
+  local _ <close> = defer(function() self.keeper:lose(former) end) -- what another has is none of its affairs
   self.pool:discard(former, true)
   run.session, run.is_leased, run.has_place, self.kin[former] = nil, false, true, nil
-  if go_on(self, run, former.session_id, former.jsonl_path) then run.session:succeed(former) end
+  if not go_on(self, run, former.session_id, former.jsonl_path) then return end
+  run.session:succeed(former)
+  self.keeper:hand_over(former, run.session)
 end
 
---- Starts the session of a history that no session has: from its own transcript when it is the one that was adopted.
+--- Wakes a conversation that sleeps.
+local function wake(self, run, found)
+  local entry, is_settled = found.entry, false
+  local _ <close> = defer(function()
+    if not is_settled then self.keeper:leave(found) end
+  end)
+  local is_woken = go_on(self, run, entry.session_id, entry.path)
+  is_settled = true
+  if is_woken then
+    run.session:succeed(entry)
+    return self.keeper:hold(found, run.session)
+  end
+  self.keeper:leave(found, true)
+  M.tell(run, "sleep_missed", { missed = entry.session_id, cause = "refused",
+    message = ("the program did not go on with the session %s; another one has what was said"):format(
+      entry.session_id) })
+end
+
+--- What has a fresh session go on from the beginning of another's transcript, with all that stands in it. A policy of
+--- the caller's own comes first, and so does what it calls a conversation.
+---@return table? policy
+local function fork_of(self, run, point)
+  local is_ours = self.policies.injection == native_jsonl
+  if not is_ours or run.name ~= history.hash_history(run.request.history) then return nil end
+  local text = transcript.beginning(point)
+  return text and { prepare = function(request)
+    files.write(request.jsonl_path, text)
+    return { text = request.text, resume = true, start_offset = #text }
+  end }
+end
+
+--- Starts the session of a history that no session has: wakes the one that sleeps, or has a fresh one go on from there.
+local function begin_by_index(self, run)
+  local found, missed = nil, {}
+  if run.name then found, missed = self.keeper:find(run.name, run.set) end
+  if found and found.lease then
+    wake(self, run, found)
+  else
+    M.fresh(self, run, found and fork_of(self, run, found.point))
+  end
+  for _, miss in ipairs(missed) do
+    M.tell(run, "sleep_missed", { missed = miss.session_id, cause = miss.cause,
+      message = ("the session %s could not be woken: %s; another one has what was said"):format(miss.session_id,
+        miss.message) })
+  end
+end
+
+--- Starts the session of a history that no session has: from its own transcript when it is the one that was adopted,
+--- or sleeps.
 ---@param self parley.Backend
 ---@param run parley.Lease  of a request
 function M.begin(self, run)
   local adopted = self.adopted
-  if not adopted or history.hash_history(run.request.history) ~= adopted.hash then return M.fresh(self, run) end
+  if not adopted or history.hash_history(run.request.history) ~= adopted.hash then return begin_by_index(self, run) end
   self.adopted = nil -- two must not write in one transcript
+  local found, is_denied = self.keeper:claim(adopted.id)
+  if is_denied then return begin_by_index(self, run) end
   local _ <close> = defer(function(err)
-    if err ~= nil then self.adopted = adopted end
+    if err == nil then return end
+    self.adopted = adopted
+    if found then self.keeper:leave(found) end
   end)
-  if go_on(self, run, adopted.id, adopted.path) then return end
-  table.insert(run.notices, claude_event.new { type = "system", subtype = "injection_fallback",
-    session_id = run.session.session_id,
-    message = ("the program did not go on with the session %s; another one has what was said"):format(adopted.id) })
+  local goes_on = go_on(self, run, adopted.id, adopted.path)
+  if goes_on and found then self.keeper:hold(found, run.session) end
+  if goes_on then return end
+  if found then self.keeper:leave(found, true) end
+  M.tell(run, "injection_fallback",
+    { message = ("the program did not go on with the session %s; another one has what was said"):format(adopted.id) })
 end
 
 return M

@@ -49,6 +49,11 @@ M.dialog_error = constructor "DialogError"
 ---@type fun(message: string, fields?: table): parley.Error
 M.validation_error = constructor "ValidationError"
 
+--- What is kept from one process to the next cannot be. `reason` is `"folder"` (nobody else may reach into it),
+--- `"newer"` (than this program), `"foreign"`, `"corrupt"`, `"full"`, `"read_only"`, `"busy"`, `"leased"` or `"io"`.
+---@type fun(message: string, fields?: table): parley.Error
+M.state_error = constructor "StateError"
+
 --- The object was closed before this call.
 ---@type fun(message: string, fields?: table): parley.Error
 M.closed_error = constructor "ClosedError"

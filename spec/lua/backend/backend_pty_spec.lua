@@ -322,7 +322,7 @@ describe("complete on a pty", function()
       uv.kill(started(kit)[1], "sigkill") -- and nobody has noticed yet
       local result, said = talk(backend, messages)
       assert.equal("echo: two", said)
-      assert.equal(1, result.num_turns)
+      assert.equal(2, result.num_turns)
       assert.equal(2, #started(kit))
       assert.same({ "one", "two" }, kit:taken())
     end)
