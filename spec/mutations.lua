@@ -1,6 +1,7 @@
 -- Takes the library's mechanisms out, one at a time, and has the simulation look for it. See spec/README.md.
---   build/parley spec/mutations.lua [--seconds N] [--seed N] [--workers N] [WORD]   WORD: only those whose name or
---   file has it. A run that was cut short goes on where it was: what is known stands in build/mutations.
+--   build/parley spec/mutations.lua [--seconds N] [--seed N] [--workers N] [WORD]   seconds of the processor's time for
+--   each; WORD: only those whose name or file has it. A run that was cut short goes on where it was: what is known
+--   stands in build/mutations.
 local uv = require "luv"
 local clock = require "parley.base.clock"
 local core = require "parley.core"
@@ -68,6 +69,7 @@ end
 ---@param mutant? string   what stands in PARLEY_MUTANT
 ---@return string? problem  what was found; nil: nothing
 ---@return integer seed     of the last run
+---@return number seconds   of the processor's time
 local function simulate(words, mutant)
   local list = {}
   for name, value in pairs(uv.os_environ()) do table.insert(list, name .. "=" .. value) end
@@ -97,8 +99,10 @@ local function simulate(words, mutant)
   for _, handle in ipairs { output, complaints, process } do handle:close() end
   local text = table.concat(pieces)
   local seed = math.tointeger(tonumber(text:match ".*playing (%d+)") or set.seed)
-  if status == 0 then return nil, seed end
-  return text:match "seed %d+: ([^\n]*)" or not ended and "it does not end" or text:match "([^\n]+)\n*$", seed
+  local seconds = tonumber(text:match ".*playing %d+ at ([%d.]+)") or 0
+  if status == 0 then return nil, seed, seconds end
+  return text:match "seed %d+: ([^\n]*)" or not ended and "it does not end" or text:match "([^\n]+)\n*$", seed,
+    seconds
 end
 
 --- Looks for a mutant: a seed that fails with it and not without.
@@ -106,18 +110,18 @@ end
 local function try(mutation, number)
   local module = mutation.file:gsub("^lua/", ""):gsub("%.lua$", ""):gsub("/init$", ""):gsub("/", ".")
   local mutant = module .. "=" .. write(mutation, number)
-  local began, seed, without = clock.now(), set.seed, ""
+  local took, seed, without = 0, set.seed, ""
   repeat
-    local left = math.ceil(set.seconds - (clock.now() - began) / 1000)
-    local problem, at = simulate({ "--seconds", tostring(left), "--seed", tostring(seed) }, mutant)
-    local took = (clock.now() - began) / 1000
+    local left = math.max(1, math.ceil(set.seconds - took))
+    local problem, at, seconds = simulate({ "--processor-seconds", tostring(left), "--seed", tostring(seed) }, mutant)
+    took = took + seconds
     if problem and not simulate({ "--replay", tostring(at) }) then
       return ("found\tseed %d, %.1f s%s\t%s"):format(at, took, without, problem:gsub("%c", " "):sub(1, 100))
     end
     if problem then without = without .. (", %d fails without it, too"):format(at) end
     seed = at + 1
   until not problem or took >= set.seconds
-  return ("%s\t%.1f s%s\t%s"):format(mutation.unseen and "not to be found" or "MISSED", set.seconds, without,
+  return ("%s\t%.1f s%s\t%s"):format(mutation.unseen and "not to be found" or "MISSED", took, without,
     mutation.unseen or "")
 end
 

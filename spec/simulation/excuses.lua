@@ -7,6 +7,11 @@ local M = {}
 --- What a user has typed may stand in the composer for a while.
 local TYPED_MS = 10000
 
+--- Whether a fault may have struck.
+local function may(model, name)
+  return (model.plan.odds[name] or 0) > 0 or model.plan.times ~= nil and model.plan.times[name] ~= nil
+end
+
 local function is_session_error(err, ...)
   if not err or err.code ~= "SessionError" then return false end
   for _, reason in ipairs { ... } do
@@ -56,7 +61,7 @@ end
 local function by_program(model, ask, err, verdict)
   local plan, mark = model.plan, ask.turn.mark
   if marks.DEADLY[mark] and is_session_error(err, "exit") then return true end
-  if (plan.odds.no_space or 0) > 0 and err then -- for the editor there was no room, too
+  if may(model, "no_space") and err then -- for the editor there was no room, too
     if err.code == "ENOSPC" or err.message:find("the program's editor", 1, true) then return true end
   end
   if verdict == "DialogError" then
@@ -65,8 +70,10 @@ local function by_program(model, ask, err, verdict)
   end
   -- Every third key is lost there: it is no terminal any more.
   return is_session_error(err, "delivery") and ask.taken == 0
-    and (model:losses_of(ask) > 2 or (plan.odds.slow or 0) > 0)
+    and (model:losses_of(ask) > 2 or may(model, "slow"))
 end
+
+M.may = may
 
 --- Whether there is an excuse for a request that did not end well.
 ---@param model spec.Model
@@ -104,7 +111,7 @@ end
 ---@param ask table
 ---@return boolean
 function M.may_be_late(model, ask)
-  return ask.verdict == "interrupted" and ((model.plan.odds.slow or 0) > 0 or M.stood_still(model, ask))
+  return ask.verdict == "interrupted" and (may(model, "slow") or M.stood_still(model, ask))
 end
 
 --- Whether a line of the transcript of a request's session has no end.

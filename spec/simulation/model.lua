@@ -12,6 +12,8 @@ local KEY = "m%d+%.%d+"
 M.USERS_OWN = "Q"
 --- What the library types to see whether a program still reads.
 local MARKS = { "¤", "¦", "§" }
+--- What is typed that a strike may wait for.
+local MOMENTS = { enter = "\r", editor = "^\7", text = KEY }
 --- What an interrupt presses, and what a terminal answers by itself, is no answer to a dialog.
 local NO_ANSWER = { "^\27$", "^\27%[[%d;?>]*[cnRy]", "^\27P" }
 --- What the user types is on the screen, and seen, so soon.
@@ -21,6 +23,7 @@ local PATIENCE_MS = 90000
 
 ---@class spec.Model
 ---@field problems string[]
+---@field on_moment? fun(name: string)  is told when something happens that a strike may wait for
 local Model = {}
 Model.__index = Model
 
@@ -31,11 +34,19 @@ function M.new(world, plan)
   local self = setmetatable({ world = world, plan = plan, asks = {}, by_key = {}, histories = {}, problems = {},
     dialogs = {}, struck = {}, losses = {}, users = {}, entered = {},
     from_user = {} }, Model)
-  world.on_lost = function(program) table.insert(self.losses, { at = world.time.now, program = program }) end
+  world.on_lost = function(program)
+    table.insert(self.losses, { at = world.time.now, program = program })
+    self:moment "lost"
+  end
+  world.on_full = function() self:moment "full" end
   world.on_event = function(record) self:hear(record) end
   world.on_torn = function(program) self:strike("torn", program) end
   world.on_typed = function(program, bytes, seen_count) self:types(program, bytes, seen_count) end
   return self
+end
+
+function Model:moment(name)
+  if self.on_moment then self.on_moment(name) end
 end
 
 function Model:wrong(what, ...)
@@ -170,6 +181,7 @@ end
 
 function Model:hear(record)
   local event = record.event
+  if event == "taken" or event == "asked" then self:moment(event) end
   if event == "started" then
     started(self, record)
   elseif event == "taken" then
@@ -197,6 +209,9 @@ end
 --- What was typed: no part of a message goes to a dialog that was seen, and nothing at all where nobody consents.
 function Model:types(program, bytes, seen_count)
   if bytes:find("\r", 1, true) then self.entered[program] = { at = self.world.time.now } end
+  for name, pattern in pairs(MOMENTS) do
+    if bytes:find(pattern) then self:moment(name) end
+  end
   local dialog = self.dialogs[program]
   if not dialog or seen_count < dialog.shown_at then return end
   local consents = self.plan.consents and not self.plan.untrusted or self.plan.accepts
@@ -210,7 +225,7 @@ end
 -- What the callers say ------------------------------------------------------------------------------------------------
 
 local function check_time(self, ask)
-  local is_stopped = (self.plan.odds.slow or 0) > 0
+  local is_stopped = excuses.may(self, "slow")
   for _, strike in ipairs(self.struck) do
     is_stopped = is_stopped or strike.kind == "stop" and strike.at <= ask.ended
   end

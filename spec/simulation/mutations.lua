@@ -26,8 +26,8 @@ add("types a mark behind keys that may be lost", "session/typist",
   "if self.keys_may_follow then catch_up(self, text) end", "")
 add("leaves a dialog before it types a mark", "session/typist", "    leave_dialog(self, deadline)\n", "")
 add("types no mark where there is no composer", "session/typist",
-  "if composer_of(self.terminal:view()) then self.terminal:press(TO_INSERT .. MARK) end",
-  "self.terminal:press(TO_INSERT .. MARK)")
+  "if composer_of(self.terminal:view()) then self.terminal:press(TO_INSERT .. mark) end",
+  "self.terminal:press(TO_INSERT .. mark)")
 add("waits until the program is ready", "session/typist",
   "    if not terminal:wait_until_ready() then return false end\n    local steps", "    local steps")
 add("brings a dialog to its policy while it types", "session/typist",

@@ -7,6 +7,7 @@ local marks = require "parley.testing.marks"
 local models = require "spec.simulation.model"
 local process = require "parley.claude.process"
 local session_of = require "parley.session"
+local tables = require "parley.base.tables"
 local task = require "parley.base.task"
 local testing = require "parley.testing"
 
@@ -84,6 +85,11 @@ function strikes.resize(run, strike)
   for _, each in ipairs(processes) do each:resize(strike.rows or 30, strike.columns or 100) end
 end
 
+function strikes.dialog(run, strike)
+  local program = living(run.world, strike.which)
+  if program then program:surprise() end
+end
+
 function strikes.type(run, strike)
   local program = living(run.world, strike.which)
   if not program then return end
@@ -110,11 +116,12 @@ function strikes.close(run)
   if run.backend then run.backend:close() end
 end
 
---- A task that waits for its step and strikes.
+--- A task that waits for its step or its moment and strikes.
 local function striker(run, ask)
   local strike = ask.turn.strike
   if not strike then return end
-  local wait = { at = run.world.time.steps + strike.step, due = task.condition() }
+  local wait = { at = run.world.time.steps + (strike.step or math.huge), due = task.condition(),
+    after = strike.after, late_ms = strike.late_ms }
   table.insert(run.waiting, wait)
   return task.spawn(function()
     wait.due:wait_until(function() return wait.is_over or ask.ended end)
@@ -255,7 +262,8 @@ end
 ---@param plan table
 ---@return spec.Outcome
 function M.play(plan)
-  local world = testing.world { seed = plan.seed, profile = plan.profile, faults = plan.odds,
+  local world = testing.world { seed = plan.seed, profile = plan.profile,
+    faults = tables.merged(plan.odds, plan.times),
     trusted = not plan.untrusted, bypass_accepted = not plan.untrusted,
     script = function(_, number)
       return { startup_delay_ms = 5, flush_ms = number % 3 * 2, answers = answers(),
@@ -274,6 +282,17 @@ function M.play(plan)
   end
   world.time.on_step = run.on_step
   run.model = models.new(world, plan)
+  function run.model.on_moment(name)
+    for _, wait in ipairs(run.waiting) do
+      if wait.after == name then
+        wait.after = nil
+        world:after(wait.late_ms, function()
+          wait.is_over = true
+          wait.due:notify()
+        end)
+      end
+    end
+  end
   local ok, err = pcall(task.run, function()
     task.timeout(PATIENCE_MS, play_all, run)
     pass(10000) -- what was left to end by itself

@@ -140,10 +140,9 @@ local function ask_at_start(program)
   end
 end
 
---- Has a dialog come up by itself, whatever is going on then.
 local function surprise(program)
   task.sleep(program.faults.dialog_ms)
-  if not program.view.dialog then program:open_dialog(dialogs.surprise()) end
+  program:surprise()
 end
 
 --- Draws what the user's own command says beneath the composer.
