@@ -9,6 +9,8 @@ local desks = require "parley.gateway.desk"
 local errors = require "parley.base.errors"
 local files = require "parley.base.files"
 local http = require "parley.base.http"
+local indexes = require "parley.sleep.index"
+local keeper = require "parley.sleep.keeper"
 local log = require "parley.gateway.log"
 local metrics = require "parley.gateway.metrics"
 local options = require "parley.base.options"
@@ -157,6 +159,22 @@ local function start_keeper(self)
   ready:wait_until(function() return self.group end)
 end
 
+--- The index of conversations that outlive their processes. Without one their histories are written anew.
+local function open_index(self, set, given)
+  if given.state == false or type(given.state) == "table" then return given.state or nil end
+  local path = type(given.state) == "string" and given.state or keeper.path_for(given.extra_env)
+  local index, problem = indexes.open { path = path, durability = given.durability, retention = given.retention }
+  if index then
+    index:prune()
+  elseif type(given.state) == "string" then
+    error(problem, 0)
+  elseif set.log then
+    set.log(("parley serve: conversations are not kept beyond their processes: %s\n"):format(problem.message))
+  end
+  self.own_index = index
+  return index
+end
+
 local function make_backend(self, set)
   local given = tables.merged(set.backend, { max_sessions = set.max_sessions, idle_timeout_ms = set.idle_timeout_ms,
     partial = true })
@@ -165,8 +183,10 @@ local function make_backend(self, set)
     self.plain_folder = plain.folder(set.plain_folder)
     given = plain.options(given, self.plain_folder)
   end
+  local index = open_index(self, set, given)
+  given.state = index or false
   given.policies = tables.merged(given.policies, { routing = routing.new { plain_folder = self.plain_folder,
-    policy = (given.policies or {}).routing, accept = accept } })
+    policy = (given.policies or {}).routing, accept = accept, index = index } })
   self.model = given.model
   self.backend = backends.new(given)
 end
@@ -220,6 +240,12 @@ end
 ---@return boolean done  false when something still runs
 function Server:drain(milliseconds) return self.desk:drain(milliseconds) end
 
+local function end_all(self)
+  if self.http then self.http:close() end
+  self.backend:close()
+  if self.own_index then self.own_index:close() end
+end
+
 --- Ends every turn and session, and stops listening. Further calls do nothing.
 function Server:close()
   if self.is_closed then return end
@@ -227,12 +253,8 @@ function Server:close()
   if self.keeper then self.keeper:cancel "the server was closed" end
   task.wherever(function()
     pcall(self.keeper.await, self.keeper)
-    if self.http then self.http:close() end
-    self.backend:close()
-  end, function()
-    if self.http then self.http:close() end
-    self.backend:close()
-  end)
+    end_all(self)
+  end, function() end_all(self) end)
 end
 
 Server.__close = Server.close

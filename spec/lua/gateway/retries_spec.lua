@@ -41,6 +41,23 @@ describe("a request that is made again", function()
       assert.same({ "slow", "slow" }, gateway.kit:taken())
     end)
 
+  serves("and says so gets what was sent whole, for it may not have arrived", function(gateway)
+    for count = 0, 2 do
+      local answer = gateway:request("/v1/messages", ask "hello", { ["x-stainless-retry-count"] = tostring(count) })
+      assert.equal("echo: hello", gateways.text_of(answer.json))
+    end
+    assert.same({ "hello" }, gateway.kit:taken())
+    gateway:request("/v1/messages", ask "hello", { ["x-stainless-retry-count"] = "0" })
+    gateway:request("/v1/messages", ask "hello")
+    assert.same({ "hello", "hello", "hello" }, gateway.kit:taken())
+  end)
+
+  serves("after a failure is made anew", { kit = { script = { answers = { { times = 1, api_error = { status = 529,
+    text = "as asked", retries = 0 } } } } } }, function(gateway)
+    assert.equal(529, gateway:request("/v1/messages", ask "hello").status)
+    assert.equal(200, gateway:request("/v1/messages", ask "hello", { ["x-stainless-retry-count"] = "1" }).status)
+  end)
+
   serves("by another is another", { kit = { script = SLOW } }, function(gateway)
     local reader <close> = gateway:open("/v1/messages", ask("slow", true))
     reader:expect "one\\n"
