@@ -230,7 +230,8 @@ function M.serve(given)
   end)
   self.desk = desks.new { backend = self.backend, group = self.group, metrics = self.metrics,
     max_sessions = set.max_sessions, queue = set.queue, tool_wait_ms = set.tool_wait_ms, grace_ms = set.grace_ms,
-    is_strict = set.is_strict, plain_folder = self.plain_folder }
+    is_strict = set.is_strict, plain_folder = self.plain_folder,
+    say = set.log and function(text) set.log(("parley serve: %s\n"):format(text)) end }
   listen(self, set)
   return self
 end

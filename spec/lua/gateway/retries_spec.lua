@@ -1,6 +1,7 @@
 -- Clients that ask again, that go away, that are too many.
 local gateways = require "spec.gateway"
 local helper = require "spec.helper"
+local replies = require "parley.gateway.reply"
 local task = require "parley.base.task"
 
 local function ask(text, stream)
@@ -148,6 +149,19 @@ describe("a server that drains", function()
     assert.is_true(draining:await())
     reader:expect "message_stop"
     assert.is_nil(reader.text:find "event: error")
+  end))
+
+  it("waits for who still reads", helper.task(function()
+    local gateway <close> = gateways.start()
+    local desk, reply = gateway.server.desk, replies.new "sonnet"
+    reply:finish("end_turn", {}, {})
+    local visit = { reply = reply, digest = "x" }
+    desk:enter(visit)
+    local draining = task.spawn(gateway.server.drain, gateway.server, 60000)
+    helper.tick()
+    assert.is_false(draining:is_done())
+    desk:leave(visit, true)
+    assert.is_true(draining:await())
   end))
 
   it("waits no longer than it is told", helper.task(function()
