@@ -161,9 +161,16 @@ local function make_session(self, set, id, injection, jsonl_path)
       { option = "session_factory" }), 0)
   end
   local of_process, of_session = tables.picked(set, launch.rules), tables.picked(set, session.rules)
+  of_session.partial = of_session.partial or self.options.partial -- the next turn may want it
   of_process[injection.resume and "resume_session_id" or "session_id"] = id
   of_process.mcp_config = mcp_config_of(self, set)
   return session.new(process.new(of_process), of_session, { path = jsonl_path, offset = offset })
+end
+
+--- What a turn has for itself in a session that is started or not.
+local function prepare_for(self, live, set)
+  live.reports_partial = set.partial
+  if live.limits then live.limits:use(set, self.spent) end
 end
 
 --- Starts a session in the place that the run holds.
@@ -173,7 +180,7 @@ local function start(self, run, injection, id, path)
   self.kin[live] = { prefix = run.prefix, kin = run.kin, set = run.set }
   self.pool:add(live, run)
   run.session, run.has_place, run.payload, run.is_resumed = live, false, injection.text, injection.resume
-  if live.limits then live.limits:use(run.set, self.spent) end -- the message may go with the start
+  prepare_for(self, live, run.set) -- the message may go with the start
   live:start(run.is_message and injection.text or nil, run.said)
 end
 
@@ -273,7 +280,7 @@ local function begin_turn(self, run)
   end
   local live, said = run.session, run.said
   if run.set.tools then live.tools:use(run.set.tools) end
-  if live.limits then live.limits:use(run.set, self.spent) end
+  prepare_for(self, live, run.set)
   run.steps = run.command and live:command(run.command, said) or live:send(run.payload, said)
 end
 

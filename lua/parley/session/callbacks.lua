@@ -57,7 +57,7 @@ local function on_prompt(self, payload)
   local turn = session.course and session.turn
   if not turn or turn:state() ~= "submitted" then return nil end
   self.heard = turn
-  self.partials = session.options.partial and partials.new(session.session_id) or nil
+  self.partials = session.reports_partial and partials.new(session.session_id) or nil
   if self.desk then self.desk:forget() end
   session.asked:forget()
   session.changed:notify()
