@@ -1,5 +1,5 @@
---- A permission policy that the program cannot hear, on the stand-in and on the real program: nothing runs, and the turn
---- says so.
+--- A permission policy that the program cannot hear, on the stand-in and on the real program: nothing runs, and the
+--- turn says so.
 local assert = require "luassert"
 local files = require "parley.base.files"
 local helper = require "spec.helper"
