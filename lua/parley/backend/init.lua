@@ -149,7 +149,7 @@ local function begin_turn(self, run)
   end
   local live, said = run.session, run.said
   if run.set.tools then live.tools:use(run.set.tools) end
-  if live.limits then live.limits:use(run.set, self.spent) end
+  starting.prepare(self, live, run.set)
   run.steps = run.command and live:command(run.command, said) or live:send(run.payload, said)
 end
 

@@ -56,6 +56,7 @@ M.check = callbacks.check
 ---@field turns integer            how many have ended
 ---@field closed? true
 ---@field options table            checked, see `M.rules`
+---@field reports_partial? boolean  the turns have partial events, where the option has the program tell of text
 ---@field delivery parley.DeliveryOptions
 ---@field start_offset integer     what stands before it in the transcript is passed over
 ---@field terminal parley.Terminal
@@ -133,7 +134,7 @@ function M.new(process, given, resumed)
       or paths.resolve_jsonl_path(process.session_id, process.cwd, process.environment),
     start_offset = resumed and resumed.offset or 0,
     changed = process.changed,
-    options = set,
+    options = set, reports_partial = set.partial,
     delivery = { mentions = set.mentions },
     policies = policies.of_session(set.policies),
     turns = 0,
