@@ -11,7 +11,7 @@ FUZZ_SECONDS ?= 600
 B ?= build
 LLHTTP ?= /usr/share/llhttp
 
-PACKAGES = lua5.4 lua5.4-luv libuv libcjson uuid vterm libsodium libutf8proc libedit
+PACKAGES = lua5.4 lua5.4-luv libuv libcjson uuid vterm libsodium libutf8proc libedit sqlite3
 ifneq ($(filter-out help clean format uninstall,$(or $(MAKECMDGOALS),all)),)
 MISSING := $(shell for p in $(PACKAGES); do pkg-config --exists $$p 2>/dev/null || printf '%s ' $$p; done)
 ifneq ($(strip $(MISSING)),)

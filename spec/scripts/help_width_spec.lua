@@ -85,7 +85,8 @@ describe("help", function()
     local shell = helper.run({ "/bin/sh", "-c", ([[
       parley() { printf '<%%s>' parley "$@"; cat > /dev/null; echo; }
       jq() { printf '<%%s>' jq "$@" >&2; cat; }
-      cd "$(mktemp -d)"; %s]]):format(examples) })
+      cd "$(mktemp -d)" && trap 'rm -r "$PWD"' EXIT
+      %s]]):format(examples) })
     assert.equal("<jq><-c><{messages: ., turns: [\"Go on\"]}>", shell.errors)
   end))
 
