@@ -24,6 +24,7 @@
 ---@field delivery? table|string
 ---@field settling? table|string
 ---@field permission? table|string
+---@field sleeping? table|string
 
 ---Options of `claude`'s process that one session may have for itself.
 ---@class parley.OwnOptions

@@ -4,11 +4,12 @@ local uv = require "luv"
 local core = require "parley.core"
 local descendants = require "parley.base.descendants"
 local mark = require "parley.base.mark"
+local pressure = require "parley.base.pressure"
 
 local M = {}
 
 ---@class parley.Kernel  what `use` replaces
-local real = { mark = mark.new, spawn = core.pty.spawn, new_watch = uv.new_fs_event,
+local real = { mark = mark.new, spawn = core.pty.spawn, new_watch = uv.new_fs_event, memory_pressure = pressure.read,
   descendants = descendants.of, alive = descendants.alive, signal = descendants.signal }
 
 --- Has a function called with all that a program writes to its terminal, in pieces as they come.

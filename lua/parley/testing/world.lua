@@ -72,6 +72,7 @@ local RULES = {
 ---@field time parley.testing.Time
 ---@field chance parley.testing.Chance
 ---@field odds table<string, number>
+---@field memory? parley.MemoryPressure  how short memory is; default: not at all
 ---@field programs parley.testing.WorldProgram[]  all that were started, in order
 ---@field on_event? fun(record: table)  is told what a stand-in logs
 ---@field on_typed? fun(program: parley.testing.WorldProgram, bytes: string, seen: integer)  is told what is typed and
@@ -147,6 +148,7 @@ local function kernel_of(self)
       end
       return handle
     end,
+    memory_pressure = function() return self.memory or {} end,
     descendants = function() return {} end,
     alive = function() return {} end,
     signal = function() return {} end,
