@@ -389,8 +389,8 @@ end
 --- conversation does. Without it, and where the program does not take it, a new session gets the messages. Nobody else
 --- may have it open.
 ---@param messages table[]  what was said
----@param id string         the session's
----@param path string       its transcript, where a program of these options looks for it
+---@param id? string        the session's; nil: it has none that is to be gone on with, nor one that sleeps
+---@param path? string      its transcript, where a program of these options looks for it
 function Backend:adopt(messages, id, path)
   self.adopted = { hash = history.hash_history(messages), id = id, path = path }
 end

@@ -144,9 +144,10 @@ describe("the sleeping policy", function()
       assert.matches("running in the background %(1%)", event.message)
     end)
 
-  in_world("may end it once that has ended", { script = { answers = { BEHIND, { on = "done", tool = { name = "KillShell",
-    input = {}, result = "Successfully killed shell: b1 (serve)" } } } }, options = { max_sessions = 1 } },
-    function(backend)
+  local KILLED = { on = "done", tool = { name = "KillShell", input = {}, result = "Successfully killed shell: b1 (x)" } }
+
+  in_world("may end it once that has ended",
+    { script = { answers = { BEHIND, KILLED } }, options = { max_sessions = 1 } }, function(backend)
       local talk = backend:conversation()
       talk:ask "serve it"
       talk:ask "done with it"
