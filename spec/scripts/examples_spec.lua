@@ -229,6 +229,19 @@ describe("scripts/examples", function()
     assert.same({ "A", "B" }, results)
   end))
 
+  it("sleep_early lets go of those whose cache has gone, and gives the largest one's place away", function()
+    local policy = dofile(example "sleep_early")
+    local function session(id, memory, idle_ms, is_warm)
+      return { session_id = id, memory = memory, idle_ms = idle_ms, is_warm = is_warm }
+    end
+    local function all()
+      return { session("warm", 9, 1000, true), session("small", 1, 400000, false), session("large", 5, 400000, false),
+        session("new", 7, 1000, false) }
+    end
+    assert.same({ "large", "small" }, policy.choose(all(), { places = 0 }))
+    assert.same({ "new", "large", "small", "warm" }, policy.choose(all(), { places = 1 }))
+  end)
+
   --- `parley ask` with a policy, on a terminal.
   local function run_on_terminal(policy, given, ...)
     kit:close()

@@ -195,6 +195,7 @@ function M.begin(self, run)
   local adopted = self.adopted
   if not adopted or history.hash_history(run.request.history) ~= adopted.hash then return begin_by_index(self, run) end
   self.adopted = nil -- two must not write in one transcript
+  if not adopted.id then return M.fresh(self, run) end
   local found, is_denied = self.keeper:claim(adopted.id)
   if is_denied then return begin_by_index(self, run) end
   local _ <close> = defer(function(err)

@@ -72,6 +72,7 @@ M.check = callbacks.check
 ---@field request? table           what the caller of the turn that runs has said besides
 ---@field refusal? string         why the program may be about to end the turn, or itself: a dialog was refused
 ---@field ahead? string            the message that has gone with the start, until `send` is told of it
+---@field background? integer     what ran behind its last turn, where the program has told
 ---@field withdrawn? string        the message before, when it was interrupted and its record may still come
 local Session = {}
 Session.__index = Session

@@ -92,6 +92,7 @@ local RULES = {
 ---@field chance parley.testing.Chance
 ---@field odds table<string, number>
 ---@field chances table<string, integer>  how often each could have gone wrong
+---@field memory? parley.MemoryPressure  how short memory is; default: not at all
 ---@field programs parley.testing.WorldProgram[]  all that were started, in order
 ---@field on_event? fun(record: table)  is told what a stand-in logs
 ---@field on_typed? fun(program: parley.testing.WorldProgram, bytes: string, seen: integer)  is told what is typed and
@@ -170,6 +171,7 @@ local function kernel_of(self)
       end
       return handle
     end,
+    memory_pressure = function() return self.memory or {} end,
     descendants = function() return {} end,
     alive = function() return {} end,
     ask_version = function() return self.version end,
