@@ -41,7 +41,7 @@ CORE_OBJECTS := $(CORE_SOURCES:src/%.c=$(B)/obj/%.o) $(LLHTTP_OBJECTS)
 STUBS = lua/parley/types.lua $(wildcard lua/parley/core/*.lua)
 BUNDLED := $(sort $(filter-out $(STUBS),$(shell find lua scripts -name '*.lua')))
 
-.PHONY: all test check lint format smoke conformance soak simulate mutations fuzz bench demo picture install uninstall clean asan valgrind help
+.PHONY: all test check lint format smoke conformance soak simulate mutations fuzz bench demo picture slurm install uninstall clean asan valgrind help
 all: $(B)/parley $(B)/lib/parley/core.so
 
 $(B)/obj/%.o: src/%.c | $(B)/obj
@@ -163,6 +163,10 @@ mutations: all
 soak: all
 	CLAUDE_VERSION=$(firstword $(CLAUDE_VERSION)) BUILD=$(B) sh scripts/smoke.sh --run $(B)/parley soak
 
+# The recipe for a Slurm array, on a cluster of one node that ends with it.
+slurm: all
+	@$(B)/parley spec/slurm.lua
+
 clean:
 	rm -rf $(B)
 
@@ -205,6 +209,7 @@ help:
 	@echo 'make simulate   20,000 turns with faults in simulated worlds (TURNS=, SECONDS_=, SEED=, PARLEY_SEED=)'
 	@echo 'make fuzz       libFuzzer under the same, 10 minutes a harness (FUZZ_SECONDS=, SEED=, HARNESSES=)'
 	@echo 'make soak       1,000 turns on the real claude, with interrupts and kills'
+	@echo 'make slurm      the recipe for a Slurm array, on a cluster of one node (needs slurm-wlm)'
 	@echo 'make picture    the picture of README.md'
 	@echo 'make install    PREFIX=/usr/local DESTDIR='
 	@echo 'make format uninstall clean'

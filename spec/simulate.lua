@@ -1,6 +1,6 @@
 -- Runs the simulation: random plans, each in a world of its own, until so many turns or seconds. See spec/README.md.
---   build/parley spec/simulate.lua [--turns N] [--seconds N] [--seed N] [--replay SEED] [--workers N] [--keep-going]
---     [--brief] [--exhaustive]
+--   build/parley spec/simulate.lua [--turns N] [--seconds N] [--processor-seconds N] [--seed N] [--replay SEED]
+--     [--workers N] [--keep-going] [--brief] [--say-seeds] [--exhaustive]
 local uv = require "luv"
 local mutant = os.getenv "PARLEY_MUTANT" -- MODULE=FILE: a changed copy, in the place of the host's own
 if mutant then package.preload[mutant:match "^[^=]*"] = assert(loadfile(mutant:match "=(.*)$")) end
@@ -26,6 +26,11 @@ local function options_of(words)
   return set
 end
 
+local function when(strike)
+  return strike.step and ("at step %d"):format(strike.step)
+    or ("%d ms after '%s'"):format(strike.late_ms, strike.after)
+end
+
 local function described(plan)
   local lines = {}
   local function add(...) table.insert(lines, (...):format(select(2, ...))) end
@@ -36,6 +41,7 @@ local function described(plan)
   for name, odds in pairs(plan.odds) do
     if odds ~= 0 then add("  %s: %s", name, odds) end
   end
+  for name, times in pairs(plan.times or {}) do add("  %s: time %s", name, table.concat(times, ", ")) end
   for place, start in ipairs(plan.starts) do
     for name, value in pairs(start) do add("  process %d: %s = %s", place, name, tostring(value)) end
   end
@@ -43,7 +49,7 @@ local function described(plan)
     for _, turn in ipairs(conversation) do
       add("  conversation %d: %q%s%s", place, turn.text,
         turn.pause_ms and (", after %d ms"):format(turn.pause_ms) or "",
-        turn.strike and (", struck by %s at step %d"):format(turn.strike.kind, turn.strike.step) or "")
+        turn.strike and (", struck by %s %s"):format(turn.strike.kind, when(turn.strike)) or "")
     end
   end
   return table.concat(lines, "\n")
@@ -89,10 +95,12 @@ local function play_part(set, seed)
     if is_stopped() then return true end
     if set.replay then return totals.runs == 1 end
     if set.seconds then return clock.now() - began >= set.seconds * 1000 end
+    if set.processor_seconds then return os.clock() >= set.processor_seconds end
     return not set.exhaustive and totals.turns >= (set.turns or 10000) // (set.workers or 1)
   end
   for plan in plans_of(set, seed) do
     if is_enough() then break end
+    if set.say_seeds then io.write(("playing %d at %.1f\n"):format(plan.seed, os.clock())) end
     local outcome = play.play(plan)
     add_to(totals, { turns = outcome.turns, runs = 1, failed = outcome.problem and 1 or 0, counts = outcome.counts })
     if outcome.problem and set.brief then

@@ -81,5 +81,8 @@
 ---@field max_total_output_tokens? integer
 ---@field max_total_cost_usd? number
 ---@field idle_timeout_ms? number         default: never
+---@field state? boolean|string           whether, or in which file, conversations outlive their process; default true
+---@field durability? "process"|"power"   what a turn's place in it survives
+---@field retention? {days?: number, count?: integer, bytes?: integer}  default: everything is kept
 ---@field mcp_servers? table<string, table>  by name, as in `.mcp.json`
 ---@field session_factory? fun(backend: table, id: string, resume: boolean, jsonl_path: string, offset: integer): table

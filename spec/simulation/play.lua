@@ -7,6 +7,7 @@ local marks = require "parley.testing.marks"
 local models = require "spec.simulation.model"
 local process = require "parley.claude.process"
 local session_of = require "parley.session"
+local tables = require "parley.base.tables"
 local task = require "parley.base.task"
 local testing = require "parley.testing"
 
@@ -80,7 +81,13 @@ function strikes.resize(run, strike)
   local processes = {}
   for _, live in pairs(run.sessions) do table.insert(processes, live.process) end
   for _, live in pairs(run.backend and run.backend:live_sessions() or {}) do table.insert(processes, live) end
+  table.sort(processes, function(one, other) return (one:pid() or 0) < (other:pid() or 0) end)
   for _, each in ipairs(processes) do each:resize(strike.rows or 30, strike.columns or 100) end
+end
+
+function strikes.dialog(run, strike)
+  local program = living(run.world, strike.which)
+  if program then program:surprise() end
 end
 
 function strikes.type(run, strike)
@@ -109,11 +116,12 @@ function strikes.close(run)
   if run.backend then run.backend:close() end
 end
 
---- A task that waits for its step and strikes.
+--- A task that waits for its step or its moment and strikes.
 local function striker(run, ask)
   local strike = ask.turn.strike
   if not strike then return end
-  local wait = { at = run.world.time.steps + strike.step, due = task.condition() }
+  local wait = { at = run.world.time.steps + (strike.step or math.huge), due = task.condition(),
+    after = strike.after, late_ms = strike.late_ms }
   table.insert(run.waiting, wait)
   return task.spawn(function()
     wait.due:wait_until(function() return wait.is_over or ask.ended end)
@@ -127,7 +135,7 @@ end
 -- Turns ---------------------------------------------------------------------------------------------------------------
 
 local function hear(ask, event)
-  if event.session_id then ask.sessions[event.session_id] = true end
+  if event.session_id then ask.sessions[event.session_id], ask.talk.sessions[event.session_id] = true, true end
   if event.type == "user" and event:text():find(ask.key, 1, true) then ask.users = ask.users + 1 end
   local text = event.type == "assistant" and event:text() or ""
   if text ~= "" and not text:find("task-notification", 1, true) then table.insert(ask.answers, text) end
@@ -186,7 +194,7 @@ local function play_turn(run, talk, turn)
 end
 
 local function play_conversation(run, conversation)
-  local talk = { messages = {}, keys = {} }
+  local talk = { messages = {}, keys = {}, sessions = {} }
   pass(conversation.begins_ms)
   for _, turn in ipairs(conversation) do
     if run.model.closed_at then return end
@@ -203,9 +211,10 @@ local function play_directly(run, conversation)
       local set = options_of(run.world, run.plan)
       local accept, own = set.accept, set.policies
       set.accept, set.policies, set.partial = nil, nil, nil
-      talk = { messages = {}, keys = {}, session = session_of.new(process.new(set), { accept = accept, policies = own,
-        partial = run.plan.partial or nil,
-        turn_timeout_ms = run.plan.backend.turn_timeout_ms, first_message = run.plan.first_message }),
+      talk = { messages = {}, keys = {}, sessions = {},
+        session = session_of.new(process.new(set), { accept = accept, policies = own,
+          partial = run.plan.partial or nil, turn_timeout_ms = run.plan.backend.turn_timeout_ms,
+          first_message = run.plan.first_message }),
         is_started = run.plan.first_message ~= "argument" }
       run.sessions[talk] = talk.session
       local start, ok, err = run.model:start(talk.session), true, nil
@@ -253,7 +262,8 @@ end
 ---@param plan table
 ---@return spec.Outcome
 function M.play(plan)
-  local world = testing.world { seed = plan.seed, profile = plan.profile, faults = plan.odds,
+  local world = testing.world { seed = plan.seed, profile = plan.profile,
+    faults = tables.merged(plan.odds, plan.times),
     trusted = not plan.untrusted, bypass_accepted = not plan.untrusted,
     script = function(_, number)
       return { startup_delay_ms = 5, flush_ms = number % 3 * 2, answers = answers(),
@@ -272,6 +282,17 @@ function M.play(plan)
   end
   world.time.on_step = run.on_step
   run.model = models.new(world, plan)
+  function run.model.on_moment(name)
+    for _, wait in ipairs(run.waiting) do
+      if wait.after == name then
+        wait.after = nil
+        world:after(wait.late_ms, function()
+          wait.is_over = true
+          wait.due:notify()
+        end)
+      end
+    end
+  end
   local ok, err = pcall(task.run, function()
     task.timeout(PATIENCE_MS, play_all, run)
     pass(10000) -- what was left to end by itself

@@ -25,8 +25,10 @@ local M = {}
 ---@class parley.Pool
 ---@field package limit integer
 ---@field package idle_timeout_ms? number
+---@field package on_leaving fun(session: parley.Session)
+---@field package on_leave fun(session: parley.Session)
 ---@field package entries table<parley.Session, table>  every live session: `keys`, `is_idle`, `is_pinned`, `used`,
----                                `timer`, `lease`, `prefix`, `number`
+---                                `timer`, `lease`, `prefix`, `number`, `ending`
 ---@field package places integer   taken, by a session or by a caller that is about to add one
 ---@field package leases table<parley.Lease, true>  of the callers that have a session or a place
 ---@field package waiting table[]  callers, first come first: `lease`, `task`, `wake`
@@ -40,17 +42,29 @@ local Pool = {}
 Pool.__index = Pool
 Pool.__name = "parley.Pool"
 
+local function nothing() end
+
 --- Makes an empty pool.
----@param given {limit: integer, idle_timeout_ms?: number}  live processes at a time; an idle session is ended after so
----       long, nil: never
+---@param given {limit: integer, idle_timeout_ms?: number, on_leaving?: fun(session: parley.Session), on_leave?:
+---       fun(session: parley.Session)}  live processes at a time; an idle session is ended after so long, nil: never;
+---       what is told of an idle one that is about to end, and that has ended
 ---@return parley.Pool
 function M.new(given)
   local idle_timeout_ms = given.idle_timeout_ms
   if idle_timeout_ms == math.huge then idle_timeout_ms = nil end
   return setmetatable({
-    limit = given.limit, idle_timeout_ms = idle_timeout_ms, entries = {}, places = 0, leases = {}, waiting = {},
+    limit = given.limit, idle_timeout_ms = idle_timeout_ms, entries = {}, on_leaving = given.on_leaving or nothing,
+    on_leave = given.on_leave or nothing, places = 0, leases = {}, waiting = {},
     stalled = {}, choosy = 0, uses = 0, added = 0,
   }, Pool)
+end
+
+--- The sessions, the oldest first, so that what is done to them is done in the same order each time.
+local function in_order(entries)
+  local list = {}
+  for session in pairs(entries) do table.insert(list, session) end
+  table.sort(list, function(one, other) return entries[one].number < entries[other].number end)
+  return list
 end
 
 local function stop_timer(entry)
@@ -65,12 +79,14 @@ end
 
 --- Forgets the idle sessions whose process has ended.
 local function sweep(self)
-  for session, entry in pairs(self.entries) do
+  for _, session in ipairs(in_order(self.entries)) do
+    local entry = self.entries[session]
     if entry.is_idle and not session.process:is_alive() then
       stop_timer(entry)
       session:kill()
       self.entries[session] = nil
       self.places = self.places - 1
+      self.on_leave(session)
     end
   end
 end
@@ -94,7 +110,8 @@ local function find(self, lease)
   sweep(self)
   local entries, key = self.entries, lease.key
   local session, victim
-  for candidate, entry in pairs(entries) do
+  for _, candidate in ipairs(in_order(entries)) do
+    local entry = entries[candidate]
     if entry.is_idle then
       if key and entry.keys[key] and (not session or entry.used > entries[session].used) then session = candidate end
       local may_end = not entry.is_pinned
@@ -112,6 +129,7 @@ local function grant(self, lease)
   if not found then return nil end
   local session = found.session or found.victim
   if session then take(self.entries[session]) else self.places = self.places + 1 end
+  if found.victim then self.on_leaving(found.victim) end
   if found.session then self.entries[session].lease = lease end
   if not lease.is_anonymous then self.leases[lease] = true end
   return found
@@ -260,7 +278,8 @@ end
 
 --- Ends a session; its place stays whose lease it is, unless that fails.
 local function end_session(self, session, lease)
-  local ok, err = pcall(session.close, session)
+  local ending = (self.entries[session] or {}).ending
+  local ok, err = pcall(ending and ending.await or session.close, ending or session)
   self.entries[session] = nil
   if ok then return end
   self:release_place(lease)
@@ -279,7 +298,10 @@ function Pool:acquire(key, lease)
   local granted = grant(self, lease) or wait_in_line(self, lease)
   if not granted then error(errors.closed_error "the backend is closed", 0) end
   if granted.failure then error(granted.failure, 0) end
-  if granted.victim then end_session(self, granted.victim, lease) end
+  if granted.victim then
+    end_session(self, granted.victim, lease)
+    self.on_leave(granted.victim)
+  end
   return granted.session
 end
 
@@ -306,6 +328,21 @@ function Pool:add(session, lease)
     number = self.added }
 end
 
+--- Ends an idle session, outside of any task. It keeps its place until the process has ended, or somebody waits for
+--- that.
+local function retire(self, session, entry)
+  take(entry)
+  self.on_leaving(session)
+  entry.is_idle, entry.used, entry.is_pinned = true, 0, false
+  session:kill()
+  serve(self)
+  entry.ending = task.new_root(function()
+    pcall(session.close, session)
+    sweep(self)
+    serve(self)
+  end)
+end
+
 --- Ends a lease: the session waits under these keys. Where nobody can find it again it is not pinned.
 ---@param session parley.Session
 ---@param keys string[]
@@ -319,13 +356,7 @@ function Pool:release(session, keys)
   entry.lease = nil
   for _, key in ipairs(keys) do entry.keys[key] = true end
   if self.idle_timeout_ms then
-    entry.timer = clock.after(self.idle_timeout_ms, function()
-      take(entry)
-      -- It keeps its place until the process has ended, or somebody waits for that.
-      entry.is_idle, entry.used, entry.is_pinned = true, 0, false
-      session:kill()
-      serve(self)
-    end)
+    entry.timer = clock.after(self.idle_timeout_ms, function() retire(self, session, entry) end)
   end
   serve(self)
 end
@@ -395,20 +426,15 @@ local function turn_away(self)
   for _, entry in pairs(self.entries) do stop_timer(entry) end
 end
 
---- The sessions, the oldest first: that they end in the same order each time is what a world with a seed is for.
-local function in_order(entries)
-  local list = {}
-  for session in pairs(entries) do table.insert(list, session) end
-  table.sort(list, function(one, other) return entries[one].number < entries[other].number end)
-  return list
-end
-
 --- Ends every session, all at a time; whoever waits for a place gets a `ClosedError`.
 function Pool:close()
   turn_away(self)
   local closing = {}
   for _, session in ipairs(in_order(self.entries)) do
-    table.insert(closing, task.spawn(pcall, session.close, session))
+    table.insert(closing, task.spawn(function()
+      pcall(session.close, session)
+      self.on_leave(session)
+    end))
   end
   for _, one in ipairs(closing) do one:await() end
   self.entries = {}

@@ -1,3 +1,4 @@
+local broken = require "spec.broken_permission"
 local core = require "parley.core"
 local files = require "parley.base.files"
 local helper = require "spec.helper"
@@ -181,6 +182,21 @@ describe("a permission policy", function()
     assert.is_false(said.err)
     assert.same({ "touch good", "touch bad" }, asked)
   end)
+
+  for _, mode in ipairs { "default", "bypassPermissions" } do
+    for name, case in pairs(broken.cases) do
+      spec(("%s has nothing run, in %s"):format(name, mode), function()
+        return { answers = { { tool = { name = "Write", permission = true, result = "written",
+          input = { file_path = "written.txt", content = "x" }, leaves = "echo written >written.txt" } } } }
+      end, function()
+        broken.run(case, kit.cwd, function(policy, options)
+          options.permission_mode = mode
+          local said = say("go", policy.decide, options)
+          if said.err then error(said.err, 0) end
+        end)
+      end)
+    end
+  end
 
   spec("whose question the program drops is an error, and nothing runs", function()
     local script = two_calls()

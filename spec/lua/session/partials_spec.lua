@@ -151,7 +151,7 @@ describe("partial texts of a session", function()
 
   for _, profile in ipairs { "2.1.330", "2.1.197" } do
     spec("stand between the message and its answer (" .. profile .. ")",
-      { profile = profile, script = { answers = { { text = TEXT, line_ms = 2 } } } }, function(backend)
+      { profile = profile, script = { answers = { { text = TEXT, line_ms = 40 } } } }, function(backend)
         local events, parts, place = say(backend, "hello"), {}, {}
         for i, event in ipairs(events) do
           if event.type == "partial" then table.insert(parts, event.text) end
@@ -161,7 +161,8 @@ describe("partial texts of a session", function()
         assert.equal(TEXT, table.concat(parts))
         assert.is_nil(marks.wrong_partials(events, true))
         assert.is_true(place.user < place.partial and place.final < place.assistant)
-        assert.equal(8, #parts - 1)
+        assert.equal("# head\n", parts[1]) -- at once; then those of 100 ms together
+        assert.is_true(#parts < 8, #parts)
         assert.equal(0, count(events, "hooks_unavailable"))
       end)
   end

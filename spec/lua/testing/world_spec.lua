@@ -74,7 +74,8 @@ describe("testing.world", function()
   it("tells the same story in another process", function()
     local chunk = [[
       local plans, play = require "spec.simulation.plan", require "spec.simulation.play"
-      for seed = 21, 24 do print(play.play(plans.random(seed)).world:told()) end
+      for seed = 21, 60 do print(seed, play.play(plans.random(seed)).world:told()) end
+      print(play.play(plans.random(20261215)).world:told()) -- a closed backend cancels several requests at once
     ]]
     task.run(function()
       local first = helper.run { helper.host, "-e", chunk }

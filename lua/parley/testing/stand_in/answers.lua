@@ -147,6 +147,7 @@ function M.choose(script, text, turn_number, program)
     local tools = step.tools or { step.tool }
     steps[index] = { blocks = step.empty and {} or blocks_of(step, program), tools = tools,
       delay_ms = step.delay_ms, block_delay_ms = step.block_delay_ms, line_ms = step.line_ms,
+      breaks_off = step.breaks_off,
       dialog = step.dialog, compacts = step.compacts,
       stop_reason = step.stop_reason or (#tools > 0 and "tool_use" or "end_turn") }
   end
