@@ -1,4 +1,5 @@
 -- Dialogs between a session and its policy: what is pressed, and above all what is not.
+local clock = require "parley.base.clock"
 local errors = require "parley.base.errors"
 local fake_process = require "parley.testing.fake_process"
 local helper = require "spec.helper"
@@ -94,6 +95,24 @@ describe("a session's dialogs", function()
     end
     answer(live)
     assert.same({ "\27[B", "\27[B", "\r" }, fake.writes)
+  end))
+
+  it("waits for a pointer that a busy program moves late, and presses Enter behind it", in_no_time(function()
+    local selected, picked, unread = 1, nil, {}
+    local live = before(plain(1), { accept = { "trust" } }, function(fake, keys)
+      table.insert(unread, keys)
+      if unread[2] then return end
+      clock.after(7000, function()
+        for _, key in ipairs(unread) do
+          if key == "\r" then picked = selected else selected = 2 end
+        end
+        unread = {}
+        draw(fake, picked and { "thanks" } or plain(selected))
+      end)
+    end)
+    answer(live)
+    helper.eventually(function() return picked end)
+    assert.equal(2, picked)
   end))
 
   it("does not press Enter when another dialog takes its place", in_no_time(function()
