@@ -149,11 +149,11 @@ bench: all
 	  CLAUDE_VERSION=$(firstword $(CLAUDE_VERSION)) BUILD=$(B) sh scripts/smoke.sh --run $(B)/parley bench; fi
 
 # Random turns with faults of every kind in simulated worlds, TURNS of them or for SECONDS_; SEED is the first run's.
-# PARLEY_SEED=… plays one run again. EXHAUSTIVE=1: every single strike at every step of short conversations. A process
-# for each processor, or WORKERS of them.
+# PARLEY_SEED=… plays one run again. EXHAUSTIVE=1: everything that can go wrong, at every point of short conversations,
+# and pairs of it; EXHAUSTIVE=short: only some. A process for each processor, or WORKERS of them.
 simulate: all
 	@$(B)/parley spec/simulate.lua $(if $(PARLEY_SEED),--replay $(PARLEY_SEED),--seed $(SEED) \
-	  $(if $(SECONDS_),--seconds $(SECONDS_),--turns $(TURNS)) $(if $(EXHAUSTIVE),--exhaustive) $(if $(WORKERS),--workers $(WORKERS)))
+	  $(if $(SECONDS_),--seconds $(SECONDS_),--turns $(TURNS)) $(if $(EXHAUSTIVE),--exhaustive $(filter short,$(EXHAUSTIVE))) $(if $(WORKERS),--workers $(WORKERS)))
 
 # Takes the library's mechanisms out, one at a time, and has the simulation look for each, a minute at most.
 mutations: all
