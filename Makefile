@@ -41,7 +41,7 @@ CORE_OBJECTS := $(CORE_SOURCES:src/%.c=$(B)/obj/%.o) $(LLHTTP_OBJECTS)
 STUBS = lua/parley/types.lua $(wildcard lua/parley/core/*.lua)
 BUNDLED := $(sort $(filter-out $(STUBS),$(shell find lua scripts -name '*.lua')))
 
-.PHONY: all test check lint format smoke conformance soak simulate mutations fuzz bench demo picture install uninstall clean asan valgrind help
+.PHONY: all test check lint format smoke clients conformance soak simulate mutations fuzz bench demo picture install uninstall clean asan valgrind help
 all: $(B)/parley $(B)/lib/parley/core.so
 
 $(B)/obj/%.o: src/%.c | $(B)/obj
@@ -138,6 +138,14 @@ smoke: $(if $(RUN_CLAUDE_SMOKE),smoke-account,$(CLAUDE_VERSION:%=smoke-%))
 smoke-%: all
 	CLAUDE_VERSION=$* BUILD=$(B) sh scripts/smoke.sh
 
+# The official clients of the APIs that the gateway speaks, for its specs; without them those say that they are skipped.
+clients: $(B)/clients/node_modules
+$(B)/clients/node_modules: spec/clients/package.json
+	@command -v npm >/dev/null || { echo 'clients: npm is missing (run: sh scripts/bootstrap)' >&2; exit 1; }
+	@mkdir -p $(B)/clients && cp $< $(B)/clients/
+	npm install --prefix $(B)/clients --no-audit --no-fund --loglevel=error
+	@touch $@
+
 # The same programs, any of those that npm has: VERSIONS="2.1.2* newest", SAMPLE=20; default all, one after the other.
 conformance: all
 	BUILD=$(B) $(B)/parley spec/conformance/run.lua
@@ -199,6 +207,7 @@ help:
 	@echo 'make asan       the specs under AddressSanitizer and UBSan'
 	@echo 'make valgrind   200 sessions started and ended: no leak, no error'
 	@echo 'make smoke      the real claude, offline (CLAUDE_VERSION=2.1.332; RUN_CLAUDE_SMOKE=1: yours)'
+	@echo 'make clients    the official API clients, from npm, for the specs of the gateway'
 	@echo 'make lint       luacheck, clang-format, cppcheck, -Werror'
 	@echo 'make conformance  every published claude, offline (VERSIONS="2.1.2*", SAMPLE=20)'
 	@echo 'make bench      timings'

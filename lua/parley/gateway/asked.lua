@@ -216,7 +216,7 @@ local function read_results(asked)
 end
 
 local function check_messages(messages)
-  if type(messages) ~= "table" or next(messages) == nil then refuse "messages: at least one message is needed" end
+  if next(messages) == nil then refuse "messages: at least one message is needed" end
   local ok, err = pcall(history.check_history, messages)
   if not ok then
     if not errors.is(err, "ValueError") then error(err, 0) end
@@ -225,9 +225,41 @@ local function check_messages(messages)
   end
 end
 
+local REMINDER = "<system-reminder>\n%s\n</system-reminder>"
+
+--- What the system says in the middle, as Claude Code has clients of its own do (2.1.332): the user's side says it, as
+--- Claude Code itself did before.
+local function without_system(messages)
+  local list = {}
+  for i, message in ipairs(type(messages) == "table" and messages or {}) do
+    list[i] = message
+    if type(message) == "table" and message.role == "system" then
+      local said = text_of(message.content, ("messages.%d.content"):format(i - 1))
+      list[i] = { role = "user", content = json.array { { type = "text", text = REMINDER:format(said or "") } } }
+    end
+  end
+  return list
+end
+
+--- Neighbours of one role are one message.
+local function merged(messages)
+  local list = {}
+  for _, message in ipairs(messages) do
+    local last = list[#list]
+    if last and last.role == message.role then
+      list[#list] = { role = last.role, content = json.array(tables.joined(history.blocks_of(last.content),
+        history.blocks_of(message.content))) }
+    else
+      table.insert(list, message)
+    end
+  end
+  return list
+end
+
 local function read_messages(asked, body)
-  check_messages(body.messages)
-  local messages = tables.joined(body.messages)
+  local given = without_system(body.messages)
+  check_messages(given)
+  local messages = merged(given)
   while #messages > 0 and messages[#messages].role == "assistant" do
     table.remove(messages)
     ignore(asked, "messages (an answer begun)")

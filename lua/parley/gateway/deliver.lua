@@ -4,8 +4,8 @@ local problems = require "parley.gateway.problems"
 
 local M = {}
 
---- So long nothing is sent of a stream that has nothing yet, once its message was taken: what fails at once is told with
---- a status. A session may have to be started first, or another's turn to end; so long that may take.
+--- So long nothing is sent of a stream that has nothing yet, once its message was taken: what fails at once is told
+--- with a status. A session may have to be started first, or another's turn to end; so long that may take.
 local OPENING_MS, STARTING_MS = 500, 5000
 --- A sign of life, while the model thinks.
 M.PING_MS = 15000

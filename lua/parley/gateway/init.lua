@@ -7,6 +7,7 @@ local defer = require "parley.base.defer"
 local deliver = require "parley.gateway.deliver"
 local desks = require "parley.gateway.desk"
 local errors = require "parley.base.errors"
+local files = require "parley.base.files"
 local http = require "parley.base.http"
 local log = require "parley.gateway.log"
 local metrics = require "parley.gateway.metrics"
@@ -19,6 +20,7 @@ local routing = require "parley.gateway.routing"
 local tables = require "parley.base.tables"
 local task = require "parley.base.task"
 local tokens = require "parley.gateway.tokens"
+local uv = require "luv"
 
 local M = {}
 
@@ -169,7 +171,18 @@ local function make_backend(self, set)
   self.backend = backends.new(given)
 end
 
+--- A socket that a server has left that was killed is in nobody's way.
+local function clear_socket(path)
+  local stat = uv.fs_lstat(path)
+  if not stat or stat.type ~= "socket" then return end
+  local pipe = uv.new_pipe(false)
+  local problem = task.suspend(function(wake) pipe:connect(path, wake) end)
+  pipe:close()
+  if problem then files.remove(path) end
+end
+
 local function listen(self, set)
+  if set.socket then clear_socket(set.socket) end
   self.http = http.serve { host = not set.socket and set.host or nil, port = not set.socket and set.port or nil,
     path = set.socket, limits = LIMITS, is_detached = true,
     handler = function(request, response) handle(self, request, response) end }

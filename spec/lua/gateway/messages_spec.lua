@@ -38,8 +38,15 @@ describe("POST /v1/messages", function()
     assert.same({ "one", "two" }, gateway.kit:taken())
   end)
 
+  serves("takes what the system says in the middle, and neighbours of one role", function(gateway)
+    gateway:ask { { role = "user", content = "one" }, { role = "user", content = "two" },
+      { role = "system", content = "It is late." } }
+    assert.same({ "one\ntwo\n<system-reminder>\nIt is late.\n</system-reminder>" }, gateway.kit:taken())
+  end)
+
   for what, content in pairs { ["as a text"] = "echo: one",
-    ["with a mark for the cache"] = { { type = "text", text = "echo: one", cache_control = { type = "ephemeral" } } } } do
+    ["with a mark for the cache"] = { { type = "text", text = "echo: one",
+      cache_control = { type = "ephemeral" } } } } do
     serves("finds it when the client keeps answers " .. what, function(gateway)
       gateway:ask "one"
       gateway:ask { { role = "user", content = "one" }, { role = "assistant", content = content },
@@ -104,10 +111,11 @@ describe("POST /v1/messages", function()
     ["no JSON"] = { "{", "the body is no JSON" },
     ["a list"] = { "[]", "must be a JSON object" },
     ["no model"] = { { messages = {} }, "model: must be" },
-    ["a model that is a flag"] = { { model = "--help", messages = { { role = "user", content = "x" } } }, "model: must" },
+    ["a model that is a flag"] = { { model = "--help", messages = { { role = "user", content = "x" } } },
+      "model: must" },
     ["no messages"] = { { model = "sonnet" }, "at least one message" },
-    ["a role that is none"] = { { model = "sonnet", messages = { { role = "system", content = "x" } } },
-      "messages.0 has the role \"system\"" },
+    ["a role that is none"] = { { model = "sonnet", messages = { { role = "tool", content = "x" } } },
+      "messages.0 has the role \"tool\"" },
     ["an answer alone"] = { { model = "sonnet", messages = { { role = "assistant", content = "x" } } },
       "the last one must be the user's" },
     ["an image by its address"] = { { model = "sonnet", messages = { { role = "user", content = {

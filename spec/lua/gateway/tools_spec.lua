@@ -25,7 +25,8 @@ end
 local function results(calls, make)
   local content = {}
   for i, call in ipairs(calls) do
-    content[i] = { type = "tool_result", tool_use_id = call.id, content = make and make(call) or "got " .. call.input.n }
+    content[i] = { type = "tool_result", tool_use_id = call.id,
+      content = make and make(call) or "got " .. call.input.n }
   end
   return content
 end
