@@ -23,6 +23,7 @@ local routing = require "parley.policy.routing"
 local session = require "parley.session"
 local session_tools = require "parley.hub.session_tools"
 local tables = require "parley.base.tables"
+local taken = require "parley.backend.taken"
 local task = require "parley.base.task"
 local tui = require "parley.claude.tui"
 local turn = require "parley.backend.turn"
@@ -489,6 +490,7 @@ function Backend:close()
   end)
 end
 
+taken.install(Backend, renew)
 Backend.__close = Backend.close
 
 -- A backend that was never closed leaves no file when the host ends.

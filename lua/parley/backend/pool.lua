@@ -26,7 +26,7 @@ local M = {}
 ---@field package limit integer
 ---@field package idle_timeout_ms? number
 ---@field package entries table<parley.Session, table>  every live session: `keys`, `is_idle`, `is_pinned`, `used`,
----                                `timer`, `lease`, `prefix`, `number`
+---                                `timer`, `lease`, `prefix`, `number`, `is_taken`, `taker`
 ---@field package places integer   taken, by a session or by a caller that is about to add one
 ---@field package leases table<parley.Lease, true>  of the callers that have a session or a place
 ---@field package waiting table[]  callers, first come first: `lease`, `task`, `wake`
@@ -261,7 +261,9 @@ end
 --- Ends a session; its place stays whose lease it is, unless that fails.
 local function end_session(self, session, lease)
   local ok, err = pcall(session.close, session)
+  local entry = self.entries[session]
   self.entries[session] = nil
+  if entry and entry.taker then entry.taker.wake(false) end
   if ok then return end
   self:release_place(lease)
   error(err, 0)
@@ -313,11 +315,13 @@ function Pool:release(session, keys)
   local entry = self.entries[session]
   if not entry then return end -- the pool was closed
   self.uses = self.uses + 1
+  if entry.is_taken then entry.keys, entry.is_taken = {}, nil end
   entry.is_idle, entry.used = true, self.uses
   entry.is_pinned = entry.lease ~= nil and entry.lease.pin and #keys > 0
   end_lease(self, entry.lease)
   entry.lease = nil
   for _, key in ipairs(keys) do entry.keys[key] = true end
+  if entry.taker then return entry.taker.wake(true) end
   if self.idle_timeout_ms then
     entry.timer = clock.after(self.idle_timeout_ms, function()
       take(entry)
@@ -338,6 +342,67 @@ function Pool:discard(session, keeps_place)
   if not (entry or keeps_place) then return end -- the pool was closed
   end_session(self, session, entry and entry.lease)
   if not keeps_place then self:release_place(entry.lease) end
+end
+
+local function hold(self, entry, lease)
+  stop_timer(entry)
+  lease.pin = entry.is_pinned
+  entry.is_idle, entry.is_taken, entry.lease = false, true, lease
+  self.leases[lease] = true
+end
+
+--- Gives one session, and no other, to somebody who is no caller; a turn that runs in it ends first. Nobody finds it
+--- until `release`, and the keys under which it was waiting are told of it in `list`.
+---@param session parley.Session
+---@param lease parley.Lease
+---@return boolean taken  false when it is another's that is no caller, or has ended
+function Pool:take_over(session, lease)
+  local entry = self.entries[session]
+  if not entry or entry.is_taken or entry.taker or self.closed then return false end
+  if entry.is_idle then
+    hold(self, entry, lease)
+    return true
+  end
+  local ok, given = pcall(task.suspend, function(wake)
+    entry.taker = { wake = function(is_given)
+      entry.taker = nil
+      if is_given then hold(self, entry, lease) end
+      wake(is_given)
+    end }
+    return function() entry.taker = nil end
+  end)
+  if ok then return given end
+  if entry.lease == lease then self:release(session, self:keys_of(session)) end -- given, and cancelled at once
+  error(given, 0)
+end
+
+--- The keys under which a session waits, or was waiting when it was taken over.
+---@param session parley.Session
+---@return string[] keys  sorted
+function Pool:keys_of(session)
+  local keys = {}
+  for key in pairs(self.entries[session].keys) do table.insert(keys, key) end
+  table.sort(keys)
+  return keys
+end
+
+---@class parley.PoolEntry   of `sessions`
+---@field session parley.Session
+---@field in_use boolean
+---@field taken boolean
+---@field lease? parley.Lease  of who has it
+
+--- What lives, the oldest first.
+---@return parley.PoolEntry[]
+function Pool:sessions()
+  sweep(self)
+  local list = {}
+  for session, entry in pairs(self.entries) do
+    table.insert(list, { session = session, in_use = not entry.is_idle, taken = entry.is_taken or false,
+      lease = entry.lease, number = entry.number })
+  end
+  table.sort(list, function(one, other) return one.number < other.number end)
+  return list
 end
 
 ---@return table<string, parley.Process>  by session id
@@ -363,6 +428,7 @@ end
 ---@field pinned boolean
 ---@field turns integer          that have ended in it
 ---@field keys string[]          under which it waits; of one in use, the one that it was asked for by
+---@field taken? true            a person has it, and the keys are those under which it waited before
 
 --- What lives, as plain data.
 ---@return parley.LiveSession[]  by session id
@@ -375,7 +441,8 @@ function Pool:list()
     table.sort(keys)
     for i, key in ipairs(keys) do keys[i] = key:sub(#entry.prefix + 1) end
     table.insert(list, { session_id = session.session_id, state = session.state and session:state(),
-      in_use = not entry.is_idle, pinned = entry.is_pinned or false, turns = session.turns or 0, keys = keys })
+      in_use = not entry.is_idle, pinned = entry.is_pinned or false, turns = session.turns or 0, keys = keys,
+      taken = entry.is_taken })
   end
   table.sort(list, function(left, right) return left.session_id < right.session_id end)
   return list
@@ -392,7 +459,10 @@ end
 local function turn_away(self)
   self.closed = true
   while self.waiting[1] do self.waiting[1].wake() end
-  for _, entry in pairs(self.entries) do stop_timer(entry) end
+  for _, entry in pairs(self.entries) do
+    stop_timer(entry)
+    if entry.taker then entry.taker.wake(false) end
+  end
 end
 
 --- The sessions, the oldest first: that they end in the same order each time is what a world with a seed is for.

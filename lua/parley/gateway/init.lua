@@ -20,6 +20,7 @@ local routing = require "parley.gateway.routing"
 local tables = require "parley.base.tables"
 local task = require "parley.base.task"
 local tokens = require "parley.gateway.tokens"
+local windows = require "parley.gateway.window"
 local uv = require "luv"
 
 local M = {}
@@ -53,6 +54,7 @@ local LIMITS = { body_bytes = 1 << 40, idle_ms = 120000, head_bytes = 64 * 1024 
 ---@field backend parley.Backend
 ---@field desk parley.gateway.Desk
 ---@field metrics parley.gateway.Metrics
+---@field window parley.gateway.Window
 ---@field http parley.http.Server
 ---@field port? integer
 ---@field host? string
@@ -87,7 +89,8 @@ local function check(self, call, route)
     error(problems.new(403, "this server does not go by the name in 'Host' (--allow-host NAME)"), 0)
   end
   if not route then error(problems.new(404, ("there is no %s"):format(request.path)), 0) end
-  call.owner = self.tokens:owner(request.headers)
+  if route.is_window then windows.check_origin(request.headers) end
+  call.owner = self.tokens:owner(request.headers) or route.is_window and self.window:owner(request.headers) or nil
   call.note.token = call.owner
   if not route.is_open and not call.owner then
     error(problems.new(401, "a token is needed: x-api-key, or authorization: Bearer (parley serve --print-token)"), 0)
@@ -211,6 +214,7 @@ function M.serve(given)
   self.desk = desks.new { backend = self.backend, group = self.group, metrics = self.metrics,
     max_sessions = set.max_sessions, queue = set.queue, tool_wait_ms = set.tool_wait_ms, grace_ms = set.grace_ms,
     is_strict = set.is_strict, plain_folder = self.plain_folder }
+  self.window = windows.new { backend = self.backend, group = self.group }
   listen(self, set)
   return self
 end

@@ -22,6 +22,7 @@ local transcript = require "parley.session.transcript"
 local tui = require "parley.claude.tui"
 local turn = require "parley.session.turn"
 local typist = require "parley.session.typist"
+local usage = require "parley.base.usage"
 
 local M = {}
 
@@ -54,6 +55,7 @@ M.check = callbacks.check
 ---@field policies table           those of a session
 ---@field turn? parley.LiveTurn    the one that runs, or ran last
 ---@field turns integer            how many have ended
+---@field used table<string, integer>  tokens, by all of them
 ---@field closed? true
 ---@field options table            checked, see `M.rules`
 ---@field delivery parley.DeliveryOptions
@@ -137,6 +139,7 @@ function M.new(process, given, resumed)
     delivery = { mentions = set.mentions },
     policies = policies.of_session(set.policies),
     turns = 0,
+    used = {},
     asked = asked.new(),
     limits = limits.new(set),
   }, Session)
@@ -247,6 +250,7 @@ local function conclude(self, verdict)
   self.withdrawn = self.turn:state() == "submitted" and self.turn.text or nil -- its record may still come
   if self.turn:facts().interrupting then self.typist:expect_more() end -- and what an interrupt gives back
   self.turns = self.turns + 1
+  usage.add(self.used, self.turn:used())
   if self.tools then self.tools:end_turn() end
   self.limits:end_turn()
   local cost = self.costs and self.costs:end_turn()
@@ -378,7 +382,7 @@ end
 
 --- Counts its turns on from those of the session whose conversation it goes on with.
 ---@param former parley.Session
-function Session:succeed(former) self.turns = former.turns end
+function Session:succeed(former) self.turns, self.used = former.turns, former.used end
 
 --- Interrupts the turn that runs: its events end with a `result` of subtype `interrupted`, or of the one that it came
 --- to before ESC did, and the session takes the next message. What the program gives back of the message, or what of it
