@@ -39,7 +39,9 @@ CORE_SOURCES := $(filter-out src/main.c,$(wildcard src/*.c))
 CORE_OBJECTS := $(CORE_SOURCES:src/%.c=$(B)/obj/%.o) $(LLHTTP_OBJECTS)
 # Stubs for the language server; nobody loads them.
 STUBS = lua/parley/types.lua $(wildcard lua/parley/core/*.lua)
-BUNDLED := $(sort $(filter-out $(STUBS),$(shell find lua scripts -name '*.lua')))
+BUNDLED := $(sort $(filter-out $(STUBS),$(shell find lua scripts -name '*.lua')) $(wildcard lua/parley/gateway/page/*))
+# What the window's page needs from npm; without it the program is built all the same.
+PAGE ?= build/page
 
 .PHONY: all test check lint format smoke clients conformance soak simulate mutations fuzz bench demo picture install uninstall clean asan valgrind help
 all: $(B)/parley $(B)/lib/parley/core.so
@@ -54,7 +56,7 @@ $(B)/obj/main.o: $(wildcard *.rockspec)
 # Every Lua file goes into the host as it stands, under its path. The list is written each time, for a deleted file is
 # newer than nothing; an unchanged one is thrown away.
 $(B)/bundle.S: FORCE | $(B)/obj
-	@sh src/bundle.sh $(BUNDLED) > $@.new
+	@sh src/bundle.sh $(BUNDLED) $$(sh src/page.sh $(PAGE)) > $@.new
 	@if cmp -s $@.new $@; then rm $@.new; else mv $@.new $@; fi
 FORCE:
 $(B)/obj/bundle.o: $(B)/bundle.S $(BUNDLED)

@@ -1,6 +1,5 @@
 --- Sessions in a person's hands: taken out of the pool, typed into by hand, and given back as what they have become.
 local clock = require "parley.base.clock"
-local core = require "parley.core"
 local defer = require "parley.base.defer"
 local errors = require "parley.base.errors"
 local history = require "parley.base.history"
@@ -98,14 +97,6 @@ function Hold:wait_until_quiet(milliseconds)
   return not self:is_busy()
 end
 
---- The program may have gone on in another session, as after `/clear`.
-local function follow(session)
-  local status = session.terminal:status()
-  local id = status and status.sessionId
-  if not core.uuid.is_valid(id or "") or id == session.session_id then return end
-  session.session_id, session.jsonl_path = id, session.jsonl_path:gsub("[^/]*$", id .. ".jsonl")
-end
-
 local function let_go(self)
   local pool, run = self.backend.pool, self.run
   if run.session then pool:discard(run.session) elseif run.has_place then pool:release_place(run) end
@@ -115,13 +106,12 @@ end
 --- its composer or was rewound, is not in there and goes.
 local function restart(self, renew)
   local former, run, backend = self.session, self.run, self.backend
-  follow(former)
+  former:recognise()
   run.request.history = M.messages(former.jsonl_path)
   run.request.messages = run.request.history
   renew(backend, run)
   local messages = M.messages(former.jsonl_path) -- a program writes the last of it when it ends
   if run.payload ~= run.text then return let_go(self) end -- the history would have to go with a message
-  run.session.request = former.request
   local keys = fingerprints(messages)[1] == self.before and self.keys or M.keys(self.keys, messages)
   backend.pool:release(run.session, keys)
 end

@@ -6,6 +6,7 @@ local asked = require "parley.session.asked"
 local callbacks = require "parley.session.callbacks"
 local clock = require "parley.base.clock"
 local commands = require "parley.claude.commands"
+local core = require "parley.core"
 local costs = require "parley.hub.costs"
 local course = require "parley.session.course"
 local defer = require "parley.base.defer"
@@ -382,7 +383,17 @@ end
 
 --- Counts its turns on from those of the session whose conversation it goes on with.
 ---@param former parley.Session
-function Session:succeed(former) self.turns, self.used = former.turns, former.used end
+function Session:succeed(former)
+  self.turns, self.used, self.request = former.turns, former.used, former.request
+end
+
+--- Goes by what the program says of itself, between turns: somebody may have typed `/clear` into it.
+function Session:recognise()
+  local status = self.terminal:status()
+  local id = status and status.sessionId
+  if not core.uuid.is_valid(id or "") or id == self.session_id then return end
+  self.session_id, self.jsonl_path = id, self.jsonl_path:gsub("[^/]*$", id .. ".jsonl")
+end
 
 --- Interrupts the turn that runs: its events end with a `result` of subtype `interrupted`, or of the one that it came
 --- to before ESC did, and the session takes the next message. What the program gives back of the message, or what of it
