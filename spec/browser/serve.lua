@@ -14,14 +14,14 @@ local kit <close> = testing.kit { script = { answers = {
   { on = "slow", text = "a slow answer", delay_ms = 2500 },
   { on = "long", text = table.concat(LINES, "\n"), delay_ms = 300 },
 } } }
-local server <close> = gateway.serve { tokens = { { name = "me", token = TOKEN } }, plain_folder = kit.folder .. "/plain",
-  backend = tables.merged(kit.options) }
+local server <close> = gateway.serve { tokens = { { name = "me", token = TOKEN } },
+  plain_folder = kit.folder .. "/plain", backend = tables.merged(kit.options) }
 io.stdout:write(json.encode { port = server.port, token = TOKEN }, "\n")
 io.stdout:flush()
 
 local over = task.condition()
 local has_ended = false
-local input <close> = stdin.open(function(bytes)
+local _ <close> = stdin.open(function(bytes)
   if bytes then return end
   has_ended = true
   over:notify()

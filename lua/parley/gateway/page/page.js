@@ -33,6 +33,7 @@
   }
 
   const short = (count) => (count < 10000 ? String(count) : `${Math.round(count / 1000)}k`);
+  const turns = (count) => `${count} ${count === 1 ? "turn" : "turns"}`;
   const tokens = (line) => `${short(line.input_tokens)} / ${short(line.output_tokens)}`;
 
   // The list -----------------------------------------------------------------------------------------------------------
@@ -72,7 +73,7 @@
     $("state").className = `state ${line.state}`;
     $("state").textContent = line.state;
     $("doing").textContent = line.doing;
-    $("facts").textContent = `${line.folder} · ${line.model} · ${line.turns} turns · ${tokens(line)} tokens`;
+    $("facts").textContent = `${line.folder} · ${line.model} · ${turns(line.turns)} · ${tokens(line)} tokens`;
     if (!holding && !asking) $("take").disabled = line.state === "taken" || line.state === "starting";
   }
 
@@ -260,6 +261,7 @@
         notice(problem.message);
       }
     }
+    shown = null;
     if (client.isLoggedIn()) show();
     else showLogin();
   }
@@ -278,6 +280,9 @@
   });
   $("take").addEventListener("click", takeOver);
   $("give").addEventListener("click", giveBack);
-  window.addEventListener("hashchange", () => (location.hash.startsWith("#token=") ? begin() : show()));
+  window.addEventListener("hashchange", () => {
+    if (location.hash.startsWith("#token=")) begin();
+    else if (client.isLoggedIn()) show();
+  });
   begin();
 })();

@@ -4,9 +4,9 @@
 (() => {
   const createElement = document.createElement.bind(document);
 
-  /** A style element whose text is a sheet of the document's. */
+  /** What stands in for a style element: its text is a sheet of the document's. */
   function styleElement() {
-    const element = createElement("style");
+    const element = createElement("template");
     const sheet = new CSSStyleSheet();
     const remove = element.remove.bind(element);
     document.adoptedStyleSheets = [...document.adoptedStyleSheets, sheet];
