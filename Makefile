@@ -43,7 +43,7 @@ BUNDLED := $(sort $(filter-out $(STUBS),$(shell find lua scripts -name '*.lua'))
 # What the window's page needs from npm; without it the program is built all the same.
 PAGE ?= build/page
 
-.PHONY: all test check lint format smoke clients conformance soak simulate mutations fuzz bench demo picture install uninstall clean asan valgrind help
+.PHONY: all test browser check lint format smoke clients conformance soak simulate mutations fuzz bench demo picture install uninstall clean asan valgrind help
 all: $(B)/parley $(B)/lib/parley/core.so
 
 $(B)/obj/%.o: src/%.c | $(B)/obj
@@ -81,6 +81,13 @@ SPEC ?= spec/src spec/lua spec/scripts spec/conformance spec/readme_spec.lua spe
 
 test: all
 	@$(B)/parley $(if $(filter 1%.lua,$(words $(SPEC))$(SPEC)),/usr/bin/busted $(ARGS),spec/run.lua $(JOBS)) $(SPEC)
+
+# The window's page in headless Chromium; `sh scripts/bootstrap --browser` installs what that takes.
+CHROMIUM ?= $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
+browser: all
+	@test -x "$(CHROMIUM)" && test -d build/browser/node_modules/puppeteer-core || \
+	  { echo 'make browser needs Chromium and puppeteer-core (run: sh scripts/bootstrap --browser)' >&2; exit 1; }
+	@node spec/browser/window.mjs $(B)/parley build/browser $(CHROMIUM)
 
 # The specs that try something in many rounds have a long form, too.
 check: export PARLEY_LONG = 1
@@ -205,6 +212,7 @@ help:
 	@echo 'make            build/parley, and build/lib/parley/core.so for plain lua5.4'
 	@echo 'make demo       a conversation on a pseudo-terminal (DEMO=claude: with the real program)'
 	@echo 'make test       the specs, two files for each processor at a time (SPEC=FILE ARGS=… for one)'
+	@echo 'make browser    the window in a browser (sh scripts/bootstrap --browser first)'
 	@echo 'make check      the specs that try something in many rounds, in their long form'
 	@echo 'make asan       the specs under AddressSanitizer and UBSan'
 	@echo 'make valgrind   200 sessions started and ended: no leak, no error'
