@@ -2,6 +2,7 @@
 local parley = require "parley"
 local cli = require "parley.command.cli"
 local clock = require "parley.base.clock"
+local gateway_bench = require "parley.command.gateway_bench"
 local messages_api = require "parley.testing.messages_api"
 local offline_home = require "parley.testing.offline_home"
 local testing = require "parley.testing"
@@ -173,6 +174,9 @@ local function main()
     first_messages("stand-in", kit.options, 5)
     lengths("stand-in", kit.options, 5)
     turns("stand-in", kit.options, 40)
+    gateway_bench.run(kit.options, report, function(what, figure)
+      cli.write(("%-58s        %s\n"):format(what, figure))
+    end)
   end
   return 0
 end

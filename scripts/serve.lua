@@ -85,6 +85,9 @@ end
 
 local function main(arguments)
   if arguments.print_token then return print_token(arguments) end
+  if arguments.cwd and not arguments.agent then
+    error(parley.errors.value_error "--cwd is for --agent: a plain model has an empty folder of its own", 0)
+  end
   local server <close> = serve(arguments)
   announce(server, arguments)
   local _, err = pcall(function() parley.task.condition():wait() end) -- until a signal comes

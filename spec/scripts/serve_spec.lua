@@ -173,7 +173,7 @@ describe("parley serve", function()
 
   it("says what is wrong with its command line", helper.task(function()
     for words, problem in pairs { ["--port x"] = "'x' is not a port", ["--queue x"] = "whole number",
-      ["--max-sessions 0"] = "whole number from 1" } do
+      ["--max-sessions 0"] = "whole number from 1", ["--cwd /tmp"] = "--cwd is for --agent" } do
       local list = { helper.host, "serve" }
       for word in words:gmatch "%S+" do table.insert(list, word) end
       local program = helper.run(list, { env = environment() })

@@ -15,9 +15,19 @@ local CLIENTS, NODE = uv.cwd() .. "/build/clients", "/usr/bin/node"
 local function probe(n) return { type = "tool_use", name = PREFIX .. "probe", input = { n = n } } end
 local function text(said) return { type = "text", text = said } end
 
+--- Whether the last message holds a text, which may stand between what another Claude Code says beside it.
+local function holds(words)
+  return function(_, request)
+    local last = request.body.messages[#request.body.messages]
+    for _, message in ipairs { last, request.body.messages[#request.body.messages - 1] } do
+      if assert(core.json.encode(message)):find(words, 1, true) then return true end
+    end
+  end
+end
+
 --- What the model does, by the words of the message; as the clients' scenarios want it.
 local RULES = {
-  { on = "lines", blocks = { text "one\ntwo\nthree" }, line_ms = 400 },
+  { on = "lines", blocks = { text "one\ntwo\nthree" }, line_ms = 2500 },
   { on = "work", blocks = { text "let me see", probe(1) } },
   { on = "work", step = 1, blocks = { probe(2), probe(3) } },
   { on = "work", step = 2, blocks = { probe(4) } },
@@ -25,7 +35,7 @@ local RULES = {
   { on = "slowly", blocks = { text "now", probe(1), probe(2) }, drip_ms = 900 },
   { on = "think", blocks = { { type = "thinking", thinking = "hmm", signature = "c2ln" }, text "first",
     text "second" } },
-  { on = "run it", blocks = { { type = "tool_use", name = PREFIX .. "Bash",
+  { on = holds "run it", blocks = { { type = "tool_use", name = PREFIX .. "Bash",
     input = { command = "echo tool-out", description = "as asked" } } } },
   { on = "limited", status = 429 }, { on = "overloaded", status = 529 }, { on = "late", delay_ms = 1500, status = 529 },
   { on = "endless", blocks = { text(("line\n"):rep(600)) }, line_ms = 50 },
@@ -151,8 +161,9 @@ describe("the gateway, on the real program,", function()
         { env = environment, cwd = outer.cwd, input = "" })
     end
     local program = ask "hello there"
-    assert.matches("hello there", program.output, 1, true)
     assert.equal(0, program.status, program.output .. program.errors)
+    assert.matches("echo: ", program.output, 1, true)
+    assert.matches("hello there", assert(core.json.encode(api:last_messages())), 1, true)
     program = ask "run it"
     assert.equal(0, program.status, program.output .. program.errors)
     assert.matches("tool-out", assert(core.json.encode(api:last_messages())), 1, true)

@@ -57,10 +57,10 @@ end
 local function call_key(owner, id) return owner .. "\0" .. id end
 
 --- The options that a request's sessions are started with.
-local function options_of(self, run)
+local function options_of(run)
   local request = run.asked
   return { model = request.model ~= "default" and request.model or nil, effort = request.effort,
-    system_prompt = request.system or (self.plain_folder and "" or nil), tools = run:tools() }
+    system_prompt = request.system, tools = run:tools() }
 end
 
 --- What separates one client's sessions from another's, and of one client those that are told something else. The
@@ -154,7 +154,7 @@ local function begin(self, visit, request)
   self.runs[run], self.running = true, self.running + 1
   local turn -- made at once, so that what is wrong with the request is told with a status
   local ok, err = pcall(function()
-    turn = self.backend:complete(messages, { options = options_of(self, run), http = visit.http, gateway = run })
+    turn = self.backend:complete(messages, { options = options_of(run), http = visit.http, gateway = run })
   end)
   if not ok then
     self.runs[run], self.running = nil, self.running - 1

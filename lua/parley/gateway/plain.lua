@@ -27,14 +27,16 @@ function M.folder(path)
   return assert(uv.fs_realpath(path))
 end
 
---- The options of its backend: the question whether the folder is trusted is answered, for there is nothing in it.
+--- The options of its backend: the question whether the folder is trusted is answered, for there is nothing in it. An
+--- empty system prompt is one, too: without any the program tells the model all about itself.
 ---@param given table   of the command line
 ---@param folder string
 ---@return table options
 function M.options(given, folder)
   return tables.merged(given, {
     cwd = folder, accept = tables.joined({ "trust" }, given.accept or {}), permission_mode = "default",
-    allowed_tools = { "mcp__parley" }, extra_args = tables.joined(ARGUMENTS, given.extra_args or {}),
+    system_prompt = given.system_prompt or "", allowed_tools = { "mcp__parley" },
+    extra_args = tables.joined(ARGUMENTS, given.extra_args or {}),
   })
 end
 
