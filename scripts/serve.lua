@@ -1,5 +1,6 @@
 -- Serves the Anthropic Messages API and OpenAI's Chat Completions over Claude Code's sessions.
 local parley = require "parley"
+local assets = require "parley.gateway.window.assets"
 local cli = require "parley.command.cli"
 local gateway = require "parley.gateway"
 local tokens = require "parley.gateway.tokens"
@@ -65,6 +66,7 @@ local function say(text, ...) io.stderr:write("parley serve: ", text:format(...)
 local function announce(server, arguments)
   say("listening on %s", server.path or ("http://%s:%d"):format(server.host:find ":" and "[" .. server.host .. "]"
     or server.host, server.port))
+  if server.port and assets.has_page() then say "the window is its page: parley attach --link has the address" end
   if arguments.agent then
     say("Claude Code with its own tools works in '%s'", server.backend.options.cwd or ".")
   else

@@ -142,18 +142,31 @@ function M.text_of(message)
   return table.concat(parts)
 end
 
+--- What has come of a body in chunks.
+function M.unchunked(text)
+  local pieces, from = {}, select(2, text:find("\r\n\r\n", 1, true)) or #text
+  from = from + 1
+  while true do
+    local digits, next = text:match("^(%x+)\r\n()", from)
+    local size = digits and tonumber(digits, 16)
+    if not size or size == 0 or #text < next + size + 1 then return table.concat(pieces) end
+    table.insert(pieces, text:sub(next, next + size - 1))
+    from = next + size + 2
+  end
+end
+
 -- A client that reads as it comes -------------------------------------------------------------------------------------
 
 local Reader = {}
 Reader.__index = Reader
 
 --- Begins a request; what comes is in `text`. `reader:close()` breaks the connection.
-function Gateway:open(path, body, headers)
+function Gateway:open(path, body, headers, method)
   local self_ = setmetatable({ text = "", news = task.condition(), socket = uv.new_tcp() }, Reader)
   local problem = task.suspend(function(wake) self_.socket:connect("127.0.0.1", self.server.port, wake) end)
   assert.is_nil(problem)
   local text = type(body) == "table" and assert(core.json.encode(body)) or body
-  local lines = { ("POST %s HTTP/1.1"):format(path) }
+  local lines = { ("%s %s HTTP/1.1"):format(method or "POST", path) }
   local all = headers_of { host = "localhost", ["content-length"] = tostring(#text) }
   for name, value in pairs(headers or {}) do all[name] = value or nil end
   for name, value in pairs(all) do table.insert(lines, name .. ": " .. value) end

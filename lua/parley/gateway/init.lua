@@ -22,6 +22,7 @@ local routing = require "parley.gateway.routing"
 local tables = require "parley.base.tables"
 local task = require "parley.base.task"
 local tokens = require "parley.gateway.tokens"
+local windows = require "parley.gateway.window"
 local uv = require "luv"
 
 local M = {}
@@ -55,6 +56,7 @@ local LIMITS = { body_bytes = 1 << 40, idle_ms = 120000, head_bytes = 64 * 1024 
 ---@field backend parley.Backend
 ---@field desk parley.gateway.Desk
 ---@field metrics parley.gateway.Metrics
+---@field window parley.gateway.Window
 ---@field http parley.http.Server
 ---@field port? integer
 ---@field host? string
@@ -89,7 +91,8 @@ local function check(self, call, route)
     error(problems.new(403, "this server does not go by the name in 'Host' (--allow-host NAME)"), 0)
   end
   if not route then error(problems.new(404, ("there is no %s"):format(request.path)), 0) end
-  call.owner = self.tokens:owner(request.headers)
+  if route.is_window then windows.check_origin(request.headers) end
+  call.owner = self.tokens:owner(request.headers) or route.is_window and self.window:owner(request.headers) or nil
   call.note.token = call.owner
   if not route.is_open and not call.owner then
     error(problems.new(401, "a token is needed: x-api-key, or authorization: Bearer (parley serve --print-token)"), 0)
@@ -223,15 +226,16 @@ function M.serve(given)
   end
   local self = setmetatable({ set = set, metrics = metrics.new(), body_bytes = set.body_bytes,
     tokens = tokens.new(set.tokens) }, Server)
-  make_backend(self, set)
-  start_keeper(self)
   local _ <close> = defer(function(err)
     if err ~= nil then self:close() end
   end)
+  make_backend(self, set)
+  start_keeper(self)
   self.desk = desks.new { backend = self.backend, group = self.group, metrics = self.metrics,
     max_sessions = set.max_sessions, queue = set.queue, tool_wait_ms = set.tool_wait_ms, grace_ms = set.grace_ms,
     is_strict = set.is_strict, plain_folder = self.plain_folder,
     say = set.log and function(text) set.log(("parley serve: %s\n"):format(text)) end }
+  self.window = windows.new { backend = self.backend, group = self.group }
   listen(self, set)
   return self
 end
@@ -243,7 +247,7 @@ function Server:drain(milliseconds) return self.desk:drain(milliseconds) end
 
 local function end_all(self)
   if self.http then self.http:close() end
-  self.backend:close()
+  if self.backend then self.backend:close() end
   if self.own_index then self.own_index:close() end
 end
 
@@ -253,7 +257,7 @@ function Server:close()
   self.is_closed = true
   if self.keeper then self.keeper:cancel "the server was closed" end
   task.wherever(function()
-    pcall(self.keeper.await, self.keeper)
+    if self.keeper then pcall(self.keeper.await, self.keeper) end
     end_all(self)
   end, function() end_all(self) end)
 end

@@ -9,6 +9,7 @@ local models = require "parley.gateway.models"
 local openai = require "parley.gateway.openai"
 local problems = require "parley.gateway.problems"
 local task = require "parley.base.task"
+local window = require "parley.gateway.window.routes"
 
 local M = {}
 
@@ -165,7 +166,8 @@ function M.find(path)
   if ROUTES[path] then return ROUTES[path], nil, path end
   local model = path:match "^/v1/models/(.+)$"
   if model then return MODEL, model, "/v1/models/ID" end
-  return nil, nil, "other"
+  local found, part, name = window.find(path)
+  return found, part, name or "other"
 end
 
 --- Whose words a problem without a route is told in.

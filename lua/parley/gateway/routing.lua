@@ -29,6 +29,18 @@ local function is_ambiguous(sessions, index, key)
   return count > 1
 end
 
+--- A person has taken over the session that waits under a key: another one would be beside the point.
+local function check_free(sessions, key)
+  for _, session in ipairs(sessions) do
+    for _, each in ipairs(session.taken and session.keys or {}) do
+      if each == key then
+        error(problems.new(409, "a person has taken over the session of this conversation, and has not given it back",
+          { retry_after = 10, reason = "taken" }), 0)
+      end
+    end
+  end
+end
+
 --- What the user's policy sees: the request without what is the gateway's own.
 local function shown(request)
   local copy = tables.merged(request)
@@ -68,6 +80,7 @@ function M.new(given)
       answer.key = not is_ambiguous(request.sessions, given.index, key) and key or nil
       answer.wait = answer.key and answer.wait
     end
+    check_free(request.sessions, answer.key or run:first_key())
     local moves = given.plain_folder and answer.options and answer.options.cwd
     if moves and not answer.options.accept then
       answer.options = tables.merged(answer.options, { accept = given.accept or {} })

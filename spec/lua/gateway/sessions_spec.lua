@@ -184,7 +184,17 @@ describe("a conversation whose server was closed", function()
 end)
 
 describe("the plain model's folder", function()
-  after_each(helper.remove_folders)
+  local check_leaks
+
+  before_each(function() check_leaks = helper.leaks() end)
+  after_each(function()
+    check_leaks()
+    helper.remove_folders()
+  end)
+
+  it("is no matter where an option is wrong: nothing stays open", helper.task(function()
+    helper.failure_of("ValueError", gateways.start, { backend = { effort = 5 } })
+  end))
 
   it("must be empty", helper.task(function()
     local folder = helper.temporary_folder()
