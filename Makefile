@@ -11,7 +11,7 @@ FUZZ_SECONDS ?= 600
 B ?= build
 LLHTTP ?= /usr/share/llhttp
 
-PACKAGES = lua5.4 lua5.4-luv libuv libcjson uuid vterm libsodium libutf8proc libedit
+PACKAGES = lua5.4 lua5.4-luv libuv libcjson uuid vterm libsodium libutf8proc libedit sqlite3
 ifneq ($(filter-out help clean format uninstall,$(or $(MAKECMDGOALS),all)),)
 MISSING := $(shell for p in $(PACKAGES); do pkg-config --exists $$p 2>/dev/null || printf '%s ' $$p; done)
 ifneq ($(strip $(MISSING)),)
@@ -43,7 +43,7 @@ BUNDLED := $(sort $(filter-out $(STUBS),$(shell find lua scripts -name '*.lua'))
 # What the window's page needs from npm; without it the program is built all the same.
 PAGE ?= build/page
 
-.PHONY: all test browser check lint format smoke clients conformance soak simulate mutations fuzz bench demo picture install uninstall clean asan valgrind help
+.PHONY: all test browser check lint format smoke clients conformance soak simulate mutations fuzz bench demo picture slurm install uninstall clean asan valgrind help
 all: $(B)/parley $(B)/lib/parley/core.so
 
 $(B)/obj/%.o: src/%.c | $(B)/obj
@@ -166,11 +166,11 @@ bench: all
 	  CLAUDE_VERSION=$(firstword $(CLAUDE_VERSION)) BUILD=$(B) sh scripts/smoke.sh --run $(B)/parley bench; fi
 
 # Random turns with faults of every kind in simulated worlds, TURNS of them or for SECONDS_; SEED is the first run's.
-# PARLEY_SEED=… plays one run again. EXHAUSTIVE=1: every single strike at every step of short conversations. A process
-# for each processor, or WORKERS of them.
+# PARLEY_SEED=… plays one run again. EXHAUSTIVE=1: everything that can go wrong, at every point of short conversations,
+# and pairs of it; EXHAUSTIVE=short: only some. A process for each processor, or WORKERS of them.
 simulate: all
 	@$(B)/parley spec/simulate.lua $(if $(PARLEY_SEED),--replay $(PARLEY_SEED),--seed $(SEED) \
-	  $(if $(SECONDS_),--seconds $(SECONDS_),--turns $(TURNS)) $(if $(EXHAUSTIVE),--exhaustive) $(if $(WORKERS),--workers $(WORKERS)))
+	  $(if $(SECONDS_),--seconds $(SECONDS_),--turns $(TURNS)) $(if $(EXHAUSTIVE),--exhaustive $(filter short,$(EXHAUSTIVE))) $(if $(WORKERS),--workers $(WORKERS)))
 
 # Takes the library's mechanisms out, one at a time, and has the simulation look for each, a minute at most.
 mutations: all
@@ -179,6 +179,10 @@ mutations: all
 # 1,000 turns on the real program over 4 sessions, with interrupts and kills.
 soak: all
 	CLAUDE_VERSION=$(firstword $(CLAUDE_VERSION)) BUILD=$(B) sh scripts/smoke.sh --run $(B)/parley soak
+
+# The recipe for a Slurm array, on a cluster of one node that ends with it.
+slurm: all
+	@$(B)/parley spec/slurm.lua
 
 clean:
 	rm -rf $(B)
@@ -224,6 +228,7 @@ help:
 	@echo 'make simulate   20,000 turns with faults in simulated worlds (TURNS=, SECONDS_=, SEED=, PARLEY_SEED=)'
 	@echo 'make fuzz       libFuzzer under the same, 10 minutes a harness (FUZZ_SECONDS=, SEED=, HARNESSES=)'
 	@echo 'make soak       1,000 turns on the real claude, with interrupts and kills'
+	@echo 'make slurm      the recipe for a Slurm array, on a cluster of one node (needs slurm-wlm)'
 	@echo 'make picture    the picture of README.md'
 	@echo 'make install    PREFIX=/usr/local DESTDIR='
 	@echo 'make format uninstall clean'

@@ -80,7 +80,7 @@ describe("the gateway, on the real program,", function()
     local reader <close> = gateway:open("/v1/messages", { model = "sonnet", stream = true,
       messages = { { role = "user", content = "lines" } } })
     reader:expect "one\\n"
-    assert.equal(live.is_oldest, reader.text:find("message_stop", 1, true) ~= nil) -- which tells nothing of it
+    assert.is_true(live.is_oldest or not reader.text:find("message_stop", 1, true)) -- that one tells nothing of it
     reader:expect "message_stop"
     local whole = gateway:ask("lines")
     assert.equal("one\ntwo\nthree", gateways.text_of(whole.json))

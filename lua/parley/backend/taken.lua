@@ -97,6 +97,15 @@ function Hold:wait_until_quiet(milliseconds)
   return not self:is_busy()
 end
 
+--- The session is the pool's again, and its conversation can be woken as what it is now.
+local function keep(self, live, keys)
+  local backend, names = self.backend, {}
+  for i, key in ipairs(keys) do names[i] = key:sub(#self.run.prefix + 1) end
+  local told = backend.sleeping:note(live, {}, {})
+  backend.keeper:note(live, { keys = names, set = self.run.set, facts = told })
+  backend.pool:release(live, keys)
+end
+
 local function let_go(self)
   local pool, run = self.backend.pool, self.run
   if run.session then pool:discard(run.session) elseif run.has_place then pool:release_place(run) end
@@ -113,7 +122,7 @@ local function restart(self, renew)
   local messages = M.messages(former.jsonl_path) -- a program writes the last of it when it ends
   if run.payload ~= run.text then return let_go(self) end -- the history would have to go with a message
   local keys = fingerprints(messages)[1] == self.before and self.keys or M.keys(self.keys, messages)
-  backend.pool:release(run.session, keys)
+  keep(self, run.session, keys)
 end
 
 --- Adds to a backend what persons need.
@@ -132,6 +141,7 @@ function M.install(Backend, renew)
     local run = { set = started.set or self.options, prefix = started.prefix or "", kin = started.kin or "",
       session = session, text = "…", payload = "…", events = {}, notices = {}, request = {} }
     if not self.pool:take_over(session, run) then return nil end
+    self.keeper:part(session)
     run.said = session.request
     return setmetatable({ session = session, backend = self, run = run, keys = self.pool:keys_of(session),
       has_typed = false, is_over = false, before = fingerprints(M.messages(session.jsonl_path))[1] }, Hold)
@@ -146,7 +156,7 @@ function M.install(Backend, renew)
     hold.is_over = true
     if self.closed then return end
     if not hold.has_typed and hold.session.process:is_alive() then
-      return self.pool:release(hold.session, hold.keys)
+      return keep(hold, hold.session, hold.keys)
     end
     local _ <close> = defer(function(err)
       if err ~= nil then let_go(hold) end

@@ -59,6 +59,7 @@ M.check = callbacks.check
 ---@field used table<string, integer>  tokens, by all of them
 ---@field closed? true
 ---@field options table            checked, see `M.rules`
+---@field reports_partial? boolean  the turns have partial events, where the option has the program tell of text
 ---@field delivery parley.DeliveryOptions
 ---@field start_offset integer     what stands before it in the transcript is passed over
 ---@field terminal parley.Terminal
@@ -74,6 +75,7 @@ M.check = callbacks.check
 ---@field request? table           what the caller of the turn that runs has said besides
 ---@field refusal? string         why the program may be about to end the turn, or itself: a dialog was refused
 ---@field ahead? string            the message that has gone with the start, until `send` is told of it
+---@field background? integer     what ran behind its last turn, where the program has told
 ---@field withdrawn? string        the message before, when it was interrupted and its record may still come
 local Session = {}
 Session.__index = Session
@@ -136,7 +138,7 @@ function M.new(process, given, resumed)
       or paths.resolve_jsonl_path(process.session_id, process.cwd, process.environment),
     start_offset = resumed and resumed.offset or 0,
     changed = process.changed,
-    options = set,
+    options = set, reports_partial = set.partial,
     delivery = { mentions = set.mentions },
     policies = policies.of_session(set.policies),
     turns = 0,

@@ -113,6 +113,7 @@ function M.run(turn, tool)
   local result, is_error = tool.result or "", tool.is_error or false
   if permission == "refuse" then
     result, is_error = reason or "Permission to use " .. tool.name .. " was denied.", true
+    turn.refused = result
   elseif tool.question then
     local choice = program:ask(dialogs.question(program.profile, tool.question))
     if choice == "deny" then return false end
