@@ -5,8 +5,8 @@ local tables = require "parley.base.tables"
 
 local M = {}
 
---- What some accounts are asked when a conversation of 100,000 tokens is woken after an hour (found in the program's text,
---- 2.1.110 to 2.1.332; never by an API offline). Yes is the whole of it.
+--- What some accounts are asked when a conversation of 100,000 tokens is woken after an hour (found in the program's
+--- text, 2.1.110 and 2.1.332; no account of ours is asked). Yes is the whole of it.
 local RESUME = { kind = "resume", row = "^This session is .* old and .* tokens%.$", yes = { "^Resume full session" },
   remedy = "it asks whether to go on with the whole of a long conversation, which costs its tokens again: accept = "
     .. "{ \"resume\" }, or answer \"Don't ask again\" in `claude --resume` once" }
