@@ -51,22 +51,28 @@ function M.check(set, of_process, where)
   end
 end
 
+local function is_of_program(prompt)
+  local content = { { type = "text", text = prompt } }
+  return event.kind(event.new { type = "user", content = content }) ~= "typed"
+end
+
 --- Whether the program's message is the one that was sent. One that is not is stopped before the model sees it.
 local function on_prompt(self, payload)
   local session = self.session
   local turn = session.course and session.turn
   if not turn or turn:state() ~= "submitted" then return nil end
+  local prompt = tostring(payload.prompt)
+  local is_ours = turn.is_command or turn:expects(prompt)
+  if not is_ours and is_of_program(prompt) then -- a turn of the program's own
+    self.partials = nil
+    return nil
+  end
   self.heard = turn
-  self.partials = session.options.partial and partials.new(session.session_id) or nil
+  self.partials = session.reports_partial and partials.new(session.session_id) or nil
   if self.desk then self.desk:forget() end
   session.asked:forget()
   session.changed:notify()
-  local prompt = tostring(payload.prompt)
-  if turn.is_command or turn:expects(prompt) then return nil end
-  if event.kind(event.new { type = "user", content = prompt }) ~= "typed" then -- a turn of the program's own
-    self.heard, self.partials = nil, nil
-    return nil
-  end
+  if is_ours then return nil end
   self.failure = errors.session_error(("the message arrived changed, and was stopped: %q instead of %q"):format(
     prompt:sub(1, 80), turn.text:sub(1, 80)), { reason = "delivery", sent = turn.text, received = prompt })
   return { decision = "block", reason = "it is not the message that was sent" }

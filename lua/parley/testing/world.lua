@@ -13,6 +13,7 @@
 --- Between `testing.world` and its end everything that asks `parley.base.clock` or `parley.claude.kernel` gets the
 --- world's answer; a timer that was started before stands still.
 local uv = require "luv"
+local calls = require "parley.testing.world.calls"
 local chance_of = require "parley.testing.world.chance"
 local clock = require "parley.base.clock"
 local configuration = require "parley.testing.stand_in.configuration"
@@ -22,6 +23,7 @@ local errors = require "parley.base.errors"
 local files = require "parley.base.files"
 local home = require "parley.testing.home"
 local kernel = require "parley.claude.kernel"
+local listener = require "parley.hub.listener"
 local mark = require "parley.base.mark"
 local options = require "parley.base.options"
 local profiles = require "parley.testing.stand_in.profiles"
@@ -35,7 +37,8 @@ local M = {}
 --- Above what Linux gives to processes, so that no signal ever reaches a real one.
 local FIRST_PID = 1 << 22
 
---- What goes wrong by itself, each once in so many times, 0 for never; and how late things are, in milliseconds.
+--- What goes wrong by itself, each once in so many times, 0 for never, or a list of the times when it does; and how
+--- late things are, in milliseconds.
 local CALM = {
   late_ms = 1, disk_late_ms = 1,
   cut = 0,      -- what is read is cut in two
@@ -45,13 +48,29 @@ local CALM = {
   half = 0,     -- a line of the transcript comes in two parts
   torn = 0,     -- or only its first part ever comes
   slow = 0,     -- what was typed is read seconds later
+  broken = 0,   -- the connection of a call to this host breaks in the middle
   no_space = 0, -- a file that the library writes finds the disk full
 }
 
+local function is_list_of_times(value)
+  for _, item in ipairs(type(value) == "table" and value or { 0 }) do
+    if math.type(item) ~= "integer" or item < 1 then return false end
+  end
+  return true
+end
+
 local function check_faults(given)
   for name, value in pairs(given) do
-    local problem = CALM[name] == nil and "is none: there are late_ms, disk_late_ms, cut, full, lost, unseen, half, "
-      .. "torn, slow, no_space" or not (type(value) == "number" and value >= 0) and "must be a number, 0 or more"
+    local is_time = name == "late_ms" or name == "disk_late_ms"
+    local is_number = type(value) == "number" and value >= 0
+    local problem
+    if CALM[name] == nil then
+      problem = "is none: there are late_ms, disk_late_ms, cut, full, lost, unseen, half, torn, slow, broken, no_space"
+    elseif is_time and not is_number then
+      problem = "must be a number, 0 or more"
+    elseif not is_number and not is_list_of_times(value) then
+      problem = "must be a number, 0 or more, or a list such as { 3 } for the third time"
+    end
     if problem then return ("a table of faults; '%s' %s"):format(tostring(name), problem) end
   end
 end
@@ -72,14 +91,18 @@ local RULES = {
 ---@field time parley.testing.Time
 ---@field chance parley.testing.Chance
 ---@field odds table<string, number>
+---@field chances table<string, integer>  how often each could have gone wrong
 ---@field memory? parley.MemoryPressure  how short memory is; default: not at all
 ---@field programs parley.testing.WorldProgram[]  all that were started, in order
 ---@field on_event? fun(record: table)  is told what a stand-in logs
 ---@field on_typed? fun(program: parley.testing.WorldProgram, bytes: string, seen: integer)  is told what is typed and
 ---       taken, and how many bytes of the program's the one who types had been shown when that was first tried
 ---@field on_lost? fun(program: parley.testing.WorldProgram, bytes: string)   and what of it is lost
+---@field on_full? fun(program: parley.testing.WorldProgram)   is told of a terminal that takes nothing for a moment
 ---@field on_torn? fun(program: parley.testing.WorldProgram)  is told of a line that never ends
 ---@field story table[]        what happened: the time, the program, what, and more about it
+---@field calls parley.testing.WorldCalls
+---@field package version string  what the program says when it is asked
 ---@field package disk parley.testing.Disk
 ---@field package enqueue fun(task: parley.Task)
 local World = {}
@@ -151,6 +174,7 @@ local function kernel_of(self)
     memory_pressure = function() return self.memory or {} end,
     descendants = function() return {} end,
     alive = function() return {} end,
+    ask_version = function() return self.version end,
     signal = function() return {} end,
   }
 end
@@ -159,7 +183,7 @@ local in_use ---@type parley.testing.World?
 
 --- Makes a world and puts it in the place of the one outside.
 ---@param given? {seed?: integer, script?: table|fun(words: string[], number: integer): table, profile?: string,
----       faults?: table<string, number>, trusted?: boolean, onboarded?: boolean, bypass_accepted?: boolean,
+---       faults?: table<string, number|integer[]>, trusted?: boolean, onboarded?: boolean, bypass_accepted?: boolean,
 ---       shell?: function, settings?: table, cwd?: string, extra_env?: table<string, string>}
 ---       `script` may be a function that gives that of the process with this command line and number; `shell` runs the
 ---       stand-ins' commands, as a task: `fun(command, input)` returns `status`, `output`, `errors`, `milliseconds`
@@ -171,17 +195,27 @@ function M.new(given)
   local chance = chance_of.new(given.seed)
   local self = setmetatable({ seed = given.seed, chance = chance, time = time_of.new(chance), programs = {},
     by_root = setmetatable({}, { __mode = "k" }), story = {}, log = {}, handles = {}, reapers = {}, problems = {},
-    odds = {},
+    odds = {}, chances = {}, times = {},
     last_lost = {} }, World)
   self.given_shell = given.shell
-  for name, value in pairs(CALM) do self.odds[name] = given.faults[name] or value end
+  for name, value in pairs(CALM) do
+    local fault = given.faults[name]
+    self.odds[name] = type(fault) == "number" and fault or value
+    self.chances[name] = 0
+    self.times[name] = {}
+    for _, time in ipairs(type(fault) == "table" and fault or {}) do self.times[name][time] = true end
+  end
   if type(given.script) ~= "function" then script_of.check(given.script or {}) end
   self:use(given.script or {}, given.profile)
   local shared = files.is_folder "/dev/shm" and "/dev/shm" or uv.os_tmpdir()
   self.folder = assert(uv.fs_mkdtemp(shared .. "/parley-world-XXXXXX"))
   home.prepare(self, given)
   files.put(self.folder .. "/claude", "", "w")
+  assert(uv.fs_chmod(self.folder .. "/claude", 448)) -- 0700: it is looked for
   self.options = { executable = self.folder .. "/claude", cwd = self.cwd, extra_env = self.environment }
+  self.temporary = os.getenv "TMPDIR"
+  uv.os_setenv("TMPDIR", shared) -- where a file costs nothing
+  self.calls = calls.new(self)
   self.disk = disk.new(self)
   self.disk:open()
   self.time.owner_of = function() return self:acting_program() end
@@ -191,6 +225,7 @@ function M.new(given)
   math.randomseed(given.seed)
   clock.use(self.time:clock())
   kernel.use(kernel_of(self))
+  listener.use(function(serving) return self.calls:serve(serving) end)
   self.enqueue = task.schedule_by(function(...) return choose(self, ...) end)
   in_use = self
   return self
@@ -205,6 +240,7 @@ function World:use(script, profile)
     for name, value in pairs(of) do all[name] = value end
     return all
   end
+  self.version = profile or type(script) == "table" and script.profile or profiles.default
   self.script = type(script) == "function" and function(...) return with_defaults(script(...)) end
     or with_defaults(script)
 end
@@ -221,6 +257,15 @@ end
 
 --- Calls back later, whatever becomes of the programs.
 function World:after(milliseconds, callback) return self.time:after(milliseconds, callback, false) end
+
+--- Whether a fault strikes where it could.
+---@param name string
+---@return boolean
+function World:goes_wrong(name)
+  local count = self.chances[name] + 1
+  self.chances[name] = count
+  return self.times[name][count] or self.chance:once_in(self.odds[name])
+end
 
 function World:lateness() return self.chance:below(self.odds.late_ms) end
 function World:disk_lateness() return self.chance:below(self.odds.disk_late_ms) end
@@ -244,7 +289,7 @@ end
 
 --- Whether what was typed is lost on its way.
 function World:loses(program, bytes)
-  if not self.chance:once_in(self.odds.lost) or self.last_lost[program] then
+  if not self:goes_wrong "lost" or self.last_lost[program] then
     self.last_lost[program] = nil -- never twice in a row: it would be a broken terminal
     return false
   end
@@ -281,7 +326,8 @@ function World:edit(program, words)
   return 0
 end
 
-function World:program_ended()
+function World:program_ended(program)
+  self.calls:forget(program)
   self:after(self:lateness(), function()
     for _, handle in ipairs { table.unpack(self.reapers) } do
       if handle.callback then handle.callback() end
@@ -343,7 +389,11 @@ function World:told()
     lines[index] = ("%12.3f  #%d %s%s"):format(entry[1], entry[2], entry[3],
       entry[4] ~= nil and " " .. ("%q"):format(entry[4]) or "")
   end
-  return (table.concat(lines, "\n"):gsub(self.folder:gsub("%p", "%%%0"), "FOLDER"))
+  local told = table.concat(lines, "\n")
+  for _, name in ipairs { self.folder, configuration.project_name(self.folder) } do
+    told = told:gsub(name:gsub("%p", "%%%0"), "FOLDER")
+  end
+  return (told:gsub("/[^%s\"]*/parley%-plugin%-[^%s\"]*", "PLUGIN"))
 end
 
 --- What nobody closed: programs, handles, timers.
@@ -367,9 +417,11 @@ function World:close()
   for _, program in ipairs(self.programs) do program:kill "SIGKILL" end
   task.schedule_by(nil)
   kernel.use()
+  listener.use()
   clock.use()
   core.uuid.generate = self.generate -- luacheck: ignore 122
   self.disk:close()
+  if self.temporary then uv.os_setenv("TMPDIR", self.temporary) else uv.os_unsetenv "TMPDIR" end
   files.remove_tree(self.folder)
   if self.problems[1] then error(errors.new("World", table.concat(self.problems, "\n")), 0) end
   if left[1] then error(errors.new("Leak", "left behind: " .. table.concat(left, ", "), { found = left }), 0) end
