@@ -23,6 +23,7 @@ local sleeping = require "parley.backend.sleeping"
 local spares = require "parley.backend.spares"
 local starting = require "parley.backend.starting"
 local tables = require "parley.base.tables"
+local taken = require "parley.backend.taken"
 local task = require "parley.base.task"
 local turn = require "parley.backend.turn"
 
@@ -425,6 +426,7 @@ function Backend:close()
   end)
 end
 
+taken.install(Backend, starting.renew)
 Backend.__close = Backend.close
 
 -- A backend that was never closed leaves no file when the host ends.

@@ -10,6 +10,7 @@
 local clock = require "parley.base.clock"
 local errors = require "parley.base.errors"
 local stuck = require "parley.backend.stuck"
+local taking = require "parley.backend.taking"
 local task = require "parley.base.task"
 
 local M = {}
@@ -34,7 +35,8 @@ local M = {}
 ---@field package on_wait function
 ---@field package on_quiet function
 ---@field package entries table<parley.Session, table>  every live session: `keys`, `is_idle`, `is_pinned`, `used`,
----                                `timer`, `lease`, `prefix`, `number`, `ending`, `is_spare`
+---                                `timer`, `lease`, `prefix`, `number`, `ending`, `is_spare`,
+---                                `is_taken`, `taker`
 ---@field package places integer   taken, by a session or by a caller that is about to add one
 ---@field package leases table<parley.Lease, true>  of the callers that have a session or a place
 ---@field package waiting table[]  callers, first come first: `lease`, `task`, `wake`
@@ -245,9 +247,11 @@ end
 
 --- Ends a session; its place stays whose lease it is, unless that fails.
 local function end_session(self, session, lease)
-  local ending = (self.entries[session] or {}).ending
+  local entry = self.entries[session] or {}
+  local ending = entry.ending
   local ok, err = pcall(ending and ending.await or session.close, ending or session)
   self.entries[session] = nil
+  if entry.taker then entry.taker.wake(false) end
   if ok then return end
   self:release_place(lease)
   error(err, 0)
@@ -326,12 +330,14 @@ function Pool:release(session, keys, is_spare)
   local entry = self.entries[session]
   if not entry then return end -- the pool was closed
   self.uses = self.uses + 1
+  if entry.is_taken then entry.keys, entry.is_taken = {}, nil end
   entry.is_idle, entry.used = true, self.uses
   entry.is_pinned = entry.lease ~= nil and entry.lease.pin and #keys > 0
   end_lease(self, entry.lease)
   entry.lease = nil
   for _, key in ipairs(keys) do entry.keys[key] = true end
   entry.is_spare = is_spare
+  if entry.taker then return entry.taker.wake(true) end
   if self.idle_timeout_ms and not is_spare then begin_idling(self, session, entry) end
   serve(self)
 end
@@ -344,14 +350,6 @@ function Pool:discard(session, keeps_place)
   if not (entry or keeps_place) then return end -- the pool was closed
   end_session(self, session, entry and entry.lease)
   if not keeps_place then self:release_place(entry.lease) end
-end
-
---- The sessions, the oldest first: that they end in the same order each time is what a world with a seed is for.
-local function in_order(entries)
-  local list = {}
-  for session in pairs(entries) do table.insert(list, session) end
-  table.sort(list, function(one, other) return entries[one].number < entries[other].number end)
-  return list
 end
 
 --- Whether nobody has or wants anything.
@@ -415,6 +413,7 @@ end
 ---@field pinned boolean
 ---@field turns integer          that have ended in it
 ---@field keys string[]          under which it waits; of one in use, the one that it was asked for by
+---@field taken? true            a person has it, and the keys are those under which it waited before
 
 --- What lives, as plain data.
 ---@return parley.LiveSession[]  by session id
@@ -427,7 +426,8 @@ function Pool:list()
     table.sort(keys)
     for i, key in ipairs(keys) do keys[i] = key:sub(#entry.prefix + 1) end
     table.insert(list, { session_id = session.session_id, state = session.state and session:state(),
-      in_use = not entry.is_idle, pinned = entry.is_pinned or false, turns = session.turns or 0, keys = keys })
+      in_use = not entry.is_idle, pinned = entry.is_pinned or false, turns = session.turns or 0, keys = keys,
+      taken = entry.is_taken })
   end
   table.sort(list, function(left, right) return left.session_id < right.session_id end)
   return list
@@ -444,7 +444,10 @@ end
 local function turn_away(self)
   self.closed = true
   while self.waiting[1] do self.waiting[1].wake() end
-  for _, entry in pairs(self.entries) do stop_timer(entry) end
+  for _, entry in pairs(self.entries) do
+    stop_timer(entry)
+    if entry.taker then entry.taker.wake(false) end
+  end
 end
 
 --- Ends every session, all at a time; whoever waits for a place gets a `ClosedError`.
@@ -467,5 +470,7 @@ function Pool:kill()
   for _, session in ipairs(in_order(self.entries)) do session:kill() end
   self.entries = {}
 end
+
+taking.install(Pool)
 
 return M

@@ -232,6 +232,15 @@ function Keeper:lose(live)
   release(self, held)
 end
 
+--- A session is in the hands of somebody else: what its conversation will be nobody knows, so nobody is to wake it.
+---@param live parley.Session
+function Keeper:part(live)
+  local held = let_go(self, live)
+  if not held or self.closed then return end
+  self.store:forget(live.session_id)
+  release(self, held)
+end
+
 --- Another session goes on with the transcript of one.
 ---@param former parley.Session
 ---@param live parley.Session
