@@ -204,6 +204,67 @@ local function first_messages(name, options, count)
   end
 end
 
+--- From `complete` to the message in the transcript: of a program that is started for it, and of one that is woken.
+local function waking(name, options, count)
+  local fresh, woken = {}, {}
+  local function accepted(backend, messages, values)
+    local began = clock.now()
+    local turn = backend:complete(messages)
+    for event in turn:events() do
+      if event.type == "user" then table.insert(values, clock.now() - began) end
+    end
+    return turn
+  end
+  for i = 1, count do
+    local messages = { { role = "user", content = "hello " .. i } }
+    do
+      local backend <close> = parley.backend(options)
+      for _, message in ipairs(accepted(backend, messages, fresh):messages()) do table.insert(messages, message) end
+    end
+    table.insert(messages, { role = "user", content = "are you awake?" })
+    local backend <close> = parley.backend(options)
+    assert(accepted(backend, messages, woken):result().num_turns == 2, "it was not woken")
+  end
+  report(name .. ": from complete to the accepted message, a fresh start", fresh, "ms")
+  report(name .. ": the same, of a conversation that slept", woken, "ms")
+end
+
+--- Whether so many sessions live and are ready.
+local function are_ready(backend, count)
+  for _, state in pairs(backend:session_states()) do
+    if state ~= "ready" then return false end
+  end
+  return backend:live_session_count() == count
+end
+
+--- The first answer of a new conversation that takes a spare session, beside the program's own one-shot way.
+local function spares(name, options, count)
+  local own, spare, direct = parley.build_env(options), {}, {}
+  local set = { spares = 1 }
+  for key, value in pairs(options) do set[key] = value end
+  local backend <close> = parley.backend(set)
+  for i = 1, count do
+    testing.eventually(function() return are_ready(backend, i) end, 60000, "a spare session")
+    local began = clock.now()
+    backend:complete({ { role = "user", content = "hello " .. i } }):result()
+    table.insert(spare, clock.now() - began)
+    local environment = {}
+    for key, value in pairs(own) do table.insert(environment, key .. "=" .. value) end
+    began = clock.now()
+    parley.task.suspend(function(wake)
+      local child
+      child = assert(uv.spawn(options.executable, { args = { "-p", "hello" }, env = environment, cwd = options.cwd,
+        stdio = {} }, function()
+        child:close()
+        wake()
+      end))
+    end)
+    table.insert(direct, clock.now() - began)
+  end
+  report(name .. ": first answer of a new conversation, with a spare", spare, "ms")
+  report(name .. ": the same by `claude -p`", direct, "ms")
+end
+
 --- From `send` until Enter is pressed, by the text's length: what is short is typed, the others go through the editor.
 local function lengths(name, options, count)
   for _, length in ipairs { 20, 5000, 100000, 1000000 } do
@@ -231,12 +292,15 @@ local function main()
     local name = "claude " .. (os.getenv "PARLEY_CLAUDE_VERSION" or "")
     starts(name, options, 5)
     first_messages(name, options, 5)
+    waking(name, options, 5)
+    spares(name, options, 5)
     lengths(name, options, 5)
     turns(name, options, 40)
   else
     local kit <close> = testing.kit { script = { startup_delay_ms = 0, flush_ms = 100 } }
     starts("stand-in", kit.options, 5)
     first_messages("stand-in", kit.options, 5)
+    waking("stand-in", kit.options, 5)
     lengths("stand-in", kit.options, 5)
     turns("stand-in", kit.options, 40)
     gateway_bench.run(kit.options, report, function(what, figure)
