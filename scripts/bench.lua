@@ -5,6 +5,7 @@ local clock = require "parley.base.clock"
 local core = require "parley.core"
 local files = require "parley.base.files"
 local index = require "parley.sleep.index"
+local gateway_bench = require "parley.command.gateway_bench"
 local messages_api = require "parley.testing.messages_api"
 local offline_home = require "parley.testing.offline_home"
 local testing = require "parley.testing"
@@ -238,6 +239,9 @@ local function main()
     first_messages("stand-in", kit.options, 5)
     lengths("stand-in", kit.options, 5)
     turns("stand-in", kit.options, 40)
+    gateway_bench.run(kit.options, report, function(what, figure)
+      cli.write(("%-58s        %s\n"):format(what, figure))
+    end)
   end
   return 0
 end

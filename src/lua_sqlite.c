@@ -96,16 +96,12 @@ static int open_database(lua_State *L)
     luaL_setmetatable(L, SQLITE_METATABLE);
     lua_newtable(L);
     lua_setiuservalue(L, -2, STATEMENTS);
-    int keeps_log = 1,
-        status = sqlite3_open_v2(path, &connection->handle, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, NULL);
+    int status = sqlite3_open_v2(path, &connection->handle, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, NULL);
     if (status == SQLITE_OK)
         status = sqlite3_extended_result_codes(connection->handle, 1);
     if (status == SQLITE_OK)
         status = sqlite3_busy_timeout(connection->handle, (int)timeout);
-    /* Else its close would remove the log by its name, under which that of another file may stand by then. */
     if (status == SQLITE_OK)
-        status = sqlite3_file_control(connection->handle, "main", SQLITE_FCNTL_PERSIST_WAL, &keeps_log);
-    if (status == SQLITE_OK || status == SQLITE_NOTFOUND) /* one in memory has none */
         return 1;
     push_failure(L, connection->handle, status, path);
     sqlite3_close_v2(connection->handle);

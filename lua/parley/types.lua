@@ -24,6 +24,7 @@
 ---@field delivery? table|string
 ---@field settling? table|string
 ---@field permission? table|string
+---@field sleeping? table|string
 
 ---Options of `claude`'s process that one session may have for itself.
 ---@class parley.OwnOptions
@@ -83,6 +84,7 @@
 ---@field idle_timeout_ms? number         default: never
 ---@field state? boolean|string           whether, or in which file, conversations outlive their process; default true
 ---@field durability? "process"|"power"   what a turn's place in it survives
----@field retention? {days?: number, count?: integer, bytes?: integer}  default: everything is kept
+---@field retention? {days?: number, count?: integer, bytes?: integer}  default: 30 days, 100,000 conversations
+---@field spares? integer                 fresh sessions that are kept ready; default 0
 ---@field mcp_servers? table<string, table>  by name, as in `.mcp.json`
 ---@field session_factory? fun(backend: table, id: string, resume: boolean, jsonl_path: string, offset: integer): table

@@ -1,5 +1,6 @@
 -- The examples are read and copied: each does what its head says.
 local files = require "parley.base.files"
+local gateways = require "spec.gateway"
 local helper = require "spec.helper"
 local parley = require "parley"
 local read_only = dofile "scripts/examples/read_only_permissions.lua"
@@ -70,6 +71,31 @@ describe("scripts/examples", function()
     assert.equal(2, again.num_turns)
     local _, err = pcall(ask, { "one" }, { tag = "nosuch" })
     assert.truthy(tostring(err):find("there is no tag 'nosuch'", 1, true))
+  end))
+
+  it("gateway_routes goes by the client's token and the model that it names", helper.task(function()
+    local gateway <close> = gateways.start { backend = { policies = { routing = example "gateway_routes" } },
+      tokens = { { name = "ada", token = gateways.TOKEN }, { name = "ci", token = "ci-token-0123" },
+        { name = "guest", token = "guest-token-0123" } } }
+    local function model_of(fields, token)
+      local answer = gateway:ask("hello", fields, { ["x-api-key"] = token })
+      assert.equal(200, answer.status, answer.body)
+      local models = {}
+      for _, process in pairs(gateway.server.backend:live_sessions()) do
+        models[table.concat(process.argv, " "):match "%-%-model (%S+)"] = true
+      end
+      return models
+    end
+    assert.same({ sonnet = true }, model_of { model = "sonnet" })
+    assert.same({ sonnet = true, opus = true }, model_of { model = "gpt-5" })
+    assert.same({ sonnet = true, opus = true, haiku = true }, model_of({ model = "opus" }, "ci-token-0123"))
+    local answer = gateway:ask("hello", nil, { ["x-api-key"] = "guest-token-0123" })
+    assert.equal(403, answer.status)
+    assert.truthy(answer.json.error.message:find("from nine to five", 1, true))
+    assert.equal(403, gateway:ask("hello", nil, { ["user-agent"] = "curl/7.88" }).status)
+    with { routing = example "gateway_routes" }
+    local _, err = pcall(ask, { "one" })
+    assert.truthy(tostring(err):find("it is for parley serve", 1, true))
   end))
 
   it("sticky_by_user keeps a user's session whatever the history, up to the cap", helper.task(function()
@@ -228,6 +254,19 @@ describe("scripts/examples", function()
     local results = results_of "TWOTOOLS"
     assert.same({ "A", "B" }, results)
   end))
+
+  it("sleep_early lets go of those whose cache has gone, and gives the largest one's place away", function()
+    local policy = dofile(example "sleep_early")
+    local function session(id, memory, idle_ms, is_warm)
+      return { session_id = id, memory = memory, idle_ms = idle_ms, is_warm = is_warm }
+    end
+    local function all()
+      return { session("warm", 9, 1000, true), session("small", 1, 400000, false), session("large", 5, 400000, false),
+        session("new", 7, 1000, false) }
+    end
+    assert.same({ "large", "small" }, policy.choose(all(), { places = 0 }))
+    assert.same({ "new", "large", "small", "warm" }, policy.choose(all(), { places = 1 }))
+  end)
 
   --- `parley ask` with a policy, on a terminal.
   local function run_on_terminal(policy, given, ...)

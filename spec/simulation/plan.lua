@@ -56,6 +56,7 @@ local function random_odds(chance)
   if odds.lost > 0 then odds.lost = odds.lost * 4 end
   odds.no_space = chance:once_in(20) and 4 or 0
   odds.slow = chance:once_in(6) and chance:pick { 4, 10 } or 0
+  odds.broken = chance:once_in(4) and chance:pick { 3, 10, 30 } or 0
   odds.torn = chance:once_in(12) and chance:pick { 3, 6, 20 } or 0
   return odds
 end

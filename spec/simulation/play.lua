@@ -117,8 +117,7 @@ function strikes.close(run)
 end
 
 --- A task that waits for its step or its moment and strikes.
-local function striker(run, ask)
-  local strike = ask.turn.strike
+local function striker(run, ask, strike)
   if not strike then return end
   local wait = { at = run.world.time.steps + (strike.step or math.huge), due = task.condition(),
     after = strike.after, late_ms = strike.late_ms }
@@ -172,16 +171,18 @@ local function pass(milliseconds) task.condition():wait(milliseconds) end
 local function play_turn(run, talk, turn)
   if turn.pause_ms then pass(turn.pause_ms) end
   local ask, events = run.model:ask(turn, talk), {}
-  local hand = striker(run, ask)
+  local hands = { striker(run, ask, turn.strike), striker(run, ask, turn.second_strike) }
   run.turns = run.turns + 1
+  local first_step = run.world.time.steps
   ask.task = task.spawn(through, run, talk, ask, events)
   local ok, err = pcall(ask.task.await, ask.task)
   if not ok and not errors.is(err) then error(err, 0) end
   if ask.leaves and ok and not ask.result then ok, err = false, errors.cancelled "left" end
   run.model:answer(ask, ok, err)
+  table.insert(run.steps, run.world.time.steps - first_step)
   local problem = marks.wrong_partials(events, ask.verdict == "success")
   if problem then run.model:wrong("%s: %s", ask.key, problem) end
-  if hand then
+  for _, hand in ipairs(hands) do
     for _, one in ipairs(run.waiting) do one.due:notify() end
     pcall(hand.await, hand)
   end
@@ -257,6 +258,8 @@ end
 ---@field turns integer
 ---@field counts table<string, integer>  turns by verdict
 ---@field milliseconds number  of the world's
+---@field steps integer[]     what happened in the world in each turn
+---@field chances table<string, integer>  how often each fault could have struck
 
 --- Plays a plan.
 ---@param plan table
@@ -269,7 +272,7 @@ function M.play(plan)
       return { startup_delay_ms = 5, flush_ms = number % 3 * 2, answers = answers(),
         faults = plan.starts[(number - 1) % math.max(1, #plan.starts) + 1] }
     end }
-  local run = { plan = plan, world = world, waiting = {}, turns = 0, counts = {}, sessions = {} }
+  local run = { plan = plan, world = world, waiting = {}, turns = 0, counts = {}, sessions = {}, steps = {} }
   function run.on_step(steps)
     if steps > MOST_STEPS then error("the world has come to " .. steps .. " events", 0) end
     for place = #run.waiting, 1, -1 do
@@ -302,7 +305,8 @@ function M.play(plan)
     table.insert(problems, 1, (errors.is(err, "ETIMEDOUT") and "something hung: " or "") .. errors.text(err)
       .. (errors.is(err) and "" or "\n" .. (task.traceback(err) or "")))
   end
-  local outcome = { turns = run.turns, counts = run.counts, milliseconds = world.time.now, world = world }
+  local outcome = { turns = run.turns, counts = run.counts, milliseconds = world.time.now, world = world,
+    steps = run.steps, chances = world.chances }
   local closed, left = pcall(world.close, world)
   if ok and not closed then table.insert(problems, errors.text(left)) end
   outcome.problem, outcome.problems = problems[1], problems

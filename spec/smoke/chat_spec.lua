@@ -69,8 +69,8 @@ describe("parley chat with the real program", function()
   end))
 
   it("shows an answer as it comes, asks about a call, and tells what it costs", helper.task(function()
-    local script = { { on = "a bit", line_ms = 600000, blocks = { { type = "text", text = "A **line** 漢字\nand one" } } },
-      table.unpack(messages_api.rules) }
+    local script = { { on = "a bit", line_ms = 600000,
+      blocks = { { type = "text", text = "A **line** 漢字\nand one" } } }, table.unpack(messages_api.rules) }
     local server <close> = messages_api.start { script = script }
     local home <close> = offline_home.new { base_url = server.url }
     local terminal <close> = open(home, "--permission-mode", "default", "--costs")

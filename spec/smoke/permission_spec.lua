@@ -17,11 +17,12 @@ describe("with the real program a permission policy", function()
       it(("%s has nothing run, in %s"):format(name, mode), helper.task(function()
         local server <close> = messages_api.start()
         local home <close> = offline_home.new { base_url = server.url }
-        broken.run(case, home.cwd, function(policy, options)
-          options.policies = { permission = policy }
-          local live <close> = smoke.new(home, { process = { permission_mode = mode }, session = options })
+        broken.run(case, home.cwd, function(policy, hold)
+          local live <close> = smoke.new(home, { process = { permission_mode = mode },
+            session = { policies = { permission = policy } } })
           live:start()
-          helper.say(live, "WRITETOOL please")
+          function hold.interrupt() live:interrupt() end
+          return helper.say(live, "WRITETOOL please").result
         end)
         assert.equal(1, #server:turns()) -- the model got no result either
       end))

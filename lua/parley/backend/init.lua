@@ -19,8 +19,11 @@ local pool = require "parley.backend.pool"
 local routing = require "parley.policy.routing"
 local session = require "parley.session"
 local session_tools = require "parley.hub.session_tools"
+local sleeping = require "parley.backend.sleeping"
+local spares = require "parley.backend.spares"
 local starting = require "parley.backend.starting"
 local tables = require "parley.base.tables"
+local taken = require "parley.backend.taken"
 local task = require "parley.base.task"
 local turn = require "parley.backend.turn"
 
@@ -35,6 +38,8 @@ local function is_retention(value)
   end
 end
 
+local function is_count(value) return value < 0 and "0 or more" or nil end
+
 --- The options of a backend beside those of its processes and sessions.
 ---@type table<string, parley.OptionRule>
 M.rules = {
@@ -44,7 +49,8 @@ M.rules = {
   mcp_servers = { type = "table", copy = false },
   state = { type = { "boolean", "string", "table" }, default = true, copy = false, check = keeper.is_state },
   durability = { type = "string", default = "process", check = options.one_of { "process", "power" } },
-  retention = { type = "table", default = {}, check = is_retention },
+  retention = { type = "table", default = { days = 30, count = 100000 }, check = is_retention },
+  spares = { type = "integer", default = 0, check = is_count },
   session_factory = { type = "callable" },
 }
 
@@ -57,6 +63,8 @@ local NOT_FOR_ALL = { session_id = true, resume_session_id = true, fork_session 
 ---@field package attachments parley.Attachments
 ---@field package mcp parley.McpFiles
 ---@field package keeper parley.Keeper  of the conversations that outlive their processes
+---@field package sleeping parley.Sleeping
+---@field package spares parley.Spares
 ---@field package rules parley.OwnOptionRules
 ---@field package kin table<parley.Session, {prefix: string, kin: string}>  under which options each was started
 ---@field package spent parley.Spent  by all its turns
@@ -77,7 +85,18 @@ end
 local NOT_FOR_ONE = tables.merged({ policies = true, hooks = true }, limits.TOTALS)
 for name in pairs(M.rules) do NOT_FOR_ONE[name] = name ~= "mcp_servers" or nil end
 
---- Makes a backend. Nothing is started before the first `complete`.
+--- What its pool asks of a backend, and tells it.
+local function pool_options(self)
+  return { limit = self.options.max_sessions, idle_timeout_ms = self.options.idle_timeout_ms,
+    choose = function(idle, lease) return self.sleeping:choose(idle, lease) end,
+    may_end = function(live) return self.sleeping:may_sleep(live) end,
+    on_leaving = function(live) self.keeper:leaving(live) end, on_leave = function(live) self.keeper:rest(live) end,
+    on_wait = function() self.spares:yield() end, on_quiet = function() self.spares:refill() end }
+end
+
+local make_spare ---@type fun(self: parley.Backend)
+
+--- Makes a backend. Nothing but its spare sessions is started before the first `complete`.
 ---@param given? parley.BackendOptions
 ---@return parley.Backend
 --- Raises `ValueError` for bad options and policies.
@@ -90,15 +109,17 @@ function M.new(given)
   session.check(set, set, "parley.backend")
   local own, of_sessions = policies.of_backend(set.policies, set.history_injection_mode)
   set.policies = of_sessions
-  local kept = keeper.new { state = set.state, durability = set.durability, retention = set.retention,
-    extra_env = set.extra_env }
-  return setmetatable({
-    options = set, policies = own, keeper = kept, pool = pool.new { limit = set.max_sessions,
-      idle_timeout_ms = set.idle_timeout_ms, on_leaving = function(live) kept:leaving(live) end,
-      on_leave = function(live) kept:rest(live) end },
-    attachments = attachments.new(), mcp = mcp_files.new(own.mcp_config), rules = rules,
-    kin = setmetatable({}, { __mode = "k" }), spent = limits.nothing(),
+  local self = setmetatable({
+    options = set, policies = own, attachments = attachments.new(), mcp = mcp_files.new(own.mcp_config), rules = rules,
+    kin = setmetatable({}, { __mode = "k" }), spent = limits.nothing(), sleeping = sleeping.new(own.sleeping),
+    keeper = keeper.new { state = set.state, durability = set.durability, retention = set.retention,
+      extra_env = set.extra_env },
   }, Backend)
+  self.pool = pool.new(pool_options(self))
+  self.sleeping:serve(self.pool)
+  self.spares = spares.new(set.spares, self.pool, function() make_spare(self) end)
+  self.spares:refill()
+  return self
 end
 
 local function remove_files(self)
@@ -135,6 +156,13 @@ local function acquire(self, run)
   run.is_leased, run.has_place, run.payload = run.session ~= nil, run.session == nil, run.text
   if run.is_over then error(errors.closed_error "the turn was closed", 0) end
   if run.has_place then starting.begin(self, run) elseif of_kin then starting.renew(self, run) end
+  if run.ended then
+    starting.tell(run, "background_ended", { ended = run.ended.session_id,
+      message = ("the session %s, with what it had running in the background (%d), was ended for its place: all %d "
+        .. "(max_sessions) were taken"):format(run.ended.session_id, run.ended.background, self.options.max_sessions) })
+  end
+  local why = self.sleeping:complaint()
+  if why then starting.tell(run, "policy_failed", { message = why }) end
   local problem = self.keeper:complaint()
   if problem then
     starting.tell(run, "state_unavailable", { cause = problem,
@@ -149,7 +177,7 @@ local function begin_turn(self, run)
   end
   local live, said = run.session, run.said
   if run.set.tools then live.tools:use(run.set.tools) end
-  if live.limits then live.limits:use(run.set, self.spent) end
+  starting.prepare(self, live, run.set)
   run.steps = run.command and live:command(run.command, said) or live:send(run.payload, said)
 end
 
@@ -180,10 +208,12 @@ end
 
 --- Lets a session wait for what comes next in its conversation.
 local function keep(self, run, result, names)
-  self.keeper:note(run.session, { keys = names, set = run.set, events = run.events, result = result })
+  local told = self.sleeping:note(run.session, run.events, result)
+  self.keeper:note(run.session, { keys = names, set = run.set, facts = told, cost_usd = result.cost_usd })
   local keys = {}
   for i, name in ipairs(names) do keys[i] = run.prefix .. name end
   self.pool:release(run.session, keys)
+  self.spares:encourage()
 end
 
 --- Stores the session for what the client will send next, or ends it after a failed turn.
@@ -254,6 +284,7 @@ local function new_run(self, messages, request)
   asked.last, asked.history = messages[count], table.move(messages, 1, count - 1, 1, {})
   local text = self.attachments:text_of(history.blocks_of(messages[count].content), count)
   local run = route(self, asked)
+  run.takes_spare = #asked.history == 0 and run.set == self.options and self.policies.injection.described == nil
   policies.check_text(self.options.policies, run.set, text, count)
   run.request, run.said, run.text, run.events, run.notices = asked, request, text, {}, {}
   return run
@@ -331,6 +362,18 @@ function Backend:warm(messages, request)
   return true
 end
 
+--- Starts a spare session.
+function make_spare(self)
+  local run = { request = { history = {}, messages = {} }, set = self.options, prefix = "", kin = "", text = "…",
+    notices = {}, task = task.current() }
+  local _ <close> = defer(function() abandon(self, run) end)
+  self.pool:acquire(nil, run)
+  run.has_place = true
+  starting.fresh(self, run)
+  self.pool:release(run.session, {}, true)
+  run.session = nil
+end
+
 --- A conversation of its own: what is said in it stays with it.
 ---@param messages? table[]  what was said before, for example from `parley.load`
 ---@param own? parley.OwnOptions  options of its turns that differ from the backend's; `talk.options` may be changed
@@ -347,8 +390,8 @@ end
 --- conversation does. Without it, and where the program does not take it, a new session gets the messages. Nobody else
 --- may have it open.
 ---@param messages table[]  what was said
----@param id string         the session's
----@param path string       its transcript, where a program of these options looks for it
+---@param id? string        the session's; nil: it has none that is to be gone on with, nor one that sleeps
+---@param path? string      its transcript, where a program of these options looks for it
 function Backend:adopt(messages, id, path)
   self.adopted = { hash = history.hash_history(messages), id = id, path = path }
 end
@@ -369,6 +412,8 @@ function Backend:live_session_count() return self.pool:count() end
 function Backend:close()
   self.closed = true
   self.mcp:refuse()
+  self.sleeping:close()
+  self.spares:close()
   task.wherever(function()
     self.pool:close()
     self.keeper:close()
@@ -381,6 +426,7 @@ function Backend:close()
   end)
 end
 
+taken.install(Backend, starting.renew)
 Backend.__close = Backend.close
 
 -- A backend that was never closed leaves no file when the host ends.

@@ -30,9 +30,19 @@ local function make_session(self, set, id, injection, jsonl_path)
       { option = "session_factory" }), 0)
   end
   local of_process, of_session = tables.picked(set, launch.rules), tables.picked(set, session.rules)
+  of_session.partial = of_session.partial or self.options.partial -- the next turn may want it
   of_process[injection.resume and "resume_session_id" or "session_id"] = id
   of_process.mcp_config = self.mcp:arguments(set)
   return session.new(process.new(of_process), of_session, { path = jsonl_path, offset = offset })
+end
+
+--- Gives a session what a turn has for itself. It may be started or not.
+---@param self parley.Backend
+---@param live parley.Session
+---@param set table  the turn's options
+function M.prepare(self, live, set)
+  live.reports_partial = set.partial
+  if live.limits then live.limits:use(set, self.spent) end
 end
 
 --- Starts a session in the place that the run holds.
@@ -42,7 +52,7 @@ local function start(self, run, injection, id, path)
   self.kin[live] = { prefix = run.prefix, kin = run.kin, set = run.set }
   self.pool:add(live, run)
   run.session, run.has_place, run.payload, run.is_resumed = live, false, injection.text, injection.resume
-  if live.limits then live.limits:use(run.set, self.spent) end -- the message may go with the start
+  M.prepare(self, live, run.set) -- the message may go with the start
   live:start(run.is_message and injection.text or nil, run.said)
 end
 
@@ -185,6 +195,7 @@ function M.begin(self, run)
   local adopted = self.adopted
   if not adopted or history.hash_history(run.request.history) ~= adopted.hash then return begin_by_index(self, run) end
   self.adopted = nil -- two must not write in one transcript
+  if not adopted.id then return M.fresh(self, run) end
   local found, is_denied = self.keeper:claim(adopted.id)
   if is_denied then return begin_by_index(self, run) end
   local _ <close> = defer(function(err)

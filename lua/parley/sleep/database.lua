@@ -10,8 +10,6 @@ local M = {}
 
 --- How long a call waits for another process. A transaction takes milliseconds: longer than that only a stopped one.
 local BUSY_MS = 5000
---- Its close leaves no more of the log; SQLite writes about so much between two times that it empties it.
-local LOG_BYTES = 4 << 20
 local APPLICATION, VERSION = 0x5061726c, 1 -- "Parl"
 
 --- Times are milliseconds since 1970. A lease's row says who has a session; whether that is so its lock knows.
@@ -57,8 +55,6 @@ local SENTENCES = {
 ---@return parley.Error
 function M.failure(path, err)
   local reason = CAUSES[err.cause] or REASONS[err.code] or "io"
-  -- SQLite opens what it may not write for reading, and says later that something is missing.
-  if reason == "io" and not uv.fs_access(path:match "^(.*)/", "W") then reason = "read_only" end
   local said = err.message .. (err.cause and ", " .. err.cause or "")
   local message = reason == "busy" and SENTENCES.busy:format(path, BUSY_MS / 1000, said)
     or SENTENCES[reason]:format(path, said)
@@ -98,8 +94,7 @@ end
 
 local function prepare(database, path, durability)
   check_version(database, path)
-  run(database, ("PRAGMA temp_store = MEMORY; PRAGMA journal_size_limit = %d; PRAGMA synchronous = %s"):format(
-    LOG_BYTES, SYNCHRONOUS[durability]))
+  run(database, "PRAGMA temp_store = MEMORY; PRAGMA synchronous = " .. SYNCHRONOUS[durability])
   local rows, err = database:query "PRAGMA journal_mode = WAL"
   if not rows then error(err, 0) end
   if rows[1].journal_mode ~= "wal" then

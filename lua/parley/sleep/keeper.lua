@@ -3,7 +3,6 @@
 --- finds and wakes.
 local uv = require "luv"
 local clock = require "parley.base.clock"
-local facts = require "parley.sleep.facts"
 local index = require "parley.sleep.index"
 local launch = require "parley.claude.launch"
 local opener = require "parley.sleep.opener"
@@ -156,8 +155,8 @@ end
 ---@class parley.KeptTurn
 ---@field keys string[]        under which the conversation is found now
 ---@field set table            its options
----@field events parley.Event[]  of the turn
----@field result parley.Event
+---@field facts parley.TurnFacts
+---@field cost_usd? number     of the turn
 
 --- Stores where a conversation is after a turn. A session of which nothing is in its transcript is not kept.
 ---@param live parley.Session
@@ -170,17 +169,17 @@ function Keeper:note(live, turn)
   local held = size and take(self, live)
   if not held then return end
   local former, set = held.entry or {}, turn.set
-  local used = facts.of(turn.events, former.options)
+  local used = turn.facts
   local here = without_doubles(turn.keys)
   local before = before_of(held, here)
   local entry = {
     session_id = live.session_id, keys = without_doubles(tables.joined(here, before and before.keys)), scope = word,
     path = live.jsonl_path, size = size, digest = digest, cwd = paths.real_folder(set.cwd),
     options = { here = here, before = before, model = set.model, effort = set.effort,
-      permission_mode = set.permission_mode, cache_ms = used.cache_ms, background = used.background },
+      permission_mode = set.permission_mode, cache_ms = used.cache_ms },
     argv = telling(live.process.argv), env_names = scope.env_names(set), model = used.model or former.model,
     turns = live.turns, tokens = used.tokens or former.tokens or 0,
-    cost_usd = total.add_cost(former.cost_usd, turn.result.cost_usd),
+    cost_usd = total.add_cost(former.cost_usd, turn.cost_usd),
     created_at = former.created_at, used_at = clock.wall() / 1000, state = "live",
   }
   if self.given.durability == "power" then sync_file(live.jsonl_path) end
@@ -230,6 +229,15 @@ function Keeper:lose(live)
   local held = let_go(self, live)
   if not held or self.closed then return end
   if held.entry and transcript.problem_of(held.entry) then self.store:forget(held.entry.session_id) end
+  release(self, held)
+end
+
+--- A session is in the hands of somebody else: what its conversation will be nobody knows, so nobody is to wake it.
+---@param live parley.Session
+function Keeper:part(live)
+  local held = let_go(self, live)
+  if not held or self.closed then return end
+  self.store:forget(live.session_id)
   release(self, held)
 end
 

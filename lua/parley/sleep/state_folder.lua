@@ -15,6 +15,8 @@ function M.path(environment)
   return state .. "/parley"
 end
 
+local REASONS = { EROFS = "read_only", EACCES = "read_only", ENOSPC = "full", EDQUOT = "full" }
+
 local function fail(reason, message) error(errors.state_error(message, { reason = reason }), 0) end
 
 --- Makes a folder where there is none, and sees to it that it is the user's alone.
@@ -22,10 +24,7 @@ local function fail(reason, message) error(errors.state_error(message, { reason 
 --- Raises `StateError`.
 function M.make(path)
   local ok, err = files.make_folder(path)
-  if not ok then
-    fail((err.code == "EROFS" or err.code == "EACCES") and "read_only" or "folder", "no state can be kept: " ..
-      err.message)
-  end
+  if not ok then fail(REASONS[err.code] or "folder", "no state can be kept: " .. err.message) end
   local stat, user = uv.fs_stat(path), uv.getuid()
   if stat.uid ~= user then
     fail("folder", ("the state folder '%s' belongs to user %d, not to this one, %d: name another in XDG_STATE_HOME")

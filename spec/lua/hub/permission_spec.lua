@@ -194,10 +194,13 @@ describe("a permission policy", function()
         return { answers = { { tool = { name = "Write", permission = true, result = "written",
           input = { file_path = "written.txt", content = "x" }, leaves = "echo written >written.txt" } } } }
       end, function()
-        broken.run(case, kit.cwd, function(policy, options)
-          options.permission_mode = mode
-          local said = say("go", policy.decide, options)
-          if said.err then error(said.err, 0) end
+        broken.run(case, kit.cwd, function(policy, hold)
+          local given = { permission_mode = mode, policies = { permission = policy } }
+          for key, value in pairs(kit.options) do given[key] = given[key] or value end
+          local backend <close> = parley.backend(given)
+          local turn <close> = backend:complete { { role = "user", content = "go" } }
+          function hold.interrupt() turn:interrupt() end
+          return turn:result()
         end)
       end)
     end

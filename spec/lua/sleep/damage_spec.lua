@@ -75,6 +75,21 @@ describe("the index of conversations", function()
     end)
   end)
 
+  it("goes on where its making was cut off", function()
+    for _, begun in ipairs { "", "PRAGMA journal_mode = WAL", "PRAGMA application_id = 0x5061726c" } do
+      assert(files.make_folder(folder))
+      helper.write(path, "")
+      local file = assert(core.sqlite.open(path))
+      if begun ~= "" then assert(file:query(begun)) end
+      file:close()
+      local store = assert(open())
+      assert.is_true(store:put(entry "one"))
+      store:close()
+      files.remove_tree(folder)
+    end
+    assert.same({}, events)
+  end)
+
   it("leaves a newer one's file alone", function()
     fill(1)
     local file = assert(core.sqlite.open(path))

@@ -214,7 +214,9 @@ function Pty:write(bytes)
   if room <= 0 then return nil, errors.new("EAGAIN", "the terminal is full") end
   local taken = bytes:sub(1, room)
   if world.on_typed then world.on_typed(self.program, taken, seen_count) end
-  if world:loses(self.program, taken) then return #taken end
+  local is_part = terminal.is_in_part or room < #bytes -- what is lost is lost whole
+  terminal.is_in_part = room < #bytes
+  if not is_part and world:loses(self.program, taken) then return #taken end
   terminal.typed = terminal.typed .. taken
   terminal:hurry()
   return #taken
