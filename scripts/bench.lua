@@ -1,8 +1,12 @@
--- Prints timings: start-up, fingerprints, JSON, what a turn costs beyond the program's own way, and what it costs to have
--- the program call.
+-- Prints timings: start-up, fingerprints, JSON, the index, what a turn costs beyond the program's own way, and what it
+-- costs to have the program call.
 local parley = require "parley"
 local cli = require "parley.command.cli"
 local clock = require "parley.base.clock"
+local core = require "parley.core"
+local files = require "parley.base.files"
+local index = require "parley.sleep.index"
+local gateway_bench = require "parley.command.gateway_bench"
 local messages_api = require "parley.testing.messages_api"
 local offline_home = require "parley.testing.offline_home"
 local testing = require "parley.testing"
@@ -15,7 +19,8 @@ end
 
 local function report(what, values, unit)
   local middle = median(values)
-  cli.write(("%-58s median %8.2f %s  (min %.2f, max %.2f, n %d)\n"):format(what, middle, unit, values[1],
+  local late = #values >= 200 and ("p99 %.2f, "):format(values[math.ceil(#values * 0.99)]) or ""
+  cli.write(("%-58s median %8.2f %s  (min %.2f, %smax %.2f, n %d)\n"):format(what, middle, unit, values[1], late,
     values[#values], #values))
 end
 
@@ -70,6 +75,66 @@ local function json()
   local text = assert(parley.json.encode(messages))
   report("JSON, 10 MB: decode", timed(5, function() assert(parley.json.decode(text)) end), "ms")
   report("JSON, 10 MB: encode", timed(5, function() assert(parley.json.encode(messages)) end), "ms")
+end
+
+local SLEEPERS = 100000
+
+local function key_of(number) return ("%064x"):format(number) end
+
+--- As many sessions as nobody has the time to put one by one.
+local function fill(path)
+  local file <close> = assert(core.sqlite.open(path))
+  assert(file:script(([[
+    BEGIN;
+    WITH RECURSIVE number(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM number WHERE i < %d)
+    INSERT INTO sessions SELECT i, printf('00000000-0000-4000-8000-%%012d', i), 'scope', '/transcripts/' || i,
+      40000 + i, '0123456789abcdef0123456789abcdef', '/home/somebody/src/thing',
+      '{"model":"haiku","permission_mode":"default"}', '["--model","haiku","--permission-mode","default"]',
+      '["HOME","PATH","TERM"]', 'haiku', 3, 12345, 0.25, 1700000000000 + i, 1700000000000 + i, 'asleep',
+      1700000000000 + i FROM number;
+    INSERT INTO keys SELECT printf('%%064x', id), id FROM sessions;
+    COMMIT;
+    PRAGMA wal_checkpoint(TRUNCATE)]]):format(SLEEPERS)))
+end
+
+local function memory_of_host(path)
+  local command = ([[exec '%s' -e '
+    local store = assert(require("parley.sleep.index").open { path = "%s" })
+    for i = 1, 1000 do store:find(("%%064x"):format(i * 100), "scope") end
+    print(require("luv").resident_set_memory())']]):format(uv.exepath(), path)
+  local pipe <close> = assert(io.popen(command))
+  return tonumber(pipe:read "a") / 1e6
+end
+
+local function index_of_conversations()
+  local folder = files.temporary_folder "parley-bench"
+  local path = folder .. "/sessions.db"
+  for _, durability in ipairs { "process", "power" } do
+    local store <close> = assert(index.open { path = path, durability = durability })
+    if durability == "process" then
+      fill(path)
+      report(("index of %d conversations: look-up by fingerprint"):format(SLEEPERS), timed(2000, function()
+        assert(#store:find(key_of(math.random(SLEEPERS)), "scope") <= 1)
+      end), "ms")
+    end
+    local function put(lease)
+      local entry = lease and lease.entry or store:find(key_of(math.random(SLEEPERS)), "scope")[1]
+      if not entry then return nil end
+      entry.keys, entry.turns = { key_of(SLEEPERS + math.random(1 << 40)) }, entry.turns + 1
+      return entry
+    end
+    local entries = {}
+    while #entries < 1000 do table.insert(entries, put()) end
+    report(("  a turn is stored, durability '%s'"):format(durability), timed(1000, function()
+      assert(store:put(table.remove(entries)))
+    end), "ms")
+    report(("  a session is leased and given back, '%s'"):format(durability), timed(200, function()
+      local lease = assert(store:lease(("00000000-0000-4000-8000-%012d"):format(math.random(SLEEPERS))))
+      assert(lease:release(put(lease)))
+    end), "ms")
+  end
+  report("  memory of a host that has it open", { memory_of_host(path) }, "MB")
+  files.remove_tree(folder)
 end
 
 --- The transcript's last line, as the kernel saw it arrive: when the program had done its part.
@@ -212,6 +277,7 @@ local function main()
   start_up()
   fingerprints()
   json()
+  index_of_conversations()
   if os.getenv "PARLEY_CLAUDE" then
     local server <close> = messages_api.start()
     local home <close> = offline_home.new { base_url = server.url }
@@ -229,6 +295,9 @@ local function main()
     lengths("stand-in", kit.options, 5)
     turns("stand-in", kit.options, 40)
     for _, given in ipairs(CALLS) do called("stand-in", kit.options, 15, given) end
+    gateway_bench.run(kit.options, report, function(what, figure)
+      cli.write(("%-58s        %s\n"):format(what, figure))
+    end)
   end
   return 0
 end

@@ -1,14 +1,19 @@
 -- Takes the library's mechanisms out, one at a time, and has the simulation look for it. See spec/README.md.
---   build/parley spec/mutations.lua [--seconds N] [--seed N] [WORD]   WORD: only those whose name or file has it
+--   build/parley spec/mutations.lua [--seconds N] [--seed N] [--workers N] [WORD]   seconds of the processor's time for
+--   each; WORD: only those whose name or file has it. A run that was cut short goes on where it was: what is known
+--   stands in build/mutations.
 local uv = require "luv"
 local clock = require "parley.base.clock"
+local core = require "parley.core"
 local files = require "parley.base.files"
 local mutations = require "spec.simulation.mutations"
 local task = require "parley.base.task"
 
-local FOLDER = "build/mutants"
+local FOLDER, KNOWN = "build/mutants", "build/mutations"
+--- No run takes so long that is not caught in something.
+local LONGEST_RUN_MS = 30000
 
-local set = { seconds = 60, seed = 20261122 }
+local set = { seconds = 60, seed = 20261122, workers = uv.available_parallelism() }
 local wanted
 do
   local words, i = { ... }, 1
@@ -21,6 +26,30 @@ do
     end
   end
 end
+
+-- What is known -------------------------------------------------------------------------------------------------------
+
+--- What the verdicts depend on: the program, the simulation, where it begins and how long it may take.
+local function fingerprint()
+  local digest = core.digest.new()
+  digest:update(assert(files.read(uv.exepath())))
+  for _, name in ipairs(files.names "spec/simulation") do
+    digest:update(assert(files.read("spec/simulation/" .. name)))
+  end
+  digest:update(("%d %d"):format(set.seed, set.seconds))
+  return core.digest.hex(digest:final())
+end
+
+--- The verdicts of a run before this one on the same code.
+---@return table<string, string> lines  by what was taken out
+local function read_known(mark)
+  local known, text = {}, files.read(KNOWN) or ""
+  if text:match "^[^\n]*" ~= mark then return known end
+  for what, line in text:gmatch "\n([^\t\n]*)\t([^\n]*)" do known[what] = line end
+  return known
+end
+
+-- One mutant ----------------------------------------------------------------------------------------------------------
 
 --- Writes the changed file. The text to be changed must stand there exactly once.
 local function write(mutation, number)
@@ -35,58 +64,107 @@ local function write(mutation, number)
   return path
 end
 
---- Runs the simulation on it.
----@return boolean found
----@return string why
----@return number seconds
-local function try(mutation, number)
-  local module = mutation.file:gsub("^lua/", ""):gsub("%.lua$", ""):gsub("/init$", ""):gsub("/", ".")
-  local environment = uv.os_environ()
-  environment.PARLEY_MUTANT = module .. "=" .. write(mutation, number)
+--- Runs the simulation in a process of its own.
+---@param words string[]
+---@param mutant? string   what stands in PARLEY_MUTANT
+---@return string? problem  what was found; nil: nothing
+---@return integer seed     of the last run
+---@return number seconds   of the processor's time
+local function simulate(words, mutant)
   local list = {}
-  for name, value in pairs(environment) do table.insert(list, name .. "=" .. value) end
-  local output, over, pieces, status = uv.new_pipe(false), task.condition(), {}, nil
-  local began, is_read = clock.now(), false
-  local process = assert(uv.spawn(uv.exepath(), { env = list, stdio = { nil, output },
-    args = { "spec/simulate.lua", "--workers", "1", "--brief", "--seconds", tostring(set.seconds), "--seed",
-      tostring(set.seed) } }, function(code)
-    status = code
+  for name, value in pairs(uv.os_environ()) do table.insert(list, name .. "=" .. value) end
+  if mutant then table.insert(list, "PARLEY_MUTANT=" .. mutant) end
+  local output, complaints, over, pieces = uv.new_pipe(false), uv.new_pipe(false), task.condition(), {}
+  local status, open_count, heard_at = nil, 2, clock.now()
+  local process = assert(uv.spawn(uv.exepath(), { env = list, stdio = { nil, output, complaints },
+    args = { "spec/simulate.lua", "--workers", "1", "--brief", "--say-seeds", table.unpack(words) },
+  }, function(code, signal)
+    status = code ~= 0 and code or signal
     over:notify()
   end))
-  output:read_start(function(_, bytes)
-    if bytes then return table.insert(pieces, bytes) end
-    is_read = true
-    over:notify()
-  end)
-  -- One that never ends was found, too.
-  local ended = over:wait_until(function() return status and is_read end, (set.seconds + 60) * 1000)
-  if not ended then process:kill "sigkill" end
-  over:wait_until(function() return status and is_read end)
-  output:close()
-  process:close()
-  local why = table.concat(pieces):match "seed %d+: ([^\n]*)" or not ended and "it does not end" or "status " .. status
-  return status ~= 0, why, (clock.now() - began) / 1000
+  for _, pipe in ipairs { output, complaints } do
+    pipe:read_start(function(_, bytes)
+      heard_at = clock.now()
+      if bytes then return table.insert(pieces, bytes) end
+      open_count = open_count - 1
+      over:notify()
+    end)
+  end
+  local function has_ended() return status and open_count == 0 end
+  local ended
+  repeat ended = over:wait_until(has_ended, heard_at + LONGEST_RUN_MS - clock.now())
+  until ended or clock.now() >= heard_at + LONGEST_RUN_MS
+  if not ended then process:kill "sigkill" end -- what never ends was found, too
+  over:wait_until(has_ended)
+  for _, handle in ipairs { output, complaints, process } do handle:close() end
+  local text = table.concat(pieces)
+  local seed = math.tointeger(tonumber(text:match ".*playing (%d+)") or set.seed)
+  local seconds = tonumber(text:match ".*playing %d+ at ([%d.]+)") or 0
+  if status == 0 then return nil, seed, seconds end
+  return text:match "seed %d+: ([^\n]*)" or not ended and "it does not end" or text:match "([^\n]+)\n*$", seed,
+    seconds
+end
+
+--- Looks for a mutant: a seed that fails with it and not without.
+---@return string line  the verdict, the seed, the seconds, why
+local function try(mutation, number)
+  local module = mutation.file:gsub("^lua/", ""):gsub("%.lua$", ""):gsub("/init$", ""):gsub("/", ".")
+  local mutant = module .. "=" .. write(mutation, number)
+  local took, seed, without = 0, set.seed, ""
+  repeat
+    local left = math.max(1, math.ceil(set.seconds - took))
+    local problem, at, seconds = simulate({ "--processor-seconds", tostring(left), "--seed", tostring(seed) }, mutant)
+    took = took + seconds
+    if problem and not simulate({ "--replay", tostring(at) }) then
+      return ("found\tseed %d, %.1f s%s\t%s"):format(at, took, without, problem:gsub("%c", " "):sub(1, 100))
+    end
+    if problem then without = without .. (", %d fails without it, too"):format(at) end
+    seed = at + 1
+  until not problem or took >= set.seconds
+  return ("%s\t%.1f s%s\t%s"):format(mutation.unseen and "not to be found" or "MISSED", took, without,
+    mutation.unseen or "")
+end
+
+-- All of them ---------------------------------------------------------------------------------------------------------
+
+local function is_wanted(mutation)
+  return not wanted or mutation.what:find(wanted, 1, true) or mutation.file:find(wanted, 1, true)
+end
+
+local function show(mutation, line)
+  local verdict, where, why = line:match "^([^\t]*)\t([^\t]*)\t(.*)$"
+  io.write(("%-15s  %s (%s), %s: %s\n"):format(verdict, mutation.what, mutation.file, where, why))
+  return verdict
 end
 
 local function main()
   io.stdout:setvbuf "line"
   files.make_folder(FOLDER)
-  local places, tasks, found, missed, known = task.semaphore(uv.available_parallelism()), {}, 0, 0, 0
+  local mark = fingerprint()
+  local known, counts, tasks = wanted and {} or read_known(mark), {}, {}
+  local function count(mutation, line)
+    local verdict = show(mutation, line)
+    counts[verdict] = (counts[verdict] or 0) + 1
+  end
+  if not next(known) and not wanted then files.put(KNOWN, mark .. "\n", "w") end
+  local places = task.semaphore(set.workers)
   for number, mutation in ipairs(mutations) do
-    if not wanted or mutation.what:find(wanted, 1, true) or mutation.file:find(wanted, 1, true) then
+    if known[mutation.what] then
+      count(mutation, known[mutation.what])
+    elseif is_wanted(mutation) then
       table.insert(tasks, task.spawn(function()
         local _ <close> = places:acquire()
-        local is_found, why, seconds = try(mutation, number)
-        local verdict = is_found and "found" or mutation.unseen and "not to be found" or "MISSED"
-        if is_found then found = found + 1 elseif mutation.unseen then known = known + 1 else missed = missed + 1 end
-        io.write(("%-15s %5.1f s  %s (%s): %s\n"):format(verdict, seconds, mutation.what, mutation.file,
-          is_found and why:sub(1, 100) or mutation.unseen or ""))
+        local line = try(mutation, number)
+        if not wanted then files.put(KNOWN, ("%s\t%s\n"):format(mutation.what, line), "a") end
+        count(mutation, line)
       end))
     end
   end
   for _, each in ipairs(tasks) do each:await() end
   files.remove_tree(FOLDER)
-  io.write(("mutations: %d found, %d missed, %d not to be found\n"):format(found, missed, known))
+  local missed = counts.MISSED or 0
+  io.write(("mutations: %d found, %d missed, %d not to be found\n"):format(counts.found or 0, missed,
+    counts["not to be found"] or 0))
   return missed
 end
 

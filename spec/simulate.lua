@@ -1,6 +1,6 @@
 -- Runs the simulation: random plans, each in a world of its own, until so many turns or seconds. See spec/README.md.
---   build/parley spec/simulate.lua [--turns N] [--seconds N] [--seed N] [--replay SEED] [--workers N] [--keep-going]
---     [--brief] [--exhaustive]
+--   build/parley spec/simulate.lua [--turns N] [--seconds N] [--processor-seconds N] [--seed N] [--replay SEED]
+--     [--workers N] [--keep-going] [--brief] [--say-seeds] [--exhaustive [short]]
 local uv = require "luv"
 local mutant = os.getenv "PARLEY_MUTANT" -- MODULE=FILE: a changed copy, in the place of the host's own
 if mutant then package.preload[mutant:match "^[^=]*"] = assert(loadfile(mutant:match "=(.*)$")) end
@@ -12,6 +12,7 @@ local plans = require "spec.simulation.plan"
 local shrink = require "spec.simulation.shrink"
 
 local SHRINK_MS = 60000
+local EXHAUSTIVE_SEED = 1
 
 local function options_of(words)
   local set = {}
@@ -20,11 +21,18 @@ local function options_of(words)
     local name = words[i]:match "^%-%-([%a-]+)$"
     if not name then error("unknown word '" .. words[i] .. "'", 0) end
     local value = words[i + 1] and not words[i + 1]:find "^%-%-" and words[i + 1] or nil
-    set[name:gsub("-", "_")] = value and tonumber(value) or true
+    set[name:gsub("-", "_")] = value and (tonumber(value) or value) or true
     i = i + (value and 2 or 1)
   end
   return set
 end
+
+local function when(strike)
+  return strike.step and ("at step %d"):format(strike.step)
+    or ("%d ms after '%s'"):format(strike.late_ms, strike.after)
+end
+
+local function struck(strike) return strike and (", struck by %s %s"):format(strike.kind, when(strike)) or "" end
 
 local function described(plan)
   local lines = {}
@@ -36,6 +44,7 @@ local function described(plan)
   for name, odds in pairs(plan.odds) do
     if odds ~= 0 then add("  %s: %s", name, odds) end
   end
+  for name, times in pairs(plan.times or {}) do add("  %s: time %s", name, table.concat(times, ", ")) end
   for place, start in ipairs(plan.starts) do
     for name, value in pairs(start) do add("  process %d: %s = %s", place, name, tostring(value)) end
   end
@@ -43,7 +52,7 @@ local function described(plan)
     for _, turn in ipairs(conversation) do
       add("  conversation %d: %q%s%s", place, turn.text,
         turn.pause_ms and (", after %d ms"):format(turn.pause_ms) or "",
-        turn.strike and (", struck by %s at step %d"):format(turn.strike.kind, turn.strike.step) or "")
+        struck(turn.strike) .. struck(turn.second_strike))
     end
   end
   return table.concat(lines, "\n")
@@ -54,7 +63,8 @@ local function report(seed, plan, outcome)
   io.write(("\nseed %d: %s\n"):format(seed, outcome.problem))
   local small, again = shrink.shrink(plan, outcome.problem, play.play, function() return clock.now() < deadline end)
   io.write("\nThe smallest plan that still fails so:\n", described(small), "\n\nWhat happened:\n",
-    (again or outcome).world:told(), "\n\nAgain: PARLEY_SEED=", tostring(seed), " make simulate\n")
+    (again or outcome).world:told(), "\n\nAgain: make simulate PARLEY_SEED=", tostring(seed),
+    plan.number and " EXHAUSTIVE=1\n" or "\n")
 end
 
 --- What has happened in all.
@@ -68,15 +78,19 @@ end
 --- The plans of one of several workers, each with every so manieth.
 local function plans_of(set, seed)
   local part, workers = set.part or 1, set.workers or 1
-  local place, next_plan = 0, set.exhaustive and exhaustive.plans(seed) or function()
+  local function next_random()
     seed = seed + 1
     return plans.random(seed - 1)
   end
+  local place = 0
+  local next_plan = set.exhaustive and exhaustive.plans(EXHAUSTIVE_SEED, play.play, set.exhaustive == "short")
+    or next_random
+  local only = set.exhaustive and set.replay
   return function()
     local plan
     repeat
       place, plan = place + 1, next_plan()
-    until not plan or (place - part) % workers == 0
+    until not plan or only == place or not only and (place - part) % workers == 0
     return plan
   end
 end
@@ -89,16 +103,18 @@ local function play_part(set, seed)
     if is_stopped() then return true end
     if set.replay then return totals.runs == 1 end
     if set.seconds then return clock.now() - began >= set.seconds * 1000 end
+    if set.processor_seconds then return os.clock() >= set.processor_seconds end
     return not set.exhaustive and totals.turns >= (set.turns or 10000) // (set.workers or 1)
   end
   for plan in plans_of(set, seed) do
     if is_enough() then break end
+    if set.say_seeds then io.write(("playing %d at %.1f\n"):format(plan.seed, os.clock())) end
     local outcome = play.play(plan)
     add_to(totals, { turns = outcome.turns, runs = 1, failed = outcome.problem and 1 or 0, counts = outcome.counts })
     if outcome.problem and set.brief then
-      io.write(("seed %d: %s\n"):format(plan.seed, outcome.problem:sub(1, 300)))
+      io.write(("seed %d: %s\n"):format(plan.number or plan.seed, outcome.problem:sub(1, 300)))
     elseif outcome.problem then
-      report(plan.seed, plan, outcome)
+      report(plan.number or plan.seed, plan, outcome)
     end
     if outcome.problem and not set.keep_going then break end
   end

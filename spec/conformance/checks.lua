@@ -201,7 +201,9 @@ function checks.resume(trial)
   local id = trial:session().session_id
   trial:leave()
   trial.live = session_in(trial.world, { resume_session_id = id })
-  trial.live:start()
+  local ok, err = pcall(trial.live.start, trial.live)
+  if not ok and err.reason == "crash" then fall_short("the program fails when it resumes, and Parley says so") end
+  if not ok then error(err, 0) end
   trial:must_deliver "who?"
   local shown = trial.world.shown(id)
   must(shown:find("remember me", 1, true) and shown:find("echo: remember me", 1, true), "the model has forgotten")
@@ -222,7 +224,9 @@ function checks.seed(trial)
   local backend <close> = parley.backend(trial.world.options)
   local result
   for event in backend:complete(HISTORY) do
-    if event.subtype == "injection_fallback" then fall_short("the program refuses a seed: " .. event:text()) end
+    if event.subtype == "injection_fallback" then
+      fall_short("the program does not take a seed: the history goes into the message")
+    end
     if event.type == "result" then result = event end
   end
   must(result.subtype == "success", "the turn ended with " .. result.subtype)
@@ -258,10 +262,10 @@ end
 local function judge_results(results)
   local ran, denied = 0, 0
   for _, block in ipairs(results) do
-    local text = (assert(parley.json.encode(block.content)))
-    local is_ours = text:find("not this one", 1, true) ~= nil
+    local said = (assert(parley.json.encode(block.content)))
+    local is_ours = said:find("not this one", 1, true) ~= nil
     if block.is_error and is_ours then denied = denied + 1 end
-    if not block.is_error and text:find '"A' then ran = ran + 1 end
+    if not block.is_error and said:find '"A' then ran = ran + 1 end
   end
   must(ran == 1 and denied == 1, ("of two calls %d ran as allowed, %d were denied, %d have results"):format(ran, denied,
     #results))

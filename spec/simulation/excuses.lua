@@ -7,6 +7,11 @@ local M = {}
 --- What a user has typed may stand in the composer for a while.
 local TYPED_MS = 10000
 
+--- Whether a fault may have struck.
+local function may(model, name)
+  return (model.plan.odds[name] or 0) > 0 or model.plan.times ~= nil and model.plan.times[name] ~= nil
+end
+
 local function is_session_error(err, ...)
   if not err or err.code ~= "SessionError" then return false end
   for _, reason in ipairs { ... } do
@@ -18,11 +23,12 @@ end
 --- What each strike may make of a request that it has struck; `err` is nil for one that ended with a result.
 local EFFECTS = {
   kill = function(err) return is_session_error(err, "exit") end,
-  stop = function(err, verdict) return is_session_error(err, "timeout", "delivery", "exit")
+  stop = function(err, verdict) return is_session_error(err, "timeout", "delivery", "exit", "dialog")
     or verdict == "error_no_output" end,
   pause = function(err) return is_session_error(err, "delivery") end,
   torn = function(err, verdict)
     return is_session_error(err, "timeout", "transcript") or verdict == "error_no_output"
+      or err and err.code == "ValueError" -- what is not whole cannot be gone on from
   end,
   type = function(err) -- a message that has changed in the composer is not sent again
     return is_session_error(err, "delivery")
@@ -34,6 +40,7 @@ local EFFECTS = {
 local function is_struck(ask, strike, is_direct)
   if strike.at > ask.ended then return false end
   if strike.asks[ask] then return true end
+  if strike.kind == "torn" and ask.talk and ask.talk.sessions[strike.session_id] then return true end
   if not strike.program or not ask.sessions[strike.session_id] then return false end
   local is_for_good = strike.kind == "stop" or strike.kind == "torn" or strike.kind == "kill" and is_direct
   if is_for_good then return true end
@@ -54,7 +61,7 @@ end
 local function by_program(model, ask, err, verdict)
   local plan, mark = model.plan, ask.turn.mark
   if marks.DEADLY[mark] and is_session_error(err, "exit") then return true end
-  if (plan.odds.no_space or 0) > 0 and err then -- for the editor there was no room, too
+  if may(model, "no_space") and err then -- for the editor there was no room, too
     if err.code == "ENOSPC" or err.message:find("the program's editor", 1, true) then return true end
   end
   if verdict == "DialogError" then
@@ -63,8 +70,10 @@ local function by_program(model, ask, err, verdict)
   end
   -- Every third key is lost there: it is no terminal any more.
   return is_session_error(err, "delivery") and ask.taken == 0
-    and (model:losses_of(ask) > 2 or (plan.odds.slow or 0) > 0)
+    and (model:losses_of(ask) > 2 or may(model, "slow"))
 end
+
+M.may = may
 
 --- Whether there is an excuse for a request that did not end well.
 ---@param model spec.Model
@@ -94,6 +103,15 @@ function M.stood_still(model, ask)
     if stands and is_struck(ask, strike, false) then return true end
   end
   return false
+end
+
+--- Whether a message may be taken after its request has ended: it was interrupted, and the Enter before that is still
+--- unread. Its caller was told nothing of whether it went.
+---@param model spec.Model
+---@param ask table
+---@return boolean
+function M.may_be_late(model, ask)
+  return ask.verdict == "interrupted" and (may(model, "slow") or M.stood_still(model, ask))
 end
 
 --- Whether a line of the transcript of a request's session has no end.

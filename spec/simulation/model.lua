@@ -10,6 +10,10 @@ local M = {}
 local KEY = "m%d+%.%d+"
 --- What a user types, which is in no message. ASCII: among other letters the composer is not looked at so closely.
 M.USERS_OWN = "Q"
+--- What the library types to see whether a program still reads.
+local MARKS = { "¤", "¦", "§" }
+--- What is typed that a strike may wait for.
+local MOMENTS = { enter = "\r", editor = "^\7", text = KEY }
 --- What an interrupt presses, and what a terminal answers by itself, is no answer to a dialog.
 local NO_ANSWER = { "^\27$", "^\27%[[%d;?>]*[cnRy]", "^\27P" }
 --- What the user types is on the screen, and seen, so soon.
@@ -19,6 +23,7 @@ local PATIENCE_MS = 90000
 
 ---@class spec.Model
 ---@field problems string[]
+---@field on_moment? fun(name: string)  is told when something happens that a strike may wait for
 local Model = {}
 Model.__index = Model
 
@@ -27,12 +32,21 @@ Model.__index = Model
 ---@return spec.Model
 function M.new(world, plan)
   local self = setmetatable({ world = world, plan = plan, asks = {}, by_key = {}, histories = {}, problems = {},
-    dialogs = {}, struck = {}, losses = {}, users = {}, entered = {} }, Model)
-  world.on_lost = function(program) table.insert(self.losses, { at = world.time.now, program = program }) end
+    dialogs = {}, struck = {}, losses = {}, users = {}, entered = {},
+    from_user = {} }, Model)
+  world.on_lost = function(program)
+    table.insert(self.losses, { at = world.time.now, program = program })
+    self:moment "lost"
+  end
+  world.on_full = function() self:moment "full" end
   world.on_event = function(record) self:hear(record) end
   world.on_torn = function(program) self:strike("torn", program) end
   world.on_typed = function(program, bytes, seen_count) self:types(program, bytes, seen_count) end
   return self
+end
+
+function Model:moment(name)
+  if self.on_moment then self.on_moment(name) end
 end
 
 function Model:wrong(what, ...)
@@ -108,6 +122,7 @@ end
 
 --- A text of the user's own: it may come with a message only where it was typed too late to be seen before Enter.
 local function taken_from_user(self, record)
+  self.from_user[record.session_id] = true
   local ask = self.by_key[record.text:match(KEY) or ""]
   if ask then ask.taken, ask.sessions[record.session_id] = ask.taken + 1, true end
   local at, entered = self.users[record.program], self.entered[record.program]
@@ -141,7 +156,9 @@ local function taken(self, record)
   local key = text:match(KEY)
   local ask = key and self.by_key[key]
   if not ask then return self:wrong("something was taken that was never sent: %q", text) end
-  if ask.ended then return self:wrong("%s was taken after its request had ended: %q", key, text) end
+  if ask.ended and not excuses.may_be_late(self, ask) then
+    return self:wrong("%s was taken after its request had ended: %q", key, text)
+  end
   ask.taken = ask.taken + 1
   ask.session_id = record.session_id
   ask.sessions[record.session_id] = true
@@ -164,6 +181,7 @@ end
 
 function Model:hear(record)
   local event = record.event
+  if event == "taken" or event == "asked" then self:moment(event) end
   if event == "started" then
     started(self, record)
   elseif event == "taken" then
@@ -191,10 +209,15 @@ end
 --- What was typed: no part of a message goes to a dialog that was seen, and nothing at all where nobody consents.
 function Model:types(program, bytes, seen_count)
   if bytes:find("\r", 1, true) then self.entered[program] = { at = self.world.time.now } end
+  for name, pattern in pairs(MOMENTS) do
+    if bytes:find(pattern) then self:moment(name) end
+  end
   local dialog = self.dialogs[program]
   if not dialog or seen_count < dialog.shown_at then return end
   local consents = self.plan.consents and not self.plan.untrusted or self.plan.accepts
-  if bytes:find(KEY) or bytes:find("¤", 1, true) or not consents and not may_be_pressed(bytes) then
+  local is_typed = bytes:find(KEY) ~= nil
+  for _, mark in ipairs(MARKS) do is_typed = is_typed or bytes:find(mark, 1, true) ~= nil end
+  if is_typed or not consents and not may_be_pressed(bytes) then
     self:wrong("this was typed into a dialog: %q", bytes)
   end
 end
@@ -202,7 +225,7 @@ end
 -- What the callers say ------------------------------------------------------------------------------------------------
 
 local function check_time(self, ask)
-  local is_stopped = (self.plan.odds.slow or 0) > 0
+  local is_stopped = excuses.may(self, "slow")
   for _, strike in ipairs(self.struck) do
     is_stopped = is_stopped or strike.kind == "stop" and strike.at <= ask.ended
   end
@@ -272,6 +295,14 @@ function Model:has_asked(ask)
   return false
 end
 
+--- Whether a message of the user's own was taken in a session of a request.
+function Model:has_from_user(ask)
+  for id in pairs(ask.sessions) do
+    if self.from_user[id] then return true end
+  end
+  return false
+end
+
 --- How often something typed was lost on its way to a request's programs.
 function Model:losses_of(ask)
   local count = 0
@@ -288,13 +319,23 @@ local function check_error(self, ask, err)
   if says_not and ask.taken > 0 then self:wrong("%s was taken, and its caller is told: %s", ask.key, tostring(err)) end
 end
 
+--- What a request was answered, without what the user's own message was that went with it.
+local function answer_to(self, ask)
+  local texts = {}
+  for _, text in ipairs(ask.answers) do
+    local is_users = self:has_from_user(ask) and text == "echo: " .. M.USERS_OWN
+    if not is_users then table.insert(texts, text) end
+  end
+  return table.concat(texts, "\n")
+end
+
 local function check_success(self, ask)
   if ask.taken ~= 1 then self:wrong("%s was answered and taken %d times", ask.key, ask.taken) end
   if ask.users ~= 1 then self:wrong("%s was reported %d times", ask.key, ask.users) end
   if marks.DEADLY[ask.turn.mark] and ask.turn.mark ~= "dies_at_end" then
     self:wrong("%s was answered by a program that had died", ask.key)
   end
-  local answer, wanted = table.concat(ask.answers, "\n"), marks.TEXTS[ask.turn.mark]
+  local answer, wanted = answer_to(self, ask), marks.TEXTS[ask.turn.mark]
   if excuses.is_torn(self, ask) then return end -- what was in the line nobody can know
   if self.plan.profile == "2.1.110" and excuses.stood_still(self, ask) then return end
   if wanted and answer ~= wanted or not wanted and bare(answer:gsub("^echo: ", "")) ~= bare(ask.text) then

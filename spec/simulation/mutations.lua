@@ -11,8 +11,8 @@ end
 add("looks at the composer before Enter again", "session/course",
   "if self.typist:still_holds(self.turn.text, self.entered) then self.entered = self.typist:enter() end",
   "self.entered = self.typist:enter()")
-add("presses Enter again", "session/course", "if now >= math.max(self.last_enter, self.free_since) + patience then",
-  "if false then")
+add("presses Enter again", "session/course",
+  "if self.typist:still_holds(self.turn.text, self.entered) then self.entered = self.typist:enter() end", "")
 add("looks again before Enter, behind a paste", "session/typist",
   "if not wait_for_composer(self, LOST_MS, is_whole) then return false end\n    end",
   "end")
@@ -26,8 +26,8 @@ add("types a mark behind keys that may be lost", "session/typist",
   "if self.keys_may_follow then catch_up(self, text) end", "")
 add("leaves a dialog before it types a mark", "session/typist", "    leave_dialog(self, deadline)\n", "")
 add("types no mark where there is no composer", "session/typist",
-  "if composer_of(self.terminal:view()) then self.terminal:press(TO_INSERT .. MARK) end",
-  "self.terminal:press(TO_INSERT .. MARK)")
+  "if composer_of(self.terminal:view()) then self.terminal:press(TO_INSERT .. mark) end",
+  "self.terminal:press(TO_INSERT .. mark)")
 add("waits until the program is ready", "session/typist",
   "    if not terminal:wait_until_ready() then return false end\n    local steps", "    local steps")
 add("brings a dialog to its policy while it types", "session/typist",
@@ -58,7 +58,7 @@ add("waits for the result of a call", "policy/settling",
   "if (facts.open_tools or 0) > 0 and not facts.stopped then return TOOLS_MS end", "")
 add("knows an answer that is missing", "policy/settling",
   "if (facts.assistant_blocks == 0 or is_cut_off) and not facts.is_command then return \"error_no_output\" end", "")
-add("follows the chain of records", "session/turn", "if self.chain[parent] then", "if true then")
+add("follows the chain of records", "session/turn", "if parent and self.chain[parent] then", "if parent then")
 add("leaves what comes behind the end to the next turn", "session/transcript",
   'if turn:facts().certainty == "certain" then return true, true end', "")
 add("reads what came before, first", "session/course",

@@ -18,7 +18,11 @@ local STARTS = {
 }
 
 --- What befalls a turn from outside, at a step of the world: `kill` and `stop` take any program.
-M.STRIKES = { "kill", "stop", "pause", "resize", "type", "cancel", "leave", "interrupt", "close" }
+M.STRIKES = { "kill", "stop", "pause", "resize", "type", "dialog", "cancel", "leave", "interrupt", "close" }
+--- Or so soon after a moment when it may matter most.
+M.MOMENTS = { "enter", "text", "editor", "lost", "full", "asked", "taken" }
+--- What goes wrong by itself: see testing.world.
+M.FAULTS = { "cut", "full", "lost", "unseen", "half", "torn", "slow", "no_space" }
 
 local function random_text(chance, key, mark)
   local parts = { key .. " " }
@@ -35,6 +39,10 @@ local function random_turn(chance, key)
     turn.strike = { kind = chance:pick(M.STRIKES), step = chance:between(1, chance:pick { 10, 40, 120 }),
       which = chance:between(1, 8), lasts_ms = chance:pick { 700, 700, 3000, 6000 },
       rows = chance:between(20, 60), columns = chance:between(60, 160) }
+    if chance:once_in(2) then
+      turn.strike.after, turn.strike.step = chance:pick(M.MOMENTS), nil
+      turn.strike.late_ms = chance:between(0, chance:pick { 2, 50, 2500 })
+    end
   end
   if chance:once_in(5) then turn.pause_ms = chance:between(0, 3000) end
   return turn

@@ -7,6 +7,7 @@ local marks = require "parley.testing.marks"
 local models = require "spec.simulation.model"
 local process = require "parley.claude.process"
 local session_of = require "parley.session"
+local tables = require "parley.base.tables"
 local task = require "parley.base.task"
 local testing = require "parley.testing"
 
@@ -80,7 +81,13 @@ function strikes.resize(run, strike)
   local processes = {}
   for _, live in pairs(run.sessions) do table.insert(processes, live.process) end
   for _, live in pairs(run.backend and run.backend:live_sessions() or {}) do table.insert(processes, live) end
+  table.sort(processes, function(one, other) return (one:pid() or 0) < (other:pid() or 0) end)
   for _, each in ipairs(processes) do each:resize(strike.rows or 30, strike.columns or 100) end
+end
+
+function strikes.dialog(run, strike)
+  local program = living(run.world, strike.which)
+  if program then program:surprise() end
 end
 
 function strikes.type(run, strike)
@@ -109,11 +116,11 @@ function strikes.close(run)
   if run.backend then run.backend:close() end
 end
 
---- A task that waits for its step and strikes.
-local function striker(run, ask)
-  local strike = ask.turn.strike
+--- A task that waits for its step or its moment and strikes.
+local function striker(run, ask, strike)
   if not strike then return end
-  local wait = { at = run.world.time.steps + strike.step, due = task.condition() }
+  local wait = { at = run.world.time.steps + (strike.step or math.huge), due = task.condition(),
+    after = strike.after, late_ms = strike.late_ms }
   table.insert(run.waiting, wait)
   return task.spawn(function()
     wait.due:wait_until(function() return wait.is_over or ask.ended end)
@@ -127,7 +134,7 @@ end
 -- Turns ---------------------------------------------------------------------------------------------------------------
 
 local function hear(ask, event)
-  if event.session_id then ask.sessions[event.session_id] = true end
+  if event.session_id then ask.sessions[event.session_id], ask.talk.sessions[event.session_id] = true, true end
   if event.type == "user" and event:text():find(ask.key, 1, true) then ask.users = ask.users + 1 end
   local text = event.type == "assistant" and event:text() or ""
   if text ~= "" and not text:find("task-notification", 1, true) then table.insert(ask.answers, text) end
@@ -164,16 +171,18 @@ local function pass(milliseconds) task.condition():wait(milliseconds) end
 local function play_turn(run, talk, turn)
   if turn.pause_ms then pass(turn.pause_ms) end
   local ask, events = run.model:ask(turn, talk), {}
-  local hand = striker(run, ask)
+  local hands = { striker(run, ask, turn.strike), striker(run, ask, turn.second_strike) }
   run.turns = run.turns + 1
+  local first_step = run.world.time.steps
   ask.task = task.spawn(through, run, talk, ask, events)
   local ok, err = pcall(ask.task.await, ask.task)
   if not ok and not errors.is(err) then error(err, 0) end
   if ask.leaves and ok and not ask.result then ok, err = false, errors.cancelled "left" end
   run.model:answer(ask, ok, err)
+  table.insert(run.steps, run.world.time.steps - first_step)
   local problem = marks.wrong_partials(events, ask.verdict == "success")
   if problem then run.model:wrong("%s: %s", ask.key, problem) end
-  if hand then
+  for _, hand in ipairs(hands) do
     for _, one in ipairs(run.waiting) do one.due:notify() end
     pcall(hand.await, hand)
   end
@@ -186,7 +195,7 @@ local function play_turn(run, talk, turn)
 end
 
 local function play_conversation(run, conversation)
-  local talk = { messages = {}, keys = {} }
+  local talk = { messages = {}, keys = {}, sessions = {} }
   pass(conversation.begins_ms)
   for _, turn in ipairs(conversation) do
     if run.model.closed_at then return end
@@ -203,9 +212,10 @@ local function play_directly(run, conversation)
       local set = options_of(run.world, run.plan)
       local accept, own = set.accept, set.policies
       set.accept, set.policies, set.partial = nil, nil, nil
-      talk = { messages = {}, keys = {}, session = session_of.new(process.new(set), { accept = accept, policies = own,
-        partial = run.plan.partial or nil,
-        turn_timeout_ms = run.plan.backend.turn_timeout_ms, first_message = run.plan.first_message }),
+      talk = { messages = {}, keys = {}, sessions = {},
+        session = session_of.new(process.new(set), { accept = accept, policies = own,
+          partial = run.plan.partial or nil, turn_timeout_ms = run.plan.backend.turn_timeout_ms,
+          first_message = run.plan.first_message }),
         is_started = run.plan.first_message ~= "argument" }
       run.sessions[talk] = talk.session
       local start, ok, err = run.model:start(talk.session), true, nil
@@ -248,18 +258,21 @@ end
 ---@field turns integer
 ---@field counts table<string, integer>  turns by verdict
 ---@field milliseconds number  of the world's
+---@field steps integer[]     what happened in the world in each turn
+---@field chances table<string, integer>  how often each fault could have struck
 
 --- Plays a plan.
 ---@param plan table
 ---@return spec.Outcome
 function M.play(plan)
-  local world = testing.world { seed = plan.seed, profile = plan.profile, faults = plan.odds,
+  local world = testing.world { seed = plan.seed, profile = plan.profile,
+    faults = tables.merged(plan.odds, plan.times),
     trusted = not plan.untrusted, bypass_accepted = not plan.untrusted,
     script = function(_, number)
       return { startup_delay_ms = 5, flush_ms = number % 3 * 2, answers = answers(),
         faults = plan.starts[(number - 1) % math.max(1, #plan.starts) + 1] }
     end }
-  local run = { plan = plan, world = world, waiting = {}, turns = 0, counts = {}, sessions = {} }
+  local run = { plan = plan, world = world, waiting = {}, turns = 0, counts = {}, sessions = {}, steps = {} }
   function run.on_step(steps)
     if steps > MOST_STEPS then error("the world has come to " .. steps .. " events", 0) end
     for place = #run.waiting, 1, -1 do
@@ -272,6 +285,17 @@ function M.play(plan)
   end
   world.time.on_step = run.on_step
   run.model = models.new(world, plan)
+  function run.model.on_moment(name)
+    for _, wait in ipairs(run.waiting) do
+      if wait.after == name then
+        wait.after = nil
+        world:after(wait.late_ms, function()
+          wait.is_over = true
+          wait.due:notify()
+        end)
+      end
+    end
+  end
   local ok, err = pcall(task.run, function()
     task.timeout(PATIENCE_MS, play_all, run)
     pass(10000) -- what was left to end by itself
@@ -281,7 +305,8 @@ function M.play(plan)
     table.insert(problems, 1, (errors.is(err, "ETIMEDOUT") and "something hung: " or "") .. errors.text(err)
       .. (errors.is(err) and "" or "\n" .. (task.traceback(err) or "")))
   end
-  local outcome = { turns = run.turns, counts = run.counts, milliseconds = world.time.now, world = world }
+  local outcome = { turns = run.turns, counts = run.counts, milliseconds = world.time.now, world = world,
+    steps = run.steps, chances = world.chances }
   local closed, left = pcall(world.close, world)
   if ok and not closed then table.insert(problems, errors.text(left)) end
   outcome.problem, outcome.problems = problems[1], problems

@@ -39,6 +39,7 @@ local function smaller(plan)
   for _, name in ipairs(sorted_names(plan.odds)) do
     if plan.odds[name] ~= 0 then try(function(copy) copy.odds[name] = 0 end) end
   end
+  for _, name in ipairs(sorted_names(plan.times or {})) do try(function(copy) copy.times[name] = nil end) end
   for place, start in ipairs(plan.starts) do
     if next(start) then try(function(copy) copy.starts[place] = {} end) end
   end

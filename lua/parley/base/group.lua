@@ -9,6 +9,7 @@
 local defer = require "parley.base.defer"
 local errors = require "parley.base.errors"
 local options = require "parley.base.options"
+local tables = require "parley.base.tables"
 
 local M = {}
 
@@ -87,7 +88,7 @@ end
 function Group:close()
   self.closed = true
   local others = {}
-  for one in pairs(self.tasks) do
+  for _, one in ipairs(tables.in_order(self.tasks, "number")) do
     one:cancel "the group was closed"
     if not is_inside(one) then table.insert(others, one) end
   end

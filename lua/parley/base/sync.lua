@@ -2,6 +2,7 @@
 --- are built on.
 local clock = require "parley.base.clock"
 local errors = require "parley.base.errors"
+local tables = require "parley.base.tables"
 
 local M = {}
 
@@ -10,12 +11,6 @@ local suspend, check
 --- Gives what is needed of the tasks; the task module calls it once.
 ---@param of_tasks {suspend: function, check: function}
 function M.use(of_tasks) suspend, check = of_tasks.suspend, of_tasks.check end
-
-local function remove(list, value)
-  for i = 1, #list do
-    if list[i] == value then return table.remove(list, i) end
-  end
-end
 
 ---@class parley.Condition
 ---@field package waiting function[]
@@ -36,7 +31,7 @@ function Condition:wait(milliseconds)
     local timer
     local function stop(notified)
       if timer then timer:close() end
-      remove(self.waiting, stop)
+      tables.remove(self.waiting, stop)
       wake(notified)
     end
     if milliseconds and milliseconds < math.huge then
@@ -148,7 +143,7 @@ function Semaphore:acquire()
   else
     suspend(function(wake)
       table.insert(self.waiting, wake)
-      return function() remove(self.waiting, wake) end
+      return function() tables.remove(self.waiting, wake) end
     end)
   end
   local held = true

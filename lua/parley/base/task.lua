@@ -17,11 +17,13 @@ local errors = require "parley.base.errors"
 local group = require "parley.base.group"
 local options = require "parley.base.options"
 local sync = require "parley.base.sync"
+local tables = require "parley.base.tables"
 
 local M = {}
 
 ---@class parley.Task
 ---@field package thread thread
+---@field package number integer        so many were made before it
 ---@field package parent? parley.Task
 ---@field package children table<parley.Task, true>
 ---@field package state "new"|"ready"|"running"|"waiting"|"done"
@@ -42,14 +44,9 @@ local registry = debug.getregistry()
 local current ---@type parley.Task?
 local is_turning = false -- the loop runs, for `pump`
 local ready, ready_first, ready_last = {}, 1, 0
+local made = 0 -- so many tasks
 local tracebacks = setmetatable({}, { __mode = "k" })
 local last_string_traceback
-
-local function remove(list, value)
-  for i = 1, #list do
-    if list[i] == value then return table.remove(list, i) end
-  end
-end
 
 local function enqueue(task)
   task.state, task.awaiting = "ready", nil
@@ -147,7 +144,7 @@ end
 local function cancel(task, err)
   if task.state == "done" or task.cancelled then return end
   task.cancelled = err
-  for child in pairs(task.children) do
+  for _, child in ipairs(tables.in_order(task.children, "number")) do
     if not child.shielded then cancel(child, err) end
   end
   if task.inner and not task.inner.shielded then cancel(task.inner, err) end
@@ -226,7 +223,8 @@ local function body(task, fn, ...)
     outcome = table.pack(xpcall(fn, remember_traceback, ...))
   end
   if not outcome[1] then
-    for child in pairs(task.children) do cancel(child, errors.cancelled "the parent task failed") end
+    local children = tables.in_order(task.children, "number")
+    for _, child in ipairs(children) do cancel(child, errors.cancelled "the parent task failed") end
   end
   await_children(task)
   if task.failure and (outcome[1] or is_cancellation(task, outcome[2])) then
@@ -236,7 +234,8 @@ local function body(task, fn, ...)
 end
 
 local function new_task(parent, fn, ...)
-  local task = setmetatable({ parent = parent, children = {}, awaiters = {}, shields = 0 }, Task)
+  made = made + 1
+  local task = setmetatable({ parent = parent, children = {}, awaiters = {}, shields = 0, number = made }, Task)
   local arguments = table.pack(...)
   task.thread = coroutine.create(function()
     body(task, fn, table.unpack(arguments, 1, arguments.n))
@@ -392,7 +391,7 @@ function Task:await()
       table.insert(self.awaiters, wake)
       current.awaiting = self
       tell_observers()
-      return function() remove(self.awaiters, wake) end
+      return function() tables.remove(self.awaiters, wake) end
     end)
   end
   if self.outcome[1] then return table.unpack(self.outcome, 2, self.outcome.n) end

@@ -5,13 +5,14 @@ local core = require "parley.core"
 local descendants = require "parley.base.descendants"
 local mark = require "parley.base.mark"
 local program = require "parley.base.program"
+local pressure = require "parley.base.pressure"
 
 local M = {}
 
 local VERSION_PATIENCE_MS = 10000
 
 ---@class parley.Kernel  what `use` replaces
-local real = { mark = mark.new, spawn = core.pty.spawn, new_watch = uv.new_fs_event,
+local real = { mark = mark.new, spawn = core.pty.spawn, new_watch = uv.new_fs_event, memory_pressure = pressure.read,
   descendants = descendants.of, alive = descendants.alive, signal = descendants.signal }
 
 --- Has a function called with all that a program writes to its terminal, in pieces as they come.

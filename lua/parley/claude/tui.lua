@@ -155,6 +155,23 @@ function M.refuses_to_resume(screen)
     or text:find("Failedtoresumesession", 1, true) ~= nil
 end
 
+--- Where the program has failed in its own code, and stands still with that on the screen (2.1.120 does, when it is to
+--- go on from a transcript): the rows that name places in it. Those of a message or an answer are further to the right.
+local FRAME, FRAMES = "^ %- .*%(/%$bunfs/root/", 2
+
+--- What the program says of a failure in its own code.
+---@param rows string[]
+---@return string? problem  nil when it says nothing of the kind
+function M.failure(rows)
+  local frames, problem = 0, nil
+  for _, row in ipairs(rows) do
+    problem = problem or row:match "^ *ERROR  (%S.*)$"
+    if row:find(FRAME) then frames = frames + 1 end
+  end
+  if frames < FRAMES or M.composer(rows) or M.has_dialog_footer(rows) then return nil end
+  return problem or "what it was is out of sight"
+end
+
 ---@class parley.Choices
 ---@field labels string[]   from top to bottom, without numbers
 ---@field selected integer  where the pointer stands
@@ -259,6 +276,40 @@ function M.version(rows)
     local version = row:match "Claude Code v(%d+%.%d+%.%d+)"
     if version then return version end
   end
+end
+
+--- Rows that stand, by what was seen on them: everybody who looks at a screen looks for the same, many times.
+local kept = setmetatable({}, { __mode = "k" })
+local NOTHING = {}
+
+--- Has what is seen on rows be looked for once only: they will not change.
+---@param rows string[]
+---@return string[] rows
+function M.keep(rows)
+  kept[rows] = {}
+  return rows
+end
+
+local function look_once(name)
+  local look = M[name]
+  M[name] = function(rows, cursor)
+    local known = kept[rows]
+    if not known then return look(rows, cursor) end
+    local seen = known[name] or {}
+    known[name] = seen
+    local found = seen[cursor or NOTHING]
+    if found == nil then
+      found = look(rows, cursor)
+      seen[cursor or NOTHING] = found == nil and NOTHING or found
+    end
+    if found == NOTHING then return nil end
+    return found
+  end
+end
+
+for _, name in ipairs { "has_dialog_footer", "shows_dialog", "composer", "is_busy", "refusal", "choices",
+  "signs_of_life" } do
+  look_once(name)
 end
 
 return M

@@ -204,6 +204,13 @@ function M.new(session)
   return self
 end
 
+--- The turn is over; versions that know say what still runs behind it.
+local function on_stop(session, payload)
+  local tasks, crons = payload.background_tasks, payload.session_crons
+  if type(tasks) ~= "table" and type(crons) ~= "table" then return end
+  session.background = #(type(tasks) == "table" and tasks or {}) + #(type(crons) == "table" and crons or {})
+end
+
 --- Has the program call, from its start on.
 --- Raises `SessionError` (reason `"hooks"`) when its version has not what is wanted, or the system's error.
 function Callbacks:open()
@@ -215,7 +222,9 @@ function Callbacks:open()
   self.hub:on("UserPromptSubmit", function(payload) return on_prompt(self, payload) end)
   self.hub:on("PreToolUse", function(payload) self.session.asked:tell(payload) end)
   self.hub:on("PermissionRequest", function(payload) return on_dialog(self, payload) end)
-  if not versions.has_duration(self.hub.version) then self.hub:on("Stop", function() return nil end) end
+  if not versions.has_duration(self.hub.version) or self.session.options.hooks.Stop then
+    self.hub:on("Stop", function(payload) return on_stop(self.session, payload) end)
+  end
   local missing = self.hub:open(process)
   if missing[1] then
     error(no_hooks(("this version of the program (%s) has no hook '%s'"):format(self.hub.version or "unknown",

@@ -14,9 +14,11 @@ local M = {}
 local STILL_MS = 350
 --- So Enter is pressed when the pointer has stood where it should for so long.
 local POINTER_STILL_MS = 200
+--- A key that has not moved the pointer was lost, or a busy program has not read it yet: then it comes, behind the
+--- next one. So each is given twice as long as the one before it, and so is the pointer before Enter. In all, so long.
+local STEP_MS, POINTER_MS = 1000, 30000
 --- One that was answered stays on the screen for a while; one whose rows say nothing yet is still being drawn.
 local STALE_MS = 2000
-local STEP_MS = 1000
 
 ---@class parley.Dialogs
 ---@field package terminal parley.Terminal
@@ -109,23 +111,26 @@ local function choose(self, dialog, choice, calls)
     local current = recognize(self, calls)
     return current ~= nil and current.text == dialog.text and terminal:press(tostring(number))
   end
-  for step = 1, 3 * #dialog.choices do
+  local step_ms, still_ms, deadline = STEP_MS, POINTER_STILL_MS, clock.now() + POINTER_MS
+  local is_first = true
+  repeat
     local current = recognize(self, calls)
     if not current or current.kind ~= dialog.kind or #current.choices ~= #dialog.choices then return false end
-    if step == 1 and current.text ~= dialog.text then return false end -- later the pointer may change what is shown
+    if is_first and current.text ~= dialog.text then return false end -- later the pointer may change what is shown
+    is_first = false
     local before = current.selected
     if not before then break end
     local function stays()
       current = recognize(self, calls)
       return current ~= nil and current.selected == before
     end
-    if before ~= choice then
+    if before == choice then
+      if lasts(self, still_ms, stays) then return terminal:press(keys.ENTER) end
+    else
       terminal:press(before < choice and keys.DOWN or keys.UP)
-      lasts(self, STEP_MS, stays)
-    elseif lasts(self, POINTER_STILL_MS, stays) then
-      return terminal:press(keys.ENTER)
+      if lasts(self, step_ms, stays) then step_ms, still_ms = 2 * step_ms, 2 * step_ms end
     end
-  end
+  until clock.now() >= deadline
   terminal:fail("dialog", "the dialog's pointer does not move to the choice", { dialog = dialog })
 end
 

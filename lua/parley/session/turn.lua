@@ -254,8 +254,9 @@ function Turn:retry() return self.last_retry end
 --- The records that the program writes last may overtake those before them in the file: they count when the record that
 --- they follow has been seen in this turn.
 local function take_endings(self)
-  for kind, parent in pairs(self.endings) do
-    if self.chain[parent] then
+  for _, kind in ipairs { "stop", "duration" } do
+    local parent = self.endings[kind]
+    if parent and self.chain[parent] then
       self.endings[kind] = nil
       -- A Stop hook that has the model go on leaves a word to it, and then the same record.
       if kind ~= "stop" or self.machine:facts().last_is_answer then self.machine:apply(kind) end

@@ -14,15 +14,16 @@ local ATTEMPTS = 4
 local LOST_MS = 2000
 --- Which of the two it was is told by a mark that is typed behind them. So long it is waited for, and then a little
 --- longer, as a paste may be put in after the key that came behind it. An ESC has left vim's INSERT mode, where the
---- user has that: `i` goes back to it, and is one more letter to be cleared elsewhere.
-local TO_INSERT, MARK, MARK_MS, MARK_REST_MS = "i", "¤", 15000, 300
+--- user has that: `i` goes back to it, and is one more letter to be cleared elsewhere. Each mark is another than that
+--- before it, which may still stand there.
+local TO_INSERT, MARKS, MARK_MS, MARK_REST_MS = "i", { "¤", "¦", "§" }, 15000, 300
 --- A long text takes its time to be shown, on a busy machine 25 s without a sign.
 local MS_PER_BYTE, LONGEST_MS = 0.5, 60000
 --- The key that opens the editor is lost in the first second of some versions; 2.1.332 takes 300 ms to open the first
 --- one. It is never pressed behind another that may still open one: on a long text a second editor has the program fold
 --- that into a paste, which 2.1.332 marks, and 2.1.197 loses an Enter that comes while it is open.
 local EDITOR_MS, EDITOR_PRESSES = 1500, 3
-local MOST_MARKS = 20
+local MOST_ERASURES = 20
 --- The program remembers the middle of a longer text that has been in its composer, and would fold that in the same
 --- text the next time: it is handed over once. A space stands behind it.
 local ONCE_UNITS = 9999
@@ -54,6 +55,7 @@ local function patience_for(text) return LOST_MS + math.min(#text * MS_PER_BYTE,
 ---@field package policy table                    the delivery policy
 ---@field package options parley.DeliveryOptions
 ---@field package keys_may_follow boolean  more may come into the composer than has been seen to
+---@field package marks_typed integer
 local Typist = {}
 Typist.__index = Typist
 Typist.__name = "parley.Typist"
@@ -68,7 +70,8 @@ Typist.__name = "parley.Typist"
 ---@param options parley.DeliveryOptions
 ---@return parley.Typist
 function M.new(terminal, policy, options)
-  return setmetatable({ terminal = terminal, policy = policy, options = options, keys_may_follow = false }, Typist)
+  return setmetatable({ terminal = terminal, policy = policy, options = options, keys_may_follow = false,
+    marks_typed = 0 }, Typist)
 end
 
 --- Waits until the composer satisfies the predicate. The time counts from its last change: a long text takes a while.
@@ -126,26 +129,48 @@ end
 --- Waits until no keys of an attempt before are on their way, which would join those of the next.
 local function catch_up(self, text)
   local deadline = clock.now() + MARK_MS + patience_for(text)
-  local function has_mark(composer) return composer.text:find(MARK, 1, true) ~= nil end
+  self.marks_typed = self.marks_typed + 1
+  local mark = MARKS[(self.marks_typed - 1) % #MARKS + 1]
+  local function has_mark(composer) return composer.text:find(mark, 1, true) ~= nil end
   repeat
     leave_dialog(self, deadline)
     -- A dialog may stand there before the status file says so.
-    if composer_of(self.terminal:view()) then self.terminal:press(TO_INSERT .. MARK) end
+    if composer_of(self.terminal:view()) then self.terminal:press(TO_INSERT .. mark) end
     if wait_for_composer(self, LOST_MS, has_mark) then return rest(self, MARK_REST_MS) end
     if self.terminal:is_interrupted() then return end
   until clock.now() >= deadline
   self.terminal:fail("delivery", "the program does not show what is typed; nothing was sent")
 end
 
---- Takes away the marks that came behind a text, which ends with a space.
-local function erase_marks(self)
-  for _ = 1, MOST_MARKS do
+--- How many keys have typed the marks at the end of a text.
+local function count_marks(text)
+  local count, has_found = 0, true
+  while has_found do
+    has_found = false
+    for _, mark in ipairs(MARKS) do
+      local without = text:match("^(.*)" .. mark .. "$")
+      if without then
+        local before = without:match "^(.*)i$"
+        text, count, has_found = before or without, count + (before and 2 or 1), true
+      end
+    end
+  end
+  return count
+end
+
+local function has_no_marks(composer) return count_marks(composer.text) == 0 end
+
+--- Takes away the marks that came behind a text, which ends with a space. What was pressed for that and had no effect
+--- may yet come, and would take from the text what is pressed once more: so it is waited for behind another mark.
+local function erase_marks(self, text)
+  for _ = 1, MOST_ERASURES do
     local composer = composer_of(self.terminal:view())
-    local shown = composer and composer.text
-    local mark = shown and shown:match("i?" .. MARK .. "$")
-    if not mark or self.terminal:is_interrupted() then return end
-    self.terminal:press(keys.BACKSPACE:rep(utf8.len(mark)))
-    wait_for_composer(self, LOST_MS, function(now) return now.text ~= shown end)
+    local count = composer and count_marks(composer.text) or 0
+    if count == 0 or self.terminal:is_interrupted() then return end
+    self.terminal:press(keys.BACKSPACE:rep(count))
+    if not wait_for_composer(self, LOST_MS, has_no_marks) and not self.terminal:is_interrupted() then
+      catch_up(self, text)
+    end
   end
 end
 
@@ -165,7 +190,7 @@ local function hand_over(self, text)
     if seen or terminal:is_interrupted() then return seen or "interrupted" end
     catch_up(self, text) -- a program that is only late shows what is typed behind the key once it has the text
     seen = outcome()
-    if seen == "taken" then erase_marks(self) end
+    if seen == "taken" then erase_marks(self, text) end
     if seen then return seen end
     clear(self)
   end

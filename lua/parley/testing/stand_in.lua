@@ -93,6 +93,7 @@ function M.run(words, script, outside)
     return 1
   end
   local program = program_of.new(script, flags, outside)
+  if outside.meet then outside.meet(program) end
   if flags.version then
     outside.write(program.profile.version .. " (Claude Code)\n")
     return 0

@@ -37,7 +37,8 @@ local M = {}
 --- Above what Linux gives to processes, so that no signal ever reaches a real one.
 local FIRST_PID = 1 << 22
 
---- What goes wrong by itself, each once in so many times, 0 for never; and how late things are, in milliseconds.
+--- What goes wrong by itself, each once in so many times, 0 for never, or a list of the times when it does; and how
+--- late things are, in milliseconds.
 local CALM = {
   late_ms = 1, disk_late_ms = 1,
   cut = 0,      -- what is read is cut in two
@@ -51,11 +52,25 @@ local CALM = {
   no_space = 0, -- a file that the library writes finds the disk full
 }
 
+local function is_list_of_times(value)
+  for _, item in ipairs(type(value) == "table" and value or { 0 }) do
+    if math.type(item) ~= "integer" or item < 1 then return false end
+  end
+  return true
+end
+
 local function check_faults(given)
   for name, value in pairs(given) do
-    local problem = CALM[name] == nil and "is none: there are late_ms, disk_late_ms, cut, full, lost, unseen, "
-      .. "half, torn, slow, broken, no_space"
-      or not (type(value) == "number" and value >= 0) and "must be a number, 0 or more"
+    local is_time = name == "late_ms" or name == "disk_late_ms"
+    local is_number = type(value) == "number" and value >= 0
+    local problem
+    if CALM[name] == nil then
+      problem = "is none: there are late_ms, disk_late_ms, cut, full, lost, unseen, half, torn, slow, broken, no_space"
+    elseif is_time and not is_number then
+      problem = "must be a number, 0 or more"
+    elseif not is_number and not is_list_of_times(value) then
+      problem = "must be a number, 0 or more, or a list such as { 3 } for the third time"
+    end
     if problem then return ("a table of faults; '%s' %s"):format(tostring(name), problem) end
   end
 end
@@ -76,11 +91,14 @@ local RULES = {
 ---@field time parley.testing.Time
 ---@field chance parley.testing.Chance
 ---@field odds table<string, number>
+---@field chances table<string, integer>  how often each could have gone wrong
+---@field memory? parley.MemoryPressure  how short memory is; default: not at all
 ---@field programs parley.testing.WorldProgram[]  all that were started, in order
 ---@field on_event? fun(record: table)  is told what a stand-in logs
 ---@field on_typed? fun(program: parley.testing.WorldProgram, bytes: string, seen: integer)  is told what is typed and
 ---       taken, and how many bytes of the program's the one who types had been shown when that was first tried
 ---@field on_lost? fun(program: parley.testing.WorldProgram, bytes: string)   and what of it is lost
+---@field on_full? fun(program: parley.testing.WorldProgram)   is told of a terminal that takes nothing for a moment
 ---@field on_torn? fun(program: parley.testing.WorldProgram)  is told of a line that never ends
 ---@field story table[]        what happened: the time, the program, what, and more about it
 ---@field calls parley.testing.WorldCalls
@@ -153,6 +171,7 @@ local function kernel_of(self)
       end
       return handle
     end,
+    memory_pressure = function() return self.memory or {} end,
     descendants = function() return {} end,
     alive = function() return {} end,
     ask_version = function() return self.version end,
@@ -164,7 +183,7 @@ local in_use ---@type parley.testing.World?
 
 --- Makes a world and puts it in the place of the one outside.
 ---@param given? {seed?: integer, script?: table|fun(words: string[], number: integer): table, profile?: string,
----       faults?: table<string, number>, trusted?: boolean, onboarded?: boolean, bypass_accepted?: boolean,
+---       faults?: table<string, number|integer[]>, trusted?: boolean, onboarded?: boolean, bypass_accepted?: boolean,
 ---       shell?: function, settings?: table, cwd?: string, extra_env?: table<string, string>}
 ---       `script` may be a function that gives that of the process with this command line and number; `shell` runs the
 ---       stand-ins' commands, as a task: `fun(command, input)` returns `status`, `output`, `errors`, `milliseconds`
@@ -176,10 +195,16 @@ function M.new(given)
   local chance = chance_of.new(given.seed)
   local self = setmetatable({ seed = given.seed, chance = chance, time = time_of.new(chance), programs = {},
     by_root = setmetatable({}, { __mode = "k" }), story = {}, log = {}, handles = {}, reapers = {}, problems = {},
-    odds = {},
+    odds = {}, chances = {}, times = {},
     last_lost = {} }, World)
   self.given_shell = given.shell
-  for name, value in pairs(CALM) do self.odds[name] = given.faults[name] or value end
+  for name, value in pairs(CALM) do
+    local fault = given.faults[name]
+    self.odds[name] = type(fault) == "number" and fault or value
+    self.chances[name] = 0
+    self.times[name] = {}
+    for _, time in ipairs(type(fault) == "table" and fault or {}) do self.times[name][time] = true end
+  end
   if type(given.script) ~= "function" then script_of.check(given.script or {}) end
   self:use(given.script or {}, given.profile)
   local shared = files.is_folder "/dev/shm" and "/dev/shm" or uv.os_tmpdir()
@@ -188,6 +213,8 @@ function M.new(given)
   files.put(self.folder .. "/claude", "", "w")
   assert(uv.fs_chmod(self.folder .. "/claude", 448)) -- 0700: it is looked for
   self.options = { executable = self.folder .. "/claude", cwd = self.cwd, extra_env = self.environment }
+  self.temporary = os.getenv "TMPDIR"
+  uv.os_setenv("TMPDIR", shared) -- where a file costs nothing
   self.calls = calls.new(self)
   self.disk = disk.new(self)
   self.disk:open()
@@ -231,6 +258,15 @@ end
 --- Calls back later, whatever becomes of the programs.
 function World:after(milliseconds, callback) return self.time:after(milliseconds, callback, false) end
 
+--- Whether a fault strikes where it could.
+---@param name string
+---@return boolean
+function World:goes_wrong(name)
+  local count = self.chances[name] + 1
+  self.chances[name] = count
+  return self.times[name][count] or self.chance:once_in(self.odds[name])
+end
+
 function World:lateness() return self.chance:below(self.odds.late_ms) end
 function World:disk_lateness() return self.chance:below(self.odds.disk_late_ms) end
 
@@ -253,7 +289,7 @@ end
 
 --- Whether what was typed is lost on its way.
 function World:loses(program, bytes)
-  if not self.chance:once_in(self.odds.lost) or self.last_lost[program] then
+  if not self:goes_wrong "lost" or self.last_lost[program] then
     self.last_lost[program] = nil -- never twice in a row: it would be a broken terminal
     return false
   end
@@ -353,8 +389,11 @@ function World:told()
     lines[index] = ("%12.3f  #%d %s%s"):format(entry[1], entry[2], entry[3],
       entry[4] ~= nil and " " .. ("%q"):format(entry[4]) or "")
   end
-  local text = table.concat(lines, "\n"):gsub(self.folder:gsub("%p", "%%%0"), "FOLDER")
-  return (text:gsub("/[^%s\"]*/parley%-plugin%-[^%s\"]*", "PLUGIN"))
+  local told = table.concat(lines, "\n")
+  for _, name in ipairs { self.folder, configuration.project_name(self.folder) } do
+    told = told:gsub(name:gsub("%p", "%%%0"), "FOLDER")
+  end
+  return (told:gsub("/[^%s\"]*/parley%-plugin%-[^%s\"]*", "PLUGIN"))
 end
 
 --- What nobody closed: programs, handles, timers.
@@ -382,6 +421,7 @@ function World:close()
   clock.use()
   core.uuid.generate = self.generate -- luacheck: ignore 122
   self.disk:close()
+  if self.temporary then uv.os_setenv("TMPDIR", self.temporary) else uv.os_unsetenv "TMPDIR" end
   files.remove_tree(self.folder)
   if self.problems[1] then error(errors.new("World", table.concat(self.problems, "\n")), 0) end
   if left[1] then error(errors.new("Leak", "left behind: " .. table.concat(left, ", "), { found = left }), 0) end

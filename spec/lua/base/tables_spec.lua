@@ -20,6 +20,20 @@ describe("tables", function()
     assert.same({ a = false }, tables.picked({ a = false, b = 2 }, { a = {}, c = {} }))
   end)
 
+  it("puts the members of a set in order", function()
+    local set = {}
+    for number = 1, 20 do set[{ number = 21 - number }] = true end
+    for place, member in ipairs(tables.in_order(set, "number")) do assert.equal(place, member.number) end
+    assert.same({}, tables.in_order({}, "number"))
+  end)
+
+  it("takes a value out of a list", function()
+    local list = { "a", "b", "a" }
+    assert.equal("a", tables.remove(list, "a"))
+    assert.is_nil(tables.remove(list, "c"))
+    assert.same({ "b", "a" }, list)
+  end)
+
   it("spells an environment as a list", function()
     assert.same({ "A=", "B=b=c" }, tables.assignments { B = "b=c", A = "" })
   end)

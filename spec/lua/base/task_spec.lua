@@ -1118,6 +1118,25 @@ describe("task", function()
     assert.matches("inside a task", err)
   end))
 
+  it("cancels its children in the order in which they were made", helper.task(function()
+    local ended = {}
+    local parent = task.spawn(function()
+      for number = 1, 30 do
+        task.spawn(function()
+          pcall(forever)
+          table.insert(ended, number)
+        end)
+      end
+      forever()
+    end)
+    helper.tick()
+    helper.tick()
+    parent:cancel()
+    pcall(parent.await, parent)
+    assert.equal(30, #ended)
+    for number, one in ipairs(ended) do assert.equal(number, one) end
+  end))
+
   it("can be read in messages", helper.task(function()
     local child = task.spawn(forever)
     helper.tick()

@@ -67,6 +67,11 @@ describe("a permission policy", function()
     return { deny = "not this one" }
   end
 
+  spec("is heard by the model, which says what it was told", nil, function()
+    local said = say("USETOOL", function() return { deny = "not this one" } end)
+    assert.equal("echo: TOOLRESULT " .. denial(), said.events[#said.events - 1]:text())
+  end)
+
   for _, mode in ipairs { "default", "bypassPermissions" } do
     spec("allows one call and denies the other by its input, in " .. mode, two_calls, function()
       local said = say("both", by_command, { permission_mode = mode })

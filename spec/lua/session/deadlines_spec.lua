@@ -4,6 +4,7 @@ local deadlines = require "parley.session.deadlines"
 local errors = require "parley.base.errors"
 local fake_process = require "parley.testing.fake_process"
 local helper = require "spec.helper"
+local in_no_time = require("spec.simulated_clock").task
 local session = require "parley.session"
 local task = require "parley.base.task"
 
@@ -60,19 +61,19 @@ describe("a turn's deadlines", function()
   local function counting(tick) return ("✻ Pondering… (%ds · ↓ 7 tokens)"):format(tick) end
   local BASH = { { type = "tool_use", id = "toolu_1", name = "Bash", input = { command = "make" } } }
 
-  it("takes a spinner that only counts for no sign of life", helper.task(function()
+  it("takes a spinner that only counts for no sign of life", in_no_time(function()
     local live = ticking({ stall_timeout_ms = 400, turn_timeout_ms = 60000 }, counting)
     assert.matches("stall_timeout_ms", failure_of(live))
   end))
 
-  it("takes tokens that come for one", helper.task(function()
+  it("takes tokens that come for one", in_no_time(function()
     local live = ticking({ stall_timeout_ms = 1500, turn_timeout_ms = 4000 }, function(tick)
       return ("✻ Pondering… (7s · ↓ %d tokens)"):format(tick)
     end)
     assert.matches("turn_timeout_ms", failure_of(live))
   end))
 
-  it("takes a spinner that counts for one while a tool runs, and not after it", helper.task(function()
+  it("takes a spinner that counts for one while a tool runs, and not after it", in_no_time(function()
     local live = ticking({ stall_timeout_ms = 1500, turn_timeout_ms = 4000 }, counting, function(fake)
       fake:append_assistant(BASH, "tool_use")
     end)
@@ -84,7 +85,7 @@ describe("a turn's deadlines", function()
     assert.matches("stall_timeout_ms", failure_of(live))
   end))
 
-  it("gives up by the stall when the program shows nothing though a tool runs", helper.task(function()
+  it("gives up by the stall when the program shows nothing though a tool runs", in_no_time(function()
     local live = late({ stall_timeout_ms = 1500, turn_timeout_ms = 60000 })
     local fake = live.process
     task.spawn(function()

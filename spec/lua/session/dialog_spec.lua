@@ -1,7 +1,9 @@
 -- Dialogs between a session and its policy: what is pressed, and above all what is not.
+local clock = require "parley.base.clock"
 local errors = require "parley.base.errors"
 local fake_process = require "parley.testing.fake_process"
 local helper = require "spec.helper"
+local in_no_time = require("spec.simulated_clock").task
 local session = require "parley.session"
 
 local NUMBERED = { " Do you want to proceed?", " ❯ 1. Yes", "   2. Yes, and always", "   3. No", "", " Esc to cancel" }
@@ -51,7 +53,7 @@ describe("a session's dialogs", function()
     return err
   end
 
-  it("presses nothing when nothing may answer, and says what would help", helper.task(function()
+  it("presses nothing when nothing may answer, and says what would help", in_no_time(function()
     local live, fake = before(plain(1))
     local err = failure(live)
     assert.equal("DialogError", err.code)
@@ -62,14 +64,14 @@ describe("a session's dialogs", function()
     assert.equal("", fake:written())
   end))
 
-  it("presses nothing on an unknown dialog", helper.task(function()
+  it("presses nothing on an unknown dialog", in_no_time(function()
     local live, fake = before({ "Something new", "", " ❯ Yes", "   No", "", " Enter to confirm" },
       { accept = { "trust", "bypass", "permission" } })
     assert.equal("unknown", failure(live).dialog.kind)
     assert.equal("", fake:written())
   end))
 
-  it("moves the pointer to the choice, and looks before it presses Enter", helper.task(function()
+  it("moves the pointer to the choice, and looks before it presses Enter", in_no_time(function()
     local live, fake = before(plain(1), { accept = { "trust" } }, function(fake, keys)
       if keys == "\27[B" then draw(fake, plain(2)) else draw(fake, { "thanks" }) end
     end)
@@ -77,7 +79,7 @@ describe("a session's dialogs", function()
     assert.same({ "\27[B", "\r" }, fake.writes)
   end))
 
-  it("presses Enter only where the pointer stays", helper.task(function()
+  it("presses Enter only where the pointer stays", in_no_time(function()
     local live, fake = before(plain(1), { accept = { "trust" } }, function(fake, keys)
       if keys == "\27[B" then draw(fake, plain(2)) else draw(fake, { "thanks" }) end
     end)
@@ -95,7 +97,25 @@ describe("a session's dialogs", function()
     assert.same({ "\27[B", "\27[B", "\r" }, fake.writes)
   end))
 
-  it("does not press Enter when another dialog takes its place", helper.task(function()
+  it("waits for a pointer that a busy program moves late, and presses Enter behind it", in_no_time(function()
+    local selected, picked, unread = 1, nil, {}
+    local live = before(plain(1), { accept = { "trust" } }, function(fake, keys)
+      table.insert(unread, keys)
+      if unread[2] then return end
+      clock.after(7000, function()
+        for _, key in ipairs(unread) do
+          if key == "\r" then picked = selected else selected = 2 end
+        end
+        unread = {}
+        draw(fake, picked and { "thanks" } or plain(selected))
+      end)
+    end)
+    answer(live)
+    helper.eventually(function() return picked end)
+    assert.equal(2, picked)
+  end))
+
+  it("does not press Enter when another dialog takes its place", in_no_time(function()
     local live, fake = before(plain(1), { policies = { dialogs = { decide = function(seen)
       if seen.kind == "trust" then return { choose = 2 } end
       return { fail = "not this one" }
@@ -108,14 +128,14 @@ describe("a session's dialogs", function()
     assert.same({ "\27[B" }, fake.writes)
   end))
 
-  it("picks a numbered choice by its number", helper.task(function()
+  it("picks a numbered choice by its number", in_no_time(function()
     local live, fake = before(NUMBERED, { accept = { "permission" } }, function(fake) draw(fake, { "thanks" }) end)
     live.terminal.has_started = true
     answer(live)
     assert.same({ "1" }, fake.writes)
   end))
 
-  it("presses nothing when the dialog has gone while the policy decided", helper.task(function()
+  it("presses nothing when the dialog has gone while the policy decided", in_no_time(function()
     local live, fake
     live, fake = before(NUMBERED, { policies = { dialogs = { decide = function()
       draw(fake, { "gone" })
@@ -126,7 +146,7 @@ describe("a session's dialogs", function()
     assert.same({}, fake.writes)
   end))
 
-  it("presses nothing, and tells of no answer, when another has come meanwhile", helper.task(function()
+  it("presses nothing, and tells of no answer, when another has come meanwhile", in_no_time(function()
     local function prompt(mark, command)
       return { "───", " Bash command", "", "   " .. command, "", " Do you want to proceed?", " ❯ " .. mark .. "Yes",
         "   " .. mark:gsub("1", "2") .. "No", "", " Esc to cancel" }
@@ -147,7 +167,7 @@ describe("a session's dialogs", function()
     end
   end))
 
-  it("answers one dialog once, however long its rows stay", helper.task(function()
+  it("answers one dialog once, however long its rows stay", in_no_time(function()
     local asked = 0
     local live, fake
     live, fake = before(plain(2), { policies = { dialogs = { decide = function()
@@ -185,23 +205,23 @@ describe("a session's dialogs", function()
       return seen.tool_use and seen.tool_use.id
     end
 
-    it("the one that it shows, wherever it stands", helper.task(function()
+    it("the one that it shows, wherever it stands", in_no_time(function()
       assert.equal("b", told(bash("a", "ls"), bash("b", "rm -rf tools"), bash("c", "tools")))
     end))
 
-    it("none that it does not show whole, though no other is open", helper.task(function()
+    it("none that it does not show whole, though no other is open", in_no_time(function()
       assert.is_nil(told(bash("a", "ls")))
       assert.is_nil(told(bash("a", "tools")))
       assert.is_nil(told())
     end))
 
-    it("either of two that are the same, none of two that differ in what is not shown", helper.task(function()
+    it("either of two that are the same, none of two that differ in what is not shown", in_no_time(function()
       assert.equal("a", told(bash("a", "rm -rf tools"), bash("b", "rm -rf tools")))
       assert.is_nil(told(bash("a", "rm -rf tools"), bash("b", "rm -rf tools", { run_in_background = true })))
     end))
   end)
 
-  it("writes the keys that a policy wants", helper.task(function()
+  it("writes the keys that a policy wants", in_no_time(function()
     local policy = { decide = function() return { keys = "\27" } end }
     local live, fake = before(NUMBERED, { policies = { dialogs = policy } },
       function(fake) draw(fake, { "closed" }) end)
@@ -210,7 +230,7 @@ describe("a session's dialogs", function()
     assert.same({ "\27" }, fake.writes)
   end))
 
-  it("refuses a policy that decides nothing, or a choice that is not there", helper.task(function()
+  it("refuses a policy that decides nothing, or a choice that is not there", in_no_time(function()
     for _, decision in ipairs { "yes", { choose = 9 } } do
       local live, fake = before(plain(1), { policies = { dialogs = { decide = function() return decision end } } })
       assert.matches("the policy 'dialogs' must return {allow = ", failure(live).message)
@@ -218,7 +238,7 @@ describe("a session's dialogs", function()
     end
   end))
 
-  it("gives up on a choice that no pointer leads to", helper.task(function()
+  it("gives up on a choice that no pointer leads to", in_no_time(function()
     local seen = { kind = "mine", text = "which?", choices = { "this", "that" } }
     local live, fake = before(plain(1), { policies = { dialogs = { recognize = function() return seen end,
       decide = function() return { choose = 2 } end } } })

@@ -151,7 +151,8 @@ describe("partial texts of a session", function()
 
   for _, profile in ipairs { "2.1.330", "2.1.197" } do
     spec("stand between the message and its answer (" .. profile .. ")",
-      { profile = profile, script = { answers = { { text = TEXT, line_ms = 40 } } } }, function(backend)
+      { profile = profile, script = { flush_ms = 1000, answers = { { text = TEXT, line_ms = 40 } } } },
+      function(backend)
         local events, parts, place = say(backend, "hello"), {}, {}
         for i, event in ipairs(events) do
           if event.type == "partial" then table.insert(parts, event.text) end

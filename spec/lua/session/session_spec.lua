@@ -3,6 +3,7 @@
 local files = require "parley.base.files"
 local fake_process = require "parley.testing.fake_process"
 local helper = require "spec.helper"
+local in_no_time = require("spec.simulated_clock").task
 local parley = require "parley"
 local session = require "parley.session"
 local task = require "parley.base.task"
@@ -77,12 +78,12 @@ describe("session", function()
   end)
 
   describe("that starts", function()
-    it("is ready once the composer takes a message", helper.task(function()
+    it("is ready once the composer takes a message", in_no_time(function()
       local live <close> = answering()
       assert.equal("ready", live:state())
     end))
 
-    it("says what it waited for when it is never ready", helper.task(function()
+    it("says what it waited for when it is never ready", in_no_time(function()
       local fake = fake_process.new(fake_options { on_start = function(fake) fake:feed "Loading" end })
       local live = session.new(fake, { startup_timeout_ms = 50 }, { path = fake.jsonl_path })
       local err = failure_of("SessionError", live.start, live)
@@ -92,7 +93,7 @@ describe("session", function()
       assert.is_false(fake:is_alive())
     end))
 
-    it("says how the program ended instead", helper.task(function()
+    it("says how the program ended instead", in_no_time(function()
       local fake = fake_process.new(fake_options { on_start = function(fake)
         fake:feed "Error: no such thing\r\n"
         fake:exit { exit_code = 1 }
@@ -115,7 +116,7 @@ describe("session", function()
       helper.write(path, "")
     end
 
-    it("says so before the program is started", helper.task(function()
+    it("says so before the program is started", in_no_time(function()
       put_file_at(folder .. "/projects")
       local fake = fake_process.answering(options_in(folder .. "/projects"))
       local live = session.new(fake, {}, { path = fake.jsonl_path })
@@ -125,7 +126,7 @@ describe("session", function()
       assert.is_nil(fake:pid())
     end))
 
-    it("says so before a key is pressed, when it came to that after the start", helper.task(function()
+    it("says so before a key is pressed, when it came to that after the start", in_no_time(function()
       local fake = fake_process.answering(options_in(folder .. "/projects"))
       local live = session.new(fake, {}, { path = fake.jsonl_path })
       live:start()
@@ -138,7 +139,7 @@ describe("session", function()
       assert.equal(written, fake:written())
     end))
 
-    it("goes on when the folder is only missing, for the program makes it again", helper.task(function()
+    it("goes on when the folder is only missing, for the program makes it again", in_no_time(function()
       local fake = fake_process.answering(options_in(folder .. "/projects"))
       local live <close> = session.new(fake, {}, { path = fake.jsonl_path })
       live:start()
@@ -152,7 +153,7 @@ describe("session", function()
       ["before the message stands in it"] = { "take", "file_wait_timeout_ms" },
       ["before the answer stands in it"] = { "reply", "what the program did is not known" },
     } do
-      it("says so when it came to that in a turn, " .. name, helper.task(function()
+      it("says so when it came to that in a turn, " .. name, in_no_time(function()
         local given = options_in(folder .. "/projects")
         function given.reply(text)
           if case[1] == "reply" and text == "lost" then put_file_at(folder .. "/projects") end
@@ -178,7 +179,7 @@ describe("session", function()
 
   describe("that is sent a message", function()
     for _, profile in ipairs { "2.1.110", "2.1.197", "2.1.330" } do
-      it("reports all that follows, on " .. profile, helper.task(function()
+      it("reports all that follows, on " .. profile, in_no_time(function()
         local live <close> = answering { profile = profile }
         local events, result = collect(live:send "hello")
         assert.same({ "user", "assistant" }, { events[1].type, events[2].type })
@@ -189,7 +190,7 @@ describe("session", function()
       end))
     end
 
-    it("refuses what cannot be delivered before a key is pressed", helper.task(function()
+    it("refuses what cannot be delivered before a key is pressed", in_no_time(function()
       local live <close>, fake = answering()
       for _, text in ipairs { "", "\27", "/exit", "exit", "\xFF" } do
         failure_of("ValueError", live.send, live, text)
@@ -199,28 +200,28 @@ describe("session", function()
       assert.is_true(fake:is_alive())
     end))
 
-    it("refuses a second one while a turn runs", helper.task(function()
+    it("refuses a second one while a turn runs", in_no_time(function()
       local live <close> = answering()
       local steps = live:send "one"
       assert.equal("busy", failure_of("SessionError", live.send, live, "two").reason)
       collect(steps)
     end))
 
-    it("refuses one when it is closed", helper.task(function()
+    it("refuses one when it is closed", in_no_time(function()
       local live = answering()
       live:close()
       failure_of("ClosedError", live.send, live, "late")
       live:close()
     end))
 
-    it("closes when the loop is left early", helper.task(function()
+    it("closes when the loop is left early", in_no_time(function()
       local live, fake = answering()
       for _ in live:send "hello" do break end -- luacheck: ignore 512
       assert.is_false(fake:is_alive())
       failure_of("ClosedError", live.send, live, "late")
     end))
 
-    it("raises ClosedError when it is closed meanwhile", helper.task(function()
+    it("raises ClosedError when it is closed meanwhile", in_no_time(function()
       local live = answering { delay_ms = 5000 }
       local closer = task.spawn(function()
         helper.eventually(function() return live.turn and live.turn:state() == "running" end)
@@ -230,7 +231,7 @@ describe("session", function()
       closer:await()
     end))
 
-    it("presses Enter again when it was swallowed, and only once more", helper.task(function()
+    it("presses Enter again when it was swallowed, and only once more", in_no_time(function()
       local live <close>, fake = answering()
       local on_write, swallowed = fake.options.on_write, 0
       fake.options.on_write = function(process, bytes)
@@ -245,7 +246,7 @@ describe("session", function()
       assert.equal(2, select(2, fake:written():gsub("\r", "")))
     end))
 
-    it("does not send a text that the program has changed", helper.task(function()
+    it("does not send a text that the program has changed", in_no_time(function()
       local live, fake = answering()
       local on_write = fake.options.on_write
       local RULE = ("─"):rep(60)
@@ -263,14 +264,14 @@ describe("session", function()
       assert.equal(1, select(2, fake:written():gsub("\r", "")))
     end))
 
-    it("says so when the transcript shows another text", helper.task(function()
+    it("says so when the transcript shows another text", in_no_time(function()
       local live, fake = answering()
       fake.append_user = function(self) return self.transcript:user "hallo" end
       local err = failure_of("SessionError", collect, live:send "hello")
       assert.same({ "delivery", "hello", "hallo" }, { err.reason, err.sent, err.received })
     end))
 
-    it("says so when the transcript does not show it in time", helper.task(function()
+    it("says so when the transcript does not show it in time", in_no_time(function()
       local live, fake = answering({ delay_ms = 50 }, { file_wait_timeout_ms = 80 })
       fake.append_user = function() end
       local err = failure_of("SessionError", collect, live:send "hello")
@@ -278,7 +279,7 @@ describe("session", function()
       assert.matches("file_wait_timeout_ms", tostring(err))
     end))
 
-    it("says so when the turn takes too long", helper.task(function()
+    it("says so when the turn takes too long", in_no_time(function()
       local live, fake = answering({ delay_ms = 60000 }, { turn_timeout_ms = 300 })
       local err = failure_of("SessionError", collect, live:send "hello")
       assert.equal("timeout", err.reason)
@@ -287,7 +288,7 @@ describe("session", function()
       assert.is_false(fake:is_alive())
     end))
 
-    it("says so when the program shows no sign of life", helper.task(function()
+    it("says so when the program shows no sign of life", in_no_time(function()
       local live = answering({ delay_ms = 60000 }, { stall_timeout_ms = 300 })
       local err = failure_of("SessionError", collect, live:send "hello")
       assert.equal("timeout", err.reason)
@@ -304,7 +305,7 @@ describe("session", function()
       end
     end
 
-    it("finds what came while the kernel's queue of events was full", helper.task(function()
+    it("finds what came while the kernel's queue of events was full", in_no_time(function()
       local flood = beside_a_flood()
       local live <close>, fake = answering({ delay_ms = 60000 }, { turn_timeout_ms = 20000 })
       task.spawn(function()
@@ -320,7 +321,7 @@ describe("session", function()
       assert.is_true(result.duration_ms < 19000) -- at the deadline all is looked at in any case
     end))
 
-    it("is told again of a transcript that came up then", helper.task(function()
+    it("is told again of a transcript that came up then", in_no_time(function()
       local flood = beside_a_flood()
       local live <close>, fake = answering({ delay_ms = 60000 }, { turn_timeout_ms = 20000 })
       local plain = fake.append_user
@@ -340,7 +341,7 @@ describe("session", function()
       assert.is_true(live.changed:wait(20000))
     end))
 
-    it("notices an idle program while the kernel's queue of events was full", helper.task(function()
+    it("notices an idle program while the kernel's queue of events was full", in_no_time(function()
       local flood = beside_a_flood()
       local live <close>, fake = answering(nil, { turn_timeout_ms = 20000 })
       fake:set_status "busy"
@@ -354,7 +355,7 @@ describe("session", function()
       assert.equal("success", result.subtype)
     end))
 
-    it("gives the verdict when the program dies after its last record", helper.task(function()
+    it("gives the verdict when the program dies after its last record", in_no_time(function()
       local live <close>, fake = answering()
       fake.append_turn_duration = function(self)
         self.transcript:chain("system", { subtype = "turn_duration" })
@@ -365,7 +366,7 @@ describe("session", function()
       assert.equal("exit", failure_of("SessionError", collect, live:send "more").reason)
     end))
 
-    it("says how the program ended in mid-turn", helper.task(function()
+    it("says how the program ended in mid-turn", in_no_time(function()
       local live, fake = answering({ delay_ms = 60000 })
       local killer = task.spawn(function()
         helper.eventually(function() return live.turn and live.turn:state() == "running" end)
@@ -376,7 +377,7 @@ describe("session", function()
       killer:await()
     end))
 
-    it("ends at its own last record, not at that of a turn of the program's own behind it", helper.task(function()
+    it("ends at its own last record, not at that of a turn of the program's own behind it", in_no_time(function()
       local live <close>, fake = answering()
       fake.append_turn_duration = function(self)
         self.transcript:chain("system", { subtype = "turn_duration" })
@@ -392,7 +393,7 @@ describe("session", function()
       assert.equal(3, #events)
     end))
 
-    it("reports a line that is none and goes on", helper.task(function()
+    it("reports a line that is none and goes on", in_no_time(function()
       local live <close> = answering { reply = function(_, fake)
         local file <close> = assert(io.open(fake.jsonl_path, "a"))
         file:write "{broken\n"
@@ -424,7 +425,7 @@ describe("session", function()
       return live, fake
     end
 
-    it("says so, and presses ESC once", helper.task(function()
+    it("says so, and presses ESC once", in_no_time(function()
       local live <close>, fake = interruptible { delay_ms = 60000 }
       local waiter = task.spawn(function()
         helper.eventually(function() return live.turn and live.turn:state() == "running" end)
@@ -438,7 +439,7 @@ describe("session", function()
       assert.equal(1, escapes(fake))
     end))
 
-    it("sends nothing when it was still typing", helper.task(function()
+    it("sends nothing when it was still typing", in_no_time(function()
       local live <close>, fake = interruptible()
       local on_write = fake.options.on_write
       function fake.options.on_write(process, bytes)
@@ -453,7 +454,7 @@ describe("session", function()
       assert.equal("next", events[1]:text())
     end))
 
-    it("does not take what comes back late for the same message, sent again", helper.task(function()
+    it("does not take what comes back late for the same message, sent again", in_no_time(function()
       local live <close>, fake = interruptible { delay_ms = 60000 }
       local waiter = task.spawn(function()
         helper.eventually(function() return live.turn and live.turn:state() == "running" end)
@@ -477,7 +478,7 @@ describe("session", function()
       assert.equal("again", events[1]:text())
     end, 20000))
 
-    it("keeps the verdict of a turn that had ended", helper.task(function()
+    it("keeps the verdict of a turn that had ended", in_no_time(function()
       local live <close>, fake = interruptible()
       for event in live:send "hello" do
         if event.type == "assistant" then live:interrupt() end
@@ -486,7 +487,7 @@ describe("session", function()
       assert.equal(0, escapes(fake))
     end))
 
-    it("has nothing to interrupt between turns", helper.task(function()
+    it("has nothing to interrupt between turns", in_no_time(function()
       local live <close>, fake = interruptible()
       assert.is_false(live:interrupt())
       collect(live:send "hello")
@@ -496,7 +497,7 @@ describe("session", function()
   end)
 
   describe("that is given a command", function()
-    it("refuses what is none", helper.task(function()
+    it("refuses what is none", in_no_time(function()
       local live <close> = answering()
       for _, text in ipairs { "help", "/", "/ x", "/help\nx", "/help\27", "" } do
         failure_of("ValueError", live.command, live, text)

@@ -3,6 +3,7 @@ local clock = require "parley.base.clock"
 local fake_process = require "parley.testing.fake_process"
 local files = require "parley.base.files"
 local helper = require "spec.helper"
+local in_no_time = require("spec.simulated_clock").task
 local session = require "parley.session"
 local uv = require "luv"
 
@@ -81,14 +82,14 @@ describe("a session's transcript", function()
     return said
   end
 
-  it("that is replaced in a turn brings no record twice", helper.task(function()
+  it("that is replaced in a turn brings no record twice", in_no_time(function()
     local live <close> = answering(function() files.write(path, files.read(path)) end)
     assert.same({ "one", "echo: one", "success" }, told(live, "one"))
     assert.same({ "now", "transcript_replaced", "echo: now", "success" }, told(live, "now"))
     assert.same({ "two", "echo: two", "success" }, told(live, "two"))
   end))
 
-  it("that is cut and written anew in a turn brings no record twice", helper.task(function()
+  it("that is cut and written anew in a turn brings no record twice", in_no_time(function()
     local first
     local long = ("long "):rep(2000) .. "end"
     local live <close> = answering(function()
@@ -105,7 +106,7 @@ describe("a session's transcript", function()
     assert.same({ "echo: now", "now", "transcript_truncated" }, said)
   end))
 
-  it("that is replaced brings nothing of what the session was seeded with", helper.task(function()
+  it("that is replaced brings nothing of what the session was seeded with", in_no_time(function()
     local seeding = fake_process.answering { jsonl_path = path }
     seeding:append_user "old"
     seeding:append_assistant "an old answer"
@@ -113,7 +114,7 @@ describe("a session's transcript", function()
     assert.same({ "now", "transcript_replaced", "echo: now", "success" }, told(live, "now"))
   end))
 
-  it("goes on in a folder that was renamed in a turn, though the screen never rests", helper.task(function()
+  it("goes on in a folder that was renamed in a turn, though the screen never rests", in_no_time(function()
     local live <close>, fake = answering(function() assert(os.rename(folder, folder .. ".old")) end,
       { turn_timeout_ms = 20000 })
     local tick = 0
@@ -132,7 +133,7 @@ describe("a session's transcript", function()
     partly = { "user\nassistant\nfalse\tSessionError\ttranscript\t0\tfalse\t1\n",
       "what the program did is not known" },
   } do
-    it("on a full disk ends the session and says so: " .. when, helper.task(function()
+    it("on a full disk ends the session and says so: " .. when, in_no_time(function()
       local own = uv.getuid() == 0 and "-m" or "-rm"
       if helper.run({ "/usr/bin/unshare", own, "true" }).status ~= 0 then return pending "no mounts of our own" end
       assert(uv.fs_mkdir(folder, 448))

@@ -4,6 +4,7 @@ local errors = require "parley.base.errors"
 local files = require "parley.base.files"
 local fake_process = require "parley.testing.fake_process"
 local helper = require "spec.helper"
+local in_no_time = require("spec.simulated_clock").task
 local session = require "parley.session"
 local task = require "parley.base.task"
 
@@ -44,7 +45,7 @@ describe("typist", function()
     describe("on " .. profile, function()
       for _, text in ipairs { "hello", "  a\nb", "!ls", ("long "):rep(400) .. "end", ("line\n"):rep(20) .. "end",
         "日本語 é 😀" } do
-        it(("leaves %q in the composer"):format(text:sub(1, 12)), helper.task(function()
+        it(("leaves %q in the composer"):format(text:sub(1, 12)), in_no_time(function()
           local live <close>, fake = started(profile)
           assert.is_true(live.typist:type(text, false))
           assert.equal("whole", live.policies.delivery.holds(composer_of(live), text))
@@ -55,14 +56,14 @@ describe("typist", function()
     end)
   end
 
-  it("clears what was left in the composer first", helper.task(function()
+  it("clears what was left in the composer first", in_no_time(function()
     local live <close>, fake = started "2.1.330"
     fake:write "left over\27[200~\nand more\27[201~"
     assert.is_true(live.typist:type("new", false))
     assert.equal("new", composer_of(live).text:match "^%S+")
   end))
 
-  it("clears what stands behind the cursor, too", helper.task(function()
+  it("clears what stands behind the cursor, too", in_no_time(function()
     local live <close>, fake = started "2.1.330"
     fake:write "\27[200~one\ntwo\nthree\27[201~\27[A\1"
     assert.is_true(live.typist:type("new", false))
@@ -70,7 +71,7 @@ describe("typist", function()
   end))
 
   for _, left in ipairs { "!ls", "!" } do
-    it(("leaves the shell mode first (%s)"):format(left), helper.task(function()
+    it(("leaves the shell mode first (%s)"):format(left), in_no_time(function()
       local live <close>, fake = started "2.1.330"
       fake:write(left)
       assert.is_true(composer_of(live).shell)
@@ -79,7 +80,7 @@ describe("typist", function()
     end))
   end
 
-  it("types again what was lost", helper.task(function()
+  it("types again what was lost", in_no_time(function()
     local lost = 0
     local live <close> = started("2.1.330", function(_, bytes)
       if bytes:find "hello" and lost == 0 then
@@ -106,14 +107,14 @@ describe("typist", function()
   end
 
   for _, text in ipairs { "hello", ("line\n"):rep(20) .. "line" } do
-    it(("does not type again behind keys that are only late (%q)"):format(text:sub(1, 4)), helper.task(function()
+    it(("does not type again behind keys that are only late (%q)"):format(text:sub(1, 4)), in_no_time(function()
       local live <close> = late()
       assert.is_true(live.typist:type(text, false))
       assert.equal("whole", live.policies.delivery.holds(composer_of(live), text))
     end))
   end
 
-  it("clears what an attempt has typed that was interrupted and comes late", helper.task(function()
+  it("clears what an attempt has typed that was interrupted and comes late", in_no_time(function()
     local live <close>, fake = late()
     local is_interrupted = true
     function live.terminal.is_interrupted() return is_interrupted and #fake:written() > 0 end
@@ -123,7 +124,7 @@ describe("typist", function()
     assert.equal("whole", live.policies.delivery.holds(composer_of(live), "hello"))
   end))
 
-  it("types a long text again whose first piece was lost, and out of sight in the end", helper.task(function()
+  it("types a long text again whose first piece was lost, and out of sight in the end", in_no_time(function()
     local text, is_lost = ("日本"):rep(2000) .. "end", false
     local live <close>, fake = started("2.1.330", function(process, bytes)
       local stop = not is_lost and bytes:find "^\27%[200~" and select(2, bytes:find("\27[201~", 1, true))
@@ -166,7 +167,7 @@ describe("typist", function()
       return live, missed, show
     end
 
-    it("a text that is shown bit by bit is waited for", helper.task(function()
+    it("a text that is shown bit by bit is waited for", in_no_time(function()
       local live, missed, show = deaf()
       local _ <close> = live
       local words, waits = { "word1 ", "word2 ", "word3 ", "word4 " }, 0
@@ -179,7 +180,7 @@ describe("typist", function()
       assert.same({}, words)
     end))
 
-    it("a composer that never stands still is not waited for for ever", helper.task(function()
+    it("a composer that never stands still is not waited for for ever", in_no_time(function()
       local live, missed, show = deaf()
       local _ <close> = live
       local waits = 0
@@ -194,7 +195,7 @@ describe("typist", function()
       assert.is_true(now() < 60000)
     end))
 
-    it("an interrupt is not kept waiting", helper.task(function()
+    it("an interrupt is not kept waiting", in_no_time(function()
       local live, missed = deaf()
       local _ <close> = live
       local now = with_clock(live, function()
@@ -223,7 +224,7 @@ describe("typist", function()
     end
 
     for _, option in ipairs { "turn_timeout_ms", "stall_timeout_ms" } do
-      it("gives up by " .. option, helper.task(function()
+      it("gives up by " .. option, in_no_time(function()
         local live <close>, fake = full { [option] = 200 }
         local err = failure_of(live)
         assert.equal("timeout", err.reason)
@@ -232,14 +233,14 @@ describe("typist", function()
       end))
     end
 
-    it("gives up when the program ends", helper.task(function()
+    it("gives up when the program ends", in_no_time(function()
       local live <close>, fake = full()
       task.spawn(function() fake:exit { signal = "SIGKILL" } end)
       local err = failure_of(live)
       assert.same({ "exit", "SIGKILL" }, { err.reason, err.exit.signal })
     end))
 
-    it("lets go of an interrupted turn, and takes the next when it takes keys again", helper.task(function()
+    it("lets go of an interrupted turn, and takes the next when it takes keys again", in_no_time(function()
       local live <close>, fake = full()
       task.spawn(function()
         helper.eventually(function() return live.course end)
@@ -255,7 +256,7 @@ describe("typist", function()
       assert.equal("next", texts[1])
     end))
 
-    it("does not keep an interrupt waiting that wants to press ESC", helper.task(function()
+    it("does not keep an interrupt waiting that wants to press ESC", in_no_time(function()
       local live <close>, fake = started "2.1.330"
       fake.options.delay_ms = 60000
       for event in live:send "hello" do
@@ -269,7 +270,7 @@ describe("typist", function()
     end))
   end)
 
-  it("sends nothing when the composer never takes it", helper.task(function()
+  it("sends nothing when the composer never takes it", in_no_time(function()
     local live <close>, fake = started("2.1.330", function(_, bytes) return bytes:find "hello" ~= nil end)
     local ok, err = pcall(live.typist.type, live.typist, "hello", false)
     assert.is_false(ok)
@@ -279,7 +280,7 @@ describe("typist", function()
     assert.is_nil(fake:written():find("\r", 1, true))
   end))
 
-  it("never types into a dialog that comes up in between", helper.task(function()
+  it("never types into a dialog that comes up in between", in_no_time(function()
     local live <close>, fake = started("2.1.330", function(fake, bytes)
       if bytes == "\7" then
         fake:set_status("waiting", "dialog open")
@@ -294,7 +295,7 @@ describe("typist", function()
     assert.is_nil(fake:written():find("\r", 1, true))
   end))
 
-  it("does not take another text in the composer for the message", helper.task(function()
+  it("does not take another text in the composer for the message", in_no_time(function()
     local live <close>, fake = started "2.1.330"
     fake:write "other"
     assert.is_false(live.typist:still_holds("hello", {}))
@@ -304,7 +305,7 @@ describe("typist", function()
   describe("with the program's editor,", function()
     local LONG = ("word "):rep(400) .. "end"
 
-    it("hands over what cannot be typed, and clears what was left first", helper.task(function()
+    it("hands over what cannot be typed, and clears what was left first", in_no_time(function()
       local live <close>, fake = started "2.1.330"
       fake:write "left over"
       assert.is_true(live.typist:type("\ta\n\n\nb", false))
@@ -312,7 +313,7 @@ describe("typist", function()
       assert.is_nil(fake:written():find("\27[200~", 1, true))
     end))
 
-    it("presses its key again when that was lost, once it is seen that nothing follows", helper.task(function()
+    it("presses its key again when that was lost, once it is seen that nothing follows", in_no_time(function()
       local presses = 0
       local live <close> = started("2.1.330", function(_, bytes)
         presses = presses + (bytes == "\7" and 1 or 0)
@@ -324,7 +325,7 @@ describe("typist", function()
     end))
 
     it("does not press it again behind one that is only late, and takes away what it typed behind it",
-      helper.task(function()
+      in_no_time(function()
         local presses, is_held = 0, nil
         local live <close>, fake = started("2.1.330", function(process, bytes)
           if bytes == "\7" then presses, is_held = presses + 1, true end
@@ -341,7 +342,32 @@ describe("typist", function()
         assert.is_true(#fake:written() > 0)
       end))
 
-    it("types what it can when none comes, says so once, and refuses the rest", helper.task(function()
+    it("takes nothing from the text when the keys that take its marks away are read late", in_no_time(function()
+      local is_open, is_busy, unread = false, false, {}
+      local live <close> = started("2.1.330", function(process, bytes)
+        if bytes == "\7" then return true end
+        if not is_open then
+          is_open = bytes:find "¤" ~= nil
+          is_busy = is_open
+          if is_open then process.editor:open(process.composer) end -- and the mark comes behind
+          return
+        end
+        if not is_busy then return end
+        table.insert(unread, bytes)
+        if not unread[2] then
+          clock.after(5000, function()
+            is_busy = false
+            while unread[1] do process.options.on_write(process, table.remove(unread, 1)) end
+          end)
+        end
+        return true
+      end)
+      assert.is_true(live.typist:type(LONG, false))
+      assert.is_false(is_busy)
+      assert.equal("whole", live.policies.delivery.holds(composer_of(live), LONG))
+    end))
+
+    it("types what it can when none comes, says so once, and refuses the rest", in_no_time(function()
       local live <close>, fake = started("2.1.330", function(_, bytes) return bytes == "\7" end)
       live.turn = { notices = {}, notice = function(self, subtype) table.insert(self.notices, subtype) end }
       local ok, err = pcall(live.typist.type, live.typist, LONG, false)

@@ -1,6 +1,7 @@
 --- The world with a clock of its own, as a user's spec sees it.
 local backend_of = require "parley.backend"
 local clock = require "parley.base.clock"
+local core = require "parley.core"
 local errors = require "parley.base.errors"
 local files = require "parley.base.files"
 local helper = require "spec.helper"
@@ -74,7 +75,8 @@ describe("testing.world", function()
   it("tells the same story in another process", function()
     local chunk = [[
       local plans, play = require "spec.simulation.plan", require "spec.simulation.play"
-      for seed = 21, 24 do print(play.play(plans.random(seed)).world:told()) end
+      for seed = 21, 60 do print(seed, play.play(plans.random(seed)).world:told()) end
+      print(play.play(plans.random(20261215)).world:told()) -- a closed backend cancels several requests at once
     ]]
     task.run(function()
       local first = helper.run { helper.host, "-e", chunk }
@@ -118,6 +120,38 @@ describe("testing.world", function()
       end))
     end))
 
+  it("has a fault at the times that are asked for", in_world({ faults = { slow = { 3 } } }, function(world)
+    local live <close> = process.new(world.options)
+    live:start()
+    live.changed:wait_until(function() return #world:events "ready" > 0 end, 10000)
+    local slow = 0
+    for number = 1, 6 do
+      local text, began = "text" .. number, clock.now()
+      live:write(text)
+      live.changed:wait_until(function() return world:received():find(text, 1, true) end, 60000)
+      local took = clock.now() - began
+      slow = slow + (took >= 1000 and 1 or 0)
+      assert.is_true(took < 7000)
+    end
+    assert.equal(1, slow)
+  end))
+
+  it("leaves a line of the transcript without its end", in_world({ faults = { torn = { 1 } } }, function(world)
+    local set, torn = { turn_timeout_ms = 20000 }, 0
+    for name, value in pairs(world.options) do set[name] = value end
+    function world.on_torn() torn = torn + 1 end
+    local backend <close> = backend_of.new(set)
+    local _, err = pcall(ask, backend, "hello")
+    assert.equal(1, torn)
+    assert.same({ "hello" }, world:taken())
+    local broken = 0
+    for line in files.read(world:transcript_path(world:events("taken")[1].session_id)):gmatch "[^\n]+" do
+      broken = broken + (core.json.decode(line) and 0 or 1)
+    end
+    assert.equal(1, broken)
+    assert.truthy(err)
+  end))
+
   it("says what was left behind", helper.task(function()
     local ok, err = pcall(function()
       local world <close> = testing.world {}
@@ -143,7 +177,7 @@ describe("testing.world", function()
   end))
 
   it("refuses what means nothing", helper.task(function()
-    for _, given in ipairs { { sed = 1 }, { faults = { losst = 1 } }, { faults = { lost = -1 } },
+    for _, given in ipairs { { sed = 1 }, { faults = { losst = 1 } }, { faults = { lost = -1 } }, { faults = { lost = { 0 } } }, { faults = { late_ms = { 1 } } },
       { profile = "2.0.0" }, { script = { anwers = {} } } } do
       local ok, err = pcall(testing.world, given)
       assert.is_false(ok)

@@ -13,6 +13,7 @@ local M = {}
 ---@field cwd string    a real path
 ---@field pid integer
 ---@field user integer  0 is root
+---@field meet? fun(program: parley.testing.Program)  gets a hold of the program, for what comes up in it by itself
 local Outside = {}
 Outside.__index = Outside
 

@@ -19,6 +19,7 @@ local M = {}
 ---@field settings_problem "error"|"warning"  the dialog about a hook name that the version does not know
 ---@field settings_choices string[]    of that dialog
 ---@field resume_needs {timestamp?: true, model?: true}  what each record of a resumed file must have
+---@field fails_on_resume boolean      it fails in its own code then, and stands still (2.1.120)
 ---@field resumes_model boolean        without `--model` a resumed session has the last model of its file, where the
 ---        program itself has not written the answer
 ---@field prompt_ms integer           from that moment until the message of the command line is taken
@@ -165,8 +166,8 @@ local v2_1_50 = {
   hook_events = set("SessionStart", "UserPromptSubmit", "PreToolUse", "PostToolUse", "Stop", "SubagentStop",
     "Notification", "PermissionRequest", "SessionEnd"),
   names_denying_hook = false, streams_again = false, hooks_have_prompt_id = false, hooks_hide_messages = false,
-  hook_texts_are_meta = false, resumes_model = false, gives_back_refused = false, file_begins_with_message = true,
-  agents_run_behind = false,
+  hook_texts_are_meta = false, fails_on_resume = false, resumes_model = false, gives_back_refused = false,
+  file_begins_with_message = true, agents_run_behind = false,
 
   mcp_discovers = false, mcp_is_awaited = false, mcp_settle_ms = 40, mcp_background_ms = 0, mcp_calls_again = false,
   mcp_idle_ms = 300000,

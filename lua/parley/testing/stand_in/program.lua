@@ -6,6 +6,7 @@ local task = require "parley.base.task"
 local commands = require "parley.testing.stand_in.commands"
 local composer = require "parley.testing.stand_in.composer"
 local configuration = require "parley.testing.stand_in.configuration"
+local dialogs = require "parley.testing.stand_in.dialogs"
 local hooks = require "parley.testing.stand_in.hooks"
 local keyboard = require "parley.testing.stand_in.keyboard"
 local log = require "parley.testing.stand_in.log"
@@ -135,6 +136,10 @@ end
 ---@param status "idle"|"busy"|"waiting"|"shell"
 ---@param waiting_for? string
 function Program:set_status(status, waiting_for)
+  if self.view.dialog and self.status == "waiting" and status ~= "waiting" then -- for when it has gone
+    self.status_before = status
+    return
+  end
   self.status = status
   self.status_file:set(self.session_id, status, waiting_for)
 end
@@ -163,6 +168,11 @@ function Program:open_dialog(dialog)
   if self.status and self.profile.tells_dialogs then self:set_status("waiting", dialog.waiting_for) end
   self:redraw()
   self.log:tell("asked", { text = dialog.title })
+end
+
+--- Puts one up that comes by itself, whatever is going on.
+function Program:surprise()
+  if self.takes_keys and not self.view.dialog then self:open_dialog(dialogs.surprise()) end
 end
 
 ---@param answer any

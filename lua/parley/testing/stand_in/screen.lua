@@ -18,7 +18,7 @@ local MODES = {
 ---@class parley.testing.Screen
 ---@field rows integer
 ---@field columns integer
----@field private shown string[]
+---@field private shown string[]  the rows that stand there, as they were before they were cut
 local Screen = {}
 Screen.__index = Screen
 
@@ -243,9 +243,9 @@ function Screen:draw(view)
   local first = math.max(0, #rows - self.rows) -- what does not fit has scrolled away
   local output = {}
   for index = 1, self.rows do
-    local row = cut(rows[first + index] or "", self.columns)
+    local row = rows[first + index] or ""
     if row ~= (self.shown[index] or "") then
-      table.insert(output, ("\27[%d;1H\27[2K%s"):format(index, row))
+      table.insert(output, ("\27[%d;1H\27[2K%s"):format(index, cut(row, self.columns)))
       self.shown[index] = row
     end
   end

@@ -7,6 +7,8 @@ local task = require "parley.base.task"
 local M = {}
 
 local null = core.json.null
+--- Half a line is the same half each time.
+local IN_ORDER = { sort_keys = true }
 
 ---@class parley.testing.TranscriptWriter
 ---@field session_id string
@@ -164,7 +166,7 @@ end
 --- Queues a record for the next batch.
 ---@param record table
 function Transcript:append(record)
-  table.insert(self.waiting, { line = core.json.encode(record) .. "\n", is_system = record.type == "system" })
+  table.insert(self.waiting, { line = core.json.encode(record, IN_ORDER) .. "\n", is_system = record.type == "system" })
   if self.is_held then return end
   if self.flush_ms <= 0 then return self:flush() end
   if self.timer then return end

@@ -21,6 +21,7 @@ local RETRY_MS, RECONNECT_MS = 1000, 500
 ---@field text string
 ---@field prompt_id string
 ---@field pending table[]       tool calls without a result, each with `call` and `uuid`
+---@field refused? string       what the result of a call says that a rule or a hook has refused
 ---@field message? table        the API message that is being received, with its `finished` blocks
 ---@field shown? parley.testing.Display  its text, while it comes
 ---@field failure? table        what the StopFailure hook gets
@@ -138,6 +139,9 @@ function Turn:run_step(step, is_last_step)
   if step.dialog then self.program:ask(dialogs.custom(step.dialog)) end
   if step.compacts then self.program.transcript:compact "auto" end
   if step.echoes then step.blocks = { { type = "text", text = tools.echo(step.echoes) } } end
+  if step.is_about_calls and self.refused then
+    step.blocks = { { type = "text", text = "echo: TOOLRESULT " .. self.refused } }
+  end
   local message = self:new_message(step.stop_reason)
   self:display(step)
   for index, block in ipairs(step.blocks) do

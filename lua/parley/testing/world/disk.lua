@@ -5,6 +5,9 @@ local files = require "parley.base.files"
 
 local M = {}
 
+--- The rest of a line takes so long where the machine is busy.
+local LONG_HALF_MS = 3000
+
 ---@class parley.testing.Disk
 ---@field private world parley.testing.World
 ---@field private watches table[]
@@ -47,7 +50,7 @@ end
 local function parent_of(path) return path:match "^(.*)/[^/]*$" end
 
 local function call(self, watch, name, events)
-  if self.world.chance:once_in(self.world.odds.unseen) then return end
+  if self.world:goes_wrong "unseen" then return end
   local path = watch.path
   self.world:after(self.world:lateness(), function()
     if watch.callback and watch.path == path then watch.callback(nil, name, events) end
@@ -83,7 +86,8 @@ local function catch_up(self, program, queue)
   local operation = table.remove(queue, 1)
   if operation then apply(self, operation) end
   if queue[1] then
-    self.world.time:after(self.world:disk_lateness(), function() catch_up(self, program, queue) end, program)
+    local late_ms = queue[1].late_ms or self.world:disk_lateness()
+    self.world.time:after(late_ms, function() catch_up(self, program, queue) end, program)
   end
 end
 
@@ -110,15 +114,15 @@ end
 --- An append in two, so that a reader may come between them, or without its end.
 local function in_pieces(self, text)
   local world = self.world
-  local is_torn = world.chance:once_in(world.odds.torn)
-  if #text < 2 or not is_torn and not world.chance:once_in(world.odds.half) then return { text } end
+  local is_torn = world:goes_wrong "torn"
+  if #text < 2 or not is_torn and not world:goes_wrong "half" then return { text } end
   local cut = world.chance:between(1, #text - 1)
   if is_torn then
     world:tell(world:acting_program(), "writes half a line")
     if world.on_torn then world.on_torn(world:acting_program()) end
     return { text:sub(1, cut) }
   end
-  return { text:sub(1, cut), text:sub(cut + 1) }
+  return { text:sub(1, cut), text:sub(cut + 1), late_ms = world.chance:once_in(3) and LONG_HALF_MS or nil }
 end
 
 local function is_ours(self, path) return path:sub(1, #self.world.folder) == self.world.folder end
@@ -138,13 +142,15 @@ function Disk:open()
     if how ~= "a" or not self.world:acting_program() then
       return late(path, { path = path, run = function() return kept.put(path, text, how) end })
     end
-    for _, part in ipairs(in_pieces(self, text)) do
-      late(path, { path = path, run = function() return kept.put(path, part, how) end })
+    local pieces = in_pieces(self, text)
+    for place, part in ipairs(pieces) do
+      late(path, { path = path, late_ms = place > 1 and pieces.late_ms or nil,
+        run = function() return kept.put(path, part, how) end })
     end
     return true
   end
   function files.write(path, text, is_passing)
-    if not self.world:acting_program() and self.world.chance:once_in(self.world.odds.no_space) then
+    if not self.world:acting_program() and self.world:goes_wrong "no_space" then
       self.world:tell(nil, "the disk is full for " .. path:match "[^/]*$")
       error(errors.new("ENOSPC", ("cannot write '%s': no space left on device"):format(path), { path = path }), 0)
     end

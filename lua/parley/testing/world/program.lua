@@ -16,6 +16,7 @@ local ENDING = { sigterm = 143, sighup = 129, sigint = 130 }
 ---@field pid integer
 ---@field terminal parley.testing.WorldTerminal
 ---@field exit? parley.ExitRecord
+---@field package inside? parley.testing.Program
 ---@field is_dead? true     nothing of it happens any more
 ---@field held? table[]     it is stopped: its events that came up meanwhile
 ---@field held_tasks? parley.Task[]
@@ -25,6 +26,7 @@ Program.__index = Program
 local function outside_of(self, given)
   local outside = { environment = given.environment, cwd = given.cwd, pid = self.pid, user = 0,
     spinner_ms = SPINNER_MS }
+  function outside.meet(program) self.inside = program end
   function outside.write(bytes) self.terminal:print(bytes) end
   function outside.complain(line) self.terminal:print(line .. "\r\n") end
   function outside.note(record) self.world:note(self, record) end
@@ -113,6 +115,13 @@ function Program:stop()
   if self.held or self.is_dead then return end
   self.world:tell(self, "is stopped")
   self.held, self.held_tasks = {}, {}
+end
+
+--- Has a dialog come up in it by itself.
+function Program:surprise()
+  self.world.time:after(0, function()
+    if self.inside then self.inside:surprise() end
+  end, self)
 end
 
 function Program:continue()

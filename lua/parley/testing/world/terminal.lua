@@ -34,7 +34,7 @@ end
 
 --- How much of what has come is handed out now.
 local function piece(world, length)
-  if length > 1 and world.chance:once_in(world.odds.cut) then return world.chance:between(1, length - 1) end
+  if length > 1 and world:goes_wrong "cut" then return world.chance:between(1, length - 1) end
   return length
 end
 
@@ -58,7 +58,7 @@ function Terminal:hurry(most_ms)
   if self.is_typing or not self.take then return end
   self.is_typing = true
   local world = self.world
-  local is_slow = not most_ms and world.chance:once_in(world.odds.slow)
+  local is_slow = not most_ms and world:goes_wrong "slow"
   local late_ms = is_slow and world.chance:between(SLOW_LEAST_MS, SLOW_MOST_MS)
     or math.min(world:lateness(), most_ms or math.huge)
   self.world.time:after(late_ms, function() deliver_typed(self) end, self.program)
@@ -200,9 +200,10 @@ function Pty:write(bytes)
   if self.is_closed then return nil, errors.new("EBADF", "the terminal is closed") end
   if terminal.has_ended then return nil, errors.new("EIO", "the program has gone") end
   local room = ROOM - #terminal.typed
-  if room > 0 and world.chance:once_in(world.odds.full) then
-    world:tell(self.program, "takes nothing for a moment")
-    room = 0
+  if room > 0 and world:goes_wrong "full" then
+    room = #bytes > 1 and world.chance:once_in(2) and world.chance:between(0, math.min(room, #bytes) - 1) or 0
+    world:tell(self.program, room == 0 and "takes nothing for a moment" or "takes a part for a moment")
+    if world.on_full then world.on_full(self.program) end
   end
   local is_behind = terminal.freed_at == world.time.steps -- in the same breath as what had to wait
   local seen_count = terminal.seen_count or is_behind and terminal.freed_count or terminal.shown_count
@@ -213,7 +214,9 @@ function Pty:write(bytes)
   if room <= 0 then return nil, errors.new("EAGAIN", "the terminal is full") end
   local taken = bytes:sub(1, room)
   if world.on_typed then world.on_typed(self.program, taken, seen_count) end
-  if world:loses(self.program, taken) then return #taken end
+  local is_part = terminal.is_in_part or room < #bytes -- what is lost is lost whole
+  terminal.is_in_part = room < #bytes
+  if not is_part and world:loses(self.program, taken) then return #taken end
   terminal.typed = terminal.typed .. taken
   terminal:hurry()
   return #taken
