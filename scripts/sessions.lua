@@ -28,7 +28,7 @@ local function kept_of(entries)
   local found, store, err = {}, nil, nil
   local ok, problem = pcall(function()
     store = kept.open()
-    for _, entry in ipairs(store and entries or {}) do
+    for _, entry in ipairs(entries) do
       found[entry.id], err = store:get(entry.id)
       if err then error(err, 0) end
     end
@@ -95,7 +95,7 @@ return cli.run({
   parley sessions
   parley sessions --all --limit 10
   parley sessions --json ~/src/thing | jq -r .id
-  parley sessions --kept                   live, asleep and since when
-  parley sessions forget 3f2a              which is not found again; its transcript stays
+  parley sessions --kept                   # live, asleep and since when
+  parley sessions forget 3f2a              # which is not found again; its transcript stays
   parley sessions prune --days 30]],
 }, ...)
