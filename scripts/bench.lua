@@ -1,11 +1,12 @@
--- Prints timings: start-up, fingerprints, JSON, the index, and what a turn costs beyond the program's own way.
+-- Prints timings: start-up, fingerprints, JSON, the index, what a turn costs beyond the program's own way, and what it
+-- costs to have the program call.
 local parley = require "parley"
 local cli = require "parley.command.cli"
 local clock = require "parley.base.clock"
 local core = require "parley.core"
 local files = require "parley.base.files"
-local index = require "parley.sleep.index"
 local gateway_bench = require "parley.command.gateway_bench"
+local index = require "parley.sleep.index"
 local messages_api = require "parley.testing.messages_api"
 local offline_home = require "parley.testing.offline_home"
 local testing = require "parley.testing"
@@ -280,6 +281,59 @@ local function lengths(name, options, count)
   end
 end
 
+local function nothing() end
+
+--- What the program may be asked to call, each alone, by the turn that shows what it costs.
+local CALLS = {
+  { text = "turn %d", { "nothing" }, { "the receipt", hooks = { UserPromptSubmit = nothing } },
+    { "the receipt and Stop", hooks = { Stop = nothing } }, { "the receipt and partial text", partial = true },
+    { "costs", costs = true } },
+  { text = "USETOOL %d", { "nothing" }, { "the receipt", hooks = { UserPromptSubmit = nothing } },
+    { "a permission policy", policies = { permission = { decide = function() return { allow = true } end } } },
+    { "the receipt and PostToolUse", hooks = { PostToolUse = nothing } } },
+}
+
+local function with(options, more)
+  local set = {}
+  for _, each in ipairs { options, more } do
+    for key, value in pairs(each) do
+      if type(key) == "string" then set[key] = value end
+    end
+  end
+  return set
+end
+
+--- Warm turns of sessions that are called and of one that is not, one after the other in each round, so that all meet
+--- the same machine; the difference is taken within a round.
+local function called(name, options, count, given)
+  local backends <close> = setmetatable({}, { __close = function(list)
+    for _, backend in ipairs(list) do backend:close() end
+  end })
+  local talks, whole, added = {}, {}, {}
+  for i, each in ipairs(given) do
+    backends[i] = parley.backend(with(options, each))
+    talks[i], whole[i], added[i] = backends[i]:conversation(), {}, {}
+  end
+  for round = 0, count do
+    local took = {}
+    for step = 1, #given do
+      local i = (round + step) % #given + 1
+      local began = clock.now()
+      talks[i]:ask(given.text:format(round))
+      took[i] = clock.now() - began
+    end
+    for i = 1, round > 0 and #given or 0 do -- the first turn starts the program
+      table.insert(whole[i], took[i])
+      table.insert(added[i], took[i] - took[1])
+    end
+  end
+  for i, each in ipairs(given) do
+    local what = ("%s: %s, called for %s"):format(name, given.text:match "%a+", each[1])
+    report(what, whole[i], "ms")
+    if i > 1 then report(("%s:   more than for nothing"):format(name), added[i], "ms") end
+  end
+end
+
 local function main()
   start_up()
   fingerprints()
@@ -296,6 +350,7 @@ local function main()
     spares(name, options, 5)
     lengths(name, options, 5)
     turns(name, options, 40)
+    for _, given in ipairs(CALLS) do called(name, options, 30, given) end
   else
     local kit <close> = testing.kit { script = { startup_delay_ms = 0, flush_ms = 100 } }
     starts("stand-in", kit.options, 5)
@@ -303,6 +358,7 @@ local function main()
     waking("stand-in", kit.options, 5)
     lengths("stand-in", kit.options, 5)
     turns("stand-in", kit.options, 40)
+    for _, given in ipairs(CALLS) do called("stand-in", kit.options, 15, given) end
     gateway_bench.run(kit.options, report, function(what, figure)
       cli.write(("%-58s        %s\n"):format(what, figure))
     end)

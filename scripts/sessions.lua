@@ -95,7 +95,7 @@ return cli.run({
   parley sessions
   parley sessions --all --limit 10
   parley sessions --json ~/src/thing | jq -r .id
-  parley sessions --kept                   live, asleep and since when
-  parley sessions forget 3f2a              which is not found again; its transcript stays
+  parley sessions --kept                   # live, asleep and since when
+  parley sessions forget 3f2a              # which is not found again; its transcript stays
   parley sessions prune --days 30]],
 }, ...)

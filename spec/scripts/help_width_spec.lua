@@ -11,13 +11,12 @@ describe("help", function()
 
   --- Every help that there is, as a command line.
   local function all()
-    local lists = { { "help" }, { "--help" } }
+    local lists = { { "help" }, { "--help" }, { "help", "ask" } }
     local text = helper.run({ helper.host, "help" }, { env = helper.environment { COLUMNS = "200" } }).output
     for name in text:match("\nCommands.-(\n.*)$"):gmatch "\n  ([%w-]+) " do
       table.insert(lists, { name, "--help" })
-      table.insert(lists, { "help", name })
     end
-    assert.is_true(#lists > 20)
+    assert.is_true(#lists > 15)
     return lists
   end
 
@@ -25,6 +24,15 @@ describe("help", function()
     local program = helper.run({ helper.host, table.unpack(words) }, { env = helper.environment(environment) })
     assert.equal(0, program.status, program.errors)
     return program.output
+  end
+
+  local widely = {}
+
+  --- As it is written where there is room.
+  local function written_widely(words)
+    local name = table.concat(words, " ")
+    widely[name] = widely[name] or written(words, { COLUMNS = "100" })
+    return widely[name]
   end
 
   --- The words in their order, whatever lines they stand on. Where the lines of a shell are broken, and where the
@@ -55,7 +63,7 @@ describe("help", function()
         person:wait_for(function() return person.is_ended end)
         assert.equal(0, person:exit().exit_code)
         local shown = person.screen:text()
-        local expected = written(words, { COLUMNS = "100" })
+        local expected = written_widely(words)
         assert.equal(words_in(expected), words_in(shown), name)
         assert.equal(examples_in(expected), examples_in(shown), name)
         -- Wrapped by the program, not by the terminal.
@@ -77,6 +85,14 @@ describe("help", function()
     local usage = written({ "batch", "--help" }, { COLUMNS = "40" }):match "^(.-)\n\n"
     for line in usage:gmatch "[^\n]+" do
       assert.equal(select(2, line:gsub("%[%-", "")), select(2, line:gsub("%]%f[%s\0]", "")), line)
+    end
+  end))
+
+  it("has examples whose notes are comments of a shell", helper.task(function()
+    for _, words in ipairs(all()) do
+      for line in examples_in(written_widely(words)):gmatch "[^\n]+" do
+        assert.is_nil(line:find "%S   +[^#%s]", line)
+      end
     end
   end))
 

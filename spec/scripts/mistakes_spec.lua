@@ -126,11 +126,11 @@ local COMMANDS = {
 }
 
 describe("a mistake with the commands:", function()
-  local check_leaks, folder
+  local check_leaks, folder, home
 
   before_each(function()
     check_leaks = helper.leaks()
-    folder = helper.temporary_folder()
+    folder, home = helper.temporary_folder(), helper.temporary_folder()
     for name, text in pairs(FILES) do helper.write(folder .. "/" .. name, text) end
   end)
   after_each(function()
@@ -140,7 +140,7 @@ describe("a mistake with the commands:", function()
 
   local function run(words)
     return helper.run({ helper.host, table.unpack(words) },
-      { env = helper.environment { HOME = folder, TERM = "dumb" }, cwd = folder })
+      { env = helper.environment { HOME = home, TERM = "dumb" }, cwd = folder })
   end
 
   for line, words in pairs(COMMANDS) do
