@@ -118,9 +118,11 @@ add("starts again for a session that has died", "backend/init",
   "    do error(event, 0) end")
 add("forgets idle sessions that have ended", "backend/pool", "if entry.is_idle and not session.process:is_alive() then",
   "if false then", "a request that finds a dead session starts again")
-add("gives a session to one request at a time", "backend/pool", "  entry.is_idle, entry.is_spare, entry.keys = false, nil, {}\n",
+add("gives a session to one request at a time", "backend/pool",
+  "  entry.is_idle, entry.is_spare, entry.keys = false, nil, {}\n",
   "  entry.keys = {}\n")
-add("forgets the keys of a session that is in use", "backend/pool", "  entry.is_idle, entry.is_spare, entry.keys = false, nil, {}\n",
+add("forgets the keys of a session that is in use", "backend/pool",
+  "  entry.is_idle, entry.is_spare, entry.keys = false, nil, {}\n",
   "  entry.is_idle = false\n", "keys count only while it is idle, and are given anew then")
 add("keeps within its places", "backend/pool", "if self.places < self.limit then return {} end", "do return {} end")
 add("serves those who wait", "backend/pool", "    if granted then waiter.wake(granted) else i = i + 1 end",
