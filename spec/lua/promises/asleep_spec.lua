@@ -81,6 +81,20 @@ describe("a conversation that sleeps", function()
     assert.equal("live", stored(id).state)
   end))
 
+  it("is nobody else's as soon as it is woken", helper.task(function()
+    local id, messages
+    do
+      local backend <close> = backend_of()
+      local talk = backend:conversation()
+      id, messages = talk:ask("one").result.session_id, talk.messages
+    end
+    assert.equal("asleep", stored(id).state)
+    local backend <close> = backend_of()
+    for event in backend:conversation(messages):send "two" do
+      if event.type == "user" then assert.equal("live", stored(id).state) end
+    end
+  end))
+
   it("is woken after the host's orderly end, and after an idle time-out", helper.task(function()
     local id, messages
     do
