@@ -1,11 +1,12 @@
--- Prints timings: start-up, fingerprints, JSON, the index, and what a turn costs beyond the program's own way.
+-- Prints timings: start-up, fingerprints, JSON, the index, what a turn costs beyond the program's own way, and what it
+-- costs to have the program call.
 local parley = require "parley"
 local cli = require "parley.command.cli"
 local clock = require "parley.base.clock"
 local core = require "parley.core"
 local files = require "parley.base.files"
-local index = require "parley.sleep.index"
 local gateway_bench = require "parley.command.gateway_bench"
+local index = require "parley.sleep.index"
 local messages_api = require "parley.testing.messages_api"
 local offline_home = require "parley.testing.offline_home"
 local testing = require "parley.testing"
@@ -204,6 +205,67 @@ local function first_messages(name, options, count)
   end
 end
 
+--- From `complete` to the message in the transcript: of a program that is started for it, and of one that is woken.
+local function waking(name, options, count)
+  local fresh, woken = {}, {}
+  local function accepted(backend, messages, values)
+    local began = clock.now()
+    local turn = backend:complete(messages)
+    for event in turn:events() do
+      if event.type == "user" then table.insert(values, clock.now() - began) end
+    end
+    return turn
+  end
+  for i = 1, count do
+    local messages = { { role = "user", content = "hello " .. i } }
+    do
+      local backend <close> = parley.backend(options)
+      for _, message in ipairs(accepted(backend, messages, fresh):messages()) do table.insert(messages, message) end
+    end
+    table.insert(messages, { role = "user", content = "are you awake?" })
+    local backend <close> = parley.backend(options)
+    assert(accepted(backend, messages, woken):result().num_turns == 2, "it was not woken")
+  end
+  report(name .. ": from complete to the accepted message, a fresh start", fresh, "ms")
+  report(name .. ": the same, of a conversation that slept", woken, "ms")
+end
+
+--- Whether so many sessions live and are ready.
+local function are_ready(backend, count)
+  for _, state in pairs(backend:session_states()) do
+    if state ~= "ready" then return false end
+  end
+  return backend:live_session_count() == count
+end
+
+--- The first answer of a new conversation that takes a spare session, beside the program's own one-shot way.
+local function spares(name, options, count)
+  local own, spare, direct = parley.build_env(options), {}, {}
+  local set = { spares = 1 }
+  for key, value in pairs(options) do set[key] = value end
+  local backend <close> = parley.backend(set)
+  for i = 1, count do
+    testing.eventually(function() return are_ready(backend, i) end, 60000, "a spare session")
+    local began = clock.now()
+    backend:complete({ { role = "user", content = "hello " .. i } }):result()
+    table.insert(spare, clock.now() - began)
+    local environment = {}
+    for key, value in pairs(own) do table.insert(environment, key .. "=" .. value) end
+    began = clock.now()
+    parley.task.suspend(function(wake)
+      local child
+      child = assert(uv.spawn(options.executable, { args = { "-p", "hello" }, env = environment, cwd = options.cwd,
+        stdio = {} }, function()
+        child:close()
+        wake()
+      end))
+    end)
+    table.insert(direct, clock.now() - began)
+  end
+  report(name .. ": first answer of a new conversation, with a spare", spare, "ms")
+  report(name .. ": the same by `claude -p`", direct, "ms")
+end
+
 --- From `send` until Enter is pressed, by the text's length: what is short is typed, the others go through the editor.
 local function lengths(name, options, count)
   for _, length in ipairs { 20, 5000, 100000, 1000000 } do
@@ -219,6 +281,59 @@ local function lengths(name, options, count)
   end
 end
 
+local function nothing() end
+
+--- What the program may be asked to call, each alone, by the turn that shows what it costs.
+local CALLS = {
+  { text = "turn %d", { "nothing" }, { "the receipt", hooks = { UserPromptSubmit = nothing } },
+    { "the receipt and Stop", hooks = { Stop = nothing } }, { "the receipt and partial text", partial = true },
+    { "costs", costs = true } },
+  { text = "USETOOL %d", { "nothing" }, { "the receipt", hooks = { UserPromptSubmit = nothing } },
+    { "a permission policy", policies = { permission = { decide = function() return { allow = true } end } } },
+    { "the receipt and PostToolUse", hooks = { PostToolUse = nothing } } },
+}
+
+local function with(options, more)
+  local set = {}
+  for _, each in ipairs { options, more } do
+    for key, value in pairs(each) do
+      if type(key) == "string" then set[key] = value end
+    end
+  end
+  return set
+end
+
+--- Warm turns of sessions that are called and of one that is not, one after the other in each round, so that all meet
+--- the same machine; the difference is taken within a round.
+local function called(name, options, count, given)
+  local backends <close> = setmetatable({}, { __close = function(list)
+    for _, backend in ipairs(list) do backend:close() end
+  end })
+  local talks, whole, added = {}, {}, {}
+  for i, each in ipairs(given) do
+    backends[i] = parley.backend(with(options, each))
+    talks[i], whole[i], added[i] = backends[i]:conversation(), {}, {}
+  end
+  for round = 0, count do
+    local took = {}
+    for step = 1, #given do
+      local i = (round + step) % #given + 1
+      local began = clock.now()
+      talks[i]:ask(given.text:format(round))
+      took[i] = clock.now() - began
+    end
+    for i = 1, round > 0 and #given or 0 do -- the first turn starts the program
+      table.insert(whole[i], took[i])
+      table.insert(added[i], took[i] - took[1])
+    end
+  end
+  for i, each in ipairs(given) do
+    local what = ("%s: %s, called for %s"):format(name, given.text:match "%a+", each[1])
+    report(what, whole[i], "ms")
+    if i > 1 then report(("%s:   more than for nothing"):format(name), added[i], "ms") end
+  end
+end
+
 local function main()
   start_up()
   fingerprints()
@@ -231,14 +346,19 @@ local function main()
     local name = "claude " .. (os.getenv "PARLEY_CLAUDE_VERSION" or "")
     starts(name, options, 5)
     first_messages(name, options, 5)
+    waking(name, options, 5)
+    spares(name, options, 5)
     lengths(name, options, 5)
     turns(name, options, 40)
+    for _, given in ipairs(CALLS) do called(name, options, 30, given) end
   else
     local kit <close> = testing.kit { script = { startup_delay_ms = 0, flush_ms = 100 } }
     starts("stand-in", kit.options, 5)
     first_messages("stand-in", kit.options, 5)
+    waking("stand-in", kit.options, 5)
     lengths("stand-in", kit.options, 5)
     turns("stand-in", kit.options, 40)
+    for _, given in ipairs(CALLS) do called("stand-in", kit.options, 15, given) end
     gateway_bench.run(kit.options, report, function(what, figure)
       cli.write(("%-58s        %s\n"):format(what, figure))
     end)

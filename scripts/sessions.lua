@@ -28,7 +28,7 @@ local function kept_of(entries)
   local found, store, err = {}, nil, nil
   local ok, problem = pcall(function()
     store = kept.open()
-    for _, entry in ipairs(store and entries or {}) do
+    for _, entry in ipairs(entries) do
       found[entry.id], err = store:get(entry.id)
       if err then error(err, 0) end
     end

@@ -140,6 +140,23 @@ const specs = {
     return page;
   },
 
+  async "shows colours, which its policy would not let into the page's own text"() {
+    const { page } = await begin("colours");
+    const colours = await page.evaluate(async () => {
+      const letters = (text) => btoa(text);
+      window.parleyView.terminal.snapshot({ rows: 5, columns: 20, to: 0,
+        data: letters("\x1b[38;2;255;100;0mX\x1b[0;48;2;1;2;3mY\x1b[0;38;5;196mZ\x1b[0;1mB") });
+      await new Promise((resolve) => setTimeout(resolve, 500));
+      const look = (letter) => {
+        const span = [...document.querySelectorAll("#terminal span")].find((each) => each.textContent === letter);
+        return getComputedStyle(span);
+      };
+      return [look("X").color, look("Y").backgroundColor, look("Z").color, look("B").fontWeight];
+    });
+    assert.deepEqual(colours, ["rgb(255, 100, 0)", "rgb(1, 2, 3)", "rgb(255, 0, 0)", "700"]);
+    return page;
+  },
+
   async "goes on after a reload in the middle of an answer"() {
     const { page } = await begin("reload");
     const asking = ask("reload", "echo: reload", "long");

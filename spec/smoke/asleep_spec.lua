@@ -1,4 +1,5 @@
 -- Conversations that outlive their process and their host, on the real program.
+local facts = require "parley.sleep.facts"
 local files = require "parley.base.files"
 local helper = require "spec.helper"
 local messages_api = require "parley.testing.messages_api"
@@ -86,4 +87,13 @@ describe("conversations that sleep, with the real program", function()
     assert.is_true(twice <= PLACES) -- those that were under way when their host was killed
     assert.is_nil(next(seen))
   end, 580000))
+
+  local BEHIND = { on = "BEHIND", blocks = { { type = "tool_use", name = "Bash", input = { command = "sleep 300",
+    run_in_background = true, description = "wait" } } } }
+
+  smoke.converses("tell what runs in their background", { script = { BEHIND } }, function(live)
+    local told = facts.of(helper.say(live, "BEHIND").events)
+    assert.equal(1, #told.background)
+    assert.is_true(told.tokens > 0)
+  end)
 end)

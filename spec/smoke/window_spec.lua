@@ -67,7 +67,7 @@ describe("the window, on the real program,", function()
     assert.equal(200, answer.status, answer.body)
     drain()
     assert.equal(1, looks.snapshot)
-    assert.is_true(looks.bytes > 5, looks.bytes)
+    assert.is_true(looks.bytes > 0)
   end)
 
   serves("is typed into by hand, and given back as what its transcript says", function(gateway)

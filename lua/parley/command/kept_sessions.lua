@@ -1,5 +1,4 @@
 --- The index of conversations for people: what it holds, and taking things out of it.
-local uv = require "luv"
 local clock = require "parley.base.clock"
 local core = require "parley.core"
 local errors = require "parley.base.errors"
@@ -23,14 +22,12 @@ function M.age(seconds)
   return "now"
 end
 
---- Opens the index, where there is one: to look makes none.
+--- Opens the index.
 ---@param retention? table
----@return parley.sleep.Index? store  a `<close>` variable
+---@return parley.sleep.Index store  a `<close>` variable
 --- Raises `StateError`.
 function M.open(retention)
-  local path = index.default_path()
-  if not uv.fs_stat(path) then return nil end
-  local store, err = index.open { path = path, retention = retention, on_event = function(event)
+  local store, err = index.open { retention = retention, on_event = function(event)
     io.stderr:write("parley: ", event.reason, "; it was moved to '", event.aside, "', and a new one begun\n")
   end }
   if not store then error(err, 0) end
@@ -69,7 +66,7 @@ local ROW = "%-36s %7s %5s %-14s %-16s %s"
 function M.list(options)
   local store <close> = M.open()
   local now, count = clock.wall() / 1000, 0
-  for entry in store and store:each(options.limit) or function() end do
+  for entry in store:each(options.limit) do
     count = count + 1
     if options.json then
       stdout.write(to_json(entry), "\n")
@@ -86,10 +83,10 @@ end
 
 --- The one entry that a word names.
 local function find(store, word)
-  local entry, found = store and store:get(word), {}
+  local entry, found = store:get(word), {}
   if entry then return entry.session_id end
-  for one in store and #word >= 4 and store:each() or function() end do
-    if one.session_id:sub(1, #word) == word:lower() then table.insert(found, one.session_id) end
+  for one in store:each() do
+    if #word >= 4 and one.session_id:sub(1, #word) == word:lower() then table.insert(found, one.session_id) end
   end
   if #found == 1 then return found[1] end
   local message = "no session '%s' is kept (parley sessions --kept lists them)"
@@ -118,7 +115,7 @@ function M.prune(retention)
     error(errors.value_error "say what is to be kept: --days, --count or --bytes (see parley sessions --help)", 0)
   end
   local store <close> = M.open(retention)
-  while store do
+  while true do
     local removed, err = store:prune()
     if not removed then error(err, 0) end
     if not removed[1] then return end

@@ -25,9 +25,11 @@ local TURN_MS, LONGEST_RETRY_S = 5000, 60
 ---@field grace_ms number
 ---@field is_strict boolean
 ---@field plain_folder? string  of the plain model
+---@field say? fun(text: string)  told what cannot be had, once each
 
 ---@class parley.gateway.Desk: parley.gateway.DeskOptions
 ---@field running integer     turns
+---@field readers integer     of their answers
 ---@field retries parley.gateway.Retries
 ---@field changed parley.Condition
 ---@field is_draining? boolean
@@ -40,8 +42,8 @@ Desk.__name = "parley.gateway.Desk"
 ---@param given parley.gateway.DeskOptions
 ---@return parley.gateway.Desk
 function M.new(given)
-  local self = setmetatable({ running = 0, calls = {}, runs = {}, retries = retries.new(), changed = task.condition() },
-    Desk)
+  local self = setmetatable({ running = 0, readers = 0, calls = {}, runs = {}, said = {}, retries = retries.new(),
+    changed = task.condition() }, Desk)
   for name, value in pairs(given) do self[name] = value end
   return self
 end
@@ -72,11 +74,21 @@ local function scope_of(visit, request)
   return core.digest.hex(core.digest.blake2b(text, 16)) .. "/"
 end
 
+--- What a session lacks is told once: text that does not stream, conversations that are not kept.
+local LACKS = { hooks_unavailable = true, state_unavailable = true }
+
+local function tell_lack(self, event)
+  if not LACKS[event.subtype] or self.said[event.message] or not self.say then return end
+  self.said[event.message] = true
+  self.say(event.message)
+end
+
 --- What runs tell the desk.
 local function host_of(self)
   return {
     event = function(event)
       if event.subtype == "dialog_answered" then self.metrics:count("parley_dialogs_total", { kind = event.kind }) end
+      if event.type == "system" then tell_lack(self, event) end
     end,
     calls_open = function(run)
       for id in pairs(run.open) do self.calls[call_key(run.owner, id)] = run end
@@ -217,7 +229,10 @@ function Desk:take(visit, read)
 end
 
 --- A reader comes.
-function Desk.enter(_, visit) visit.reply.readers = visit.reply.readers + 1 end
+---@param visit {reply: parley.gateway.Reply}
+function Desk:enter(visit)
+  self.readers, visit.reply.readers = self.readers + 1, visit.reply.readers + 1
+end
 
 --- A reader leaves. When the last one does before the answer is whole, its turn is interrupted, unless somebody asks
 --- again in time.
@@ -225,7 +240,8 @@ function Desk.enter(_, visit) visit.reply.readers = visit.reply.readers + 1 end
 ---@param has_all boolean
 function Desk:leave(visit, has_all)
   local reply = visit.reply
-  reply.readers = reply.readers - 1
+  self.readers, reply.readers = self.readers - 1, reply.readers - 1
+  self.changed:notify()
   self.retries:left(visit.digest, reply, has_all)
   if reply.readers > 0 or reply.is_over then return end
   self.group:spawn(function()
@@ -248,12 +264,12 @@ function Desk:waiting_for_tools()
   return count
 end
 
---- Takes in nothing new, and waits for what runs.
+--- Takes in nothing new, and waits for what runs, and for those who read what came of it.
 ---@param milliseconds number  at most so long
 ---@return boolean done
 function Desk:drain(milliseconds)
   self.is_draining = true
-  return self.changed:wait_until(function() return self.running == 0 end, milliseconds)
+  return self.changed:wait_until(function() return self.running == 0 and self.readers == 0 end, milliseconds)
 end
 
 return M

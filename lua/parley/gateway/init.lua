@@ -9,6 +9,8 @@ local desks = require "parley.gateway.desk"
 local errors = require "parley.base.errors"
 local files = require "parley.base.files"
 local http = require "parley.base.http"
+local indexes = require "parley.sleep.index"
+local keeper = require "parley.sleep.keeper"
 local log = require "parley.gateway.log"
 local metrics = require "parley.gateway.metrics"
 local options = require "parley.base.options"
@@ -160,6 +162,22 @@ local function start_keeper(self)
   ready:wait_until(function() return self.group end)
 end
 
+--- The index of conversations that outlive their processes. Without one their histories are written anew.
+local function open_index(self, set, given)
+  if given.state == false or type(given.state) == "table" then return given.state or nil end
+  local path = type(given.state) == "string" and given.state or keeper.path_for(given.extra_env)
+  local index, problem = indexes.open { path = path, durability = given.durability, retention = given.retention }
+  if index then
+    index:prune()
+  elseif type(given.state) == "string" then
+    error(problem, 0)
+  elseif set.log then
+    set.log(("parley serve: conversations are not kept beyond their processes: %s\n"):format(problem.message))
+  end
+  self.own_index = index
+  return index
+end
+
 local function make_backend(self, set)
   local given = tables.merged(set.backend, { max_sessions = set.max_sessions, idle_timeout_ms = set.idle_timeout_ms,
     partial = true })
@@ -168,8 +186,10 @@ local function make_backend(self, set)
     self.plain_folder = plain.folder(set.plain_folder)
     given = plain.options(given, self.plain_folder)
   end
+  local index = open_index(self, set, given)
+  given.state = index or false
   given.policies = tables.merged(given.policies, { routing = routing.new { plain_folder = self.plain_folder,
-    policy = (given.policies or {}).routing, accept = accept } })
+    policy = (given.policies or {}).routing, accept = accept, index = index } })
   self.model = given.model
   self.backend = backends.new(given)
 end
@@ -206,14 +226,15 @@ function M.serve(given)
   end
   local self = setmetatable({ set = set, metrics = metrics.new(), body_bytes = set.body_bytes,
     tokens = tokens.new(set.tokens) }, Server)
-  make_backend(self, set)
-  start_keeper(self)
   local _ <close> = defer(function(err)
     if err ~= nil then self:close() end
   end)
+  make_backend(self, set)
+  start_keeper(self)
   self.desk = desks.new { backend = self.backend, group = self.group, metrics = self.metrics,
     max_sessions = set.max_sessions, queue = set.queue, tool_wait_ms = set.tool_wait_ms, grace_ms = set.grace_ms,
-    is_strict = set.is_strict, plain_folder = self.plain_folder }
+    is_strict = set.is_strict, plain_folder = self.plain_folder,
+    say = set.log and function(text) set.log(("parley serve: %s\n"):format(text)) end }
   self.window = windows.new { backend = self.backend, group = self.group }
   listen(self, set)
   return self
@@ -224,19 +245,21 @@ end
 ---@return boolean done  false when something still runs
 function Server:drain(milliseconds) return self.desk:drain(milliseconds) end
 
+local function end_all(self)
+  if self.http then self.http:close() end
+  if self.backend then self.backend:close() end
+  if self.own_index then self.own_index:close() end
+end
+
 --- Ends every turn and session, and stops listening. Further calls do nothing.
 function Server:close()
   if self.is_closed then return end
   self.is_closed = true
   if self.keeper then self.keeper:cancel "the server was closed" end
   task.wherever(function()
-    pcall(self.keeper.await, self.keeper)
-    if self.http then self.http:close() end
-    self.backend:close()
-  end, function()
-    if self.http then self.http:close() end
-    self.backend:close()
-  end)
+    if self.keeper then pcall(self.keeper.await, self.keeper) end
+    end_all(self)
+  end, function() end_all(self) end)
 end
 
 Server.__close = Server.close

@@ -6,16 +6,27 @@ local tables = require "parley.base.tables"
 
 local M = {}
 
---- Of what waits under a key, how many there are: two sessions with the same history may differ in what they have done
---- for it, and nobody can say which of them is meant.
-local function count_idle(sessions, key)
-  local count = 0
-  for _, session in ipairs(sessions) do
-    for _, each in ipairs(session.keys) do
-      if each == key and not session.in_use then count = count + 1 end
-    end
+local function has(list, key)
+  for _, each in ipairs(list or {}) do
+    if each == key then return true end
   end
-  return count
+  return false
+end
+
+--- Of what waits under a key, awake or asleep, whether it is more than one: two sessions with the same history may
+--- differ in what they have done for it, and nobody can say which of them is meant.
+local function is_ambiguous(sessions, index, key)
+  local is_in_use, found, count = {}, {}, 0
+  for _, session in ipairs(sessions) do
+    is_in_use[session.session_id] = session.in_use
+    found[session.session_id] = not session.in_use and has(session.keys, key) or nil
+  end
+  for _, entry in ipairs(index and index:find(key) or {}) do
+    local waits = not is_in_use[entry.session_id] and has(entry.options.here, key)
+    found[entry.session_id] = found[entry.session_id] or waits or nil
+  end
+  for _ in pairs(found) do count = count + 1 end
+  return count > 1
 end
 
 --- A person has taken over the session that waits under a key: another one would be beside the point.
@@ -48,8 +59,9 @@ local function own_route(user, request)
 end
 
 --- Makes the routing policy of a gateway's backend.
----@param given {policy?: any, plain_folder?: string, accept?: string[]}  `policy` is the user's, as it was given;
----       `accept`: what may be answered in another folder than the plain model's own
+---@param given {policy?: any, plain_folder?: string, accept?: string[], index?: parley.sleep.Index}  `policy` is the
+---       user's, as it was given; `accept`: what may be answered in another folder than the plain model's own; `index`:
+---       what is known of sessions that sleep
 ---@return table policy
 --- Raises `ValueError` for a bad policy.
 function M.new(given)
@@ -65,7 +77,7 @@ function M.new(given)
       run.has_own_key = true
     else
       local key = run:first_key()
-      answer.key = count_idle(request.sessions, key) < 2 and key or nil
+      answer.key = not is_ambiguous(request.sessions, given.index, key) and key or nil
       answer.wait = answer.key and answer.wait
     end
     check_free(request.sessions, answer.key or run:first_key())

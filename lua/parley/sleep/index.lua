@@ -61,11 +61,14 @@ local function close_database(self)
   self.database = nil
 end
 
---- The file may have been moved aside by another process, or removed by a person.
-local function ensure_open(self)
+--- The file may have been moved aside by another process, or removed by a person. Where there is none a look makes
+--- none.
+local function ensure_open(self, is_look)
   if self.closed then error(errors.closed_error "the index of conversations is closed", 0) end
-  if self.database and database.identity(self.path) ~= self.identity then close_database(self) end
-  if not self.database then open_database(self) end
+  local there = database.identity(self.path)
+  if self.database and there ~= self.identity then close_database(self) end
+  if not self.database and (there or not is_look) then open_database(self) end
+  return self.database ~= nil
 end
 
 local function query(self, text, ...)
@@ -96,10 +99,10 @@ end
 
 --- Runs what needs the file. Damage is met by a new one, and what was wanted is tried again there.
 ---@return any result  nil, err: what failed in the world
-local function perform(self, fn)
+local function perform(self, fn, is_look, nothing)
   local function attempt()
-    ensure_open(self)
-    return fn()
+    if ensure_open(self, is_look) then return fn() end
+    return nothing
   end
   local ok, result = pcall(attempt)
   if not ok and errors.is(result, "StateError") and result.reason == "corrupt" then
@@ -110,6 +113,9 @@ local function perform(self, fn)
   if errors.is(result, "StateError") then return nil, result end
   error(result, 0)
 end
+
+--- Runs what only looks; without a file there is nothing.
+local function look_up(self, nothing, fn) return perform(self, fn, true, nothing) end
 
 ---@type table<string, parley.OptionRule>
 local RULES = {
@@ -127,7 +133,7 @@ local RETENTION_RULES = {
   bytes = { type = "positive integer" },
 }
 
---- Opens the index, or begins one.
+--- Opens the index. The first entry, or lease, makes it where there is none.
 ---@param given? {path?: string, durability?: "power"|"process", retention?: {days?: number, count?: integer,
 ---       bytes?: integer}, on_event?: fun(event: table)}  see README.md
 ---@return parley.sleep.Index? index
@@ -139,7 +145,8 @@ function M.open(given)
     path = checked.path or M.default_path(), durability = checked.durability, on_event = checked.on_event,
     retention = options.check(RETENTION_RULES, checked.retention, "retention"), this = owner.this(), leases = {},
   }, Index)
-  local ok, err = perform(self, function() return true end)
+  local ok, err = look_up(self, true, function() return true end)
+  if ok and not self.database then ok, err = pcall(state_folder.check, self.path:match "^(.*)/") end
   if not ok then return nil, err end
   return self
 end
@@ -192,7 +199,7 @@ end
 ---                                       past their days not among them
 ---@return parley.Error? err
 function Index:find(key, scope)
-  return perform(self, function()
+  return look_up(self, {}, function()
     local since = oldest_kept(self)
     return entries_of(self, scope and query(self, FIND_IN_SCOPE, key, since, scope) or query(self, FIND, key, since))
   end)
@@ -203,7 +210,7 @@ end
 ---@return parley.sleep.Entry? entry  nil: nothing
 ---@return parley.Error? err
 function Index:get(session_id)
-  return perform(self, function() return get(self, session_id) end)
+  return look_up(self, nil, function() return get(self, session_id) end)
 end
 
 --- Goes through all entries, the last used one first. Others may change the index meanwhile.
@@ -216,7 +223,9 @@ function Index:each(limit)
   return function()
     if left == 0 then return nil end
     if place == #page then
-      local found, err = perform(self, function() return query(self, BEFORE, used_at, id, math.min(PAGE, left)) end)
+      local found, err = look_up(self, {}, function()
+        return query(self, BEFORE, used_at, id, math.min(PAGE, left))
+      end)
       if not found then error(err, 0) end
       page, place = found, 0
     end
@@ -232,7 +241,7 @@ end
 ---@return parley.sleep.Entry[]? entries
 ---@return parley.Error? err
 function Index:list(limit)
-  return perform(self, function()
+  return look_up(self, {}, function()
     local entries = {}
     for entry in self:each(limit) do table.insert(entries, entry) end
     return entries
@@ -346,7 +355,7 @@ end
 ---@return boolean? was_there
 ---@return parley.Error? err  `StateError`, of the reason `"leased"` when another has the session
 function Index:forget(session_id)
-  return perform(self, function()
+  return look_up(self, false, function()
     return transaction(self, function()
       local row = query(self, GET, session_id)[1]
       if not row then return false end
@@ -370,7 +379,7 @@ local TOTALS = "SELECT count(*) AS count, ifnull(sum(size), 0) AS bytes FROM ses
 ---@return parley.Error? err
 function Index:prune()
   local limits = self.retention
-  return perform(self, function()
+  return look_up(self, {}, function()
     return transaction(self, function()
       local removed, since = {}, oldest_kept(self)
       local left = query(self, TOTALS)[1]

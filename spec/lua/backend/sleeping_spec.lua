@@ -144,7 +144,8 @@ describe("the sleeping policy", function()
       assert.matches("running in the background %(1%)", event.message)
     end)
 
-  local KILLED = { on = "done", tool = { name = "KillShell", input = {}, result = "Successfully killed shell: b1 (x)" } }
+  local KILLED = { on = "done", tool = { name = "KillShell", input = {},
+    result = "Successfully killed shell: b1 (serve)" } }
 
   in_world("may end it once that has ended",
     { script = { answers = { BEHIND, KILLED } }, options = { max_sessions = 1 } }, function(backend)

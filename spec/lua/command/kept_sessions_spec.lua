@@ -90,6 +90,7 @@ describe("parley sessions, of what is kept,", function()
     local live <close> = parley.session(kit.options)
     live:start()
     for _ in live:send "hello" do end
+    put "one"
     store:close()
     uv.fs_chmod(kit.home .. "/.local/state/parley", 493)
     local program = run()

@@ -242,6 +242,14 @@ describe("POST /v1/messages, streamed,", function()
         { problem.type, problem.error.type, problem.request_id })
     end)
 
+  serves("says once that text does not stream, where the program does not tell of it",
+    { kit = { profile = "2.1.110" } }, function(gateway)
+      for _ = 1, 2 do gateways.assemble(gateway:ask("hello", { stream = true }).body) end
+      local count = 0
+      for _, line in ipairs(gateway.lines) do count = count + (line:find "no partial text" and 1 or 0) end
+      assert.equal(1, count)
+    end)
+
   serves("names in the end what went beyond what was asked", function(gateway)
     local message = gateways.assemble(gateway:ask("hello", { stream = true, max_tokens = 1 }).body)
     assert.same({ "max_tokens" }, { table.unpack(message.parley_ignored) })

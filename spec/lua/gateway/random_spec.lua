@@ -12,6 +12,7 @@ local SCRIPT = { answers = {
   { on = "TOOLS", steps = { { text = "let me see", tools = { { name = "probe", input = { n = 1 } },
     { name = "probe", input = { n = 2 } } } }, { text = "all done" } } },
   { on = "LINES", blocks = { { type = "text", text = ("line\n"):rep(20) } }, line_ms = 20 },
+  { on = "HANG", hang = true },
   { on = "BROKEN", api_error = { status = 400, text = "as asked" } },
 } }
 local TOOLS = { { name = "probe", input_schema = { type = "object" } } }
@@ -101,6 +102,13 @@ describe("random clients", function()
     finished[text] = true
   end
 
+  function acts.hang(gateway, chance)
+    if chance(1, 5) > 1 then return end -- it keeps a session for the grace
+    local reader = gateway:open("/v1/messages", body_of(said(text_of "HANG")))
+    reader.news:wait(chance(1, 400))
+    reader:close()
+  end
+
   function acts.stranger(gateway)
     local answer = gateway:ask(text_of "never", nil, { ["x-api-key"] = "wrong-token-0123" })
     assert.equal(401, answer.status)
@@ -155,7 +163,7 @@ describe("random clients", function()
 
   it("lose nothing, double nothing and leave nothing (seed " .. SEED .. ")", helper.task(function()
     count, finished = 0, {}
-    local gateway <close> = gateways.start { kit = { script = SCRIPT }, max_sessions = 4, queue = 6, grace_ms = 100,
+    local gateway <close> = gateways.start { kit = { script = SCRIPT }, max_sessions = 4, queue = 6, grace_ms = 5000,
       tool_wait_ms = 60000, idle_timeout_ms = 2000 }
     local ends, running = task.now() + FOR_MS, {}
     for client = 1, CLIENTS do

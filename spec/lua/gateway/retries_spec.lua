@@ -1,6 +1,7 @@
 -- Clients that ask again, that go away, that are too many.
 local gateways = require "spec.gateway"
 local helper = require "spec.helper"
+local replies = require "parley.gateway.reply"
 local task = require "parley.base.task"
 
 local function ask(text, stream)
@@ -40,6 +41,23 @@ describe("a request that is made again", function()
       gateway:request("/v1/messages", ask("slow", true)) -- that was whole: this one is another
       assert.same({ "slow", "slow" }, gateway.kit:taken())
     end)
+
+  serves("and says so gets what was sent whole, for it may not have arrived", function(gateway)
+    for count = 0, 2 do
+      local answer = gateway:request("/v1/messages", ask "hello", { ["x-stainless-retry-count"] = tostring(count) })
+      assert.equal("echo: hello", gateways.text_of(answer.json))
+    end
+    assert.same({ "hello" }, gateway.kit:taken())
+    gateway:request("/v1/messages", ask "hello", { ["x-stainless-retry-count"] = "0" })
+    gateway:request("/v1/messages", ask "hello")
+    assert.same({ "hello", "hello", "hello" }, gateway.kit:taken())
+  end)
+
+  serves("after a failure is made anew", { kit = { script = { answers = { { times = 1, api_error = { status = 529,
+    text = "as asked", retries = 0 } } } } } }, function(gateway)
+    assert.equal(529, gateway:request("/v1/messages", ask "hello").status)
+    assert.equal(200, gateway:request("/v1/messages", ask "hello", { ["x-stainless-retry-count"] = "1" }).status)
+  end)
 
   serves("by another is another", { kit = { script = SLOW } }, function(gateway)
     local reader <close> = gateway:open("/v1/messages", ask("slow", true))
@@ -131,6 +149,19 @@ describe("a server that drains", function()
     assert.is_true(draining:await())
     reader:expect "message_stop"
     assert.is_nil(reader.text:find "event: error")
+  end))
+
+  it("waits for who still reads", helper.task(function()
+    local gateway <close> = gateways.start()
+    local desk, reply = gateway.server.desk, replies.new "sonnet"
+    reply:finish("end_turn", {}, {})
+    local visit = { reply = reply, digest = "x" }
+    desk:enter(visit)
+    local draining = task.spawn(gateway.server.drain, gateway.server, 60000)
+    helper.tick()
+    assert.is_false(draining:is_done())
+    desk:leave(visit, true)
+    assert.is_true(draining:await())
   end))
 
   it("waits no longer than it is told", helper.task(function()

@@ -60,6 +60,19 @@ describe("a conversation", function()
     assert.equal(3, starts(gateway))
   end)
 
+  serves("that two have had alike begins anew when one of them sleeps, or both do", function(gateway)
+    for _ = 1, 2 do
+      gateway:ask "one"
+      for _, process in pairs(gateway.server.backend:live_sessions()) do process:signal "SIGKILL" end
+      helper.eventually(function() return gateway.server.backend:live_session_count() == 0 end)
+    end
+    gateway:ask(said("one", "echo: one", "two"))
+    local argv = select(2, next(gateway.server.backend:live_sessions())).argv
+    assert.equal("--resume", argv[2]) -- a written history, under an id of its own
+    for _, entry in ipairs(gateway.kit:events "started") do assert.not_equal(entry.session_id, argv[3]) end
+    assert.equal(3, starts(gateway))
+  end)
+
   serves("of a header is its own, however many are alike", function(gateway)
     for _, id in ipairs { "a", "b" } do gateway:ask("one", nil, { ["parley-conversation"] = id }) end
     for _, id in ipairs { "a", "b" } do
@@ -155,8 +168,33 @@ return M]]
   end))
 end)
 
+describe("a conversation whose server was closed", function()
+  it("is woken by the next one, in its own transcript", helper.task(function()
+    local first = gateways.start()
+    first:ask("one", nil, { ["parley-conversation"] = "a" })
+    local id = next(first.server.backend:live_sessions())
+    first.server:close()
+    local second = gateways.start { backend = first.kit.options, plain_folder = first.kit.folder .. "/plain" }
+    second:ask(said("one", "echo: one", "two"), nil, { ["parley-conversation"] = "a" })
+    local found = next(second.server.backend:live_sessions())
+    second:close()
+    first.kit:close()
+    assert.equal(id, found)
+  end))
+end)
+
 describe("the plain model's folder", function()
-  after_each(helper.remove_folders)
+  local check_leaks
+
+  before_each(function() check_leaks = helper.leaks() end)
+  after_each(function()
+    check_leaks()
+    helper.remove_folders()
+  end)
+
+  it("is no matter where an option is wrong: nothing stays open", helper.task(function()
+    helper.failure_of("ValueError", gateways.start, { backend = { effort = 5 } })
+  end))
 
   it("must be empty", helper.task(function()
     local folder = helper.temporary_folder()

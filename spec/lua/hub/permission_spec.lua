@@ -191,7 +191,7 @@ describe("a permission policy", function()
   for _, mode in ipairs { "default", "bypassPermissions" } do
     for name, case in pairs(broken.cases) do
       spec(("%s has nothing run, in %s"):format(name, mode), function()
-        return { answers = { { tool = { name = "Write", permission = true, result = "written",
+        return { answers = { { tool = { name = "Write", result = "written",
           input = { file_path = "written.txt", content = "x" }, leaves = "echo written >written.txt" } } } }
       end, function()
         broken.run(case, kit.cwd, function(policy, hold)

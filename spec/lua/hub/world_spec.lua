@@ -4,7 +4,9 @@ local marks = require "parley.testing.marks"
 local parley = require "parley"
 local testing = require "parley.testing"
 
-local TEXT = ("a line\n"):rep(9) .. "the end"
+local NUMBERED = {}
+for number = 1, 20 do NUMBERED[number] = ("line %d\n"):format(number) end
+local TEXT = table.concat(NUMBERED) .. "the end"
 
 describe("what the program of a world calls", function()
   local check_leaks
@@ -44,11 +46,14 @@ describe("what the program of a world calls", function()
   local LINES = { text = TEXT, line_ms = 40 }
 
   spec("tells of text as it comes, in order", { answer = LINES, options = { partial = true },
-    faults = { late_ms = 40 } }, function(events, err, profile)
+    faults = { late_ms = 150 } }, function(events, err, profile)
     assert.is_nil(err)
     assert.is_nil(marks.wrong_partials(events, true))
     local parts = of_type(events, "partial")
     assert.equal(profile ~= "2.1.110", #parts >= 3)
+    local text = ""
+    for _, event in ipairs(parts) do text = text .. event.text end
+    assert.equal(text, TEXT:sub(1, #text))
     assert.equal(TEXT, of_type(events, "assistant")[1]:text())
   end)
 
@@ -72,7 +77,7 @@ describe("what the program of a world calls", function()
       options = { permission_mode = mode, policies = { permission = { decide = function()
         asked = asked + 1
         return { deny = "no" }
-      end } } }, answer = { tool = { name = "Bash", permission = true, input = { command = "touch made" },
+      end } } }, answer = { tool = { name = "Bash", input = { command = "touch made" },
         result = "made" } } }, function(events, err)
         for _, event in ipairs(of_type(events, "user")) do
           for _, block in ipairs(event:blocks "tool_result") do

@@ -166,7 +166,7 @@ describe("policies.check_accept", function()
   it("takes every dialog that is known how to answer", function()
     local kinds = policies.acceptable()
     assert.same({ "trust", "bypass", "api_key", "onboarding", "mcp", "imports", "settings_error", "settings_warning",
-      "plan", "permission" }, kinds)
+      "resume", "plan", "permission" }, kinds)
     check(kinds)
     check {}
   end)

@@ -216,6 +216,7 @@ describe("the index of conversations", function()
       local writer <close> = helper.start { helper.host, "-e", ([[
         local index = require "parley.sleep.index"
         local store = assert(index.open { path = %q, durability = %q })
+        assert(store:put { session_id = "first", keys = {}, scope = "s", path = "/t", state = "asleep" })
         store.database:script "PRAGMA wal_autocheckpoint = 8"
         for i = %d, 100000 do
           assert(store:put { session_id = "s" .. i %% 500, keys = { "k" .. i }, scope = "s", path = "/t",

@@ -114,6 +114,17 @@ describe("the index of conversations", function()
     assert.same({}, store:find "key of one")
   end)
 
+  it("makes nothing to look into", function()
+    local nothing <close> = assert(index.open { path = folder .. "/none/sessions.db" })
+    assert.same({ {}, {}, {} }, { nothing:find "k", nothing:list(), nothing:prune() })
+    assert.is_nil(nothing:get "one")
+    assert.is_false(nothing:forget "one")
+    assert.is_nil(nothing:each()())
+    assert.is_nil(uv.fs_stat(folder .. "/none"))
+    assert.is_true(nothing:put(entry "one"))
+    assert.same({ "one" }, ids(nothing:find "key of one"))
+  end)
+
   it("is private, and needs no umask for it", function()
     store:put(entry "one")
     assert.equal(448, uv.fs_stat(folder .. "/state").mode & 511)
@@ -137,7 +148,10 @@ describe("the index of conversations", function()
   end)
 
   it("waits for the disk at each commit when it is to survive the machine's failure, and else at times", function()
-    local function synchronous(index_of) return index_of.database:query("PRAGMA synchronous")[1].synchronous end
+    local function synchronous(of)
+      of:put(entry "one")
+      return of.database:query("PRAGMA synchronous")[1].synchronous
+    end
     local other <close> = open { durability = "power" }
     assert.same({ 1, 2 }, { synchronous(store), synchronous(other) }) -- NORMAL, FULL
     assert.equal("wal", store.database:query("PRAGMA journal_mode")[1].journal_mode)
@@ -226,7 +240,9 @@ describe("the index of conversations", function()
       refused("0 or more", store.put, store, entry("a", { size = -1 }))
       refused("a session's id expected", store.lease, store, "a/b")
       assert.is_nil(store:get "a")
-      assert.is_true(errors.is(select(2, index.open { path = "/proc/none/x.db" }), "StateError"))
+      local nowhere = assert(index.open { path = "/proc/none/x.db" })
+      assert.is_true(errors.is(select(2, nowhere:put(entry "a")), "StateError"))
+      assert.is_true(errors.is(select(2, nowhere:lease "a"), "StateError"))
     end)
   end)
 end)

@@ -177,7 +177,8 @@ describe("testing.world", function()
   end))
 
   it("refuses what means nothing", helper.task(function()
-    for _, given in ipairs { { sed = 1 }, { faults = { losst = 1 } }, { faults = { lost = -1 } }, { faults = { lost = { 0 } } }, { faults = { late_ms = { 1 } } },
+    for _, given in ipairs { { sed = 1 }, { faults = { losst = 1 } }, { faults = { lost = -1 } },
+      { faults = { lost = { 0 } } }, { faults = { late_ms = { 1 } } },
       { profile = "2.0.0" }, { script = { anwers = {} } } } do
       local ok, err = pcall(testing.world, given)
       assert.is_false(ok)
