@@ -68,6 +68,7 @@ describe("help", function()
         assert.equal(examples_in(expected), examples_in(shown), name)
         -- Wrapped by the program, not by the terminal.
         local widest = widest_line((person.output:gsub("\r", "")))
+        assert.is_nil(person.output:find " \r?\n", name .. " has blanks at the end of a line")
         assert.is_true(widest <= math.min(columns, MOST), name .. " has a line of " .. widest)
         if words[1] == "batch" then assert.is_true(widest > math.min(columns, MOST) * 0.9, widest) end
       end
