@@ -282,6 +282,21 @@ describe("a conversation that sleeps", function()
     assert.not_equal(id, backend:conversation(messages):ask("two").result.session_id)
   end))
 
+  it("is given up, and the turn is none the worse, when its folder goes away meanwhile", helper.task(function()
+    local folder = kit.folder .. "/gone"
+    assert(files.make_folder(folder))
+    local state = parley.json.decode(files.read(kit.home .. "/.claude.json"))
+    state.projects[folder] = { hasTrustDialogAccepted = true }
+    files.put(kit.home .. "/.claude.json", parley.json.encode(state), "w")
+    local backend <close> = backend_of { cwd = folder }
+    local talk = backend:conversation()
+    for event in talk:send "one" do
+      if event.type == "user" then files.remove_tree(folder) end
+      if event.type == "result" then assert.equal("success", event.subtype) end
+    end
+    assert.equal(2, #talk.messages)
+  end))
+
   it("says nothing of what the variables hold", helper.task(function()
     do
       local variables = { TOKEN = "very-secret" }
