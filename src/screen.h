@@ -35,7 +35,7 @@ struct screen {
     bool is_at_edge;  /* and it fills the row */
     bool is_cursor_visible, is_alternate, is_bracketed_paste;
     bool is_damaged, is_probing;
-    char margins[sizeof "\033[99999;99999r"]; /* the sequence that has set them; empty when they are the screen's edges */
+    char margins[sizeof "\033[99999;99999r"]; /* the sequence that has set them; empty: the screen's edges */
 };
 
 /* The cells from..end-1, which look alike. */

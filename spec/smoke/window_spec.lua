@@ -1,5 +1,5 @@
--- The window on the real program: what is seen is what its terminal shows, what a person types is typed, and it is given
--- back as what its transcript says.
+-- The window on the real program: what is seen is what its terminal shows, what a person types is typed, and it is
+-- given back as what its transcript says.
 local core = require "parley.core"
 local gateways = require "spec.gateway"
 local helper = require "spec.helper"

@@ -170,7 +170,7 @@ local function follow(self)
       if err.status == 409 then
         self.hold = nil
       else
-        finish(self, err.message)
+        finish(self, err.status == 404 and "the session has ended" or err.message)
       end
     elseif waited and not errors.is(err, "Cancelled") and not self.why then
       self.is_lost = true
