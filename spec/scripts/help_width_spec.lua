@@ -89,7 +89,9 @@ describe("help", function()
     end
   end))
 
-  it("has examples whose notes are comments of a shell", helper.task(function()
+  it("has examples whose notes are comments of a shell, before them where there is no room", helper.task(function()
+    local narrow = written({ "batch", "--help" }, { COLUMNS = "40" })
+    assert.matches("\n  # a message a line\n  parley batch questions.txt %-%-text \\\n    %-o", narrow)
     for _, words in ipairs(all()) do
       for line in examples_in(written_widely(words)):gmatch "[^\n]+" do
         assert.is_nil(line:find "%S   +[^#%s]", line)
