@@ -39,13 +39,15 @@ describe("the window, on the real program,", function()
     gateway:ask "hello"
     local process = process_of(gateway)
     local viewer <close> = viewers.new(process)
-    local shown, looks = nil, { snapshot = 0, bytes = 0 }
+    local shown, to, looks = nil, nil, { snapshot = 0, bytes = 0 }
     local function drain()
       for look in function() return viewer:take() end do
         looks[look.kind] = looks[look.kind] + 1
         if look.kind == "snapshot" then shown = core.screen.new(look.rows, look.columns) end
         shown:feed(look.bytes)
+        to = look.to
       end
+      if to ~= process.received then return end -- this watcher was told before the viewer
       assert.same(process.screen:rows(), shown:rows())
       for row = 1, (shown:size()) do assert.same(process.screen:attributes(row), shown:attributes(row)) end
     end
@@ -66,6 +68,7 @@ describe("the window, on the real program,", function()
     stop()
     assert.equal(200, answer.status, answer.body)
     drain()
+    assert.equal(process.received, to)
     assert.equal(1, looks.snapshot)
     assert.is_true(looks.bytes > 0)
   end)
