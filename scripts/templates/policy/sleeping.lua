@@ -9,7 +9,7 @@ local default = require "parley.policy.sleeping"
 
 local M = {}
 
---- Called when a request needs a place (`pressure.places` is 1), and every few seconds else; it must not wait. A session
+--- Called when a request needs a place (`pressure.places` is 1), else every few seconds; it must not wait. A session
 --- has `session_id`, `idle_ms`, `turns`, `tokens`, `cost_usd`, `size`, `memory`, `is_warm`, `cools_ms`. It returns the
 --- ids of those that are to sleep, in their order.
 function M.choose(sessions, pressure)
