@@ -41,7 +41,7 @@ end
 ---@param live parley.Session
 ---@param set table  the turn's options
 function M.prepare(self, live, set)
-  live.reports_partial = set.partial
+  if live.report_partial then live:report_partial(set.partial) end -- one of the caller's own may know of none
   if live.limits then live.limits:use(set, self.spent) end
 end
 
@@ -149,7 +149,7 @@ local function wake(self, run, found)
   local is_woken = go_on(self, run, entry.session_id, entry.path)
   is_settled = true
   if is_woken then
-    run.session.turns = entry.turns -- of a process that is gone; what it has used this host need not know
+    run.session:succeed { turns = entry.turns, used = {} } -- of a process that is gone; what it has used nobody knows
     return self.keeper:hold(found, run.session)
   end
   self.keeper:leave(found, true)

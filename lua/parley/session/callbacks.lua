@@ -208,7 +208,7 @@ end
 local function on_stop(session, payload)
   local tasks, crons = payload.background_tasks, payload.session_crons
   if type(tasks) ~= "table" and type(crons) ~= "table" then return end
-  session.background = #(type(tasks) == "table" and tasks or {}) + #(type(crons) == "table" and crons or {})
+  session:keep_background(#(type(tasks) == "table" and tasks or {}) + #(type(crons) == "table" and crons or {}))
 end
 
 --- Has the program call, from its start on.

@@ -398,6 +398,14 @@ function Session:recognise()
   self.session_id, self.jsonl_path = id, self.jsonl_path:gsub("[^/]*$", id .. ".jsonl")
 end
 
+--- Says whether the turns from now on report their text as it comes.
+---@param is_wanted? boolean
+function Session:report_partial(is_wanted) self.reports_partial = is_wanted end
+
+--- Says how much runs behind the turn that has ended, where the program has told.
+---@param count integer
+function Session:keep_background(count) self.background = count end
+
 --- Interrupts the turn that runs: its events end with a `result` of subtype `interrupted`, or of the one that it came
 --- to before ESC did, and the session takes the next message. What the program gives back of the message, or what of it
 --- was typed, is cleared before that.
