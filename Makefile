@@ -11,7 +11,7 @@ FUZZ_SECONDS ?= 600
 B ?= build
 LLHTTP ?= /usr/share/llhttp
 
-PACKAGES = lua5.4 lua5.4-luv libuv libcjson uuid vterm libsodium libutf8proc libedit
+PACKAGES = lua5.4 lua5.4-luv libuv libcjson uuid vterm libsodium libutf8proc libedit sqlite3
 ifneq ($(filter-out help clean format uninstall,$(or $(MAKECMDGOALS),all)),)
 MISSING := $(shell for p in $(PACKAGES); do pkg-config --exists $$p 2>/dev/null || printf '%s ' $$p; done)
 ifneq ($(strip $(MISSING)),)
@@ -39,9 +39,11 @@ CORE_SOURCES := $(filter-out src/main.c,$(wildcard src/*.c))
 CORE_OBJECTS := $(CORE_SOURCES:src/%.c=$(B)/obj/%.o) $(LLHTTP_OBJECTS)
 # Stubs for the language server; nobody loads them.
 STUBS = lua/parley/types.lua $(wildcard lua/parley/core/*.lua)
-BUNDLED := $(sort $(filter-out $(STUBS),$(shell find lua scripts -name '*.lua')))
+BUNDLED := $(sort $(filter-out $(STUBS),$(shell find lua scripts -name '*.lua')) $(wildcard lua/parley/gateway/page/*))
+# What the window's page needs from npm; without it the program is built all the same.
+PAGE ?= build/page
 
-.PHONY: all test check lint format smoke conformance soak simulate mutations fuzz bench demo picture install uninstall clean asan valgrind help
+.PHONY: all test browser check lint format smoke clients conformance soak simulate mutations fuzz bench demo picture slurm install uninstall clean asan valgrind help
 all: $(B)/parley $(B)/lib/parley/core.so
 
 $(B)/obj/%.o: src/%.c | $(B)/obj
@@ -54,7 +56,7 @@ $(B)/obj/main.o: $(wildcard *.rockspec)
 # Every Lua file goes into the host as it stands, under its path. The list is written each time, for a deleted file is
 # newer than nothing; an unchanged one is thrown away.
 $(B)/bundle.S: FORCE | $(B)/obj
-	@sh src/bundle.sh $(BUNDLED) > $@.new
+	@sh src/bundle.sh $(BUNDLED) $$(sh src/page.sh $(PAGE)) > $@.new
 	@if cmp -s $@.new $@; then rm $@.new; else mv $@.new $@; fi
 FORCE:
 $(B)/obj/bundle.o: $(B)/bundle.S $(BUNDLED)
@@ -79,6 +81,13 @@ SPEC ?= spec/src spec/lua spec/scripts spec/conformance spec/readme_spec.lua spe
 
 test: all
 	@$(B)/parley $(if $(filter 1%.lua,$(words $(SPEC))$(SPEC)),/usr/bin/busted $(ARGS),spec/run.lua $(JOBS)) $(SPEC)
+
+# The window's page in headless Chromium; `sh scripts/bootstrap --browser` installs what that takes.
+CHROMIUM ?= $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
+browser: all
+	@test -x "$(CHROMIUM)" && test -d build/browser/node_modules/puppeteer-core || \
+	  { echo 'make browser needs Chromium and puppeteer-core (run: sh scripts/bootstrap --browser)' >&2; exit 1; }
+	@node spec/browser/window.mjs $(B)/parley build/browser $(CHROMIUM)
 
 # The specs that try something in many rounds have a long form, too.
 check: export PARLEY_LONG = 1
@@ -138,6 +147,14 @@ smoke: $(if $(RUN_CLAUDE_SMOKE),smoke-account,$(CLAUDE_VERSION:%=smoke-%))
 smoke-%: all
 	CLAUDE_VERSION=$* BUILD=$(B) sh scripts/smoke.sh
 
+# The official clients of the APIs that the gateway speaks, for its specs; without them those say that they are skipped.
+clients: $(B)/clients/node_modules
+$(B)/clients/node_modules: spec/clients/package.json
+	@command -v npm >/dev/null || { echo 'clients: npm is missing (run: sh scripts/bootstrap)' >&2; exit 1; }
+	@mkdir -p $(B)/clients && cp $< $(B)/clients/
+	npm install --prefix $(B)/clients --no-audit --no-fund --loglevel=error
+	@touch $@
+
 # The same programs, any of those that npm has: VERSIONS="2.1.2* newest", SAMPLE=20; default all, one after the other.
 conformance: all
 	BUILD=$(B) $(B)/parley spec/conformance/run.lua
@@ -163,6 +180,10 @@ mutations: all
 # 1,000 turns on the real program over 4 sessions, with interrupts and kills.
 soak: all
 	CLAUDE_VERSION=$(firstword $(CLAUDE_VERSION)) BUILD=$(B) sh scripts/smoke.sh --run $(B)/parley soak
+
+# The recipe for a Slurm array, on a cluster of one node that ends with it.
+slurm: all
+	@$(B)/parley spec/slurm.lua
 
 clean:
 	rm -rf $(B)
@@ -196,10 +217,12 @@ help:
 	@echo 'make            build/parley, and build/lib/parley/core.so for plain lua5.4'
 	@echo 'make demo       a conversation on a pseudo-terminal (DEMO=claude: with the real program)'
 	@echo 'make test       the specs, two files for each processor at a time (SPEC=FILE ARGS=… for one)'
+	@echo 'make browser    the window in a browser (sh scripts/bootstrap --browser first)'
 	@echo 'make check      the specs that try something in many rounds, in their long form'
 	@echo 'make asan       the specs under AddressSanitizer and UBSan'
 	@echo 'make valgrind   200 sessions started and ended: no leak, no error'
 	@echo 'make smoke      the real claude, offline (CLAUDE_VERSION=2.1.332; RUN_CLAUDE_SMOKE=1: yours)'
+	@echo 'make clients    the official API clients, from npm, for the specs of the gateway'
 	@echo 'make lint       luacheck, clang-format, cppcheck, -Werror'
 	@echo 'make conformance  every published claude, offline (VERSIONS="2.1.2*", SAMPLE=20)'
 	@echo 'make bench      timings'
@@ -207,6 +230,7 @@ help:
 	@echo 'make mutations  the mechanisms of the library taken out: which of them the simulation finds'
 	@echo 'make fuzz       libFuzzer under the same, 10 minutes a harness (FUZZ_SECONDS=, SEED=, HARNESSES=)'
 	@echo 'make soak       1,000 turns on the real claude, with interrupts and kills'
+	@echo 'make slurm      the recipe for a Slurm array, on a cluster of one node (needs slurm-wlm)'
 	@echo 'make picture    the picture of README.md'
 	@echo 'make install    PREFIX=/usr/local DESTDIR='
 	@echo 'make format uninstall clean'

@@ -82,7 +82,7 @@ local function earlier_of(arguments, options)
   for _, name in ipairs { "history", "continue", "session" } do count = count + (arguments[name] and 1 or 0) end
   if count > 1 then error(parley.errors.value_error "give one of --history, --continue and --session", 0) end
   if arguments.history then
-    return { messages = messages_file.decode(cli.read(arguments.history), arguments.history) }
+    return { messages = messages_file.decode_history(cli.read(arguments.history), arguments.history) }
   end
   if count == 0 then return { messages = {} } end
   return earlier.find(arguments.session, options)

@@ -75,13 +75,12 @@ local function refuse_same_file(one, other)
   end
 end
 
---- A report is of what stands in the output.
+--- A report is of what stands in the output, which is there by now.
 local function check_report(arguments, results)
-  if not arguments.report then return end
-  if not results.size then
+  if arguments.report and not results.size then
     error(parley.errors.value_error "--report needs a file of results: give --output", 0)
   end
-  report.check_target(arguments.report, { arguments.input, arguments.output })
+  report.check_target(arguments.report, { arguments.output })
 end
 
 --- What can be done next; nil when nothing is left to do.
@@ -97,6 +96,7 @@ local function main(arguments)
   local new_backend = backend_maker(arguments)
   local source <close> = input.open(arguments.input, { text = arguments.text })
   refuse_same_file(arguments.input, path)
+  report.check_target(arguments.report, { arguments.input }) -- before the output is made
   local results <close> = output.open(path, { resume = is_resumed })
   check_report(arguments, results)
   local counts, known = batch.counts(), memory.new { retry_failed = arguments.retry_failed }
@@ -137,7 +137,7 @@ return cli.run({
   examples = [[
   parley batch questions.jsonl -o answers.jsonl --jobs 8
   parley batch questions.jsonl -o answers.jsonl --jobs 8 --resume --retries 2 --turn-timeout 300
-  parley batch questions.txt --text -o answers.jsonl   a message a line
-  parley batch interview.lua -o answers.jsonl          the script decides each next turn
+  parley batch questions.txt --text -o answers.jsonl   # a message a line
+  parley batch interview.lua -o answers.jsonl          # the script decides each next turn
   parley batch questions.jsonl -o part-3.jsonl --shard 3/10 --resume]],
 }, ...)

@@ -1,5 +1,6 @@
 -- Prints the help of a command, the man page, or a shell's completion.
 local cli = require "parley.command.cli"
+local layout = require "parley.command.layout"
 local manual = require "parley.command.manual"
 
 local function define(parser)
@@ -17,7 +18,7 @@ local function main(arguments)
   elseif arguments.bash or arguments.zsh or arguments.fish then
     cli.write(manual.completion(arguments.bash and "bash" or arguments.zsh and "zsh" or "fish"))
   elseif arguments.command then
-    cli.write(manual.help(arguments.command), "\n")
+    cli.write(manual.help(arguments.command, layout.width()), "\n")
   else
     cli.write(package.loaded["parley.bundle"].help())
   end
@@ -28,6 +29,7 @@ return cli.run({
   main = main, examples = [[
   parley help ask
   parley help --man | man -l -
-  source <(parley help --bash)      zsh: source <(parley help --zsh), behind compinit
+  source <(parley help --bash)
+  source <(parley help --zsh)     # behind compinit
   parley help --fish | source]],
 }, ...)

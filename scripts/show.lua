@@ -95,5 +95,5 @@ return cli.run({
   parley show 3f2a
   parley show --json 3f2a > history.json
   parley ask --history history.json "Go on"
-  parley show --json 3f2a | jq -c '{id: "again", messages: ., turns: ["Go on"]}' | parley batch -]],
+  parley show --json 3f2a | jq -c '{messages: ., turns: ["Go on"]}' | parley batch -]],
 }, ...)

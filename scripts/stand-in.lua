@@ -44,7 +44,7 @@ end
 return cli.run({
   name = "stand-in", summary = "Behaves as claude does, for tests: a simulated claude on this terminal.",
   define = define, main = main, examples = [[
-  parley stand-in --new-home --profile 2.1.197         Ctrl-C twice leaves
+  parley stand-in --new-home --profile 2.1.197         # Ctrl-C twice leaves
   parley stand-in --new-home --script answers.lua --log log.jsonl --permission-mode default
   parley chat --stand-in]],
 }, table.unpack(own))

@@ -101,6 +101,18 @@ char *characters_put_utf8(char *out, uint32_t codepoint)
     return out;
 }
 
+char *characters_put_unfinished(const struct characters *characters, char *out)
+{
+    static const unsigned char lead[] = {0, 0, 0xc0, 0xe0, 0xf0};
+    int length = characters->minimum == 0x80 ? 2 : characters->minimum == 0x800 ? 3 : 4;
+    uint32_t whole = characters->codepoint << 6 * characters->remaining;
+    if (characters->has_joiner)
+        out = characters_put_utf8(out, JOINER);
+    for (int i = length - 1; characters->remaining && i >= characters->remaining; i--)
+        *out++ = (char)(i == length - 1 ? lead[length] | whole >> 6 * i : 0x80 | (whole >> 6 * i & 0x3f));
+    return out;
+}
+
 char *characters_put_text(const struct characters *characters, char *out, uint32_t codepoint)
 {
     if (codepoint < FIRST_STAND_IN || codepoint > LAST_STAND_IN)

@@ -30,6 +30,9 @@ int characters_feed(struct characters *characters, unsigned char byte, uint32_t 
 /* Gives what is unfinished, for something else than text follows. */
 int characters_end(struct characters *characters, uint32_t out[CHARACTERS_OUT_MAX]);
 
+/* Writes the bytes of what is unfinished, at most 6, and returns their end. */
+char *characters_put_unfinished(const struct characters *characters, char *out);
+
 /* Writes a code point as UTF-8, at most 4 bytes, and returns its end. */
 char *characters_put_utf8(char *out, uint32_t codepoint);
 

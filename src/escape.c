@@ -246,3 +246,15 @@ void escape_feed(struct escape *escape, const char *bytes, size_t length)
         on_byte(escape, (unsigned char)bytes[i]);
     flush_text(escape);
 }
+
+size_t escape_unfinished(const struct escape *escape, char out[ESCAPE_UNFINISHED_MAX])
+{
+    size_t length = 0;
+    if (escape->state == ESCAPE_GROUND)
+        return (size_t)(characters_put_unfinished(&escape->characters, out) - out);
+    length = escape->sequence_length;
+    memcpy(out, escape->sequence, length);
+    if (escape->state == ESCAPE_STRING_ESCAPE)
+        out[length++] = '\033';
+    return length;
+}

@@ -42,4 +42,11 @@ struct escape {
 /* Takes the next bytes, cut anywhere. All text is passed on before this returns. */
 void escape_feed(struct escape *escape, const char *bytes, size_t length);
 
+/* The most that is held back: a sequence without its end, or a joiner and a character without its. */
+enum { ESCAPE_UNFINISHED_MAX = ESCAPE_SEQUENCE_MAX + 8 };
+
+/* Writes what has come and is not passed on yet, as far as it is kept, and returns its length: whoever reads on from
+ * here has to be told of it first. */
+size_t escape_unfinished(const struct escape *escape, char out[ESCAPE_UNFINISHED_MAX]);
+
 #endif

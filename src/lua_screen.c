@@ -181,16 +181,10 @@ static void set_color(lua_State *L, const char *name, const VTermColor *color, b
     lua_setfield(L, -2, name);
 }
 
-static void push_run(lua_State *L, const struct screen *screen, int row, const struct screen_run *run)
+static void push_style(lua_State *L, const struct screen_run *run)
 {
     const VTermScreenCellAttrs *style = &run->style;
     lua_createtable(L, 0, 6);
-    lua_pushinteger(L, run->from + 1);
-    lua_setfield(L, -2, "from");
-    lua_pushinteger(L, run->end);
-    lua_setfield(L, -2, "to");
-    push_text(L, screen, row, run->from, run->end);
-    lua_setfield(L, -2, "text");
     const struct {
         const char *name;
         bool is_set;
@@ -206,6 +200,17 @@ static void push_run(lua_State *L, const struct screen *screen, int row, const s
     set_color(L, "background", &run->background, VTERM_COLOR_IS_DEFAULT_BG(&run->background));
 }
 
+static void push_run(lua_State *L, const struct screen *screen, int row, const struct screen_run *run)
+{
+    push_style(L, run);
+    lua_pushinteger(L, run->from + 1);
+    lua_setfield(L, -2, "from");
+    lua_pushinteger(L, run->end);
+    lua_setfield(L, -2, "to");
+    push_text(L, screen, row, run->from, run->end);
+    lua_setfield(L, -2, "text");
+}
+
 static int lua_screen_attributes(lua_State *L)
 {
     const struct screen *screen = check_screen(L);
@@ -218,6 +223,26 @@ static int lua_screen_attributes(lua_State *L)
         lua_rawseti(L, -2, (lua_Integer)lua_rawlen(L, -2) + 1);
         from = run.end;
     }
+    return 1;
+}
+
+static int lua_screen_pen(lua_State *L)
+{
+    struct screen_run pen = screen_pen(check_screen(L));
+    push_style(L, &pen);
+    return 1;
+}
+
+static int lua_screen_margins(lua_State *L)
+{
+    lua_pushstring(L, check_screen(L)->margins);
+    return 1;
+}
+
+static int lua_screen_unfinished(lua_State *L)
+{
+    char bytes[ESCAPE_UNFINISHED_MAX];
+    lua_pushlstring(L, bytes, escape_unfinished(&check_screen(L)->escape, bytes));
     return 1;
 }
 
@@ -262,8 +287,10 @@ static const luaL_Reg methods[] = {
     {"cursor", lua_screen_cursor},
     {"feed", lua_screen_feed},
     {"generation", lua_screen_generation},
+    {"margins", lua_screen_margins},
     {"memory", lua_screen_memory},
     {"modes", lua_screen_modes},
+    {"pen", lua_screen_pen},
     {"replies", lua_screen_replies},
     {"resize", lua_screen_resize},
     {"row", lua_screen_row},
@@ -272,6 +299,7 @@ static const luaL_Reg methods[] = {
     {"size", lua_screen_size},
     {"text", lua_screen_text},
     {"title", lua_screen_title},
+    {"unfinished", lua_screen_unfinished},
     {NULL, NULL},
 };
 

@@ -169,6 +169,7 @@ static void leave_alternate(struct screen *screen)
     const char *text = screen->primary;
     if (screen->is_alternate) {
         write_string(screen, "\033[?6l\033[s\033[r\033[4l\033[m\033(B\017\033[2J");
+        screen->margins[0] = '\0';
         for (int row = 0; text && *text && row < screen->rows; row++) {
             char place[16];
             snprintf(place, sizeof place, "\033[%dH", row + 1);
@@ -202,6 +203,17 @@ static bool answer_unknown(struct screen *screen, const char *bytes, size_t leng
     return true;
 }
 
+/* libvterm does not tell of its margins. escape.c writes no sequence longer than there is room for. */
+static void note_margins(struct screen *screen, const char *bytes, size_t length)
+{
+    bool is_reset = length == 2 && bytes[1] == 'c';
+    bool is_set = length > 2 && bytes[1] == '[' && bytes[length - 1] == 'r' && bytes[2] != '?';
+    if (is_set && length < sizeof screen->margins)
+        memcpy(screen->margins, bytes, length);
+    if (is_set || is_reset)
+        screen->margins[is_set && length < sizeof screen->margins && length > 3 ? length : 0] = '\0';
+}
+
 static void on_output(void *user, const char *bytes, size_t length)
 {
     static const struct {
@@ -214,6 +226,7 @@ static void on_output(void *user, const char *bytes, size_t length)
         screen_write_text(screen, bytes, length);
         return;
     }
+    note_margins(screen, bytes, length);
     size_t i = 0;
     while (i < COUNT(ours) && (length != strlen(ours[i].sequence) || memcmp(bytes, ours[i].sequence, length)))
         i++;
@@ -292,6 +305,7 @@ void screen_resize(struct screen *screen, int rows, int columns)
     screen_cursor(screen, &row, &column);
     snprintf(place, sizeof place, "\033[%d;%dH", row + 1, column + 1);
     write_string(screen, "\033[?6l\033[s\033[r");
+    screen->margins[0] = '\0';
     write_string(screen, place);
     vterm_set_size(screen->terminal, rows, columns);
     write_string(screen, "\033[0n");

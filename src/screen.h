@@ -35,6 +35,7 @@ struct screen {
     bool is_at_edge;  /* and it fills the row */
     bool is_cursor_visible, is_alternate, is_bracketed_paste;
     bool is_damaged, is_probing;
+    char margins[sizeof "\033[99999;99999r"]; /* the sequence that has set them; empty: the screen's edges */
 };
 
 /* The cells from..end-1, which look alike. */
@@ -80,5 +81,8 @@ size_t screen_raw_text(const struct screen *screen, int row, int from, int end, 
 
 /* The run that begins at the column `from`, cut at `end`. */
 struct screen_run screen_run(const struct screen *screen, int row, int from, int end);
+
+/* How the next character will look; `from` and `end` say nothing. */
+struct screen_run screen_pen(const struct screen *screen);
 
 #endif

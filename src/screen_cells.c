@@ -93,3 +93,28 @@ struct screen_run screen_run(const struct screen *screen, int row, int from, int
         .background = first.bg,
     };
 }
+
+static int pen_value(const struct screen *screen, VTermAttr attribute, VTermValue *value)
+{
+    vterm_state_get_penattr(vterm_obtain_state(screen->terminal), attribute, value);
+    return value->boolean;
+}
+
+struct screen_run screen_pen(const struct screen *screen)
+{
+    VTermValue value = {0};
+    struct screen_run pen = {0};
+    pen.style.bold = pen_value(screen, VTERM_ATTR_BOLD, &value) != 0;
+    pen.style.italic = pen_value(screen, VTERM_ATTR_ITALIC, &value) != 0;
+    pen.style.reverse = pen_value(screen, VTERM_ATTR_REVERSE, &value) != 0;
+    pen.style.strike = pen_value(screen, VTERM_ATTR_STRIKE, &value) != 0;
+    pen_value(screen, VTERM_ATTR_UNDERLINE, &value);
+    pen.style.underline = value.number != 0;
+    pen_value(screen, VTERM_ATTR_FONT, &value);
+    pen.is_dim = value.number == ESCAPE_DIM_FONT;
+    pen_value(screen, VTERM_ATTR_FOREGROUND, &value);
+    pen.foreground = value.color;
+    pen_value(screen, VTERM_ATTR_BACKGROUND, &value);
+    pen.background = value.color;
+    return pen;
+}

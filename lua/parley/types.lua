@@ -2,7 +2,7 @@
 --- The tables that a user's script gives to Parley, for the language server; nobody loads this. lua/README.md says more
 --- of each option, `parley.testing` of the test kit's.
 
----@alias parley.Dialog.Kind "trust"|"bypass"|"api_key"|"mcp"|"imports"|"permission"|"plan"
+---@alias parley.Dialog.Kind "trust"|"bypass"|"api_key"|"mcp"|"imports"|"permission"|"plan"|"resume"
 ---@alias parley.PermissionMode "acceptEdits"|"auto"|"bypassPermissions"|"default"|"dontAsk"|"plan"
 
 ---A message of the Messages API.
@@ -24,6 +24,7 @@
 ---@field delivery? table|string
 ---@field settling? table|string
 ---@field permission? table|string
+---@field sleeping? table|string
 
 ---Options of `claude`'s process that one session may have for itself.
 ---@class parley.OwnOptions
@@ -81,5 +82,9 @@
 ---@field max_total_output_tokens? integer
 ---@field max_total_cost_usd? number
 ---@field idle_timeout_ms? number         default: never
+---@field state? boolean|string           whether, or in which file, conversations outlive their process; default true
+---@field durability? "process"|"power"   what a turn's place in it survives
+---@field retention? {days?: number, count?: integer, bytes?: integer}  default: 30 days, 100,000 conversations
+---@field spares? integer                 fresh sessions that are kept ready; default 0
 ---@field mcp_servers? table<string, table>  by name, as in `.mcp.json`
 ---@field session_factory? fun(backend: table, id: string, resume: boolean, jsonl_path: string, offset: integer): table

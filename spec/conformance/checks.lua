@@ -201,7 +201,9 @@ function checks.resume(trial)
   local id = trial:session().session_id
   trial:leave()
   trial.live = session_in(trial.world, { resume_session_id = id })
-  trial.live:start()
+  local ok, err = pcall(trial.live.start, trial.live)
+  if not ok and err.reason == "crash" then fall_short("the program fails when it resumes, and Parley says so") end
+  if not ok then error(err, 0) end
   trial:must_deliver "who?"
   local shown = trial.world.shown(id)
   must(shown:find("remember me", 1, true) and shown:find("echo: remember me", 1, true), "the model has forgotten")
@@ -222,7 +224,9 @@ function checks.seed(trial)
   local backend <close> = parley.backend(trial.world.options)
   local result
   for event in backend:complete(HISTORY) do
-    if event.subtype == "injection_fallback" then fall_short("the program refuses a seed: " .. event:text()) end
+    if event.subtype == "injection_fallback" then
+      fall_short("the program does not take a seed: the history goes into the message")
+    end
     if event.type == "result" then result = event end
   end
   must(result.subtype == "success", "the turn ended with " .. result.subtype)
@@ -254,6 +258,40 @@ function checks.dialogs(trial)
   must(files.read(world.options.cwd .. "/written.txt") == "written\n", "the tool did not run")
 end
 
+--- Holds the results of two calls, of which one was to run, against what was decided.
+local function judge_results(results)
+  local ran, denied = 0, 0
+  for _, block in ipairs(results) do
+    local said = (assert(parley.json.encode(block.content)))
+    local is_ours = said:find("not this one", 1, true) ~= nil
+    if block.is_error and is_ours then denied = denied + 1 end
+    if not block.is_error and said:find '"A' then ran = ran + 1 end
+  end
+  must(ran == 1 and denied == 1, ("of two calls %d ran as allowed, %d were denied, %d have results"):format(ran, denied,
+    #results))
+end
+
+--- A permission policy is asked about each of two calls, where the program would ask nobody, and its word holds.
+function checks.permission(trial)
+  local asked, results = {}, {}
+  local session <close> = session_in(trial.world, { policies = { permission = { decide = function(call)
+    table.insert(asked, call.input.command)
+    if call.input.command == "echo A" then return { allow = true } end
+    return { deny = "not this one" }
+  end } } })
+  session:start()
+  local ok, said = pcall(helper.say, session, "TWOTOOLS now", function(event)
+    for _, block in ipairs(event.type == "user" and event:blocks "tool_result" or {}) do
+      table.insert(results, block)
+    end
+  end)
+  if not ok and errors.is(said, "SessionError") and said.reason == "hooks" then fall_short(said.message) end
+  if not ok then error(said, 0) end
+  must(said.verdict == "success", "the turn ended with " .. said.verdict)
+  must(#asked == 2, ("it was asked about %d of two calls"):format(#asked))
+  judge_results(results)
+end
+
 --- The checks in the order of the columns. One of hooks goes behind the dialogs.
 M.ORDER = { "ready", "turn", "tool", "awkward", "forbidden", "interrupt", "resume", "seed", "dialogs" }
 for _, long in ipairs(texts.LONG) do
@@ -264,6 +302,7 @@ for _, long in ipairs(texts.LONG) do
     if outcome == "-" then fall_short(reason) end
   end
 end
+table.insert(M.ORDER, "permission") -- behind the others, whose letters stay
 
 local function outcome_of(name, trial, hang_ms)
   local ok, err = pcall(task.timeout, hang_ms, checks[name], trial)

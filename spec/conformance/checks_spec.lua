@@ -8,6 +8,8 @@ local testing = require "parley.testing"
 local WRITE = { on = "WRITETOOL", after = "done", tool = { name = "Write", permission = true, result = "written",
   input = { file_path = "written.txt", content = "written\n" }, leaves = "echo written >written.txt" } }
 
+local ECHO = { name = "Bash", input = { command = "echo A" }, result = "A" }
+
 --- A world whose program is simulated. `changes`: `script`, `options`, and `taken`, which spoils what has arrived.
 local function worlds(profile, changes)
   return function(given)
@@ -44,7 +46,7 @@ describe("the checks of a version", function()
   for _, profile in ipairs { "2.1.330", "2.1.110" } do
     it("pass where the promises are kept, as on " .. profile, helper.task(function()
       local names = { "ready", "turn", "tool", "forbidden", "interrupt", "resume", "seed", "dialogs", "1 kB",
-        "60 lines", "200 lines", "CRLF", "code", "right to left" }
+        "60 lines", "200 lines", "CRLF", "code", "right to left", "permission" }
       local outcomes, reasons = run(profile, names)
       assert.same({}, reasons)
       for _, name in ipairs(names) do assert.equal("ok", outcomes[name], name) end
@@ -66,6 +68,13 @@ describe("the checks of a version", function()
     local outcomes, reasons = run("2.1.330", { "ready", "60 lines" }, { options = { policies = policy } })
     assert.equal("-", outcomes["60 lines"], reasons["60 lines"])
     assert.matches("^not sent", reasons["60 lines"])
+  end))
+
+  it("count a version that does not call as one that cannot have a permission policy", helper.task(function()
+    local options = { settings = { disableAllHooks = true } }
+    local outcomes, reasons = run("2.1.330", { "permission" }, { options = options })
+    assert.equal("-", outcomes.permission)
+    assert.matches("there is no permission policy", reasons.permission)
   end))
 
   describe("are red", function()
@@ -99,6 +108,11 @@ describe("the checks of a version", function()
 
     it("when a turn does not end", helper.task(function()
       is_red("^hangs", "turn", { script = { answers = { { hang = true } } } }, 2000)
+    end))
+
+    it("when a call runs that was denied", helper.task(function()
+      is_red("^of two calls 2 ran as allowed, 0 were denied", "permission", { script = { answers = { { steps = {
+        { tools = { ECHO, ECHO } }, { text = "done" } } } } } })
     end))
 
     it("when a dialog is answered that nobody may answer", helper.task(function()

@@ -4,7 +4,8 @@ local files = require "parley.base.files"
 local helper = require "spec.helper"
 
 --- From the top to the ground. What stands in lua/parley itself is the public face, above them all.
-local ROOMS = { "command", "testing", "backend", "session", "hub", "policy", "claude", "base", "core" }
+local ROOMS = { "command", "testing", "gateway", "backend", "sleep", "session", "hub", "policy", "claude", "base",
+  "core" }
 local FLOOR = {}
 for index, room in ipairs(ROOMS) do FLOOR[room] = #ROOMS - index end
 

@@ -1,4 +1,5 @@
--- The completions in the shells themselves; bash's, whose function can be called by itself, is in help_spec.lua.
+-- The completions in the shells themselves; all that bash's offers, a function that can be called by itself, is in
+-- help_spec.lua.
 local uv = require "luv"
 local helper = require "spec.helper"
 local terminal = require "parley.testing.terminal"
@@ -61,6 +62,7 @@ describe("completion", function()
       ["parley batch parley.fish -o par"] = "parley.fish",
       ["parley ask --cwd b"] = "bin/",
       ["parley new "] = "batch policy spec",
+      ["parley new policy --kind d"] = "delivery dialogs",
       ["parley --traceback doc"] = "doctor",
       ["parley show ask --prob"] = "",
     } do
@@ -80,6 +82,53 @@ describe("completion", function()
     end))
   end)
 
+  local round = 0
+
+  --- Types a line and a tab, and waits for texts to be shown that were not typed.
+  local function check(person, line, ...)
+    person:write(line .. "\t")
+    for _, text in ipairs { ... } do person:wait_for(text) end
+    round = round + 1
+    person:write(("\21clear; echo rou''nd %d\r"):format(round))
+    person:wait_for(("round %d"):format(round))
+  end
+
+  describe("in bash", function()
+    --- A person at a shell that has the completion.
+    local function shell(cwd)
+      local path = completion_for("bash", "parley.bash")
+      local person = terminal.open { argv = { "/bin/bash", "--norc", "--noprofile", "-i" }, environment = environment,
+        cwd = cwd or folder, columns = 160 }
+      person:write(("bind 'set enable-bracketed-paste off'; PS1='%% '; source %s; clear; echo rea''dy\r"):format(path))
+      person:wait_for "ready"
+      return person
+    end
+
+    it("completes commands, options and what they take", helper.task(function()
+      local person <close> = shell()
+      check(person, "parley sess", "parley sessions")
+      check(person, "parley doctor --prob\t\t", "--probe-turn") -- the second tab lists them
+      check(person, "parley ask --accept tr", "--accept trust")
+      check(person, "parley ask -m ha", "-m haiku")
+      check(person, "parley ask --model=opusp", "--model=opusplan")
+      check(person, "parley ask --policy rou", "--policy routing=")
+      check(person, "parley ask --policy routing=par", "--policy routing=parley.bash")
+      check(person, "parley new pol", "parley new policy")
+      check(person, "parley new policy --kind perm", "--kind permission")
+      check(person, "parley batch -o par", "-o parley.bash")
+    end))
+
+    it("completes the sessions of the folder", helper.task(function()
+      local kit <close> = testing.kit()
+      local id = with_session(kit)
+      local person <close> = shell(kit.cwd)
+      check(person, "parley show ", "parley show " .. id)
+      check(person, "parley ask --session " .. id:sub(1, 2), "--session " .. id)
+      check(person, "parley ask --session=" .. id:sub(1, 2), "--session=" .. id)
+      check(person, "parley chat --resume " .. id:sub(1, 2), "--resume " .. id)
+    end))
+  end)
+
   describe("in zsh", function()
     --- A person at a shell that has the completion.
     local function shell(cwd)
@@ -90,17 +139,6 @@ describe("completion", function()
         :format(folder))
       person:wait_for "ready"
       return person
-    end
-
-    local round = 0
-
-    --- Types a line and a tab, and waits for texts to be shown that were not typed.
-    local function check(person, line, ...)
-      person:write(line .. "\t")
-      for _, text in ipairs { ... } do person:wait_for(text) end
-      round = round + 1
-      person:write(("\21clear; print rou''nd %d\r"):format(round))
-      person:wait_for(("round %d"):format(round))
     end
 
     it("completes commands, options and what they take", helper.task(function()
@@ -118,6 +156,7 @@ describe("completion", function()
       check(person, "parley batch _pa", "parley batch _parley")
       check(person, "parley ask --cwd b", "--cwd bin/")
       check(person, "parley new ", "batch", "policy", "spec")
+      check(person, "parley new policy --kind perm", "--kind permission")
       check(person, "parley --traceback doct", "--traceback doctor")
     end))
 

@@ -1,5 +1,6 @@
 -- The examples are read and copied: each does what its head says.
 local files = require "parley.base.files"
+local gateways = require "spec.gateway"
 local helper = require "spec.helper"
 local parley = require "parley"
 local read_only = dofile "scripts/examples/read_only_permissions.lua"
@@ -70,6 +71,31 @@ describe("scripts/examples", function()
     assert.equal(2, again.num_turns)
     local _, err = pcall(ask, { "one" }, { tag = "nosuch" })
     assert.truthy(tostring(err):find("there is no tag 'nosuch'", 1, true))
+  end))
+
+  it("gateway_routes goes by the client's token and the model that it names", helper.task(function()
+    local gateway <close> = gateways.start { backend = { policies = { routing = example "gateway_routes" } },
+      tokens = { { name = "ada", token = gateways.TOKEN }, { name = "ci", token = "ci-token-0123" },
+        { name = "guest", token = "guest-token-0123" } } }
+    local function model_of(fields, token)
+      local answer = gateway:ask("hello", fields, { ["x-api-key"] = token })
+      assert.equal(200, answer.status, answer.body)
+      local models = {}
+      for _, process in pairs(gateway.server.backend:live_sessions()) do
+        models[table.concat(process.argv, " "):match "%-%-model (%S+)"] = true
+      end
+      return models
+    end
+    assert.same({ sonnet = true }, model_of { model = "sonnet" })
+    assert.same({ sonnet = true, opus = true }, model_of { model = "gpt-5" })
+    assert.same({ sonnet = true, opus = true, haiku = true }, model_of({ model = "opus" }, "ci-token-0123"))
+    local answer = gateway:ask("hello", nil, { ["x-api-key"] = "guest-token-0123" })
+    assert.equal(403, answer.status)
+    assert.truthy(answer.json.error.message:find("from nine to five", 1, true))
+    assert.equal(403, gateway:ask("hello", nil, { ["user-agent"] = "curl/7.88" }).status)
+    with { routing = example "gateway_routes" }
+    local _, err = pcall(ask, { "one" })
+    assert.truthy(tostring(err):find("it is for parley serve", 1, true))
   end))
 
   it("sticky_by_user keeps a user's session whatever the history, up to the cap", helper.task(function()
@@ -229,6 +255,19 @@ describe("scripts/examples", function()
     assert.same({ "A", "B" }, results)
   end))
 
+  it("sleep_early lets go of those whose cache has gone, and gives the largest one's place away", function()
+    local policy = dofile(example "sleep_early")
+    local function session(id, memory, idle_ms, is_warm)
+      return { session_id = id, memory = memory, idle_ms = idle_ms, is_warm = is_warm }
+    end
+    local function all()
+      return { session("warm", 9, 1000, true), session("small", 1, 400000, false), session("large", 5, 400000, false),
+        session("new", 7, 1000, false) }
+    end
+    assert.same({ "large", "small" }, policy.choose(all(), { places = 0 }))
+    assert.same({ "new", "large", "small", "warm" }, policy.choose(all(), { places = 1 }))
+  end)
+
   --- `parley ask` with a policy, on a terminal.
   local function run_on_terminal(policy, given, ...)
     kit:close()
@@ -325,5 +364,48 @@ describe("scripts/examples", function()
     end
     assert.matches("echo: TOOLRESULT apple,2\npineapple,9\n$", run("What do ten apples cost?").output)
     assert.equal("lookup: input.word must have at least 2 characters, not 1\n", run("bad").errors)
+  end))
+
+  --- Runs an example as a script, in the folder of the kit.
+  local function run(name, ...)
+    return helper.run({ helper.host, uv.cwd() .. "/" .. example(name), ... },
+      { env = helper.environment(kit.environment, { PARLEY_CLAUDE = kit.executable }), cwd = kit.cwd })
+  end
+
+  it("as_it_comes prints each line when it is there, and the whole once", helper.task(function()
+    local text = "one\ntwo\nthree"
+    kit:use { answers = { { on = "Explain", text = text, line_ms = 300 } } }
+    local program <close> = helper.start({ helper.host, uv.cwd() .. "/" .. example "as_it_comes", "Explain it." },
+      { env = helper.environment(kit.environment, { PARLEY_CLAUDE = kit.executable }), cwd = kit.cwd })
+    program:expect "one\n"
+    assert.is_nil(program.status)
+    program:wait()
+    assert.equal(text .. "\n", program.output)
+    kit:use { profile = "2.1.110", answers = { { on = "Explain", text = text } } } -- tells of no parts
+    assert.equal(text .. "\n", run("as_it_comes", "Explain it.").output)
+  end))
+
+  it("many_at_once holds twenty conversations side by side, and goes on when one fails", helper.task(function()
+    kit:use { answers = { { on = "Is 7 prime", api_error = { status = 400, text = "no" } },
+      { on = "prime", text = "Who knows?", delay_ms = 2000 } } }
+    local lines, began = {}, parley.task.now()
+    for line in run("many_at_once", "Is %d prime?").output:gmatch "[^\n]+" do table.insert(lines, line) end
+    assert.equal(20, #lines)
+    for i, line in ipairs(lines) do
+      assert.matches(i == 7 and "^7\tfailed: .*error_api" or ("^%d\tWho knows%%?$"):format(i), line)
+    end
+    assert.equal(20, #kit:events "started")
+    assert.is_true(parley.task.now() - began < 30000) -- one after the other they take 38 s
+  end))
+
+  it("guarded lets the model read, and denies all else with a word", helper.task(function()
+    kit:use { answers = { { on = "tests", after = "Two.", tools = {
+      { name = "Read", input = { file_path = "a.lua" }, result = "x" },
+      { name = "Bash", input = { command = "rm -r ." }, result = "gone" } } } } }
+    local program = run("guarded", "Which tests are missing?")
+    assert.equal("Two.\n", program.output, program.errors)
+    assert.equal("Read: allow\nBash: deny\n", program.errors)
+    local records = kit:transcript(kit:events("started")[1].session_id)
+    assert.matches("Bash is not allowed: only reading is", parley.json.encode(records))
   end))
 end)

@@ -3,14 +3,17 @@ local helper = require "spec.helper"
 --- Every command that the host lists.
 local function commands(text)
   local names = {}
-  for name in text:match("\nCommands.-\n(.*)$"):gmatch "\n?  ([%w-]+) [^\n]*" do table.insert(names, name) end
+  for name in text:match("\nCommands.-(\n.*)$"):gmatch "\n  ([%w-]+) " do table.insert(names, name) end
   return names
 end
 
 describe("parley help", function()
   after_each(helper.remove_folders)
 
-  local function run(...) return helper.run { helper.host, ... } end
+  --- Of one width, whatever the terminal of the specs is like.
+  local function run(...)
+    return helper.run({ helper.host, ... }, { env = helper.environment { COLUMNS = "100" } })
+  end
 
   it("prints the same as parley --help", helper.task(function()
     local program = run "help"
@@ -133,6 +136,7 @@ describe("parley help", function()
     it("completes an argument at its place", helper.task(function()
       assert.equal("batch policy spec", sorted(complete("parley", "new", "")))
       assert.is_nil(complete("parley", "new", "policy", "").policy)
+      assert.equal("delivery dialogs", sorted(complete("parley", "new", "policy", "--kind", "d")))
     end))
 
     it("completes the command that help explains", helper.task(function()

@@ -1,6 +1,7 @@
 local uv = require "luv"
 local files = require "parley.base.files"
 local helper = require "spec.helper"
+local policies = require "parley.policy"
 
 describe("parley new", function()
   local folder
@@ -30,6 +31,30 @@ describe("parley new", function()
     assert.equal(1, run("test").status)
   end))
 
+  for _, kind in ipairs(policies.names()) do
+    it("writes a policy of the kind " .. kind .. ", and a spec that passes and is of it", helper.task(function()
+      assert.equal("mine.lua\n", start("policy", "--kind", kind, "mine"))
+      assert.equal("spec/mine_spec.lua\n", start("spec", "mine")) -- which policy it is about stands in mine.lua
+      local tested = run "test"
+      assert.equal(0, tested.status, tested.output .. tested.errors)
+      assert.matches("[1-9]%d* success[es]* / 0 failures / 0 errors", tested.output)
+      assert.not_equal(start("spec", "other"), "") -- of a routing policy
+      local is_routing = kind == "routing"
+      local mine, other = files.read(folder .. "/spec/mine_spec.lua"), files.read(folder .. "/spec/other_spec.lua")
+      assert.equal(is_routing, mine:gsub("mine", "other") == other)
+      -- With the default in its place the spec fails: it is about what the policy decides.
+      helper.write(folder .. "/mine.lua", ("local default = require 'parley.policy.%s'\nreturn default\n")
+        :format(kind == "injection" and "injection.native_jsonl" or kind))
+      assert.equal(1, run("test", "spec/mine_spec.lua").status)
+    end))
+  end
+
+  it("writes the spec of a kind that is named", helper.task(function()
+    assert.equal("spec/guard_spec.lua\n", start("spec", "--kind=permission", "guard"))
+    assert.equal("guard.lua\n", start("policy", "guard", "--kind", "permission"))
+    assert.equal(0, run("test").status)
+  end))
+
   it("writes them of a name in a folder, with or without .lua", helper.task(function()
     uv.fs_mkdir(folder .. "/policies", 448)
     assert.equal("policies/quick.lua\n", start("policy", "policies/quick.lua"))
@@ -48,8 +73,13 @@ describe("parley new", function()
   end))
 
   it("writes lines that say what they are about, without a name left open", helper.task(function()
-    for _, kind in ipairs { "policy", "spec", "batch" } do
-      local text = files.read(folder .. "/" .. start(kind, "n-" .. kind):match "%S+")
+    local beginnings = { { "batch" } }
+    for _, kind in ipairs(policies.names()) do
+      table.insert(beginnings, { "policy", "--kind", kind })
+      table.insert(beginnings, { "spec", "--kind", kind })
+    end
+    for i, words in ipairs(beginnings) do
+      local text = files.read(folder .. "/" .. start(words[1], "n-" .. i, table.unpack(words, 2)):match "%S+")
       assert.matches("^%-%- %u", text)
       assert.not_matches("NAME", text, 1, true)
       assert.not_matches("BASE", text, 1, true)
@@ -70,6 +100,10 @@ describe("parley new", function()
   end))
 
   for words, problem in pairs {
+    ["policy --kind dialog x"] = "there is no policy 'dialog', but routing, injection, mcp_config, readiness, dialogs, "
+      .. "delivery, settling, permission, sleeping; did you mean 'dialogs'?",
+    ["batch --kind routing x"] = "--kind is for policies and their specs, and not for a batch",
+    ["spec --kind nothing x"] = "there is no policy 'nothing'",
     ["polcy quick"] = "there is no 'polcy' to begin with, but batch, policy, spec; did you mean 'policy'?",
     ["world x"] = "there is no 'world' to begin with, but batch, policy, spec", ["policy"] = "missing argument",
     ["policy a/"] = "'a/' is no name: letters, digits, - and _, and maybe a folder before it",

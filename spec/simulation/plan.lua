@@ -22,7 +22,7 @@ M.STRIKES = { "kill", "stop", "pause", "resize", "type", "dialog", "cancel", "le
 --- Or so soon after a moment when it may matter most.
 M.MOMENTS = { "enter", "text", "editor", "lost", "full", "asked", "taken" }
 --- What goes wrong by itself: see testing.world.
-M.FAULTS = { "cut", "full", "lost", "unseen", "half", "torn", "slow", "no_space" }
+M.FAULTS = { "cut", "full", "lost", "unseen", "half", "torn", "slow", "broken", "no_space" }
 
 local function random_text(chance, key, mark)
   local parts = { key .. " " }
@@ -56,6 +56,7 @@ local function random_odds(chance)
   if odds.lost > 0 then odds.lost = odds.lost * 4 end
   odds.no_space = chance:once_in(20) and 4 or 0
   odds.slow = chance:once_in(6) and chance:pick { 4, 10 } or 0
+  odds.broken = chance:once_in(4) and chance:pick { 3, 10, 30 } or 0
   odds.torn = chance:once_in(12) and chance:pick { 3, 6, 20 } or 0
   return odds
 end

@@ -1,4 +1,5 @@
 -- `parley chat` with the real program: what a person sees, an interruption, a command, a saved conversation loaded.
+local files = require "parley.base.files"
 local helper = require "spec.helper"
 local json = require("parley.core").json
 local messages_api = require "parley.testing.messages_api"
@@ -10,9 +11,9 @@ local claude = os.getenv "PARLEY_CLAUDE"
 describe("parley chat with the real program", function()
   if not claude then return pending "needs PARLEY_CLAUDE: run make smoke" end
 
-  local function open(home)
+  local function open(home, ...)
     local terminal = terminals.open { cwd = home.cwd, rows = 60, columns = 200,
-      argv = { helper.host, "chat", "--executable", claude, "--preserve-provider-env" },
+      argv = { helper.host, "chat", "--executable", claude, "--preserve-provider-env", ... },
       environment = helper.environment({ LANG = "C.UTF-8", TERM = "xterm-256color", NO_COLOR = "1" }, home.extra_env) }
     terminal:wait_for "Ctrl-D leaves\n>"
     return terminal
@@ -64,6 +65,30 @@ describe("parley chat with the real program", function()
     local first = server:last_messages()[1].content
     local text = type(first) == "string" and first or first[#first].text
     assert.truthy(text:find("hello 漢字", 1, true))
+    leave(terminal)
+  end))
+
+  it("shows an answer as it comes, asks about a call, and tells what it costs", helper.task(function()
+    local script = { { on = "a bit", line_ms = 600000,
+      blocks = { { type = "text", text = "A **line** 漢字\nand one" } } }, table.unpack(messages_api.rules) }
+    local server <close> = messages_api.start { script = script }
+    local home <close> = offline_home.new { base_url = server.url }
+    local terminal <close> = open(home, "--permission-mode", "default", "--costs")
+    if os.getenv "PARLEY_CLAUDE_VERSION" ~= "2.1.110" then
+      terminal:write "a bit\r"
+      terminal:wait_for "\nA **line** 漢字\nanswering, "
+      terminal:write "\3"
+      terminal:wait_for "(interrupted)\n\n>"
+      assert.matches("\nA %*%*line%*%* 漢字\n%(", terminal.screen:text())
+    end
+    terminal:write "WRITETOOL please\r"
+    terminal:wait_for "\nallow it? yes, always, or what to tell the model:"
+    terminal:write "yes\r"
+    terminal:wait_for "\necho: WRITETOOL please\n($"
+    assert.equal("written\n", files.read(home.cwd .. "/written.txt"))
+    terminal:wait_for "\n\n>"
+    terminal:write "/cost\r"
+    terminal:wait_for "\nlast turn      $0."
     leave(terminal)
   end))
 

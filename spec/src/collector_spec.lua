@@ -147,6 +147,36 @@ describe("a finalizer that runs", function()
     assert.is_true(places > 0)
   end)
 
+  describe("while rows are read", function()
+    local function make()
+      local database = assert(core.sqlite.open ":memory:")
+      assert(database:script "CREATE TABLE t (a); INSERT INTO t VALUES ('some words'), ('others')")
+      return database
+    end
+
+    --- Reads them while a finalizer changes something, to the end.
+    local function places_of(change)
+      return change_at_each_allocation(make, function(database)
+        local rows = assert(database:query "SELECT a || 'x' AS a FROM t")
+        database:close()
+        assert(#rows == 2 and rows[1].a == "some wordsx" and rows[2].a == "othersx") -- which allocates nothing
+      end, change)
+    end
+
+    it("and closes does so behind them", function()
+      assert.is_true(places_of(function(database) database:close() end) > 3)
+    end)
+
+    it("and asks is refused", function()
+      local refusals = {}
+      places_of(function(database)
+        local ok, problem = pcall(database.query, database, "SELECT 2")
+        if not ok then refusals[problem:match "in the middle of a query" or problem] = true end
+      end)
+      assert.is_true(refusals["in the middle of a query"])
+    end)
+  end)
+
   it("while a line is handed over, and closes or reads on, does no harm", function()
     finally(helper.remove_folders)
     local path = helper.temporary_folder() .. "/lines"

@@ -4,33 +4,41 @@ local attachments = require "parley.backend.attachments"
 local clear = require "parley.claude.clear"
 local commands = require "parley.claude.commands"
 local conversation = require "parley.backend.conversation"
-local core = require "parley.core"
 local defer = require "parley.base.defer"
 local errors = require "parley.base.errors"
-local claude_event = require "parley.claude.event"
-local files = require "parley.base.files"
 local history = require "parley.base.history"
+local keeper = require "parley.sleep.keeper"
 local launch = require "parley.claude.launch"
 local limits = require "parley.session.limits"
 local login = require "parley.claude.login"
 local options = require "parley.base.options"
+local mcp_files = require "parley.backend.mcp_files"
 local own_options = require "parley.backend.own_options"
-local paths = require "parley.claude.paths"
 local policies = require "parley.policy"
 local pool = require "parley.backend.pool"
-local process = require "parley.claude.process"
 local routing = require "parley.policy.routing"
 local session = require "parley.session"
 local session_tools = require "parley.hub.session_tools"
+local sleeping = require "parley.backend.sleeping"
+local spares = require "parley.backend.spares"
+local starting = require "parley.backend.starting"
 local tables = require "parley.base.tables"
+local taken = require "parley.backend.taken"
 local task = require "parley.base.task"
-local tui = require "parley.claude.tui"
 local turn = require "parley.backend.turn"
-local uv = require "luv"
 
 local M = {}
 
 local INJECTIONS = { "native_jsonl", "concat_message" }
+
+local function is_retention(value)
+  for name, bound in pairs(value) do
+    local is_known = name == "days" or name == "count" or name == "bytes"
+    if not is_known or type(bound) ~= "number" or bound < 0 then return "{days, count, bytes}, numbers from 0 on" end
+  end
+end
+
+local function is_count(value) return value < 0 and "0 or more" or nil end
 
 --- The options of a backend beside those of its processes and sessions.
 ---@type table<string, parley.OptionRule>
@@ -39,6 +47,10 @@ M.rules = {
   max_sessions = { type = "positive integer", default = 8 },
   idle_timeout_ms = { type = "milliseconds" },
   mcp_servers = { type = "table", copy = false },
+  state = { type = { "boolean", "string", "table" }, default = true, copy = false, check = keeper.is_state },
+  durability = { type = "string", default = "process", check = options.one_of { "process", "power" } },
+  retention = { type = "table", default = { days = 30, count = 100000 }, check = is_retention },
+  spares = { type = "integer", default = 0, check = is_count },
   session_factory = { type = "callable" },
 }
 
@@ -49,8 +61,10 @@ local NOT_FOR_ALL = { session_id = true, resume_session_id = true, fork_session 
 ---@field policies table      those that the backend calls itself
 ---@field package pool parley.Pool
 ---@field package attachments parley.Attachments
----@field package mcp_paths table<string, string>  by the servers, as JSON
----@field package mcp_lock parley.Semaphore        one task writes or removes them
+---@field package mcp parley.McpFiles
+---@field package keeper parley.Keeper  of the conversations that outlive their processes
+---@field package sleeping parley.Sleeping
+---@field package spares parley.Spares
 ---@field package rules parley.OwnOptionRules
 ---@field package kin table<parley.Session, {prefix: string, kin: string}>  under which options each was started
 ---@field package spent parley.Spent  by all its turns
@@ -71,7 +85,18 @@ end
 local NOT_FOR_ONE = tables.merged({ policies = true, hooks = true }, limits.TOTALS)
 for name in pairs(M.rules) do NOT_FOR_ONE[name] = name ~= "mcp_servers" or nil end
 
---- Makes a backend. Nothing is started before the first `complete`.
+--- What its pool asks of a backend, and tells it.
+local function pool_options(self)
+  return { limit = self.options.max_sessions, idle_timeout_ms = self.options.idle_timeout_ms,
+    choose = function(idle, lease) return self.sleeping:choose(idle, lease) end,
+    may_end = function(live) return self.sleeping:may_sleep(live) end,
+    on_leaving = function(live) self.keeper:leaving(live) end, on_leave = function(live) self.keeper:rest(live) end,
+    on_wait = function() self.spares:yield() end, on_quiet = function() self.spares:refill() end }
+end
+
+local make_spare ---@type fun(self: parley.Backend)
+
+--- Makes a backend. Nothing but its spare sessions is started before the first `complete`.
 ---@param given? parley.BackendOptions
 ---@return parley.Backend
 --- Raises `ValueError` for bad options and policies.
@@ -84,54 +109,27 @@ function M.new(given)
   session.check(set, set, "parley.backend")
   local own, of_sessions = policies.of_backend(set.policies, set.history_injection_mode)
   set.policies = of_sessions
-  return setmetatable({
-    options = set, policies = own, pool = pool.new { limit = set.max_sessions, idle_timeout_ms = set.idle_timeout_ms },
-    attachments = attachments.new(), mcp_paths = {}, mcp_lock = task.semaphore(1), rules = rules,
-    kin = setmetatable({}, { __mode = "k" }), spent = limits.nothing(),
+  local self = setmetatable({
+    options = set, policies = own, attachments = attachments.new(), mcp = mcp_files.new(own.mcp_config), rules = rules,
+    kin = setmetatable({}, { __mode = "k" }), spent = limits.nothing(), sleeping = sleeping.new(own.sleeping),
+    keeper = keeper.new { state = set.state, durability = set.durability, retention = set.retention,
+      extra_env = set.extra_env },
   }, Backend)
-end
-
---- Removes what was written: all of it, whatever happens. The first error comes out.
-local function remove_mcp_configs(self)
-  local failure
-  for text, path in pairs(self.mcp_paths) do
-    self.mcp_paths[text] = nil
-    local ok, err = pcall(self.policies.mcp_config.remove, path)
-    failure = failure or not ok and { err } or nil
-  end
-  if failure then error(failure[1], 0) end
+  self.pool = pool.new(pool_options(self))
+  self.sleeping:serve(self.pool)
+  self.spares = spares.new(set.spares, self.pool, function() make_spare(self) end)
+  self.spares:refill()
+  return self
 end
 
 local function remove_files(self)
   self.attachments:close()
-  remove_mcp_configs(self)
-end
-
---- The file that holds the servers, written on first use.
-local function mcp_path_of(self, servers)
-  local text, err = core.json.encode(servers, { sort_keys = true })
-  if not text then
-    error(errors.value_error("mcp_servers cannot be written as JSON: " .. err.message, { option = "mcp_servers" }), 0)
-  end
-  local _ <close> = self.mcp_lock:acquire()
-  if self.closed then error(errors.closed_error "the backend is closed", 0) end
-  local path = self.mcp_paths[text] or self.policies.mcp_config.write(servers)
-  self.mcp_paths[text] = path
-  if not self.closed then return path end
-  remove_mcp_configs(self) -- it was closed by somebody who could not wait for the policy
-  error(errors.closed_error "the backend is closed", 0)
-end
-
-local function mcp_config_of(self, set)
-  local given = set.mcp_config or {}
-  local list = type(given) == "table" and tables.joined(given) or { given }
-  if set.mcp_servers then table.insert(list, mcp_path_of(self, set.mcp_servers)) end
-  return list
+  self.mcp:close()
 end
 
 --- The files for `--mcp-config`: those of the option, and the one that holds `mcp_servers`, written on first use.
 ---@return string[] paths  empty without either
-function Backend:mcp_config_argument() return mcp_config_of(self, self.options) end
+function Backend:mcp_config_argument() return self.mcp:arguments(self.options) end
 
 --- Asks the routing policy; its options are checked like the caller's.
 ---@return parley.Lease  with `set`, the options
@@ -150,112 +148,6 @@ local function route(self, request)
     wait = answer.wait, pin = answer.pin, timeout_ms = set.turn_timeout_ms }
 end
 
---- Makes the session that `injection` asks for.
-local function make_session(self, set, id, injection, jsonl_path)
-  local offset = injection.start_offset or 0
-  local factory = self.options.session_factory
-  if factory then
-    local made = factory(self, id, injection.resume or false, jsonl_path, offset)
-    if type(made) == "table" and type(made.start) == "function" then return made end
-    error(errors.value_error("session_factory must return a session, not a " .. type(made),
-      { option = "session_factory" }), 0)
-  end
-  local of_process, of_session = tables.picked(set, launch.rules), tables.picked(set, session.rules)
-  of_process[injection.resume and "resume_session_id" or "session_id"] = id
-  of_process.mcp_config = mcp_config_of(self, set)
-  return session.new(process.new(of_process), of_session, { path = jsonl_path, offset = offset })
-end
-
---- Starts a session in the place that the run holds.
-local function start(self, run, injection, id, path)
-  if run.is_over then error(errors.closed_error "the turn was closed", 0) end
-  local live = make_session(self, run.set, id, injection, path)
-  self.kin[live] = { prefix = run.prefix, kin = run.kin, set = run.set }
-  self.pool:add(live, run)
-  run.session, run.has_place, run.payload, run.is_resumed = live, false, injection.text, injection.resume
-  if live.limits then live.limits:use(run.set, self.spent) end -- the message may go with the start
-  live:start(run.is_message and injection.text or nil, run.said)
-end
-
---- Starts a fresh session for a history, in the place that the run holds. A seed that nobody went on from is removed.
-local function start_with(self, run, policy)
-  local set, id = run.set, core.uuid.generate()
-  local path = paths.resolve_jsonl_path(id, set.cwd, launch.environment(set))
-  local injection = policy.prepare {
-    history = run.request.history, text = run.text, session_id = id, jsonl_path = path,
-    cwd = paths.real_folder(set.cwd), model = set.model, permission_mode = set.permission_mode or "bypassPermissions",
-  }
-  local _ <close> = defer(function(err)
-    if err ~= nil and injection.resume then files.remove(path) end
-  end)
-  policies.check_text(self.options.policies, set, injection.text, #run.request.messages)
-  start(self, run, injection, id, path)
-end
-
---- Whether the program itself has said that it does not go on from the written history.
-local function is_refused(err)
-  return err.reason == "exit" and err.exit ~= nil and err.exit.signal == nil
-    and tui.refuses_to_resume(tostring(err.screen))
-end
-
---- Starts a session, and when that fails with a written history, makes room for another start.
----@return table? failure
-local function try_to_start(self, run, way, ...)
-  local ok, err = pcall(way, self, run, ...)
-  if ok then return nil end
-  local may_be_tried_again = run.session and run.is_resumed and errors.is(err, "SessionError")
-  if not may_be_tried_again or err.reason == "transcript" then error(err, 0) end
-  if run.session.ahead and not is_refused(err) then error(err, 0) end -- it may have taken the message
-  self.pool:discard(run.session, true)
-  run.session, run.has_place = nil, true
-  return err
-end
-
---- Starts a fresh session. A crash or a start that takes too long says nothing of the written history: it is tried
---- again, once. When the program refuses to resume from it, it goes into the message, once.
-local function start_fresh(self, run)
-  local err = try_to_start(self, run, start_with, self.policies.injection)
-  if err and not is_refused(err) then err = try_to_start(self, run, start_with, self.policies.injection) end
-  if not err then return end
-  if not is_refused(err) then error(err, 0) end
-  start_with(self, run, require "parley.policy.injection.concat_message")
-  table.insert(run.notices, claude_event.new { type = "system", subtype = "injection_fallback",
-    session_id = run.session.session_id, cause = err,
-    message = "the program did not resume from the written history; it went into the message instead" })
-end
-
---- Has a new process go on with a transcript, or starts a fresh session where that cannot be.
----@return boolean resumed
-local function go_on(self, run, id, path)
-  local stat = uv.fs_stat(path)
-  local injection = { resume = true, text = run.text, start_offset = stat and stat.size }
-  if stat and not try_to_start(self, run, start, injection, id, path) then return true end
-  start_fresh(self, run)
-  return false
-end
-
---- Has another process go on with the transcript of the session that the run leases: under the options of the run.
-local function renew(self, run)
-  local former = run.session
-  self.pool:discard(former, true)
-  run.session, run.is_leased, run.has_place, self.kin[former] = nil, false, true, nil
-  if go_on(self, run, former.session_id, former.jsonl_path) then run.session:succeed(former) end
-end
-
---- Starts the session of a history that no session has: from its own transcript when it is the one that was adopted.
-local function begin_session(self, run)
-  local adopted = self.adopted
-  if not adopted or history.hash_history(run.request.history) ~= adopted.hash then return start_fresh(self, run) end
-  self.adopted = nil -- two must not write in one transcript
-  local _ <close> = defer(function(err)
-    if err ~= nil then self.adopted = adopted end
-  end)
-  if go_on(self, run, adopted.id, adopted.path) then return end
-  table.insert(run.notices, claude_event.new { type = "system", subtype = "injection_fallback",
-    session_id = run.session.session_id,
-    message = ("the program did not go on with the session %s; another one has what was said"):format(adopted.id) })
-end
-
 --- Finds or makes the session of a request.
 local function acquire(self, run)
   local key, of_kin = run.key, own_options.find_kin(self.kin, self.pool, run)
@@ -263,7 +155,19 @@ local function acquire(self, run)
   run.key = key
   run.is_leased, run.has_place, run.payload = run.session ~= nil, run.session == nil, run.text
   if run.is_over then error(errors.closed_error "the turn was closed", 0) end
-  if run.has_place then begin_session(self, run) elseif of_kin then renew(self, run) end
+  if run.has_place then starting.begin(self, run) elseif of_kin then starting.renew(self, run) end
+  if run.ended then
+    starting.tell(run, "background_ended", { ended = run.ended.session_id,
+      message = ("the session %s, with what it had running in the background (%d), was ended for its place: all %d "
+        .. "(max_sessions) were taken"):format(run.ended.session_id, run.ended.background, self.options.max_sessions) })
+  end
+  local why = self.sleeping:complaint()
+  if why then starting.tell(run, "policy_failed", { message = why }) end
+  local problem = self.keeper:complaint()
+  if problem then
+    starting.tell(run, "state_unavailable", { cause = problem,
+      message = "conversations are not kept beyond their processes: " .. problem.message })
+  end
 end
 
 local function begin_turn(self, run)
@@ -273,7 +177,7 @@ local function begin_turn(self, run)
   end
   local live, said = run.session, run.said
   if run.set.tools then live.tools:use(run.set.tools) end
-  if live.limits then live.limits:use(run.set, self.spent) end
+  starting.prepare(self, live, run.set)
   run.steps = run.command and live:command(run.command, said) or live:send(run.payload, said)
 end
 
@@ -296,24 +200,39 @@ local function leaves_words(events)
   return false
 end
 
+--- Ends a session in the midst of something.
+local function drop(self, live, keeps_place)
+  local _ <close> = defer(function() self.keeper:lose(live) end)
+  self.pool:discard(live, keeps_place)
+end
+
+--- Lets a session wait for what comes next in its conversation.
+local function keep(self, run, result, names)
+  local told = self.sleeping:note(run.session, run.events, result)
+  self.keeper:note(run.session, { keys = names, set = run.set, facts = told, cost_usd = result.cost_usd })
+  local keys = {}
+  for i, name in ipairs(names) do keys[i] = run.prefix .. name end
+  self.pool:release(run.session, keys)
+  self.spares:encourage()
+end
+
 --- Stores the session for what the client will send next, or ends it after a failed turn.
 local function settle(self, run, result)
   local is_stopped = result.subtype == "interrupted" or result.subtype == "error_limit"
   if result.is_error and not is_stopped and result.subtype ~= "error_no_output" then
-    return self.pool:discard(run.session)
+    return drop(self, run.session)
   end
   if run.command then
     local is_emptied = clear.is(run.command) -- what it goes on with is not this conversation
-    if is_emptied or leaves_words(run.events) then return self.pool:discard(run.session) end
+    if is_emptied or leaves_words(run.events) then return drop(self, run.session) end
+    if #run.request.history > 0 then return keep(self, run, result, { run.name }) end
     return self.pool:release(run.session, { run.key })
   end
   local answer = history.synthesize_turn_messages(run.events)
   -- A message that was interrupted before its answer began is not in the program's history, but may be in the client's.
-  if is_stopped and #answer == 0 then return self.pool:discard(run.session) end
-  local keys = {}
-  local given = self.policies.routing.keys(run.request, { messages = answer, events = run.events, result = result })
-  for i, key in ipairs(given) do keys[i] = run.prefix .. key end
-  self.pool:release(run.session, keys)
+  if is_stopped and #answer == 0 then return drop(self, run.session) end
+  keep(self, run, result, self.policies.routing.keys(run.request,
+    { messages = answer, events = run.events, result = result }))
 end
 
 local function next_event(self, run)
@@ -327,9 +246,9 @@ local function next_event(self, run)
   local ok, event = pcall(run.steps)
   if not ok then
     if not was_dead(run, event) then error(event, 0) end
-    self.pool:discard(run.session, true)
+    drop(self, run.session, true)
     run.session, run.has_place, run.is_leased = nil, true, false
-    start_fresh(self, run)
+    starting.begin(self, run)
     begin_turn(self, run)
     return next_event(self, run)
   end
@@ -348,7 +267,7 @@ local function abandon(self, run)
   local live, has_place = run.session, run.has_place
   run.session, run.has_place = nil, false
   if live then
-    task.shield(self.pool.discard, self.pool, live)
+    task.shield(drop, self, live)
   elseif has_place then
     self.pool:release_place(run)
   end
@@ -365,6 +284,7 @@ local function new_run(self, messages, request)
   asked.last, asked.history = messages[count], table.move(messages, 1, count - 1, 1, {})
   local text = self.attachments:text_of(history.blocks_of(messages[count].content), count)
   local run = route(self, asked)
+  run.takes_spare = #asked.history == 0 and run.set == self.options and self.policies.injection.described == nil
   policies.check_text(self.options.policies, run.set, text, count)
   run.request, run.said, run.text, run.events, run.notices = asked, request, text, {}, {}
   return run
@@ -442,6 +362,18 @@ function Backend:warm(messages, request)
   return true
 end
 
+--- Starts a spare session.
+function make_spare(self)
+  local run = { request = { history = {}, messages = {} }, set = self.options, prefix = "", kin = "", text = "…",
+    notices = {}, task = task.current() }
+  local _ <close> = defer(function() abandon(self, run) end)
+  self.pool:acquire(nil, run)
+  run.has_place = true
+  starting.fresh(self, run)
+  self.pool:release(run.session, {}, true)
+  run.session = nil
+end
+
 --- A conversation of its own: what is said in it stays with it.
 ---@param messages? table[]  what was said before, for example from `parley.load`
 ---@param own? parley.OwnOptions  options of its turns that differ from the backend's; `talk.options` may be changed
@@ -458,8 +390,8 @@ end
 --- conversation does. Without it, and where the program does not take it, a new session gets the messages. Nobody else
 --- may have it open.
 ---@param messages table[]  what was said
----@param id string         the session's
----@param path string       its transcript, where a program of these options looks for it
+---@param id? string        the session's; nil: it has none that is to be gone on with, nor one that sleeps
+---@param path? string      its transcript, where a program of these options looks for it
 function Backend:adopt(messages, id, path)
   self.adopted = { hash = history.hash_history(messages), id = id, path = path }
 end
@@ -479,16 +411,22 @@ function Backend:live_session_count() return self.pool:count() end
 --- anywhere: a libuv callback, which cannot wait, returns before the programs have ended.
 function Backend:close()
   self.closed = true
+  self.mcp:refuse()
+  self.sleeping:close()
+  self.spares:close()
   task.wherever(function()
     self.pool:close()
-    local _ <close> = self.mcp_lock:acquire()
+    self.keeper:close()
+    local _ <close> = self.mcp:lock()
     remove_files(self)
   end, function()
     self.pool:kill()
+    self.keeper:close()
     remove_files(self)
   end)
 end
 
+taken.install(Backend, starting.renew)
 Backend.__close = Backend.close
 
 -- A backend that was never closed leaves no file when the host ends.

@@ -13,7 +13,7 @@ local tools = require "parley.hub.tools"
 local M = {}
 
 --- What another process may have anew that goes on with the same transcript.
-local RENEWABLE = { model = true, effort = true, permission_mode = true }
+local RENEWABLE = { model = true, effort = true, permission_mode = true, partial = true }
 
 ---@class parley.OwnOptionRules
 ---@field all table<string, parley.OptionRule>  of a backend
@@ -70,6 +70,7 @@ end
 --- Whether a session that has the option in one way can do as well what it wants in the other.
 local function is_alike(name, one, other)
   if one == other then return true end
+  if name == "partial" then return one or not other end -- what is told of need not be reported
   local needs = limits.STARTED_FOR[name]
   return needs == false or needs and one ~= nil
 end

@@ -6,9 +6,11 @@
 --- Whoever wants the session of a key and no other waits for the one that is in use, and holds up nobody.
 ---
 --- A wait that nothing can end but the end of the waiter's own turn, or of turns that wait for each other so, is an
---- error at once (see `find_stuck`).
+--- error at once (see `stuck.lua`).
 local clock = require "parley.base.clock"
 local errors = require "parley.base.errors"
+local stuck = require "parley.backend.stuck"
+local taking = require "parley.backend.taking"
 local task = require "parley.base.task"
 
 local M = {}
@@ -18,6 +20,7 @@ local M = {}
 ---@field wait? boolean        for the one that is in use under the key, rather than have another
 ---@field pin? boolean         nobody has its place afterwards while it is idle
 ---@field prefix? string       what its keys begin with, and no policy knows of
+---@field takes_spare? boolean  a spare session will do
 ---@field timeout_ms? number   how long it may wait
 ---@field task? parley.Task    who uses it now
 ---@field package is_anonymous? true
@@ -25,8 +28,15 @@ local M = {}
 ---@class parley.Pool
 ---@field package limit integer
 ---@field package idle_timeout_ms? number
+---@field package choose function  as the rest, see `parley.PoolOptions`
+---@field package may_end function
+---@field package on_leaving function
+---@field package on_leave function
+---@field package on_wait function
+---@field package on_quiet function
 ---@field package entries table<parley.Session, table>  every live session: `keys`, `is_idle`, `is_pinned`, `used`,
----                                `timer`, `lease`, `prefix`, `number`
+---                                `timer`, `lease`, `prefix`, `number`, `ending`, `is_spare`,
+---                                `is_taken`, `taker`
 ---@field package places integer   taken, by a session or by a caller that is about to add one
 ---@field package leases table<parley.Lease, true>  of the callers that have a session or a place
 ---@field package waiting table[]  callers, first come first: `lease`, `task`, `wake`
@@ -40,16 +50,30 @@ local Pool = {}
 Pool.__index = Pool
 Pool.__name = "parley.Pool"
 
+local function nothing() end
+
+---@class parley.PoolOptions
+---@field limit integer             live processes at a time
+---@field idle_timeout_ms? number   an idle session is ended after so long; nil: never
+---@field choose? fun(idle: parley.Session[], lease: parley.Lease): parley.Session?  whose place a caller gets, of the
+---                                 idle ones, the least recently used first; default: that one
+---@field may_end? fun(session: parley.Session): boolean  whether an idle time-out ends it; default: it does
+---@field on_leaving? fun(session: parley.Session)  is told of an idle one that is about to end,
+---@field on_leave? fun(session: parley.Session)    and that has ended
+---@field on_wait? fun()            is told when somebody must wait
+---@field on_quiet? fun()           is told when nobody has or wants anything
+
 --- Makes an empty pool.
----@param given {limit: integer, idle_timeout_ms?: number}  live processes at a time; an idle session is ended after so
----       long, nil: never
+---@param given parley.PoolOptions
 ---@return parley.Pool
 function M.new(given)
   local idle_timeout_ms = given.idle_timeout_ms
   if idle_timeout_ms == math.huge then idle_timeout_ms = nil end
   return setmetatable({
     limit = given.limit, idle_timeout_ms = idle_timeout_ms, entries = {}, places = 0, leases = {}, waiting = {},
-    stalled = {}, choosy = 0, uses = 0, added = 0,
+    stalled = {}, choosy = 0, uses = 0, added = 0, on_leaving = given.on_leaving or nothing,
+    on_leave = given.on_leave or nothing, on_wait = given.on_wait or nothing, on_quiet = given.on_quiet or nothing,
+    choose = given.choose or function(idle) return idle[1] end, may_end = given.may_end or function() return true end,
   }, Pool)
 end
 
@@ -68,7 +92,15 @@ end
 
 local function take(entry)
   stop_timer(entry)
-  entry.is_idle, entry.keys = false, {}
+  entry.is_idle, entry.is_spare, entry.keys = false, nil, {}
+end
+
+--- An idle session has ended, and its place is free.
+local function forget(self, session)
+  stop_timer(self.entries[session])
+  self.entries[session] = nil
+  self.places = self.places - 1
+  self.on_leave(session)
 end
 
 --- Forgets the idle sessions whose process has ended.
@@ -76,44 +108,50 @@ local function sweep(self)
   for _, session in ipairs(in_order(self.entries)) do
     local entry = self.entries[session]
     if entry.is_idle and not session.process:is_alive() then
-      stop_timer(entry)
       session:kill()
-      self.entries[session] = nil
-      self.places = self.places - 1
+      forget(self, session)
     end
   end
 end
 
---- Whether the session that a caller wants, and no other, is another's now, or will be that of somebody before it.
-local function is_in_use(self, lease)
-  if not lease.wait then return false end
-  for other in pairs(self.leases) do
-    if other.key == lease.key then return true end
+--- The session whose place a caller gets: one that is about to end anyhow, a spare one, or whom `choose` says.
+local function victim_of(self, lease)
+  local candidates, spare = {}, nil
+  for _, session in ipairs(in_order(self.entries)) do
+    local entry = self.entries[session]
+    if entry.is_idle and entry.ending then return session end
+    if entry.is_idle and not entry.is_pinned then
+      if entry.is_spare then spare = session else table.insert(candidates, session) end
+    end
   end
-  for _, waiter in ipairs(self.waiting) do
-    if waiter.lease == lease then return false end
-    if waiter.lease.key == lease.key then return true end
+  if spare or not candidates[1] then return spare end
+  table.sort(candidates, function(one, other) return self.entries[one].used < self.entries[other].used end)
+  return self.choose(candidates, lease)
+end
+
+--- The idle session that a caller looks for, the last used one; or a spare one where it may begin in that.
+local function idle_for(self, lease)
+  local entries, found, spare = self.entries, nil, nil
+  for _, session in ipairs(in_order(entries)) do
+    local entry = entries[session]
+    if entry.is_idle then
+      local fits = lease.key and entry.keys[lease.key]
+      if fits and (not found or entry.used > entries[found].used) then found = session end
+      if entry.is_spare then spare = session end
+    end
   end
-  return false
+  return found or lease.takes_spare and spare or nil
 end
 
 --- What a caller can have at once; it does not wait, so that nobody comes between looking and taking.
 ---@return {session?: parley.Session, victim?: parley.Session}?  without either: a free place; nil: nothing
 local function find(self, lease)
   sweep(self)
-  local entries, key = self.entries, lease.key
-  local session, victim
-  for _, candidate in ipairs(in_order(entries)) do
-    local entry = entries[candidate]
-    if entry.is_idle then
-      if key and entry.keys[key] and (not session or entry.used > entries[session].used) then session = candidate end
-      local may_end = not entry.is_pinned
-      if may_end and (not victim or entry.used < entries[victim].used) then victim = candidate end
-    end
-  end
+  local session = idle_for(self, lease)
   if session then return { session = session } end
-  if is_in_use(self, lease) then return nil end
+  if stuck.is_in_use(self, lease) then return nil end
   if self.places < self.limit then return {} end
+  local victim = victim_of(self, lease)
   return victim and { victim = victim }
 end
 
@@ -122,6 +160,7 @@ local function grant(self, lease)
   if not found then return nil end
   local session = found.session or found.victim
   if session then take(self.entries[session]) else self.places = self.places + 1 end
+  if found.victim then self.on_leaving(found.victim) end
   if found.session then self.entries[session].lease = lease end
   if not lease.is_anonymous then self.leases[lease] = true end
   return found
@@ -129,75 +168,11 @@ end
 
 -- Waiting -------------------------------------------------------------------------------------------------------------
 
---- Whether a lease may end while those who are stuck wait on.
-local function may_end(lease, stuck) return not (lease.task and task.hangs_on(lease.task, stuck)) end
-
---- Whether a place may become free while those who are stuck wait on.
-local function may_have_place(self, stuck)
-  local held = 0
-  for lease in pairs(self.leases) do
-    if may_end(lease, stuck) then return true end
-    held = held + 1
-  end
-  for _, entry in pairs(self.entries) do
-    local is_kept = entry.is_idle and entry.is_pinned and not entry.timer
-    if is_kept then held = held + 1 end
-  end
-  return held < self.places -- of the others nobody knows
-end
-
---- The same for the session that a waiter wants and no other.
-local function may_have_session(self, waiter, stuck)
-  local key = waiter.lease.key
-  for lease in pairs(self.leases) do
-    if lease.key == key and may_end(lease, stuck) then return true end
-  end
-  for _, other in ipairs(self.waiting) do
-    if other == waiter then return false end
-    if other.lease.key == key and not stuck[other.task] then return true end
-  end
-end
-
---- The waiter that came last of those whom nothing can serve: all that they wait for is held by tasks that go on only
---- when one of them does, or by pinned sessions that nothing ends.
-local function find_stuck(self)
-  if self.choosy == 0 and may_have_place(self, self.stalled) then return nil end
-  local stuck, has_changed = {}, true
-  for one in pairs(self.stalled) do stuck[one] = true end
-  while has_changed do
-    has_changed = false
-    local has_place = may_have_place(self, stuck)
-    for _, waiter in ipairs(self.waiting) do
-      local may_go_on = has_place
-      if is_in_use(self, waiter.lease) then may_go_on = may_have_session(self, waiter, stuck) end
-      if may_go_on and stuck[waiter.task] then stuck[waiter.task], has_changed = nil, true end
-    end
-  end
-  for i = #self.waiting, 1, -1 do
-    if stuck[self.waiting[i].task] then return self.waiting[i] end
-  end
-end
-
-local function deadlock(self, lease)
-  local message
-  if is_in_use(self, lease) then
-    message = "this request waits for the session under its key, which is used by a turn that waits for this request; "
-      .. "leave that turn's loop first"
-  elseif not next(self.leases) then
-    message = ("there is no place for this session: all %d (max_sessions) are kept by sessions that are pinned"):format(
-      self.limit)
-  else
-    message = ("this request waits for a place that only its own end could free: all %d (max_sessions) are held by "
-      .. "turns that wait for it; leave their loops first, or raise max_sessions"):format(self.limit)
-  end
-  return errors.session_error(message, { reason = "deadlock" })
-end
-
 local function refuse_stuck(self)
   while self.waiting[1] do
-    local waiter = find_stuck(self)
+    local waiter = stuck.find(self)
     if not waiter then return end
-    waiter.wake { failure = deadlock(self, waiter.lease) }
+    waiter.wake { failure = stuck.error(self, waiter.lease) }
   end
 end
 
@@ -218,10 +193,11 @@ local function serve(self)
     if granted then waiter.wake(granted) else i = i + 1 end
   end
   refuse_stuck(self)
+  if self:is_quiet() then self.on_quiet() end
 end
 
 local function late(self, lease)
-  local what = is_in_use(self, lease) and "the session under its key"
+  local what = stuck.is_in_use(self, lease) and "the session under its key"
     or ("one of the %d places (max_sessions)"):format(self.limit)
   return errors.session_error(("the request has waited %g ms (turn_timeout_ms) for %s, which is in use"):format(
     lease.timeout_ms, what), { reason = "timeout" })
@@ -257,6 +233,7 @@ local function wait_in_line(self, lease)
       wake(granted)
     end
     join(self, waiter)
+    self.on_wait()
     if lease.timeout_ms and lease.timeout_ms < math.huge then
       waiter.timer = clock.after(lease.timeout_ms, function() waiter.wake { failure = late(self, lease) } end)
     end
@@ -270,8 +247,11 @@ end
 
 --- Ends a session; its place stays whose lease it is, unless that fails.
 local function end_session(self, session, lease)
-  local ok, err = pcall(session.close, session)
+  local entry = self.entries[session] or {}
+  local ending = entry.ending
+  local ok, err = pcall(ending and ending.await or session.close, ending or session)
   self.entries[session] = nil
+  if entry.taker then entry.taker.wake(false) end
   if ok then return end
   self:release_place(lease)
   error(err, 0)
@@ -289,7 +269,10 @@ function Pool:acquire(key, lease)
   local granted = grant(self, lease) or wait_in_line(self, lease)
   if not granted then error(errors.closed_error "the backend is closed", 0) end
   if granted.failure then error(granted.failure, 0) end
-  if granted.victim then end_session(self, granted.victim, lease) end
+  if granted.victim then
+    end_session(self, granted.victim, lease)
+    self.on_leave(granted.victim)
+  end
   return granted.session
 end
 
@@ -316,27 +299,46 @@ function Pool:add(session, lease)
     number = self.added }
 end
 
+--- Ends an idle session, outside of any task. It keeps its place until the process has ended, or somebody waits for
+--- that.
+local function retire(self, session, entry)
+  take(entry)
+  self.on_leaving(session)
+  entry.is_idle, entry.used, entry.is_pinned = true, 0, false
+  session:kill()
+  serve(self)
+  entry.ending = task.new_root(function()
+    pcall(session.close, session)
+    if self.entries[session] == entry and entry.is_idle then forget(self, session) end
+    serve(self)
+  end)
+end
+
+--- Ends an idle session after its time, unless it may not end yet.
+local function begin_idling(self, session, entry)
+  entry.timer = clock.after(self.idle_timeout_ms, function()
+    entry.timer = nil
+    if self.may_end(session) then retire(self, session, entry) else begin_idling(self, session, entry) end
+  end)
+end
+
 --- Ends a lease: the session waits under these keys. Where nobody can find it again it is not pinned.
 ---@param session parley.Session
 ---@param keys string[]
-function Pool:release(session, keys)
+---@param is_spare? boolean  it waits for whoever takes a spare one
+function Pool:release(session, keys, is_spare)
   local entry = self.entries[session]
   if not entry then return end -- the pool was closed
   self.uses = self.uses + 1
+  if entry.is_taken then entry.keys, entry.is_taken = {}, nil end
   entry.is_idle, entry.used = true, self.uses
   entry.is_pinned = entry.lease ~= nil and entry.lease.pin and #keys > 0
   end_lease(self, entry.lease)
   entry.lease = nil
   for _, key in ipairs(keys) do entry.keys[key] = true end
-  if self.idle_timeout_ms then
-    entry.timer = clock.after(self.idle_timeout_ms, function()
-      take(entry)
-      -- It keeps its place until the process has ended, or somebody waits for that.
-      entry.is_idle, entry.used, entry.is_pinned = true, 0, false
-      session:kill()
-      serve(self)
-    end)
-  end
+  entry.is_spare = is_spare
+  if entry.taker then return entry.taker.wake(true) end
+  if self.idle_timeout_ms and not is_spare then begin_idling(self, session, entry) end
   serve(self)
 end
 
@@ -348,6 +350,44 @@ function Pool:discard(session, keeps_place)
   if not (entry or keeps_place) then return end -- the pool was closed
   end_session(self, session, entry and entry.lease)
   if not keeps_place then self:release_place(entry.lease) end
+end
+
+--- Whether nobody has or wants anything.
+---@return boolean
+function Pool:is_quiet() return not self.closed and not next(self.leases) and not self.waiting[1] end
+
+---@return boolean
+function Pool:has_free_place()
+  sweep(self)
+  return self.places < self.limit
+end
+
+---@return integer
+function Pool:count_spares()
+  local count = 0
+  for _, entry in pairs(self.entries) do
+    if entry.is_spare then count = count + 1 end
+  end
+  return count
+end
+
+--- The idle sessions that nobody has pinned, the oldest first; spare ones and those that are about to end are none.
+---@return parley.Session[]
+function Pool:quiet()
+  sweep(self)
+  local list = {}
+  for _, session in ipairs(in_order(self.entries)) do
+    local entry = self.entries[session]
+    if entry.is_idle and not (entry.is_pinned or entry.is_spare or entry.ending) then table.insert(list, session) end
+  end
+  return list
+end
+
+--- Ends an idle session, without waiting for that.
+---@param session parley.Session
+function Pool:retire(session)
+  local entry = self.entries[session]
+  if entry and entry.is_idle and not entry.ending then retire(self, session, entry) end
 end
 
 ---@return table<string, parley.Process>  by session id
@@ -373,6 +413,7 @@ end
 ---@field pinned boolean
 ---@field turns integer          that have ended in it
 ---@field keys string[]          under which it waits; of one in use, the one that it was asked for by
+---@field taken? true            a person has it, and the keys are those under which it waited before
 
 --- What lives, as plain data.
 ---@return parley.LiveSession[]  by session id
@@ -385,7 +426,8 @@ function Pool:list()
     table.sort(keys)
     for i, key in ipairs(keys) do keys[i] = key:sub(#entry.prefix + 1) end
     table.insert(list, { session_id = session.session_id, state = session.state and session:state(),
-      in_use = not entry.is_idle, pinned = entry.is_pinned or false, turns = session.turns or 0, keys = keys })
+      in_use = not entry.is_idle, pinned = entry.is_pinned or false, turns = session.turns or 0, keys = keys,
+      taken = entry.is_taken })
   end
   table.sort(list, function(left, right) return left.session_id < right.session_id end)
   return list
@@ -402,7 +444,10 @@ end
 local function turn_away(self)
   self.closed = true
   while self.waiting[1] do self.waiting[1].wake() end
-  for _, entry in pairs(self.entries) do stop_timer(entry) end
+  for _, entry in pairs(self.entries) do
+    stop_timer(entry)
+    if entry.taker then entry.taker.wake(false) end
+  end
 end
 
 --- Ends every session, all at a time; whoever waits for a place gets a `ClosedError`.
@@ -410,7 +455,10 @@ function Pool:close()
   turn_away(self)
   local closing = {}
   for _, session in ipairs(in_order(self.entries)) do
-    table.insert(closing, task.spawn(pcall, session.close, session))
+    table.insert(closing, task.spawn(function()
+      pcall(session.close, session)
+      self.on_leave(session)
+    end))
   end
   for _, one in ipairs(closing) do one:await() end
   self.entries = {}
@@ -422,5 +470,7 @@ function Pool:kill()
   for _, session in ipairs(in_order(self.entries)) do session:kill() end
   self.entries = {}
 end
+
+taking.install(Pool)
 
 return M

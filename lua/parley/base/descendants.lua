@@ -20,6 +20,11 @@ local function facts_of(pid)
   return tonumber(parent), started
 end
 
+--- When a process was started, see `parley.Descendant`.
+---@param pid integer
+---@return string?  nil when none lives under this id
+function M.started(pid) return (select(2, facts_of(pid))) end
+
 --- Every process that lives, by its parent.
 local function children_by_parent()
   local children, scan = {}, uv.fs_scandir "/proc"

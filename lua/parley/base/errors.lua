@@ -34,10 +34,10 @@ M.value_error = constructor "ValueError"
 M.cli_not_found_error = constructor "CLINotFoundError"
 
 --- A session's trouble. `reason` is one of `"start"`, `"busy"`, `"delivery"`, `"refused"` (by a hook), `"dialog"`,
---- `"transcript"`, `"timeout"`, `"exit"`, `"api"`, `"deadlock"` (a wait that would never end), `"tools"` (the
---- program does not ask which there are), or, where an answer was waited for, the `subtype` of a `result` that is none,
---- such as `"interrupted"`; `screen` holds the last screen as text; `at_start` is true when the program had not been
---- ready for its first message.
+--- `"transcript"`, `"timeout"`, `"exit"`, `"crash"` (the program stands still after a failure in its own code),
+--- `"api"`, `"deadlock"` (a wait that would never end), `"tools"` (the program does not ask which there are), or, where
+--- an answer was waited for, the `subtype` of a `result` that is none, such as `"interrupted"`; `screen` holds the last
+--- screen as text; `at_start` is true when the program had not been ready for its first message.
 ---@type fun(message: string, fields?: table): parley.Error
 M.session_error = constructor "SessionError"
 
@@ -48,6 +48,11 @@ M.dialog_error = constructor "DialogError"
 --- An answer is not what its schema says. `problem` says why, `answer` is the answer.
 ---@type fun(message: string, fields?: table): parley.Error
 M.validation_error = constructor "ValidationError"
+
+--- What is kept from one process to the next cannot be. `reason` is `"folder"` (nobody else may reach into it),
+--- `"newer"` (than this program), `"foreign"`, `"corrupt"`, `"full"`, `"read_only"`, `"busy"`, `"leased"` or `"io"`.
+---@type fun(message: string, fields?: table): parley.Error
+M.state_error = constructor "StateError"
 
 --- The object was closed before this call.
 ---@type fun(message: string, fields?: table): parley.Error

@@ -42,6 +42,18 @@ function M.decode(text, where)
 end
 
 --- Reads a conversation that a message of the user's can follow.
+---@param text string
+---@param where string  what it comes from, for messages
+---@return table[] messages
+--- Raises `ValueError`.
+function M.decode_history(text, where)
+  local messages = M.decode(text, where)
+  local ok, err = pcall(history.check_history, messages)
+  if not ok then error(errors.value_error(("%s: %s"):format(where, err.message), { index = err.index }), 0) end
+  return messages
+end
+
+--- Reads such a conversation from its file.
 ---@param path string
 ---@return table[] messages
 --- Raises `ValueError`.
@@ -51,10 +63,7 @@ function M.read(path)
   end
   local text, problem = files.read(path)
   if not text then error(errors.value_error(("cannot read '%s': %s"):format(path, problem)), 0) end
-  local messages = M.decode(text, path)
-  local ok, err = pcall(history.check_history, messages)
-  if not ok then error(errors.value_error(("%s: %s"):format(path, err.message), { index = err.index }), 0) end
-  return messages
+  return M.decode_history(text, path)
 end
 
 --- Writes a conversation, for its owner alone: one message a line inside the list, so that a reader of differences

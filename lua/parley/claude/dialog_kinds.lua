@@ -5,6 +5,12 @@ local tables = require "parley.base.tables"
 
 local M = {}
 
+--- What some accounts are asked when a conversation of 100,000 tokens is woken after an hour (found in the program's
+--- text, 2.1.110 and 2.1.332; no account of ours is asked). Yes is the whole of it.
+local RESUME = { kind = "resume", row = "^This session is .* old and .* tokens%.$", yes = { "^Resume full session" },
+  remedy = "it asks whether to go on with the whole of a long conversation, which costs its tokens again: accept = "
+    .. "{ \"resume\" }, or answer \"Don't ask again\" in `claude --resume` once" }
+
 --- The dialogs of the start, in the order in which they are looked for: how the row begins that only this one has, the
 --- label that consents, or the key where there are no choices, and what a person would do about it.
 M.at_start = {
@@ -30,6 +36,7 @@ M.at_start = {
     remedy = "mend the settings file that it names, or accept = { \"settings_error\" } to go on without it" },
   { kind = "settings_warning", row = "^Settings Warning", yes = { "^Continue" },
     remedy = "mend the settings file that it names, or accept = { \"settings_warning\" }" },
+  RESUME,
   { kind = "configuration_error", row = "^Configuration [Ee]rror", remedy = "mend .claude.json" },
 }
 
@@ -45,6 +52,7 @@ M.in_turn = {
     remedy = "give a dialogs policy, or accept = { \"plan\" }" },
   { kind = "plan", tool = "ExitPlanMode", row = "^Claude wants to exit plan mode$", yes = { "^Yes$" }, -- an empty one
     remedy = "give a dialogs policy, or accept = { \"plan\" }" },
+  { kind = "resume", row = "less%.$", label = "^Resume from summary", yes = RESUME.yes, remedy = RESUME.remedy },
   { kind = "usage_limit", row = "^What do you want to do%?$", label = "^Stop and wait for limit to reset",
     remedy = "wait until the limit is reset" }, -- up to 2.1.197, behind a turn that has hit the limit
   { kind = "permission", row = "^Do you want to .*%?$", yes = { "^Yes$" },

@@ -4,11 +4,15 @@ local uv = require "luv"
 local core = require "parley.core"
 local descendants = require "parley.base.descendants"
 local mark = require "parley.base.mark"
+local program = require "parley.base.program"
+local pressure = require "parley.base.pressure"
 
 local M = {}
 
+local VERSION_PATIENCE_MS = 10000
+
 ---@class parley.Kernel  what `use` replaces
-local real = { mark = mark.new, spawn = core.pty.spawn, new_watch = uv.new_fs_event,
+local real = { mark = mark.new, spawn = core.pty.spawn, new_watch = uv.new_fs_event, memory_pressure = pressure.read,
   descendants = descendants.of, alive = descendants.alive, signal = descendants.signal }
 
 --- Has a function called with all that a program writes to its terminal, in pieces as they come.
@@ -35,6 +39,14 @@ end
 ---@param pty parley.Pty
 ---@return userdata poll
 function real.new_poll(pty) return assert(uv.new_poll(pty:descriptor())) end
+
+--- What an executable says of its version. It waits.
+---@param path string
+---@param environment table<string, string>
+---@return string?
+function real.ask_version(path, environment)
+  return program.output({ path, "--version" }, environment, VERSION_PATIENCE_MS)
+end
 
 --- Puts another kernel in the place of the machine's, for all that ask from now on.
 ---@param kernel? parley.Kernel  with the functions that differ; nil: the machine's

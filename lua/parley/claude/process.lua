@@ -33,6 +33,8 @@ local M = {}
 ---@field changed parley.Condition  notified at every output and at the exit
 ---@field editor? parley.Editor  the program's, while it runs
 ---@field without_editor? string  why there is none
+---@field received integer    bytes of output up to now
+---@field package watchers table<fun(bytes?: string), true>
 local Process = {}
 Process.__index = Process
 Process.__name = "parley.Process"
@@ -55,6 +57,8 @@ function M.new(given)
     screen = core.screen.new(size.rows, size.columns),
     changed = task.condition(),
     captured = last_bytes.new(set.capture_limit),
+    received = 0,
+    watchers = {},
   }, Process)
 end
 
@@ -97,6 +101,8 @@ end
 local function take(self, bytes)
   self.captured:add(bytes)
   self.screen:feed(bytes)
+  self.received = self.received + #bytes
+  for watcher in pairs(self.watchers) do watcher(bytes) end
   local replies = self.screen:replies()
   if replies ~= "" and not self.outbox.is_closed then self.outbox:reply(replies) end
 end
@@ -220,6 +226,14 @@ end
 ---@return string
 function Process:captured_output() return self.captured:text() end
 
+--- Calls with each piece of output, once the screen and `received` have it, and with nothing after a change of size.
+---@param watcher fun(bytes?: string)  does not wait
+---@return fun() stop
+function Process:watch(watcher)
+  self.watchers[watcher] = true
+  return function() self.watchers[watcher] = nil end
+end
+
 ---@param rows integer
 ---@param columns integer
 function Process:resize(rows, columns)
@@ -230,6 +244,7 @@ function Process:resize(rows, columns)
     end
   end
   self.screen:resize(rows, columns)
+  for watcher in pairs(self.watchers) do watcher() end
   if self:is_alive() then self.pty:resize(rows, columns) end
 end
 

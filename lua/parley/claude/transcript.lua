@@ -57,7 +57,7 @@ local function read_records(path)
 end
 
 --- Whether it is a message, and not a sub-agent's.
-local function is_said(record)
+function M.is_said(record)
   return (record.type == "user" or record.type == "assistant") and type(record.message) == "table"
     and record.isSidechain ~= true
 end
@@ -94,7 +94,7 @@ local function active_records(records)
   local by_uuid, said, last = {}, {}, nil
   for _, record in ipairs(records) do
     by_uuid[record.uuid] = record
-    if is_said(record) then
+    if M.is_said(record) then
       last = record
       table.insert(said, record)
     end

@@ -155,6 +155,23 @@ function M.refuses_to_resume(screen)
     or text:find("Failedtoresumesession", 1, true) ~= nil
 end
 
+--- Where the program has failed in its own code, and stands still with that on the screen (2.1.120 does, when it is to
+--- go on from a transcript): the rows that name places in it. Those of a message or an answer are further to the right.
+local FRAME, FRAMES = "^ %- .*%(/%$bunfs/root/", 2
+
+--- What the program says of a failure in its own code.
+---@param rows string[]
+---@return string? problem  nil when it says nothing of the kind
+function M.failure(rows)
+  local frames, problem = 0, nil
+  for _, row in ipairs(rows) do
+    problem = problem or row:match "^ *ERROR  (%S.*)$"
+    if row:find(FRAME) then frames = frames + 1 end
+  end
+  if frames < FRAMES or M.composer(rows) or M.has_dialog_footer(rows) then return nil end
+  return problem or "what it was is out of sight"
+end
+
 ---@class parley.Choices
 ---@field labels string[]   from top to bottom, without numbers
 ---@field selected integer  where the pointer stands

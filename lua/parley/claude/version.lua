@@ -1,10 +1,9 @@
 --- Which version an executable is, known before it is started for a conversation; and what came with which.
+local kernel = require "parley.claude.kernel"
 local program = require "parley.base.program"
 local uv = require "luv"
 
 local M = {}
-
-local PATIENCE_MS = 10000
 
 local function numbers_of(version)
   local major, minor, patch = version:match "^(%d+)%.(%d+)%.(%d+)"
@@ -57,7 +56,7 @@ function M.of(executable, environment)
   local identity = path and identity_of(path)
   if not identity then return nil end
   if not known[identity] then
-    local text = program.output({ path, "--version" }, environment, PATIENCE_MS)
+    local text = kernel.ask_version(path, environment)
     known[identity] = text and text:match "%d+%.%d+%.%d+" or nil
   end
   return known[identity]

@@ -13,6 +13,7 @@ local output = require "parley.command.chat.output"
 local paint = require "parley.command.paint"
 local parley_backend = require "parley.backend"
 local task = require "parley.base.task"
+local usage = require "parley.base.usage"
 
 local M = {}
 
@@ -32,7 +33,11 @@ local PROMPT, BOLD_PROMPT = "> ", "\1\27[1m\1>\1\27[0m\1 "
 ---@field trunks { talk: parley.Conversation, saved: integer, saved_path?: string }[]  those that were forked
 ---@field is_leaving boolean
 ---@field is_interrupting? boolean  the person wants the turn to end
+---@field is_answering? boolean  text comes
 ---@field is_paused boolean   somebody is asked something in the middle of a turn
+---@field last_cost? number   of the last turn, in US dollars, where it is told
+---@field costs table<parley.Conversation, number>  of each, as far as it is told
+---@field unknown_costs? string  why it is not
 local Chat = {}
 Chat.__index = Chat
 Chat.__name = "parley.Chat"
@@ -46,7 +51,7 @@ function M.new(given)
   return setmetatable({
     backend = given.backend, input = given.input, output = given.output, is_interactive = given.is_interactive,
     talk = given.backend:conversation(given.messages), saved = #(given.messages or {}),
-    turns = 0, trunks = {}, is_leaving = false, is_paused = false,
+    turns = 0, trunks = {}, is_leaving = false, is_paused = false, costs = setmetatable({}, { __mode = "k" }),
   }, Chat)
 end
 
@@ -92,7 +97,7 @@ local function describe_state(self)
   if state == nil or state == "starting" then return "claude is starting" end
   if state == "dialog" then return "claude asks something" end
   if calls[1] then return "running " .. calls[#calls].name end
-  return "waiting for the answer"
+  return self.is_answering and "answering" or "waiting for the answer"
 end
 
 local function show_status(self)
@@ -105,12 +110,16 @@ local function show_status(self)
   end
 end
 
---- Has the status line out of the way while something is asked.
+--- Has the status line, and the part of an answer that is not shown yet, out of the way while something is asked.
 ---@param is_paused boolean
-function Chat:pause(is_paused) self.is_paused = is_paused end
+function Chat:pause(is_paused)
+  self.is_paused = is_paused
+  if is_paused then self.output:flush() end
+end
 
---- The tool calls that have no result yet, for the status line.
+--- The tool calls that have no result yet, and whether text comes, for the status line.
 local function follow_calls(self, event)
+  self.is_answering = event.type == "partial"
   for _, block in ipairs(event.content or {}) do
     if block.type == "tool_use" then table.insert(self.calls, block) end
     for i, call in ipairs(self.calls) do
@@ -120,6 +129,20 @@ local function follow_calls(self, event)
       end
     end
   end
+end
+
+--- What is known of what the conversation costs.
+local function follow_costs(self, event)
+  if event.subtype == "costs_unavailable" then self.unknown_costs = event.message end
+  if event.type ~= "result" then return end
+  self.last_cost = event.cost_usd
+  self.costs[self.talk] = usage.add_cost(self.costs[self.talk], event.cost_usd)
+end
+
+--- Shows an event, beside what is being typed where somebody is asked something.
+local function show_event(self, event)
+  if not self.is_paused then return self.output:event(event) end
+  self.input:beside(function() self.output:event(event) end)
 end
 
 --- The first Ctrl-C interrupts the turn, or withdraws a message that is not sent yet; the second leaves.
@@ -142,7 +165,7 @@ end
 ---@return any err  what ended the turn before its result
 local function run_turn(self, begin)
   local events = {}
-  self.turn, self.is_interrupting, self.calls = nil, false, {}
+  self.turn, self.is_interrupting, self.calls, self.is_answering = nil, false, {}, false
   local answering = task.spawn(function()
     await_start(self)
     local turn <close> = begin()
@@ -150,14 +173,16 @@ local function run_turn(self, begin)
     for event in turn do
       table.insert(events, event)
       follow_calls(self, event)
+      follow_costs(self, event)
       self.version = event.record and event.record.version or self.version
       if not event.is_error then self.model = event.model or self.model end
-      self.output:event(event)
+      show_event(self, event)
     end
   end)
   local _ <close> = cancelling(task.spawn(watch_interrupts, self, answering))
   local _ <close> = cancelling(task.spawn(show_status, self))
   local ok, err = pcall(answering.await, answering)
+  self.output:finish()
   self.output:clear()
   local cancellation = task.current():cancellation()
   if cancellation then error(cancellation, 0) end
@@ -273,6 +298,7 @@ function M.main(arguments)
     options.policies.permission = options.policies.permission or not options.policies.dialogs and asker:policy() or nil
   end
   local before = arguments.resume and earlier.find(arguments.resume[1], options)
+  options.partial = is_interactive or nil
   options.max_sessions = 1 -- a conversation that was left gives its place to the next
   local backend <close> = parley_backend.new(options)
   local input <close> = is_able and editor.open {

@@ -4,6 +4,7 @@ local uv = require "luv"
 local errors = require "parley.base.errors"
 local files = require "parley.base.files"
 local launch = require "parley.claude.launch"
+local layout = require "parley.command.layout"
 local policies = require "parley.policy"
 local stdin = require "parley.command.stdin"
 local stdout = require "parley.command.stdout"
@@ -24,12 +25,33 @@ local MODELS = { "haiku", "opus", "opusplan", "sonnet" }
 --- While set, `run` hands over the parser instead of running: for completions and the man page.
 local collecting
 
+--- What is wrong with the value of an option is said with the option's name.
+local function name_problems(option)
+  local convert = option._convert
+  if not convert then return end
+  option:convert(function(text)
+    local value, problem = convert(text)
+    if value == nil then return nil, ("%s: %s"):format(option._aliases[#option._aliases], problem) end
+    return value
+  end)
+end
+
 local function parser_of(command)
-  local parser = argparse("parley " .. command.name, command.summary):help_max_width(100)
-  parser:usage_max_width(100)
+  local parser = argparse("parley " .. command.name, command.summary)
   command.define(parser)
-  parser:epilog("Examples:\n" .. command.examples)
+  for _, option in ipairs(parser._options) do name_problems(option) end
   return parser
+end
+
+--- The help of a command.
+---@param command parley.Command
+---@param width integer  in columns
+---@return string
+function M.help(command, width)
+  local parser = parser_of(command):usage_max_width(math.huge)
+  parser:usage(layout.usage(parser:get_usage(), width))
+  parser:help_max_width(width):help_description_margin(layout.is_wide(width) and 25 or 7)
+  return ("%s\n\nExamples:\n%s"):format(parser:get_help(), layout.shell(command.examples, width))
 end
 
 --- Whether a word is one of the parser's options, and one that wants a word behind it.
@@ -44,8 +66,41 @@ end
 
 local function joined(option, word) return option .. (option:find "^%-%-" and "=" or "") .. word end
 
+--- The words that are no options, nor what stands behind one.
+local function places_in(parser, words)
+  local found, is_behind, skips = {}, false, false
+  for _, word in ipairs(words) do
+    local is_option = not is_behind and word:find "^%-." ~= nil
+    if is_behind or not is_option and not skips then table.insert(found, word) end
+    skips = is_option and takes_argument(parser, word)
+    is_behind = is_behind or word == "--"
+  end
+  return found
+end
+
+--- Which word is one too many.
+local function explain_too_many(parser, words, name)
+  local most = 0
+  for _, argument in ipairs(parser._arguments) do most = most + argument._maxargs end
+  local word = places_in(parser, words)[most + 1]
+  return ("'%s' is one argument too many: parley %s takes %s"):format(word or "", name, most == 0 and "none"
+    or ("%d; words that belong together stand in quotes"):format(most))
+end
+
+--- What an argument that is missing may be.
+local function explain_missing(problem, parser)
+  local missing = problem:match "^missing argument '(.-)'"
+  for _, argument in ipairs(parser._arguments) do
+    if argument._name == missing and type(argument.values) == "table" then
+      return ("%s: one of %s"):format(problem, table.concat(argument.values, ", "))
+    end
+  end
+  return problem
+end
+
 --- What argparse finds wrong, and what to write instead where a word that begins with a dash was no option.
 local function explain(problem, parser, words, name)
+  if problem == "too many arguments" then return explain_too_many(parser, words, name) end
   local wanting = problem:match "^option '(.-)' requires an argument"
   local unknown = problem:match "^unknown option '(.-)'"
   for i, word in ipairs(words) do
@@ -64,7 +119,7 @@ local function explain(problem, parser, words, name)
       break
     end
   end
-  return problem
+  return explain_missing(problem, parser)
 end
 
 --- Reads the command line and runs the command.
@@ -82,7 +137,7 @@ function M.run(command, ...)
   for _, word in ipairs(words) do
     if word == "--" then break end
     if word == "--help" or word == "-h" then
-      stdout.write(parser:get_help(), "\n")
+      stdout.write(M.help(command, layout.width()), "\n")
       return 0
     end
   end
@@ -153,10 +208,13 @@ function M.dollars(text)
   return nil, ("'%s' is not a number of US dollars above 0"):format(text)
 end
 
-local function pair_of(text)
-  local name, value = text:match "^([^=]+)=(.*)$"
-  if name then return { name, value } end
-  return nil, ("'%s' is not of the form NAME=VALUE"):format(text)
+--- Makes an option's `convert`: a name and what it stands for.
+local function pair_of(form)
+  return function(text)
+    local name, value = text:match "^([^=]+)=(.*)$"
+    if name then return { name, value } end
+    return nil, ("'%s' is not of the form %s"):format(text, form)
+  end
 end
 
 local function add_list(arguments, name, text)
@@ -194,7 +252,8 @@ function M.backend_options(parser)
   parser:option("--executable", "The claude to run."):argname "FILE"
   parser:flag("--stand-in", "Run a simulated claude instead, in a home and a folder of its own: no account is needed.")
   parser:option("--extra-arg", "A further argument for claude, as it is."):argname("WORD"):count "*"
-  parser:option("--env", "A variable of claude's environment."):argname("NAME=VALUE"):convert(pair_of):count "*"
+  parser:option("--env", "A variable of claude's environment."):argname("NAME=VALUE"):convert(pair_of "NAME=VALUE")
+    :count "*"
   parser:flag("--preserve-provider-env", "Keep ANTHROPIC_API_KEY and the like in claude's environment.")
   parser:option("--startup-timeout", "Seconds until claude must be ready."):argname("S"):convert(M.seconds)
   parser:flag("--costs", "Have the results say what their turns have cost (cost_usd).")
@@ -205,7 +264,7 @@ function M.backend_options(parser)
     .. "its command line, where everybody on the machine can read it."):argname "MODE", { "typed", "argument" })
   local names = policies.names()
   M.offer(parser:option("--policy", ("Replaces %s or %s."):format(table.concat(names, ", ", 1, #names - 1),
-    names[#names])):argname("NAME=FILE"):convert(pair_of):count "*", names)
+    names[#names])):argname("NAME=FILE"):convert(pair_of "NAME=FILE"):count "*", names)
 end
 
 local function map_of(pairs_given)

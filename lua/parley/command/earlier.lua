@@ -2,8 +2,8 @@
 local uv = require "luv"
 local core = require "parley.core"
 local errors = require "parley.base.errors"
-local files = require "parley.base.files"
 local index = require "parley.command.transcript_index"
+local opener = require "parley.sleep.opener"
 local paths = require "parley.claude.paths"
 local tables = require "parley.base.tables"
 local transcript = require "parley.claude.transcript"
@@ -15,15 +15,6 @@ local M = {}
 ---@field id? string        of the session whose transcript is to be gone on with; nil when it cannot be
 ---@field path? string      its transcript
 ---@field why? string       why it cannot be
-
---- The process that has a session open, by the files that programs keep (2.1.110 and later); they may outlive them.
-local function owner_of(id, config)
-  for _, name in ipairs(files.names(config .. "/sessions")) do
-    local pid = math.tointeger(tonumber(name:match "^(%d+)%.json$"))
-    local status = pid and core.json.decode(files.read(("%s/sessions/%s"):format(config, name)) or "")
-    if type(status) == "table" and status.sessionId == id and select(3, uv.kill(pid, 0)) ~= "ESRCH" then return pid end
-  end
-end
 
 --- The program looks for transcripts among those of its working directory alone.
 local function is_of(entry, folder, environment)
@@ -40,7 +31,7 @@ local function found(entry, messages, folder, environment)
     earlier.why = "it is a session of another folder"
     return earlier
   end
-  local pid = owner_of(entry.id, paths.config_folder(environment))
+  local pid = opener.of(entry.id, environment)
   if pid then
     earlier.why = ("the session is open in process %d"):format(pid)
   else
@@ -75,7 +66,9 @@ end
 ---@param say fun(text: string)
 function M.adopt(earlier, backend, say)
   if earlier.id and earlier.messages[1] then return backend:adopt(earlier.messages, earlier.id, earlier.path) end
-  if earlier.why then say(earlier.why .. ": another one goes on with what was said") end
+  if not earlier.why then return end
+  backend:adopt(earlier.messages)
+  say(earlier.why .. ": another one goes on with what was said")
 end
 
 return M

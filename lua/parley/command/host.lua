@@ -16,23 +16,25 @@ package.loaded["parley.bundle"] = { files = host.files, read = host.bundled, ver
 
 local uv = require "luv"
 local errors = require "parley.base.errors"
+local layout = require "parley.command.layout"
 local stdin = require "parley.command.stdin"
 local stdout = require "parley.command.stdout"
 local suggest = require "parley.base.suggest"
 local task = require "parley.base.task"
 
-local USAGE = [[
-usage: parley [--traceback] SCRIPT [ARG…]     run a Lua file as the main task
-       parley [--traceback] COMMAND [ARG…]    run one of the commands below
-       parley [--traceback] -e CHUNK [ARG…]   run a line of Lua
-       parley [--traceback] - [ARG…]          run Lua from standard input
-       parley --version | --help
-
-A script may wait (parley.task), and may return its exit status. Exit status: 0, 1 for an error, 128 and the signal's
-number after SIGINT, SIGTERM or SIGHUP; a second one of the same kind (later than a second) ends at once. 141, without
-a message, when the reader of standard output has gone.
---traceback adds to an error where it came from.
-]]
+local SYNOPSIS = {
+  { "parley [--traceback] SCRIPT [ARG…]", "run a Lua file as the main task" },
+  { "parley [--traceback] COMMAND [ARG…]", "run one of the commands below" },
+  { "parley [--traceback] -e CHUNK [ARG…]", "run a line of Lua" },
+  { "parley [--traceback] - [ARG…]", "run Lua from standard input" },
+  { "parley --version | --help", "print the version, or this" },
+}
+local PROSE = table.concat({
+  "A script may wait (parley.task), and may return its exit status. Exit status: 0, 1 for an error, 128 and the",
+  "signal's number after SIGINT, SIGTERM or SIGHUP; a second one of the same kind (later than a second) ends at once.",
+  "141, without a message, when the reader of standard output has gone.\n--traceback adds to an error where it came",
+  "from.",
+}, " ")
 
 local function commands()
   local names = {}
@@ -48,11 +50,13 @@ local function summary(name)
 end
 
 local function help()
-  local lines = { USAGE, "Commands (each has --help):" }
-  for _, name in ipairs(commands()) do table.insert(lines, ("  %-10s %s"):format(name, summary(name))) end
-  return table.concat(lines, "\n") .. "\n"
+  local width, rows = layout.width(), {}
+  for i, name in ipairs(commands()) do rows[i] = { name, summary(name) } end
+  return ("Usage:\n%s\n\n%s\n\nCommands (each has --help):\n%s\n"):format(layout.table(SYNOPSIS, width, "  "),
+    layout.prose(PROSE, width), layout.table(rows, width, "  "))
 end
-package.loaded["parley.bundle"].usage, package.loaded["parley.bundle"].help = USAGE, help
+local bundle = package.loaded["parley.bundle"]
+bundle.synopsis, bundle.prose, bundle.help = SYNOPSIS, PROSE, help
 
 local function usage_error(message)
   return errors.value_error(message .. " (see parley --help)")

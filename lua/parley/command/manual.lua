@@ -3,6 +3,7 @@
 local cli = require "parley.command.cli"
 local completion = require "parley.command.completion"
 local errors = require "parley.base.errors"
+local layout = require "parley.command.layout"
 local suggest = require "parley.base.suggest"
 
 local M = {}
@@ -43,11 +44,12 @@ end
 
 --- The help of one command.
 ---@param name string
+---@param width integer  in columns
 ---@return string
 --- Raises `ValueError` for a name that is none.
-function M.help(name)
+function M.help(name, width)
   for _, entry in ipairs(M.commands()) do
-    if entry.name == name then return entry.parser:get_help() end
+    if entry.name == name then return cli.help(entry.command, width) end
   end
   error(errors.value_error(("no command '%s'%s (see parley --help)"):format(name, suggest.near(name, M.names()))), 0)
 end
@@ -80,16 +82,13 @@ ANTHROPIC_API_KEY and the like
 --- The man page, in roff.
 ---@return string
 function M.man()
-  local synopsis, prose = bundle().usage:match "^usage: (.-)\n\n(.*)$"
-  synopsis = synopsis:gsub("\n +", "\n")
+  local synopsis = layout.table(bundle().synopsis, MAN_WIDTH, "")
   local parts = { ('.TH PARLEY 1 "" "parley %s"\n'):format(roff(bundle().version)),
     ".SH NAME\nparley \\- hold conversations with Claude Code\n", ".SH SYNOPSIS\n", literal(synopsis),
-    ".SH DESCRIPTION\n", roff(prose), ".SH COMMANDS\n" }
+    ".SH DESCRIPTION\n", (roff(bundle().prose):gsub("\n", "\n.PP\n")), "\n.SH COMMANDS\n" }
   for _, entry in ipairs(M.commands()) do
     table.insert(parts, (".SS parley %s\n"):format(roff(entry.name)))
-    local help = entry.parser:usage_max_width(MAN_WIDTH):help_max_width(MAN_WIDTH):epilog(""):get_help()
-    -- The examples are lines to copy: not wrapped.
-    table.insert(parts, literal(help:gsub("%s+$", "") .. "\n\nExamples:\n" .. entry.command.examples))
+    table.insert(parts, literal(cli.help(entry.command, MAN_WIDTH)))
   end
   table.insert(parts, ".SH ENVIRONMENT\n" .. literal(VARIABLES))
   table.insert(parts, ".SH FILES\n" .. literal(FILES))

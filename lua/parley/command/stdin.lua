@@ -100,6 +100,21 @@ function Stdin:columns()
   return columns and columns > 0 and columns or 80
 end
 
+--- How many rows and columns the terminal has.
+---@return integer rows     24 when that is not known
+---@return integer columns
+function Stdin:size()
+  local columns, rows
+  if self.is_terminal then columns, rows = self.handle:get_winsize() end
+  return rows and rows > 0 and rows or 24, columns and columns > 0 and columns or 80
+end
+
+--- Has each key of a terminal come as it is, Ctrl-C among them, or as it was before.
+---@param is_raw boolean
+function Stdin:set_raw(is_raw)
+  if self.is_terminal and not self.is_closed then self.handle:set_mode(is_raw and 1 or 0) end
+end
+
 function Stdin:close()
   self.is_closed = true
   if self.handle and not self.handle:is_closing() then self.handle:close() end

@@ -6,8 +6,10 @@
 ---@field http parley.core.http
 ---@field json parley.Json
 ---@field line parley.core.line
+---@field lock parley.core.lock
 ---@field pty parley.core.pty
 ---@field screen parley.core.screen
+---@field sqlite parley.core.sqlite
 ---@field survivor parley.core.survivor
 ---@field text parley.Text
 ---@field turn parley.TurnModule

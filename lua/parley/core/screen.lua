@@ -8,11 +8,8 @@
 ---@field cursor_visible boolean
 ---@field mouse "none"|"click"|"drag"|"move" Which mouse events the program asked for.
 
----A stretch of cells that look alike. A style that is off is absent.
----@class parley.ScreenRun
----@field from integer The first column.
----@field to integer The last column.
----@field text string
+---How cells look. A style that is off is absent.
+---@class parley.ScreenStyle
 ---@field bold? true
 ---@field dim? true
 ---@field italic? true
@@ -21,6 +18,12 @@
 ---@field strike? true
 ---@field foreground? integer|string A palette index, or "#rrggbb". Nil is the default colour.
 ---@field background? integer|string
+
+---A stretch of cells that look alike.
+---@class parley.ScreenRun: parley.ScreenStyle
+---@field from integer The first column.
+---@field to integer The last column.
+---@field text string
 
 ---A terminal's screen in memory. Rows and columns count from 1.
 ---@class parley.Screen
@@ -48,6 +51,10 @@ function Screen:feed(bytes) end
 ---@return integer generation
 function Screen:generation() end
 
+---Return the sequence by which the program has set margins.
+---@return string sequence "" when it has none.
+function Screen:margins() end
+
 ---Return the memory that the screen takes.
 ---@return integer bytes
 function Screen:memory() end
@@ -55,6 +62,10 @@ function Screen:memory() end
 ---Return the modes that the program has set.
 ---@return parley.ScreenModes modes
 function Screen:modes() end
+
+---Return how the next character will look.
+---@return parley.ScreenStyle style
+function Screen:pen() end
 
 ---Take the bytes that the terminal owes its program since the last call: write them to the pty. At most 64 KiB wait.
 ---@return string bytes "" when there are none.
@@ -90,6 +101,10 @@ function Screen:text() end
 ---Return the title that the program has set, in its own bytes.
 ---@return string title "" when there is none.
 function Screen:title() end
+
+---Return the bytes that were fed and are not shown yet, because a sequence or a character is not whole.
+---@return string bytes "" when there are none.
+function Screen:unfinished() end
 
 ---@class parley.core.screen
 local M = {}

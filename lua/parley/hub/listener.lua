@@ -12,6 +12,7 @@ local M = {}
 --- A head is small and comes at once; a body holds what a tool gave.
 local LIMITS = { head_ms = 2000, connections = 512, body_bytes = 64 * 1024 * 1024 }
 
+local serve = http.serve
 local server -- while there is an entry
 local entries = {} -- by the digest of the secret: what a look-up takes says nothing of it
 local count = 0
@@ -49,7 +50,7 @@ Entry.__index = Entry
 --- Raises an error with the system's code when nothing can listen.
 function M.attach(handler)
   if not server then
-    server = http.serve { handler = handle, limits = LIMITS, is_detached = true, on_error = function() end }
+    server = serve { handler = handle, limits = LIMITS, is_detached = true, on_error = function() end }
   end
   local secret = core.digest.hex(assert(uv.random(32)))
   local self = setmetatable({ handler = handler, key = digest(secret),
@@ -80,6 +81,10 @@ function M.variables_for(environment)
   end
   return variables
 end
+
+--- Puts another server in the place of `parley.http.serve`, for a simulated world.
+---@param other? fun(given: table): {port: integer, close: fun(self: any)}  nil: the real one
+function M.use(other) serve = other or http.serve end
 
 --- Whether anything listens.
 ---@return boolean

@@ -11,9 +11,10 @@ local uv = require "luv"
 
 local M = {}
 
-local NAMES = { "routing", "injection", "mcp_config", "readiness", "dialogs", "delivery", "settling", "permission" }
+local NAMES = { "routing", "injection", "mcp_config", "readiness", "dialogs", "delivery", "settling", "permission",
+  "sleeping" }
 --- Those that a backend calls itself; the others are its sessions'.
-local OF_BACKEND = { "routing", "injection", "mcp_config" }
+local OF_BACKEND = { "routing", "injection", "mcp_config", "sleeping" }
 local OF_SESSION = { "readiness", "dialogs", "delivery", "settling", "permission" }
 --- Without one the program's own rules hold, and nobody is asked.
 local WITHOUT_DEFAULT = { permission = true }

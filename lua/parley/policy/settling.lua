@@ -30,7 +30,9 @@ local function is_answered(facts)
 end
 
 local function patience(facts)
-  if facts.interrupting then return facts.state == "submitted" and FLUSH_MS or ANSWERED_MS end
+  if facts.interrupting then -- a call that was cut off has a result that says so
+    return (facts.state == "submitted" or (facts.open_tools or 0) > 0) and FLUSH_MS or ANSWERED_MS
+  end
   if facts.agents > 0 then return AGENTS_MS end
   if (facts.open_tools or 0) > 0 and not facts.stopped then return TOOLS_MS end
   if facts.is_command then return FLUSH_MS end

@@ -51,22 +51,28 @@ function M.check(set, of_process, where)
   end
 end
 
+local function is_of_program(prompt)
+  local content = { { type = "text", text = prompt } }
+  return event.kind(event.new { type = "user", content = content }) ~= "typed"
+end
+
 --- Whether the program's message is the one that was sent. One that is not is stopped before the model sees it.
 local function on_prompt(self, payload)
   local session = self.session
   local turn = session.course and session.turn
   if not turn or turn:state() ~= "submitted" then return nil end
+  local prompt = tostring(payload.prompt)
+  local is_ours = turn.is_command or turn:expects(prompt)
+  if not is_ours and is_of_program(prompt) then -- a turn of the program's own
+    self.partials = nil
+    return nil
+  end
   self.heard = turn
-  self.partials = session.options.partial and partials.new(session.session_id) or nil
+  self.partials = session.reports_partial and partials.new(session.session_id) or nil
   if self.desk then self.desk:forget() end
   session.asked:forget()
   session.changed:notify()
-  local prompt = tostring(payload.prompt)
-  if turn.is_command or turn:expects(prompt) then return nil end
-  if event.kind(event.new { type = "user", content = prompt }) ~= "typed" then -- a turn of the program's own
-    self.heard, self.partials = nil, nil
-    return nil
-  end
+  if is_ours then return nil end
   self.failure = errors.session_error(("the message arrived changed, and was stopped: %q instead of %q"):format(
     prompt:sub(1, 80), turn.text:sub(1, 80)), { reason = "delivery", sent = turn.text, received = prompt })
   return { decision = "block", reason = "it is not the message that was sent" }
@@ -198,6 +204,13 @@ function M.new(session)
   return self
 end
 
+--- The turn is over; versions that know say what still runs behind it.
+local function on_stop(session, payload)
+  local tasks, crons = payload.background_tasks, payload.session_crons
+  if type(tasks) ~= "table" and type(crons) ~= "table" then return end
+  session.background = #(type(tasks) == "table" and tasks or {}) + #(type(crons) == "table" and crons or {})
+end
+
 --- Has the program call, from its start on.
 --- Raises `SessionError` (reason `"hooks"`) when its version has not what is wanted, or the system's error.
 function Callbacks:open()
@@ -209,7 +222,9 @@ function Callbacks:open()
   self.hub:on("UserPromptSubmit", function(payload) return on_prompt(self, payload) end)
   self.hub:on("PreToolUse", function(payload) self.session.asked:tell(payload) end)
   self.hub:on("PermissionRequest", function(payload) return on_dialog(self, payload) end)
-  if not versions.has_duration(self.hub.version) then self.hub:on("Stop", function() return nil end) end
+  if not versions.has_duration(self.hub.version) or self.session.options.hooks.Stop then
+    self.hub:on("Stop", function(payload) return on_stop(self.session, payload) end)
+  end
   local missing = self.hub:open(process)
   if missing[1] then
     error(no_hooks(("this version of the program (%s) has no hook '%s'"):format(self.hub.version or "unknown",

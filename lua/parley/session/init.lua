@@ -6,6 +6,7 @@ local asked = require "parley.session.asked"
 local callbacks = require "parley.session.callbacks"
 local clock = require "parley.base.clock"
 local commands = require "parley.claude.commands"
+local core = require "parley.core"
 local costs = require "parley.hub.costs"
 local course = require "parley.session.course"
 local defer = require "parley.base.defer"
@@ -22,6 +23,7 @@ local transcript = require "parley.session.transcript"
 local tui = require "parley.claude.tui"
 local turn = require "parley.session.turn"
 local typist = require "parley.session.typist"
+local usage = require "parley.base.usage"
 
 local M = {}
 
@@ -54,8 +56,10 @@ M.check = callbacks.check
 ---@field policies table           those of a session
 ---@field turn? parley.LiveTurn    the one that runs, or ran last
 ---@field turns integer            how many have ended
+---@field used table<string, integer>  tokens, by all of them
 ---@field closed? true
 ---@field options table            checked, see `M.rules`
+---@field reports_partial? boolean  the turns have partial events, where the option has the program tell of text
 ---@field delivery parley.DeliveryOptions
 ---@field start_offset integer     what stands before it in the transcript is passed over
 ---@field terminal parley.Terminal
@@ -71,6 +75,7 @@ M.check = callbacks.check
 ---@field request? table           what the caller of the turn that runs has said besides
 ---@field refusal? string         why the program may be about to end the turn, or itself: a dialog was refused
 ---@field ahead? string            the message that has gone with the start, until `send` is told of it
+---@field background? integer     what ran behind its last turn, where the program has told
 ---@field withdrawn? string        the message before, when it was interrupted and its record may still come
 local Session = {}
 Session.__index = Session
@@ -133,10 +138,11 @@ function M.new(process, given, resumed)
       or paths.resolve_jsonl_path(process.session_id, process.cwd, process.environment),
     start_offset = resumed and resumed.offset or 0,
     changed = process.changed,
-    options = set,
+    options = set, reports_partial = set.partial,
     delivery = { mentions = set.mentions },
     policies = policies.of_session(set.policies),
     turns = 0,
+    used = {},
     asked = asked.new(),
     limits = limits.new(set),
   }, Session)
@@ -247,6 +253,7 @@ local function conclude(self, verdict)
   self.withdrawn = self.turn:state() == "submitted" and self.turn.text or nil -- its record may still come
   if self.turn:facts().interrupting then self.typist:expect_more() end -- and what an interrupt gives back
   self.turns = self.turns + 1
+  usage.add(self.used, self.turn:used())
   if self.tools then self.tools:end_turn() end
   self.limits:end_turn()
   local cost = self.costs and self.costs:end_turn()
@@ -378,7 +385,18 @@ end
 
 --- Counts its turns on from those of the session whose conversation it goes on with.
 ---@param former parley.Session
-function Session:succeed(former) self.turns = former.turns end
+function Session:succeed(former)
+  self.turns, self.request = former.turns, former.request
+  self.used = former.used or self.used -- of one that slept the calls before are not known by kind
+end
+
+--- Goes by what the program says of itself, between turns: somebody may have typed `/clear` into it.
+function Session:recognise()
+  local status = self.terminal:status()
+  local id = status and status.sessionId
+  if not core.uuid.is_valid(id or "") or id == self.session_id then return end
+  self.session_id, self.jsonl_path = id, self.jsonl_path:gsub("[^/]*$", id .. ".jsonl")
+end
 
 --- Interrupts the turn that runs: its events end with a `result` of subtype `interrupted`, or of the one that it came
 --- to before ESC did, and the session takes the next message. What the program gives back of the message, or what of it

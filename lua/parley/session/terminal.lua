@@ -82,20 +82,26 @@ end
 ---@param version string
 function Terminal:learn_version(version) self.version = version end
 
---- What a policy gets to see.
----@return parley.View
-function Terminal:view()
+--- What the screen shows now.
+local function picture_of(self)
   local screen = self.process.screen
   local generation = screen:generation()
   if generation ~= self.generation then
     local row, column, visible = screen:cursor()
+    local rows = screen:rows()
     self.generation = generation
-    self.picture = { rows = tui.keep(tui.without_spinner_below(screen:rows())),
+    self.picture = { rows = tui.keep(tui.without_spinner_below(rows)), failure = tui.failure(rows),
       cursor = { row = row, column = column, visible = visible },
       modes = screen:modes(), title = screen:title() }
     self.version = self.version or tui.version(self.picture.rows)
   end
-  local current, picture = self:status(), self.picture
+  return self.picture
+end
+
+--- What a policy gets to see.
+---@return parley.View
+function Terminal:view()
+  local current, picture = self:status(), picture_of(self)
   return {
     rows = picture.rows, cursor = picture.cursor, modes = picture.modes, title = picture.title,
     status = current, version = current and current.version or self.version, has_started = self.has_started,
@@ -149,10 +155,14 @@ local function describe_exit(exit)
   return ("exited with status %s"):format(exit.exit_code)
 end
 
---- Raises when nothing more may be waited for: the guard says so, or the process has ended.
+--- Raises when nothing more may be waited for: the guard says so, the process has ended, or shows how it has failed.
 function Terminal:check()
   self.guard.check()
-  if self.process:is_alive() then return end
+  if self.process:is_alive() then
+    local failure = picture_of(self).failure
+    if not failure then return end
+    self:fail("crash", ("the program has failed in its own code, and does nothing any more: %s"):format(failure))
+  end
   self.process:drain(200)
   local exit = self.process:exit_record() or { not_started = true }
   local last_line = self.process.screen:text():match "([^\n]*%S)%s*$" or "nothing"

@@ -23,7 +23,8 @@ function M.prepare(place, given)
     assert(files.put(place.home .. "/.claude/.credentials.json",
       '{"claudeAiOauth":{"refreshToken":"of-the-stand-in"}}', "w"))
   end
-  place.environment = { HOME = place.home, CLAUDE_CONFIG_DIR = "", IS_SANDBOX = "1" }
+  place.environment = { HOME = place.home, CLAUDE_CONFIG_DIR = "", IS_SANDBOX = "1",
+    XDG_STATE_HOME = place.home .. "/.local/state" }
   for name, value in pairs(given.extra_env or {}) do place.environment[name] = value end
 end
 

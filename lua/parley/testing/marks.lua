@@ -12,6 +12,8 @@ M.ANSWERS = {
     after = "after the tool" },
   asks = { dialog = { title = "Which way?", choices = { "Left", "Right" } } },
   blocks = { blocks = { { type = "text", text = "one" }, { type = "text", text = "two" } } },
+  lines = { text = "one\ntwo\nthree\nfour", line_ms = 40 },
+  breaks_off = { text = "one\ntwo\nthree", breaks_off = "one\ntwo\nth", line_ms = 40 },
   own_turn = { own_turn = { text = "<task-notification>done", after_ms = 3 } },
   dies_before = { crash = "before_record" },
   dies_after = { crash = "after_user" },
@@ -20,7 +22,8 @@ M.ANSWERS = {
   dies_at_end = { crash = "after_answer" },
 }
 --- The texts of the answers that are not the echo.
-M.TEXTS = { tool = "after the tool", permission = "after the tool", blocks = "one\ntwo" }
+M.TEXTS = { tool = "after the tool", permission = "after the tool", blocks = "one\ntwo",
+  lines = "one\ntwo\nthree\nfour", breaks_off = "one\ntwo\nthree" }
 --- The program ends at these.
 M.DEADLY = { dies_before = true, dies_after = true, dies_mid_line = true, dies_in_tool = true, dies_at_end = true }
 --- A dialog comes up.

@@ -79,6 +79,7 @@ local function fill(root, given)
   local extra_env = {
     HOME = home,
     TMPDIR = scratch,
+    XDG_STATE_HOME = home .. "/.local/state",
     ANTHROPIC_API_KEY = API_KEY,
     ANTHROPIC_BASE_URL = given.base_url,
     IS_SANDBOX = "1", -- bypassPermissions refuses to run as root without

@@ -155,7 +155,8 @@ end
 local STEP = {
   text = text, thinking = text, blocks = list_of(block), tool = tool, tools = list_of(tool), empty = flag,
   stop_reason = like { "end_turn", "max_tokens", "stop_sequence", "tool_use", "pause_turn", "refusal" },
-  delay_ms = milliseconds, block_delay_ms = milliseconds, line_ms = milliseconds, dialog = dialog, compacts = flag,
+  delay_ms = milliseconds, block_delay_ms = milliseconds, line_ms = milliseconds, breaks_off = text,
+  dialog = dialog, compacts = flag,
 }
 
 local function has_tools(step) return step.tool ~= nil or step.tools ~= nil and #step.tools > 0 end

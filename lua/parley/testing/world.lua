@@ -13,6 +13,7 @@
 --- Between `testing.world` and its end everything that asks `parley.base.clock` or `parley.claude.kernel` gets the
 --- world's answer; a timer that was started before stands still.
 local uv = require "luv"
+local calls = require "parley.testing.world.calls"
 local chance_of = require "parley.testing.world.chance"
 local clock = require "parley.base.clock"
 local configuration = require "parley.testing.stand_in.configuration"
@@ -22,6 +23,7 @@ local errors = require "parley.base.errors"
 local files = require "parley.base.files"
 local home = require "parley.testing.home"
 local kernel = require "parley.claude.kernel"
+local listener = require "parley.hub.listener"
 local mark = require "parley.base.mark"
 local options = require "parley.base.options"
 local profiles = require "parley.testing.stand_in.profiles"
@@ -46,6 +48,7 @@ local CALM = {
   half = 0,     -- a line of the transcript comes in two parts
   torn = 0,     -- or only its first part ever comes
   slow = 0,     -- what was typed is read seconds later
+  broken = 0,   -- the connection of a call to this host breaks in the middle
   no_space = 0, -- a file that the library writes finds the disk full
 }
 
@@ -62,7 +65,7 @@ local function check_faults(given)
     local is_number = type(value) == "number" and value >= 0
     local problem
     if CALM[name] == nil then
-      problem = "is none: there are late_ms, disk_late_ms, cut, full, lost, unseen, half, torn, slow, no_space"
+      problem = "is none: there are late_ms, disk_late_ms, cut, full, lost, unseen, half, torn, slow, broken, no_space"
     elseif is_time and not is_number then
       problem = "must be a number, 0 or more"
     elseif not is_number and not is_list_of_times(value) then
@@ -89,6 +92,7 @@ local RULES = {
 ---@field chance parley.testing.Chance
 ---@field odds table<string, number>
 ---@field chances table<string, integer>  how often each could have gone wrong
+---@field memory? parley.MemoryPressure  how short memory is; default: not at all
 ---@field programs parley.testing.WorldProgram[]  all that were started, in order
 ---@field on_event? fun(record: table)  is told what a stand-in logs
 ---@field on_typed? fun(program: parley.testing.WorldProgram, bytes: string, seen: integer)  is told what is typed and
@@ -97,6 +101,8 @@ local RULES = {
 ---@field on_full? fun(program: parley.testing.WorldProgram)   is told of a terminal that takes nothing for a moment
 ---@field on_torn? fun(program: parley.testing.WorldProgram)  is told of a line that never ends
 ---@field story table[]        what happened: the time, the program, what, and more about it
+---@field calls parley.testing.WorldCalls
+---@field package version string  what the program says when it is asked
 ---@field package disk parley.testing.Disk
 ---@field package enqueue fun(task: parley.Task)
 local World = {}
@@ -165,8 +171,10 @@ local function kernel_of(self)
       end
       return handle
     end,
+    memory_pressure = function() return self.memory or {} end,
     descendants = function() return {} end,
     alive = function() return {} end,
+    ask_version = function() return self.version end,
     signal = function() return {} end,
   }
 end
@@ -203,9 +211,11 @@ function M.new(given)
   self.folder = assert(uv.fs_mkdtemp(shared .. "/parley-world-XXXXXX"))
   home.prepare(self, given)
   files.put(self.folder .. "/claude", "", "w")
+  assert(uv.fs_chmod(self.folder .. "/claude", 448)) -- 0700: it is looked for
   self.options = { executable = self.folder .. "/claude", cwd = self.cwd, extra_env = self.environment }
   self.temporary = os.getenv "TMPDIR"
   uv.os_setenv("TMPDIR", shared) -- where a file costs nothing
+  self.calls = calls.new(self)
   self.disk = disk.new(self)
   self.disk:open()
   self.time.owner_of = function() return self:acting_program() end
@@ -215,6 +225,7 @@ function M.new(given)
   math.randomseed(given.seed)
   clock.use(self.time:clock())
   kernel.use(kernel_of(self))
+  listener.use(function(serving) return self.calls:serve(serving) end)
   self.enqueue = task.schedule_by(function(...) return choose(self, ...) end)
   in_use = self
   return self
@@ -229,6 +240,7 @@ function World:use(script, profile)
     for name, value in pairs(of) do all[name] = value end
     return all
   end
+  self.version = profile or type(script) == "table" and script.profile or profiles.default
   self.script = type(script) == "function" and function(...) return with_defaults(script(...)) end
     or with_defaults(script)
 end
@@ -314,7 +326,8 @@ function World:edit(program, words)
   return 0
 end
 
-function World:program_ended()
+function World:program_ended(program)
+  self.calls:forget(program)
   self:after(self:lateness(), function()
     for _, handle in ipairs { table.unpack(self.reapers) } do
       if handle.callback then handle.callback() end
@@ -380,7 +393,7 @@ function World:told()
   for _, name in ipairs { self.folder, configuration.project_name(self.folder) } do
     told = told:gsub(name:gsub("%p", "%%%0"), "FOLDER")
   end
-  return told
+  return (told:gsub("/[^%s\"]*/parley%-plugin%-[^%s\"]*", "PLUGIN"))
 end
 
 --- What nobody closed: programs, handles, timers.
@@ -404,6 +417,7 @@ function World:close()
   for _, program in ipairs(self.programs) do program:kill "SIGKILL" end
   task.schedule_by(nil)
   kernel.use()
+  listener.use()
   clock.use()
   core.uuid.generate = self.generate -- luacheck: ignore 122
   self.disk:close()

@@ -123,6 +123,15 @@ describe("complete on a pty", function()
     assert.equal(0, backend:live_session_count())
   end)
 
+  on_pty("7. goes the other way when the program fails in its own code over a seed", { script = {
+    profile_changes = { version = "2.1.120", fails_on_resume = true } } }, function(kit, backend)
+    local events = collect(backend, with_history())
+    assert.equal("injection_fallback", events[1].subtype)
+    assert.equal("crash", events[1].cause.reason)
+    assert.matches("^Previous conversation context:", kit:taken()[1])
+    assert.equal(2, #started(kit))
+  end)
+
   on_pty("7. resumes from a seed again when the program was killed at its start", { script = {
     startup_delay_ms = 60000 } }, function(kit, backend)
     local killer = task.spawn(function()
@@ -313,7 +322,7 @@ describe("complete on a pty", function()
       uv.kill(started(kit)[1], "sigkill") -- and nobody has noticed yet
       local result, said = talk(backend, messages)
       assert.equal("echo: two", said)
-      assert.equal(1, result.num_turns)
+      assert.equal(2, result.num_turns)
       assert.equal(2, #started(kit))
       assert.same({ "one", "two" }, kit:taken())
     end)

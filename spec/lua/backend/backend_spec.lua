@@ -195,7 +195,7 @@ describe("complete", function()
     end
 
     it("hashes only what is new when the caller hands over the same tables", helper.task(function()
-      local backend <close> = place:backend()
+      local backend <close> = place:backend { state = false }
       local messages, hashed, blake2b = {}, 0, core.digest.blake2b
       for i = 1, 100, 2 do
         messages[i], messages[i + 1] = user(("%d "):format(i):rep(9000)), assistant(("%d "):format(i):rep(9000))

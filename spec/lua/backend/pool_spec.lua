@@ -524,10 +524,20 @@ describe("a pool", function()
     it("keeps the place until the process has ended", helper.task(function()
       local live = pool.new { limit = 1, idle_timeout_ms = 10 }
       local session = add_idle(live, "a")
-      function session.kill() session.killed = session.killed + 1 end -- it takes its time
+      local close, has_ended, ended = session.close, false, task.condition()
+      function session.kill() session.killed = session.killed + 1 end
+      function session.close() -- it takes its time
+        ended:wait_until(function() return has_ended end)
+        close()
+      end
       helper.eventually(function() return session.killed == 1 end)
       assert.equal(1, live:count())
-      assert.is_nil(live:acquire "a") -- waits for the end
+      local waiting = task.spawn(live.acquire, live, "a")
+      settle()
+      assert.is_nil(waiting:result())
+      has_ended = true
+      ended:notify()
+      assert.is_nil(waiting:await()) -- a place
       assert.equal(1, session.closed)
       assert.equal(0, live:count())
     end))

@@ -140,6 +140,28 @@ describe("tui.refuses_to_resume", function()
   end)
 end)
 
+describe("tui.failure", function()
+  local FRAMES = {
+    " - <anonymous> (/$bunfs/root/src/entrypoints/cli.js:9247:5663)",
+    " - async JR (/$bunfs/root/src/entryp", "oints/cli.js:492:63749)", "", "^[[?1;2c",
+  }
+
+  it("finds what a program says that has failed in its own code, or that it did", function()
+    local said = { "", "  ERROR  UKH is not a function.", "", FRAMES[1], FRAMES[2] }
+    assert.equal("UKH is not a function.", tui.failure(said))
+    assert.equal("what it was is out of sight", tui.failure(FRAMES))
+  end)
+
+  it("does not take an answer for it, nor one place in the code, nor what a dialog shows", function()
+    local shown = {}
+    for i, row in ipairs(FRAMES) do shown[i] = "  " .. row end
+    assert.is_nil(tui.failure(shown))
+    assert.is_nil(tui.failure { "", FRAMES[1] })
+    assert.is_nil(tui.failure { FRAMES[1], FRAMES[2], "Esc to cancel" })
+    assert.is_nil(tui.failure(screen(FRAMES, { "ab" })))
+  end)
+end)
+
 describe("tui.has_changed_text", function()
   local HINT = "Removed 2 invisible characters · review and press Enter to send"
 

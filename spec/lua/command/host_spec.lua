@@ -138,7 +138,7 @@ describe("parley", function()
   it("--help prints the usage and every command with its summary", helper.task(function()
     local program = parley "--help"
     assert.same({ 0, "" }, { program.status, program.errors })
-    assert.matches("^usage: parley ", program.output)
+    assert.matches("^Usage:\n  parley ", program.output)
     for _, name in ipairs(commands()) do
       assert.matches("\n  " .. name:gsub("%-", "%%-") .. " +%S", program.output)
     end
@@ -147,7 +147,7 @@ describe("parley", function()
   it("without arguments prints the usage as an error", helper.task(function()
     local program = parley()
     assert.same({ 1, "" }, { program.status, program.output })
-    assert.matches("^usage: parley ", program.errors)
+    assert.matches("^Usage:\n  parley ", program.errors)
   end))
 
   it("refuses an unknown option and suggests the near one", helper.task(function()

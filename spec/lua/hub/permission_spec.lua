@@ -1,3 +1,4 @@
+local broken = require "spec.broken_permission"
 local core = require "parley.core"
 local files = require "parley.base.files"
 local helper = require "spec.helper"
@@ -65,6 +66,11 @@ describe("a permission policy", function()
     if call.input.command == "touch good" then return { allow = true } end
     return { deny = "not this one" }
   end
+
+  spec("is heard by the model, which says what it was told", nil, function()
+    local said = say("USETOOL", function() return { deny = "not this one" } end)
+    assert.equal("echo: TOOLRESULT " .. denial(), said.events[#said.events - 1]:text())
+  end)
 
   for _, mode in ipairs { "default", "bypassPermissions" } do
     spec("allows one call and denies the other by its input, in " .. mode, two_calls, function()
@@ -181,6 +187,24 @@ describe("a permission policy", function()
     assert.is_false(said.err)
     assert.same({ "touch good", "touch bad" }, asked)
   end)
+
+  for _, mode in ipairs { "default", "bypassPermissions" } do
+    for name, case in pairs(broken.cases) do
+      spec(("%s has nothing run, in %s"):format(name, mode), function()
+        return { answers = { { tool = { name = "Write", result = "written",
+          input = { file_path = "written.txt", content = "x" }, leaves = "echo written >written.txt" } } } }
+      end, function()
+        broken.run(case, kit.cwd, function(policy, hold)
+          local given = { permission_mode = mode, policies = { permission = policy } }
+          for key, value in pairs(kit.options) do given[key] = given[key] or value end
+          local backend <close> = parley.backend(given)
+          local turn <close> = backend:complete { { role = "user", content = "go" } }
+          function hold.interrupt() turn:interrupt() end
+          return turn:result()
+        end)
+      end)
+    end
+  end
 
   spec("whose question the program drops is an error, and nothing runs", function()
     local script = two_calls()

@@ -20,6 +20,7 @@ describe("policy.dialogs", function()
       api_key = "Do you want to use this API key?", mcp = "New MCP server found in this project: foo",
       imports = "Allow external CLAUDE.md file imports?", settings_error = "Settings Error",
       settings_warning = "Settings Warning", configuration_error = "Configuration error",
+      resume = "This session is 2h 5m old and 123k tokens.",
       login = "Select login method:", onboarding = "Choose the text style that looks best with your terminal",
     }
     for kind, anchor in pairs(anchors) do

@@ -98,6 +98,7 @@ local RESULTS = {
       { { editor = 5, holds = "x" } }, { changed(STEP, { rest_ms = "5" }) } } },
   { "delivery", "holds", { "whole", "empty", "other" }, { NOTHING, true, "all" } },
   { "delivery", "clear", { "", "x" }, { NOTHING, 5 } },
+  { "sleeping", "choose", { {}, { "an-id" } }, { NOTHING, "an-id", { 5 }, { id = "an-id" } } },
   { "settling", "judge", { NOTHING, { subtype = "success" }, { subtype = "error_mine", stop_reason = "end_turn" } },
     { true, "success", {}, { subtype = "sucess" }, { subtype = 5 }, { subtype = "success", stop_reason = 5 },
       { subtype = "success", reason = "end_turn" } } },
@@ -111,7 +112,7 @@ describe("the page of the policies", function()
     end
     local promised = {}
     for _, policy in ipairs { "routing", "injection.native_jsonl", "mcp_config", "readiness", "dialogs", "delivery",
-      "settling", "permission" } do
+      "settling", "permission", "sleeping" } do
       for field, promise in pairs(require("parley.policy." .. policy).contract) do
         local name = policy:match "^[%w_]+" .. "." .. field
         if promise.returns then promised[name] = contract.words(promise) end
@@ -165,7 +166,7 @@ describe("policies.check_accept", function()
   it("takes every dialog that is known how to answer", function()
     local kinds = policies.acceptable()
     assert.same({ "trust", "bypass", "api_key", "onboarding", "mcp", "imports", "settings_error", "settings_warning",
-      "plan", "permission" }, kinds)
+      "resume", "plan", "permission" }, kinds)
     check(kinds)
     check {}
   end)

@@ -45,6 +45,7 @@ describe("policy.settling", function()
     assert.is_true(patience { stop_reason = "tool_use", open_tools = 1 } > 5000)
     assert.is_true(patience { interrupting = true, state = "submitted" } > 1000)
     assert.equal(300, patience { interrupting = true })
+    assert.is_true(patience { interrupting = true, open_tools = 1 } > 1000)
     assert.equal(300, patience { assistant_blocks = 0, stopped = true, offers_duration = true })
   end)
 

@@ -38,6 +38,37 @@ describe("promise 4, consent is the user's:", function()
     end)
   end
 
+  --- What some accounts are asked when a long conversation is woken.
+  local function asks_about_length(where)
+    local dialog = { title = "This session is 2h 5m old and 123k tokens.", lines = {
+      "Resuming the full session uses a lot of your usage limits. Resuming from a summary uses less." },
+      choices = { "Resume from summary (instant, recommended)", "Resume full session as-is", "Don't ask again" } }
+    return where == "start" and { start_dialogs = { dialog } } or { answers = { { dialog = dialog, text = "done" } } }
+  end
+
+  for _, where in ipairs { "start", "turn" } do
+    local function go_through(live, kit)
+      if where == "start" then live:start() end
+      return say(live, "hello"), kit
+    end
+    on({ "2.1.330" }, "whether all of a long conversation is woken is not answered by itself, at the " .. where,
+      { script = asks_about_length(where), is_not_started = where == "start" }, function(live, kit)
+        assert.equal("resume", failure_of("DialogError", go_through, live, kit).dialog.kind)
+      end)
+
+    on({ "2.1.330" }, "whether all of a long conversation is woken is answered with all when accept names it, at the "
+      .. where, { script = asks_about_length(where), is_not_started = where == "start",
+      session = { accept = { "resume" } } }, function(live, kit)
+        local said = go_through(live, kit)
+        assert.equal("success", said.verdict)
+        local choice = where == "start" and "Resume full session as-is" or nil
+        for _, event in ipairs(said.events) do
+          if event.subtype == "dialog_answered" then choice = event.choice end
+        end
+        assert.equal("Resume full session as-is", choice)
+      end)
+  end
+
   local by_default = { permission_mode = "default" }
   each("a permission prompt is not answered by itself", { process = by_default }, function(live, kit)
     local err = failure_of("DialogError", say, live, "TOUCH it")

@@ -35,6 +35,17 @@ describe("promise 10, versions:", function()
       assert.is_true(say(live, "hello").result.duration_ms < 3000)
     end)
 
+  on({ "2.1.197" }, "a program that fails in its own code where it resumes is an error at once",
+    { script = { profile_changes = { version = "2.1.120", fails_on_resume = true } } },
+    function(live, kit)
+      say(live, "hello")
+      live:close()
+      local again <close> = promise.new(kit, {}, { resume_session_id = live.session_id })
+      local err = helper.failure_of("SessionError", again.start, again)
+      assert.same({ "crash", true }, { err.reason, err.at_start })
+      assert.matches("has failed in its own code.*: UKH is not a function", err.message)
+    end)
+
   on({ "2.1.330" }, "a version that is not known, without status and last record, works as the oldest does",
     { script = { profile_changes = { version = "9.9.9", status_file = "none", turn_duration = false } } },
     function(live)

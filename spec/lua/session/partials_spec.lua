@@ -151,7 +151,8 @@ describe("partial texts of a session", function()
 
   for _, profile in ipairs { "2.1.330", "2.1.197" } do
     spec("stand between the message and its answer (" .. profile .. ")",
-      { profile = profile, script = { answers = { { text = TEXT, line_ms = 2 } } } }, function(backend)
+      { profile = profile, script = { flush_ms = 1000, answers = { { text = TEXT, line_ms = 40 } } } },
+      function(backend)
         local events, parts, place = say(backend, "hello"), {}, {}
         for i, event in ipairs(events) do
           if event.type == "partial" then table.insert(parts, event.text) end
@@ -161,7 +162,8 @@ describe("partial texts of a session", function()
         assert.equal(TEXT, table.concat(parts))
         assert.is_nil(marks.wrong_partials(events, true))
         assert.is_true(place.user < place.partial and place.final < place.assistant)
-        assert.equal(8, #parts - 1)
+        assert.equal("# head\n", parts[1]) -- at once; then those of 100 ms together
+        assert.is_true(#parts < 8, #parts)
         assert.equal(0, count(events, "hooks_unavailable"))
       end)
   end
@@ -176,5 +178,52 @@ describe("partial texts of a session", function()
       for _, event in ipairs(events) do assert.is_not.equal("partial", event.type) end
       assert.equal("success", events[#events].subtype)
     end)
+  end
+
+  local function parts(answer)
+    local found = 0
+    for _, event in ipairs(answer.events) do found = found + (event.type == "partial" and 1 or 0) end
+    return found
+  end
+
+  local SLOW = { script = { answers = { { text = TEXT, line_ms = 20 } } } }
+
+  spec("are left out of a turn that does not want them, in the same process", SLOW, function(backend, kit)
+    local talk = backend:conversation()
+    assert.is_true(parts(talk:ask "one") > 0)
+    assert.equal(0, parts(talk:ask("two", { options = { partial = false } })))
+    assert.is_true(parts(talk:ask "three") > 0)
+    local other = backend:conversation()
+    assert.equal(0, parts(other:ask("four", { options = { partial = false } })))
+    assert.is_true(parts(other:ask "five") > 0)
+    assert.equal(2, #kit:events "started")
+  end)
+
+  spec("come in a conversation that had none before, which keeps its session", SLOW, function(_, kit)
+    kit.options.partial = nil
+    local backend <close> = parley.backend(kit.options)
+    local talk = backend:conversation()
+    local first, second = talk:ask "one", talk:ask("two", { options = { partial = true } })
+    assert.same({ 0, true }, { parts(first), parts(second) > 0 })
+    assert.equal(first.result.session_id, second.result.session_id)
+    assert.equal(0, parts(talk:ask "three"))
+    assert.same({ "one", "two", "three" }, kit:taken())
+  end)
+
+  for _, profile in ipairs { "2.1.330", "2.1.197" } do
+    spec("of an attempt that broke off are no part of what follows (" .. profile .. ")", { profile = profile,
+      script = { answers = { { text = TEXT, breaks_off = "# head\n\n- one\n- tw", line_ms = 40 } } } },
+      function(backend)
+        local events = say(backend, "hello")
+        assert.is_nil(marks.wrong_partials(events, true))
+        local ids, text = {}, ""
+        for _, event in ipairs(events) do
+          if event.type == "partial" then ids[event.message] = true end
+          if event.type == "assistant" then text = text .. event:text() end
+        end
+        assert.equal(TEXT, text)
+        local first = next(ids)
+        assert.equal(profile == "2.1.330", next(ids, first) ~= nil)
+      end)
   end
 end)

@@ -16,6 +16,8 @@ local M = {}
 
 local json = core.json
 local STDOUT = 1
+--- So many bytes tell whether a file begins as an output does.
+local BEGINNING = 4096
 
 --- The order of a line's fields: what people look at first stands first.
 local FIELDS = { "id", "line", "verdict", "error", "attempts", "started_at", "duration_ms", "turn_ms", "usage",
@@ -58,7 +60,9 @@ end
 function M.open(path, options)
   local is_resumed = options and options.resume or false
   if path == "-" then
-    if is_resumed then error(errors.value_error "--resume needs a file of results: give --output", 0) end
+    if is_resumed then
+      error(errors.value_error "--resume and --retry-failed need a file of results: give --output", 0)
+    end
     return setmetatable({ name = "standard output", descriptor = STDOUT }, Output)
   end
   local self = setmetatable({ name = path }, Output)
@@ -76,8 +80,10 @@ function M.open(path, options)
   self.lock = lock.take(path)
   self.size = uv.fs_fstat(self.descriptor).size
   if self.size > 0 and not is_resumed then
-    error(errors.value_error(
-      ("'%s' holds results already: give --resume to go on with them, or another name"):format(path)), 0)
+    local message = M.begins_result(uv.fs_read(self.descriptor, BEGINNING, 0) or "")
+      and "'%s' holds results already: give --resume to go on with them, or another name"
+      or "'%s' is there already and is no output of a batch: give another name"
+    error(errors.value_error(message:format(path)), 0)
   end
   return self
 end

@@ -5,7 +5,8 @@ local WIDTH, HEIGHT, BINS = 300, 84, 24
 local STRIP, CELLS = 22, 300
 
 local function svg(height, width, title, body)
-  return ('<svg viewBox="0 0 %d %d" role="img" preserveAspectRatio="none"><title>%s</title>%s</svg>'):format(width,
+  return ('<svg viewBox="0 0 %d %d" role="img" preserveAspectRatio="none" '
+    .. 'shape-rendering="crispEdges"><title>%s</title>%s</svg>'):format(width,
     height, title, body)
 end
 

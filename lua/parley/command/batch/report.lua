@@ -15,7 +15,7 @@ local M = {}
 
 --- Failures that are shown whole; of what is beyond them the codes are counted.
 local MOST_FAILURES = 200
-local SLOWEST = 10
+local SLOWEST, SLOWEST_COLUMNS = 10, { "time", "turns", "attempts", "tokens out", "cost" }
 
 local STYLE = [[
 :root { color-scheme: light dark; --ink: #1c1c1a; --dim: #6a6963; --paper: #fff; --line: #dddcd6; --good: #2a78d6;
@@ -26,18 +26,25 @@ body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(
   margin: 2rem auto; padding: 0 1rem; }
 h1 { font-size: 1.4rem; margin: 0; overflow-wrap: anywhere } h2 { font-size: 1.1rem; margin: 2rem 0 .5rem }
 p { margin: .2rem 0 } .dim, figcaption, th { color: var(--dim); font-weight: normal }
-.tiles, .plots { display: grid; gap: 1rem; margin: 1rem 0 }
-.tiles { grid-template-columns: repeat(auto-fit, minmax(8rem, 1fr)) }
-.plots { grid-template-columns: repeat(auto-fit, minmax(18rem, 1fr)) }
+.tiles { display: flex; flex-wrap: wrap; gap: 1rem 2rem; margin: 1rem 0 }
+.plots { display: grid; gap: 1.5rem 1rem; margin: 1.5rem 0;
+  grid-template-columns: repeat(auto-fit, minmax(18rem, 1fr)) }
 .tiles b { display: block; font-size: 1.5rem; font-weight: 600 }
-figure { margin: 0 } figcaption { font-size: .85rem } figcaption b { color: var(--ink); font-weight: 600 }
+figure { margin: 0 } .scale { display: flex; justify-content: space-between; font-size: .75rem }
+figcaption { font-size: .85rem } figcaption b { color: var(--ink); font-weight: 600 }
 svg { display: block; width: 100%; height: 5.5rem } .strip svg { height: 1.4rem } td svg { height: .6rem; width: 12rem }
 .bar, .good { fill: var(--good) } .bad { fill: var(--bad) } .axis, .rest { fill: var(--line) }
 table { border-collapse: collapse; width: 100% } th, td { text-align: left; padding: .2rem .8rem .2rem 0;
-  border-bottom: 1px solid var(--line); overflow-wrap: anywhere } .number { text-align: right; white-space: nowrap }
+  border-bottom: 1px solid var(--line); white-space: nowrap } .number { text-align: right }
+th:last-child, td:last-child { padding-right: 0 } td:first-child { white-space: normal; overflow-wrap: anywhere }
+@media (max-width: 42rem) { .slowest tr { display: block; padding: .3rem 0; border-bottom: 1px solid var(--line) }
+  .slowest tr:first-child { display: none } .slowest td { display: inline-block; padding: 0 .8rem 0 0; border: 0 }
+  .slowest td:first-child { display: block }
+  .slowest td[title]::before { content: attr(title) " "; color: var(--dim) } }
 details { border-bottom: 1px solid var(--line); padding: .4rem 0 } summary { cursor: pointer; overflow-wrap: anywhere }
 summary b { color: var(--bad) }
-pre { background: var(--screen); padding: .6rem; overflow-x: auto; font: 12px/1.2 ui-monospace, monospace }
+pre { background: var(--screen); padding: .6rem; margin: .2rem 0 .6rem; overflow-x: auto;
+  font: 12px/1.2 ui-monospace, monospace }
 pre.text { white-space: pre-wrap; overflow-wrap: anywhere } pre, bdi { unicode-bidi: isolate }]]
 
 local ENTITIES = { ["&"] = "&amp;", ["<"] = "&lt;", [">"] = "&gt;", ['"'] = "&quot;", ["'"] = "&#39;" }
@@ -76,8 +83,13 @@ local function figure(sorted, name, text_of)
   if not sorted[1] then return "" end
   local function at(share) return text_of(plots.quantile(sorted, share)) end
   local caption = ("half within %s, nine of ten within %s, at most %s"):format(at(0.5), at(0.9), at(1))
-  return ("<figure>%s<figcaption><b>%s</b> %s</figcaption></figure>"):format(plots.histogram(sorted, name), name,
-    caption)
+  return ("<figure>%s<div class='scale dim'><span>0</span><span>%s</span></div><figcaption><b>%s</b> %s</figcaption>"
+    .. "</figure>"):format(plots.histogram(sorted, name), at(1), name, caption)
+end
+
+--- When it began, as people write it.
+local function moment_text(timestamp)
+  return (escape(timestamp):gsub("^(%d+%-%d+%-%d+)T(%d+:%d+:%d+)[%d.]*Z$", "%1 %2 UTC"))
 end
 
 local function name_of(entry)
@@ -154,14 +166,18 @@ local function slowest(found)
   table.sort(timed, function(one, other)
     return one.duration_ms > other.duration_ms or one.duration_ms == other.duration_ms and one.order < other.order
   end)
-  local rows = { "<h2>The slowest</h2><table><tr><th>conversation<th>verdict<th class=number>time<th class=number>turns"
-    .. "<th class=number>attempts<th class=number>tokens out<th class=number>cost" }
+  local rows = { "<h2>The slowest</h2><table class=slowest><tr><th>conversation<th>verdict" }
+  for _, name in ipairs(SLOWEST_COLUMNS) do rows[1] = ("%s<th class=number>%s"):format(rows[1], name) end
   for i = 1, math.min(#timed, SLOWEST) do
     local entry = timed[i]
-    table.insert(rows, ("<tr><td>%s<td>%s<td class=number>%s<td class=number>%d<td class=number>%d<td class=number>%s"
-      .. "<td class=number>%s"):format(name_of(entry), entry.error and "failed" or "success",
-      time_text(entry.duration_ms), #entry.turn_ms, entry.attempts, count_text(entry.received),
-      entry.cost_usd and cost_text(entry.cost_usd) or "–"))
+    local cells = { time_text(entry.duration_ms), #entry.turn_ms, ("%d"):format(entry.attempts),
+      count_text(entry.received), entry.cost_usd and cost_text(entry.cost_usd) or "–" }
+    local row = { ("<tr><td>%s<td>%s"):format(name_of(entry), entry.error and "failed" or "success") }
+    -- Where there is no room for columns the cells stand below each other, and each says what it is.
+    for j, name in ipairs(SLOWEST_COLUMNS) do
+      table.insert(row, ("<td class=number title='%s'>%s"):format(name, cells[j]))
+    end
+    table.insert(rows, table.concat(row))
   end
   return table.concat(rows, "\n") .. "</table>"
 end
@@ -175,7 +191,7 @@ function M.render(found, title)
     [[<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">]],
     '\n<meta name="viewport" content="width=device-width">\n<title>', escape(title), "</title>\n<style>\n", STYLE,
     "\n</style></head><body>\n<h1>", escape(title), "</h1>\n",
-    found.began and ('<p class=dim>begun %s</p>\n'):format(escape(found.began)) or "", tiles(found), course(found),
+    found.began and ('<p class=dim>begun %s</p>\n'):format(moment_text(found.began)) or "", tiles(found), course(found),
     numbers(found), failures(found), slowest(found), "\n</body></html>\n" }
 end
 

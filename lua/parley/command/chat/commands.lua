@@ -22,6 +22,7 @@ local COMMANDS = {
   { "/fork", "", "goes on with a copy; /back returns to where it was made" },
   { "/back", "", "leaves the copy; /back! drops one that is not saved" },
   { "/model", "NAME", "who answers from the next message on: haiku" },
+  { "/cost", "", "what the last turn and the conversation have cost" },
   { "/pager", "", "the last answer in $PAGER" },
   { "/session", "", "which claude runs, and where its transcript is" },
   { "/screen", "", "what claude shows right now" },
@@ -136,6 +137,15 @@ commands["/model"] = function(chat, word)
   local chosen = chat.talk.options.model or chat.backend.options.model or "the program's own choice"
   local last = chat.model and ("; the last answer is %s's"):format(chat.model) or ""
   chat.output:note(("model          %s%s"):format(chosen, last), word ~= "" and "dim" or nil)
+end
+
+commands["/cost"] = function(chat)
+  if not chat.backend.options.costs then
+    error(errors.value_error "it is not asked what the turns cost: parley chat --costs does so", 0)
+  end
+  if chat.unknown_costs then error(errors.value_error(chat.unknown_costs), 0) end
+  if not chat.last_cost then return chat.output:note "there was no turn yet" end
+  chat.output:note(("last turn      $%.4f\nconversation   $%.4f"):format(chat.last_cost, chat.costs[chat.talk] or 0))
 end
 
 commands["/pager"] = function(chat)

@@ -2,9 +2,9 @@
 --- waited for.
 ---
 --- Nothing that came from the model or a tool reaches the terminal with its control characters.
+local answer = require "parley.command.chat.answer"
 local errors = require "parley.base.errors"
 local json = require "parley.core".json
-local markdown = require "parley.command.chat.markdown"
 local paint = require "parley.command.paint"
 
 local M = {}
@@ -18,6 +18,7 @@ local ESSENTIAL = { "command", "file_path", "notebook_path", "pattern", "query",
 
 ---@class parley.ChatOutput
 ---@field package options table
+---@field package answers parley.ChatAnswer
 local Output = {}
 Output.__index = Output
 
@@ -27,7 +28,17 @@ Output.__index = Output
 ---       written, as it does without colours; `write` takes answers, `aside` all else; `paint` is of
 ---       `parley.paint`; `has_status` needs a terminal that can erase
 ---@return parley.ChatOutput
-function M.new(options) return setmetatable({ options = options }, Output) end
+function M.new(options)
+  local self = setmetatable({ options = options }, Output)
+  self.answers = answer.new {
+    write = function(text)
+      self:clear()
+      options.write(text)
+    end,
+    paint = not options.is_plain and options.paint("bold", "x") ~= "x" and options.paint or nil,
+  }
+  return self
+end
 
 --- A row that never becomes two: the terminal's wrapping is off while it is written, for wide characters.
 local function row(self, style, text)
@@ -51,17 +62,15 @@ function Output:clear()
   self.shown = nil
 end
 
---- Writes an answer.
+--- Writes an answer, or what of it was not written as it came.
 ---@param text string
-function Output:answer(text)
-  self:clear()
-  text = paint.plain(text):gsub("%s+$", "") .. "\n"
-  if not self.options.is_plain and self.options.paint("bold", "x") ~= "x" then
-    local shown = markdown.new(self.options.paint)
-    text = text:gsub("([^\n]*)\n", function(line) return shown:line(line) .. "\n" end)
-  end
-  self.options.write(text)
-end
+function Output:answer(text) self.answers:block(text) end
+
+--- Writes what has come of an answer up to now, before something else is written.
+function Output:flush() self.answers:flush() end
+
+--- Writes what has come of an answer that is cut off.
+function Output:finish() self.answers:finish() end
 
 --- Writes what is no answer.
 ---@param text string
@@ -125,13 +134,15 @@ local writers = {}
 function writers.assistant(self, event)
   if event.is_error then return end -- it becomes the turn's error
   for _, block in ipairs(event.content) do
-    if block.type == "text" and block.text:find "%S" then
+    if block.type == "text" then
       self:answer(block.text)
     elseif block.type == "tool_use" then
       line(self, "dim", M.describe_call(block))
     end
   end
 end
+
+function writers.partial(self, event) self.answers:add(event) end
 
 function writers.user(self, event)
   for _, block in ipairs(event:blocks "tool_result") do
@@ -156,6 +167,7 @@ function writers.system(self, event)
 end
 
 function writers.result(self, event)
+  self:finish()
   if event.cost_usd then self:note(("($%.4f)"):format(event.cost_usd), "dim") end
 end
 

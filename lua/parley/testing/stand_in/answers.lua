@@ -35,7 +35,7 @@ local words = {
   end },
   { "USETOOL", function()
     return { steps = { { text = "let me run", tool = bash("echo tool-out", "x", "tool-out") },
-      { text = 'echo: TOOLRESULT:"tool-out"' } } }
+      { text = 'echo: TOOLRESULT:"tool-out"', is_about_calls = true } } }
   end },
   { "TWOTOOLS", function()
     return { steps = { { tools = { bash("echo A", "a", "A"), bash("echo B", "b", "B") } },
@@ -48,7 +48,7 @@ local words = {
   end },
   { "TOUCH", function()
     return { steps = { { text = "let me run", tool = bash("touch made.txt", "make a file", "") },
-      { text = "echo: TOOLRESULT" } } }
+      { text = "echo: TOOLRESULT", is_about_calls = true } } }
   end },
   { "AGENT", function(_, _, _, profile)
     if profile.agents_run_behind then
@@ -147,7 +147,8 @@ function M.choose(script, text, turn_number, program)
     local tools = step.tools or { step.tool }
     steps[index] = { blocks = step.empty and {} or blocks_of(step, program), tools = tools,
       delay_ms = step.delay_ms, block_delay_ms = step.block_delay_ms, line_ms = step.line_ms,
-      dialog = step.dialog, compacts = step.compacts,
+      breaks_off = step.breaks_off,
+      dialog = step.dialog, compacts = step.compacts, is_about_calls = step.is_about_calls,
       stop_reason = step.stop_reason or (#tools > 0 and "tool_use" or "end_turn") }
   end
   if #steps[#steps].tools > 0 then

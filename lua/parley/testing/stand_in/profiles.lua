@@ -19,6 +19,7 @@ local M = {}
 ---@field settings_problem "error"|"warning"  the dialog about a hook name that the version does not know
 ---@field settings_choices string[]    of that dialog
 ---@field resume_needs {timestamp?: true, model?: true}  what each record of a resumed file must have
+---@field fails_on_resume boolean      it fails in its own code then, and stands still (2.1.120)
 ---@field resumes_model boolean        without `--model` a resumed session has the last model of its file, where the
 ---        program itself has not written the answer
 ---@field prompt_ms integer           from that moment until the message of the command line is taken
@@ -89,6 +90,8 @@ local M = {}
 ---@field question_waits_for string    `waitingFor` while AskUserQuestion is up
 ---@field hook_events table<string, true>
 ---@field names_denying_hook boolean   what a tool's result says of a PreToolUse hook that denies begins with its name
+---@field streams_again boolean    an answer that broke off is streamed again, and the end of what was shown is told of;
+---        else it comes whole, and nothing of it is told of while it does
 ---@field hooks_have_prompt_id boolean
 ---@field hooks_hide_messages boolean  a hook that refuses a message may have that left out of the record
 ---@field hook_texts_are_meta boolean  what a hook says is marked as not the user's
@@ -162,8 +165,9 @@ local v2_1_50 = {
   asks_at_limit = true, question_waits_for = "permission prompt",
   hook_events = set("SessionStart", "UserPromptSubmit", "PreToolUse", "PostToolUse", "Stop", "SubagentStop",
     "Notification", "PermissionRequest", "SessionEnd"),
-  names_denying_hook = false, hooks_have_prompt_id = false, hooks_hide_messages = false, hook_texts_are_meta = false,
-  resumes_model = false, gives_back_refused = false, file_begins_with_message = true, agents_run_behind = false,
+  names_denying_hook = false, streams_again = false, hooks_have_prompt_id = false, hooks_hide_messages = false,
+  hook_texts_are_meta = false, fails_on_resume = false, resumes_model = false, gives_back_refused = false,
+  file_begins_with_message = true, agents_run_behind = false,
 
   mcp_discovers = false, mcp_is_awaited = false, mcp_settle_ms = 40, mcp_background_ms = 0, mcp_calls_again = false,
   mcp_idle_ms = 300000,
@@ -229,7 +233,8 @@ local v2_1_330 = derive(v2_1_197, {
   edit_choices = { "Yes", "Yes, and switch to accept edits for this session (shift+tab)", "No" },
   permission_footer = "Esc to cancel · Tab to amend", rules_around_input = true,
   asks_at_limit = false, question_waits_for = "input needed",
-  names_denying_hook = true, hook_texts_are_meta = true, gives_back_refused = true, agents_run_behind = true,
+  names_denying_hook = true, streams_again = true, hook_texts_are_meta = true, gives_back_refused = true,
+  agents_run_behind = true,
   mcp_discovers = true, mcp_is_awaited = true, mcp_background_ms = 120000, mcp_idle_ms = 0,
   hook_events = with(v2_1_197.hook_events, "PreModelSwitch", "PostModelSwitch", "DirectoryAdded"),
 })

@@ -43,6 +43,7 @@ local HISTORY_ENTRIES = 200
 ---@field log parley.testing.Log
 ---@field view table        what is drawn
 ---@field takes_keys boolean
+---@field calls parley.Group  hooks whose answers nobody waits for
 local Program = { INTERRUPT = "the user pressed Escape" }
 Program.__index = Program
 
@@ -288,6 +289,7 @@ end
 
 --- Everything between the terminal's raw mode and the end.
 function Program:run()
+  self.calls = task.group()
   task.spawn(keyboard.read, self)
   start.run(self)
   task.spawn(self.servers.run, self.servers)

@@ -155,6 +155,21 @@ local function show_status_line(program)
   program:redraw()
 end
 
+--- What a program leaves on the screen that has failed in its own code; the terminal echoes again what is sent to it.
+local FAILURE = [[
+
+  ERROR  UKH is not a function. (In 'UKH(K)', 'UKH' is undefined)
+
+ /$bunfs/root/src/entrypoints/cli.js:9247:5663
+
+ 9247: sandbox.failIfUnavailable is set
+
+ - <anonymous> (/$bunfs/root/src/entrypoints/cli.js:9247:5663)
+ - JR (/$bunfs/root/src/entrypoints/cli.js:492:63749)
+ - async <anonymous> (/$bunfs/root/src/entrypoints/cli.js:18811:2361)
+
+^[[?1;2c]]
+
 --- Starts up, to the moment when keys are taken.
 ---@param program parley.testing.Program
 function M.run(program)
@@ -167,6 +182,10 @@ function M.run(program)
   ask_at_start(program)
   program.is_drawn, program.asks_at_start = false, false
   program.screen:open()
+  if program.is_resumed and program.profile.fails_on_resume then
+    program.screen.write((FAILURE:gsub("\n", "\r\n")))
+    task.condition():wait()
+  end
   program.status_file:create(program.session_id)
   local early = program.profile.composer_lead_ms > 0 and math.min(delay, program.profile.composer_lead_ms)
   program.is_drawn = early ~= false

@@ -14,8 +14,19 @@ local READ_ONLY = { echo = true, ls = true, cat = true, pwd = true, head = true,
 local FREE_TOOLS = { Agent = true, Read = true, Glob = true, Grep = true }
 local EDITS = { Write = true, Edit = true }
 
-local function needs_permission(program, tool)
+--- Whether the command line lets a tool run: by its name, or that of its MCP server.
+local function is_allowed(program, name)
+  for _, words in ipairs(program.flags.allowedTools or {}) do
+    for rule in words:gmatch "[^,%s]+" do
+      if rule == name or rule:find "^mcp__" and name:sub(1, #rule + 2) == rule .. "__" then return true end
+    end
+  end
+  return false
+end
+
+local function needs_permission(program, tool, name)
   if tool.permission ~= nil then return tool.permission end
+  if is_allowed(program, name) then return false end
   local mode = program.permission_mode
   if mode == "bypassPermissions" or mode == "auto" or program.always_allowed or FREE_TOOLS[tool.name] then
     return false
@@ -44,7 +55,7 @@ local function ask(turn, tool, facts)
   end
   local is_ruled = decision ~= "deny" and must_be_asked(program, tool)
   local must_ask = decision == "ask" and program.permission_mode ~= "bypassPermissions" or is_ruled
-  if not decision and (tool.question or needs_permission(program, tool)) or must_ask then
+  if not decision and (tool.question or needs_permission(program, tool, facts.tool_name)) or must_ask then
     if program.permission_mode == "dontAsk" then return "refuse" end
     local id = facts.tool_use_id
     facts.tool_use_id = nil -- the program does not tell
@@ -102,6 +113,7 @@ function M.run(turn, tool)
   local result, is_error = tool.result or "", tool.is_error or false
   if permission == "refuse" then
     result, is_error = reason or "Permission to use " .. tool.name .. " was denied.", true
+    turn.refused = result
   elseif tool.question then
     local choice = program:ask(dialogs.question(program.profile, tool.question))
     if choice == "deny" then return false end

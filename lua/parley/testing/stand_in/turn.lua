@@ -4,6 +4,7 @@ local core = require "parley.core"
 local task = require "parley.base.task"
 local answers = require "parley.testing.stand_in.answers"
 local dialogs = require "parley.testing.stand_in.dialogs"
+local display = require "parley.testing.stand_in.display"
 local hooks = require "parley.testing.stand_in.hooks"
 local tools = require "parley.testing.stand_in.tools"
 
@@ -13,14 +14,16 @@ local GERUNDS = { "Baking", "Pondering", "Whirring", "Channeling", "Simmering" }
 local REFUSED = "API Error: the answer was stopped, as it appears to violate the usage policy."
 local INTERRUPTED = "[Request interrupted by user]"
 local INTERRUPTED_IN_TOOL = "[Request interrupted by user for tool use]"
-local RETRY_MS = 1000
+local RETRY_MS, RECONNECT_MS = 1000, 500
 
 ---@class parley.testing.Turn
 ---@field program parley.testing.Program
 ---@field text string
 ---@field prompt_id string
 ---@field pending table[]       tool calls without a result, each with `call` and `uuid`
+---@field refused? string       what the result of a call says that a rule or a hook has refused
 ---@field message? table        the API message that is being received, with its `finished` blocks
+---@field shown? parley.testing.Display  its text, while it comes
 ---@field failure? table        what the StopFailure hook gets
 ---@field own_turn? table       a turn that the program starts afterwards by itself
 ---@field status_after string
@@ -115,26 +118,19 @@ function Turn:write_block(message, block, is_last_line)
   return uuid
 end
 
---- Tells of the text of a message as it is shown: whole lines, the last piece what is left behind the last one. Its
---- blocks follow each other without a mark; a message without text is not told of.
+--- Shows the text of a message as it comes, after that of an attempt which broke off.
 function Turn:display(step)
-  local text = ""
+  local program, text = self.program, ""
   for _, block in ipairs(step.blocks) do text = text .. (block.type == "text" and block.text or "") end
-  local hooks_of, index = self.program.hooks, 0
-  local id = core.uuid.generate()
-  local function show(delta, is_final)
-    hooks_of:run("MessageDisplay", { turn_id = self.prompt_id, message_id = id, index = index, final = is_final,
-      delta = delta })
-    index = index + 1
+  if step.breaks_off then
+    display.new(self):run(step.breaks_off, step.line_ms, true)
+    if not program.profile.streams_again then return end -- it asks for the whole answer at once
+    self:retry("Connection error", 1, RECONNECT_MS)
   end
   if text == "" then return end
-  local rest = 1
-  for line_end in text:gmatch "()\n" do
-    if hooks_of:has "MessageDisplay" then show(text:sub(rest, line_end), false) end
-    if step.line_ms then task.sleep(step.line_ms) end
-    rest = line_end + 1
-  end
-  if hooks_of:has "MessageDisplay" then show(text:sub(rest), true) end
+  self.shown = display.new(self)
+  self.shown:run(text, step.line_ms)
+  self.shown = nil
 end
 
 --- One API message. Returns false when the user's no to a tool ended the turn.
@@ -143,6 +139,9 @@ function Turn:run_step(step, is_last_step)
   if step.dialog then self.program:ask(dialogs.custom(step.dialog)) end
   if step.compacts then self.program.transcript:compact "auto" end
   if step.echoes then step.blocks = { { type = "text", text = tools.echo(step.echoes) } } end
+  if step.is_about_calls and self.refused then
+    step.blocks = { { type = "text", text = "echo: TOOLRESULT " .. self.refused } }
+  end
   local message = self:new_message(step.stop_reason)
   self:display(step)
   for index, block in ipairs(step.blocks) do
@@ -319,7 +318,9 @@ end
 
 --- Whether anything of the answer would stay in the file.
 function Turn:has_begun_to_answer()
-  return #self.pending > 0 or self.message_id ~= nil or self.message ~= nil and #self.message.finished > 0
+  local has_text = self.shown ~= nil and self.shown.text ~= ""
+  return #self.pending > 0 or self.message_id ~= nil or has_text
+    or self.message ~= nil and #self.message.finished > 0
 end
 
 --- What an interruption leaves in the file, once the turn's task has ended.
@@ -328,6 +329,8 @@ function Turn:interrupt()
   program.view.hook, program.view.retry, program.transcript.is_held = nil, nil, false
   if self.message then
     self.message.stop_reason = nil
+    local text = self.shown and self.shown.text or ""
+    if text ~= "" then table.insert(self.message.finished, { type = "text", text = text }) end
     self:write_message()
   end
   if #self.pending > 0 then

@@ -50,7 +50,7 @@ local function outside_of(self, given)
   end
   function outside.shell(command, input) return self.world:shell(command, input) end
   function outside.edit(words) return self.world:edit(self, words) end
-  function outside.http() error(errors.new("ECONNREFUSED", "a simulated world has no servers"), 0) end
+  function outside.http(request) return self.world.calls:request(self, request) end
   function outside.leave(command) self.world:shell(command, "") end
   return outside
 end

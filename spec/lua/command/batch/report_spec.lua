@@ -110,7 +110,8 @@ describe("the report of a batch", function()
     for _, text in ipairs { "<b>2</b><span class=dim>conversations", "<b>1</b><span class=dim>failed",
       "<b>22</b><span class=dim>tokens in", "<b>$1.56</b><span class=dim>cost", "at most 1 min 23 s", "2 attempts",
       "<b>DialogError</b> the program asks", "<pre>Do you trust\n  1. Yes</pre>", "the last words",
-      "<td>success<td class=number>1 min 23 s" } do
+      "<td>success<td class=number title='time'>1 min 23 s", "<td class=number title='attempts'>2<",
+      "<span>0</span><span>1 min 23 s</span>", "<p class=dim>begun 2026-11-29 06:00:00 UTC</p>" } do
       assert.is_truthy(page:find(text, 1, true), text)
     end
     assert.equal(6 + 1, count(page, "<svg ")) -- verdicts, two times, two of tokens, cost; the one code

@@ -3,8 +3,8 @@
 --   parley ask --policy routing=NAME.lua "What is 2 + 2?"
 --   parley.backend { policies = { routing = "NAME.lua" } }
 --
--- The functions that are not here are the default's. Other policies decide about other things (`permission`, `dialogs`,
--- `injection`, …): the same file under another name.
+-- The functions that are not here are the default's. Other policies decide about other things: `parley new policy
+-- --kind permission`, `dialogs`, `injection`, ….
 local parley = require "parley"
 
 local M = {}

@@ -1,0 +1,45 @@
+--- Who has a session open: the program says so in files of its own (2.1.110 and later), which may outlive it.
+local core = require "parley.core"
+local descendants = require "parley.base.descendants"
+local files = require "parley.base.files"
+local mark = require "parley.base.mark"
+local paths = require "parley.claude.paths"
+local task = require "parley.base.task"
+
+local M = {}
+
+--- The process that has a session open, ours or a person's.
+---@param id string  of the session
+---@param environment table<string, string>  of programs that would go on with it
+---@return integer? pid
+function M.of(id, environment)
+  local folder = paths.config_folder(environment) .. "/sessions"
+  for _, name in ipairs(files.names(folder)) do
+    local pid = math.tointeger(tonumber(name:match "^(%d+)%.json$"))
+    local status = pid and core.json.decode(files.read(folder .. "/" .. name) or "")
+    if type(status) == "table" and status.sessionId == id and descendants.started(pid) then return pid end
+  end
+end
+
+--- A program whose host was killed a moment ago is about to end: so long it is waited for, and so often looked.
+local ENDING_MS, LOOK_MS = 5000, 20
+
+--- Whether a host like this one has started a program.
+local function is_of_a_host(pid)
+  return ("\0" .. (files.read(("/proc/%d/environ"):format(pid)) or "")):find("\0" .. mark.VARIABLE .. "=", 1, true)
+end
+
+--- The same, once those have ended that are about to.
+---@param id string
+---@param environment table<string, string>
+---@return integer? pid
+function M.settled(id, environment)
+  local pid, deadline = M.of(id, environment), task.now() + ENDING_MS
+  while pid and is_of_a_host(pid) and task.now() < deadline do
+    task.sleep(LOOK_MS)
+    pid = M.of(id, environment)
+  end
+  return pid
+end
+
+return M

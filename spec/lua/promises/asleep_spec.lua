@@ -1,0 +1,313 @@
+-- Conversations that outlive their process, on the stand-in over a real pty.
+local files = require "parley.base.files"
+local helper = require "spec.helper"
+local index = require "parley.sleep.index"
+local keeper = require "parley.sleep.keeper"
+local parley = require "parley"
+local task = require "parley.base.task"
+local testing = require "parley.testing"
+
+local kit, no_leaks
+
+--- A backend on the kit; `options` differ from the kit's.
+local function backend_of(options)
+  local all = {}
+  for name, value in pairs(kit.options) do all[name] = value end
+  for name, value in pairs(options or {}) do all[name] = value end
+  return parley.backend(all)
+end
+
+--- The events of a subtype.
+local function of_subtype(answer, subtype)
+  local found = {}
+  for _, event in ipairs(answer.events) do
+    if event.subtype == subtype then table.insert(found, event) end
+  end
+  return found
+end
+
+--- How the stand-ins were started: the session of each, and whether it was resumed.
+local function starts()
+  local list = {}
+  for i, entry in ipairs(kit:events "started") do
+    for at, word in ipairs(entry.argv) do
+      if word == "--resume" or word == "--session-id" then list[i] = word .. " " .. entry.argv[at + 1] end
+    end
+  end
+  return list
+end
+
+local function stored(id)
+  local store <close> = assert(index.open { path = keeper.path_for(kit.environment) })
+  return store:get(id)
+end
+
+--- What was typed into each session, by its transcript.
+local function said_in(id)
+  local texts = {}
+  for _, record in ipairs(kit:transcript(id)) do
+    if record.type == "user" and type(record.message.content) == "string" then
+      table.insert(texts, record.message.content)
+    end
+  end
+  return texts
+end
+
+describe("a conversation that sleeps", function()
+  before_each(function()
+    no_leaks = helper.leaks()
+    kit = testing.kit {}
+  end)
+  after_each(function()
+    -- Those of a host that was killed end by themselves.
+    helper.task(function() helper.eventually(function() return #kit:processes() == 0 end, 10000) end)()
+    kit:close()
+    no_leaks()
+  end)
+
+  it("is woken in its own transcript, with the same flags, when its place was needed", helper.task(function()
+    local backend <close> = backend_of { max_sessions = 1, extra_args = { "--verbose" } }
+    local one, other = backend:conversation(), backend:conversation()
+    local id = one:ask("USETOOL one").result.session_id
+    other:ask "other"
+    assert.equal("asleep", stored(id).state)
+    local answer = one:ask "two"
+    assert.equal(id, answer.result.session_id)
+    assert.equal(2, answer.result.num_turns)
+    assert.same({}, of_subtype(answer, "sleep_missed"))
+    assert.equal("--resume " .. id, starts()[3])
+    assert.equal("--verbose", kit:events "started"[3].argv[#kit:events "started"[3].argv])
+    assert.same({ "USETOOL one", "two" }, said_in(id))
+    assert.equal("live", stored(id).state)
+  end))
+
+  it("is nobody else's as soon as it is woken", helper.task(function()
+    local id, messages
+    do
+      local backend <close> = backend_of()
+      local talk = backend:conversation()
+      id, messages = talk:ask("one").result.session_id, talk.messages
+    end
+    assert.equal("asleep", stored(id).state)
+    local backend <close> = backend_of()
+    for event in backend:conversation(messages):send "two" do
+      if event.type == "user" then assert.equal("live", stored(id).state) end
+    end
+  end))
+
+  it("is woken after the host's orderly end, and after an idle time-out", helper.task(function()
+    local id, messages
+    do
+      local backend <close> = backend_of()
+      local talk = backend:conversation()
+      id = talk:ask("one").result.session_id
+      messages = talk.messages
+    end
+    assert.equal("asleep", stored(id).state)
+    local backend <close> = backend_of { idle_timeout_ms = 30 }
+    local talk = backend:conversation(messages)
+    assert.equal(id, talk:ask("two").result.session_id)
+    helper.eventually(function() return stored(id).state == "asleep" end)
+    assert.equal(id, talk:ask("three").result.session_id)
+    assert.same({ "one", "two", "three" }, said_in(id))
+  end))
+
+  --- A host of its own that has one turn, says so, and waits. The messages stand in its output.
+  local function start_host(then_what)
+    local script = [[local parley = require "parley"
+      local backend = parley.backend { executable = %q, cwd = %q, extra_env = { %s } }
+      local talk = backend:conversation()
+      print(talk:ask("one").result.session_id)
+      io.stdout:flush()
+      %s
+      parley.task.condition():wait(60000)]]
+    local variables = {}
+    for name, value in pairs(kit.environment) do
+      table.insert(variables, ("[%q] = %q"):format(name, value))
+    end
+    local host = helper.start { helper.host, "-e", script:format(kit.executable, kit.cwd,
+      table.concat(variables, ", "), then_what or "") }
+    host:expect "\n"
+    return host, host.output:match "^(%S+)"
+  end
+
+  local function history_of_host()
+    return { { role = "user", content = "one" }, { role = "assistant", content = "echo: one" } }
+  end
+
+  it("survives SIGKILL of its host", helper.task(function()
+    local host <close>, id = start_host()
+    assert.equal("live", stored(id).state)
+    host:kill "sigkill"
+    host:wait()
+    local backend <close> = backend_of()
+    local answer = backend:conversation(history_of_host()):ask "two"
+    assert.same({}, of_subtype(answer, "sleep_missed"))
+    assert.equal(id, answer.result.session_id)
+    assert.equal(2, answer.result.num_turns)
+    assert.same({ "one", "two" }, said_in(id))
+  end))
+
+  it("is not woken while another host has it: a fresh session gets the history, and an event says so",
+    helper.task(function()
+      local host <close>, id = start_host()
+      local backend <close> = backend_of()
+      local answer = backend:conversation(history_of_host()):ask "two"
+      assert.not_equal(id, answer.result.session_id)
+      local missed = of_subtype(answer, "sleep_missed")
+      assert.equal("held", missed[1].cause)
+      assert.equal(id, missed[1].missed)
+      assert.truthy(missed[1].message:find(tostring(host.pid), 1, true), missed[1].message)
+      assert.same({ "one" }, said_in(id))
+      assert.same({ "one", "two" }, said_in(answer.result.session_id))
+    end))
+
+  it("is a miss when a turn was under way as its host was killed", helper.task(function()
+    local host <close>, id = start_host [[for event in talk:send "SLOWTOOL two" do
+      if event.type == "user" then print "typed" io.stdout:flush() end
+    end]]
+    host:expect "typed"
+    host:kill "sigkill"
+    host:wait()
+    local backend <close> = backend_of()
+    local answer = backend:conversation(history_of_host()):ask "SLOWTOOL two"
+    assert.equal("grown", of_subtype(answer, "sleep_missed")[1].cause)
+    assert.not_equal(id, answer.result.session_id)
+    assert.same({ "one", "SLOWTOOL two" }, said_in(answer.result.session_id))
+  end))
+
+  --- A conversation that sleeps: its id and its messages.
+  local function asleep()
+    local backend <close> = backend_of()
+    local talk = backend:conversation()
+    local id = talk:ask("one").result.session_id
+    return id, talk.messages
+  end
+
+  local function line(record) return parley.json.encode(record) .. "\n" end
+
+  local SAID = { type = "user", uuid = "u", sessionId = "s", message = { role = "user", content = "and I" } }
+
+  for cause, touch in pairs {
+    gone = function(path) files.remove(path) end,
+    shorter = function(path) files.put(path, files.read(path):sub(1, -100), "w") end,
+    rewritten = function(path) files.put(path, (files.read(path):gsub("echo: one", "echo: two")), "w") end,
+    grown = function(path) files.put(path, line(SAID), "a") end,
+    torn = function(path) files.put(path, '{"type":"user","uu', "a") end,
+  } do
+    it(("is a miss, told of and forgotten, when its transcript is %s"):format(cause), helper.task(function()
+      local id, messages = asleep()
+      touch(kit:transcript_path(id))
+      local backend <close> = backend_of()
+      local talk = backend:conversation(messages)
+      local answer = talk:ask "two"
+      local missed = of_subtype(answer, "sleep_missed")
+      assert.equal(1, #missed)
+      assert.equal(cause, missed[1].cause)
+      assert.equal(answer.result.session_id, missed[1].session_id)
+      assert.not_equal(id, answer.result.session_id)
+      assert.same({ "one", "two" }, said_in(answer.result.session_id))
+      assert.is_nil(stored(id))
+      assert.same({}, of_subtype(talk:ask "three", "sleep_missed"))
+    end))
+  end
+
+  it("is woken though its program has written notes at its end", helper.task(function()
+    local id, messages = asleep()
+    files.put(kit:transcript_path(id), line { type = "last-prompt", lastPrompt = "one", sessionId = id }, "a")
+    local backend <close> = backend_of()
+    assert.equal(id, backend:conversation(messages):ask("two").result.session_id)
+  end))
+
+  it("is woken once: of two that go on from there at a time the other has the same beginning", helper.task(function()
+    local id, messages = asleep()
+    local backend <close> = backend_of()
+    local turns, answers = {}, {}
+    for i, text in ipairs { "left", "right" } do
+      turns[i] = task.spawn(function() answers[i] = backend:conversation(messages):ask(text) end)
+    end
+    for _, each in ipairs(turns) do each:await() end
+    local first = answers[1].result.session_id == id and 1 or 2
+    local texts = { "left", "right" }
+    assert.equal(id, answers[first].result.session_id)
+    assert.not_equal(id, answers[3 - first].result.session_id)
+    assert.same({ "one", texts[first] }, said_in(id))
+    assert.same({ "one", texts[3 - first] }, said_in(answers[3 - first].result.session_id))
+  end))
+
+  it("is not disturbed by a second continuation, which has all that stands in its beginning", helper.task(function()
+    local backend <close> = backend_of()
+    local talk = backend:conversation()
+    local id = talk:ask("USETOOL one").result.session_id
+    local before = talk:fork()
+    talk:ask "two"
+    local size = files.size(kit:transcript_path(id))
+    local other = before:ask "instead"
+    assert.not_equal(id, other.result.session_id)
+    assert.equal(size, files.size(kit:transcript_path(id)))
+    assert.same({ "USETOOL one", "instead" }, said_in(other.result.session_id))
+    local kinds = {}
+    for _, record in ipairs(kit:transcript(other.result.session_id)) do kinds[record.type] = true end
+    assert.truthy(kinds["file-history-snapshot"] or kinds["permission-mode"] or kinds.system)
+    local copied, own = kit:transcript(other.result.session_id), kit:transcript(id)
+    assert.same(own[1], copied[1]) -- no history that was written anew
+    assert.equal(id, talk:ask("three").result.session_id)
+    assert.equal(other.result.session_id, before:ask("on").result.session_id)
+    assert.same({ "USETOOL one", "two", "three" }, said_in(id))
+  end))
+
+  it("stays another's where what makes a session what it is differs", helper.task(function()
+    local id, messages = asleep()
+    local backend <close> = backend_of { system_prompt = "Be brief." }
+    assert.not_equal(id, backend:conversation(messages):ask("two").result.session_id)
+  end))
+
+  it("is woken under another model", helper.task(function()
+    local id, messages = asleep()
+    local backend <close> = backend_of { model = "haiku" }
+    assert.equal(id, backend:conversation(messages):ask("two").result.session_id)
+    local argv = table.concat(kit:events "started"[2].argv, " ")
+    assert.truthy(argv:find("--model haiku", 1, true), argv)
+  end))
+
+  it("is none where nothing is to be kept", helper.task(function()
+    local id, messages
+    do
+      local backend <close> = backend_of { state = false }
+      local talk = backend:conversation()
+      id, messages = talk:ask("one").result.session_id, talk.messages
+    end
+    assert.is_nil(files.size(keeper.path_for(kit.environment)))
+    local backend <close> = backend_of { state = false }
+    assert.not_equal(id, backend:conversation(messages):ask("two").result.session_id)
+  end))
+
+  it("is given up, and the turn is none the worse, when its folder goes away meanwhile", helper.task(function()
+    local folder = kit.folder .. "/gone"
+    assert(files.make_folder(folder))
+    local state = parley.json.decode(files.read(kit.home .. "/.claude.json"))
+    state.projects[folder] = { hasTrustDialogAccepted = true }
+    files.put(kit.home .. "/.claude.json", parley.json.encode(state), "w")
+    local backend <close> = backend_of { cwd = folder }
+    local talk = backend:conversation()
+    for event in talk:send "one" do
+      if event.type == "user" then files.remove_tree(folder) end
+      if event.type == "result" then assert.equal("success", event.subtype) end
+    end
+    assert.equal(2, #talk.messages)
+  end))
+
+  it("says nothing of what the variables hold", helper.task(function()
+    do
+      local variables = { TOKEN = "very-secret" }
+      for name, value in pairs(kit.environment) do variables[name] = value end
+      local backend <close> = backend_of { extra_env = variables }
+      backend:conversation():ask "one"
+    end
+    local folder = keeper.path_for(kit.environment):match "^(.*)/"
+    local all = ""
+    for _, name in ipairs(files.names(folder)) do all = all .. (files.read(folder .. "/" .. name) or "") end
+    assert.truthy(all:find("TOKEN", 1, true))
+    assert.is_nil(all:find("very-secret", 1, true))
+  end))
+end)

@@ -1,0 +1,99 @@
+-- Conversations that outlive their process and their host, on the real program.
+local facts = require "parley.sleep.facts"
+local files = require "parley.base.files"
+local helper = require "spec.helper"
+local messages_api = require "parley.testing.messages_api"
+local offline_home = require "parley.testing.offline_home"
+local parley = require "parley"
+local smoke = require "spec.smoke.live"
+
+local CONVERSATIONS, TURNS, PLACES = 24, 4, 3
+
+--- What the users typed in a request, by the marks of the conversations.
+local function typed_in(request)
+  local texts = {}
+  for _, message in ipairs(request.body.messages) do
+    local blocks = type(message.content) == "string" and { { type = "text", text = message.content } }
+      or message.content
+    for _, block in ipairs(message.role == "user" and blocks or {}) do
+      local mark = type(block.text) == "string" and block.text:match "^%s*(c%d+%.%d+)%s*$"
+      if mark then table.insert(texts, mark) end
+    end
+  end
+  return table.concat(texts, " ")
+end
+
+describe("conversations that sleep, with the real program", function()
+  if not smoke.claude then return pending "needs PARLEY_CLAUDE: run make smoke" end
+
+  it("outlive processes and hosts: the API sees each whole, in order and once", helper.task(function()
+    local server <close> = messages_api.start {}
+    local home <close> = offline_home.new { base_url = server.url }
+    local journal, options = home.root .. "/journal", home.root .. "/options.json"
+    files.write(options, parley.json.encode { executable = smoke.claude, cwd = home.cwd, extra_env = home.extra_env,
+      max_sessions = PLACES, preserve_provider_env = true })
+
+    local function host(seed, stop)
+      return helper.start({ helper.host, "spec/smoke/asleep_host.lua", journal, options, tostring(CONVERSATIONS),
+        tostring(TURNS), tostring(seed), tostring(PLACES), stop and tostring(stop) or nil },
+        { env = helper.environment({ LANG = "C.UTF-8" }, home.extra_env) })
+    end
+    local function to_its_end(seed, stop)
+      local one <close> = host(seed, stop)
+      one:wait()
+      assert.equal(0, one.status, one.errors)
+    end
+    local function lines() return select(2, (files.read(journal) or ""):gsub("\n", "\n")) end
+
+    to_its_end(1, 30)
+    assert.equal(30, lines())
+    do
+      local killed <close> = host(2)
+      helper.eventually(function() return lines() >= 50 end, 240000, "the fiftieth turn")
+      killed:kill "sigkill"
+      killed:wait()
+    end
+    local before_death = lines()
+    to_its_end(3, 20)
+    to_its_end(4)
+
+    local last, ids, missed = {}, {}, {}
+    for place, told in ipairs(helper.json_lines(files.read(journal))) do
+      assert.equal((last[told.number] and last[told.number].count or 0) + 1, told.count)
+      if ids[told.number] and ids[told.number] ~= told.id then
+        assert.is_true(place > before_death, "a conversation has moved without a death")
+        table.insert(missed, told.missed[1] or "fork")
+      end
+      last[told.number], ids[told.number] = told, told.id
+    end
+    assert.is_true(#missed <= PLACES, table.concat(missed, " "))
+    local seen = {}
+    for _, request in ipairs(server:turns()) do
+      local typed = typed_in(request)
+      seen[typed] = (seen[typed] or 0) + 1
+    end
+    local twice = 0
+    for number = 1, CONVERSATIONS do
+      assert.equal(TURNS, last[number].count)
+      local whole = {}
+      for count = 1, TURNS do
+        whole[count] = ("c%d.%d"):format(number, count)
+        local text = table.concat(whole, " ")
+        assert.is_truthy(seen[text], "the API has not seen " .. text)
+        if seen[text] > 1 then twice = twice + 1 end
+        seen[text] = nil
+      end
+    end
+    assert.is_true(twice <= PLACES) -- those that were under way when their host was killed
+    assert.is_nil(next(seen))
+  end, 580000))
+
+  local BEHIND = { on = "BEHIND", blocks = { { type = "tool_use", name = "Bash", input = { command = "sleep 300",
+    run_in_background = true, description = "wait" } } } }
+
+  smoke.converses("tell what runs in their background", { script = { BEHIND } }, function(live)
+    local told = facts.of(helper.say(live, "BEHIND").events)
+    assert.equal(1, #told.background)
+    assert.is_true(told.tokens > 0)
+  end)
+end)

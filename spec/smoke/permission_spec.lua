@@ -1,0 +1,31 @@
+-- A permission policy that the real program cannot hear: nothing runs, and the turn says so.
+local broken = require "spec.broken_permission"
+local helper = require "spec.helper"
+local messages_api = require "parley.testing.messages_api"
+local offline_home = require "parley.testing.offline_home"
+local smoke = require "spec.smoke.live"
+
+describe("with the real program a permission policy", function()
+  if not smoke.claude then return pending "needs PARLEY_CLAUDE: run make smoke" end
+  local check_leaks
+
+  before_each(function() check_leaks = helper.leaks() end)
+  after_each(function() check_leaks() end)
+
+  for _, mode in ipairs { "default", "bypassPermissions" } do
+    for name, case in pairs(broken.cases) do
+      it(("%s has nothing run, in %s"):format(name, mode), helper.task(function()
+        local server <close> = messages_api.start()
+        local home <close> = offline_home.new { base_url = server.url }
+        broken.run(case, home.cwd, function(policy, hold)
+          local live <close> = smoke.new(home, { process = { permission_mode = mode },
+            session = { policies = { permission = policy } } })
+          live:start()
+          function hold.interrupt() live:interrupt() end
+          return helper.say(live, "WRITETOOL please").result
+        end)
+        assert.equal(1, #server:turns()) -- the model got no result either
+      end))
+    end
+  end
+end)
