@@ -172,7 +172,8 @@ simulate: all
 	@$(B)/parley spec/simulate.lua $(if $(PARLEY_SEED),--replay $(PARLEY_SEED),--seed $(SEED) \
 	  $(if $(SECONDS_),--seconds $(SECONDS_),--turns $(TURNS)) $(if $(EXHAUSTIVE),--exhaustive $(filter short,$(EXHAUSTIVE))) $(if $(WORKERS),--workers $(WORKERS)))
 
-# Takes the library's mechanisms out, one at a time, and has the simulation look for each, a minute at most.
+# Takes the library's mechanisms out, one at a time, and has the simulation look for each, a minute of the processor's
+# time at most. What is known is kept in $(B)/mutations.
 mutations: all
 	@$(B)/parley spec/mutations.lua
 
@@ -226,6 +227,7 @@ help:
 	@echo 'make conformance  every published claude, offline (VERSIONS="2.1.2*", SAMPLE=20)'
 	@echo 'make bench      timings'
 	@echo 'make simulate   20,000 turns with faults in simulated worlds (TURNS=, SECONDS_=, SEED=, PARLEY_SEED=)'
+	@echo 'make mutations  the mechanisms of the library taken out: which of them the simulation finds'
 	@echo 'make fuzz       libFuzzer under the same, 10 minutes a harness (FUZZ_SECONDS=, SEED=, HARNESSES=)'
 	@echo 'make soak       1,000 turns on the real claude, with interrupts and kills'
 	@echo 'make slurm      the recipe for a Slurm array, on a cluster of one node (needs slurm-wlm)'

@@ -22,7 +22,7 @@ M.STRIKES = { "kill", "stop", "pause", "resize", "type", "dialog", "cancel", "le
 --- Or so soon after a moment when it may matter most.
 M.MOMENTS = { "enter", "text", "editor", "lost", "full", "asked", "taken" }
 --- What goes wrong by itself: see testing.world.
-M.FAULTS = { "cut", "full", "lost", "unseen", "half", "torn", "slow", "no_space" }
+M.FAULTS = { "cut", "full", "lost", "unseen", "half", "torn", "slow", "broken", "no_space" }
 
 local function random_text(chance, key, mark)
   local parts = { key .. " " }

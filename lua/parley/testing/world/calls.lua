@@ -73,7 +73,7 @@ function Calls:request(program, given)
   local _ <close> = defer(function()
     if not call.is_over then world:after(world:lateness(), function() cancel(call) end) end
   end)
-  if world.chance:once_in(world.odds.broken) then
+  if world:goes_wrong "broken" then
     world:tell(program, "breaks a call off", given.url:match "[^/]*$")
     task.sleep(world:lateness())
     error(errors.new("EPROTO", "the connection broke"), 0)
