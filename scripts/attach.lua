@@ -88,8 +88,8 @@ end
 return cli.run({
   name = "attach", summary = "Looks into a session of parley serve, and takes it over.", define = define, main = main,
   examples = [[
-  parley attach                    the sessions that live now
-  parley attach 3f2a               watch one; t takes it over, Ctrl-] gives it back, and leaves
+  parley attach                    # the sessions that live now
+  parley attach 3f2a               # watch one; t takes it over, Ctrl-] gives it back, and leaves
   parley attach --take 3f2a
   xdg-open "$(parley attach --link)"]],
 }, ...)

@@ -107,8 +107,9 @@ return cli.run({
   name = "serve", summary = "Serves the Anthropic Messages API and OpenAI's Chat Completions.", define = define,
   main = main,
   examples = [[
-  parley serve                                 a plain model, on 127.0.0.1:8765
-  parley serve --agent --cwd /src/thing        Claude Code's own tools, in that folder
+  parley serve                            # a plain model, on http://127.0.0.1:8765
+  parley serve --agent --cwd /src/thing   # the tools of Claude Code, in that folder
   parley serve --socket /run/parley.sock --max-sessions 4
-  ANTHROPIC_BASE_URL=http://127.0.0.1:8765 ANTHROPIC_API_KEY=$(parley serve --print-token) python app.py]],
+  # for a program whose ANTHROPIC_BASE_URL is that address:
+  ANTHROPIC_API_KEY=$(parley serve --print-token) python app.py]],
 }, ...)

@@ -46,6 +46,8 @@ end
 
 function Gateway:__close(err)
   self.server:close()
+  -- An idle session that was ended in time is not waited for.
+  pcall(helper.eventually, function() return #self.kit:processes() == 0 end, 10000)
   self.kit.__close(self.kit, err)
 end
 

@@ -162,12 +162,12 @@ describe("parley ask", function()
       cwd = kit.cwd, environment = environment }
     opened:wait_for "type the message; Ctrl-D on an empty line ends it"
     opened:write "weather\r\4"
-    opened:wait_for "busy, 1 s"
+    opened:wait_for(function() return opened.screen:text():find "busy, [1-9]%d* s" end)
     opened:signal "SIGINT"
     opened:exit()
     local piped <close> = terminal.open { cwd = kit.cwd, environment = environment, argv = { "/bin/sh", "-c",
       '(echo Rome; exec sleep 60) | "$0" ask --executable "$1" weather', helper.host, kit.executable } }
-    piped:wait_for "reading standard input, 1 s"
+    piped:wait_for(function() return piped.screen:text():find "reading standard input, [1-9]%d* s" end)
   end))
 
   it("takes a conversation that goes before", helper.task(function()

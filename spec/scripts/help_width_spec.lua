@@ -68,6 +68,7 @@ describe("help", function()
         assert.equal(examples_in(expected), examples_in(shown), name)
         -- Wrapped by the program, not by the terminal.
         local widest = widest_line((person.output:gsub("\r", "")))
+        assert.is_nil(person.output:find " \r?\n", name .. " has blanks at the end of a line")
         assert.is_true(widest <= math.min(columns, MOST), name .. " has a line of " .. widest)
         if words[1] == "batch" then assert.is_true(widest > math.min(columns, MOST) * 0.9, widest) end
       end
@@ -88,7 +89,9 @@ describe("help", function()
     end
   end))
 
-  it("has examples whose notes are comments of a shell", helper.task(function()
+  it("has examples whose notes are comments of a shell, before them where there is no room", helper.task(function()
+    local narrow = written({ "batch", "--help" }, { COLUMNS = "40" })
+    assert.matches("\n  # a message a line\n  parley batch questions.txt %-%-text \\\n    %-o", narrow)
     for _, words in ipairs(all()) do
       for line in examples_in(written_widely(words)):gmatch "[^\n]+" do
         assert.is_nil(line:find "%S   +[^#%s]", line)

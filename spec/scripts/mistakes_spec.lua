@@ -4,7 +4,7 @@ local files = require "parley.base.files"
 local helper = require "spec.helper"
 local uv = require "luv"
 
-local KINDS = "routing, injection, mcp_config, readiness, dialogs, delivery, settling, permission"
+local KINDS = "routing, injection, mcp_config, readiness, dialogs, delivery, settling, permission, sleeping"
 
 --- Files that are there, by their names.
 local FILES = {

@@ -101,7 +101,7 @@ describe("parley new", function()
 
   for words, problem in pairs {
     ["policy --kind dialog x"] = "there is no policy 'dialog', but routing, injection, mcp_config, readiness, dialogs, "
-      .. "delivery, settling, permission; did you mean 'dialogs'?",
+      .. "delivery, settling, permission, sleeping; did you mean 'dialogs'?",
     ["batch --kind routing x"] = "--kind is for policies and their specs, and not for a batch",
     ["spec --kind nothing x"] = "there is no policy 'nothing'",
     ["polcy quick"] = "there is no 'polcy' to begin with, but batch, policy, spec; did you mean 'policy'?",

@@ -106,7 +106,7 @@ add("presses Escape at all", "session/init",
   'if state ~= "typing" and not is_over and clock.now() >= self.terminal:next_escape() then self.terminal:escape() end',
   "")
 add("discards the session of a request that was left", "backend/init",
-  "    task.shield(self.pool.discard, self.pool, live)\n", "")
+  "    task.shield(drop, self, live)\n", "")
 add("gives back the place of a request that was left", "backend/init",
   "    self.pool:release_place(run)\n", "")
 add("ends the program of a closed session", "session/init", "  self.process:close(grace_ms)\n", "")
@@ -118,17 +118,20 @@ add("starts again for a session that has died", "backend/init",
   "    do error(event, 0) end")
 add("forgets idle sessions that have ended", "backend/pool", "if entry.is_idle and not session.process:is_alive() then",
   "if false then", "a request that finds a dead session starts again")
-add("gives a session to one request at a time", "backend/pool", "  entry.is_idle, entry.keys = false, {}\n",
+add("gives a session to one request at a time", "backend/pool",
+  "  entry.is_idle, entry.is_spare, entry.keys = false, nil, {}\n",
   "  entry.keys = {}\n")
-add("forgets the keys of a session that is in use", "backend/pool", "  entry.is_idle, entry.keys = false, {}\n",
+add("forgets the keys of a session that is in use", "backend/pool",
+  "  entry.is_idle, entry.is_spare, entry.keys = false, nil, {}\n",
   "  entry.is_idle = false\n", "keys count only while it is idle, and are given anew then")
 add("keeps within its places", "backend/pool", "if self.places < self.limit then return {} end", "do return {} end")
 add("serves those who wait", "backend/pool", "    if granted then waiter.wake(granted) else i = i + 1 end",
   "    i = i + 1")
 add("ends a session to make room", "backend/pool", "return victim and { victim = victim }", "return nil")
-add("looks a session up by its history", "backend/pool", "if key and entry.keys[key] and", "if key and")
+add("looks a session up by its history", "backend/pool", "local fits = lease.key and entry.keys[lease.key]",
+  "local fits = lease.key")
 add("discards a session whose message was interrupted before it was answered", "backend/init",
-  'if result.subtype == "interrupted" and #answer == 0 then return self.pool:discard(run.session) end', "")
-add("closes its sessions", "backend/pool", "    table.insert(closing, task.spawn(pcall, session.close, session))\n", "")
+  "if is_stopped and #answer == 0 then return drop(self, run.session) end", "")
+add("closes its sessions", "backend/pool", "      pcall(session.close, session)\n      self.on_leave(session)\n", "")
 
 return M

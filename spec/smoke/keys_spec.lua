@@ -16,7 +16,7 @@ describe("the world and the real program", function()
     local wrong = {}
     for seed = 1, keys.SEEDS do
       local foreseen, before = keys.foresee(seed, profile), #server:turns()
-      local ok, why = pcall(keys.hold_against, seed, foreseen, live.process, function()
+      local ok, why = pcall(keys.hold_against, seed, profile, foreseen, live.process, function()
         local texts = {}
         for place, turn in ipairs(server:turns()) do
           if place > before then table.insert(texts, turn.text) end

@@ -149,7 +149,7 @@ local function wake(self, run, found)
   local is_woken = go_on(self, run, entry.session_id, entry.path)
   is_settled = true
   if is_woken then
-    run.session:succeed(entry)
+    run.session.turns = entry.turns -- of a process that is gone; what it has used this host need not know
     return self.keeper:hold(found, run.session)
   end
   self.keeper:leave(found, true)

@@ -141,6 +141,7 @@ function M.shell(text, width)
     local indent, command, comment = line:match "^( *)(.-) *(#? ?[^#]*)$"
     if comment:sub(1, 1) ~= "#" then command, comment = line:sub(#indent + 1), nil end
     local above = comment and fill(words_of(comment), width, { first = indent, indent = indent .. "# " }) .. "\n" or ""
+    if command == "" then return (above:gsub("\n$", "")) end
     local deeper, ending = indent .. "  ", " \\"
     local words = with_values(shell_words(command), width - #deeper - #ending)
     return above .. fill(words, width, { first = indent, indent = deeper, ending = ending })

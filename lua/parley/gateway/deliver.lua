@@ -6,7 +6,7 @@ local M = {}
 
 --- So long nothing is sent of a stream that has nothing yet, once its message was taken: what fails at once is told
 --- with a status. A session may have to be started first, or another's turn to end; so long that may take.
-local OPENING_MS, STARTING_MS = 500, 5000
+M.OPENING_MS, M.STARTING_MS = 500, 5000
 --- A sign of life, while the model thinks.
 M.PING_MS = 15000
 
@@ -74,8 +74,8 @@ end
 ---@param given parley.gateway.Delivery
 function M.streamed(response, reply, given)
   local function has_something() return reply:has_begun() or reply.is_over end
-  reply.changed:wait_until(function() return has_something() or reply.is_accepted end, STARTING_MS)
-  if reply.is_accepted then reply.changed:wait_until(has_something, OPENING_MS) end
+  reply.changed:wait_until(function() return has_something() or reply.is_accepted end, M.STARTING_MS)
+  if reply.is_accepted then reply.changed:wait_until(has_something, M.OPENING_MS) end
   if reply.problem and not reply:has_begun() then
     return M.problem(response, given.protocol, reply.problem, given.headers, given.id)
   end

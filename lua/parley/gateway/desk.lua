@@ -3,6 +3,7 @@
 local asked = require "parley.gateway.asked"
 local core = require "parley.core"
 local mentions = require "parley.gateway.mentions"
+local errors = require "parley.base.errors"
 local history = require "parley.base.history"
 local problems = require "parley.gateway.problems"
 local retries = require "parley.gateway.retries"
@@ -90,6 +91,8 @@ local function host_of(self)
       if event.subtype == "dialog_answered" then self.metrics:count("parley_dialogs_total", { kind = event.kind }) end
       if event.type == "system" then tell_lack(self, event) end
     end,
+    broken = function(err) io.stderr:write(("parley serve: a turn has failed: %s%s\n"):format(errors.text(err),
+      task.traceback(err) or "")) end,
     calls_open = function(run)
       for id in pairs(run.open) do self.calls[call_key(run.owner, id)] = run end
       run.waits = (run.waits or 0) + 1

@@ -19,6 +19,7 @@ local SETTLE_MS = 100
 ---@field calls_closed fun(run: parley.gateway.Run)
 ---@field ended fun(run: parley.gateway.Run, outcome: string)
 ---@field event fun(event: parley.Event)
+---@field broken fun(err: any)   something has failed that should not have
 ---@field tool_wait_ms number
 
 ---@class parley.gateway.Run
@@ -202,6 +203,7 @@ function Run:play(begin)
   local ok, err = pcall(player.await, player)
   self.is_over = true
   local problem = not ok and (self.why or problems.of(err)) or nil
+  if problem and problem.reason == "internal" then self.host.broken(err) end
   if problem and self.reply then self.reply:fail(problem) end
   self.open, self.results = {}, {}
   self.host.calls_closed(self)

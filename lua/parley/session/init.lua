@@ -386,7 +386,8 @@ end
 --- Counts its turns on from those of the session whose conversation it goes on with.
 ---@param former parley.Session
 function Session:succeed(former)
-  self.turns, self.used, self.request = former.turns, former.used, former.request
+  self.turns, self.request = former.turns, former.request
+  self.used = former.used or self.used -- of one that slept the calls before are not known by kind
 end
 
 --- Goes by what the program says of itself, between turns: somebody may have typed `/clear` into it.

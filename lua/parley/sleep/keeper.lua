@@ -3,6 +3,7 @@
 --- finds and wakes.
 local uv = require "luv"
 local clock = require "parley.base.clock"
+local errors = require "parley.base.errors"
 local index = require "parley.sleep.index"
 local launch = require "parley.claude.launch"
 local opener = require "parley.sleep.opener"
@@ -158,10 +159,7 @@ end
 ---@field facts parley.TurnFacts
 ---@field cost_usd? number     of the turn
 
---- Stores where a conversation is after a turn. A session of which nothing is in its transcript is not kept.
----@param live parley.Session
----@param turn parley.KeptTurn
-function Keeper:note(live, turn)
+local function note(self, live, turn)
   local store = open(self)
   local word = store and turn.keys[1] and scope.of(turn.set)
   if not word then return end
@@ -186,6 +184,15 @@ function Keeper:note(live, turn)
   local ok, err = store:put(entry)
   if not ok then return fail(self, err) end
   held.entry = entry
+end
+
+--- Stores where a conversation is after a turn. A session of which nothing is in its transcript is not kept. The turn
+--- has ended well, and what fails here (the folder may be gone) is told with the next.
+---@param live parley.Session
+---@param turn parley.KeptTurn
+function Keeper:note(live, turn)
+  local ok, err = pcall(note, self, live, turn)
+  if not ok then self.problem = self.problem or errors.state_error(errors.text(err), { cause = err }) end
 end
 
 --- A session is about to end in order: who looks for its conversation waits for that.

@@ -1,5 +1,6 @@
 -- The Messages API over the simulated claude: whole, streamed, and what cannot be had.
 local core = require "parley.core"
+local deliver = require "parley.gateway.deliver"
 local gateways = require "spec.gateway"
 local helper = require "spec.helper"
 
@@ -233,7 +234,10 @@ describe("POST /v1/messages, streamed,", function()
     answers = { { on = "now", api_error = { status = 400, text = "as asked" } },
       { on = "later", api_error = { status = 529, text = "as asked", retries = 1, retry_ms = 1500 } } } } } },
     function(gateway)
+      local opening_ms, starting_ms = deliver.OPENING_MS, deliver.STARTING_MS
+      deliver.OPENING_MS, deliver.STARTING_MS = 60000, 60000 -- at once on a busy machine, too
       local answer = gateway:ask("now", { stream = true })
+      deliver.OPENING_MS, deliver.STARTING_MS = opening_ms, starting_ms
       assert.same({ 400, "invalid_request_error" }, { answer.status, answer.json.error.type })
       answer = gateway:ask("later", { stream = true })
       assert.equal(200, answer.status)

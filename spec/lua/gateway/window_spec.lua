@@ -218,13 +218,13 @@ describe("the window", function()
   end)
 
   serves("gives back by itself what a person has left", function(gateway)
-    gateway.server.window.holds.vanish_ms = 50
     gateway:ask "one"
     local id = only_id(gateway)
     local hold = take(gateway, id)
     do
       local held <close> = watch(gateway, id, { ["parley-hold"] = hold })
       held:expect(function() return held.line and held.line.state == "taken" end)
+      gateway.server.window.holds.vanish_ms = 50
     end
     helper.eventually(function() return gateway:request "/sessions".json[1].state == "ready" end)
     assert.equal(200, gateway:ask(said("one", "echo: one", "two")).status)

@@ -81,6 +81,20 @@ describe("a conversation that sleeps", function()
     assert.equal("live", stored(id).state)
   end))
 
+  it("is nobody else's as soon as it is woken", helper.task(function()
+    local id, messages
+    do
+      local backend <close> = backend_of()
+      local talk = backend:conversation()
+      id, messages = talk:ask("one").result.session_id, talk.messages
+    end
+    assert.equal("asleep", stored(id).state)
+    local backend <close> = backend_of()
+    for event in backend:conversation(messages):send "two" do
+      if event.type == "user" then assert.equal("live", stored(id).state) end
+    end
+  end))
+
   it("is woken after the host's orderly end, and after an idle time-out", helper.task(function()
     local id, messages
     do
@@ -266,6 +280,21 @@ describe("a conversation that sleeps", function()
     assert.is_nil(files.size(keeper.path_for(kit.environment)))
     local backend <close> = backend_of { state = false }
     assert.not_equal(id, backend:conversation(messages):ask("two").result.session_id)
+  end))
+
+  it("is given up, and the turn is none the worse, when its folder goes away meanwhile", helper.task(function()
+    local folder = kit.folder .. "/gone"
+    assert(files.make_folder(folder))
+    local state = parley.json.decode(files.read(kit.home .. "/.claude.json"))
+    state.projects[folder] = { hasTrustDialogAccepted = true }
+    files.put(kit.home .. "/.claude.json", parley.json.encode(state), "w")
+    local backend <close> = backend_of { cwd = folder }
+    local talk = backend:conversation()
+    for event in talk:send "one" do
+      if event.type == "user" then files.remove_tree(folder) end
+      if event.type == "result" then assert.equal("success", event.subtype) end
+    end
+    assert.equal(2, #talk.messages)
   end))
 
   it("says nothing of what the variables hold", helper.task(function()
