@@ -34,7 +34,7 @@ local M = {}
 ---@field editor? parley.Editor  the program's, while it runs
 ---@field without_editor? string  why there is none
 ---@field received integer    bytes of output up to now
----@field package watchers table<fun(bytes?: string), true>
+---@field package watchers table<fun(bytes?: string, received?: integer), true>
 local Process = {}
 Process.__index = Process
 Process.__name = "parley.Process"
@@ -102,7 +102,7 @@ local function take(self, bytes)
   self.captured:add(bytes)
   self.screen:feed(bytes)
   self.received = self.received + #bytes
-  for watcher in pairs(self.watchers) do watcher(bytes) end
+  for watcher in pairs(self.watchers) do watcher(bytes, self.received) end
   local replies = self.screen:replies()
   if replies ~= "" and not self.outbox.is_closed then self.outbox:reply(replies) end
 end
@@ -227,7 +227,7 @@ end
 function Process:captured_output() return self.captured:text() end
 
 --- Calls with each piece of output, once the screen and `received` have it, and with nothing after a change of size.
----@param watcher fun(bytes?: string)  does not wait
+---@param watcher fun(bytes?: string, received?: integer)  does not wait; `received`: with these bytes
 ---@return fun() stop
 function Process:watch(watcher)
   self.watchers[watcher] = true

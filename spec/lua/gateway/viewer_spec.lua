@@ -13,7 +13,7 @@ local function fake()
   function process:write(bytes)
     self.screen:feed(bytes)
     self.received = self.received + #bytes
-    for watcher in pairs(self.watchers) do watcher(bytes) end
+    for watcher in pairs(self.watchers) do watcher(bytes, self.received) end
     self.changed:notify()
   end
   function process:resize(rows, columns)

@@ -23,6 +23,7 @@ M.QUEUE_BYTES = 64 * 1024
 ---@field package size integer      of the pieces
 ---@field package wants_snapshot boolean
 ---@field package is_alternate boolean
+---@field package to integer        the place of the last byte that it has
 local Viewer = {}
 Viewer.__index = Viewer
 Viewer.__name = "parley.gateway.Viewer"
@@ -39,25 +40,25 @@ local function has_changed_screen(self)
   return has_changed
 end
 
-local function take(self, bytes)
+local function take(self, bytes, received)
   if has_changed_screen(self) or not bytes then return start_anew(self) end
-  if self.wants_snapshot then return end
+  if self.wants_snapshot or received <= self.to then return end
   if self.size + #bytes > M.QUEUE_BYTES then
     self.drops = self.drops + 1
     return start_anew(self)
   end
   table.insert(self.pieces, bytes)
-  self.size = self.size + #bytes
+  self.size, self.to = self.size + #bytes, received
 end
 
 --- Begins to look.
 ---@param process parley.Process
 ---@return parley.gateway.Viewer  a `<close>` variable
 function M.new(process)
-  local self = setmetatable({ process = process, drops = 0, is_alternate = process.screen:modes().alternate_screen },
-    Viewer)
+  local self = setmetatable({ process = process, drops = 0, to = 0,
+    is_alternate = process.screen:modes().alternate_screen }, Viewer)
   start_anew(self)
-  self.stop = process:watch(function(bytes) take(self, bytes) end)
+  self.stop = process:watch(function(bytes, received) take(self, bytes, received) end)
   return self
 end
 
@@ -68,13 +69,13 @@ function Viewer:take()
   if self.wants_snapshot then
     local rows, columns = process.screen:size()
     start_anew(self)
-    self.wants_snapshot = false
+    self.wants_snapshot, self.to = false, process.received
     return { kind = "snapshot", from = process.received, to = process.received, bytes = snapshot.of(process.screen),
       rows = rows, columns = columns }
   elseif self.size > 0 then
     local bytes = table.concat(self.pieces)
     self.pieces, self.size = {}, 0
-    return { kind = "bytes", from = process.received - #bytes, to = process.received, bytes = bytes }
+    return { kind = "bytes", from = self.to - #bytes, to = self.to, bytes = bytes }
   elseif process:exit_record() then
     return { kind = "end" }
   end
