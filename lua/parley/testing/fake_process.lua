@@ -60,7 +60,7 @@ function M.new(options)
     session_id = options.session_id or core.uuid.generate(), environment = options.environment or {},
     cwd = options.cwd or uv.cwd(), jsonl_path = options.jsonl_path, profile = profiles.get(options.profile),
     changed = task.condition(), screen = core.screen.new(options.rows or 40, options.columns or 120),
-    writes = {}, signals = {}, captured = {},
+    writes = {}, signals = {}, captured = {}, received = 0, watchers = {},
   }, FakeProcess)
   if self.jsonl_path then
     self.transcript = transcript.new { path = self.jsonl_path, session_id = self.session_id, cwd = self.cwd,
@@ -117,6 +117,13 @@ function FakeProcess:pid() return self.is_started and self.own_pid or nil end
 ---@return string
 function FakeProcess:captured_output() return table.concat(self.captured) end
 
+---@param watcher fun(bytes?: string, received?: integer)  see `parley.process`
+---@return fun() stop
+function FakeProcess:watch(watcher)
+  self.watchers[watcher] = true
+  return function() self.watchers[watcher] = nil end
+end
+
 ---@return parley.ExitRecord?
 function FakeProcess:exit_record() return self.ending end
 
@@ -130,7 +137,10 @@ end
 
 ---@param rows integer
 ---@param columns integer
-function FakeProcess:resize(rows, columns) self.screen:resize(rows, columns) end
+function FakeProcess:resize(rows, columns)
+  self.screen:resize(rows, columns)
+  for watcher in pairs(self.watchers) do watcher() end
+end
 
 ---@param name string
 function FakeProcess:signal(name) table.insert(self.signals, name) end
@@ -168,6 +178,8 @@ FakeProcess.terminate = FakeProcess.close
 function FakeProcess:feed(bytes)
   table.insert(self.captured, bytes)
   self.screen:feed(bytes)
+  self.received = self.received + #bytes
+  for watcher in pairs(self.watchers) do watcher(bytes, self.received) end
   self.changed:notify()
 end
 

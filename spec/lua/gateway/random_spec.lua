@@ -1,12 +1,12 @@
 -- Clients of every kind at once: some talk, some call tools, some go away, ask again, send rubbish or read slowly.
--- Nothing is lost, doubled or crossed, and in the end nothing is left. With PARLEY_LONG=1 for ten minutes.
+-- Nothing is lost, doubled or crossed, and in the end nothing is left. With PARLEY_LONG=1 for two minutes.
 local core = require "parley.core"
 local gateways = require "spec.gateway"
 local helper = require "spec.helper"
 local task = require "parley.base.task"
 
 local SEED = math.tointeger(tonumber(os.getenv "PARLEY_SEED")) or 20261129
-local FOR_MS, CLIENTS = helper.long(8000, 600000), 10
+local FOR_MS, CLIENTS = helper.long(8000, 120000), 10
 
 local SCRIPT = { answers = {
   { on = "TOOLS", steps = { { text = "let me see", tools = { { name = "probe", input = { n = 1 } },

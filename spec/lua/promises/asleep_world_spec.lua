@@ -24,13 +24,13 @@ describe("conversations over few processes", function()
   end
 
   it("are each in one session from the first turn to the last", function()
-    local moved = play({ conversations = helper.long(40, 1000), turns = 3, places = helper.long(4, 20),
-      clients = helper.long(6, 30), kills = 0 }, helper.long(1, 100))
+    local moved = play({ conversations = helper.long(40, 200), turns = 3, places = helper.long(4, 20),
+      clients = helper.long(6, 30), kills = 0 }, helper.long(1, 3))
     assert.equal(0, moved)
   end)
 
   it("lose nothing and double nothing when their host is killed", function()
-    play({ conversations = helper.long(12, 300), turns = 3, places = helper.long(4, 20), clients = helper.long(5, 30),
-      kills = helper.long(3, 10) }, helper.long(3, 100))
+    play({ conversations = helper.long(12, 60), turns = 3, places = helper.long(4, 20), clients = helper.long(5, 30),
+      kills = helper.long(3, 10) }, helper.long(3, 5))
   end)
 end)
