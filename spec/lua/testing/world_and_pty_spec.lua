@@ -50,7 +50,7 @@ describe("the world and a real terminal", function()
   before_each(function() check_leaks = helper.leaks() end)
   after_each(function() check_leaks() end)
 
-  for seed = 1, keys.SEEDS do
+  for seed = 1, helper.long(3, keys.SEEDS) do
     local profile = PROFILES[seed % #PROFILES + 1]
 
     it(("show the same after each key and fault of script %d (%s)"):format(seed, profile), helper.task(function()
