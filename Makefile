@@ -80,7 +80,7 @@ JOBS ?=
 SPEC ?= spec/src spec/lua spec/scripts spec/conformance spec/readme_spec.lua spec/install_spec.lua
 
 test: all
-	@$(B)/parley $(if $(filter 1%.lua,$(words $(SPEC))$(SPEC)),/usr/bin/busted $(ARGS),spec/run.lua $(JOBS)) $(SPEC)
+	@$(B)/parley $(if $(and $(filter 1,$(words $(SPEC))),$(filter %.lua,$(SPEC))),/usr/bin/busted $(ARGS),spec/run.lua $(JOBS)) $(SPEC)
 
 # The window's page in headless Chromium; `sh scripts/bootstrap --browser` installs what that takes.
 CHROMIUM ?= $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
