@@ -145,7 +145,7 @@ picture: all
 # The real program, offline; with your own account: RUN_CLAUDE_SMOKE=1. `make -j3 -Otarget smoke`: versions side by side.
 smoke: $(if $(RUN_CLAUDE_SMOKE),smoke-account,$(CLAUDE_VERSION:%=smoke-%))
 smoke-%: all
-	CLAUDE_VERSION=$* BUILD=$(B) sh scripts/smoke.sh
+	CLAUDE_VERSION=$* BUILD=$(B) sh scripts/smoke.sh $(SMOKE)
 
 # The official clients of the APIs that the gateway speaks, for its specs; without them those say that they are skipped.
 clients: $(B)/clients/node_modules
@@ -221,7 +221,7 @@ help:
 	@echo 'make check      the specs that try something in many rounds, in their long form'
 	@echo 'make asan       the specs under AddressSanitizer and UBSan'
 	@echo 'make valgrind   200 sessions started and ended: no leak, no error'
-	@echo 'make smoke      the real claude, offline (CLAUDE_VERSION=2.1.332; RUN_CLAUDE_SMOKE=1: yours)'
+	@echo 'make smoke      the real claude, offline (CLAUDE_VERSION=2.1.332, SMOKE=spec/smoke/X_spec.lua; RUN_CLAUDE_SMOKE=1: yours)'
 	@echo 'make clients    the official API clients, from npm, for the specs of the gateway'
 	@echo 'make lint       luacheck, clang-format, cppcheck, -Werror'
 	@echo 'make conformance  every published claude, offline (VERSIONS="2.1.2*", SAMPLE=20)'
