@@ -310,4 +310,26 @@ describe("a conversation that sleeps", function()
     assert.truthy(all:find("TOKEN", 1, true))
     assert.is_nil(all:find("very-secret", 1, true))
   end))
+
+  it("is nobody's to wake while a person has it, and then under what was said by hand", helper.task(function()
+    local backend <close> = backend_of()
+    local talk = backend:conversation()
+    local id = talk:ask("one").result.session_id
+    assert.is_truthy(stored(id))
+    local session = backend:sessions()[1].session
+    local hold = backend:take_over(session)
+    assert.is_nil(stored(id))
+    hold:type "by hand"
+    helper.eventually(function() return session.process.screen:text():find("by hand", 1, true) end, 20000)
+    hold:type "\r"
+    helper.eventually(function() return #said_in(id) == 2 and session:state() == "ready" end, 20000)
+    backend:give_back(hold)
+    backend:close()
+    local entry = stored(id)
+    assert.equal("asleep", entry.state)
+    local other <close> = backend_of()
+    local before = other:conversation(talk.messages)
+    assert.not_equal(id, before:ask("two").result.session_id) -- what was said by hand is not in this history
+    assert.same({ "one", "by hand" }, said_in(id))
+  end))
 end)
