@@ -62,7 +62,7 @@ local M = {}
 ---@field stop_reason "every"|"none"   which block lines carry it
 ---@field turn_duration boolean        the last record of a turn
 ---@field duration_after_api_error boolean
----@field system_records_first boolean the records of type `system` of the first batch stand before the others
+---@field answers_overtake boolean     in the first batch what the program says stands before the message
 ---@field head string[]                record types before the first message
 ---@field attachments string[]         attachment types behind the first message
 ---@field user_fields table            further fields of a typed message's record
@@ -150,7 +150,7 @@ local v2_1_50 = {
   leaves_shell_at_once = false, commands_behind_space = false, takes_nearest_command = true,
   replaces_names = true, counts_long_texts = false, first_editor_ms = 40, editor_keeps_returns = true,
 
-  stop_reason = "none", turn_duration = false, duration_after_api_error = false, system_records_first = false,
+  stop_reason = "none", turn_duration = false, duration_after_api_error = false, answers_overtake = false,
   head = { "permission-mode", "file-history-snapshot" }, attachments = {}, user_fields = {},
   records_max_tokens = false, records_empty_reply = false, records_retries = true,
   records_panels = true, panel_footer = "Esc to cancel",
@@ -197,7 +197,7 @@ local v2_1_197 = derive(v2_1_110, {
   retry_text = "{error} · Retrying in {seconds}s · attempt {attempt}/{attempts}",
   paste_settle = { cold_return_ms = 45, warm_return_ms = 0, key_ms = 45, paste_ms = 0 },
   loses_text_behind_kill = false, takes_nearest_command = false,
-  turn_duration = true, duration_after_api_error = true, system_records_first = true,
+  turn_duration = true, duration_after_api_error = true, answers_overtake = true,
   head = { "mode", "permission-mode", "file-history-snapshot" },
   attachments = { "agent_listing_delta", "skill_listing" },
   user_fields = { origin = { kind = "human" }, promptSource = "typed" },
@@ -223,7 +223,7 @@ local v2_1_330 = derive(v2_1_197, {
   wraps_pastes = true, pictures = "lines", strips_invisible = true, has_emoji_popup = true, file_popup_holds = false,
   leaves_shell_at_once = true, commands_behind_space = true, replaces_names = false,
   counts_long_texts = true, first_editor_ms = 290, editor_keeps_returns = false,
-  duration_after_api_error = false, system_records_first = false,
+  duration_after_api_error = false, answers_overtake = false,
   attachments = { "environment", "model", "deferred_tools_delta", "session_context" },
   user_fields = { origin = { kind = "human" }, promptSource = "typed", turnOrigin = "human" },
   records_max_tokens = true, records_panels = false, panel_footer = "←/→ to switch · Esc to close",
