@@ -30,6 +30,8 @@ local M = {}
 ---@field draws_cursor boolean         an inverse cell at the insertion point
 ---@field composer_rows? integer       the composer scrolls when it is taller
 ---@field counts_hidden_rows boolean   and says how many rows are out of sight; on 2.1.290 nothing tells
+---@field loses_prompt_behind_stop boolean  continued after a stop it draws itself anew below what stood there, and the
+---        composer's prompt only with the next change of its row
 ---@field placeholder? string          in the empty composer, until the first turn
 ---@field error_placeholder? string    in the empty composer, after an API error
 ---@field hook_row string              with {event} and {seconds}
@@ -49,7 +51,6 @@ local M = {}
 ---@field has_emoji_popup boolean
 ---@field file_popup_holds boolean    Return picks from an `@` pop-up; with the cursor moved away it does nothing.
 ---        Otherwise only paths (`@./…`) are picked, and other words are sent as they are
----@field loses_text_behind_kill boolean  plain bytes right after Ctrl-U are lost
 ---@field leaves_shell_at_once boolean Backspace leaves shell mode even behind other keys of one write
 ---@field commands_behind_space boolean  leading white space does not protect a `/` command
 ---@field takes_nearest_command boolean  `/exitx` runs `/exit`
@@ -137,7 +138,7 @@ local v2_1_50 = {
   settings_choices = { "Exit and fix manually", "Continue without these settings" },
   resume_needs = {}, prompt_ms = 20, flags_in_prompts = { "^%-p$", "^%-%-settings=" },
 
-  is_fullscreen = false, draws_cursor = false, counts_hidden_rows = true,
+  is_fullscreen = false, draws_cursor = false, counts_hidden_rows = true, loses_prompt_behind_stop = true,
   placeholder = 'Try "edit <filepath> to..."',
   hook_row = "(running {event} hook)",
   retry_text = "Retrying in {seconds}s · attempt {attempt}/{attempts}",
@@ -146,7 +147,7 @@ local v2_1_50 = {
 
   paste_settle = { cold_return_ms = 120, warm_return_ms = 80, key_ms = 40, paste_ms = 40 },
   wraps_pastes = false, pictures = "sentences", strips_invisible = false,
-  has_emoji_popup = false, file_popup_holds = true, loses_text_behind_kill = true,
+  has_emoji_popup = false, file_popup_holds = true,
   leaves_shell_at_once = false, commands_behind_space = false, takes_nearest_command = true,
   replaces_names = true, counts_long_texts = false, first_editor_ms = 40, editor_keeps_returns = true,
 
@@ -193,10 +194,10 @@ local v2_1_197 = derive(v2_1_110, {
   startup_ms = 600, status_file = "live", prompt_ms = 250, flags_in_prompts = { "^%-p$" },
   resume_needs = { timestamp = true, model = true },
   settings_choices = { "Continue", "Fix with Claude", "Exit and fix manually" },
-  draws_cursor = true,
+  draws_cursor = true, loses_prompt_behind_stop = false,
   retry_text = "{error} · Retrying in {seconds}s · attempt {attempt}/{attempts}",
   paste_settle = { cold_return_ms = 45, warm_return_ms = 0, key_ms = 45, paste_ms = 0 },
-  loses_text_behind_kill = false, takes_nearest_command = false,
+  takes_nearest_command = false,
   turn_duration = true, duration_after_api_error = true, answers_overtake = true,
   head = { "mode", "permission-mode", "file-history-snapshot" },
   attachments = { "agent_listing_delta", "skill_listing" },

@@ -19,6 +19,7 @@ local MODES = {
 ---@field rows integer
 ---@field columns integer
 ---@field private shown string[]  the rows that stand there, as they were before they were cut
+---@field private promptless? string  the composer's first row, which stands there without its prompt
 local Screen = {}
 Screen.__index = Screen
 
@@ -62,6 +63,17 @@ end
 function Screen:resize(rows, columns)
   self.rows, self.columns, self.shown = rows, columns, {}
   self.write "\27[2J"
+end
+
+--- Goes on where the program was stopped and continued. What stood there stays, for 2.1.110 draws itself anew below, and
+--- the prompt only with a change of its row.
+---@param view table
+function Screen:go_on(view)
+  if not self.is_open or not self.profile.loses_prompt_behind_stop or view.dialog then return end
+  local block, cursor_row = self:composer_block(view)
+  if cursor_row < 3 then return end -- the cursor is in the prompt's row
+  self.promptless = block[2]
+  table.insert(view.history, { text = "", mark = "", columns = self.columns, rows = block })
 end
 
 function Screen:rule()
@@ -114,6 +126,8 @@ end
 function Screen:composer_block(view)
   local placeholder = #view.queued > 0 and "Press up to edit queued messages" or view.placeholder
   local rows, cursor_row, cursor_column = self:composer_rows(view.composer, placeholder)
+  if rows[1] ~= self.promptless then self.promptless = nil end
+  if self.promptless then rows[1] = "  " .. rows[1]:sub(#PROMPT + #NO_BREAK_SPACE + 1) end
   local hidden
   rows, cursor_row, hidden = scroll(rows, cursor_row, self.profile.composer_rows)
   local top = self:rule()
