@@ -100,7 +100,7 @@ describe("testing.world", function()
     assert.same({ exit_code = 143 }, live:close())
   end))
 
-  it("draws 2.1.110's composer anew where it is continued, without the prompt, until its row changes",
+  it("draws 2.1.110's composer anew where it is continued, without the prompt, until it is empty",
     in_world({ profile = "2.1.110" }, function(world)
       local live <close> = process.new(world.options)
       live:start()
@@ -120,7 +120,11 @@ describe("testing.world", function()
       local row, column = live.screen:cursor()
       assert.equal("one\ntwo", tui.composer(live.screen:rows(), { row = row, column = column }).text)
       live:write(("\127"):rep(4) .. "!")
-      assert.truthy(shows "❯\u{A0}one!")
+      assert.truthy(shows "─\n  one!")
+      live:write(("\127"):rep(4))
+      assert.truthy(shows "❯\u{A0}")
+      live:write "anew"
+      assert.truthy(shows "❯\u{A0}anew")
     end))
 
   it("kills a program as SIGKILL does", in_world({}, function(world)

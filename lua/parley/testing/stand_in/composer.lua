@@ -253,8 +253,18 @@ local actions = {
   right = function(self) self.cursor = after_cursor(self.text, self.cursor) end,
   up = function(self) self:move_vertically(-1) end,
   down = function(self) self:move_vertically(1) end,
-  home = function(self) self.cursor = line_bounds(self.text, self.cursor) end,
-  ["end"] = function(self) self.cursor = select(2, line_bounds(self.text, self.cursor)) end,
+  home = function(self)
+    local start = line_bounds(self.text, self.cursor)
+    if start == self.cursor and start > 0 and self.profile.ends_go_on then start = line_bounds(self.text, start - 1) end
+    self.cursor = start
+  end,
+  ["end"] = function(self)
+    local _, stop = line_bounds(self.text, self.cursor)
+    if stop == self.cursor and stop < #self.text and self.profile.ends_go_on then
+      stop = select(2, line_bounds(self.text, stop + 1))
+    end
+    self.cursor = stop
+  end,
   ["ctrl-k"] = function(self)
     local _, stop = line_bounds(self.text, self.cursor)
     local cursor = self.cursor

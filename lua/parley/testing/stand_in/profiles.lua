@@ -31,7 +31,7 @@ local M = {}
 ---@field composer_rows? integer       the composer scrolls when it is taller
 ---@field counts_hidden_rows boolean   and says how many rows are out of sight; on 2.1.290 nothing tells
 ---@field loses_prompt_behind_stop boolean  continued after a stop it draws itself anew below what stood there, and the
----        composer's prompt only with the next change of its row
+---        composer's prompt only once it is empty
 ---@field placeholder? string          in the empty composer, until the first turn
 ---@field error_placeholder? string    in the empty composer, after an API error
 ---@field hook_row string              with {event} and {seconds}
@@ -51,6 +51,7 @@ local M = {}
 ---@field has_emoji_popup boolean
 ---@field file_popup_holds boolean    Return picks from an `@` pop-up; with the cursor moved away it does nothing.
 ---        Otherwise only paths (`@./…`) are picked, and other words are sent as they are
+---@field ends_go_on boolean          at an end of a line Ctrl-A and Ctrl-E go to that of the line beyond
 ---@field leaves_shell_at_once boolean Backspace leaves shell mode even behind other keys of one write
 ---@field commands_behind_space boolean  leading white space does not protect a `/` command
 ---@field takes_nearest_command boolean  `/exitx` runs `/exit`
@@ -147,7 +148,7 @@ local v2_1_50 = {
 
   paste_settle = { cold_return_ms = 120, warm_return_ms = 80, key_ms = 40, paste_ms = 40 },
   wraps_pastes = false, pictures = "sentences", strips_invisible = false,
-  has_emoji_popup = false, file_popup_holds = true,
+  has_emoji_popup = false, file_popup_holds = true, ends_go_on = true,
   leaves_shell_at_once = false, commands_behind_space = false, takes_nearest_command = true,
   replaces_names = true, counts_long_texts = false, first_editor_ms = 40, editor_keeps_returns = true,
 
@@ -197,7 +198,7 @@ local v2_1_197 = derive(v2_1_110, {
   draws_cursor = true, loses_prompt_behind_stop = false,
   retry_text = "{error} · Retrying in {seconds}s · attempt {attempt}/{attempts}",
   paste_settle = { cold_return_ms = 45, warm_return_ms = 0, key_ms = 45, paste_ms = 0 },
-  takes_nearest_command = false,
+  ends_go_on = false, takes_nearest_command = false,
   turn_duration = true, duration_after_api_error = true, answers_overtake = true,
   head = { "mode", "permission-mode", "file-history-snapshot" },
   attachments = { "agent_listing_delta", "skill_listing" },

@@ -19,7 +19,7 @@ local MODES = {
 ---@field rows integer
 ---@field columns integer
 ---@field private shown string[]  the rows that stand there, as they were before they were cut
----@field private promptless? string  the composer's first row, which stands there without its prompt
+---@field private is_promptless? boolean  the composer stands there without its prompt
 local Screen = {}
 Screen.__index = Screen
 
@@ -65,15 +65,13 @@ function Screen:resize(rows, columns)
   self.write "\27[2J"
 end
 
---- Goes on where the program was stopped and continued. What stood there stays, for 2.1.110 draws itself anew below, and
---- the prompt only with a change of its row.
+--- Goes on behind a stop. What stood there stays, for 2.1.110 draws itself anew below, and the prompt only once the
+--- composer is empty again.
 ---@param view table
 function Screen:go_on(view)
   if not self.is_open or not self.profile.loses_prompt_behind_stop or view.dialog then return end
-  local block, cursor_row = self:composer_block(view)
-  if cursor_row < 3 then return end -- the cursor is in the prompt's row
-  self.promptless = block[2]
-  table.insert(view.history, { text = "", mark = "", columns = self.columns, rows = block })
+  table.insert(view.history, { text = "", mark = "", columns = self.columns, rows = (self:composer_block(view)) })
+  self.is_promptless = true
 end
 
 function Screen:rule()
@@ -126,8 +124,8 @@ end
 function Screen:composer_block(view)
   local placeholder = #view.queued > 0 and "Press up to edit queued messages" or view.placeholder
   local rows, cursor_row, cursor_column = self:composer_rows(view.composer, placeholder)
-  if rows[1] ~= self.promptless then self.promptless = nil end
-  if self.promptless then rows[1] = "  " .. rows[1]:sub(#PROMPT + #NO_BREAK_SPACE + 1) end
+  self.is_promptless = self.is_promptless and not view.composer:is_empty()
+  if self.is_promptless then rows[1] = "  " .. rows[1]:sub(#PROMPT + #NO_BREAK_SPACE + 1) end
   local hidden
   rows, cursor_row, hidden = scroll(rows, cursor_row, self.profile.composer_rows)
   local top = self:rule()
