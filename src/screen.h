@@ -37,14 +37,14 @@ struct screen {
     uint64_t scrolled;   /* lines pushed off the top of the primary screen */
     uint64_t generation; /* goes up when a cell, the cursor, a mode, the title or the size may have changed */
     int rows, columns;
-    int mouse;        /* VTERM_PROP_MOUSE_* */
-    int marks;        /* how many came for the last character */
+    int mouse;                                 /* VTERM_PROP_MOUSE_* */
+    int marks;                                 /* how many came for the last character */
     struct screen_width widths[SCREEN_WIDTHS]; /* of characters that were measured, by their last byte */
     bool is_joinable; /* the last character is all that came, but for marks and colours: a mark joins it */
     bool is_at_edge;  /* and it fills the row */
     bool is_cursor_visible, is_alternate, is_bracketed_paste;
     bool is_damaged, is_probing;
-    bool is_row_damaged[SCREEN_SIZE_MAX]; /* the row may have changed since whoever reads rows has said otherwise */
+    bool is_row_damaged[SCREEN_SIZE_MAX];     /* the row may have changed since whoever reads rows has said otherwise */
     char margins[sizeof "\033[99999;99999r"]; /* the sequence that has set them; empty: the screen's edges */
 };
 
