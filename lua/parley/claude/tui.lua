@@ -34,7 +34,8 @@ end
 --- The row in which a program at work counts the seconds: behind a glyph at the left edge that no row of a message or
 --- an answer begins with.
 local function is_spinner(row)
-  return row:find "^[·✢✳✶✻✽*]+ " ~= nil or row:find "^%S+ %S.*… %(.*%d+s" ~= nil
+  return row:find "^[·✢✳✶✻✽*]+ " ~= nil
+    or row:find("… (", 1, true) ~= nil and row:find "^%S+ %S.*… %(.*%d+s" ~= nil
 end
 
 --- The rows without a spinner below a dialog, where 2.1.141 goes on counting.
@@ -174,8 +175,8 @@ local FRAME, FRAMES = "^ %- .*%(/%$bunfs/root/", 2
 function M.failure(rows)
   local frames, problem = 0, nil
   for _, row in ipairs(rows) do
-    problem = problem or row:match "^ *ERROR  (%S.*)$"
-    if row:find(FRAME) then frames = frames + 1 end
+    problem = problem or row:find("ERROR", 1, true) and row:match "^ *ERROR  (%S.*)$" or nil
+    if row:find("$bunfs", 1, true) and row:find(FRAME) then frames = frames + 1 end
   end
   if frames < FRAMES or M.composer(rows) or M.has_dialog_footer(rows) then return nil end
   return problem or "what it was is out of sight"
@@ -206,7 +207,8 @@ end
 ---@return parley.Choices?
 function M.choices(rows)
   for at = #rows, 1, -1 do
-    local _, column, number, pointed = label_of(rows[at])
+    local _, column, number, pointed
+    if rows[at]:find(POINTER, 1, true) then _, column, number, pointed = label_of(rows[at]) end
     -- An old message stands behind such a pointer too, at the left edge and without a number.
     if pointed and (number or rows[at]:sub(1, 1) == " ") then
       local labels, selected, first, last = {}, 1, at, at
