@@ -1,8 +1,8 @@
 --- Images of a message: private files that its text mentions, which the program attaches as such blocks. Of a PDF that
 --- is mentioned, the model gets the name and the size alone (2.1.197, 2.1.332): documents cannot be sent.
 ---
---- The transcript has the pictures themselves, so the files are needed for their turn alone. Each message has a folder of
---- its own: when its turn ends it goes, and what other turns mention stays.
+--- The transcript has the pictures themselves, so files are needed for their turn alone (2.1.110 to 2.1.332): each
+--- message has a folder of its own, which goes with its turn, and is no other's.
 local uv = require "luv"
 local base64 = require "parley.base.base64"
 local core = require "parley.core"
