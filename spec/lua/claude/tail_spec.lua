@@ -356,6 +356,16 @@ describe("tail", function()
       assert.equal(0, wakes)
     end)
 
+    it("do not tell of other files that come and go", function()
+      open()
+      write(folder .. "/other", "")
+      assert(os.remove(folder .. "/other"))
+      pump()
+      assert.equal(0, wakes)
+      write(path, "")
+      pump_until(function() return is_woken end)
+    end)
+
     it("go on telling what is written to a removed file", function()
       local writer <close> = assert(io.open(path, "w"))
       writer:setvbuf "no"

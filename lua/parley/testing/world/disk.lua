@@ -1,5 +1,6 @@
 --- The files of a world: real ones, in a folder of its own, which programs write late and in pieces, and whose changes
 --- are told of late, or not at all.
+local uv = require "luv"
 local errors = require "parley.base.errors"
 local files = require "parley.base.files"
 
@@ -24,8 +25,8 @@ local Watch = {}
 Watch.__index = Watch
 
 function Watch:start(path, _, callback)
-  if not files.size(path) then return nil, "ENOENT: no such file or directory: " .. path, "ENOENT" end
-  self.path, self.callback = path, callback
+  if not uv.fs_access(path, "") then return nil, "ENOENT: no such file or directory: " .. path, "ENOENT" end
+  self.path, self.inside, self.callback = path, path .. "/", callback
   return 0
 end
 function Watch:stop() self.path, self.callback = nil, nil end
@@ -48,35 +49,50 @@ function Disk:new_watch()
 end
 
 
-local function call(self, watch, name, events)
-  if self.world:goes_wrong "unseen" then return end
-  local path = watch.path
+--- Tells watches of a change, all of them in a row, as libuv does with those of one path.
+local function call(self, watches, name, events)
+  local path = watches[1].path
   self.world:after(self.world:lateness(), function()
-    if watch.callback and watch.path == path then watch.callback(nil, name, events) end
+    for _, watch in ipairs(watches) do
+      if watch.callback and watch.path == path then watch.callback(nil, name, events) end
+    end
   end)
 end
 
 --- Tells the watches of a change.
 ---@param path string
 ---@param is_rename boolean  it came or went
-function Disk:changed(path, is_rename)
+---@param is_way? boolean    a folder that came, and perhaps some above it
+function Disk:changed(path, is_rename, is_way)
   local folder, name = path:match "^(.*)/([^/]*)$"
-  local events = is_rename and { rename = true } or { change = true }
-  for _, watch in ipairs { table.unpack(self.watches) } do
-    if watch.path == path or watch.path == folder then
-      call(self, watch, name, events)
-    elseif is_rename and watch.path and path:sub(1, #watch.path + 1) == watch.path .. "/" then
-      call(self, watch, path:match("^[^/]*", #watch.path + 2), events) -- a folder on the way to it may be new
+  local told = {} -- the watches by their paths, in the order in which they were set
+  for _, watch in ipairs(self.watches) do
+    local is_meant = watch.path == path or watch.path == folder
+      or is_way and watch.path and path:sub(1, #watch.inside) == watch.inside
+    if is_meant and not self.world:goes_wrong "unseen" then
+      local others = told[watch.path]
+      if others then
+        others[#others + 1] = watch
+      else
+        told[#told + 1] = { watch }
+        told[watch.path] = told[#told]
+      end
     end
+  end
+  local events = is_rename and { rename = true } or { change = true }
+  for _, watches in ipairs(told) do
+    local above = watches[1].inside -- where it is not the folder of what has changed: what is new on the way to it
+    local is_near = watches[1].path == path or watches[1].path == folder
+    call(self, watches, is_near and name or path:match("^[^/]*", #above + 1), events)
   end
 end
 
 -- What is written -----------------------------------------------------------------------------------------------------
 
 local function apply(self, operation)
-  local before = files.size(operation.path)
+  local was_there = uv.fs_access(operation.path, "")
   local results = table.pack(operation.run())
-  self:changed(operation.path, before == nil or operation.is_rename)
+  self:changed(operation.path, not was_there or operation.is_rename)
   return table.unpack(results, 1, results.n)
 end
 
@@ -159,8 +175,9 @@ function Disk:open()
     late(path, { path = path, is_rename = true, run = function() kept.remove(path) end })
   end
   function files.make_folder(path)
+    local was_there = uv.fs_access(path, "")
     local ok, problem = kept.make_folder(path)
-    self:changed(path, true)
+    if ok and not was_there then self:changed(path, true, true) end
     return ok, problem
   end
 end
