@@ -47,7 +47,6 @@ function Disk:new_watch()
   return watch
 end
 
-local function parent_of(path) return path:match "^(.*)/[^/]*$" end
 
 local function call(self, watch, name, events)
   if self.world:goes_wrong "unseen" then return end
@@ -61,7 +60,7 @@ end
 ---@param path string
 ---@param is_rename boolean  it came or went
 function Disk:changed(path, is_rename)
-  local folder, name = parent_of(path), path:match "[^/]*$"
+  local folder, name = path:match "^(.*)/([^/]*)$"
   local events = is_rename and { rename = true } or { change = true }
   for _, watch in ipairs { table.unpack(self.watches) } do
     if watch.path == path or watch.path == folder then
