@@ -11,9 +11,11 @@ local testing = require "parley.testing"
 local TOKEN = "spec-token-0123456789"
 local CLIENTS, DEATHS, BETWEEN_MS = 5, helper.long(2, 12), 2500
 
-local SCRIPT = { answers = { { on = "TOOLS", steps = { { text = "let me see", tool = { name = "probe",
-  input = { n = 1 } } }, { text = "all done" } } }, { on = "LINES", blocks = { { type = "text",
-  text = ("line\n"):rep(10) } }, line_ms = 30 } } }
+local SCRIPT = { faults = { survive_hangup = true }, answers = {
+  { on = "TOOLS", steps = { { text = "let me see", tool = { name = "probe", input = { n = 1 } } },
+    { text = "all done" } } },
+  { on = "LINES", blocks = { { type = "text", text = ("line\n"):rep(10) } }, line_ms = 30 },
+} }
 local TOOLS = { { name = "probe", input_schema = { type = "object" } } }
 local RUBBISH = { "{", "[]", "\0\1", '{"model":"sonnet","messages":[{"role":"x"}]}' }
 
