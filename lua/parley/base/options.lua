@@ -67,10 +67,16 @@ function M.describe(value)
   return "a " .. type(value)
 end
 
+--- Rules are written once, and asked at each start of a process.
+local sorted = setmetatable({}, { __mode = "k" })
+
 local function names_of(rules)
-  local names = {}
+  local names = sorted[rules]
+  if names then return names end
+  names = {}
   for name in pairs(rules) do table.insert(names, name) end
   table.sort(names)
+  sorted[rules] = names
   return names
 end
 
