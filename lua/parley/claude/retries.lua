@@ -13,7 +13,8 @@ local M = {}
 ---@return parley.Retry?
 function M.on_screen(rows)
   for i = #rows, 1, -1 do
-    local row = rows[i]:match "^[·✢✳✶✻✽*]+ (.*)$" or rows[i]:match "^%s+⎿?%s*([Rr]etrying.*)$"
+    local row = rows[i]:find("etrying", 1, true)
+      and (rows[i]:match "^[·✢✳✶✻✽*]+ (.*)$" or rows[i]:match "^%s+⎿?%s*([Rr]etrying.*)$")
     local wait, attempt, of = (row or ""):match "[Rr]etrying(.-) · attempt (%d+)/(%d+)"
     if wait then
       local message = row:match "^(.-) · [Rr]etrying" or row

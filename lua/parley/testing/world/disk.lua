@@ -55,7 +55,6 @@ function Disk:new_watch()
   return watch
 end
 
-local function parent_of(path) return path:match "^(.*)/[^/]*$" end
 
 --- Tells those that watch a path of what has happened there: as with luv it is one event of the kernel's for all.
 local function call(self, path, name, events)
@@ -73,7 +72,7 @@ end
 ---@param path string
 ---@param is_rename boolean  it came or went
 function Disk:changed(path, is_rename)
-  local folder, name = parent_of(path), path:match "[^/]*$"
+  local folder, name = path:match "^(.*)/([^/]*)$"
   local events = is_rename and { rename = true } or { change = true }
   call(self, path, name, events)
   call(self, folder, name, events)
