@@ -170,7 +170,7 @@ bench: all
 # and pairs of it; EXHAUSTIVE=short: only some. A process for each processor, or WORKERS of them. ASLEEP=…: so many
 # conversations over few processes instead, and deaths of their host.
 simulate: all
-	@$(if $(ASLEEP),$(B)/parley spec/asleep.lua --conversations $(ASLEEP) --seed $(SEED) $(if $(SECONDS_),--seconds $(SECONDS_)) $(if $(KILLS),--kills $(KILLS)),$(B)/parley spec/simulate.lua $(if $(PARLEY_SEED),--replay $(PARLEY_SEED),--seed $(SEED) \
+	@$(if $(ASLEEP),$(B)/parley spec/asleep.lua $(B)/asleep --conversations $(ASLEEP) --seed $(SEED) $(if $(SECONDS_),--seconds $(SECONDS_)) $(if $(KILLS),--kills $(KILLS)),$(B)/parley spec/simulate.lua $(if $(PARLEY_SEED),--replay $(PARLEY_SEED),--seed $(SEED) \
 	  $(if $(SECONDS_),--seconds $(SECONDS_),--turns $(TURNS)) $(if $(EXHAUSTIVE),--exhaustive $(filter short,$(EXHAUSTIVE))) $(if $(WORKERS),--workers $(WORKERS))))
 
 # Takes the library's mechanisms out, one at a time, and has the simulation look for each, a minute of the processor's

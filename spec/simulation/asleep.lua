@@ -21,7 +21,7 @@ local STEPS_A_TURN, MS_A_TURN = 30, 2
 --- A terminal on which there is little to draw: what is drawn is not what is tried here.
 local SMALL = { rows = 20, columns = 60 }
 --- So often is told how far it is, and more than so many problems are not looked for.
-local TURNS_A_LOOK, MOST_PROBLEMS = 500, 20
+local TURNS_A_LOOK, MOST_PROBLEMS = 50, 20
 
 ---@class spec.AsleepPlan
 ---@field seed integer
@@ -31,6 +31,7 @@ local TURNS_A_LOOK, MOST_PROBLEMS = 500, 20
 ---@field clients integer       requests at a time
 ---@field kills integer         of the host
 ---@field path? string          of an index that other worlds have been in; default: one of its own
+---@field first? integer         the number of its first conversation; default: 1
 ---@field profile? string
 ---@field look? fun(run: table): boolean  is called from time to time; false: no more turns are to begin
 
@@ -196,7 +197,8 @@ local function check_transcripts(run)
   local folder, whole, cut = run.world:transcript_path "":match "^(.*)/", 0, 0
   for _, name in ipairs(files.names(folder)) do
     local said = said_in(folder .. "/" .. name)
-    local talk = run.talks[tonumber(said:match "^c(%d+)%.")]
+    local number = tonumber(said:match "^c(%d+)%.")
+    local talk = number and run.talks[number - run.first + 1]
     local _, count = said:gsub("%S+", "")
     if talk and said ~= expected(talk, count) then
       wrong(run, "%s holds %q", name, said)
@@ -271,6 +273,7 @@ end
 ---@field resumed integer  of them those that went on with a transcript
 ---@field whole integer  transcripts that hold a conversation from its first turn to its last
 ---@field cut integer    transcripts of which a death has cut off the last turn
+---@field is_cut_short boolean  it was told to end before all turns were taken
 ---@field found integer  conversations that the index knows at the end
 ---@field seconds number   of this machine's
 
@@ -283,11 +286,12 @@ function M.play(plan)
     script = { startup_delay_ms = 5, flush_ms = 1, answers = { { delay_ms = 30 } } } }
   local run = { plan = plan, world = world, chance = chance_of.new(plan.seed), problems = {}, queue = {}, talks = {},
     turns = 0, kills = 0, struck = 0, moved = 0, resumed = 0, missed = {}, left_behind = {},
+    first = plan.first or 1,
     left = plan.conversations * plan.turns, changed = task.condition(),
     kill_due = task.condition(), path = plan.path or world.folder .. "/state/sessions.db" }
-  for number = 1, plan.conversations do
-    run.talks[number] = { number = number, count = 0 }
-    run.queue[number] = run.talks[number]
+  for place = 1, plan.conversations do
+    run.talks[place] = { number = run.first + place - 1, count = 0 }
+    run.queue[place] = run.talks[place]
   end
   function world.on_event(record)
     if record.event ~= "started" then return end
@@ -312,8 +316,8 @@ function M.play(plan)
   if ok and run.left > 0 and not run.is_over then wrong(run, "%d turns were not taken", run.left) end
   return { problem = run.problems[1], problems = run.problems, turns = run.turns, kills = run.kills,
     struck = run.struck, moved = run.moved, missed = run.missed, started = started, resumed = run.resumed,
-    whole = run.whole, cut = run.cut, found = run.found, seconds = (uv.hrtime() - began) / 1e9,
-    story = ok and "" or world:told() }
+    whole = run.whole, cut = run.cut, found = run.found, is_cut_short = run.left > 0,
+    seconds = (uv.hrtime() - began) / 1e9, story = ok and "" or world:told() }
 end
 
 return M

@@ -55,7 +55,6 @@ function Disk:new_watch()
   return watch
 end
 
-
 --- Tells those that watch a path of what has happened there: as with luv it is one event of the kernel's for all.
 local function call(self, path, name, events)
   local watching = self.watching[path]
@@ -77,7 +76,7 @@ function Disk:changed(path, is_rename)
   call(self, path, name, events)
   call(self, folder, name, events)
   while is_rename and folder ~= "" do -- a folder on the way to it may be new
-    folder, name = parent_of(folder), folder:match "[^/]*$"
+    folder, name = folder:match "^(.*)/([^/]*)$"
     call(self, folder, name, events)
   end
 end
