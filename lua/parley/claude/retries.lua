@@ -1,4 +1,6 @@
 --- How the program tells that it will try an API request again: on the screen, and on 2.1.110 in the transcript.
+local tui = require "parley.claude.tui"
+
 local M = {}
 
 ---@class parley.Retry
@@ -23,6 +25,8 @@ function M.on_screen(rows)
     end
   end
 end
+
+M.on_screen = tui.once(M.on_screen)
 
 --- The retry that a record tells of: 2.1.110 has each in the transcript.
 ---@param record table

@@ -301,13 +301,16 @@ function M.keep(rows)
   return rows
 end
 
-local function look_once(name)
-  local look = M[name]
-  M[name] = function(rows, cursor)
+--- Makes a function of what it looks for on rows that looks once, where they are kept.
+---@generic T
+---@param look fun(rows: string[], cursor?: table): T
+---@return fun(rows: string[], cursor?: table): T
+function M.once(look)
+  return function(rows, cursor)
     local known = kept[rows]
     if not known then return look(rows, cursor) end
-    local seen = known[name] or {}
-    known[name] = seen
+    local seen = known[look] or {}
+    known[look] = seen
     local found = seen[cursor or NOTHING]
     if found == nil then
       found = look(rows, cursor)
@@ -320,7 +323,7 @@ end
 
 for _, name in ipairs { "has_dialog_footer", "shows_dialog", "composer", "is_busy", "refusal", "choices",
   "signs_of_life" } do
-  look_once(name)
+  M[name] = M.once(M[name])
 end
 
 return M
