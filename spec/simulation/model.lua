@@ -132,16 +132,23 @@ local function taken_from_user(self, record)
   end
 end
 
+local function place_of(list, value)
+  for place, each in ipairs(list) do
+    if each == value then return place end
+  end
+end
+
 --- Whether what the session was told before is what the request goes on from.
 local function check_history(self, ask, had)
   local should, place = ask.history, 1
-  local is_torn = excuses.is_torn(self, ask) -- what was in that line is missing, and nothing else is there
+  local is_torn = excuses.is_torn(self, ask) -- what was in that line is missing, and nothing else
   for _, key in ipairs(had) do
     local before = self.by_key[key]
-    while is_torn and should[place] and key ~= should[place] do place = place + 1 end
+    if is_torn then place = place_of(should, key) or place end
     if key == should[place] then
       place = place + 1
-    elseif not (self.plan.direct and before and before.talk == ask.talk and before.verdict == "interrupted") then
+    elseif not (self.plan.direct and before and before.talk == ask.talk
+      and (before.verdict == "interrupted" or is_torn and before.verdict == "error_no_output")) then
       place = nil
       break
     end
