@@ -256,7 +256,7 @@ end
 ---@return table ask
 function Model:ask(turn, talk)
   local ask = { key = turn.text:match(KEY), text = turn.text, turn = turn, talk = talk,
-    history = { table.unpack(talk.keys) }, began = self.world.time.now, taken = 0, answers = {}, users = 0,
+    history = { table.unpack(talk.keys) }, began = self.world.time.now, taken = 0, answers = {}, users = 0, was = {},
     sessions = {}, session_now = function() end }
   table.insert(self.asks, ask)
   self.by_key[ask.key] = ask
@@ -269,7 +269,7 @@ end
 ---@return table ask
 function Model:start(session)
   local id = session.session_id
-  local ask = { key = "a start", text = "", turn = {}, began = self.world.time.now, taken = 0,
+  local ask = { key = "a start", text = "", turn = {}, was = {}, began = self.world.time.now, taken = 0,
     sessions = { [id] = true }, session_now = function() return id end }
   table.insert(self.asks, ask)
   return ask
@@ -364,7 +364,8 @@ local function check_success(self, ask)
     self:wrong("%s was answered by a program that had died", ask.key)
   end
   local answer, wanted = answer_to(self, ask), marks.TEXTS[ask.turn.mark]
-  if excuses.may_be_short(self, ask) and (wanted or bare("echo: " .. ask.text)):find(bare(answer), 1, true) then return end
+  local whole = wanted or bare("echo: " .. ask.text)
+  if excuses.may_be_short(self, ask) and whole:find(bare(answer), 1, true) then return end
   if wanted and answer ~= wanted or not wanted and bare(answer:gsub("^echo: ", "")) ~= bare(ask.text) then
     self:wrong("%s has the answer of another: %q", ask.key, answer)
   end
