@@ -14,6 +14,7 @@ M.USERS_OWN = "Q"
 local MARKS = { "¤", "¦", "§" }
 --- What is typed that a strike may wait for.
 local MOMENTS = { enter = "\r", editor = "^\7", erase = "\21", text = KEY }
+local CUT_PASTE = "^\27%[200~"
 --- What an interrupt presses, and what a terminal answers by itself, is no answer to a dialog.
 local NO_ANSWER = { "^\27$", "^\27%[[%d;?>]*[cnRy]", "^\27P" }
 --- What a terminal answers may go in two.
@@ -40,7 +41,10 @@ function M.new(world, plan)
     table.insert(self.losses, { at = world.time.now, program = program })
     self:moment "lost"
   end
-  world.on_full = function() self:moment "full" end
+  world.on_full = function(_, bytes)
+    self:moment "full"
+    if bytes:find(CUT_PASTE) then self:moment "paste" end
+  end
   world.on_event = function(record) self:hear(record) end
   world.on_torn = function(program) self:strike("torn", program) end
   world.on_typed = function(program, bytes, seen_count) self:types(program, bytes, seen_count) end

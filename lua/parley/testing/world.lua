@@ -98,7 +98,8 @@ local RULES = {
 ---@field on_typed? fun(program: parley.testing.WorldProgram, bytes: string, seen: integer)  is told what is typed and
 ---       taken, and how many bytes of the program's the one who types had been shown when that was first tried
 ---@field on_lost? fun(program: parley.testing.WorldProgram, bytes: string)   and what of it is lost
----@field on_full? fun(program: parley.testing.WorldProgram)   is told of a terminal that takes nothing for a moment
+---@field on_full? fun(program: parley.testing.WorldProgram, taken: string)   is told of a terminal that takes nothing
+---       for a moment, or only so much
 ---@field on_torn? fun(program: parley.testing.WorldProgram)  is told of a line that never ends
 ---@field story table[]        what happened: the time, the program, what, and more about it
 ---@field calls parley.testing.WorldCalls

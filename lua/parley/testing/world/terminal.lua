@@ -207,7 +207,7 @@ function Pty:write(bytes)
     room = #bytes > 1 and world.chance:once_in(2) and world.chance:between(0, math.min(room, #bytes) - 1) or 0
     terminal.full_ms = world.chance:once_in(2) and world.chance:between(0, LONGEST_FULL_MS) or nil
     world:tell(self.program, room == 0 and "takes nothing for a moment" or "takes a part for a moment")
-    if world.on_full then world.on_full(self.program) end
+    if world.on_full then world.on_full(self.program, bytes:sub(1, room)) end
   end
   local is_behind = terminal.freed_at == world.time.steps -- in the same breath as what had to wait
   local seen_count = terminal.seen_count or is_behind and terminal.freed_count or terminal.shown_count
