@@ -166,8 +166,10 @@ local FRAME, FRAMES = "^ %- .*%(/%$bunfs/root/", 2
 function M.failure(rows)
   local frames, problem = 0, nil
   for _, row in ipairs(rows) do
-    problem = problem or row:find("ERROR", 1, true) and row:match "^ *ERROR  (%S.*)$" or nil
-    if row:find("$bunfs", 1, true) and row:find(FRAME) then frames = frames + 1 end
+    if row ~= "" then -- most are
+      problem = problem or row:find("ERROR", 1, true) and row:match "^ *ERROR  (%S.*)$" or nil
+      if row:find("$bunfs", 1, true) and row:find(FRAME) then frames = frames + 1 end
+    end
   end
   if frames < FRAMES or M.composer(rows) or M.has_dialog_footer(rows) then return nil end
   return problem or "what it was is out of sight"
@@ -199,7 +201,7 @@ end
 function M.choices(rows)
   for at = #rows, 1, -1 do
     local _, column, number, pointed
-    if rows[at]:find(POINTER, 1, true) then _, column, number, pointed = label_of(rows[at]) end
+    if rows[at] ~= "" and rows[at]:find(POINTER, 1, true) then _, column, number, pointed = label_of(rows[at]) end
     -- An old message stands behind such a pointer too, at the left edge and without a number.
     if pointed and (number or rows[at]:sub(1, 1) == " ") then
       local labels, selected, first, last = {}, 1, at, at
@@ -265,7 +267,8 @@ end
 function M.signs_of_life(rows)
   local composer, signs = M.composer(rows), {}
   for i = 1, composer and composer.first_row - 1 or #rows do
-    signs[i] = is_spinner(rows[i]) and sign_in(rows[i]) or rows[i]
+    local row = rows[i]
+    signs[i] = row ~= "" and is_spinner(row) and sign_in(row) or row
   end
   return table.concat(signs, "\n")
 end

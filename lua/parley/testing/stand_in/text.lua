@@ -139,7 +139,7 @@ end
 ---@return string[] rows
 function M.wrap(text, columns)
   local rows = {}
-  for line in (text .. "\n"):gmatch "(.-)\n" do wrap_line(line, math.max(1, columns), rows) end
+  for line in (text .. "\n"):gmatch "([^\n]*)\n" do wrap_line(line, math.max(1, columns), rows) end
   return rows
 end
 
