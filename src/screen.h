@@ -76,6 +76,9 @@ int screen_width_of(struct screen *screen, const char *bytes, size_t length);
 
 void screen_cursor(const struct screen *screen, int *row, int *column);
 
+/* The place of the character that a mark would join, were it to come next: the column, or -1 when there is none. */
+int screen_last(const struct screen *screen, int *row);
+
 /* The bytes that the screen holds, itself included. */
 size_t screen_memory(const struct screen *screen);
 

@@ -95,6 +95,22 @@ static bool are_alike(const VTermScreenCell *a, const VTermScreenCell *b)
            vterm_color_is_equal(&a->fg, &b->fg) && vterm_color_is_equal(&a->bg, &b->bg);
 }
 
+int screen_last(const struct screen *screen, int *row)
+{
+    VTermScreenCell cell = {.chars = {0}};
+    int column;
+
+    screen_cursor(screen, row, &column);
+    if (!screen->is_joinable)
+        return -1;
+    for (column -= !screen->is_at_edge; column > 0; column--) {
+        vterm_screen_get_cell(screen->cells, (VTermPos){.row = *row, .col = column}, &cell);
+        if (cell.chars[0] != COVERED)
+            break;
+    }
+    return column;
+}
+
 struct screen_run screen_run(const struct screen *screen, int row, int from, int end)
 {
     VTermScreenCell first = get_cell(screen, row, from), next = first;

@@ -1,5 +1,6 @@
 -- The gateway over the real program: what a plain model is told, text as it streams, a client's tools; the official
 -- clients, and the program itself, as clients.
+local base64 = require "parley.base.base64"
 local core = require "parley.core"
 local files = require "parley.base.files"
 local gateways = require "spec.gateway"
@@ -49,12 +50,12 @@ describe("the gateway, on the real program,", function()
   if not live.claude then return pending "needs PARLEY_CLAUDE: run make smoke" end
 
   --- An `it` with a gateway on the real program, whose folder is not trusted yet.
-  local function serves(name, body)
+  local function serves(name, body, idle_timeout_ms)
     it(name, helper.task(function()
       local api <close> = messages_api.start { script = RULES }
       local home <close> = offline_home.new { base_url = api.url, variables = { CLAUDE_CODE_MAX_RETRIES = "0" } }
       local gateway <close> = gateways.start { max_sessions = 4, queue = 100, grace_ms = 500,
-        plain_folder = home.home .. "/plain",
+        idle_timeout_ms = idle_timeout_ms, plain_folder = home.home .. "/plain",
         backend = { executable = live.claude, cwd = home.cwd, extra_env = home.extra_env } }
       body(gateway, api, home)
     end, 600000))
@@ -139,6 +140,49 @@ describe("the gateway, on the real program,", function()
     assert.matches(PREFIX .. "probe", told, 1, true)
     assert.matches("seven", told, 1, true)
   end)
+
+  --- The words and the pictures of all messages, in order.
+  local function shown(request)
+    local list = {}
+    for _, message in ipairs(request.body.messages) do
+      for _, block in ipairs(type(message.content) == "table" and message.content or { text(message.content) }) do
+        local is_beside = (block.text or ""):find "^<system%-reminder>"
+        if not is_beside then table.insert(list, block.type == "text" and block.text or block.type) end
+      end
+    end
+    return list
+  end
+
+  for how, idle_ms in pairs { ["in a session that lives on"] = 900000, ["in one that is woken for each"] = 1 } do
+    serves("has a picture in each later turn, though its file goes with its own, " .. how, function(gateway, api)
+      local messages, ids = { { role = "user", content = { text "look", { type = "image", source = {
+        type = "base64", media_type = "image/png", data = base64.encode(live.PICTURE) } } } } }, {}
+      for _, next_words in ipairs { "and?", "so?", "" } do
+        local answer = gateway:ask(messages)
+        assert.equal(200, answer.status, answer.body)
+        local lives_on = idle_ms > 1
+        helper.eventually(function() return lives_on or gateway.server.backend:live_session_count() == 0 end)
+        ids[gateway.lines[#gateway.lines]:match "session=(%S+)"] = true
+        table.insert(messages, { role = "assistant", content = answer.json.content })
+        table.insert(messages, { role = "user", content = next_words })
+      end
+      local turns = api:turns()
+      assert.equal(3, #turns)
+      local file = assert(core.json.encode(turns[1].body.messages)):match "@(/[^%s\"]+%.png)"
+      assert.is_nil(uv.fs_stat(file:match "^(.*)/"))
+      local pictures = 0
+      for _, word in ipairs(shown(turns[3])) do pictures = pictures + (word == "image" and 1 or 0) end
+      assert.equal(1, pictures)
+      for i, words in ipairs { "and?", "so?" } do -- and nothing of the file
+        local before, after = shown(turns[i]), shown(turns[i + 1])
+        local answer = #before + 1
+        assert.matches("^echo: ", after[answer])
+        assert.same(words, after[answer + 1])
+        assert.equal(answer + 1, #after)
+      end
+      assert.is_nil(next(ids, (next(ids)))) -- one session, however often it was started
+    end, idle_ms)
+  end
 
   for _, file in ipairs { "anthropic", "openai" } do
     if uv.fs_stat(NODE) and uv.fs_stat(CLIENTS .. "/node_modules") and not live.is_oldest then

@@ -1,8 +1,12 @@
 --- Images of a message: private files that its text mentions, which the program attaches as such blocks. Of a PDF that
 --- is mentioned, the model gets the name and the size alone (2.1.197, 2.1.332): documents cannot be sent.
+---
+--- The transcript has the pictures themselves, so files are needed for their turn alone (2.1.110 to 2.1.332): each
+--- message has a folder of its own, which goes with its turn, and is no other's.
 local uv = require "luv"
 local base64 = require "parley.base.base64"
 local core = require "parley.core"
+local defer = require "parley.base.defer"
 local errors = require "parley.base.errors"
 local files = require "parley.base.files"
 local mark = require "parley.base.mark"
@@ -16,13 +20,13 @@ local ENDINGS = { ["image/png"] = "png", ["image/jpeg"] = "jpg", ["image/gif"] =
 local SAFE = "^[%w/._-]+$"
 
 ---@class parley.Attachments
----@field private folder? string  made with the first file
+---@field private folders table<string, true>  of the messages whose turns run
 local Attachments = {}
 Attachments.__index = Attachments
 Attachments.__name = "parley.Attachments"
 
 ---@return parley.Attachments
-function M.new() return setmetatable({}, Attachments) end
+function M.new() return setmetatable({ folders = {} }, Attachments) end
 
 --- What is in a block, or why it cannot be sent.
 ---@return string? bytes
@@ -40,12 +44,11 @@ local function content_of(block)
   return bytes, ending
 end
 
-local function folder_of(self)
-  if self.folder then return self.folder end
+local function make_folder(self)
   for _, parent in ipairs { uv.os_tmpdir(), "/tmp", "/dev/shm" } do
     local ok, folder = pcall(mark.folder, "attached", parent)
     if ok and folder:find(SAFE) then
-      self.folder = folder
+      self.folders[folder] = true
       return folder
     elseif ok then
       files.remove_tree(folder)
@@ -54,12 +57,8 @@ local function folder_of(self)
   error(errors.value_error "no private file can be written that the message could mention", 0)
 end
 
---- The text of a message's content, with a mention for each image.
----@param blocks table[]
----@param index integer  of the message, for errors
----@return string
---- Raises `ValueError` that names a block that cannot be sent; nothing was written then.
-function Attachments:text_of(blocks, index)
+--- What is in the blocks, by their places.
+local function contents_of(blocks, index)
   local found = {}
   for i, block in ipairs(blocks) do
     if block.type ~= "text" then
@@ -71,22 +70,44 @@ function Attachments:text_of(blocks, index)
       found[i] = { bytes = bytes, name = core.digest.hex(core.digest.blake2b(bytes, 16)) .. "." .. ending }
     end
   end
-  local parts = {}
+  return found
+end
+
+--- The text of a message's content, with a mention for each image.
+---@param blocks table[]
+---@param index integer  of the message, for errors
+---@return string text
+---@return string? folder  of what was written; whoever sends the message removes it with `remove`
+--- Raises `ValueError` that names a block that cannot be sent; nothing was written then.
+function Attachments:text_of(blocks, index)
+  local found, parts = contents_of(blocks, index), {}
+  local folder = next(found) and make_folder(self) or nil
+  local _ <close> = defer(function(err)
+    if err ~= nil and folder then self:remove(folder) end
+  end)
   for i, block in ipairs(blocks) do
     parts[i] = block.text
     if found[i] then
-      local path = folder_of(self) .. "/" .. found[i].name
+      local path = folder .. "/" .. found[i].name
       if not uv.fs_stat(path) then files.write(path, found[i].bytes, true) end
       parts[i] = "@" .. path
     end
   end
-  return table.concat(parts, "\n")
+  return table.concat(parts, "\n"), folder
 end
 
---- Removes the files. A second call does nothing.
+--- Removes what was written for a message. A second call does nothing.
+---@param folder string
+function Attachments:remove(folder)
+  if not self.folders[folder] then return end
+  self.folders[folder] = nil
+  files.remove_tree(folder)
+end
+
+--- Removes all files. A second call does nothing.
 function Attachments:close()
-  if self.folder then files.remove_tree(self.folder) end
-  self.folder = nil
+  for folder in pairs(self.folders) do files.remove_tree(folder) end
+  self.folders = {}
 end
 
 return M

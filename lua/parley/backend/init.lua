@@ -235,6 +235,12 @@ local function settle(self, run, result)
     { messages = answer, events = run.events, result = result }))
 end
 
+--- The program has the pictures of a message by the end of its turn, and its transcript too.
+local function remove_attached(self, run)
+  if run.attached then self.attachments:remove(run.attached) end
+  run.attached = nil
+end
+
 local function next_event(self, run)
   run.task = task.current()
   if not run.steps then
@@ -257,6 +263,7 @@ local function next_event(self, run)
     login.explain(event, run.set)
     settle(self, run, event)
     run.session = nil
+    remove_attached(self, run)
   end
   return event
 end
@@ -264,6 +271,7 @@ end
 --- Ends what a request holds, after an error or when its loop was left.
 local function abandon(self, run)
   run.is_over = true
+  local _ <close> = defer(function() remove_attached(self, run) end)
   local live, has_place = run.session, run.has_place
   run.session, run.has_place = nil, false
   if live then
@@ -282,11 +290,15 @@ local function new_run(self, messages, request)
   local count, asked = #messages, tables.merged(request)
   asked.messages = tables.joined(messages) -- the caller may go on with its own list
   asked.last, asked.history = messages[count], table.move(messages, 1, count - 1, 1, {})
-  local text = self.attachments:text_of(history.blocks_of(messages[count].content), count)
+  local text, attached = self.attachments:text_of(history.blocks_of(messages[count].content), count)
+  local _ <close> = defer(function(err)
+    if err ~= nil and attached then self.attachments:remove(attached) end
+  end)
   local run = route(self, asked)
   run.takes_spare = #asked.history == 0 and run.set == self.options and self.policies.injection.described == nil
   policies.check_text(self.options.policies, run.set, text, count)
   run.request, run.said, run.text, run.events, run.notices = asked, request, text, {}, {}
+  run.attached = attached
   return run
 end
 

@@ -65,6 +65,13 @@ end
 --- there are more, and puts its prompt before the first that is in sight.
 local function most_rows(height) return height // 2 - 5 end
 
+--- Continued after a stop, 2.1.110 draws a composer without its prompt. The cursor tells it from a message: it is
+--- between the two rules.
+local function has_lost_prompt(upper, bottom, cursor, lines)
+  return cursor ~= nil and upper < cursor.row and cursor.row < bottom and cursor.column > 2
+    and table.concat(lines):find "%S" ~= nil
+end
+
 local function starts_with(row, prefix) return row:sub(1, #prefix) == prefix end
 
 ---@class parley.Composer
@@ -93,14 +100,16 @@ function M.composer(rows, cursor)
         local scrolled = is_rule(row)
         if prompt then table.insert(lines, 1, row:sub(#prompt + #NBSP + 1)) end
         if prompt or scrolled and #lines > 0 then
-          if scrolled and not row:find "more" then break end -- the rule of something else
+          local is_promptless = scrolled and not row:find "more"
+          if is_promptless and not has_lost_prompt(i, bottom, cursor, lines) then break end -- something else's rule
+          scrolled = scrolled and not is_promptless
           local text = table.concat(lines, "\n")
           local may_be_scrolled = scrolled or #lines > 2 and #lines == most_rows(#rows)
           local at_start = cursor ~= nil and cursor.row == i and cursor.column <= 3
           return {
             text = text, shell = prompt == "!", scrolled = may_be_scrolled,
-            hidden = tonumber(row:match "↑ (%d+) more") or 0, first_row = i, last_row = bottom,
-            below = below,
+            hidden = tonumber(row:match "↑ (%d+) more") or 0, first_row = is_promptless and i + 1 or i,
+            last_row = bottom, below = below,
             -- A suggestion stands in an empty composer too, with the cursor before it.
             is_empty = not scrolled and prompt ~= "!" and (text == "" or at_start and #lines == 1),
           }

@@ -55,13 +55,14 @@
 --- `retry_ms` (shown, then the answer), `own_turn` (`{text, after_ms, status}`: a turn that the program starts
 --- afterwards by itself), `hang`, `crash` (`"before_record"`, `"after_user"`, `"mid_line"`, `"during_tool"`,
 --- `"after_answer"`) with `crash_status` (default: SIGKILL), `half_line_ms` (a pause inside the last line), `reorder`
---- (`system` records first), `omit_turn_duration`.
+--- (the answer and its end before the message), `omit_turn_duration`.
 ---
 --- Without an answer that fits, these words in a message pick one: USETOOL TWOTOOLS SLOWTOOL TOUCH AGENT THINK EMPTY
 --- SLOW DRIP LONG CUT COUNT MAXTOK REFUSE STOPSEQ PAUSE ERR400 ERR401 ERR413 ERR429 ERR500 ERR529 NOLOGIN USAGELIMIT.
 --- Any other message gets `echo: ` and itself.
 local uv = require "luv"
 local core = require "parley.core"
+local descendants = require "parley.base.descendants"
 local errors = require "parley.base.errors"
 local files = require "parley.base.files"
 local home = require "parley.testing.home"
@@ -377,8 +378,8 @@ end
 function Kit:processes()
   local pids = {}
   for _, entry in ipairs(self:events "started") do
-    local state = process_facts(entry.pid)
-    if state and state ~= "Z" then table.insert(pids, entry.pid) end
+    local born = descendants.started(entry.pid)
+    if born and born == entry.born then table.insert(pids, entry.pid) end
   end
   return pids
 end

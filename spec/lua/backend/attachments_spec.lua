@@ -23,17 +23,32 @@ describe("attachments", function()
     local own = attachments.new()
     local and_more = { type = "text", text = "and" }
     local other = image(base64.encode "GIF", "image/gif")
-    local text = own:text_of({ { type = "text", text = "see" }, image(), and_more, other, image() }, 1)
+    local text, folder = own:text_of({ { type = "text", text = "see" }, image(), and_more, other, image() }, 1)
     local first, second, third = text:match "^see\n@(%S+%.png)\nand\n@(%S+%.gif)\n@(%S+)$"
     assert.equal(PICTURE, (files.read(first)))
     assert.equal("GIF", (files.read(second)))
     assert.equal(first, third)
-    local folder = first:match "^(.*)/"
+    assert.equal(folder, first:match "^(.*)/")
     assert.equal("700", ("%o"):format(uv.fs_stat(folder).mode & 511))
     assert.equal("600", ("%o"):format(uv.fs_stat(first).mode & 511))
     own:close()
     own:close()
     assert.is_nil(uv.fs_stat(folder))
+  end))
+
+  it("go with their own message, and leave those of others", helper.task(function()
+    local own = attachments.new()
+    local _, none = own:text_of({ { type = "text", text = "see" } }, 1)
+    assert.is_nil(none)
+    local _, one = own:text_of({ image() }, 1)
+    local _, other = own:text_of({ image() }, 1)
+    assert.not_equal(one, other)
+    own:remove(one)
+    own:remove(one)
+    assert.is_nil(uv.fs_stat(one))
+    assert.is_truthy(uv.fs_stat(other))
+    own:close()
+    assert.is_nil(uv.fs_stat(other))
   end))
 
   it("are refused where they cannot be sent, by name, before a file is written", helper.task(function()
@@ -51,21 +66,62 @@ describe("attachments", function()
       assert.equal(3, err.index)
       assert.matches(problem, err.message)
     end
-    assert.is_nil(own.folder)
+    assert.same({}, own.folders)
   end))
 
-  it("go with a message, also where mentions are refused, and are gone with the backend", helper.task(function()
+  local function path_in(text) return text:match "^.*\n@(/%S+)$" end
+
+  local function asking(words) return { role = "user", content = { { type = "text", text = words }, image() } } end
+
+  it("are there for a turn, also where mentions are refused, and gone with its end", helper.task(function()
     local kit <close> = testing.kit()
     kit.options.mentions = "refuse"
     local backend <close> = parley.backend(kit.options)
-    local content = { { type = "text", text = "what is this" }, image() }
-    for event in backend:complete { { role = "user", content = content } } do
+    for event in backend:complete { asking "what is this" } do
+      local path = event.type == "assistant" and path_in(kit:taken()[1])
+      if path then assert.equal(PICTURE, (files.read(path))) end
       if event.type == "result" then assert.equal("success", event.subtype) end
     end
-    local path = kit:taken()[1]:match "^what is this\n@(/%S+)$"
-    assert.equal(PICTURE, (files.read(path)))
-    backend:close()
-    assert.is_nil(uv.fs_stat(path))
+    local path = path_in(kit:taken()[1])
+    assert.is_nil(uv.fs_stat(path:match "^(.*)/"))
+    assert.equal(1, backend:live_session_count()) -- it lives on
+  end))
+
+  for how, strike in pairs {
+    ["was left early"] = function(turn) turn:close() end,
+    ["was interrupted"] = function(turn)
+      turn:interrupt()
+      turn:result()
+    end,
+    ["lost its program"] = function(turn, backend)
+      select(2, next(backend:live_sessions())):signal "SIGKILL"
+      pcall(turn.result, turn)
+    end,
+  } do
+    it("are gone with a turn that " .. how .. ", and no other's", helper.task(function()
+      local kit <close> = testing.kit { script = { answers = { { text = "late", delay_ms = 60000 } } } }
+      local backend <close> = parley.backend(kit.options)
+      local other = backend:complete { asking "not yet begun" }
+      local others = next(backend.attachments.folders)
+      local turn <close> = backend:complete { asking "what is this" }
+      repeat local event = turn() until event.type == "user"
+      local path = path_in(kit:taken()[1])
+      assert.equal(PICTURE, (files.read(path)))
+      strike(turn, backend)
+      assert.is_nil(uv.fs_stat(path:match "^(.*)/"))
+      assert.is_truthy(uv.fs_stat(others))
+      other:close()
+      assert.is_nil(uv.fs_stat(others))
+    end))
+  end
+
+  it("are gone with a request that is refused", helper.task(function()
+    local kit <close> = testing.kit()
+    local backend <close> = parley.backend(kit.options)
+    backend.policies = setmetatable({ routing = { route = function() return nil, "not today" end, keys = true } },
+      { __index = backend.policies })
+    assert.is_false(pcall(backend.complete, backend, { asking "what is this" }))
+    assert.same({}, backend.attachments.folders)
   end))
 end)
 

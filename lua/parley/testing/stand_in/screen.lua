@@ -19,6 +19,7 @@ local MODES = {
 ---@field rows integer
 ---@field columns integer
 ---@field private shown string[]  the rows that stand there, as they were before they were cut
+---@field private is_promptless? boolean  the composer stands there without its prompt
 local Screen = {}
 Screen.__index = Screen
 
@@ -62,6 +63,15 @@ end
 function Screen:resize(rows, columns)
   self.rows, self.columns, self.shown = rows, columns, {}
   self.write "\27[2J"
+end
+
+--- Goes on behind a stop. What stood there stays, for 2.1.110 draws itself anew below, and the prompt only once the
+--- composer is empty again.
+---@param view table
+function Screen:go_on(view)
+  if not self.is_open or not self.profile.loses_prompt_behind_stop or view.dialog then return end
+  table.insert(view.history, { text = "", mark = "", columns = self.columns, rows = (self:composer_block(view)) })
+  self.is_promptless = true
 end
 
 function Screen:rule()
@@ -114,6 +124,8 @@ end
 function Screen:composer_block(view)
   local placeholder = #view.queued > 0 and "Press up to edit queued messages" or view.placeholder
   local rows, cursor_row, cursor_column = self:composer_rows(view.composer, placeholder)
+  self.is_promptless = self.is_promptless and not view.composer:is_empty()
+  if self.is_promptless then rows[1] = "  " .. rows[1]:sub(#PROMPT + #NO_BREAK_SPACE + 1) end
   local hidden
   rows, cursor_row, hidden = scroll(rows, cursor_row, self.profile.composer_rows)
   local top = self:rule()

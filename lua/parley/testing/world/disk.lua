@@ -11,13 +11,13 @@ local LONG_HALF_MS = 3000
 
 ---@class parley.testing.Disk
 ---@field private world parley.testing.World
----@field private watches table[]
+---@field private watching table<string, table[]>  the watches of each path, in the order in which they were set
 local Disk = {}
 Disk.__index = Disk
 
 ---@param world parley.testing.World
 ---@return parley.testing.Disk
-function M.new(world) return setmetatable({ world = world, watches = {} }, Disk) end
+function M.new(world) return setmetatable({ world = world, watching = {} }, Disk) end
 
 -- Watches: the face of luv's handle -----------------------------------------------------------------------------------
 
@@ -26,34 +26,43 @@ Watch.__index = Watch
 
 function Watch:start(path, _, callback)
   if not uv.fs_access(path, "") then return nil, "ENOENT: no such file or directory: " .. path, "ENOENT" end
-  self.path, self.inside, self.callback = path, path .. "/", callback
+  self:stop()
+  self.path, self.callback = path, callback
+  local watching = self.disk.watching[path] or {}
+  self.disk.watching[path] = watching
+  table.insert(watching, self)
   return 0
 end
-function Watch:stop() self.path, self.callback = nil, nil end
+function Watch:stop()
+  local watching = self.disk.watching[self.path]
+  if not watching then return end
+  for place, watch in ipairs(watching) do
+    if watch == self then table.remove(watching, place) end
+  end
+  if not watching[1] then self.disk.watching[self.path] = nil end
+  self.path, self.callback = nil, nil
+end
 function Watch:is_closing() return self.is_closed == true end
 function Watch:close()
   if self.is_closed then return end
   self:stop()
   self.is_closed = true
-  for place, watch in ipairs(self.disk.watches) do
-    if watch == self then table.remove(self.disk.watches, place) end
-  end
   self.disk.world:closed(self)
 end
 
 function Disk:new_watch()
   local watch = setmetatable({ disk = self }, Watch)
-  table.insert(self.watches, watch)
   self.world:opened(watch, "a watch")
   return watch
 end
 
-
---- Tells watches of a change, all of them in a row, as libuv does with those of one path.
-local function call(self, watches, name, events)
-  local path = watches[1].path
+--- Tells those that watch a path of what has happened there: as with luv it is one event of the kernel's for all.
+local function call(self, path, name, events)
+  local watching = self.watching[path]
+  if not watching or self.world:goes_wrong "unseen" then return end
+  local told = table.move(watching, 1, #watching, 1, {})
   self.world:after(self.world:lateness(), function()
-    for _, watch in ipairs(watches) do
+    for _, watch in ipairs(told) do
       if watch.callback and watch.path == path then watch.callback(nil, name, events) end
     end
   end)
@@ -62,28 +71,14 @@ end
 --- Tells the watches of a change.
 ---@param path string
 ---@param is_rename boolean  it came or went
----@param is_way? boolean    a folder that came, and perhaps some above it
-function Disk:changed(path, is_rename, is_way)
+function Disk:changed(path, is_rename)
   local folder, name = path:match "^(.*)/([^/]*)$"
-  local told = {} -- the watches by their paths, in the order in which they were set
-  for _, watch in ipairs(self.watches) do
-    local is_meant = watch.path == path or watch.path == folder
-      or is_way and watch.path and path:sub(1, #watch.inside) == watch.inside
-    if is_meant and not self.world:goes_wrong "unseen" then
-      local others = told[watch.path]
-      if others then
-        others[#others + 1] = watch
-      else
-        told[#told + 1] = { watch }
-        told[watch.path] = told[#told]
-      end
-    end
-  end
   local events = is_rename and { rename = true } or { change = true }
-  for _, watches in ipairs(told) do
-    local above = watches[1].inside -- where it is not the folder of what has changed: what is new on the way to it
-    local is_near = watches[1].path == path or watches[1].path == folder
-    call(self, watches, is_near and name or path:match("^[^/]*", #above + 1), events)
+  call(self, path, name, events)
+  call(self, folder, name, events)
+  while is_rename and folder ~= "" do -- a folder on the way to it may be new
+    folder, name = folder:match "^(.*)/([^/]*)$"
+    call(self, folder, name, events)
   end
 end
 
@@ -177,7 +172,7 @@ function Disk:open()
   function files.make_folder(path)
     local was_there = uv.fs_access(path, "")
     local ok, problem = kept.make_folder(path)
-    if ok and not was_there then self:changed(path, true, true) end
+    if ok and not was_there then self:changed(path, true) end
     return ok, problem
   end
 end
