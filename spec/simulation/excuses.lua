@@ -25,7 +25,9 @@ local EFFECTS = {
   kill = function(err) return is_session_error(err, "exit") end,
   stop = function(err, verdict) return is_session_error(err, "timeout", "delivery", "exit", "dialog")
     or verdict == "error_no_output" end,
-  pause = function(err) return is_session_error(err, "delivery") end,
+  pause = function(err, verdict, model) -- one that keeps no status, and stands still behind Enter, looks done
+    return is_session_error(err, "delivery") or verdict == "error_no_output" and model.plan.profile == "2.1.110"
+  end,
   torn = function(err, verdict)
     return is_session_error(err, "timeout", "transcript") or verdict == "error_no_output"
       or err and err.code == "ValueError" -- what is not whole cannot be gone on from
@@ -84,7 +86,7 @@ M.may = may
 function M.has_one(model, ask, err, verdict)
   if by_caller(model, ask, err, verdict) or by_program(model, ask, err, verdict) then return true end
   for _, strike in ipairs(model.struck) do
-    local has_effect = EFFECTS[strike.kind](err, verdict)
+    local has_effect = EFFECTS[strike.kind](err, verdict, model)
     if has_effect and is_struck(ask, strike, model.plan.direct) then return true end
     local is_in_the_way = strike.kind == "stop" and is_session_error(err, "timeout") and strike.at <= ask.ended
     if is_in_the_way and err.message:find "has waited" then return true end
