@@ -39,9 +39,11 @@ static int lua_screen_new(lua_State *L)
 {
     int rows = check_size(L, 1, 1);
     int columns = check_size(L, 2, SCREEN_COLUMNS_MIN);
-    struct screen *screen = lua_newuserdatauv(L, sizeof *screen, 0);
+    struct screen *screen = lua_newuserdatauv(L, sizeof *screen, 1); /* its value: the rows that were read last */
     *screen = (struct screen){0};
     luaL_setmetatable(L, SCREEN_METATABLE);
+    lua_createtable(L, rows, 0);
+    lua_setiuservalue(L, -2, 1);
     screen_open(screen, rows, columns);
     return 1;
 }
@@ -77,6 +79,22 @@ static void push_text(lua_State *L, const struct screen *screen, int row, int fr
     luaL_pushresult(&buffer);
 }
 
+/* Pushes a row's text. A program changes few rows at a time, and whoever looks at it reads them all: the others stand
+ * in the table at index `known`. Damage done by a finalizer, while the text is made, counts for the next time. */
+static void push_row(lua_State *L, struct screen *screen, int row, int known)
+{
+    if (!screen->is_row_damaged[row]) {
+        lua_rawgeti(L, known, row + 1);
+        return;
+    }
+    lua_pushnil(L);
+    lua_rawseti(L, known, row + 1);
+    screen->is_row_damaged[row] = false;
+    push_text(L, screen, row, 0, screen_end(screen, row, false));
+    lua_pushvalue(L, -1);
+    lua_rawseti(L, known, row + 1);
+}
+
 static int lua_screen_row(lua_State *L)
 {
     const struct screen *screen = check_screen(L);
@@ -87,11 +105,13 @@ static int lua_screen_row(lua_State *L)
 
 static int lua_screen_rows(lua_State *L)
 {
-    const struct screen *screen = check_screen(L);
+    struct screen *screen = check_screen(L);
+    lua_settop(L, 1);
+    lua_getiuservalue(L, 1, 1);
     lua_createtable(L, screen->rows, 0);
     for (int row = 0; row < screen->rows; row++) {
-        push_text(L, screen, row, 0, screen_end(screen, row, false));
-        lua_rawseti(L, -2, row + 1);
+        push_row(L, screen, row, 2);
+        lua_rawseti(L, 3, row + 1);
     }
     return 1;
 }

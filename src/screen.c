@@ -52,8 +52,10 @@ static void on_reply(const char *bytes, size_t length, void *user)
 
 static int on_damage(VTermRect rect, void *user)
 {
-    (void)rect;
-    ((struct screen *)user)->is_damaged = true;
+    struct screen *screen = user;
+    screen->is_damaged = true;
+    for (int row = rect.start_row; row < rect.end_row && row < SCREEN_SIZE_MAX; row++)
+        screen->is_row_damaged[row] = true;
     return 1;
 }
 
@@ -261,6 +263,7 @@ void screen_open(struct screen *screen, int rows, int columns)
     static VTermAllocatorFunctions allocator = {.malloc = allocate, .free = release};
 
     *screen = (struct screen){.rows = rows, .columns = columns};
+    memset(screen->is_row_damaged, true, sizeof screen->is_row_damaged);
     screen->escape.output = on_output;
     screen->escape.user = screen;
     screen->terminal = vterm_new_with_allocator(rows, columns, &allocator, screen);
@@ -271,7 +274,7 @@ void screen_open(struct screen *screen, int rows, int columns)
     vterm_state_reset(vterm_obtain_state(screen->measure), true);
     screen->cells = vterm_obtain_screen(screen->terminal);
     vterm_screen_set_callbacks(screen->cells, &callbacks, screen);
-    vterm_screen_set_damage_merge(screen->cells, VTERM_DAMAGE_SCREEN);
+    vterm_screen_set_damage_merge(screen->cells, VTERM_DAMAGE_ROW);
     vterm_screen_reset(screen->cells, true);
     settle(screen);
 }
@@ -311,6 +314,7 @@ void screen_resize(struct screen *screen, int rows, int columns)
     write_string(screen, "\033[0n");
     screen->rows = rows;
     screen->columns = columns;
+    memset(screen->is_row_damaged, true, sizeof screen->is_row_damaged);
     screen->is_joinable = false;
     screen->is_damaged = true;
     settle(screen);

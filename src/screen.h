@@ -16,6 +16,14 @@ enum { SCREEN_COLUMNS_MIN = 2, SCREEN_SIZE_MAX = 1000 };
 /* The most bytes that one cell's text can take. */
 enum { SCREEN_CELL_BYTES = VTERM_MAX_CHARS_PER_CELL * CHARACTERS_BYTES_MAX };
 
+/* How wide a character is for libvterm. Programs write the same few again and again. */
+struct screen_width {
+    char bytes[CHARACTERS_BYTES_MAX];
+    int width;
+};
+
+enum { SCREEN_WIDTHS = 64 };
+
 /* Lives at one address from screen_open to screen_close, for libvterm points back to it. Empty: zero. */
 struct screen {
     VTerm *terminal; /* owned; NULL when closed */
@@ -29,12 +37,14 @@ struct screen {
     uint64_t scrolled;   /* lines pushed off the top of the primary screen */
     uint64_t generation; /* goes up when a cell, the cursor, a mode, the title or the size may have changed */
     int rows, columns;
-    int mouse;        /* VTERM_PROP_MOUSE_* */
-    int marks;        /* how many came for the last character */
+    int mouse;                                 /* VTERM_PROP_MOUSE_* */
+    int marks;                                 /* how many came for the last character */
+    struct screen_width widths[SCREEN_WIDTHS]; /* of characters that were measured, by their last byte */
     bool is_joinable; /* the last character is all that came, but for marks and colours: a mark joins it */
     bool is_at_edge;  /* and it fills the row */
     bool is_cursor_visible, is_alternate, is_bracketed_paste;
     bool is_damaged, is_probing;
+    bool is_row_damaged[SCREEN_SIZE_MAX];     /* the row may have changed since whoever reads rows has said otherwise */
     char margins[sizeof "\033[99999;99999r"]; /* the sequence that has set them; empty: the screen's edges */
 };
 
@@ -61,7 +71,7 @@ void screen_resize(struct screen *screen, int rows, int columns);
 void screen_write_text(struct screen *screen, const char *bytes, size_t length);
 
 /* How many columns libvterm gives a character behind another: 0 for a mark, which joins that one. */
-int screen_width_of(const struct screen *screen, const char *bytes, size_t length);
+int screen_width_of(struct screen *screen, const char *bytes, size_t length);
 
 void screen_cursor(const struct screen *screen, int *row, int *column);
 

@@ -16,15 +16,22 @@ static VTermPos cursor_of(const struct screen *screen)
     return place;
 }
 
-int screen_width_of(const struct screen *screen, const char *bytes, size_t length)
+int screen_width_of(struct screen *screen, const char *bytes, size_t length)
 {
-    VTermPos place;
     if ((unsigned char)*bytes < FIRST_MARK_BYTE)
         return 1;
-    vterm_input_write(screen->measure, "\ra", 2);
-    vterm_input_write(screen->measure, bytes, length);
-    vterm_state_get_cursorpos(vterm_obtain_state(screen->measure), &place);
-    return place.col - 1;
+    struct screen_width *known = &screen->widths[(unsigned char)bytes[length - 1] % SCREEN_WIDTHS];
+    char key[CHARACTERS_BYTES_MAX] = {0};
+    memcpy(key, bytes, length);
+    if (memcmp(known->bytes, key, sizeof key) != 0) {
+        VTermPos place;
+        vterm_input_write(screen->measure, "\ra", 2);
+        vterm_input_write(screen->measure, bytes, length);
+        vterm_state_get_cursorpos(vterm_obtain_state(screen->measure), &place);
+        memcpy(known->bytes, key, sizeof key);
+        known->width = place.col - 1;
+    }
+    return known->width;
 }
 
 /* libvterm joins a mark only where the character before it has moved the cursor, and would put it into the next row. So

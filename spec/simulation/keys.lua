@@ -15,8 +15,6 @@ M.SEEDS = 10
 
 local PASTE, END_PASTE = keys.PASTE, keys.END_PASTE
 local WORDS = { "one", "two words", "é", "日本", "x.", "7 ", "(a)" }
---- 2.1.110 goes from the end of a line on to that of the next one.
-local EDITS_BEFORE = { "\127", "\127\127", "\21", "\11", "\27[D", "\27[C", "\27[D\27[D" }
 local EDITS = { "\127", "\127\127", "\1", "\5", "\21", "\11", "\27[D", "\27[C", "\27[D\27[D" }
 --- A key so soon behind a paste takes its place, on some versions: it is for the delivery's specs.
 local PASTE_MS = 500
@@ -32,12 +30,10 @@ local PATIENCE_MS = 30000
 ---@field rows? integer             the window's size from then on
 ---@field columns? integer
 
-local function step_of(chance, profile)
-  local edits = profile == "2.1.110" and EDITS_BEFORE or EDITS
-  -- 2.1.110 draws anew what it draws at another size, and may leave the former composer where it was.
-  local kind = chance:between(1, profile == "2.1.110" and 9 or 10)
+local function step_of(chance)
+  local kind = chance:between(1, 10)
   if kind <= 4 then return { name = "types", keys = chance:pick(WORDS) } end
-  if kind <= 6 then return { name = "edits", keys = chance:pick(edits) } end
+  if kind <= 6 then return { name = "edits", keys = chance:pick(EDITS) } end
   if kind == 7 then
     local text = chance:pick(WORDS) .. "\n" .. chance:pick(WORDS)
     return { name = "pastes", keys = PASTE .. text .. END_PASTE, rests = true }
@@ -49,14 +45,13 @@ end
 
 --- The script that a seed decides: two messages, each begun, edited and sent.
 ---@param seed integer
----@param profile string
 ---@return spec.Step[]
-function M.random(seed, profile)
+function M.random(seed)
   local chance, steps = chance_of.new(seed), {}
   for number = 1, 2 do
     table.insert(steps, { name = "types", keys = ("k%d.%d"):format(seed, number) })
-    for _ = 1, chance:between(2, 6) do table.insert(steps, step_of(chance, profile)) end
-    table.insert(steps, { name = "ends", keys = profile == "2.1.110" and " end" or "\5 end" })
+    for _ = 1, chance:between(2, 6) do table.insert(steps, step_of(chance)) end
+    table.insert(steps, { name = "ends", keys = "\5 end" })
     table.insert(steps, { name = "sends", keys = keys.ENTER })
   end
   return steps
@@ -91,7 +86,7 @@ function M.foresee(seed, profile)
   live:start()
   live.changed:wait_until(function() return #world:events "ready" > 0 end, PATIENCE_MS)
   local seen = {}
-  for place, step in ipairs(M.random(seed, profile)) do
+  for place, step in ipairs(M.random(seed)) do
     press(live, step)
     task.condition():wait(QUIET_MS)
     seen[place] = seen_in(live, function() return world:taken() end) or "no composer"
@@ -101,13 +96,12 @@ end
 
 --- Plays the script, and waits after each step for what was foreseen.
 ---@param seed integer
----@param profile string
 ---@param foreseen string[]
 ---@param live parley.Process     ready, with nothing in its composer
 ---@param taken fun(): string[]   the messages that it has taken since
 --- Raises when it does not come to that.
-function M.hold_against(seed, profile, foreseen, live, taken)
-  for place, step in ipairs(M.random(seed, profile)) do
+function M.hold_against(seed, foreseen, live, taken)
+  for place, step in ipairs(M.random(seed)) do
     press(live, step)
     local last
     local ok = pcall(helper.eventually, function()

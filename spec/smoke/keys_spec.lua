@@ -21,7 +21,7 @@ describe("the world and the real program", function()
     local wrong = {}
     for seed = 1, keys.SEEDS do
       local before = #server:turns()
-      local ok, why = pcall(keys.hold_against, seed, profile, foreseen[seed], live.process, function()
+      local ok, why = pcall(keys.hold_against, seed, foreseen[seed], live.process, function()
         local texts = {}
         for place, turn in ipairs(server:turns()) do
           if place > before then table.insert(texts, turn.text) end

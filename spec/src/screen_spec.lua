@@ -28,6 +28,25 @@ describe("screen", function()
       assert.equal("", screen:text())
     end)
 
+    it("reads again what has changed, whatever changed it", function()
+      local changes = {
+        "one\r\ntwo\r\nthree\r\nfour\r\nfive", "\27[2;2HX", "\27[3;1H\27[K", "\27[5;1H\r\nsix", "\27[2;1H\27[M",
+        "\27[2;1H\27[L", "\27[2;4r\27[4;1H\nin", "\27M\27[r", "\27[1;1H漢字", "\27[1;2HA",
+        "\27[3;1He\27[0m\u{301}", "\27[1;1H\27[2P", "\27[1;1H\27[2@", "\27[2X", "\27[?1049h", "other", "\27[?1049l",
+        "\27[4;19Hab\u{301}", "\27#8", "\27[?5h", "\27[2J", "\27c",
+      }
+      for _, change in ipairs(changes) do
+        screen:feed(change)
+        local rows = screen:rows()
+        for i = 1, 5 do assert.equal(screen:row(i), rows[i], ("%q, row %d"):format(change, i)) end
+        rows[1] = "the caller's own"
+      end
+      screen:feed "\27[1;1Hwide enough"
+      screen:rows()
+      screen:resize(6, 8)
+      assert.same({ "wide eno", "", "", "", "", "" }, screen:rows())
+    end)
+
     it("gives wide characters two columns", function()
       screen:feed("漢字x")
       assert.equal("漢字x", screen:row(1))

@@ -2,7 +2,8 @@
 ---
 --- The file is a tree: each record names the one before it (`parentUuid`). A message that was taken back, or cut off
 --- before its answer, is a branch that leads nowhere. Parallel tool calls branch too, and only one of the branches goes
---- on (measured on 2.1.330, 2.1.197 and 2.1.110): the other calls and their results are fetched back.
+--- on (measured on 2.1.330, 2.1.197 and 2.1.110): the other calls and their results are fetched back. The order of the
+--- lines is not always that of the tree: 2.1.197 writes a first answer before the message that it answers.
 local uv = require "luv"
 local core = require "parley.core"
 local errors = require "parley.base.errors"
@@ -88,21 +89,37 @@ local function add_branches(records, active)
   end
 end
 
---- The records that lead to the last thing said, in the order of the file. A compaction starts a new tree, whose root
+local function parent_of(record, by_uuid) return by_uuid[text_or_nil(record.parentUuid) or record.logicalParentUuid] end
+
+--- The records in the order of the file, but for those that stand before what they follow from: they come behind it.
+local function in_order(records, by_uuid)
+  local ordered, is_taken = {}, {}
+  for _, record in ipairs(records) do
+    local way = {}
+    while record and not is_taken[record] do
+      is_taken[record] = true
+      table.insert(way, record)
+      record = parent_of(record, by_uuid)
+    end
+    for i = #way, 1, -1 do table.insert(ordered, way[i]) end
+  end
+  return ordered
+end
+
+--- The records that lead to the last thing said, in the order of the tree. A compaction starts a new tree, whose root
 --- names the end of the old one as its logical parent.
 local function active_records(records)
-  local by_uuid, said, last = {}, {}, nil
+  local by_uuid = {}
+  for _, record in ipairs(records) do by_uuid[record.uuid] = record end
+  records = in_order(records, by_uuid)
+  local said = {}
   for _, record in ipairs(records) do
-    by_uuid[record.uuid] = record
-    if M.is_said(record) then
-      last = record
-      table.insert(said, record)
-    end
+    if M.is_said(record) then table.insert(said, record) end
   end
-  local active = {}
+  local active, last = {}, said[#said]
   while last and not active[last.uuid] do
     active[last.uuid] = true
-    last = by_uuid[text_or_nil(last.parentUuid) or last.logicalParentUuid]
+    last = parent_of(last, by_uuid)
   end
   add_branches(said, active)
   local list = {}

@@ -34,7 +34,8 @@ end
 --- The row in which a program at work counts the seconds: behind a glyph at the left edge that no row of a message or
 --- an answer begins with.
 local function is_spinner(row)
-  return row:find "^[·✢✳✶✻✽*]+ " ~= nil or row:find "^%S+ %S.*… %(.*%d+s" ~= nil
+  return row:find "^[·✢✳✶✻✽*]+ " ~= nil
+    or row:find("… (", 1, true) ~= nil and row:find "^%S+ %S.*… %(.*%d+s" ~= nil
 end
 
 --- The rows without a spinner below a dialog, where 2.1.141 goes on counting.
@@ -64,6 +65,13 @@ end
 --- there are more, and puts its prompt before the first that is in sight.
 local function most_rows(height) return height // 2 - 5 end
 
+--- Continued after a stop, 2.1.110 draws a composer without its prompt. The cursor tells it from a message: it is
+--- between the two rules.
+local function has_lost_prompt(upper, bottom, cursor, lines)
+  return cursor ~= nil and upper < cursor.row and cursor.row < bottom and cursor.column > 2
+    and table.concat(lines):find "%S" ~= nil
+end
+
 local function starts_with(row, prefix) return row:sub(1, #prefix) == prefix end
 
 ---@class parley.Composer
@@ -92,14 +100,16 @@ function M.composer(rows, cursor)
         local scrolled = is_rule(row)
         if prompt then table.insert(lines, 1, row:sub(#prompt + #NBSP + 1)) end
         if prompt or scrolled and #lines > 0 then
-          if scrolled and not row:find "more" then break end -- the rule of something else
+          local is_promptless = scrolled and not row:find "more"
+          if is_promptless and not has_lost_prompt(i, bottom, cursor, lines) then break end -- something else's rule
+          scrolled = scrolled and not is_promptless
           local text = table.concat(lines, "\n")
           local may_be_scrolled = scrolled or #lines > 2 and #lines == most_rows(#rows)
           local at_start = cursor ~= nil and cursor.row == i and cursor.column <= 3
           return {
             text = text, shell = prompt == "!", scrolled = may_be_scrolled,
-            hidden = tonumber(row:match "↑ (%d+) more") or 0, first_row = i, last_row = bottom,
-            below = below,
+            hidden = tonumber(row:match "↑ (%d+) more") or 0, first_row = is_promptless and i + 1 or i,
+            last_row = bottom, below = below,
             -- A suggestion stands in an empty composer too, with the cursor before it.
             is_empty = not scrolled and prompt ~= "!" and (text == "" or at_start and #lines == 1),
           }
@@ -165,8 +175,8 @@ local FRAME, FRAMES = "^ %- .*%(/%$bunfs/root/", 2
 function M.failure(rows)
   local frames, problem = 0, nil
   for _, row in ipairs(rows) do
-    problem = problem or row:match "^ *ERROR  (%S.*)$"
-    if row:find(FRAME) then frames = frames + 1 end
+    problem = problem or row:find("ERROR", 1, true) and row:match "^ *ERROR  (%S.*)$" or nil
+    if row:find("$bunfs", 1, true) and row:find(FRAME) then frames = frames + 1 end
   end
   if frames < FRAMES or M.composer(rows) or M.has_dialog_footer(rows) then return nil end
   return problem or "what it was is out of sight"
@@ -197,7 +207,8 @@ end
 ---@return parley.Choices?
 function M.choices(rows)
   for at = #rows, 1, -1 do
-    local _, column, number, pointed = label_of(rows[at])
+    local _, column, number, pointed
+    if rows[at]:find(POINTER, 1, true) then _, column, number, pointed = label_of(rows[at]) end
     -- An old message stands behind such a pointer too, at the left edge and without a number.
     if pointed and (number or rows[at]:sub(1, 1) == " ") then
       local labels, selected, first, last = {}, 1, at, at
@@ -290,13 +301,16 @@ function M.keep(rows)
   return rows
 end
 
-local function look_once(name)
-  local look = M[name]
-  M[name] = function(rows, cursor)
+--- Makes a function of what it looks for on rows that looks once, where they are kept.
+---@generic T
+---@param look fun(rows: string[], cursor?: table): T
+---@return fun(rows: string[], cursor?: table): T
+function M.once(look)
+  return function(rows, cursor)
     local known = kept[rows]
     if not known then return look(rows, cursor) end
-    local seen = known[name] or {}
-    known[name] = seen
+    local seen = known[look] or {}
+    known[look] = seen
     local found = seen[cursor or NOTHING]
     if found == nil then
       found = look(rows, cursor)
@@ -309,7 +323,7 @@ end
 
 for _, name in ipairs { "has_dialog_footer", "shows_dialog", "composer", "is_busy", "refusal", "choices",
   "signs_of_life" } do
-  look_once(name)
+  M[name] = M.once(M[name])
 end
 
 return M

@@ -165,7 +165,7 @@ function Terminal:check()
   end
   self.process:drain(200)
   local exit = self.process:exit_record() or { not_started = true }
-  local last_line = self.process.screen:text():match "([^\n]*%S)%s*$" or "nothing"
+  local last_line = ("\n" .. self.process.screen:text()):match ".*\n(.*%S)" or "nothing"
   local refusal = self.guard.refusal()
   self:fail("exit", ("the program %s%s; the last line on its screen: %s"):format(describe_exit(exit),
     refusal and ", as " .. refusal or "", last_line), { exit = exit })

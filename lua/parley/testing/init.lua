@@ -55,7 +55,7 @@
 --- `retry_ms` (shown, then the answer), `own_turn` (`{text, after_ms, status}`: a turn that the program starts
 --- afterwards by itself), `hang`, `crash` (`"before_record"`, `"after_user"`, `"mid_line"`, `"during_tool"`,
 --- `"after_answer"`) with `crash_status` (default: SIGKILL), `half_line_ms` (a pause inside the last line), `reorder`
---- (`system` records first), `omit_turn_duration`.
+--- (the answer and its end before the message), `omit_turn_duration`.
 ---
 --- Without an answer that fits, these words in a message pick one: USETOOL TWOTOOLS SLOWTOOL TOUCH AGENT THINK EMPTY
 --- SLOW DRIP LONG CUT COUNT MAXTOK REFUSE STOPSEQ PAUSE ERR400 ERR401 ERR413 ERR429 ERR500 ERR529 NOLOGIN USAGELIMIT.

@@ -40,6 +40,10 @@ local function watch_signals(program)
     ending.exit_status = 0
     program.main:cancel(ending)
   end)
+  watch("sigcont", function()
+    program.screen:go_on(program.view)
+    program:redraw()
+  end)
   if program.faults.ignore_sigterm then watch("sigterm", function() end) end
   if program.faults.survive_hangup then watch("sighup", function() end) end
   return setmetatable(handles, { __close = function()

@@ -65,7 +65,8 @@ describe("a snapshot", function()
   end)
 
   for what, text in pairs {
-    ["between a character and its marks"] = "cafe\u{301}\u{323} \27[31me\27[m\u{301} 漢\u{3099} \u{302}x\27[2;3He\u{301}",
+    ["between a character and its marks"] =
+      "cafe\u{301}\u{323} \27[31me\27[m\u{301} 漢\u{3099} \u{302}x\27[2;3He\u{301}",
     ["at the end of a full row"] = ("x"):rep(29) .. "e\u{301}next \r\n" .. ("y"):rep(30) .. "\27[31mred",
     ["behind a wide character that fills a row"] = ("x"):rep(28) .. "漢\u{3099}字 and so on",
     ["on the last row"] = "\27[6;1H" .. ("x"):rep(28) .. "漢字\r\n" .. ("x"):rep(30) .. "e\u{301}",

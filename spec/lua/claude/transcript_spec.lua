@@ -79,6 +79,18 @@ describe("transcript", function()
     assert.same({ "u: hello", "a: thinking, one, two" }, told())
   end)
 
+  it("tells them in the order of the tree where lines stand in another", function() -- as 2.1.197 may write the first
+    user "one"
+    assistant "first"
+    record("system", { subtype = "turn_duration" })
+    table.insert(lines, table.remove(lines, 1))
+    user "two"
+    assistant "second"
+    assert.same({ "u: one", "a: first", "u: two", "a: second" }, told())
+    table.insert(lines, #lines - 1, table.remove(lines))
+    assert.same({ "u: one", "a: first", "u: two", "a: second" }, told())
+  end)
+
   it("leaves out a message that was taken back before its answer", function()
     user "hello"
     local answer = assistant "hi"

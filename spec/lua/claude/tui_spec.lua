@@ -72,6 +72,17 @@ describe("tui.composer", function()
     assert.equal("the\ntail", composer.text)
   end)
 
+  it("is found without its prompt by the cursor in it, below what was the composer", function() -- 2.1.110, continued
+    local rows = { RULE, "❯\u{A0}one", RULE, "  status", "", RULE, "  one", "  two", RULE, "  status" }
+    local composer = tui.composer(rows, { row = 8, column = 6 })
+    assert.equal("one\ntwo", composer.text)
+    assert.equal(7, composer.first_row)
+    assert.is_false(composer.is_empty)
+    assert.is_false(composer.scrolled)
+    assert.equal("one", tui.composer(rows, { row = 2, column = 6 }).text)
+    assert.equal("one", tui.composer(rows).text)
+  end)
+
   it("may have more out of sight when it has all the rows that it gets", function()
     local function composer_of(height, count)
       local rows = {}

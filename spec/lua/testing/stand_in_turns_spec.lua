@@ -104,7 +104,7 @@ describe("the stand-in's transcript", function()
   it("has the system records of the first batch first on 2.1.197", session({ profile = "2.1.197",
     script = { flush_ms = 30 } }, function(kit, terminal, id)
     send(terminal, "hello")
-    wait_for_labels(kit, id, { "system turn_duration", "user", "assistant text" })
+    wait_for_labels(kit, id, { "assistant text", "system turn_duration", "user" })
   end))
 
   it("is written in batches, after the screen", session({ script = { flush_ms = 150 } }, function(kit, terminal, id)
@@ -137,10 +137,10 @@ describe("the stand-in's transcript", function()
       play.wait_for_answer(kit, id)
     end))
 
-  it("may have the end of a turn before its answer", session({ script = { flush_ms = 0,
+  it("may have an answer and its end before the message", session({ script = { flush_ms = 0,
     answers = { { reorder = true } } } }, function(kit, terminal, id)
     send(terminal, "hello")
-    wait_for_labels(kit, id, { "system turn_duration", "user", "assistant text" })
+    wait_for_labels(kit, id, { "assistant text", "system turn_duration", "user" })
   end))
 
   it("may lack the end of a turn", session({ script = { answers = { { omit_turn_duration = true } } } },

@@ -60,7 +60,7 @@ describe("the world and a real terminal", function()
       live:start()
       live.changed:wait_until(function() return #kit:events "ready" > 0 end, 20000)
       helper.eventually(function() return #kit:events "ready" > 0 end)
-      keys.hold_against(seed, profile, foreseen, live, function() return kit:taken() end)
+      keys.hold_against(seed, foreseen, live, function() return kit:taken() end)
     end))
 
     it(("tell the same of a turn with %s (%s)"):format(SCENES[seed], profile), helper.task(function()

@@ -10,6 +10,7 @@ local plans = require "spec.simulation.plan"
 local process = require "parley.claude.process"
 local task = require "parley.base.task"
 local testing = require "parley.testing"
+local tui = require "parley.claude.tui"
 
 local function ask(backend, text)
   local said = { texts = {} }
@@ -47,6 +48,29 @@ describe("testing.world", function()
       local backend <close> = backend_of.new(set)
       assert.same({ "late" }, ask(backend, "hello").texts)
       assert.truthy(clock.now() > 590000)
+    end))
+
+  it("tells the watches of a folder of what changes in it, each once, and of nothing else", in_world({},
+    function(world)
+      local kernel = require "parley.claude.kernel"
+      local told, folder = {}, world.folder .. "/watched"
+      files.make_folder(folder)
+      local watches = {}
+      for place = 1, 2 do
+        watches[place] = kernel.new_watch()
+        watches[place]:start(folder, {}, function(_, name, events)
+          table.insert(told, ("%d %s %s"):format(place, name, events.rename and "new" or "changed"))
+        end)
+      end
+      files.make_folder(folder) -- it is there
+      files.put(folder .. "/a", "1", "w")
+      task.condition():wait(100)
+      assert.same({ "1 a new", "2 a new" }, told)
+      watches[1]:stop()
+      files.put(folder .. "/a", "2", "w")
+      task.condition():wait(100)
+      assert.same({ "1 a new", "2 a new", "2 a changed" }, told)
+      for _, watch in ipairs(watches) do watch:close() end
     end))
 
   it("ends a turn that takes longer than it may", in_world({ script = { answers = { { text = "x", hang = true } } } },
@@ -98,6 +122,33 @@ describe("testing.world", function()
     assert.truthy(live.changed:wait_until(function() return live.screen:text():find("hello", 1, true) end, 1000))
     assert.same({ exit_code = 143 }, live:close())
   end))
+
+  it("draws 2.1.110's composer anew where it is continued, without the prompt, until it is empty",
+    in_world({ profile = "2.1.110" }, function(world)
+      local live <close> = process.new(world.options)
+      live:start()
+      live.changed:wait_until(function() return #world:events "ready" > 0 end, 10000)
+      local function shows(...)
+        local wanted = {}
+        for i, row in ipairs { ... } do wanted[i] = row:gsub("[^%w%s]", "%%%0") end
+        local pattern = table.concat(wanted, "[^\n]*\n") .. "[^\n]*\n─"
+        return live.changed:wait_until(function() return live.screen:text():find(pattern) end, 10000)
+      end
+      live:write "one\\\r"
+      live:write "two"
+      assert.truthy(shows("❯\u{A0}one", "  two"))
+      live:signal "SIGSTOP"
+      live:signal "SIGCONT"
+      assert.truthy(shows("─\n  one", "  two"))
+      local row, column = live.screen:cursor()
+      assert.equal("one\ntwo", tui.composer(live.screen:rows(), { row = row, column = column }).text)
+      live:write(("\127"):rep(4) .. "!")
+      assert.truthy(shows "─\n  one!")
+      live:write(("\127"):rep(4))
+      assert.truthy(shows "❯\u{A0}")
+      live:write "anew"
+      assert.truthy(shows "❯\u{A0}anew")
+    end))
 
   it("kills a program as SIGKILL does", in_world({}, function(world)
     local live <close> = process.new(world.options)

@@ -174,7 +174,6 @@ end
 ---@param bytes string  a bracketed paste, or one long write
 function Composer:paste(bytes)
   self:lose_unsettled_paste(self.profile.paste_settle.paste_ms)
-  self.has_killed = false
   local text = self:without_pictures(self:cleaned(bytes))
   local before, cursor_before = self.text, self.cursor
   local newlines = select(2, text:gsub("\n", ""))
@@ -195,9 +194,6 @@ end
 
 ---@param text string  printable characters that came in one read
 function Composer:type(text)
-  local is_lost = self.has_killed and self.profile.loses_text_behind_kill
-  self.has_killed = false
-  if is_lost then return end
   if text_of.utf16_length(text_of.valid(text)) > PASTE_UNITS then return self:paste(text) end
   text = text_of.valid(text)
   self:lose_unsettled_paste(self.profile.paste_settle.key_ms)
@@ -257,8 +253,18 @@ local actions = {
   right = function(self) self.cursor = after_cursor(self.text, self.cursor) end,
   up = function(self) self:move_vertically(-1) end,
   down = function(self) self:move_vertically(1) end,
-  home = function(self) self.cursor = line_bounds(self.text, self.cursor) end,
-  ["end"] = function(self) self.cursor = select(2, line_bounds(self.text, self.cursor)) end,
+  home = function(self)
+    local start = line_bounds(self.text, self.cursor)
+    if start == self.cursor and start > 0 and self.profile.ends_go_on then start = line_bounds(self.text, start - 1) end
+    self.cursor = start
+  end,
+  ["end"] = function(self)
+    local _, stop = line_bounds(self.text, self.cursor)
+    if stop == self.cursor and stop < #self.text and self.profile.ends_go_on then
+      stop = select(2, line_bounds(self.text, stop + 1))
+    end
+    self.cursor = stop
+  end,
   ["ctrl-k"] = function(self)
     local _, stop = line_bounds(self.text, self.cursor)
     local cursor = self.cursor
@@ -268,7 +274,6 @@ local actions = {
     local start = line_bounds(self.text, self.cursor)
     if start == self.cursor and start > 0 then start = start - 1 end
     self:delete(start, self.cursor)
-    self.has_killed = true
   end,
   ["ctrl-w"] = function(self)
     local word = self.text:sub(1, self.cursor):match "%S*%s*$"
@@ -282,7 +287,6 @@ actions["ctrl-d"] = actions.delete
 ---@param is_alone? boolean  no other key came in the same read
 function Composer:edit(name, is_alone)
   local action = actions[name]
-  self.has_killed = false
   if action then action(self, is_alone) end
 end
 

@@ -30,6 +30,8 @@ local M = {}
 ---@field draws_cursor boolean         an inverse cell at the insertion point
 ---@field composer_rows? integer       the composer scrolls when it is taller
 ---@field counts_hidden_rows boolean   and says how many rows are out of sight; on 2.1.290 nothing tells
+---@field loses_prompt_behind_stop boolean  continued after a stop it draws itself anew below what stood there, and the
+---        composer's prompt only once it is empty
 ---@field placeholder? string          in the empty composer, until the first turn
 ---@field error_placeholder? string    in the empty composer, after an API error
 ---@field hook_row string              with {event} and {seconds}
@@ -49,7 +51,7 @@ local M = {}
 ---@field has_emoji_popup boolean
 ---@field file_popup_holds boolean    Return picks from an `@` pop-up; with the cursor moved away it does nothing.
 ---        Otherwise only paths (`@./…`) are picked, and other words are sent as they are
----@field loses_text_behind_kill boolean  plain bytes right after Ctrl-U are lost
+---@field ends_go_on boolean          at an end of a line Ctrl-A and Ctrl-E go to that of the line beyond
 ---@field leaves_shell_at_once boolean Backspace leaves shell mode even behind other keys of one write
 ---@field commands_behind_space boolean  leading white space does not protect a `/` command
 ---@field takes_nearest_command boolean  `/exitx` runs `/exit`
@@ -62,7 +64,7 @@ local M = {}
 ---@field stop_reason "every"|"none"   which block lines carry it
 ---@field turn_duration boolean        the last record of a turn
 ---@field duration_after_api_error boolean
----@field system_records_first boolean the records of type `system` of the first batch stand before the others
+---@field answers_overtake boolean     in the first batch what the program says stands before the message
 ---@field head string[]                record types before the first message
 ---@field attachments string[]         attachment types behind the first message
 ---@field user_fields table            further fields of a typed message's record
@@ -137,7 +139,7 @@ local v2_1_50 = {
   settings_choices = { "Exit and fix manually", "Continue without these settings" },
   resume_needs = {}, prompt_ms = 20, flags_in_prompts = { "^%-p$", "^%-%-settings=" },
 
-  is_fullscreen = false, draws_cursor = false, counts_hidden_rows = true,
+  is_fullscreen = false, draws_cursor = false, counts_hidden_rows = true, loses_prompt_behind_stop = true,
   placeholder = 'Try "edit <filepath> to..."',
   hook_row = "(running {event} hook)",
   retry_text = "Retrying in {seconds}s · attempt {attempt}/{attempts}",
@@ -146,11 +148,11 @@ local v2_1_50 = {
 
   paste_settle = { cold_return_ms = 120, warm_return_ms = 80, key_ms = 40, paste_ms = 40 },
   wraps_pastes = false, pictures = "sentences", strips_invisible = false,
-  has_emoji_popup = false, file_popup_holds = true, loses_text_behind_kill = true,
+  has_emoji_popup = false, file_popup_holds = true, ends_go_on = true,
   leaves_shell_at_once = false, commands_behind_space = false, takes_nearest_command = true,
   replaces_names = true, counts_long_texts = false, first_editor_ms = 40, editor_keeps_returns = true,
 
-  stop_reason = "none", turn_duration = false, duration_after_api_error = false, system_records_first = false,
+  stop_reason = "none", turn_duration = false, duration_after_api_error = false, answers_overtake = false,
   head = { "permission-mode", "file-history-snapshot" }, attachments = {}, user_fields = {},
   records_max_tokens = false, records_empty_reply = false, records_retries = true,
   records_panels = true, panel_footer = "Esc to cancel",
@@ -193,11 +195,11 @@ local v2_1_197 = derive(v2_1_110, {
   startup_ms = 600, status_file = "live", prompt_ms = 250, flags_in_prompts = { "^%-p$" },
   resume_needs = { timestamp = true, model = true },
   settings_choices = { "Continue", "Fix with Claude", "Exit and fix manually" },
-  draws_cursor = true,
+  draws_cursor = true, loses_prompt_behind_stop = false,
   retry_text = "{error} · Retrying in {seconds}s · attempt {attempt}/{attempts}",
   paste_settle = { cold_return_ms = 45, warm_return_ms = 0, key_ms = 45, paste_ms = 0 },
-  loses_text_behind_kill = false, takes_nearest_command = false,
-  turn_duration = true, duration_after_api_error = true, system_records_first = true,
+  ends_go_on = false, takes_nearest_command = false,
+  turn_duration = true, duration_after_api_error = true, answers_overtake = true,
   head = { "mode", "permission-mode", "file-history-snapshot" },
   attachments = { "agent_listing_delta", "skill_listing" },
   user_fields = { origin = { kind = "human" }, promptSource = "typed" },
@@ -223,7 +225,7 @@ local v2_1_330 = derive(v2_1_197, {
   wraps_pastes = true, pictures = "lines", strips_invisible = true, has_emoji_popup = true, file_popup_holds = false,
   leaves_shell_at_once = true, commands_behind_space = true, replaces_names = false,
   counts_long_texts = true, first_editor_ms = 290, editor_keeps_returns = false,
-  duration_after_api_error = false, system_records_first = false,
+  duration_after_api_error = false, answers_overtake = false,
   attachments = { "environment", "model", "deferred_tools_delta", "session_context" },
   user_fields = { origin = { kind = "human" }, promptSource = "typed", turnOrigin = "human" },
   records_max_tokens = true, records_panels = false, panel_footer = "←/→ to switch · Esc to close",

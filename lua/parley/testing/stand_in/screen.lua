@@ -19,6 +19,7 @@ local MODES = {
 ---@field rows integer
 ---@field columns integer
 ---@field private shown string[]  the rows that stand there, as they were before they were cut
+---@field private is_promptless? boolean  the composer stands there without its prompt
 local Screen = {}
 Screen.__index = Screen
 
@@ -62,6 +63,15 @@ end
 function Screen:resize(rows, columns)
   self.rows, self.columns, self.shown = rows, columns, {}
   self.write "\27[2J"
+end
+
+--- Goes on behind a stop. What stood there stays, for 2.1.110 draws itself anew below, and the prompt only once the
+--- composer is empty again.
+---@param view table
+function Screen:go_on(view)
+  if not self.is_open or not self.profile.loses_prompt_behind_stop or view.dialog then return end
+  table.insert(view.history, { text = "", mark = "", columns = self.columns, rows = (self:composer_block(view)) })
+  self.is_promptless = true
 end
 
 function Screen:rule()
@@ -114,6 +124,8 @@ end
 function Screen:composer_block(view)
   local placeholder = #view.queued > 0 and "Press up to edit queued messages" or view.placeholder
   local rows, cursor_row, cursor_column = self:composer_rows(view.composer, placeholder)
+  self.is_promptless = self.is_promptless and not view.composer:is_empty()
+  if self.is_promptless then rows[1] = "  " .. rows[1]:sub(#PROMPT + #NO_BREAK_SPACE + 1) end
   local hidden
   rows, cursor_row, hidden = scroll(rows, cursor_row, self.profile.composer_rows)
   local top = self:rule()
@@ -163,7 +175,9 @@ end
 function Screen:first_visible(history)
   local rows = 0
   for index = #history, 1, -1 do
-    rows = rows + 1 + select(2, history[index].text:gsub("\n", ""))
+    local entry = history[index]
+    entry.lines = entry.lines or 1 + select(2, entry.text:gsub("\n", ""))
+    rows = rows + entry.lines
     if rows > self.rows then return index end
   end
   return 1
@@ -222,7 +236,7 @@ function Screen:layout(view)
   end
   local room = math.max(0, self.rows - #block)
   local rows = table.move(body, math.max(1, #body - room + 1), #body, 1, {})
-  while self.profile.is_fullscreen and #rows < room do table.insert(rows, "") end
+  for index = #rows + 1, self.profile.is_fullscreen and room or 0 do rows[index] = "" end
   local above = #rows
   table.move(block, 1, #block, above + 1, rows)
   return rows, above + cursor_row, cursor_column
@@ -241,12 +255,12 @@ end
 function Screen:draw(view)
   local rows, cursor_row, cursor_column = self:layout(view)
   local first = math.max(0, #rows - self.rows) -- what does not fit has scrolled away
-  local output = {}
+  local output, shown = {}, self.shown
   for index = 1, self.rows do
     local row = rows[first + index] or ""
-    if row ~= (self.shown[index] or "") then
-      table.insert(output, ("\27[%d;1H\27[2K%s"):format(index, cut(row, self.columns)))
-      self.shown[index] = row
+    if row ~= (shown[index] or "") then
+      output[#output + 1] = ("\27[%d;1H\27[2K%s"):format(index, cut(row, self.columns))
+      shown[index] = row
     end
   end
   local cursor = ("\27[%d;%dH"):format(math.max(1, cursor_row - first), math.min(cursor_column, self.columns))

@@ -15,7 +15,7 @@ local IN_ORDER = { sort_keys = true }
 ---@field path string
 ---@field parent? string      uuid of the last record in the chain
 ---@field is_held boolean     nothing is written until somebody asks for it
----@field reorders boolean    the next batch has its `system` records first
+---@field reorders boolean    the next batch has its answers before the message
 ---@field private waiting table[]
 local Transcript = {}
 Transcript.__index = Transcript
@@ -163,10 +163,13 @@ function Transcript:tool_result(call, content, is_error, call_uuid, prompt_id)
   })
 end
 
+--- What does not wait for the message's record where a batch is out of order.
+local OVERTAKES = { assistant = true, system = true, mode = true, ["permission-mode"] = true }
+
 --- Queues a record for the next batch.
 ---@param record table
 function Transcript:append(record)
-  table.insert(self.waiting, { line = core.json.encode(record, IN_ORDER) .. "\n", is_system = record.type == "system" })
+  table.insert(self.waiting, { line = core.json.encode(record, IN_ORDER) .. "\n", overtakes = OVERTAKES[record.type] })
   if self.is_held then return end
   if self.flush_ms <= 0 then return self:flush() end
   if self.timer then return end
@@ -191,8 +194,8 @@ end
 function Transcript:take()
   local lines, late = {}, {}
   for _, entry in ipairs(self.waiting) do
-    local reorders = self.reorders or self.profile.system_records_first and not self.has_written
-    table.insert(reorders and not entry.is_system and late or lines, entry.line)
+    local reorders = self.reorders or self.profile.answers_overtake and not self.has_written
+    table.insert(reorders and not entry.overtakes and late or lines, entry.line)
   end
   self.waiting, self.has_written, self.reorders = {}, true, false
   table.move(late, 1, #late, #lines + 1, lines)

@@ -131,6 +131,7 @@ function Program:continue()
   self.held, self.held_tasks = nil, nil
   for _, event in ipairs(events) do self.world.time:resume(event) end
   for _, each in ipairs(tasks) do self.world.enqueue(each) end
+  if self.handlers.sigcont then self.world.time:after(0, self.handlers.sigcont, self) end
 end
 
 return M
