@@ -13,7 +13,7 @@ M.USERS_OWN = "Q"
 --- What the library types to see whether a program still reads.
 local MARKS = { "¤", "¦", "§" }
 --- What is typed that a strike may wait for.
-local MOMENTS = { enter = "\r", editor = "^\7", text = KEY }
+local MOMENTS = { enter = "\r", editor = "^\7", erase = "\21", text = KEY }
 --- What an interrupt presses, and what a terminal answers by itself, is no answer to a dialog.
 local NO_ANSWER = { "^\27$", "^\27%[[%d;?>]*[cnRy]", "^\27P" }
 --- What the user types is on the screen, and seen, so soon.
@@ -323,6 +323,16 @@ function Model:losses_of(ask)
   return count
 end
 
+--- Whoever opens the program's editor later must not find it there.
+local function check_offers(self, ask)
+  for _, program in ipairs(self.world.programs) do
+    local folder = not program.is_dead and (program.environment.VISUAL or ""):match " (.*)/editor$"
+    if folder and ask.sessions[session_of(program)] and files.size(folder .. "/message") then
+      self:wrong("%s is over, and the program's editor still has it", ask.key)
+    end
+  end
+end
+
 --- What an error says of the message must be true.
 local function check_error(self, ask, err)
   local says_not = err.message:find("nothing was sent", 1, true) or err.at_start or err.code == "ValueError"
@@ -365,6 +375,7 @@ function Model:answer(ask, ok, err)
   ask.verdict = verdict
   self.world:tell(nil, "is told", ask.key .. " " .. tostring(verdict) .. (ok and "" or " " .. tostring(err)))
   check_time(self, ask)
+  check_offers(self, ask)
   if err then check_error(self, ask, err) end
   if verdict == "success" then return check_success(self, ask) end
   if not excuses.has_one(self, ask, err, verdict) then
