@@ -15,7 +15,7 @@ local function weather(run)
   end } }
 end
 
---- A simulated program whose model calls a tool, and the options to drive it: in a world, or where `changes.make` has it.
+--- A simulated program whose model calls a tool, and the options to drive it: in a world, or of `changes.make`.
 local function kit_of(tool, changes)
   local script = { answers = { { on = "call", tool = tool, times = changes and changes.times } } }
   for name, value in pairs(changes and changes.script or {}) do script[name] = value end
