@@ -167,10 +167,11 @@ bench: all
 
 # Random turns with faults of every kind in simulated worlds, TURNS of them or for SECONDS_; SEED is the first run's.
 # PARLEY_SEED=… plays one run again. EXHAUSTIVE=1: everything that can go wrong, at every point of short conversations,
-# and pairs of it; EXHAUSTIVE=short: only some. A process for each processor, or WORKERS of them.
+# and pairs of it; EXHAUSTIVE=short: only some. A process for each processor, or WORKERS of them. ASLEEP=…: so many
+# conversations over few processes instead, and deaths of their host.
 simulate: all
-	@$(B)/parley spec/simulate.lua $(if $(PARLEY_SEED),--replay $(PARLEY_SEED),--seed $(SEED) \
-	  $(if $(SECONDS_),--seconds $(SECONDS_),--turns $(TURNS)) $(if $(EXHAUSTIVE),--exhaustive $(filter short,$(EXHAUSTIVE))) $(if $(WORKERS),--workers $(WORKERS)))
+	@$(if $(ASLEEP),$(B)/parley spec/asleep.lua $(B)/asleep --conversations $(ASLEEP) --seed $(SEED) $(if $(SECONDS_),--seconds $(SECONDS_)) $(if $(KILLS),--kills $(KILLS)),$(B)/parley spec/simulate.lua $(if $(PARLEY_SEED),--replay $(PARLEY_SEED),--seed $(SEED) \
+	  $(if $(SECONDS_),--seconds $(SECONDS_),--turns $(TURNS)) $(if $(EXHAUSTIVE),--exhaustive $(filter short,$(EXHAUSTIVE))) $(if $(WORKERS),--workers $(WORKERS))))
 
 # Takes the library's mechanisms out, one at a time, and has the simulation look for each, a minute of the processor's
 # time at most. What is known is kept in $(B)/mutations.

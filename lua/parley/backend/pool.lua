@@ -77,11 +77,16 @@ function M.new(given)
   }, Pool)
 end
 
---- The sessions, the oldest first, so that what is done to them is done in the same order each time.
-local function in_order(entries)
+--- The sessions that a predicate takes, the oldest first, so that what is done to them is done in the same order each
+--- time.
+local function in_order(entries, takes)
   local list = {}
-  for session in pairs(entries) do table.insert(list, session) end
-  table.sort(list, function(one, other) return entries[one].number < entries[other].number end)
+  for session, entry in pairs(entries) do
+    if not takes or takes(entry, session) then table.insert(list, session) end
+  end
+  if list[2] then
+    table.sort(list, function(one, other) return entries[one].number < entries[other].number end)
+  end
   return list
 end
 
@@ -105,22 +110,20 @@ end
 
 --- Forgets the idle sessions whose process has ended.
 local function sweep(self)
-  for _, session in ipairs(in_order(self.entries)) do
-    local entry = self.entries[session]
-    if entry.is_idle and not session.process:is_alive() then
-      session:kill()
-      forget(self, session)
-    end
+  local function has_ended(entry, session) return entry.is_idle and not session.process:is_alive() end
+  for _, session in ipairs(in_order(self.entries, has_ended)) do
+    session:kill()
+    forget(self, session)
   end
 end
 
 --- The session whose place a caller gets: one that is about to end anyhow, a spare one, or whom `choose` says.
 local function victim_of(self, lease)
   local candidates, spare = {}, nil
-  for _, session in ipairs(in_order(self.entries)) do
+  for _, session in ipairs(in_order(self.entries, function(entry) return entry.is_idle end)) do
     local entry = self.entries[session]
-    if entry.is_idle and entry.ending then return session end
-    if entry.is_idle and not entry.is_pinned then
+    if entry.ending then return session end
+    if not entry.is_pinned then
       if entry.is_spare then spare = session else table.insert(candidates, session) end
     end
   end
@@ -132,13 +135,14 @@ end
 --- The idle session that a caller looks for, the last used one; or a spare one where it may begin in that.
 local function idle_for(self, lease)
   local entries, found, spare = self.entries, nil, nil
-  for _, session in ipairs(in_order(entries)) do
+  local function fits(entry)
+    return entry.is_idle and (entry.is_spare or lease.key ~= nil and entry.keys[lease.key] ~= nil)
+  end
+  for _, session in ipairs(in_order(entries, fits)) do
     local entry = entries[session]
-    if entry.is_idle then
-      local fits = lease.key and entry.keys[lease.key]
-      if fits and (not found or entry.used > entries[found].used) then found = session end
-      if entry.is_spare then spare = session end
-    end
+    local is_its = lease.key and entry.keys[lease.key]
+    if is_its and (not found or entry.used > entries[found].used) then found = session end
+    if entry.is_spare then spare = session end
   end
   return found or lease.takes_spare and spare or nil
 end

@@ -52,7 +52,7 @@ end
 ---@return boolean? ok
 ---@return parley.Error? err  with the system's code; it names the path and what is in the way
 function M.make_folder(path)
-  path = path:gsub("(.)/+$", "%1")
+  if path:sub(-1) == "/" then path = path:gsub("(.)/+$", "%1") end
   local ok, problem, code = make(path)
   if ok then return true end
   return nil, errors.new(code or "EIO", ("cannot make the folder '%s': %s"):format(path, obstacle(path, problem)),

@@ -67,10 +67,16 @@ function M.describe(value)
   return "a " .. type(value)
 end
 
+--- The names of rules that were asked for, sorted: rules are made once, and looked at for every process and turn.
+local known_names = setmetatable({}, { __mode = "k" })
+
 local function names_of(rules)
-  local names = {}
+  local names = known_names[rules]
+  if names then return names end
+  names = {}
   for name in pairs(rules) do table.insert(names, name) end
   table.sort(names)
+  known_names[rules] = names
   return names
 end
 

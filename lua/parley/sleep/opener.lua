@@ -16,7 +16,8 @@ function M.of(id, environment)
   local folder = paths.config_folder(environment) .. "/sessions"
   for _, name in ipairs(files.names(folder)) do
     local pid = math.tointeger(tonumber(name:match "^(%d+)%.json$"))
-    local status = pid and core.json.decode(files.read(folder .. "/" .. name) or "")
+    local text = pid and files.read(folder .. "/" .. name) or ""
+    local status = text:find(id, 1, true) and core.json.decode(text) -- they may be many, and are others' for the most
     if type(status) == "table" and status.sessionId == id and descendants.started(pid) then return pid end
   end
 end

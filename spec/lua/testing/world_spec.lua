@@ -50,6 +50,29 @@ describe("testing.world", function()
       assert.truthy(clock.now() > 590000)
     end))
 
+  it("tells the watches of a folder of what changes in it, each once, and of nothing else", in_world({},
+    function(world)
+      local kernel = require "parley.claude.kernel"
+      local told, folder = {}, world.folder .. "/watched"
+      files.make_folder(folder)
+      local watches = {}
+      for place = 1, 2 do
+        watches[place] = kernel.new_watch()
+        watches[place]:start(folder, {}, function(_, name, events)
+          table.insert(told, ("%d %s %s"):format(place, name, events.rename and "new" or "changed"))
+        end)
+      end
+      files.make_folder(folder) -- it is there
+      files.put(folder .. "/a", "1", "w")
+      task.condition():wait(100)
+      assert.same({ "1 a new", "2 a new" }, told)
+      watches[1]:stop()
+      files.put(folder .. "/a", "2", "w")
+      task.condition():wait(100)
+      assert.same({ "1 a new", "2 a new", "2 a changed" }, told)
+      for _, watch in ipairs(watches) do watch:close() end
+    end))
+
   it("ends a turn that takes longer than it may", in_world({ script = { answers = { { text = "x", hang = true } } } },
     function(world)
       local set = { turn_timeout_ms = 600000 }

@@ -1,5 +1,6 @@
 --- The files of a world: real ones, in a folder of its own, which programs write late and in pieces, and whose changes
 --- are told of late, or not at all.
+local uv = require "luv"
 local errors = require "parley.base.errors"
 local files = require "parley.base.files"
 
@@ -10,13 +11,13 @@ local LONG_HALF_MS = 3000
 
 ---@class parley.testing.Disk
 ---@field private world parley.testing.World
----@field private watches table[]
+---@field private watching table<string, table[]>  the watches of each path, in the order in which they were set
 local Disk = {}
 Disk.__index = Disk
 
 ---@param world parley.testing.World
 ---@return parley.testing.Disk
-function M.new(world) return setmetatable({ world = world, watches = {} }, Disk) end
+function M.new(world) return setmetatable({ world = world, watching = {} }, Disk) end
 
 -- Watches: the face of luv's handle -----------------------------------------------------------------------------------
 
@@ -24,35 +25,46 @@ local Watch = {}
 Watch.__index = Watch
 
 function Watch:start(path, _, callback)
-  if not files.size(path) then return nil, "ENOENT: no such file or directory: " .. path, "ENOENT" end
+  if not uv.fs_access(path, "") then return nil, "ENOENT: no such file or directory: " .. path, "ENOENT" end
+  self:stop()
   self.path, self.callback = path, callback
+  local watching = self.disk.watching[path] or {}
+  self.disk.watching[path] = watching
+  table.insert(watching, self)
   return 0
 end
-function Watch:stop() self.path, self.callback = nil, nil end
+function Watch:stop()
+  local watching = self.disk.watching[self.path]
+  if not watching then return end
+  for place, watch in ipairs(watching) do
+    if watch == self then table.remove(watching, place) end
+  end
+  if not watching[1] then self.disk.watching[self.path] = nil end
+  self.path, self.callback = nil, nil
+end
 function Watch:is_closing() return self.is_closed == true end
 function Watch:close()
   if self.is_closed then return end
   self:stop()
   self.is_closed = true
-  for place, watch in ipairs(self.disk.watches) do
-    if watch == self then table.remove(self.disk.watches, place) end
-  end
   self.disk.world:closed(self)
 end
 
 function Disk:new_watch()
   local watch = setmetatable({ disk = self }, Watch)
-  table.insert(self.watches, watch)
   self.world:opened(watch, "a watch")
   return watch
 end
 
-
-local function call(self, watch, name, events)
-  if self.world:goes_wrong "unseen" then return end
-  local path = watch.path
+--- Tells those that watch a path of what has happened there: as with luv it is one event of the kernel's for all.
+local function call(self, path, name, events)
+  local watching = self.watching[path]
+  if not watching or self.world:goes_wrong "unseen" then return end
+  local told = table.move(watching, 1, #watching, 1, {})
   self.world:after(self.world:lateness(), function()
-    if watch.callback and watch.path == path then watch.callback(nil, name, events) end
+    for _, watch in ipairs(told) do
+      if watch.callback and watch.path == path then watch.callback(nil, name, events) end
+    end
   end)
 end
 
@@ -62,21 +74,20 @@ end
 function Disk:changed(path, is_rename)
   local folder, name = path:match "^(.*)/([^/]*)$"
   local events = is_rename and { rename = true } or { change = true }
-  for _, watch in ipairs { table.unpack(self.watches) } do
-    if watch.path == path or watch.path == folder then
-      call(self, watch, name, events)
-    elseif is_rename and watch.path and path:sub(1, #watch.path + 1) == watch.path .. "/" then
-      call(self, watch, path:match("^[^/]*", #watch.path + 2), events) -- a folder on the way to it may be new
-    end
+  call(self, path, name, events)
+  call(self, folder, name, events)
+  while is_rename and folder ~= "" do -- a folder on the way to it may be new
+    folder, name = folder:match "^(.*)/([^/]*)$"
+    call(self, folder, name, events)
   end
 end
 
 -- What is written -----------------------------------------------------------------------------------------------------
 
 local function apply(self, operation)
-  local before = files.size(operation.path)
+  local was_there = uv.fs_access(operation.path, "")
   local results = table.pack(operation.run())
-  self:changed(operation.path, before == nil or operation.is_rename)
+  self:changed(operation.path, not was_there or operation.is_rename)
   return table.unpack(results, 1, results.n)
 end
 
@@ -159,8 +170,9 @@ function Disk:open()
     late(path, { path = path, is_rename = true, run = function() kept.remove(path) end })
   end
   function files.make_folder(path)
+    local was_there = uv.fs_access(path, "")
     local ok, problem = kept.make_folder(path)
-    self:changed(path, true)
+    if ok and not was_there then self:changed(path, true) end
     return ok, problem
   end
 end

@@ -13,6 +13,8 @@ local FIRST_WALL = 1764000000000
 local GRAIN = 1024
 --- So often the loop is passed at one moment only by what never ends.
 local MOST_AT_ONCE = 200000
+--- Timers that were closed are left in the heap until they are many.
+local LEAST_CLOSED = 256
 --- The world outside is looked at so seldom: for signals, and for the deadline of the spec.
 local PASSES_A_LOOK = 4096
 
@@ -33,27 +35,31 @@ Time.__index = Time
 
 local Timer = { __name = "parley.testing.Timer" }
 Timer.__index = Timer
-function Timer:close() self.callback, self.owner = nil, nil end
+function Timer:close()
+  if not self.callback then return end
+  self.callback, self.owner = nil, nil
+  self.time:count_closed()
+end
 Timer.__close = Timer.close
 
 ---@param chance parley.testing.Chance
 ---@return parley.testing.Time
 function M.new(chance)
-  return setmetatable({ now = 0, chance = chance, heap = {}, size = 0, at_once = 0, steps = 0, passes = 0,
+  return setmetatable({ now = 0, chance = chance, heap = {}, size = 0, closed = 0, at_once = 0, steps = 0, passes = 0,
     owner_of = function() end }, Time)
 end
 
-local function is_before(one, other)
-  return one.at < other.at or one.at == other.at and one.order < other.order
-end
+-- The heap is where a world spends its time: so an event's two numbers are compared in place.
 
 function Time:push(event)
   local heap, place = self.heap, self.size + 1
+  local at, order = event.at, event.order
   self.size = place
   while place > 1 do
     local above = place // 2
-    if not is_before(event, heap[above]) then break end
-    heap[place] = heap[above]
+    local other = heap[above]
+    if other.at < at or other.at == at and other.order <= order then break end
+    heap[place] = other
     place = above
   end
   heap[place] = event
@@ -63,18 +69,31 @@ function Time:pop()
   local heap, first, last = self.heap, self.heap[1], self.heap[self.size]
   heap[self.size] = nil
   self.size = self.size - 1
-  if self.size == 0 then return first end
-  local place = 1
-  while true do
-    local below = place * 2
-    if below > self.size then break end
-    if below < self.size and is_before(heap[below + 1], heap[below]) then below = below + 1 end
-    if not is_before(heap[below], last) then break end
-    heap[place] = heap[below]
-    place = below
+  local size, place, below = self.size, 1, 2
+  if size == 0 then return first end
+  local at, order = last.at, last.order
+  while below <= size do
+    local next, other = heap[below], heap[below + 1]
+    if other and (other.at < next.at or other.at == next.at and other.order < next.order) then
+      next, below = other, below + 1
+    end
+    if at < next.at or at == next.at and order <= next.order then break end
+    heap[place] = next
+    place, below = below, below * 2
   end
   heap[place] = last
   return first
+end
+
+--- Takes in that one more of the heap calls back no more: when most do not, they go.
+function Time:count_closed()
+  self.closed = self.closed + 1
+  if self.closed < LEAST_CLOSED or self.closed * 2 < self.size then return end
+  local heap, size = self.heap, self.size
+  self.heap, self.size, self.closed = {}, 0, 0
+  for place = 1, size do
+    if heap[place].callback then self:push(heap[place]) end
+  end
 end
 
 --- Calls back so much later.
@@ -85,7 +104,7 @@ end
 function Time:after(milliseconds, callback, owner)
   milliseconds = math.max(0, math.ceil(milliseconds * GRAIN) / GRAIN)
   local event = setmetatable({ at = self.now + milliseconds, order = self.chance:number(),
-    callback = callback, owner = owner, is_own = owner == false }, Timer)
+    callback = callback, owner = owner, is_own = owner == false, time = self }, Timer)
   if owner == nil then event.owner = self.owner_of() end
   self:push(event)
   return event
@@ -97,6 +116,7 @@ function Time:first()
     local first = self.heap[1]
     local owner = first.owner
     if not first.callback or owner and owner.is_dead then
+      self.closed = self.closed - (first.callback and 0 or 1)
       self:pop()
     elseif owner and owner.held then
       table.insert(owner.held, self:pop())
