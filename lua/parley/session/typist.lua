@@ -41,6 +41,8 @@ local function lines_of(composer)
   return composer and not composer.scrolled and select(2, composer.text:gsub("\n", "")) or nil
 end
 
+local function columns_of(self) return select(2, self.terminal.process.screen:size()) end
+
 --- What the composer shows, for an error.
 local function shown_in(self)
   local composer = composer_of(self.terminal:view())
@@ -63,6 +65,7 @@ Typist.__name = "parley.Typist"
 ---@class parley.Entered          what stood on the screen when Enter was pressed
 ---@field had_notice boolean?    the program said that it has changed a text
 ---@field lines? integer         of the composer
+---@field columns integer         of the screen: a narrower one shows the same text in more lines
 
 --- Makes the one who types into a terminal.
 ---@param terminal parley.Terminal
@@ -115,17 +118,6 @@ local function rest(self, milliseconds)
   self.terminal:wait_until(function() return false end, milliseconds)
 end
 
---- Brings the dialog that is up to its policy, and waits until it has gone: what is typed at once would join the key
---- that answers it.
-local function leave_dialog(self, deadline)
-  local terminal = self.terminal
-  terminal:wait_until(function()
-    if terminal:state() ~= "dialog" or terminal:is_interrupted() then return true end
-    terminal:attend()
-    return nil, math.min(clock.now() + LOST_MS, deadline)
-  end, LOST_MS)
-end
-
 --- Waits until no keys of an attempt before are on their way, which would join those of the next.
 local function catch_up(self, text)
   local deadline = clock.now() + MARK_MS + patience_for(text)
@@ -133,8 +125,8 @@ local function catch_up(self, text)
   local mark = MARKS[(self.marks_typed - 1) % #MARKS + 1]
   local function has_mark(composer) return composer.text:find(mark, 1, true) ~= nil end
   repeat
-    leave_dialog(self, deadline)
-    -- A dialog may stand there before the status file says so.
+    -- A dialog may stand there, and the status file not say so yet: it is brought to its policy while the mark is waited
+    -- for, and what is typed at once would join the key that answers it.
     if composer_of(self.terminal:view()) then self.terminal:press(TO_INSERT .. mark) end
     if wait_for_composer(self, LOST_MS, has_mark) then return rest(self, MARK_REST_MS) end
     if self.terminal:is_interrupted() then return end
@@ -271,7 +263,8 @@ function Typist:expect_more() self.keys_may_follow = true end
 ---@return parley.Entered  for `still_holds`
 function Typist:enter()
   local view = self.terminal:view()
-  local entered = { had_notice = tui.has_changed_text(view.rows), lines = lines_of(composer_of(view)) }
+  local entered = { had_notice = tui.has_changed_text(view.rows), lines = lines_of(composer_of(view)),
+    columns = columns_of(self) }
   self.terminal:press(self.policy.enter)
   return entered
 end
@@ -292,7 +285,8 @@ function Typist:still_holds(text, entered)
       :format(composer.text:sub(1, 80)))
   end
   if self.policy.holds(composer, text) ~= "whole" then return false end
-  if (lines_of(composer) or 0) > (entered.lines or math.huge) then
+  local is_as_wide = columns_of(self) == entered.columns
+  if is_as_wide and (lines_of(composer) or 0) > (entered.lines or math.huge) then
     terminal:fail("delivery", "Enter has made a new line and sent nothing: the user's key bindings (keybindings.json) "
       .. 'must have "enter" do "chat:submit"')
   end
