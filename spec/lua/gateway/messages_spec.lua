@@ -240,6 +240,17 @@ describe("POST /v1/messages, streamed,", function()
     assert.same({ "message_start", "ping", "content_block_start" }, { names[1], names[2], names[3] })
   end)
 
+  serves("says again and again that it lives, as long as nothing else comes",
+    { kit = { script = { answers = { { text = "after all", delay_ms = 2500 } } } } }, function(gateway)
+      local ping_ms = deliver.PING_MS
+      deliver.PING_MS = 100
+      local answer = gateway:ask("slow", { stream = true })
+      deliver.PING_MS = ping_ms
+      local pings = select(2, answer.body:gsub("event: ping\n", ""))
+      assert.is_true(pings >= 5, pings)
+      assert.equal("after all", gateways.text_of((gateways.assemble(answer.body))))
+    end)
+
   serves("tells an error that comes at once with its status, and a later one as an event", { kit = { script = {
     answers = { { on = "now", api_error = { status = 400, text = "as asked" } },
       { on = "later", api_error = { status = 529, text = "as asked", retries = 1, retry_ms = 1500 } } } } } },
