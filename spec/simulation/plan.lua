@@ -20,7 +20,10 @@ local STARTS = {
 --- What befalls a turn from outside, at a step of the world: `kill` and `stop` take any program.
 M.STRIKES = { "kill", "stop", "pause", "resize", "type", "dialog", "cancel", "leave", "interrupt", "close" }
 --- Or so soon after a moment when it may matter most.
-M.MOMENTS = { "enter", "text", "editor", "lost", "full", "asked", "taken" }
+M.MOMENTS = { "enter", "text", "editor", "erase", "lost", "full", "asked", "taken" }
+--- Of these some are rare, and each the only one that shows whether a mechanism is there: they come more often.
+local TELLING = { { "dialog", "erase" }, { "dialog", "lost" }, { "dialog", "text" }, { "interrupt", "full" },
+  { "interrupt", "enter" }, { "interrupt", "editor" } }
 --- What goes wrong by itself: see testing.world.
 M.FAULTS = { "cut", "full", "lost", "unseen", "half", "torn", "slow", "broken", "no_space" }
 
@@ -42,6 +45,10 @@ local function random_turn(chance, key)
     if chance:once_in(2) then
       turn.strike.after, turn.strike.step = chance:pick(M.MOMENTS), nil
       turn.strike.late_ms = chance:between(0, chance:pick { 2, 50, 2500 })
+      if chance:once_in(3) then
+        local telling = chance:pick(TELLING)
+        turn.strike.kind, turn.strike.after = telling[1], telling[2]
+      end
     end
   end
   if chance:once_in(5) then turn.pause_ms = chance:between(0, 3000) end

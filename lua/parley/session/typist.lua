@@ -240,7 +240,6 @@ end
 function Typist:type(text, is_command)
   local terminal = self.terminal
   for _ = 1, ATTEMPTS do
-    if not terminal:wait_until_ready() then return false end
     if self.keys_may_follow then catch_up(self, text) end
     if not terminal:wait_until_ready() then return false end
     local steps = steps_for(self, text, is_command)

@@ -738,7 +738,7 @@ describe("a pool", function()
 
   it("never loses a place, whatever its users do", helper.task(function()
     local first = tonumber(os.getenv "PARLEY_SEED")
-    for seed = first or os.time(), (first or os.time() + 200) do
+    for seed = first or os.time(), (first or os.time() + helper.long(60, 1000)) do
       local ok, err = pcall(random_run, seed)
       if not ok then error(("%s (PARLEY_SEED=%d repeats it)"):format(tostring(err), seed), 0) end
     end
