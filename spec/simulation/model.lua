@@ -364,7 +364,8 @@ local function check_success(self, ask)
     self:wrong("%s was answered by a program that had died", ask.key)
   end
   local answer, wanted = answer_to(self, ask), marks.TEXTS[ask.turn.mark]
-  if excuses.may_be_short(self, ask) and (wanted or bare("echo: " .. ask.text)):find(bare(answer), 1, true) then return end
+  local whole = wanted or bare("echo: " .. ask.text)
+  if excuses.may_be_short(self, ask) and whole:find(bare(answer), 1, true) then return end
   if wanted and answer ~= wanted or not wanted and bare(answer:gsub("^echo: ", "")) ~= bare(ask.text) then
     self:wrong("%s has the answer of another: %q", ask.key, answer)
   end
