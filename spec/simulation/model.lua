@@ -256,7 +256,7 @@ end
 ---@return table ask
 function Model:ask(turn, talk)
   local ask = { key = turn.text:match(KEY), text = turn.text, turn = turn, talk = talk,
-    history = { table.unpack(talk.keys) }, began = self.world.time.now, taken = 0, answers = {}, users = 0,
+    history = { table.unpack(talk.keys) }, began = self.world.time.now, taken = 0, answers = {}, users = 0, was = {},
     sessions = {}, session_now = function() end }
   table.insert(self.asks, ask)
   self.by_key[ask.key] = ask
@@ -269,7 +269,7 @@ end
 ---@return table ask
 function Model:start(session)
   local id = session.session_id
-  local ask = { key = "a start", text = "", turn = {}, began = self.world.time.now, taken = 0,
+  local ask = { key = "a start", text = "", turn = {}, was = {}, began = self.world.time.now, taken = 0,
     sessions = { [id] = true }, session_now = function() return id end }
   table.insert(self.asks, ask)
   return ask
