@@ -250,10 +250,34 @@ static void on_byte(struct escape *escape, unsigned char byte)
         on_string(escape, byte);
 }
 
+/* Takes printable ASCII where nothing else has begun: most of what comes. Returns how much of it there was. */
+static size_t take_plain(struct escape *escape, const char *bytes, size_t length)
+{
+    size_t count = 0;
+    if (escape->state != ESCAPE_GROUND || !characters_are_whole(&escape->characters))
+        return 0;
+    while (count < length && bytes[count] >= ' ' && bytes[count] < 0x7f)
+        count++;
+    if (!count)
+        return 0;
+    if ((unsigned char)escape->text[0] >= 0x80)
+        flush_text(escape);
+    for (size_t i = 0; i < count; i++) {
+        if (escape->text_length == ESCAPE_TEXT_MAX)
+            flush_text(escape);
+        escape->text[escape->text_length++] = bytes[i];
+    }
+    characters_pass(&escape->characters, (unsigned char)bytes[count - 1]);
+    return count;
+}
+
 void escape_feed(struct escape *escape, const char *bytes, size_t length)
 {
-    for (size_t i = 0; i < length; i++)
-        on_byte(escape, (unsigned char)bytes[i]);
+    for (size_t i = 0; i < length; i++) {
+        i += take_plain(escape, bytes + i, length - i);
+        if (i < length)
+            on_byte(escape, (unsigned char)bytes[i]);
+    }
     flush_text(escape);
 }
 

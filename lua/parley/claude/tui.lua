@@ -135,7 +135,7 @@ local SPINNERS = { ["·"] = true, ["✢"] = true, ["✳"] = true, ["✶"] = true
 function M.is_busy(rows)
   local composer = M.composer(rows)
   for i = composer and composer.first_row - 1 or 0, 1, -1 do
-    local glyph = rows[i]:match "^([^ ]+) "
+    local glyph = rows[i] ~= "" and rows[i]:match "^([^ ]+) "
     if glyph and SPINNERS[glyph] and rows[i]:find("…", 1, true) then return true end
   end
   return false
@@ -287,7 +287,7 @@ end
 ---@return string?
 function M.version(rows)
   for _, row in ipairs(rows) do
-    local version = row:match "Claude Code v(%d+%.%d+%.%d+)"
+    local version = row ~= "" and row:find("Claude Code v", 1, true) and row:match "Claude Code v(%d+%.%d+%.%d+)"
     if version then return version end
   end
 end

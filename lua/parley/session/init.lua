@@ -198,10 +198,14 @@ local function send_ahead(self, text, request)
   self.ahead, self.start_offset = text, math.max(self.start_offset, files.size(self.jsonl_path) or 0)
 end
 
---- Whether the program may have taken the message that has gone with the start: it was past what it asks before.
+--- Whether the program may have taken the message that has gone with the start: it was past what it asks before, or
+--- asks something that it does not ask then.
 local function may_have_taken(self)
   if not self.ahead then return false end
-  return (files.size(self.jsonl_path) or 0) > self.start_offset or tui.composer(self.terminal:view().rows) ~= nil
+  if (files.size(self.jsonl_path) or 0) > self.start_offset then return true end
+  local view = self.terminal:view()
+  local dialog = self.policies.dialogs.recognize(view)
+  return tui.composer(view.rows) ~= nil or dialog ~= nil and dialog.kind == "unknown"
 end
 
 --- Starts the program and waits until it takes a message, or has taken this one.
