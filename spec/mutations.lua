@@ -4,6 +4,7 @@
 --   stands in build/mutations.
 local uv = require "luv"
 local core = require "parley.core"
+local defer = require "parley.base.defer"
 local files = require "parley.base.files"
 local mutations = require "spec.simulation.mutations"
 local task = require "parley.base.task"
@@ -90,6 +91,9 @@ local function simulate(words, seconds, mutant)
       over:notify()
     end)
   end
+  local _ <close> = defer(function()
+    if not status then process:kill "sigkill" end -- this run is ended itself
+  end)
   over:wait_until(function() return status and open_count == 0 end)
   for _, handle in ipairs { output, complaints, process } do handle:close() end
   local text = table.concat(pieces)

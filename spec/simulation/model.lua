@@ -16,6 +16,8 @@ local MARKS = { "¤", "¦", "§" }
 local MOMENTS = { enter = "\r", editor = "^\7", erase = "\21", text = KEY }
 --- What an interrupt presses, and what a terminal answers by itself, is no answer to a dialog.
 local NO_ANSWER = { "^\27$", "^\27%[[%d;?>]*[cnRy]", "^\27P" }
+--- What a terminal answers may go in two.
+local BEGUN, REST = "^\27%[[%d;?>]*$", "^[%d;?>]*[cnRy]"
 --- What the user types is on the screen, and seen, so soon.
 local SIGHT_MS, LATENESSES = 100, 10
 --- What a pool or a program may take that nothing has stopped.
@@ -33,7 +35,7 @@ Model.__index = Model
 function M.new(world, plan)
   local self = setmetatable({ world = world, plan = plan, asks = {}, by_key = {}, histories = {}, problems = {},
     dialogs = {}, struck = {}, losses = {}, users = {}, entered = {},
-    from_user = {} }, Model)
+    from_user = {}, begun = {} }, Model)
   world.on_lost = function(program)
     table.insert(self.losses, { at = world.time.now, program = program })
     self:moment "lost"
@@ -216,14 +218,19 @@ local function may_be_pressed(bytes)
   return false
 end
 
---- What was typed: no part of a message goes to a dialog that was seen, and nothing at all where nobody consents.
+--- What was typed: none of it when its request is over; no part of a message goes to a dialog that was seen, and
+--- nothing at all where nobody consents.
 function Model:types(program, bytes, seen_count)
   if bytes:find("\r", 1, true) then self.entered[program] = { at = self.world.time.now } end
   for name, pattern in pairs(MOMENTS) do
     if bytes:find(pattern) then self:moment(name) end
   end
+  local ask = self.by_key[bytes:match(KEY) or ""]
+  if ask and ask.ended then self:wrong("%s was typed after its request had ended", ask.key) end
+  local is_reply = bytes:find(BEGUN) ~= nil or self.begun[program] and bytes:find(REST) ~= nil
+  self.begun[program] = bytes:find(BEGUN) ~= nil
   local dialog = self.dialogs[program]
-  if not dialog or seen_count < dialog.shown_at then return end
+  if is_reply or not dialog or seen_count < dialog.shown_at then return end
   local consents = self.plan.consents and not self.plan.untrusted or self.plan.accepts
   local is_typed = bytes:find(KEY) ~= nil
   for _, mark in ipairs(MARKS) do is_typed = is_typed or bytes:find(mark, 1, true) ~= nil end

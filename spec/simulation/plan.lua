@@ -23,9 +23,12 @@ M.STRIKES = { "kill", "stop", "pause", "resize", "type", "dialog", "cancel", "le
 M.MOMENTS = { "enter", "text", "editor", "erase", "lost", "full", "asked", "taken" }
 --- Of these some are rare, and each the only one that shows whether a mechanism is there: they come more often.
 local TELLING = { { "dialog", "erase" }, { "dialog", "lost" }, { "dialog", "text" }, { "interrupt", "full" },
-  { "interrupt", "enter" }, { "interrupt", "editor" } }
+  { "interrupt", "enter" }, { "interrupt", "editor" }, { "type", "text" } }
 --- What goes wrong by itself: see testing.world.
 M.FAULTS = { "cut", "full", "lost", "unseen", "half", "torn", "slow", "broken", "no_space" }
+
+--- How often a fault strikes that a strike waits for: once in so many times.
+local WAITED_FOR = { full = 4, lost = 12 }
 
 local function random_text(chance, key, mark)
   local parts = { key .. " " }
@@ -48,6 +51,7 @@ local function random_turn(chance, key)
       if chance:once_in(3) then
         local telling = chance:pick(TELLING)
         turn.strike.kind, turn.strike.after = telling[1], telling[2]
+        turn.strike.late_ms = chance:between(0, chance:pick { 0, 2, 50 })
       end
     end
   end
@@ -76,6 +80,16 @@ local function random_start(chance)
   return start
 end
 
+--- A strike that waits for a fault has one to wait for.
+local function add_what_is_waited_for(plan)
+  for _, conversation in ipairs(plan.conversations) do
+    for _, turn in ipairs(conversation) do
+      local name = turn.strike and turn.strike.after
+      if WAITED_FOR[name] and (plan.odds[name] or 0) == 0 then plan.odds[name] = WAITED_FOR[name] end
+    end
+  end
+end
+
 --- A plan that a seed decides.
 ---@param seed integer
 ---@return table plan
@@ -100,6 +114,7 @@ function M.random(seed)
     end
     plan.conversations[number] = conversation
   end
+  add_what_is_waited_for(plan)
   return plan
 end
 

@@ -30,6 +30,7 @@ local M = {}
 ---@field package stopped? string       why a hook of the user's has the program give no answer
 ---@field package api_error? parley.Event  the last answer, when it is an error
 ---@field package last_retry? parley.Retry
+---@field package seen? table     the machine's facts, until the next record
 local Turn = {}
 Turn.__index = Turn
 Turn.__name = "parley.LiveTurn"

@@ -205,7 +205,7 @@ function Pty:write(bytes)
   local room = ROOM - #terminal.typed
   if room > 0 and world:goes_wrong "full" then
     room = #bytes > 1 and world.chance:once_in(2) and world.chance:between(0, math.min(room, #bytes) - 1) or 0
-    terminal.full_ms = world.chance:once_in(4) and world.chance:between(0, LONGEST_FULL_MS) or nil
+    terminal.full_ms = world.chance:once_in(2) and world.chance:between(0, LONGEST_FULL_MS) or nil
     world:tell(self.program, room == 0 and "takes nothing for a moment" or "takes a part for a moment")
     if world.on_full then world.on_full(self.program) end
   end
