@@ -5,7 +5,6 @@ local errors = require "parley.base.errors"
 local profiles = require "parley.testing.stand_in.profiles"
 local script_of = require "parley.testing.script"
 local stand_in = require "parley.testing.stand_in"
-local testing = require "parley.testing"
 
 --- Its own options and how many words each is. They stand first; all from the first other word on is `claude`'s.
 local OWN = { ["--profile"] = 2, ["--script"] = 2, ["--log"] = 2, ["--new-home"] = 1 }
@@ -33,7 +32,8 @@ local function main(arguments)
     error(errors.value_error(("no profile '%s'; there are %s"):format(script.profile,
       table.concat(profiles.versions, ", "))), 0)
   end
-  local kit <close> = arguments.new_home and testing.kit() or nil
+  -- The kit brings the world with it, for which no start should wait that has a home already.
+  local kit <close> = arguments.new_home and require("parley.testing").kit() or nil
   if kit then
     for _, name in ipairs { "HOME", "CLAUDE_CONFIG_DIR", "IS_SANDBOX" } do uv.os_setenv(name, kit.environment[name]) end
     assert(uv.chdir(kit.cwd))

@@ -23,7 +23,14 @@ function M.task(fn, timeout_ms) return testing.task(fn, { timeout_ms = timeout_m
 ---@param short T
 ---@param long T
 ---@return T
-function M.long(short, long) return os.getenv "PARLEY_LONG" == "1" and long or short end
+function M.long(short, long) return M.long_seconds() and long or short end
+
+--- How long a spec in its long form may go on that can go on for any time: `PARLEY_LONG=600`.
+---@return number? seconds  1 where nobody has said; nil in the short form
+function M.long_seconds()
+  local seconds = tonumber(os.getenv "PARLEY_LONG" or "")
+  return seconds and seconds >= 1 and seconds or nil
+end
 
 --- Takes stock of descriptors, children and luv handles.
 ---@return fun() check  raises when there is more of any by then

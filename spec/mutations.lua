@@ -3,15 +3,15 @@
 --   each; WORD: only those whose name or file has it. A run that was cut short goes on where it was: what is known
 --   stands in build/mutations.
 local uv = require "luv"
-local clock = require "parley.base.clock"
 local core = require "parley.core"
+local defer = require "parley.base.defer"
 local files = require "parley.base.files"
 local mutations = require "spec.simulation.mutations"
 local task = require "parley.base.task"
 
 local FOLDER, KNOWN = "build/mutants", "build/mutations"
---- No run takes so long that is not caught in something, not on a busy machine either.
-local LONGEST_RUN_MS = 120000
+--- A run that has used so many seconds more of the processor than it was given is caught in something: others take tenths.
+local MOST_SECONDS = 30
 
 local set = { seconds = 60, seed = 20261122, workers = uv.available_parallelism() }
 local wanted
@@ -66,43 +66,41 @@ end
 
 --- Runs the simulation in a process of its own.
 ---@param words string[]
+---@param seconds integer  of the processor's time; what takes MOST_SECONDS longer never ends
 ---@param mutant? string   what stands in PARLEY_MUTANT
 ---@return string? problem  what was found; nil: nothing
 ---@return integer seed     of the last run
----@return number seconds   of the processor's time
-local function simulate(words, mutant)
+---@return number seconds   of the processor's time, until that began
+local function simulate(words, seconds, mutant)
   local list = {}
   for name, value in pairs(uv.os_environ()) do table.insert(list, name .. "=" .. value) end
   if mutant then table.insert(list, "PARLEY_MUTANT=" .. mutant) end
   local output, complaints, over, pieces = uv.new_pipe(false), uv.new_pipe(false), task.condition(), {}
-  local status, open_count, heard_at = nil, 2, clock.now()
-  local process = assert(uv.spawn(uv.exepath(), { env = list, stdio = { nil, output, complaints },
-    args = { "spec/simulate.lua", "--workers", "1", "--brief", "--say-seeds", table.unpack(words) },
+  local status, open_count, killed_by = nil, 2, nil
+  local process = assert(uv.spawn("/bin/sh", { env = list, stdio = { nil, output, complaints },
+    args = { "-c", 'ulimit -c 0 && ulimit -t "$0" && exec "$@"', tostring(seconds + MOST_SECONDS), uv.exepath(),
+      "spec/simulate.lua", "--workers", "1", "--brief", "--say-seeds", table.unpack(words) },
   }, function(code, signal)
-    status = code ~= 0 and code or signal
+    status, killed_by = code ~= 0 and code or signal, signal
     over:notify()
   end))
   for _, pipe in ipairs { output, complaints } do
     pipe:read_start(function(_, bytes)
-      heard_at = clock.now()
       if bytes then return table.insert(pieces, bytes) end
       open_count = open_count - 1
       over:notify()
     end)
   end
-  local function has_ended() return status and open_count == 0 end
-  local ended
-  repeat ended = over:wait_until(has_ended, heard_at + LONGEST_RUN_MS - clock.now())
-  until ended or clock.now() >= heard_at + LONGEST_RUN_MS
-  if not ended then process:kill "sigkill" end -- what never ends was found, too
-  over:wait_until(has_ended)
+  local _ <close> = defer(function()
+    if not status then process:kill "sigkill" end -- this run is ended itself
+  end)
+  over:wait_until(function() return status and open_count == 0 end)
   for _, handle in ipairs { output, complaints, process } do handle:close() end
   local text = table.concat(pieces)
   local seed = math.tointeger(tonumber(text:match ".*playing (%d+)") or set.seed)
-  local seconds = tonumber(text:match ".*playing %d+ at ([%d.]+)") or 0
-  if status == 0 then return nil, seed, seconds end
-  return text:match "seed %d+: ([^\n]*)" or not ended and "it does not end" or text:match "([^\n]+)\n*$", seed,
-    seconds
+  local took = tonumber(text:match ".*playing %d+ at ([%d.]+)") or 0
+  if status == 0 then return nil, seed, took end
+  return text:match "seed %d+: ([^\n]*)" or killed_by ~= 0 and "it does not end" or text:match "([^\n]+)\n*$", seed, took
 end
 
 --- Looks for a mutant: a seed that fails with it and not without.
@@ -113,9 +111,10 @@ local function try(mutation, number)
   local took, seed, without = 0, set.seed, ""
   repeat
     local left = math.max(1, math.ceil(set.seconds - took))
-    local problem, at, seconds = simulate({ "--processor-seconds", tostring(left), "--seed", tostring(seed) }, mutant)
+    local problem, at, seconds = simulate({ "--processor-seconds", tostring(left), "--seed", tostring(seed) }, left,
+      mutant)
     took = took + seconds
-    if problem and not simulate({ "--replay", tostring(at) }) then
+    if problem and not simulate({ "--replay", tostring(at) }, 0) then
       return ("found\tseed %d, %.1f s%s\t%s"):format(at, took, without, problem:gsub("%c", " "):sub(1, 100))
     end
     if problem then without = without .. (", %d fails without it, too"):format(at) end

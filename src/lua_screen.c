@@ -253,6 +253,17 @@ static int lua_screen_pen(lua_State *L)
     return 1;
 }
 
+static int lua_screen_last(lua_State *L)
+{
+    const struct screen *screen = check_screen(L);
+    int row, column = screen_last(screen, &row);
+    if (column < 0)
+        return 0;
+    struct screen_run run = screen_run(screen, row, column, column + 1);
+    push_run(L, screen, row, &run);
+    return 1;
+}
+
 static int lua_screen_margins(lua_State *L)
 {
     lua_pushstring(L, check_screen(L)->margins);
@@ -307,6 +318,7 @@ static const luaL_Reg methods[] = {
     {"cursor", lua_screen_cursor},
     {"feed", lua_screen_feed},
     {"generation", lua_screen_generation},
+    {"last", lua_screen_last},
     {"margins", lua_screen_margins},
     {"memory", lua_screen_memory},
     {"modes", lua_screen_modes},

@@ -67,13 +67,17 @@ void screen_feed(struct screen *screen, const char *bytes, size_t length);
 /* As a person does it by dragging the corner: margins are reset, text is not wrapped anew. */
 void screen_resize(struct screen *screen, int rows, int columns);
 
-/* Writes printable ASCII, or one other character, where the cursor stands: what escape.h calls a piece of text. */
+/* Writes printable ASCII, lines and blocks, or one other character, where the cursor stands: what escape.h calls a
+ * piece of text. */
 void screen_write_text(struct screen *screen, const char *bytes, size_t length);
 
 /* How many columns libvterm gives a character behind another: 0 for a mark, which joins that one. */
 int screen_width_of(struct screen *screen, const char *bytes, size_t length);
 
 void screen_cursor(const struct screen *screen, int *row, int *column);
+
+/* The place of the character that a mark would join, were it to come next: the column, or -1 when there is none. */
+int screen_last(const struct screen *screen, int *row);
 
 /* The bytes that the screen holds, itself included. */
 size_t screen_memory(const struct screen *screen);

@@ -33,9 +33,26 @@ static bool is_visible(const VTermScreenCell *cell)
            !VTERM_COLOR_IS_DEFAULT_BG(&cell->bg);
 }
 
+/* The column from which on nothing was ever written in a row: found in halves, for libvterm looks at a whole rest of a
+ * row in less time than it hands out two cells. */
+static int written_end(const struct screen *screen, int row)
+{
+    int least = 0, most = row < screen->rows ? screen->columns : 0;
+    if (most && vterm_screen_is_eol(screen->cells, (VTermPos){.row = row, .col = 0}))
+        return 0;
+    while (least < most) {
+        int column = (least + most) / 2;
+        if (vterm_screen_is_eol(screen->cells, (VTermPos){.row = row, .col = column}))
+            most = column;
+        else
+            least = column + 1;
+    }
+    return most;
+}
+
 int screen_end(const struct screen *screen, int row, bool with_style)
 {
-    int end = screen->columns;
+    int end = with_style ? screen->columns : written_end(screen, row);
     for (; end > 0; end--) {
         VTermScreenCell cell = get_cell(screen, row, end - 1);
         if (with_style ? is_visible(&cell) : !is_blank(&cell))
@@ -76,6 +93,22 @@ static bool are_alike(const VTermScreenCell *a, const VTermScreenCell *b)
            a->attrs.italic == b->attrs.italic && a->attrs.reverse == b->attrs.reverse &&
            a->attrs.strike == b->attrs.strike && a->attrs.font == b->attrs.font &&
            vterm_color_is_equal(&a->fg, &b->fg) && vterm_color_is_equal(&a->bg, &b->bg);
+}
+
+int screen_last(const struct screen *screen, int *row)
+{
+    VTermScreenCell cell = {.chars = {0}};
+    int column;
+
+    screen_cursor(screen, row, &column);
+    if (!screen->is_joinable)
+        return -1;
+    for (column -= !screen->is_at_edge; column > 0; column--) {
+        vterm_screen_get_cell(screen->cells, (VTermPos){.row = *row, .col = column}, &cell);
+        if (cell.chars[0] != COVERED)
+            break;
+    }
+    return column;
 }
 
 struct screen_run screen_run(const struct screen *screen, int row, int from, int end)

@@ -1,4 +1,5 @@
--- A gateway on the simulated claude, for the browser's specs: says where it is and serves until its input ends.
+-- A gateway on the simulated claude, for the browser's specs: says where it is and serves until its input ends. A line
+-- there breaks all connections.
 local gateway = require "parley.gateway"
 local json = require "parley.core".json
 local stdin = require "parley.command.stdin"
@@ -22,7 +23,10 @@ io.stdout:flush()
 local over = task.condition()
 local has_ended = false
 local _ <close> = stdin.open(function(bytes)
-  if bytes then return end
+  if bytes then
+    for connection in pairs(server.http.connections) do connection:close() end
+    return
+  end
   has_ended = true
   over:notify()
 end)

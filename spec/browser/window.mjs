@@ -172,6 +172,25 @@ const specs = {
     return page;
   },
 
+  async "comes back by itself when its connection was lost"() {
+    const { page } = await begin("lost");
+    const asking = ask("lost", "echo: lost", "slow").catch(() => {}); // whose connection will be lost, too
+    await isIn(page, "busy");
+    const isLive = (wanted) => until(page, (live) => document.querySelector("#live").hidden !== live, wanted);
+    await isLive(true);
+    server.stdin.write("\n");
+    await isLive(false);
+    await asking;
+    problems.length = 0; // the browser tells of that
+    await isLive(true);
+    assert.equal((await ask("lost", "echo: lost", "slow")).status, 200); // the same turn
+    await shows(page, "a slow answer");
+    await says(page, "a slow answer");
+    await isIn(page, "ready");
+    assert.equal((await terminalOf(page)).split("a slow answer").length, 2);
+    return page;
+  },
+
   async "takes over, types and gives back"() {
     const { page, id } = await begin("mine");
     await page.click("#take");

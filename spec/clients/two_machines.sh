@@ -33,6 +33,16 @@ for n in 1 2; do
   echo >"$folder/go$n"
 done
 
+patiently() { # command: until it succeeds
+  tries=0
+  until "$@" >/dev/null 2>&1; do
+    tries=$((tries + 1))
+    [ $tries -lt 600 ] || fail "does not succeed: $*"
+    sleep 0.1
+  done
+}
+for n in 1 2; do patiently curl -sf --max-time 60 "http://10.77.$n.2:8765/healthz"; done
+
 openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=parley.example -keyout "$folder/parley.key" \
   -out "$folder/parley.crt" 2>"$folder/openssl.log"
 cat "$folder/parley.crt" "$folder/parley.key" >"$folder/parley.pem"
@@ -54,9 +64,13 @@ else
 fi
 pids="$pids $!"
 
+call() { # path, options: one attempt, for a proxy that waits for what is gone is at fault
+  path=$1
+  shift
+  curl -sk --max-time 60 --resolve parley.example:443:127.0.0.1 "$@" "https://parley.example$path"
+}
 ask() { # conversation, messages
-  curl -sk --max-time 100 --retry 30 --retry-delay 1 --retry-connrefused --resolve parley.example:443:127.0.0.1 \
-    -H "x-api-key: $token" -H "parley-conversation: $1" https://parley.example/v1/messages \
+  call /v1/messages -H "x-api-key: $token" -H "parley-conversation: $1" \
     -d "{\"model\":\"sonnet\",\"max_tokens\":100,\"messages\":[$2]}"
 }
 user() { printf '{"role":"user","content":"%s"}' "$1"; }
@@ -66,6 +80,7 @@ check() { # answer, text
 }
 count() { grep -c "$1" "$2" || true; }
 
+patiently call /healthz -f
 for talk in a b c d e f; do check "$(ask $talk "$(user "one $talk")")" "one $talk"; done
 for talk in a b c d e f; do
   check "$(ask $talk "$(user "one $talk"),$(echo_of "one $talk"),$(user "two $talk")")" "two $talk"

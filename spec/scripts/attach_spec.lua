@@ -1,4 +1,5 @@
 -- parley attach, in a terminal, on a gateway over the simulated claude.
+local clients = require "parley.command.attach.client"
 local gateways = require "spec.gateway"
 local helper = require "spec.helper"
 local json = require("parley.core").json
@@ -71,6 +72,34 @@ describe("parley attach", function()
   it(gateways.serves("prints the address of the page, with the token where no server is told of it", function(gateway)
     assert.equal(("%s/#token=%s\n"):format(url_of(gateway), gateways.TOKEN), run(gateway, "--link").output)
   end))
+
+  tmux.it("looks in through a unix socket, and takes over there", function()
+    local folder = helper.temporary_folder()
+    local path = folder .. "/socket"
+    local gateway <close> = gateways.start { socket = path }
+    local client = clients.new { path = path, token = gateways.TOKEN }
+    client:ask("POST", "/v1/messages", { body = '{"model":"sonnet","messages":[{"role":"user","content":"one"}]}' })
+    local function by_socket(...)
+      return helper.run({ helper.host, "attach", "--socket", path, ... },
+        { env = helper.environment { PARLEY_TOKEN = gateways.TOKEN } })
+    end
+    local id = json.decode(by_socket("--json").output).id
+    assert.matches("--link needs --url: a browser opens no unix socket", by_socket("--link").errors, 1, true)
+    local person <close> = tmux.open({ helper.host, "attach", "--socket", path, "--take", id },
+      { env = { PARLEY_TOKEN = gateways.TOKEN }, cwd = folder, folder = folder, rows = 44, columns = 130 })
+    person:expect "you have the keyboard"
+    person:type "by hand"
+    person:press "Enter"
+    person:expect "echo: by hand"
+    assert.same({ "one", "by hand" }, gateway.kit:taken())
+    person:press "C-]"
+    person:expect "watching: t takes over"
+    gateway.server:close()
+    person:expect "the connection was lost; trying again"
+    person:press "C-]"
+    person:expect "status 0"
+    assert.matches("cannot reach parley serve at " .. path, by_socket().errors, 1, true)
+  end)
 
   in_tmux("shows a session through an answer, and leaves the terminal as it was", { kit = SLOW }, function(gateway)
     gateway:ask "one"

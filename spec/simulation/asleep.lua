@@ -211,7 +211,7 @@ local function check_transcripts(run)
   local begun = 0
   for _, talk in ipairs(run.talks) do begun = begun + (talk.id and 1 or 0) end
   if whole ~= begun then wrong(run, "of %d conversations %d are whole", begun, whole) end
-  if cut > run.struck then wrong(run, "%d transcripts end in a turn cut off, %d were", cut, run.struck) end
+  if cut > run.struck then wrong(run, "%d transcripts are cut off, by %d struck turns", cut, run.struck) end
   run.whole, run.cut = whole, cut
 end
 

@@ -6,6 +6,8 @@ local M = {}
 
 --- What a user has typed may stand in the composer for a while.
 local TYPED_MS = 10000
+--- What a program owes that seems to be done is waited for so long.
+local OWED_MS = 3000
 
 --- Whether a fault may have struck.
 local function may(model, name)
@@ -23,12 +25,15 @@ end
 --- What each strike may make of a request that it has struck; `err` is nil for one that ended with a result.
 local EFFECTS = {
   kill = function(err) return is_session_error(err, "exit") end,
-  stop = function(err, verdict) return is_session_error(err, "timeout", "delivery", "exit", "dialog")
-    or verdict == "error_no_output" end,
-  pause = function(err) return is_session_error(err, "delivery") end,
+  stop = function(err, verdict, model, ask)
+    return is_session_error(err, "timeout", "delivery", "exit") or verdict == "error_no_output"
+      or model:has_asked(ask) and is_session_error(err, "dialog") -- which does not go away when it is answered
+  end,
+  pause = function(err, verdict, _, _, strike) -- one that stands still before what it owes is written looks done
+    return is_session_error(err, "delivery") or verdict == "error_no_output" and strike.lasts_ms >= OWED_MS
+  end,
   torn = function(err, verdict)
     return is_session_error(err, "timeout", "transcript") or verdict == "error_no_output"
-      or err and err.code == "ValueError" -- what is not whole cannot be gone on from
   end,
   type = function(err) -- a message that has changed in the composer is not sent again
     return is_session_error(err, "delivery")
@@ -40,7 +45,6 @@ local EFFECTS = {
 local function is_struck(ask, strike, is_direct)
   if strike.at > ask.ended then return false end
   if strike.asks[ask] then return true end
-  if strike.kind == "torn" and ask.talk and ask.talk.sessions[strike.session_id] then return true end
   if not strike.program or not ask.sessions[strike.session_id] then return false end
   local is_for_good = strike.kind == "stop" or strike.kind == "torn" or strike.kind == "kill" and is_direct
   if is_for_good then return true end
@@ -73,6 +77,15 @@ local function by_program(model, ask, err, verdict)
     and (model:losses_of(ask) > 2 or may(model, "slow"))
 end
 
+--- Whether the answer before was not whole in the transcript, so that the conversation cannot be gone on with.
+local function has_lost_an_answer(model, ask, err)
+  if not err or err.code ~= "ValueError" or model.plan.direct then return false end
+  for _, strike in ipairs(model.struck) do
+    if strike.kind == "torn" and strike.at <= ask.began and ask.talk.sessions[strike.session_id] then return true end
+  end
+  return false
+end
+
 M.may = may
 
 --- Whether there is an excuse for a request that did not end well.
@@ -83,8 +96,9 @@ M.may = may
 ---@return boolean
 function M.has_one(model, ask, err, verdict)
   if by_caller(model, ask, err, verdict) or by_program(model, ask, err, verdict) then return true end
+  if has_lost_an_answer(model, ask, err) then return true end
   for _, strike in ipairs(model.struck) do
-    local has_effect = EFFECTS[strike.kind](err, verdict)
+    local has_effect = EFFECTS[strike.kind](err, verdict, model, ask, strike)
     if has_effect and is_struck(ask, strike, model.plan.direct) then return true end
     local is_in_the_way = strike.kind == "stop" and is_session_error(err, "timeout") and strike.at <= ask.ended
     if is_in_the_way and err.message:find "has waited" then return true end
@@ -106,12 +120,14 @@ function M.stood_still(model, ask)
 end
 
 --- Whether a message may be taken after its request has ended: it was interrupted, and the Enter before that is still
---- unread. Its caller was told nothing of whether it went.
+--- unread. Its caller was told nothing of whether it went. A later Enter has taken nothing of it.
 ---@param model spec.Model
 ---@param ask table
+---@param entered_at number  when Enter was last typed into that program
 ---@return boolean
-function M.may_be_late(model, ask)
-  return ask.verdict == "interrupted" and (may(model, "slow") or M.stood_still(model, ask))
+function M.may_be_late(model, ask, entered_at)
+  return ask.verdict == "interrupted" and entered_at <= ask.ended
+    and (may(model, "slow") or M.stood_still(model, ask))
 end
 
 --- Whether a line of the transcript of a request's session has no end.
@@ -123,6 +139,15 @@ function M.is_torn(model, ask)
     if strike.kind == "torn" and ask.sessions[strike.session_id] then return true end
   end
   return false
+end
+
+--- Whether a part of an answer may be missing: it was in a line that has no end, or the program has stood still in the
+--- middle where it keeps no status.
+---@param model spec.Model
+---@param ask table
+---@return boolean
+function M.may_be_short(model, ask)
+  return M.is_torn(model, ask) or model.plan.profile == "2.1.110" and M.stood_still(model, ask)
 end
 
 return M

@@ -13,9 +13,11 @@ M.USERS_OWN = "Q"
 --- What the library types to see whether a program still reads.
 local MARKS = { "¤", "¦", "§" }
 --- What is typed that a strike may wait for.
-local MOMENTS = { enter = "\r", editor = "^\7", text = KEY }
+local MOMENTS = { enter = "\r", editor = "^\7", erase = "\21", text = KEY }
 --- What an interrupt presses, and what a terminal answers by itself, is no answer to a dialog.
 local NO_ANSWER = { "^\27$", "^\27%[[%d;?>]*[cnRy]", "^\27P" }
+--- What a terminal answers may go in two.
+local BEGUN, REST = "^\27%[[%d;?>]*$", "^[%d;?>]*[cnRy]"
 --- What the user types is on the screen, and seen, so soon.
 local SIGHT_MS, LATENESSES = 100, 10
 --- What a pool or a program may take that nothing has stopped.
@@ -33,7 +35,7 @@ Model.__index = Model
 function M.new(world, plan)
   local self = setmetatable({ world = world, plan = plan, asks = {}, by_key = {}, histories = {}, problems = {},
     dialogs = {}, struck = {}, losses = {}, users = {}, entered = {},
-    from_user = {} }, Model)
+    from_user = {}, begun = {} }, Model)
   world.on_lost = function(program)
     table.insert(self.losses, { at = world.time.now, program = program })
     self:moment "lost"
@@ -122,7 +124,7 @@ end
 
 --- A text of the user's own: it may come with a message only where it was typed too late to be seen before Enter.
 local function taken_from_user(self, record)
-  self.from_user[record.session_id] = true
+  table.insert(self.from_user, { at = record.at, session_id = record.session_id })
   local ask = self.by_key[record.text:match(KEY) or ""]
   if ask then ask.taken, ask.sessions[record.session_id] = ask.taken + 1, true end
   local at, entered = self.users[record.program], self.entered[record.program]
@@ -132,19 +134,28 @@ local function taken_from_user(self, record)
   end
 end
 
+local function place_of(list, value)
+  for place, each in ipairs(list) do
+    if each == value then return place end
+  end
+end
+
 --- Whether what the session was told before is what the request goes on from.
 local function check_history(self, ask, had)
   local should, place = ask.history, 1
+  local is_torn = excuses.is_torn(self, ask) -- what was in that line is missing, and nothing else
   for _, key in ipairs(had) do
     local before = self.by_key[key]
+    if is_torn then place = place_of(should, key) or place end
     if key == should[place] then
       place = place + 1
-    elseif not (self.plan.direct and before and before.talk == ask.talk and before.verdict == "interrupted") then
+    elseif not (self.plan.direct and before and before.talk == ask.talk
+      and (before.verdict == "interrupted" or is_torn and before.verdict == "error_no_output")) then
       place = nil
       break
     end
   end
-  if place == #should + 1 or excuses.is_torn(self, ask) then return end
+  if place == #should + 1 or place and is_torn then return end
   self:wrong("%s came into another conversation: behind [%s], not [%s]", ask.key, table.concat(had, " "),
     table.concat(should, " "))
 end
@@ -156,7 +167,8 @@ local function taken(self, record)
   local key = text:match(KEY)
   local ask = key and self.by_key[key]
   if not ask then return self:wrong("something was taken that was never sent: %q", text) end
-  if ask.ended and not excuses.may_be_late(self, ask) then
+  local entered = self.entered[record.program]
+  if ask.ended and not excuses.may_be_late(self, ask, entered and entered.at or 0) then
     return self:wrong("%s was taken after its request had ended: %q", key, text)
   end
   ask.taken = ask.taken + 1
@@ -206,14 +218,19 @@ local function may_be_pressed(bytes)
   return false
 end
 
---- What was typed: no part of a message goes to a dialog that was seen, and nothing at all where nobody consents.
+--- What was typed: none of it when its request is over; no part of a message goes to a dialog that was seen, and
+--- nothing at all where nobody consents.
 function Model:types(program, bytes, seen_count)
   if bytes:find("\r", 1, true) then self.entered[program] = { at = self.world.time.now } end
   for name, pattern in pairs(MOMENTS) do
     if bytes:find(pattern) then self:moment(name) end
   end
+  local ask = self.by_key[bytes:match(KEY) or ""]
+  if ask and ask.ended then self:wrong("%s was typed after its request had ended", ask.key) end
+  local is_reply = bytes:find(BEGUN) ~= nil or self.begun[program] and bytes:find(REST) ~= nil
+  self.begun[program] = bytes:find(BEGUN) ~= nil
   local dialog = self.dialogs[program]
-  if not dialog or seen_count < dialog.shown_at then return end
+  if is_reply or not dialog or seen_count < dialog.shown_at then return end
   local consents = self.plan.consents and not self.plan.untrusted or self.plan.accepts
   local is_typed = bytes:find(KEY) ~= nil
   for _, mark in ipairs(MARKS) do is_typed = is_typed or bytes:find(mark, 1, true) ~= nil end
@@ -295,12 +312,13 @@ function Model:has_asked(ask)
   return false
 end
 
---- Whether a message of the user's own was taken in a session of a request.
-function Model:has_from_user(ask)
-  for id in pairs(ask.sessions) do
-    if self.from_user[id] then return true end
+--- How many messages of the user's own were taken in a request's sessions while it ran.
+function Model:count_from_user(ask)
+  local count = 0
+  for _, one in ipairs(self.from_user) do
+    if ask.sessions[one.session_id] and one.at >= ask.began then count = count + 1 end
   end
-  return false
+  return count
 end
 
 --- How often something typed was lost on its way to a request's programs.
@@ -312,6 +330,16 @@ function Model:losses_of(ask)
   return count
 end
 
+--- Whoever opens the program's editor later must not find it there.
+local function check_offers(self, ask)
+  for _, program in ipairs(self.world.programs) do
+    local folder = not program.is_dead and (program.environment.VISUAL or ""):match " (.*)/editor$"
+    if folder and ask.sessions[session_of(program)] and files.size(folder .. "/message") then
+      self:wrong("%s is over, and the program's editor still has it", ask.key)
+    end
+  end
+end
+
 --- What an error says of the message must be true.
 local function check_error(self, ask, err)
   local says_not = err.message:find("nothing was sent", 1, true) or err.at_start or err.code == "ValueError"
@@ -321,10 +349,10 @@ end
 
 --- What a request was answered, without what the user's own message was that went with it.
 local function answer_to(self, ask)
-  local texts = {}
+  local texts, left = {}, self:count_from_user(ask)
   for _, text in ipairs(ask.answers) do
-    local is_users = self:has_from_user(ask) and text == "echo: " .. M.USERS_OWN
-    if not is_users then table.insert(texts, text) end
+    local is_users = left > 0 and text == "echo: " .. M.USERS_OWN
+    if is_users then left = left - 1 else table.insert(texts, text) end
   end
   return table.concat(texts, "\n")
 end
@@ -336,8 +364,7 @@ local function check_success(self, ask)
     self:wrong("%s was answered by a program that had died", ask.key)
   end
   local answer, wanted = answer_to(self, ask), marks.TEXTS[ask.turn.mark]
-  if excuses.is_torn(self, ask) then return end -- what was in the line nobody can know
-  if self.plan.profile == "2.1.110" and excuses.stood_still(self, ask) then return end
+  if excuses.may_be_short(self, ask) and (wanted or bare("echo: " .. ask.text)):find(bare(answer), 1, true) then return end
   if wanted and answer ~= wanted or not wanted and bare(answer:gsub("^echo: ", "")) ~= bare(ask.text) then
     self:wrong("%s has the answer of another: %q", ask.key, answer)
   end
@@ -355,6 +382,7 @@ function Model:answer(ask, ok, err)
   ask.verdict = verdict
   self.world:tell(nil, "is told", ask.key .. " " .. tostring(verdict) .. (ok and "" or " " .. tostring(err)))
   check_time(self, ask)
+  check_offers(self, ask)
   if err then check_error(self, ask, err) end
   if verdict == "success" then return check_success(self, ask) end
   if not excuses.has_one(self, ask, err, verdict) then

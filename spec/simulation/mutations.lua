@@ -24,12 +24,13 @@ add("clears the composer", "session/typist", "    clear(self)\n    if terminal:i
   "    if terminal:is_interrupted() then return false end")
 add("types a mark behind keys that may be lost", "session/typist",
   "if self.keys_may_follow then catch_up(self, text) end", "")
-add("leaves a dialog before it types a mark", "session/typist", "    leave_dialog(self, deadline)\n", "")
+add("erases the marks behind a text", "session/typist", 'if seen == "taken" then erase_marks(self, text) end', "")
 add("types no mark where there is no composer", "session/typist",
   "if composer_of(self.terminal:view()) then self.terminal:press(TO_INSERT .. mark) end",
   "self.terminal:press(TO_INSERT .. mark)")
 add("waits until the program is ready", "session/typist",
-  "    if not terminal:wait_until_ready() then return false end\n    local steps", "    local steps")
+  "    if not terminal:wait_until_ready() then return false end\n    local steps", "    local steps",
+  "the course has waited before the first attempt, and whoever waits for the composer minds a dialog")
 add("brings a dialog to its policy while it types", "session/typist",
   'if terminal:state() == "dialog" then\n      terminal:attend()\n      return nil,',
   'if false then\n      return nil,')

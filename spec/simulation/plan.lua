@@ -20,9 +20,15 @@ local STARTS = {
 --- What befalls a turn from outside, at a step of the world: `kill` and `stop` take any program.
 M.STRIKES = { "kill", "stop", "pause", "resize", "type", "dialog", "cancel", "leave", "interrupt", "close" }
 --- Or so soon after a moment when it may matter most.
-M.MOMENTS = { "enter", "text", "editor", "lost", "full", "asked", "taken" }
+M.MOMENTS = { "enter", "text", "editor", "erase", "lost", "full", "asked", "taken" }
+--- Of these some are rare, and each the only one that shows whether a mechanism is there: they come more often.
+local TELLING = { { "dialog", "erase" }, { "dialog", "lost" }, { "dialog", "text" }, { "interrupt", "full" },
+  { "interrupt", "enter" }, { "interrupt", "editor" }, { "type", "text" } }
 --- What goes wrong by itself: see testing.world.
 M.FAULTS = { "cut", "full", "lost", "unseen", "half", "torn", "slow", "broken", "no_space" }
+
+--- How often a fault strikes that a strike waits for: once in so many times.
+local WAITED_FOR = { full = 4, lost = 12 }
 
 local function random_text(chance, key, mark)
   local parts = { key .. " " }
@@ -42,6 +48,11 @@ local function random_turn(chance, key)
     if chance:once_in(2) then
       turn.strike.after, turn.strike.step = chance:pick(M.MOMENTS), nil
       turn.strike.late_ms = chance:between(0, chance:pick { 2, 50, 2500 })
+      if chance:once_in(3) then
+        local telling = chance:pick(TELLING)
+        turn.strike.kind, turn.strike.after = telling[1], telling[2]
+        turn.strike.late_ms = chance:between(0, chance:pick { 0, 2, 50 })
+      end
     end
   end
   if chance:once_in(5) then turn.pause_ms = chance:between(0, 3000) end
@@ -69,6 +80,16 @@ local function random_start(chance)
   return start
 end
 
+--- A strike that waits for a fault has one to wait for.
+local function add_what_is_waited_for(plan)
+  for _, conversation in ipairs(plan.conversations) do
+    for _, turn in ipairs(conversation) do
+      local name = turn.strike and turn.strike.after
+      if WAITED_FOR[name] and (plan.odds[name] or 0) == 0 then plan.odds[name] = WAITED_FOR[name] end
+    end
+  end
+end
+
 --- A plan that a seed decides.
 ---@param seed integer
 ---@return table plan
@@ -93,6 +114,7 @@ function M.random(seed)
     end
     plan.conversations[number] = conversation
   end
+  add_what_is_waited_for(plan)
   return plan
 end
 

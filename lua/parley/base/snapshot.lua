@@ -46,6 +46,20 @@ local function modes(screen)
   return table.concat(parts)
 end
 
+--- Where the cursor stands. The last character is put there anew: a mark may follow that joins it, and one that fills a
+--- row leaves the cursor in another state than any sequence does.
+local function place(screen)
+  local row, column, is_visible = screen:cursor()
+  local last, pen = screen:last(), M.style(screen:pen())
+  local parts = { is_visible and "\27[?25h" or "\27[?25l", ("\27[%d;%dH"):format(row, last and last.from or column) }
+  if last then
+    table.insert(parts, M.style(last) .. last.text)
+    if M.style(last) == pen then return table.concat(parts) end
+  end
+  table.insert(parts, pen)
+  return table.concat(parts)
+end
+
 --- Draws a whole screen, on an empty one of the same size. A sequence or a character of which only a part has come
 --- stands at the end, so that the rest of it may follow.
 ---@param screen parley.Screen
@@ -53,12 +67,11 @@ end
 function M.of(screen)
   local parts = { screen:modes().alternate_screen and "\27[?1049h" or "" }
   for row = 1, (screen:size()) do table.insert(parts, M.row(screen, row)) end
-  local title, row, column, is_visible = screen:title(), screen:cursor()
+  local title = screen:title()
   if title ~= "" then table.insert(parts, ("\27]2;%s\27\\"):format(title)) end
   table.insert(parts, modes(screen))
   table.insert(parts, screen:margins()) -- before the cursor, which they send home
-  table.insert(parts, ("\27[%d;%dH%s%s"):format(row, column, is_visible and "\27[?25h" or "\27[?25l",
-    M.style(screen:pen())))
+  table.insert(parts, place(screen))
   table.insert(parts, screen:unfinished())
   return table.concat(parts)
 end

@@ -39,11 +39,15 @@ local function base36(number)
   return table.concat(digits)
 end
 
+--- Sessions come one after the other in the same folder.
+local last_path, last_name
+
 --- The name of a working directory's folder under `projects/`: each UTF-16 unit outside `[A-Za-z0-9]` is a `-`; past
 --- 200 units, the first 200 and a hash of the whole (measured on 2.1.330 and older).
 ---@param path string  a real path, in UTF-8
 ---@return string
 function M.encode_project(path)
+  if path == last_path then return last_name end
   local units = utf16_units(utf8.len(path) and path or path:gsub("[\x80-\xff]", "?"))
   local encoded, hash = {}, 0
   for i, unit in ipairs(units) do
@@ -52,9 +56,10 @@ function M.encode_project(path)
     hash = (hash * 31 + unit) & 0xFFFFFFFF
   end
   local name = table.concat(encoded)
-  if #name <= 200 then return name end
   if hash >= 0x80000000 then hash = 0x100000000 - hash end
-  return name:sub(1, 200) .. "-" .. base36(hash)
+  if #name > 200 then name = name:sub(1, 200) .. "-" .. base36(hash) end
+  last_path, last_name = path, name
+  return name
 end
 
 --- The real path of a folder.

@@ -1,4 +1,6 @@
 --- How the program tells that it will try an API request again: on the screen, and on 2.1.110 in the transcript.
+local tui = require "parley.claude.tui"
+
 local M = {}
 
 ---@class parley.Retry
@@ -13,7 +15,7 @@ local M = {}
 ---@return parley.Retry?
 function M.on_screen(rows)
   for i = #rows, 1, -1 do
-    local row = rows[i]:find("etrying", 1, true)
+    local row = rows[i] ~= "" and rows[i]:find("etrying", 1, true)
       and (rows[i]:match "^[·✢✳✶✻✽*]+ (.*)$" or rows[i]:match "^%s+⎿?%s*([Rr]etrying.*)$")
     local wait, attempt, of = (row or ""):match "[Rr]etrying(.-) · attempt (%d+)/(%d+)"
     if wait then
@@ -23,6 +25,8 @@ function M.on_screen(rows)
     end
   end
 end
+
+M.on_screen = tui.once(M.on_screen)
 
 --- The retry that a record tells of: 2.1.110 has each in the transcript.
 ---@param record table

@@ -83,8 +83,8 @@ local function is_gone(code)
   return code == "ENOENT" or code == "ENOTDIR"
 end
 
---- What in a folder above the file is on the way to it.
-local function step_below(folder, path) return path:sub(#folder + 1):match "[^/]+" end
+--- What is on the way from a folder to a path below it: the name of a file, or of a folder.
+local function next_name(folder, path) return path:match("^/*([^/]+)", #folder + 1) end
 
 --- Sets both watches to where they belong now.
 local function arm(self)
@@ -92,11 +92,11 @@ local function arm(self)
   local folder
   repeat
     folder = nearest_folder(self.path)
+    self._awaited, self._folder_name = next_name(folder, self.path), folder:match "[^/]*$"
     self._folder_event:stop()
     local ok, _, code = self._folder_event:start(folder, {}, self._on_folder_event)
     if not ok and not is_gone(code) then return start_polling(self) end
   until ok and nearest_folder(self.path) == folder
-  self._awaited, self._folder_name = step_below(folder, self.path), folder:match "[^/]*$"
   -- While nothing stands at the path the old watch stays: whoever has the old file open may go on writing it.
   if folder ~= parent_of(self.path) or not uv.fs_stat(self.path) then return end
   self._file_event:stop()
@@ -127,11 +127,11 @@ function M.open(given)
     _folder_event = checked.new_fs_event(),
     _file_event = checked.new_fs_event(),
   }, Tail)
-  -- The folder's files change all the time, and those of other sessions come and go there. Of the folder itself the
-  -- kernel tells under its own name.
+  -- The folder's files change all the time, and they may be a thousand other sessions'. Only what comes and goes on the
+  -- way to this one matters, and the folder itself, of which the kernel tells under its own name.
   self._on_folder_event = function(_, name, events)
-    local is_ours = name == nil or name == self._awaited or name == self._folder_name
-    if not (events.rename and is_ours) then return end
+    local is_ours = not name or name == self._awaited or name == self._folder_name
+    if not events.rename or not is_ours then return end
     arm(self)
     self._on_change()
   end

@@ -5,9 +5,16 @@ local uv = require "luv"
 
 local M = {}
 
+--- The few that are asked about at every look.
+local known_numbers = {}
+
 local function numbers_of(version)
+  local numbers = known_numbers[version]
+  if numbers then return numbers end
   local major, minor, patch = version:match "^(%d+)%.(%d+)%.(%d+)"
-  return { tonumber(major), tonumber(minor), tonumber(patch) }
+  numbers = { tonumber(major), tonumber(minor), tonumber(patch) }
+  known_numbers[version] = numbers
+  return numbers
 end
 
 --- Whether a version is another or came after it.

@@ -51,6 +51,11 @@ function Screen:feed(bytes) end
 ---@return integer generation
 function Screen:generation() end
 
+---Return the character that a mark would join, were it to come next: the last one, when nothing but marks and colours
+---has come behind it. It stands in the cursor's row, at its column where that is the row's last.
+---@return parley.ScreenRun? last
+function Screen:last() end
+
 ---Return the sequence by which the program has set margins.
 ---@return string sequence "" when it has none.
 function Screen:margins() end

@@ -51,6 +51,7 @@ local REMOVED = {
   { 0x200B, 0x200B }, { 0x2060, 0x2065 }, { 0x206A, 0x206F }, { 0x3164, 0x3164 }, { 0xFEFF, 0xFEFF },
   { 0xFFA0, 0xFFA0 }, { 0xFFF0, 0xFFFB }, { 0x1BCA0, 0x1BCA3 }, { 0x1D173, 0x1D17A }, { 0xE0000, 0xE0FFF },
 }
+local FIRST_REMOVED = 0xAD
 --- Those that it keeps where a script or an emoji needs them, and takes out between Latin letters.
 local JOINERS = { { 0x200C, 0x200D } }
 local JOINABLE = { { 0x590, 0xDFF }, { 0x2190, 0x2BFF }, { 0xFE0F, 0xFE0F }, { 0x1F000, 0x1FAFF } }
@@ -71,13 +72,14 @@ end
 ---@return integer? code
 ---@return string? why
 function M.undeliverable(text)
+  if not text:find "[^\t\n\x20-\x7E]" then return nil end
   local before, in_flag = 0, false
   local letters = text:gsub("\u{61C}", "")
   local has_rtl = letters:find "[\xD6-\xDF]" ~= nil or letters:find "\xE0[\xA0-\xA3]" ~= nil
   for position, code in utf8.codes(text) do
     local is_control = code < 32 and code ~= 9 and code ~= 10 or code >= 127 and code < 160
     if is_control then return position, code, "would be taken as a key" end
-    if code > 127 then
+    if code >= FIRST_REMOVED then
       local is_tag = is_in(code, TAGS)
       local is_lost = is_in(code, REMOVED) and not (is_tag and in_flag)
         or is_in(code, JOINERS) and not is_in(before, JOINABLE) or is_in(code, BIDI) and not has_rtl

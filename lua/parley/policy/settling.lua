@@ -15,7 +15,9 @@ M.contract = {
 --- runs, its Stop hook leaves such a record on 2.1.110, too.
 local ANSWERED_MS = 300 -- the last line seen ends an answer
 local FLUSH_MS = 1500 -- it does not
-local OWED_MS = 3000 -- this version writes a last record, or not one line of an answer has come
+local OWED_MS = 3000 -- this version writes a last record
+--- Not one line of an answer has come: on a busy machine the program may stand still with it.
+local NOTHING_MS = 10000
 --- A call has no result yet: its dialog may be late on a busy machine, and 2.1.110 shows the composer meanwhile.
 local TOOLS_MS = 10000
 --- Sub-agents that work in the background are waited for, as their report is a part of the answer; so long they may be
@@ -37,7 +39,8 @@ local function patience(facts)
   if (facts.open_tools or 0) > 0 and not facts.stopped then return TOOLS_MS end
   if facts.is_command then return FLUSH_MS end
   if facts.stopped then return ANSWERED_MS end
-  if facts.offers_duration or facts.assistant_blocks == 0 then return OWED_MS end
+  if facts.assistant_blocks == 0 then return NOTHING_MS end
+  if facts.offers_duration then return OWED_MS end
   return is_answered(facts) and ANSWERED_MS or FLUSH_MS
 end
 

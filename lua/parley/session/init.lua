@@ -107,7 +107,7 @@ local function guard_of(self)
   return {
     check = function() check(self) end,
     deadline = function() return self.course and self.course.deadline or math.huge end,
-    is_interrupted = function() return self.course ~= nil and self.turn:facts().interrupting end,
+    is_interrupted = function() return self.course ~= nil and self.turn:is_interrupting() end,
     is_command = function() return self.course and self.turn.is_command or nil end,
     attend = function() answer_dialog(self) end,
     refusal = function() return self.refusal end,
@@ -198,10 +198,14 @@ local function send_ahead(self, text, request)
   self.ahead, self.start_offset = text, math.max(self.start_offset, files.size(self.jsonl_path) or 0)
 end
 
---- Whether the program may have taken the message that has gone with the start: it was past what it asks before.
+--- Whether the program may have taken the message that has gone with the start: it was past what it asks before, or
+--- asks something that it does not ask then.
 local function may_have_taken(self)
   if not self.ahead then return false end
-  return (files.size(self.jsonl_path) or 0) > self.start_offset or tui.composer(self.terminal:view().rows) ~= nil
+  if (files.size(self.jsonl_path) or 0) > self.start_offset then return true end
+  local view = self.terminal:view()
+  local dialog = self.policies.dialogs.recognize(view)
+  return tui.composer(view.rows) ~= nil or dialog ~= nil and dialog.kind == "unknown"
 end
 
 --- Starts the program and waits until it takes a message, or has taken this one.
@@ -251,7 +255,7 @@ end
 local function conclude(self, verdict)
   local now, began_at = clock.now(), self.course.began_at
   self.withdrawn = self.turn:state() == "submitted" and self.turn.text or nil -- its record may still come
-  if self.turn:facts().interrupting then self.typist:expect_more() end -- and what an interrupt gives back
+  if self.turn:is_interrupting() then self.typist:expect_more() end -- and what an interrupt gives back
   self.turns = self.turns + 1
   usage.add(self.used, self.turn:used())
   if self.tools then self.tools:end_turn() end
@@ -309,7 +313,7 @@ end
 
 local function next_event(self)
   local events = self.turn.events
-  if self.turn:state() == "typing" and not self.turn:facts().interrupting then self.course:deliver() end
+  if self.turn:state() == "typing" and not self.turn:is_interrupting() then self.course:deliver() end
   while true do
     local first = table.remove(events, 1)
     if first then

@@ -85,7 +85,7 @@ function Transcript:read(turn)
       return any, false
     elseif kind == "record" then
       if not is_repeated(self, value) then take(self, turn, value) end
-      if turn:facts().certainty == "certain" then return true, true end
+      if turn:is_certain() then return true, true end
     elseif kind == "malformed" then
       turn:notice("malformed_line", { line = value.line, message = tostring(value.error) })
     else

@@ -22,7 +22,7 @@ local MS_PER_BYTE, LONGEST_MS = 0.5, 60000
 --- The key that opens the editor is lost in the first second of some versions; 2.1.332 takes 300 ms to open the first
 --- one. It is never pressed behind another that may still open one: on a long text a second editor has the program fold
 --- that into a paste, which 2.1.332 marks, and 2.1.197 loses an Enter that comes while it is open.
-local EDITOR_MS, EDITOR_PRESSES = 1500, 3
+local EDITOR_MS, EDITOR_PRESSES, MOST_DIALOGS = 1500, 3, 3
 local MOST_ERASURES = 20
 --- The program remembers the middle of a longer text that has been in its composer, and would fold that in the same
 --- text the next time: it is handed over once. A space stands behind it.
@@ -40,6 +40,8 @@ end
 local function lines_of(composer)
   return composer and not composer.scrolled and select(2, composer.text:gsub("\n", "")) or nil
 end
+
+local function columns_of(self) return select(2, self.terminal.process.screen:size()) end
 
 --- What the composer shows, for an error.
 local function shown_in(self)
@@ -63,6 +65,7 @@ Typist.__name = "parley.Typist"
 ---@class parley.Entered          what stood on the screen when Enter was pressed
 ---@field had_notice boolean?    the program said that it has changed a text
 ---@field lines? integer         of the composer
+---@field columns integer         of the screen: a narrower one shows the same text in more lines
 
 --- Makes the one who types into a terminal.
 ---@param terminal parley.Terminal
@@ -115,17 +118,6 @@ local function rest(self, milliseconds)
   self.terminal:wait_until(function() return false end, milliseconds)
 end
 
---- Brings the dialog that is up to its policy, and waits until it has gone: what is typed at once would join the key
---- that answers it.
-local function leave_dialog(self, deadline)
-  local terminal = self.terminal
-  terminal:wait_until(function()
-    if terminal:state() ~= "dialog" or terminal:is_interrupted() then return true end
-    terminal:attend()
-    return nil, math.min(clock.now() + LOST_MS, deadline)
-  end, LOST_MS)
-end
-
 --- Waits until no keys of an attempt before are on their way, which would join those of the next.
 local function catch_up(self, text)
   local deadline = clock.now() + MARK_MS + patience_for(text)
@@ -133,8 +125,8 @@ local function catch_up(self, text)
   local mark = MARKS[(self.marks_typed - 1) % #MARKS + 1]
   local function has_mark(composer) return composer.text:find(mark, 1, true) ~= nil end
   repeat
-    leave_dialog(self, deadline)
-    -- A dialog may stand there before the status file says so.
+    -- A dialog may stand there, and the status file not say so yet: it is brought to its policy while the mark is waited
+    -- for, and what is typed at once would join the key that answers it.
     if composer_of(self.terminal:view()) then self.terminal:press(TO_INSERT .. mark) end
     if wait_for_composer(self, LOST_MS, has_mark) then return rest(self, MARK_REST_MS) end
     if self.terminal:is_interrupted() then return end
@@ -177,15 +169,19 @@ end
 --- Has the program's editor put a text in the place of what the composer holds, which is nothing.
 ---@return "taken"|"interrupted"|nil  nil when no editor comes
 local function hand_over(self, text)
-  local terminal, door = self.terminal, self.terminal:editor()
+  local terminal, door, presses, dialogs = self.terminal, self.terminal:editor(), 0, 0
   local function outcome()
     if terminal:is_interrupted() then return "interrupted" end
     if door:taken() then return "taken" end
-    if terminal:state() == "dialog" then terminal:attend() end
+    if terminal:state() == "dialog" then
+      terminal:attend()
+      dialogs = dialogs + 1
+    end
   end
   door:offer(text)
   local _ <close> = defer(function() door:withdraw() end)
-  for _ = 1, EDITOR_PRESSES do
+  while presses < EDITOR_PRESSES + math.min(dialogs, MOST_DIALOGS) do -- a dialog may have got the key
+    presses = presses + 1
     local seen = terminal:press(editor.key) and terminal:wait_until(outcome, EDITOR_MS) or nil
     if seen or terminal:is_interrupted() then return seen or "interrupted" end
     catch_up(self, text) -- a program that is only late shows what is typed behind the key once it has the text
@@ -240,7 +236,6 @@ end
 function Typist:type(text, is_command)
   local terminal = self.terminal
   for _ = 1, ATTEMPTS do
-    if not terminal:wait_until_ready() then return false end
     if self.keys_may_follow then catch_up(self, text) end
     if not terminal:wait_until_ready() then return false end
     local steps = steps_for(self, text, is_command)
@@ -268,7 +263,8 @@ function Typist:expect_more() self.keys_may_follow = true end
 ---@return parley.Entered  for `still_holds`
 function Typist:enter()
   local view = self.terminal:view()
-  local entered = { had_notice = tui.has_changed_text(view.rows), lines = lines_of(composer_of(view)) }
+  local entered = { had_notice = tui.has_changed_text(view.rows), lines = lines_of(composer_of(view)),
+    columns = columns_of(self) }
   self.terminal:press(self.policy.enter)
   return entered
 end
@@ -289,7 +285,8 @@ function Typist:still_holds(text, entered)
       :format(composer.text:sub(1, 80)))
   end
   if self.policy.holds(composer, text) ~= "whole" then return false end
-  if (lines_of(composer) or 0) > (entered.lines or math.huge) then
+  local is_as_wide = columns_of(self) == entered.columns
+  if is_as_wide and (lines_of(composer) or 0) > (entered.lines or math.huge) then
     terminal:fail("delivery", "Enter has made a new line and sent nothing: the user's key bindings (keybindings.json) "
       .. 'must have "enter" do "chat:submit"')
   end

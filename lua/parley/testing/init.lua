@@ -63,6 +63,7 @@
 --- Any other message gets `echo: ` and itself.
 local uv = require "luv"
 local core = require "parley.core"
+local descendants = require "parley.base.descendants"
 local errors = require "parley.base.errors"
 local files = require "parley.base.files"
 local home = require "parley.testing.home"
@@ -378,8 +379,8 @@ end
 function Kit:processes()
   local pids = {}
   for _, entry in ipairs(self:events "started") do
-    local state = process_facts(entry.pid)
-    if state and state ~= "Z" then table.insert(pids, entry.pid) end
+    local born = descendants.started(entry.pid)
+    if born and born == entry.born then table.insert(pids, entry.pid) end
   end
   return pids
 end

@@ -64,6 +64,23 @@ describe("a snapshot", function()
     check " goes on"
   end)
 
+  for what, text in pairs {
+    ["between a character and its marks"] =
+      "cafe\u{301}\u{323} \27[31me\27[m\u{301} 漢\u{3099} \u{302}x\27[2;3He\u{301}",
+    ["at the end of a full row"] = ("x"):rep(29) .. "e\u{301}next \r\n" .. ("y"):rep(30) .. "\27[31mred",
+    ["behind a wide character that fills a row"] = ("x"):rep(28) .. "漢\u{3099}字 and so on",
+    ["on the last row"] = "\27[6;1H" .. ("x"):rep(28) .. "漢字\r\n" .. ("x"):rep(30) .. "e\u{301}",
+  } do
+    it("may be taken " .. what, function()
+      for cut = 0, #text do
+        screen:close()
+        screen = core.screen.new(6, 30)
+        screen:feed(text:sub(1, cut))
+        check(text:sub(cut + 1))
+      end
+    end)
+  end
+
   it("may be taken anywhere in what the program writes", function()
     local text = "ab\27[31mrot\27[1mfett\27[m \27]0;name\27\\漢\u{1f600}字\27[2;3Hdort\27[?2004h\27[?25l"
     for cut = 0, #text do

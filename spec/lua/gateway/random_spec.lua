@@ -1,12 +1,15 @@
 -- Clients of every kind at once: some talk, some call tools, some go away, ask again, send rubbish or read slowly.
--- Nothing is lost, doubled or crossed, and in the end nothing is left. With PARLEY_LONG=1 for two minutes.
+-- Nothing is lost, doubled or crossed, and in the end nothing is left. With PARLEY_LONG=1 for two minutes, with
+-- PARLEY_LONG=600 for ten; the long form prints what happened.
+local base64 = require "parley.base.base64"
 local core = require "parley.core"
 local gateways = require "spec.gateway"
 local helper = require "spec.helper"
+local retries = require "parley.gateway.retries"
 local task = require "parley.base.task"
 
 local SEED = math.tointeger(tonumber(os.getenv "PARLEY_SEED")) or 20261129
-local FOR_MS, CLIENTS = helper.long(8000, 120000), 10
+local FOR_MS, CLIENTS = helper.long(8000, math.max(120, helper.long_seconds() or 0) * 1000), 10
 
 local SCRIPT = { answers = {
   { on = "TOOLS", steps = { { text = "let me see", tools = { { name = "probe", input = { n = 1 } },
@@ -41,8 +44,11 @@ describe("random clients", function()
 
   --- Asks until there is room, as clients do.
   local function ask(gateway, messages, fields)
-    local answer
-    repeat answer = gateway:ask(messages, fields) until answer.status ~= 429
+    local answer, nothing = gateway:ask(messages, fields), task.condition()
+    while answer.status == 429 do
+      nothing:wait(100) -- what stands in retry-after is for patient ones
+      answer = gateway:ask(messages, fields)
+    end
     assert.equal(200, answer.status, answer.body)
     return fields and fields.stream and gateways.assemble(answer.body) or answer.json
   end
@@ -76,6 +82,27 @@ describe("random clients", function()
     table.insert(messages, { role = "user", content = results })
     assert.equal("all done", gateways.text_of(ask(gateway, messages, { tools = TOOLS })))
     finished[text] = true
+  end
+
+  local PICTURE = { type = "image", source = { type = "base64", media_type = "image/png",
+    data = base64.encode "\137PNG and so on" } }
+
+  function acts.picture(gateway)
+    local message = ask(gateway, said { { type = "text", text = text_of "picture" }, PICTURE })
+    assert.matches("^echo: picture %d+\n@/%S+%.png$", gateways.text_of(message))
+  end
+
+  --- Somebody looks in, at the list or at a session, and goes.
+  function acts.look(gateway, chance)
+    local sessions = gateway:request "/sessions".json
+    local one = sessions[chance(1, 2)]
+    local reader = gateway:open(one and ("/sessions/%s/stream"):format(one.id) or "/sessions", "",
+      { accept = "text/event-stream" }, "GET")
+    reader.news:wait_until(function()
+      return reader.text:find "event: " or reader.text:find "HTTP/1.1 4" or reader.has_ended
+    end, 60000)
+    reader.news:wait(chance(1, 400))
+    reader:close()
   end
 
   function acts.abort(gateway, chance)
@@ -161,27 +188,75 @@ describe("random clients", function()
     end
   end
 
+  local function number_of(set)
+    local number = 0
+    for _ in pairs(set) do number = number + 1 end
+    return number
+  end
+
+  --- What the server says of itself.
+  local function figures(gateway)
+    local lines = { ("%d texts, %d of them to their end"):format(count, number_of(finished)) }
+    for line in gateway:request "/metrics".body:gmatch "[^\n]+" do
+      if line:find "^parley_%a+_total[{ ]" and not line:find "tokens" then table.insert(lines, line) end
+    end
+    return table.concat(lines, "\n")
+  end
+
+  --- What the server keeps in memory, without what it may forget.
+  local function heap()
+    collectgarbage()
+    collectgarbage()
+    return collectgarbage "count" / 1024
+  end
+
+  --- Nothing is kept of turns that are over, but the answers of those who may ask again.
+  local function check_forgotten(server)
+    assert.is_nil(next(server.desk.runs))
+    assert.is_nil(next(server.desk.calls))
+    assert.same({}, server.backend.attachments.folders)
+    for _, kept in pairs(server.desk.retries.entries) do
+      assert.is_true(kept.left_at and task.now() - kept.left_at < 2 * retries.KEPT_MS)
+    end
+  end
+
   it("lose nothing, double nothing and leave nothing (seed " .. SEED .. ")", helper.task(function()
     count, finished = 0, {}
     local gateway <close> = gateways.start { kit = { script = SCRIPT }, max_sessions = 4, queue = 6, grace_ms = 5000,
-      tool_wait_ms = 60000, idle_timeout_ms = 2000 }
-    local ends, running = task.now() + FOR_MS, {}
+      tool_wait_ms = 60000, idle_timeout_ms = 2000, log = function() end }
+    local began, running, half = task.now(), {}, nil
     for client = 1, CLIENTS do
       running[client] = task.spawn(function()
         local chance = chance_of(SEED + client * 1000)
-        while task.now() < ends do acts[NAMES[chance(1, #NAMES)]](gateway, chance) end
+        while task.now() < began + FOR_MS do
+          if not half and task.now() > began + FOR_MS / 2 then half = heap() end
+          acts[NAMES[chance(1, #NAMES)]](gateway, chance)
+        end
       end)
     end
     for _, one in ipairs(running) do one:await() end
     helper.eventually(function() return gateway.server.desk.running == 0 end, 60000, "the end of all turns")
-    local times = {}
+    gateway:ask "the last one" -- and what is old is forgotten
+    finished["the last one"] = true
+    local times, doubled, lost = {}, {}, {}
     for _, text in ipairs(gateway.kit:taken()) do times[text] = (times[text] or 0) + 1 end
-    for text in pairs(finished) do assert.equal(1, times[text], text) end
+    for text in pairs(finished) do
+      if not times[text] then table.insert(lost, text) end
+    end
     for text, number in pairs(times) do
-      assert.equal(1, number, text)
+      if number > 1 then table.insert(doubled, text) end
       assert.is_nil(text:find "never", text)
     end
+    local last = heap()
+    if helper.long_seconds() then
+      print(("%s\n%d lost, %d doubled; the heap %.1f MB half-way, %.1f at the end"):format(figures(gateway), #lost,
+        #doubled, half, last))
+    end
+    assert.same({ {}, {} }, { lost, doubled })
     assert.is_true(count > CLIENTS)
     assert.equal("table", type(core.json.decode(gateway:ask("still there?").body)))
+    helper.eventually(function() return gateway.server.desk.running == 0 end, 60000, "the end of all turns")
+    check_forgotten(gateway.server)
+    if helper.long_seconds() then assert.is_true(last < 2 * half, ("%.1f MB, then %.1f"):format(half, last)) end
   end, FOR_MS + 300000))
 end)

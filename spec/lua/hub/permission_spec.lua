@@ -24,13 +24,12 @@ describe("a permission policy", function()
     helper.remove_folders()
   end)
 
-  local function spec(name, script, fn, kit_options)
+  local function each_version(make, name, script, fn)
     for _, profile in ipairs { "2.1.330", "2.1.197", "2.1.110" } do
       it(name .. " (" .. profile .. ")", helper.task(function()
-        local given = { script = script and script() or {} }
-        for key, value in pairs(kit_options or {}) do given[key] = value end
-        given.script.profile = profile
-        kit = testing.kit(given)
+        local given = script and script() or {}
+        given.profile = profile
+        kit = make { script = given }
         version = profile
         local _ <close> = kit
         fn(kit)
@@ -38,9 +37,14 @@ describe("a permission policy", function()
     end
   end
 
+  --- In a world, where the clock is its own.
+  local function spec(...) each_version(testing.world, ...) end
+  --- On a real terminal, with a real connection to the hub.
+  local function on_pty(...) each_version(testing.kit, ...) end
+
   --- Sends one message with a policy. Returns the events by type, or what was raised.
   local function say(text, decide, options, request)
-    local given = { policies = { permission = { decide = decide } } }
+    local given = { policies = { permission = { decide = decide } }, permission_mode = "bypassPermissions" }
     for key, value in pairs(kit.options) do given[key] = value end
     for key, value in pairs(options or {}) do given[key] = value end
     local backend <close> = parley.backend(given)
@@ -72,16 +76,18 @@ describe("a permission policy", function()
     assert.equal("echo: TOOLRESULT " .. denial(), said.events[#said.events - 1]:text())
   end)
 
-  for _, mode in ipairs { "default", "bypassPermissions" } do
-    spec("allows one call and denies the other by its input, in " .. mode, two_calls, function()
-      local said = say("both", by_command, { permission_mode = mode })
-      assert.is_false(said.err)
-      assert.equal("success", said.result.subtype)
-      assert.same({ "good-out", denial() },
-        { said.results[1].content, said.results[2].content })
-      assert.is_true(said.results[2].is_error)
-      assert.same({ "allow", "deny" }, { said.decisions[1].decision, said.decisions[2].decision })
-    end)
+  for name, play in pairs { [""] = spec, [", on a real connection"] = on_pty } do
+    for _, mode in ipairs { "default", "bypassPermissions" } do
+      play("allows one call and denies the other by its input, in " .. mode .. name, two_calls, function()
+        local said = say("both", by_command, { permission_mode = mode })
+        assert.is_false(said.err)
+        assert.equal("success", said.result.subtype)
+        assert.same({ "good-out", denial() },
+          { said.results[1].content, said.results[2].content })
+        assert.is_true(said.results[2].is_error)
+        assert.same({ "allow", "deny" }, { said.decisions[1].decision, said.decisions[2].decision })
+      end)
+    end
   end
 
   spec("is told of in the events' order: behind the call, before its result", two_calls, function()
@@ -119,7 +125,7 @@ describe("a permission policy", function()
     assert.same({ command = "touch other" }, said.decisions[1].changed_input)
   end)
 
-  spec("may wait, and nothing runs meanwhile", two_calls, function()
+  on_pty("may wait, and nothing runs meanwhile", two_calls, function()
     local began = parley.task.now()
     local said = say("both", function(call)
       parley.task.condition():wait(helper.long(400, 45000)) -- for a person, who takes his time
@@ -131,7 +137,7 @@ describe("a permission policy", function()
         { said.results[1].content, said.results[2].content })
   end)
 
-  spec("that waits keeps the settling policy from being asked", two_calls, function()
+  on_pty("that waits keeps the settling policy from being asked", two_calls, function()
     local was_asked = false
     local watching = { judge = function(facts, still_ms)
       was_asked = was_asked or facts.asking
@@ -190,7 +196,7 @@ describe("a permission policy", function()
 
   for _, mode in ipairs { "default", "bypassPermissions" } do
     for name, case in pairs(broken.cases) do
-      spec(("%s has nothing run, in %s"):format(name, mode), function()
+      on_pty(("%s has nothing run, in %s"):format(name, mode), function()
         return { answers = { { tool = { name = "Write", result = "written",
           input = { file_path = "written.txt", content = "x" }, leaves = "echo written >written.txt" } } } }
       end, function()
@@ -206,7 +212,7 @@ describe("a permission policy", function()
     end
   end
 
-  spec("whose question the program drops is an error, and nothing runs", function()
+  on_pty("whose question the program drops is an error, and nothing runs", function()
     local script = two_calls()
     script.faults = { drop_hooks_ms = 300 }
     return script

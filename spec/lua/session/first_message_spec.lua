@@ -190,6 +190,27 @@ describe("the first message as an argument", function()
         assert.same({ "hello there" }, kit:taken())
       end)
   end
+
+  it("may have been taken where the program dies behind a dialog of the turn", function()
+    local taken_count = 0
+    for seed = 1, 40 do
+      local script = { startup_delay_ms = 5, faults = { dialog_ms = 5 },
+        answers = { { on = "hello", crash = "before_record" } } }
+      local world <close> = testing.world { seed = seed, faults = { late_ms = 40, disk_late_ms = 100 },
+        script = script }
+      local is_taken = false
+      world.on_event = function(record) is_taken = is_taken or record.event == "taken" end
+      local ok, err = pcall(task.run, function()
+        local live <close> = session.new(process.new(world.options), AHEAD)
+        live:start "hello there"
+      end)
+      if is_taken and not ok then
+        taken_count = taken_count + 1
+        assert.is_false(err.at_start)
+      end
+    end
+    assert.is_true(taken_count > 0)
+  end)
 end)
 
 describe("the first message of a backend as an argument", function()

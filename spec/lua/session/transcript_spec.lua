@@ -133,7 +133,7 @@ describe("a session's transcript", function()
     partly = { "user\nassistant\nfalse\tSessionError\ttranscript\t0\tfalse\t1\n",
       "what the program did is not known" },
   } do
-    it("on a full disk ends the session and says so: " .. when, in_no_time(function()
+    it("on a full disk ends the session and says so: " .. when, helper.task(function()
       local own = uv.getuid() == 0 and "-m" or "-rm"
       if helper.run({ "/usr/bin/unshare", own, "true" }).status ~= 0 then return pending "no mounts of our own" end
       assert(uv.fs_mkdir(folder, 448))

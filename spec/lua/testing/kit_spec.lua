@@ -1,6 +1,8 @@
 --- The test kit itself: the kit, tasks, waiting, leaks.
 local uv = require "luv"
+local core = require "parley.core"
 local errors = require "parley.base.errors"
+local files = require "parley.base.files"
 local helper = require "spec.helper"
 local process = require "parley.claude.process"
 local source = require "parley.testing.source"
@@ -50,6 +52,19 @@ describe("testing.kit", function()
     assert.same({ claude:pid() }, kit:processes())
     claude:close()
     assert.same({}, kit:processes())
+  end))
+
+  it("knows a stand-in from another process that has got its id", testing.task(function()
+    local kit <close> = testing.kit()
+    local claude <close> = process.new(kit.options)
+    claude:start()
+    testing.eventually(function() return kit:events("ready")[1] end)
+    local started = kit:events("started")[1]
+    started.born = "1" -- long ago
+    files.write(kit.log_path, assert(core.json.encode(started)) .. "\n", true)
+    assert.same({}, kit:processes())
+    kit:close() -- and kills nobody
+    assert.is_true(claude:is_alive())
   end))
 
   it("tells what was received, taken and recorded", testing.task(function()

@@ -185,6 +185,7 @@ end
 ---@param path string
 ---@return string
 function M.project_name(path)
+  if #path <= 200 and not path:find "[\x80-\xFF]" then return (path:gsub("%W", "-")) end
   local name, hash = {}, 0
   local function unit(code)
     local is_plain = code < 128 and string.char(code):find "%w"

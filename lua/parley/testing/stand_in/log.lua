@@ -1,5 +1,6 @@
 --- The log of a stand-in: what it received and what it took, one JSON object a line, for specs to compare.
 local core = require "parley.core"
+local descendants = require "parley.base.descendants"
 local files = require "parley.base.files"
 
 local M = {}
@@ -23,6 +24,7 @@ function Log:add(event, fields)
   local record = { event = event, pid = self.pid }
   for name, value in pairs(fields) do record[name] = value end
   if self.note then return self.note(record) end
+  if event == "started" then record.born = descendants.started(self.pid) end -- its id may be another's one day
   assert(files.put(self.path, core.json.encode(record) .. "\n", "a"))
 end
 

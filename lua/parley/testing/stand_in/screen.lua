@@ -175,7 +175,9 @@ end
 function Screen:first_visible(history)
   local rows = 0
   for index = #history, 1, -1 do
-    rows = rows + 1 + select(2, history[index].text:gsub("\n", ""))
+    local entry = history[index]
+    entry.lines = entry.lines or 1 + select(2, entry.text:gsub("\n", ""))
+    rows = rows + entry.lines
     if rows > self.rows then return index end
   end
   return 1
@@ -234,7 +236,7 @@ function Screen:layout(view)
   end
   local room = math.max(0, self.rows - #block)
   local rows = table.move(body, math.max(1, #body - room + 1), #body, 1, {})
-  while self.profile.is_fullscreen and #rows < room do table.insert(rows, "") end
+  for index = #rows + 1, self.profile.is_fullscreen and room or 0 do rows[index] = "" end
   local above = #rows
   table.move(block, 1, #block, above + 1, rows)
   return rows, above + cursor_row, cursor_column
@@ -253,12 +255,12 @@ end
 function Screen:draw(view)
   local rows, cursor_row, cursor_column = self:layout(view)
   local first = math.max(0, #rows - self.rows) -- what does not fit has scrolled away
-  local output = {}
+  local output, shown = {}, self.shown
   for index = 1, self.rows do
     local row = rows[first + index] or ""
-    if row ~= (self.shown[index] or "") then
-      table.insert(output, ("\27[%d;1H\27[2K%s"):format(index, cut(row, self.columns)))
-      self.shown[index] = row
+    if row ~= (shown[index] or "") then
+      output[#output + 1] = ("\27[%d;1H\27[2K%s"):format(index, cut(row, self.columns))
+      shown[index] = row
     end
   end
   local cursor = ("\27[%d;%dH"):format(math.max(1, cursor_row - first), math.min(cursor_column, self.columns))

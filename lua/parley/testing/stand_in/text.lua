@@ -30,13 +30,19 @@ local cells_of = setmetatable({}, { __index = function(known, code)
   return cells
 end })
 
+--- The widths of the rows that were measured last: most are drawn again and again.
+local MOST_WIDTHS, known_widths, width_count = 1000, {}, 0
+
 --- How many cells a text takes.
 ---@param text string
 ---@return integer
 function M.width(text)
-  if not text:find "[\x80-\xFF]" then return #text end
-  local cells = 0
+  local cells = known_widths[text]
+  if cells then return cells end
+  cells = 0
   for _, code in utf8.codes(text, true) do cells = cells + cells_of[code] end
+  if width_count == MOST_WIDTHS then known_widths, width_count = {}, 0 end
+  known_widths[text], width_count = cells, width_count + 1
   return cells
 end
 
@@ -74,6 +80,7 @@ local function is_right_to_left(code) return code ~= nil and code >= 0x590 and c
 ---@return string cleaned
 ---@return integer removed  how many characters it took out
 function M.without_invisible(text)
+  if not text:find "[^\t\n\x20-\x7E]" then return text, 0 end
   local function is_control(code) return code < 0x20 and code ~= 9 and code ~= 10 or code >= 0x7F and code < 0xA0 end
   local pieces, removed, previous = {}, 0, nil
   for _, code in utf8.codes(text, true) do
@@ -95,6 +102,7 @@ end
 ---@param text string
 ---@return boolean
 function M.has_direction_marks(text)
+  if not text:find "[\xD8\xE2]" then return false end -- U+061C, and those of U+2000
   local previous
   for _, code in utf8.codes(text, true) do
     if is_in(code, DIRECTION) and not is_right_to_left(previous) then return true end
@@ -130,8 +138,9 @@ end
 ---@param columns integer
 ---@return string[] rows
 function M.wrap(text, columns)
+  if #text <= columns and not text:find("\n", 1, true) then return { text } end
   local rows = {}
-  for line in (text .. "\n"):gmatch "(.-)\n" do wrap_line(line, math.max(1, columns), rows) end
+  for line in (text .. "\n"):gmatch "([^\n]*)\n" do wrap_line(line, math.max(1, columns), rows) end
   return rows
 end
 

@@ -1,5 +1,6 @@
 --- The files of a world: real ones, in a folder of its own, which programs write late and in pieces, and whose changes
 --- are told of late, or not at all.
+local uv = require "luv"
 local errors = require "parley.base.errors"
 local files = require "parley.base.files"
 
@@ -14,9 +15,23 @@ local LONG_HALF_MS = 3000
 local Disk = {}
 Disk.__index = Disk
 
+--- What tells of a folder, which may be new: those above it, and the name of the next on the way in each.
+local function new_ways()
+  return setmetatable({}, { __index = function(ways, path)
+    local way, folder = {}, path
+    while folder ~= "" do
+      local name
+      folder, name = folder:match "^(.*)/([^/]*)$"
+      table.insert(way, { folder = folder, name = name })
+    end
+    ways[path] = way
+    return way
+  end })
+end
+
 ---@param world parley.testing.World
 ---@return parley.testing.Disk
-function M.new(world) return setmetatable({ world = world, watching = {} }, Disk) end
+function M.new(world) return setmetatable({ world = world, watching = {}, ways = new_ways() }, Disk) end
 
 -- Watches: the face of luv's handle -----------------------------------------------------------------------------------
 
@@ -24,7 +39,7 @@ local Watch = {}
 Watch.__index = Watch
 
 function Watch:start(path, _, callback)
-  if not files.size(path) then return nil, "ENOENT: no such file or directory: " .. path, "ENOENT" end
+  if not uv.fs_access(path, "") then return nil, "ENOENT: no such file or directory: " .. path, "ENOENT" end
   self:stop()
   self.path, self.callback = path, callback
   local watching = self.disk.watching[path] or {}
@@ -75,18 +90,16 @@ function Disk:changed(path, is_rename)
   local events = is_rename and { rename = true } or { change = true }
   call(self, path, name, events)
   call(self, folder, name, events)
-  while is_rename and folder ~= "" do -- a folder on the way to it may be new
-    folder, name = folder:match "^(.*)/([^/]*)$"
-    call(self, folder, name, events)
-  end
+  if not is_rename then return end
+  for _, above in ipairs(self.ways[folder]) do call(self, above.folder, above.name, events) end
 end
 
 -- What is written -----------------------------------------------------------------------------------------------------
 
 local function apply(self, operation)
-  local before = files.size(operation.path)
+  local was_there = uv.fs_access(operation.path, "")
   local results = table.pack(operation.run())
-  self:changed(operation.path, before == nil or operation.is_rename)
+  self:changed(operation.path, not was_there or operation.is_rename)
   return table.unpack(results, 1, results.n)
 end
 
@@ -169,9 +182,9 @@ function Disk:open()
     late(path, { path = path, is_rename = true, run = function() kept.remove(path) end })
   end
   function files.make_folder(path)
-    local is_new = not files.size(path)
+    local was_there = uv.fs_access(path, "")
     local ok, problem = kept.make_folder(path)
-    if is_new and ok then self:changed(path, true) end
+    if ok and not was_there then self:changed(path, true) end
     return ok, problem
   end
 end

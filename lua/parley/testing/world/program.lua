@@ -62,7 +62,7 @@ end
 ---@return parley.testing.WorldProgram
 function M.start(world, given)
   local self = setmetatable({ world = world, pid = given.pid, handlers = {}, writes = {}, words = given.words,
-    script = given.script }, Program)
+    environment = given.environment, script = given.script }, Program)
   self.terminal = terminal.new(world, self, given.rows, given.columns)
   local outside = outside_of(self, given)
   self.root = task.new_root(function()

@@ -6,6 +6,8 @@ local M = {}
 
 --- So much the kernel keeps of what was not read yet, and so much it hands out at a time.
 local ROOM, PIECE = 4096, 4096
+--- It may take nothing for so long, though there is room.
+local LONGEST_FULL_MS = 300
 --- A program that is busy reads so late.
 local SLOW_LEAST_MS, SLOW_MOST_MS = 1000, 6000
 --- The rest of what was cut comes so soon: the kernel has it already.
@@ -17,6 +19,7 @@ local REST_MS = 1
 ---@field printed_count integer  so many bytes the program has written
 ---@field shown_count integer    so many of them were handed out
 ---@field package seen_count? integer  the same when a write was tried first that the terminal has not taken yet
+---@field package full_ms? integer     so long it takes nothing, where that is not as long as anything is late
 ---@field package freed_at? integer    the step in which such a write was taken
 ---@field package freed_count? integer and its `seen_count`
 local Terminal = {}
@@ -71,8 +74,8 @@ function Terminal:tell_room()
   for _, poll in ipairs(self.polls) do waits = waits or poll.callback ~= nil end
   if not waits then return end
   self.is_telling = true
-  self.world:after(self.world:lateness(), function()
-    self.is_telling = false
+  self.world:after(self.full_ms or self.world:lateness(), function()
+    self.is_telling, self.full_ms = false, nil
     for _, poll in ipairs { table.unpack(self.polls) } do
       if poll.callback then poll.callback() end
     end
@@ -202,6 +205,7 @@ function Pty:write(bytes)
   local room = ROOM - #terminal.typed
   if room > 0 and world:goes_wrong "full" then
     room = #bytes > 1 and world.chance:once_in(2) and world.chance:between(0, math.min(room, #bytes) - 1) or 0
+    terminal.full_ms = world.chance:once_in(2) and world.chance:between(0, LONGEST_FULL_MS) or nil
     world:tell(self.program, room == 0 and "takes nothing for a moment" or "takes a part for a moment")
     if world.on_full then world.on_full(self.program) end
   end

@@ -49,17 +49,17 @@ function M.new(chance)
     owner_of = function() end }, Time)
 end
 
-local function is_before(one, other)
-  return one.at < other.at or one.at == other.at and one.order < other.order
-end
+-- The heap is where a world spends its time: so an event's two numbers are compared in place.
 
 function Time:push(event)
   local heap, place = self.heap, self.size + 1
+  local at, order = event.at, event.order
   self.size = place
   while place > 1 do
     local above = place // 2
-    if not is_before(event, heap[above]) then break end
-    heap[place] = heap[above]
+    local other = heap[above]
+    if other.at < at or other.at == at and other.order <= order then break end
+    heap[place] = other
     place = above
   end
   heap[place] = event
@@ -69,15 +69,17 @@ function Time:pop()
   local heap, first, last = self.heap, self.heap[1], self.heap[self.size]
   heap[self.size] = nil
   self.size = self.size - 1
-  if self.size == 0 then return first end
-  local place = 1
-  while true do
-    local below = place * 2
-    if below > self.size then break end
-    if below < self.size and is_before(heap[below + 1], heap[below]) then below = below + 1 end
-    if not is_before(heap[below], last) then break end
-    heap[place] = heap[below]
-    place = below
+  local size, place, below = self.size, 1, 2
+  if size == 0 then return first end
+  local at, order = last.at, last.order
+  while below <= size do
+    local next, other = heap[below], heap[below + 1]
+    if other and (other.at < next.at or other.at == next.at and other.order < next.order) then
+      next, below = other, below + 1
+    end
+    if at < next.at or at == next.at and order <= next.order then break end
+    heap[place] = next
+    place, below = below, below * 2
   end
   heap[place] = last
   return first
