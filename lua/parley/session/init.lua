@@ -406,6 +406,10 @@ end
 ---@param is_wanted? boolean
 function Session:report_partial(is_wanted) self.reports_partial = is_wanted end
 
+--- Up to where the transcript was taken in.
+---@return integer?  nil before the start
+function Session:read_to() return self.transcript:offset() end
+
 --- Says how much runs behind the turn that has ended, where the program has told.
 ---@param count integer
 function Session:keep_background(count) self.background = count end

@@ -100,6 +100,10 @@ end
 ---@return boolean
 function Transcript:is_in_a_line() return self.tail ~= nil and (files.size(self.path) or 0) > self.tail:offset() end
 
+--- Up to where it was read; nil before it was opened.
+---@return integer?
+function Transcript:offset() return self.tail and self.tail:offset() end
+
 --- How changes are noticed; nil before it was opened.
 ---@return "notify"|"poll"?
 function Transcript:mode() return self.tail and self.tail:mode() end
