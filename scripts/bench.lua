@@ -7,6 +7,7 @@ local core = require "parley.core"
 local files = require "parley.base.files"
 local gateway_bench = require "parley.command.gateway_bench"
 local index = require "parley.sleep.index"
+local memory_bench = require "parley.command.memory_bench"
 local messages_api = require "parley.testing.messages_api"
 local offline_home = require "parley.testing.offline_home"
 local testing = require "parley.testing"
@@ -23,6 +24,8 @@ local function report(what, values, unit)
   cli.write(("%-58s median %8.2f %s  (min %.2f, %smax %.2f, n %d)\n"):format(what, middle, unit, values[1], late,
     values[#values], #values))
 end
+
+local function say(what, figure) cli.write(("%-58s        %s\n"):format(what, figure)) end
 
 local function timed(count, fn)
   local values = {}
@@ -353,6 +356,7 @@ local function main()
     lengths(name, options, 5)
     turns(name, options, 40)
     for _, given in ipairs(CALLS) do called(name, options, 30, given) end
+    memory_bench.run(name, options, { 1, 5, 10 }, say)
   else
     local kit <close> = testing.kit { script = { startup_delay_ms = 0, flush_ms = 100 } }
     starts("stand-in", kit.options, 5)
@@ -361,9 +365,8 @@ local function main()
     lengths("stand-in", kit.options, 5)
     turns("stand-in", kit.options, 40)
     for _, given in ipairs(CALLS) do called("stand-in", kit.options, 15, given) end
-    gateway_bench.run(kit.options, report, function(what, figure)
-      cli.write(("%-58s        %s\n"):format(what, figure))
-    end)
+    memory_bench.run("stand-in", kit.options, { 10 }, say)
+    gateway_bench.run(kit.options, report, say)
   end
   return 0
 end

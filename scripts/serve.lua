@@ -23,7 +23,7 @@ local function define(parser)
     .. "variable PARLEY_TOKEN, separated by commas; without any, one is made and kept."):argname("[NAME=]TOKEN")
     :count "*"
   parser:flag("--print-token", "Print the token that is kept, and end.")
-  parser:option("--max-sessions", "So many live sessions; each takes about 165 MB."):argname("N")
+  parser:option("--max-sessions", "So many live sessions; each takes 135 to 250 MB."):argname("N")
     :convert(cli.count_from(1)):default "8"
   parser:option("--queue", "So many requests may wait for a session; further ones are told to come again.")
     :argname("N"):convert(cli.count_from(0)):default "16"

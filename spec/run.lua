@@ -1,5 +1,5 @@
 -- Runs spec files, each in a process with a home and a temporary folder of its own, the longest first, and sums them up
--- in busted's words. Two for each processor run at a time, for they wait more than they work. `make test` calls it.
+-- in busted's words. Three for each processor run at a time, for they wait more than they work. `make test` calls it.
 --
 --   usage: build/parley spec/run.lua [-j N] PATH…     a PATH is a spec file, or a folder of them
 --
@@ -135,7 +135,7 @@ local function report(path, outcome)
 end
 
 local function main(...)
-  local words, found, workers = { ... }, {}, 2 * #uv.cpu_info()
+  local words, found, workers = { ... }, {}, 3 * #uv.cpu_info()
   if words[1] == "-j" then
     workers = math.tointeger(tonumber(words[2])) or error(errors.value_error "-j needs a whole number", 0)
     words = { table.unpack(words, 3) }

@@ -82,6 +82,16 @@ int characters_feed(struct characters *characters, unsigned char byte, uint32_t 
     return count;
 }
 
+bool characters_are_whole(const struct characters *characters)
+{
+    return !characters->remaining && !characters->has_joiner;
+}
+
+void characters_pass(struct characters *characters, unsigned char last)
+{
+    characters->previous = last;
+}
+
 int characters_end(struct characters *characters, uint32_t out[CHARACTERS_OUT_MAX])
 {
     int count = characters->remaining ? end_codepoint(characters, out) : 0;

@@ -27,6 +27,12 @@ struct characters {
 /* Takes a byte and returns how many code points it gave. What is not UTF-8 becomes U+FFFD. */
 int characters_feed(struct characters *characters, unsigned char byte, uint32_t out[CHARACTERS_OUT_MAX]);
 
+/* Whether nothing is unfinished. */
+bool characters_are_whole(const struct characters *characters);
+
+/* Takes printable ASCII that has gone another way: `last` is the last of it. Nothing was unfinished before. */
+void characters_pass(struct characters *characters, unsigned char last);
+
 /* Gives what is unfinished, for something else than text follows. */
 int characters_end(struct characters *characters, uint32_t out[CHARACTERS_OUT_MAX]);
 

@@ -32,14 +32,24 @@ static void emit_string(struct escape *escape, const char *sequence)
     emit(escape, sequence, strlen(sequence));
 }
 
+/* Lines and blocks, of which programs draw rules and frames: one column wide each, and they join nothing. */
+static bool is_line(uint32_t codepoint)
+{
+    return codepoint >= 0x2500 && codepoint < 0x25a0;
+}
+
 static void put_text(struct escape *escape, const uint32_t *codepoints, int count)
 {
     for (int i = 0; i < count; i++) {
-        bool is_plain = codepoints[i] >= ' ' && codepoints[i] < 0x7f;
-        if (!is_plain || escape->text_length == ESCAPE_TEXT_MAX)
+        bool is_plain = codepoints[i] >= ' ' && codepoints[i] < 0x7f, is_of_rule = is_line(codepoints[i]);
+        bool follows_rule = escape->text_length && (unsigned char)escape->text[0] >= 0x80;
+        if ((!is_plain && !is_of_rule) || is_of_rule != follows_rule || escape->text_length + 4 > ESCAPE_TEXT_MAX)
             flush_text(escape);
         if (is_plain) {
             escape->text[escape->text_length++] = (char)codepoints[i];
+        } else if (is_of_rule) {
+            char *end = escape->text + escape->text_length;
+            escape->text_length += (size_t)(characters_put_utf8(end, codepoints[i]) - end);
         } else {
             char character[4];
             escape->output(escape->user, character,
@@ -240,10 +250,34 @@ static void on_byte(struct escape *escape, unsigned char byte)
         on_string(escape, byte);
 }
 
+/* Takes printable ASCII where nothing else has begun: most of what comes. Returns how much of it there was. */
+static size_t take_plain(struct escape *escape, const char *bytes, size_t length)
+{
+    size_t count = 0;
+    if (escape->state != ESCAPE_GROUND || !characters_are_whole(&escape->characters))
+        return 0;
+    while (count < length && bytes[count] >= ' ' && bytes[count] < 0x7f)
+        count++;
+    if (!count)
+        return 0;
+    if ((unsigned char)escape->text[0] >= 0x80)
+        flush_text(escape);
+    for (size_t i = 0; i < count; i++) {
+        if (escape->text_length == ESCAPE_TEXT_MAX)
+            flush_text(escape);
+        escape->text[escape->text_length++] = bytes[i];
+    }
+    characters_pass(&escape->characters, (unsigned char)bytes[count - 1]);
+    return count;
+}
+
 void escape_feed(struct escape *escape, const char *bytes, size_t length)
 {
-    for (size_t i = 0; i < length; i++)
-        on_byte(escape, (unsigned char)bytes[i]);
+    for (size_t i = 0; i < length; i++) {
+        i += take_plain(escape, bytes + i, length - i);
+        if (i < length)
+            on_byte(escape, (unsigned char)bytes[i]);
+    }
     flush_text(escape);
 }
 

@@ -15,9 +15,10 @@ enum { ESCAPE_SEQUENCE_MAX = 1024, ESCAPE_TEXT_MAX = 1024 };
 /* SGR 11, "first alternative font", stands for SGR 2, "dim", which libvterm 0.1 does not know. */
 enum { ESCAPE_DIM_FONT = 1 };
 
-/* Receives printable ASCII, or one other character, or a whole sequence, which alone begins with ESC; `bytes` is valid
- * until it returns. libvterm takes a text that comes in two pieces otherwise than one that comes whole, so no piece of
- * it says where the output was cut but those of ASCII, for which it is all the same. */
+/* Receives printable ASCII, or lines and blocks (U+2500 to U+259F), or one other character, or a whole sequence, which
+ * alone begins with ESC; `bytes` is valid until it returns. libvterm takes a text that comes in two pieces otherwise
+ * than one that comes whole, so no piece of it says where the output was cut but those of ASCII and of lines, for which
+ * it is all the same. */
 typedef void escape_output(void *user, const char *bytes, size_t length);
 
 enum escape_state {

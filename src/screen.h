@@ -67,7 +67,8 @@ void screen_feed(struct screen *screen, const char *bytes, size_t length);
 /* As a person does it by dragging the corner: margins are reset, text is not wrapped anew. */
 void screen_resize(struct screen *screen, int rows, int columns);
 
-/* Writes printable ASCII, or one other character, where the cursor stands: what escape.h calls a piece of text. */
+/* Writes printable ASCII, lines and blocks, or one other character, where the cursor stands: what escape.h calls a
+ * piece of text. */
 void screen_write_text(struct screen *screen, const char *bytes, size_t length);
 
 /* How many columns libvterm gives a character behind another: 0 for a mark, which joins that one. */

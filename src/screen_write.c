@@ -7,7 +7,7 @@
 /* One that means nothing: it takes no column. */
 #define VARIATION_SELECTOR "\ufe00"
 
-enum { FIRST_MARK_BYTE = 0xcc }; /* U+0300 begins with it */
+enum { FIRST_MARK_BYTE = 0xcc, CHARACTER_MAX = 4 }; /* U+0300 begins with it; the bytes of one character at most */
 
 static VTermPos cursor_of(const struct screen *screen)
 {
@@ -80,10 +80,12 @@ static bool is_empty(const struct screen *screen, VTermPos place)
  * as the old one was full; then nothing stands at the cursor.) */
 void screen_write_text(struct screen *screen, const char *bytes, size_t length)
 {
-    bool is_ascii = (unsigned char)*bytes < 0x80;
-    size_t head = is_ascii ? length - 1 : 0;
+    bool is_run = (unsigned char)*bytes < 0x80 || length > CHARACTER_MAX;
+    size_t head = is_run ? length - 1 : 0;
 
-    if (screen_width_of(screen, bytes, length) == 0) {
+    while (head && ((unsigned char)bytes[head] & 0xc0) == 0x80)
+        head--;
+    if (!is_run && screen_width_of(screen, bytes, length) == 0) {
         write_mark(screen, bytes, length);
         return;
     }

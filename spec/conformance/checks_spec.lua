@@ -10,12 +10,14 @@ local WRITE = { on = "WRITETOOL", after = "done", tool = { name = "Write", permi
 
 local ECHO = { name = "Bash", input = { command = "echo A" }, result = "A" }
 
---- A world whose program is simulated. `changes`: `script`, `options`, and `taken`, which spoils what has arrived.
+--- A place whose program is simulated, on a real terminal. `changes`: `script`, `options`, `taken`, which spoils what
+--- has arrived, and `make`, for what is no matter of the terminal.
 local function worlds(profile, changes)
   return function(given)
     local script = { answers = { WRITE } }
     for name, value in pairs(changes.script or {}) do script[name] = value end
-    local kit = testing.kit { profile = profile, script = script, trusted = (given.answers or {}).trust }
+    local make = changes.make or testing.kit
+    local kit = make { profile = profile, script = script, trusted = (given.answers or {}).trust }
     local options = {}
     for _, each in ipairs { kit.options, changes.options or {} } do
       for name, value in pairs(each) do options[name] = value end
@@ -58,27 +60,30 @@ describe("the checks of a version", function()
       if #text > 200000 then return nil, "it is too long" end
       return delivery.prepare(text, options, view)
     end } }
-    local outcomes, reasons = run("2.1.330", { "1 MB", "awkward", "turn" }, { options = { policies = policy } })
+    local outcomes, reasons = run("2.1.330", { "1 MB", "awkward", "turn" }, { make = testing.world,
+      options = { policies = policy } })
     assert.same({ ["1 MB"] = "-", awkward = "ok", turn = "ok" }, outcomes)
     assert.matches("^refused: the message cannot be sent", reasons["1 MB"])
   end))
 
   it("count a text that never got into the composer as not sent, not as lost", helper.task(function()
     local policy = { delivery = { keystrokes = function() return { { keys = "", holds = "what is not typed" } } end } }
-    local outcomes, reasons = run("2.1.330", { "ready", "60 lines" }, { options = { policies = policy } })
+    local outcomes, reasons = run("2.1.330", { "ready", "60 lines" }, { make = testing.world,
+      options = { policies = policy } })
     assert.equal("-", outcomes["60 lines"], reasons["60 lines"])
     assert.matches("^not sent", reasons["60 lines"])
   end))
 
   it("count a version that does not call as one that cannot have a permission policy", helper.task(function()
     local options = { settings = { disableAllHooks = true } }
-    local outcomes, reasons = run("2.1.330", { "permission" }, { options = options })
+    local outcomes, reasons = run("2.1.330", { "permission" }, { make = testing.world, options = options })
     assert.equal("-", outcomes.permission)
     assert.matches("there is no permission policy", reasons.permission)
   end))
 
   describe("are red", function()
     local function is_red(reason, name, changes, hang_ms)
+      changes.make = changes.make or testing.world
       local outcomes, reasons = run("2.1.330", { name }, changes, hang_ms)
       assert.equal("wrong", outcomes[name])
       assert.matches(reason, reasons[name])
@@ -116,7 +121,7 @@ describe("the checks of a version", function()
     end))
 
     it("when a dialog is answered that nobody may answer", helper.task(function()
-      is_red("no DialogError was raised", "dialogs", { options = { accept = { "trust" } } })
+      is_red("no DialogError was raised", "dialogs", { make = testing.kit, options = { accept = { "trust" } } })
     end))
   end)
 end)

@@ -44,11 +44,12 @@ local function declared(text, class)
   return fields
 end
 
---- What a text assigns to fields of a variable: a list of { number, field }.
-local function assigned(text, variable)
+--- What a text assigns to fields of variables: by the variable, lists of { number, field }.
+local function all_assigned(text)
   local found = {}
   local function note(number, owner, field)
-    if owner == variable then table.insert(found, { number = number, field = field }) end
+    found[owner] = found[owner] or {}
+    table.insert(found[owner], { number = number, field = field })
   end
   for number, line in each_line(without_comments(text)) do
     for owner, field in line:gmatch "([%w_]+)%.([%w_]+)%s*=%f[^=]" do note(number, owner, field) end
@@ -58,6 +59,14 @@ local function assigned(text, variable)
     end
   end
   return found
+end
+
+local assigned_of = {} -- by text: each is looked at for every class
+
+--- What a text assigns to fields of a variable: a list of { number, field }.
+local function assigned(text, variable)
+  assigned_of[text] = assigned_of[text] or all_assigned(text)
+  return assigned_of[text][variable] or {}
 end
 
 --- The names in the table that the constructor gives to `setmetatable`.

@@ -20,8 +20,11 @@ describe("completion", function()
     check_leaks()
   end)
 
+  local completions = {}
+
   local function completion_for(shell, name)
-    return helper.write(folder .. "/" .. name, helper.run({ helper.host, "help", "--" .. shell }).output)
+    completions[shell] = completions[shell] or helper.run({ helper.host, "help", "--" .. shell }).output
+    return helper.write(folder .. "/" .. name, completions[shell])
   end
 
   --- A kit in whose folder there was a conversation; its environment finds it.

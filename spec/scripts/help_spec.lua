@@ -75,10 +75,13 @@ describe("parley help", function()
   end)
 
   describe("--bash", function()
+    local completion
+
     --- What bash offers for a line of words, the last one being completed.
     local function complete(...)
       local path = helper.temporary_folder() .. "/parley"
-      helper.write(path, run("help", "--bash").output)
+      completion = completion or run("help", "--bash").output
+      helper.write(path, completion)
       local program = helper.run({ "/bin/bash", "--norc", "-c", [[
         source "$1"; shift
         COMP_WORDS=("$@") COMP_CWORD=$(($# - 1)) COMPREPLY=()

@@ -6,6 +6,8 @@ local M = {}
 
 --- What a user has typed may stand in the composer for a while.
 local TYPED_MS = 10000
+--- What a program owes that seems to be done is waited for so long.
+local OWED_MS = 3000
 
 --- Whether a fault may have struck.
 local function may(model, name)
@@ -23,11 +25,13 @@ end
 --- What each strike may make of a request that it has struck; `err` is nil for one that ended with a result.
 local EFFECTS = {
   kill = function(err) return is_session_error(err, "exit") end,
-  stop = function(err, verdict, has_asked)
+  stop = function(err, verdict, model, ask)
     return is_session_error(err, "timeout", "delivery", "exit") or verdict == "error_no_output"
-      or has_asked and is_session_error(err, "dialog") -- which does not go away when it is answered
+      or model:has_asked(ask) and is_session_error(err, "dialog") -- which does not go away when it is answered
   end,
-  pause = function(err) return is_session_error(err, "delivery") end,
+  pause = function(err, verdict, _, _, strike) -- one that stands still before what it owes is written looks done
+    return is_session_error(err, "delivery") or verdict == "error_no_output" and strike.lasts_ms >= OWED_MS
+  end,
   torn = function(err, verdict)
     return is_session_error(err, "timeout", "transcript") or verdict == "error_no_output"
   end,
@@ -93,7 +97,7 @@ function M.has_one(model, ask, err, verdict)
   if by_caller(model, ask, err, verdict) or by_program(model, ask, err, verdict) then return true end
   if has_lost_an_answer(model, ask, err) then return true end
   for _, strike in ipairs(model.struck) do
-    local has_effect = EFFECTS[strike.kind](err, verdict, model:has_asked(ask))
+    local has_effect = EFFECTS[strike.kind](err, verdict, model, ask, strike)
     if has_effect and is_struck(ask, strike, model.plan.direct) then return true end
     local is_in_the_way = strike.kind == "stop" and is_session_error(err, "timeout") and strike.at <= ask.ended
     if is_in_the_way and err.message:find "has waited" then return true end

@@ -141,6 +141,17 @@ describe("the gateway, on the real program,", function()
     assert.matches("seven", told, 1, true)
   end)
 
+  serves("attaches no file that a history names, where that goes into the message", function(gateway, api, home)
+    local secret = helper.write(home.home .. "/secret.txt", "top secret")
+    gateway.server.backend.policies.injection = require "parley.policy.injection.concat_message"
+    local answer = gateway:ask { { role = "user", content = "see @" .. secret }, { role = "assistant",
+      content = ("(@%s) and @%s"):format(secret, secret) }, { role = "user", content = "well?" } }
+    assert.equal(200, answer.status, answer.body)
+    local told = assert(core.json.encode(api:last_messages()))
+    assert.matches("see @ " .. secret, told, 1, true)
+    assert.is_nil(told:find("top secret", 1, true))
+  end)
+
   --- The words and the pictures of all messages, in order.
   local function shown(request)
     local list = {}

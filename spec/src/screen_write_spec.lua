@@ -142,4 +142,20 @@ describe("a screen", function()
     assert.is_true(os.clock() - started < 10)
     assert.is_true(screen:memory() <= memory + 1000)
   end)
+
+  it("writes lines all at once as it does one by one", function()
+    local texts = {
+      ("─"):rep(20), ("─"):rep(21) .. "x", "a" .. ("│"):rep(18) .. "b", ("═"):rep(19) .. "\u{301}",
+      ("─"):rep(20) .. "\u{301}!", "▐▛███▜▌", ("─"):rep(3) .. "漢" .. ("─"):rep(15) .. "漢",
+      "\27[4h" .. ("─"):rep(5) .. "\27[1G──", ("▀▄"):rep(300),
+    }
+    for _, text in ipairs(texts) do
+      local whole <close> = core.screen.new(5, 20)
+      local pieces <close> = core.screen.new(5, 20)
+      whole:feed(text)
+      for _, code in utf8.codes(text) do pieces:feed(utf8.char(code)) end
+      assert.same(pieces:rows(), whole:rows())
+      assert.same({ pieces:cursor() }, { whole:cursor() })
+    end
+  end)
 end)

@@ -249,11 +249,21 @@ local function wait_in_line(self, lease)
   end)
 end
 
---- Ends a session; its place stays whose lease it is, unless that fails.
+local function end_lease(self, lease)
+  if lease then self.leases[lease] = nil end
+end
+
+--- Ends a session; its place stays whose lease it is, unless that fails. One that was about to end by itself does so
+--- when whoever waits for that goes away, and takes its place along.
 local function end_session(self, session, lease)
   local entry = self.entries[session] or {}
   local ending = entry.ending
   local ok, err = pcall(ending and ending.await or session.close, ending or session)
+  if ending and not ending:is_done() then
+    entry.is_idle = true
+    end_lease(self, lease)
+    error(err, 0)
+  end
   self.entries[session] = nil
   if entry.taker then entry.taker.wake(false) end
   if ok then return end
@@ -278,10 +288,6 @@ function Pool:acquire(key, lease)
     self.on_leave(granted.victim)
   end
   return granted.session
-end
-
-local function end_lease(self, lease)
-  if lease then self.leases[lease] = nil end
 end
 
 --- Gives back a place that was not used.

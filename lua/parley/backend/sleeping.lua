@@ -40,7 +40,9 @@ function Sleeping:serve(pool) self.pool = pool end
 ---@return parley.TurnFacts
 function Sleeping:note(live, events, result)
   local former = self.told[live]
+  if former then facts.catch_up(former, live.jsonl_path) end -- what came between the turns
   local now = facts.of(events, former)
+  now.offset = live.read_to and live:read_to() -- one of the caller's own may not say
   now.used_at, now.cost_usd = clock.now(), total.add_cost(former and former.cost_usd, result.cost_usd)
   now.tokens, now.model = now.tokens or former and former.tokens, now.model or former and former.model
   self.told[live] = now
@@ -53,6 +55,7 @@ end
 ---@return integer
 function Sleeping:background(live)
   local told = self.told[live]
+  if told then facts.catch_up(told, live.jsonl_path) end
   return math.max(told and #told.background or 0, live.background or 0)
 end
 

@@ -48,6 +48,8 @@ function M.is_of(value, kind)
   return type(value) == kind
 end
 
+local HOLD_TEXT = { string = true, ["list of strings"] = true, ["map of strings"] = true }
+
 --- An argument, a variable or a path would end at a NUL byte.
 local function holds_nul(value)
   if type(value) == "string" then return value:find("\0", 1, true) ~= nil end
@@ -113,7 +115,7 @@ function M.check(rules, given, where)
       local kind
       for _, candidate in ipairs(types) do kind = kind or M.is_of(value, candidate) and candidate end
       local expected = not kind and "a value of type " .. table.concat(types, " or ")
-        or kind:find "string" and holds_nul(value) and "without NUL bytes" or rule.check and rule.check(value)
+        or HOLD_TEXT[kind] and holds_nul(value) and "without NUL bytes" or rule.check and rule.check(value)
       if expected then
         local got = kind and type(value) == "table" and "" or ", not " .. M.describe(value)
         error(errors.value_error(("%s: option '%s' must be %s%s"):format(where, name, expected, got),

@@ -57,6 +57,7 @@ local function enqueue(task)
 end
 
 local function remember_traceback(err)
+  if errors.is(err, "Cancelled") then return err end -- whose cause has one of its own, and they are many
   if type(err) == "table" then
     tracebacks[err] = tracebacks[err] or debug.traceback(nil, 2)
   else

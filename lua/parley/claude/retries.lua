@@ -15,7 +15,7 @@ local M = {}
 ---@return parley.Retry?
 function M.on_screen(rows)
   for i = #rows, 1, -1 do
-    local row = rows[i]:find("etrying", 1, true)
+    local row = rows[i] ~= "" and rows[i]:find("etrying", 1, true)
       and (rows[i]:match "^[·✢✳✶✻✽*]+ (.*)$" or rows[i]:match "^%s+⎿?%s*([Rr]etrying.*)$")
     local wait, attempt, of = (row or ""):match "[Rr]etrying(.-) · attempt (%d+)/(%d+)"
     if wait then

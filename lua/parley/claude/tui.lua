@@ -135,7 +135,7 @@ local SPINNERS = { ["·"] = true, ["✢"] = true, ["✳"] = true, ["✶"] = true
 function M.is_busy(rows)
   local composer = M.composer(rows)
   for i = composer and composer.first_row - 1 or 0, 1, -1 do
-    local glyph = rows[i]:match "^([^ ]+) "
+    local glyph = rows[i] ~= "" and rows[i]:match "^([^ ]+) "
     if glyph and SPINNERS[glyph] and rows[i]:find("…", 1, true) then return true end
   end
   return false
@@ -175,8 +175,10 @@ local FRAME, FRAMES = "^ %- .*%(/%$bunfs/root/", 2
 function M.failure(rows)
   local frames, problem = 0, nil
   for _, row in ipairs(rows) do
-    problem = problem or row:find("ERROR", 1, true) and row:match "^ *ERROR  (%S.*)$" or nil
-    if row:find("$bunfs", 1, true) and row:find(FRAME) then frames = frames + 1 end
+    if row ~= "" then -- most are
+      problem = problem or row:find("ERROR", 1, true) and row:match "^ *ERROR  (%S.*)$" or nil
+      if row:find("$bunfs", 1, true) and row:find(FRAME) then frames = frames + 1 end
+    end
   end
   if frames < FRAMES or M.composer(rows) or M.has_dialog_footer(rows) then return nil end
   return problem or "what it was is out of sight"
@@ -208,7 +210,7 @@ end
 function M.choices(rows)
   for at = #rows, 1, -1 do
     local _, column, number, pointed
-    if rows[at]:find(POINTER, 1, true) then _, column, number, pointed = label_of(rows[at]) end
+    if rows[at] ~= "" and rows[at]:find(POINTER, 1, true) then _, column, number, pointed = label_of(rows[at]) end
     -- An old message stands behind such a pointer too, at the left edge and without a number.
     if pointed and (number or rows[at]:sub(1, 1) == " ") then
       local labels, selected, first, last = {}, 1, at, at
@@ -274,7 +276,8 @@ end
 function M.signs_of_life(rows)
   local composer, signs = M.composer(rows), {}
   for i = 1, composer and composer.first_row - 1 or #rows do
-    signs[i] = is_spinner(rows[i]) and sign_in(rows[i]) or rows[i]
+    local row = rows[i]
+    signs[i] = row ~= "" and is_spinner(row) and sign_in(row) or row
   end
   return table.concat(signs, "\n")
 end
@@ -284,7 +287,7 @@ end
 ---@return string?
 function M.version(rows)
   for _, row in ipairs(rows) do
-    local version = row:match "Claude Code v(%d+%.%d+%.%d+)"
+    local version = row ~= "" and row:find("Claude Code v", 1, true) and row:match "Claude Code v(%d+%.%d+%.%d+)"
     if version then return version end
   end
 end

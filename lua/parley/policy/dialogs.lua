@@ -70,8 +70,9 @@ end
 local function text_of(rows, edge)
   local first, lines = (edge or 0) + 1, {}
   for i = first, #rows do
-    local line = rows[i]:gsub("^%s+", ""):gsub("^❯ +", "") -- the pointer moves
-    local is_rule = rows[i]:find "^───" or claude_dialog.is_inner_rule(rows[i]) or i == first and line:find "^───"
+    local row = rows[i]
+    local line = row ~= "" and row:gsub("^%s+", ""):gsub("^❯ +", "") or "" -- the pointer moves
+    local is_rule = row:find "^───" or claude_dialog.is_inner_rule(row) or i == first and line:find "^───"
     if line ~= "" and not is_rule then table.insert(lines, line) end
   end
   return table.concat(lines, "\n")

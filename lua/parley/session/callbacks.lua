@@ -116,7 +116,7 @@ end
 --- The program has gone away from a question. When nobody has had it do so, the call may run now: it is ended.
 local function on_lost_question(self, call)
   local session = self.session
-  if session.closed or not session.course or session.turn:facts().interrupting then return end
+  if session.closed or not session.course or session.turn:is_interrupting() then return end
   self.failure = no_hooks(("the program has not waited for the decision about its call of %s"):format(call.name),
     { tool_use = { id = call.id, name = call.name, input = call.input } })
   session.process:signal "SIGKILL"

@@ -210,7 +210,7 @@ end
 ---@return number? due  until when nothing is to be expected from the clock alone
 function Course:look(any, more)
   local turn, terminal = self.turn, self.terminal
-  if turn:facts().certainty ~= "certain" then terminal:check() end
+  if not turn:is_certain() then terminal:check() end
   local state = terminal:state()
   local now = observe(self, state, any)
   local facts = facts_of(self)

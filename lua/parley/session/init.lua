@@ -107,7 +107,7 @@ local function guard_of(self)
   return {
     check = function() check(self) end,
     deadline = function() return self.course and self.course.deadline or math.huge end,
-    is_interrupted = function() return self.course ~= nil and self.turn:facts().interrupting end,
+    is_interrupted = function() return self.course ~= nil and self.turn:is_interrupting() end,
     is_command = function() return self.course and self.turn.is_command or nil end,
     attend = function() answer_dialog(self) end,
     refusal = function() return self.refusal end,
@@ -255,7 +255,7 @@ end
 local function conclude(self, verdict)
   local now, began_at = clock.now(), self.course.began_at
   self.withdrawn = self.turn:state() == "submitted" and self.turn.text or nil -- its record may still come
-  if self.turn:facts().interrupting then self.typist:expect_more() end -- and what an interrupt gives back
+  if self.turn:is_interrupting() then self.typist:expect_more() end -- and what an interrupt gives back
   self.turns = self.turns + 1
   usage.add(self.used, self.turn:used())
   if self.tools then self.tools:end_turn() end
@@ -313,7 +313,7 @@ end
 
 local function next_event(self)
   local events = self.turn.events
-  if self.turn:state() == "typing" and not self.turn:facts().interrupting then self.course:deliver() end
+  if self.turn:state() == "typing" and not self.turn:is_interrupting() then self.course:deliver() end
   while true do
     local first = table.remove(events, 1)
     if first then
@@ -405,6 +405,10 @@ end
 --- Says whether the turns from now on report their text as it comes.
 ---@param is_wanted? boolean
 function Session:report_partial(is_wanted) self.reports_partial = is_wanted end
+
+--- Up to where the transcript was taken in.
+---@return integer?  nil before the start
+function Session:read_to() return self.transcript:offset() end
 
 --- Says how much runs behind the turn that has ended, where the program has told.
 ---@param count integer

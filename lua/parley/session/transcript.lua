@@ -85,7 +85,7 @@ function Transcript:read(turn)
       return any, false
     elseif kind == "record" then
       if not is_repeated(self, value) then take(self, turn, value) end
-      if turn:facts().certainty == "certain" then return true, true end
+      if turn:is_certain() then return true, true end
     elseif kind == "malformed" then
       turn:notice("malformed_line", { line = value.line, message = tostring(value.error) })
     else
@@ -99,6 +99,10 @@ end
 --- Whether the last line is not whole: the program is in the middle of a write.
 ---@return boolean
 function Transcript:is_in_a_line() return self.tail ~= nil and (files.size(self.path) or 0) > self.tail:offset() end
+
+--- Up to where it was read; nil before it was opened.
+---@return integer?
+function Transcript:offset() return self.tail and self.tail:offset() end
 
 --- How changes are noticed; nil before it was opened.
 ---@return "notify"|"poll"?

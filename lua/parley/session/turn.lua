@@ -30,6 +30,7 @@ local M = {}
 ---@field package stopped? string       why a hook of the user's has the program give no answer
 ---@field package api_error? parley.Event  the last answer, when it is an error
 ---@field package last_retry? parley.Retry
+---@field package seen? table     the machine's facts, until the next record
 local Turn = {}
 Turn.__index = Turn
 Turn.__name = "parley.LiveTurn"
@@ -49,19 +50,38 @@ function M.new(text, matches, is_command)
   }, Turn)
 end
 
+local function apply(self, name, fields)
+  self.seen = nil
+  self.machine:apply(name, fields)
+end
+
+--- What the machine has seen, to be read only: it is asked about at every look.
+local function seen_by(self)
+  self.seen = self.seen or self.machine:facts()
+  return self.seen
+end
+
 ---@return string  see `turn:state()` in `parley.core`
 function Turn:state() return self.machine:state() end
 
 --- Tells of an event that is no record: `"submit"`, `"interrupt"`, `"end"`, ….
 ---@param name string
-function Turn:apply(name) self.machine:apply(name) end
+function Turn:apply(name) apply(self, name) end
 
 --- Tells that Enter is about to be pressed.
 ---@param withdrawn? string  the message before, when it was interrupted and its record had not come by then
 function Turn:submit(withdrawn)
-  self.machine:apply "submit"
+  apply(self, "submit")
   self.withdrawn, self.submitted_at = withdrawn, claude_event.timestamp()
 end
+
+--- Whether ESC has ended it, or will.
+---@return boolean
+function Turn:is_interrupting() return seen_by(self).interrupting end
+
+--- Whether the transcript says that it is over.
+---@return boolean
+function Turn:is_certain() return seen_by(self).certainty == "certain" end
 
 --- What the settling policy judges by.
 ---@return parley.TurnFacts  without `offers_duration`
@@ -104,7 +124,7 @@ end
 
 ---@return boolean  whether the model has something left to do, by what was seen last
 function Turn:goes_on()
-  local facts = self.machine:facts()
+  local facts = seen_by(self)
   local is_last = facts.last_is_answer and facts.stop_reason ~= nil and facts.stop_reason ~= "tool_use"
   return self:is_accepted() and not facts.interrupting and not is_last and facts.certainty ~= "certain"
 end
@@ -188,11 +208,11 @@ end
 local function follow_agents(self, record, text)
   local result = record.toolUseResult
   if type(result) == "table" and result.isAsync == true and type(result.agentId) == "string" then
-    if not self.agents[result.agentId] then self.machine:apply "agent" end
+    if not self.agents[result.agentId] then apply(self, "agent") end
     self.agents[result.agentId] = true
   end
   for id in text:gmatch "<task%-id>([%w_-]+)</task%-id>" do
-    if self.agents[id] then self.machine:apply "report" end
+    if self.agents[id] then apply(self, "report") end
     self.agents[id] = nil
   end
 end
@@ -205,18 +225,18 @@ local function take_user(self, record, event)
   local results, text = event:blocks "tool_result", event:text()
   for _, block in ipairs(results) do close_tool(self, block.tool_use_id) end
   follow_agents(self, record, text)
-  local stopped = self.machine:facts().assistant_blocks == 0 and #results == 0 and text:match(STOPPED) or nil
+  local stopped = seen_by(self).assistant_blocks == 0 and #results == 0 and text:match(STOPPED) or nil
   self.stopped = stopped or self.stopped
   -- That the user has interrupted is a part of it, too: the model is told, and goes on from there.
   local is_interruption = text:find "^%[Request interrupted by user" ~= nil
   event.is_meta = stopped ~= nil or not is_interruption and not SAID[claude_event.kind(event)] or nil
   if is_interruption then
     self.open_tools = {}
-    self.machine:apply "interrupted"
+    apply(self, "interrupted")
   elseif #results > 0 then
-    self.machine:apply "tool_result"
+    apply(self, "tool_result")
   else
-    self.machine:apply "meta"
+    apply(self, "meta")
   end
 end
 
@@ -227,7 +247,7 @@ local function take_assistant(self, event)
   end
   local is_whole = event.stop_reason and not event.is_error
   self.answered_at = is_whole and event.timestamp or self.answered_at
-  self.machine:apply("assistant", { stop_reason = event.stop_reason, api_error = event.is_error })
+  apply(self, "assistant", { stop_reason = event.stop_reason, api_error = event.is_error })
   self.api_error = event.is_error and event or nil
   if event.message_id and event.usage then self.usage[event.message_id] = event.usage end
 end
@@ -259,7 +279,7 @@ local function take_endings(self)
     if parent and self.chain[parent] then
       self.endings[kind] = nil
       -- A Stop hook that has the model go on leaves a word to it, and then the same record.
-      if kind ~= "stop" or self.machine:facts().last_is_answer then self.machine:apply(kind) end
+      if kind ~= "stop" or seen_by(self).last_is_answer then apply(self, kind) end
     end
   end
 end
@@ -312,7 +332,7 @@ local function take_submitted(self, record, event)
     if type(record.uuid) == "string" then table.insert(self.early, record) end
     return
   end
-  self.machine:apply "accept"
+  apply(self, "accept")
   follow(self, record, true)
   table.insert(self.events, event)
 end
@@ -335,7 +355,7 @@ function Turn:take(record)
   if self:is_accepted() then
     take_early(self)
     take_endings(self)
-    if self.is_command and event and ends_command(event) then self.machine:apply "finished" end
+    if self.is_command and event and ends_command(event) then apply(self, "finished") end
   end
   return ending
 end
@@ -348,7 +368,7 @@ local SIGNS = { busy = "busy", ready = "quiet", dialog = "dialog" }
 ---@param has_moved boolean  the status file was written since Enter
 ---@return boolean changed
 function Turn:observe(state, has_moved)
-  local sign, facts = SIGNS[state], self.machine:facts()
+  local sign, facts = SIGNS[state], seen_by(self)
   if not sign then return false end
   if sign == "quiet" then
     local counts = facts.busy_seen or facts.interrupting or has_moved or facts.state == "running"
@@ -358,7 +378,7 @@ function Turn:observe(state, has_moved)
   elseif sign == "dialog" and facts.state ~= "running" then
     return false
   end
-  self.machine:apply(sign)
+  apply(self, sign)
   return true
 end
 
@@ -383,7 +403,7 @@ end
 ---@param verdict parley.Verdict
 ---@param fields table  further fields of the result
 function Turn:conclude(verdict, fields)
-  self.machine:apply "end"
+  apply(self, "end")
   report_decisions(self, true)
   local failure = self.api_error
   fields.type, fields.subtype, fields.stop_reason = "result", subtype_of(self, verdict), verdict.stop_reason

@@ -22,7 +22,7 @@ local MS_PER_BYTE, LONGEST_MS = 0.5, 60000
 --- The key that opens the editor is lost in the first second of some versions; 2.1.332 takes 300 ms to open the first
 --- one. It is never pressed behind another that may still open one: on a long text a second editor has the program fold
 --- that into a paste, which 2.1.332 marks, and 2.1.197 loses an Enter that comes while it is open.
-local EDITOR_MS, EDITOR_PRESSES = 1500, 3
+local EDITOR_MS, EDITOR_PRESSES, MOST_DIALOGS = 1500, 3, 3
 local MOST_ERASURES = 20
 --- The program remembers the middle of a longer text that has been in its composer, and would fold that in the same
 --- text the next time: it is handed over once. A space stands behind it.
@@ -169,15 +169,19 @@ end
 --- Has the program's editor put a text in the place of what the composer holds, which is nothing.
 ---@return "taken"|"interrupted"|nil  nil when no editor comes
 local function hand_over(self, text)
-  local terminal, door = self.terminal, self.terminal:editor()
+  local terminal, door, presses, dialogs = self.terminal, self.terminal:editor(), 0, 0
   local function outcome()
     if terminal:is_interrupted() then return "interrupted" end
     if door:taken() then return "taken" end
-    if terminal:state() == "dialog" then terminal:attend() end
+    if terminal:state() == "dialog" then
+      terminal:attend()
+      dialogs = dialogs + 1
+    end
   end
   door:offer(text)
   local _ <close> = defer(function() door:withdraw() end)
-  for _ = 1, EDITOR_PRESSES do
+  while presses < EDITOR_PRESSES + math.min(dialogs, MOST_DIALOGS) do -- a dialog may have got the key
+    presses = presses + 1
     local seen = terminal:press(editor.key) and terminal:wait_until(outcome, EDITOR_MS) or nil
     if seen or terminal:is_interrupted() then return seen or "interrupted" end
     catch_up(self, text) -- a program that is only late shows what is typed behind the key once it has the text

@@ -1,5 +1,8 @@
 --- What a turn's events tell of the session that it leaves behind: how long its conversation is for the model, how long
 --- the model's cache of it stays warm, and what still runs in its background.
+local core = require "parley.core"
+local files = require "parley.base.files"
+
 local M = {}
 
 --- The prompt cache is kept for five minutes from its last use, or for an hour where the API was asked for that.
@@ -21,9 +24,15 @@ end
 --- How the program words what begins in the background, and the end of it (2.1.110 to 2.1.332).
 local BEGINS = { "running in background with ID: ([%w_-]+)", "moved to the background[^\n]-ID: ([%w_-]+)",
   "manually backgrounded by user with ID: ([%w_-]+)", "^Async agent launched.-agentId: ([%w_-]+)",
-  "^Scheduled recurring job ([%w_-]+)", "^Scheduled one%-shot task ([%w_-]+)" }
+  "^Scheduled recurring job ([%w_-]+)" }
+local BEGINS_ONCE = "^Scheduled one%-shot task ([%w_-]+)"
 local ENDS = { "<task%-id>([%w_-]+)</task%-id>", "^Cancelled job ([%w_-]+)", "Successfully killed shell: ([%w_-]+)",
   "Successfully stopped task: ([%w_-]+)" }
+
+--- What runs, as it is followed from record to record.
+---@class parley.Background
+---@field running table<string, string|true>  by its id; of a task that fires once its prompt, where that is known
+---@field prompts table<string, string>       of the calls that schedule something, by the call's id
 
 local function text_of(content)
   if type(content) == "string" then return content end
@@ -34,59 +43,118 @@ local function text_of(content)
   return table.concat(parts, "\n")
 end
 
---- Takes in what one text of the program's says.
-local function follow(running, text, is_result)
-  for _, pattern in ipairs(is_result and BEGINS or {}) do
-    local id = text:match(pattern)
-    if id then running[id] = true end
-  end
+local function follow_text(running, text)
   for _, pattern in ipairs(ENDS) do
     for id in text:gmatch(pattern:gsub("^%^", "")) do running[id] = nil end
   end
 end
 
---- What runs in the background after these events.
----@param events parley.Event[]
----@param before? string[]  what ran before
----@return string[] ids  sorted
-function M.background(events, before)
-  local running, ids = {}, {}
-  for _, id in ipairs(before or {}) do running[id] = true end
-  for _, event in ipairs(events) do
-    if event.type == "user" then
-      for _, block in ipairs(event.content or {}) do
-        if block.type == "tool_result" then
-          follow(running, text_of(block.content), true)
-        elseif block.type == "text" and type(block.text) == "string" then
-          follow(running, block.text, false)
-        end
-      end
+local function follow_result(state, block)
+  local text = text_of(block.content)
+  for _, pattern in ipairs(BEGINS) do
+    local id = text:match(pattern)
+    if id then state.running[id] = true end
+  end
+  local once = text:match(BEGINS_ONCE)
+  if once then state.running[once] = state.prompts[block.tool_use_id or false] or "" end
+  follow_text(state.running, text)
+end
+
+--- A scheduled task fires, and its prompt is the program's next message to itself: one that was to fire once is over.
+--- 2.1.332 names it, versions before give the prompt alone.
+local function follow_own_message(running, record, text)
+  local id = record.scheduledTaskId
+  for each, prompt in pairs(running) do
+    if prompt ~= true and (id == each or id == nil and prompt == text) then
+      running[each] = nil
+      return
     end
   end
-  for id in pairs(running) do table.insert(ids, id) end
-  table.sort(ids)
-  return ids
+end
+
+--- Takes in a record of the transcript's.
+local function follow(state, record)
+  local content = type(record.message) == "table" and record.message.content
+  for _, block in ipairs(type(content) == "table" and content or {}) do
+    if block.type == "tool_use" and block.name == "CronCreate" and type(block.input) == "table" then
+      state.prompts[block.id or false] = block.input.prompt
+    elseif block.type == "tool_result" and record.type == "user" then
+      follow_result(state, block)
+    end
+  end
+  local attachment = type(record.attachment) == "table" and record.attachment.prompt
+  if record.type == "user" then
+    local text = text_of(content)
+    follow_text(state.running, text)
+    if record.isMeta or record.promptSource == "system" then follow_own_message(state.running, record, text) end
+  elseif type(attachment) == "string" then -- what is told of in the midst of a turn
+    follow_text(state.running, attachment)
+  end
+end
+
+local function state_of(before)
+  local running = {}
+  for _, id in ipairs(before and before.background or {}) do running[id] = before.once and before.once[id] or true end
+  return { running = running, prompts = {} }
+end
+
+--- Fills in what runs.
+local function tell(facts, running)
+  facts.background, facts.once = {}, {}
+  for id, prompt in pairs(running) do
+    table.insert(facts.background, id)
+    if prompt ~= true then facts.once[id] = prompt end
+  end
+  table.sort(facts.background)
+end
+
+local function record_of(event)
+  return type(event.record) == "table" and event.record
+    or { type = event.type, message = { content = event.content }, isMeta = event.is_meta }
+end
+
+--- Takes in what has come into the transcript since: tasks end between two turns, and tell so there.
+---@param facts parley.TurnFacts  with `offset`, up to where it was read
+---@param path string
+function M.catch_up(facts, path)
+  local size = #facts.background > 0 and facts.offset and files.size(path)
+  if not size or size <= facts.offset then return end
+  local file = io.open(path, "rb")
+  if not file then return end
+  local _ <close> = file
+  local state = state_of(facts)
+  file:seek("set", facts.offset)
+  for line in file:lines "L" do
+    if line:sub(-1) ~= "\n" then break end
+    facts.offset = facts.offset + #line
+    local record = core.json.decode(line)
+    if type(record) == "table" then follow(state, record) end
+  end
+  tell(facts, state.running)
 end
 
 ---@class parley.TurnFacts
 ---@field tokens? integer    of the whole conversation, as the model had it last
 ---@field model? string
 ---@field cache_ms integer   how long the prompt cache stays
----@field background string[]
+---@field background string[]  the ids of what runs behind the turn, sorted
+---@field once table<string, string>  of those that are to fire once the prompts
+---@field offset? integer      up to where the transcript was read
 
 --- What a turn tells.
 ---@param events parley.Event[]
----@param before? {cache_ms?: integer, background?: string[]}  what the turn before has told
+---@param before? parley.TurnFacts  what the turn before has told
 ---@return parley.TurnFacts
 function M.of(events, before)
-  local facts = { cache_ms = before and before.cache_ms or CACHE_MS,
-    background = M.background(events, before and before.background) }
+  local facts, state = { cache_ms = before and before.cache_ms or CACHE_MS }, state_of(before)
   for _, event in ipairs(events) do
+    follow(state, record_of(event))
     local used = event.type == "assistant" and not event.is_error and event.usage
     if type(used) == "table" then
       facts.tokens, facts.cache_ms, facts.model = tokens_of(used), cache_of(used), event.model
     end
   end
+  tell(facts, state.running)
   return facts
 end
 

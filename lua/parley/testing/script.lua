@@ -195,6 +195,7 @@ local ANSWER = {
   api_error = record { status = integer, text = text, error = text, retries = integer, retry_ms = milliseconds },
   retries = integer, retry_ms = milliseconds, hang = flag,
   own_turn = record { text = text, after_ms = milliseconds, status = one_of { "idle", "busy", "waiting", "shell" } },
+  behind = record { tasks = integer, crons = integer },
   crash = one_of { "before_record", "after_user", "mid_line", "during_tool", "after_answer" }, crash_status = integer,
   half_line_ms = milliseconds, reorder = flag, omit_turn_duration = flag,
 }

@@ -134,8 +134,8 @@ local function spawn(self, given)
   end
   local environment = {}
   for _, entry in ipairs(given.env) do
-    local name, value = entry:match "^([^=]*)=(.*)$"
-    environment[name] = value
+    local at = entry:find("=", 1, true)
+    environment[entry:sub(1, at - 1)] = entry:sub(at + 1)
   end
   local words = { table.unpack(given.argv, 2) }
   local script = type(self.script) == "function" and self.script(words, #self.programs + 1) or self.script

@@ -1,4 +1,4 @@
--- A conversation in one line: what it says, what it keeps, what it refuses. On the stand-in.
+-- A conversation in one line: what it says, what it keeps, what it refuses. In a world.
 local errors = require "parley.base.errors"
 local files = require "parley.base.files"
 local helper = require "spec.helper"
@@ -10,7 +10,7 @@ describe("a conversation", function()
   local check_leaks, kit, backend
   before_each(function()
     check_leaks = helper.leaks()
-    kit = testing.kit()
+    kit = testing.world()
     backend = parley.backend(kit.options)
   end)
   after_each(function()
@@ -209,7 +209,7 @@ describe("a conversation", function()
       talk:ask("four", { options = { effort = "high" } })
       assert.matches("%-%-effort high", argv())
       local texts = {}
-      for _, record in ipairs(kit:transcript(id)) do
+      for _, record in ipairs(helper.json_lines(files.read(kit:transcript_path(id)))) do
         local content = record.type == "user" and record.message.content
         if type(content) == "string" then table.insert(texts, content) end
       end

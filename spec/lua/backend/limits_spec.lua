@@ -1,4 +1,4 @@
--- Costs and limits of turns and backends, over a real pty and the hub.
+-- Costs and limits of turns and backends, in a world, and over a real pty and the hub.
 local helper = require "spec.helper"
 local parley = require "parley"
 local testing = require "parley.testing"
@@ -14,9 +14,9 @@ describe("a backend with limits", function()
   before_each(function() check_leaks = helper.leaks() end)
   after_each(function() check_leaks() end)
 
-  local function spec(name, given, body, kit_options)
+  local function spec(name, given, body, kit_options, make)
     it(name, helper.task(function()
-      local kit <close> = testing.kit(kit_options)
+      local kit <close> = (make or testing.world)(kit_options)
       for key, value in pairs(given) do kit.options[key] = value end
       local backend <close> = parley.backend(kit.options)
       body(backend, backend:conversation(), kit)
@@ -37,22 +37,28 @@ describe("a backend with limits", function()
     assert.is_true(math.abs(expected - cost) < 1e-12, ("%s instead of %s"):format(cost, expected))
   end
 
-  for _, profile in ipairs { "2.1.330", "2.1.197", "2.1.110" } do
-    spec("tells what a turn has cost, each by itself (" .. profile .. ")", { costs = true }, function(_, talk)
-      near(PRICE, result_of(talk, "hello").cost_usd)
-      near(2 * PRICE, result_of(talk, "USETOOL please").cost_usd)
-      near(PRICE, result_of(talk, "hello").cost_usd)
-    end, { profile = profile })
-
-    spec("does not run the call that is one too many (" .. profile .. ")", { max_tool_calls = 1 }, function(_, talk)
-      local turn = talk:send "TWOTOOLS please"
-      local result = turn:result()
-      assert.same({ "error_limit", "max_tool_calls", true }, { result.subtype, result.limit, result.is_error })
-      assert.equal("max_tool_calls (1) is reached", result.message)
-      assert.equal("success", result_of(talk, "USETOOL please").subtype)
-      assert.equal("limit", helper.failure_of("SessionError", talk.ask, talk, "TWOTOOLS please").reason)
-    end, { profile = profile })
+  local function spec_everywhere(name, given, body)
+    for _, profile in ipairs { "2.1.330", "2.1.197", "2.1.110" } do
+      for place, make in pairs { ["in a world"] = testing.world, ["on a real terminal"] = testing.kit } do
+        spec(("%s (%s, %s)"):format(name, profile, place), given, body, { profile = profile }, make)
+      end
+    end
   end
+
+  spec_everywhere("tells what a turn has cost, each by itself", { costs = true }, function(_, talk)
+    near(PRICE, result_of(talk, "hello").cost_usd)
+    near(2 * PRICE, result_of(talk, "USETOOL please").cost_usd)
+    near(PRICE, result_of(talk, "hello").cost_usd)
+  end)
+
+  spec_everywhere("does not run the call that is one too many", { max_tool_calls = 1 }, function(_, talk)
+    local turn = talk:send "TWOTOOLS please"
+    local result = turn:result()
+    assert.same({ "error_limit", "max_tool_calls", true }, { result.subtype, result.limit, result.is_error })
+    assert.equal("max_tool_calls (1) is reached", result.message)
+    assert.equal("success", result_of(talk, "USETOOL please").subtype)
+    assert.equal("limit", helper.failure_of("SessionError", talk.ask, talk, "TWOTOOLS please").reason)
+  end)
 
   spec("costs nothing that it was not asked about", {}, function(_, talk)
     assert.is_nil(result_of(talk, "hello").cost_usd)
@@ -61,7 +67,7 @@ describe("a backend with limits", function()
   spec("has a call over the limit denied where it can be", { max_tool_calls = 0 }, function(_, talk, kit)
     assert.equal("error_limit", result_of(talk, "WRITETOOL please").subtype)
     assert.is_nil(require("luv").fs_stat(kit.options.cwd .. "/ran"))
-  end, WRITES)
+  end, WRITES, testing.kit)
 
   spec("interrupts where the program does not call", { max_tool_calls = 0 },
     function(_, talk)

@@ -543,6 +543,47 @@ describe("a pool", function()
     end))
   end)
 
+  it("waits at its end for one that is about to end, whose place somebody wanted who has gone", helper.task(function()
+    local live = pool.new { limit = 1, idle_timeout_ms = 60000 }
+    local session, may_end, news = add_idle(live, "a"), false, task.condition()
+    function session.kill() end
+    function session.close()
+      task.shield(function() news:wait_until(function() return may_end end) end)
+      session.is_alive = false
+    end
+    live:retire(session)
+    local log = {}
+    local going = waiter(live, "b", log, "b")
+    settle()
+    going:cancel "the client has gone"
+    pcall(going.await, going)
+    local closing = task.spawn(live.close, live)
+    settle()
+    assert.is_false(closing:is_done())
+    may_end = true
+    news:notify()
+    closing:await()
+    assert.same({ {}, false }, { log, session.is_alive })
+  end))
+
+  it("gives the place of a session that is about to end to the next, when the first to want it has gone",
+    helper.task(function()
+      local live = pool.new { limit = 1, idle_timeout_ms = 60000 }
+      local session = add_idle(live, "a")
+      function session.kill() end
+      live:retire(session)
+      local log = {}
+      local going, staying = waiter(live, "b", log, "b"), waiter(live, "c", log, "c")
+      helper.tick()
+      going:cancel "the client has gone"
+      pcall(going.await, going)
+      assert.is_nil(staying:await())
+      assert.same({ "c" }, log)
+      live:release_place()
+      assert.is_true(live:has_free_place())
+      live:close()
+    end))
+
   it("that is retired ends every session without waiting, and lets nobody in", helper.task(function()
     local live = pool.new { limit = 2, idle_timeout_ms = 60000 }
     local sessions = { add(live), add_idle(live, "a") }
@@ -697,7 +738,7 @@ describe("a pool", function()
 
   it("never loses a place, whatever its users do", helper.task(function()
     local first = tonumber(os.getenv "PARLEY_SEED")
-    for seed = first or os.time(), (first or os.time() + 200) do
+    for seed = first or os.time(), (first or os.time() + helper.long(60, 1000)) do
       local ok, err = pcall(random_run, seed)
       if not ok then error(("%s (PARLEY_SEED=%d repeats it)"):format(tostring(err), seed), 0) end
     end

@@ -154,6 +154,63 @@ describe("the sleeping policy", function()
       talk:ask "done with it"
       assert.is_nil(of_subtype(backend:conversation():ask "two", "background_ended"))
     end)
+
+  --- What a program does by itself, soon after a turn: before sessions are looked at for the first time.
+  local function own_turn(text) return { text = text, after_ms = 1000 } end
+
+  local CRON = { name = "CronCreate", input = { cron = "0 12 * * *", prompt = "fire now", recurring = false },
+    result = "Scheduled one-shot task once1 (0 12 * * *). Next run: Nov 29 12pm." }
+
+  for what, answer in pairs {
+    ["a task that was to fire once has fired"] = { on = "later", tool = CRON, own_turn = own_turn "fire now" },
+    ["a command has ended between two turns"] = { on = "later", tool = BEHIND.tool,
+      own_turn = own_turn "<task-notification>\n<task-id>b1</task-id>\n<status>completed</status>" },
+  } do
+    in_world("may end it once " .. what, { script = { answers = { answer } }, options = { max_sessions = 1 } },
+      function(backend)
+        backend:conversation():ask "later"
+        pass(3000)
+        assert.is_nil(of_subtype(backend:conversation():ask "two", "background_ended"))
+      end)
+
+    in_world("does not end it before " .. what, { script = { answers = { answer } }, options = { max_sessions = 1 } },
+      function(backend)
+        backend:conversation():ask "later"
+        pass(100)
+        assert.is_truthy(of_subtype(backend:conversation():ask "two", "background_ended"))
+      end)
+
+    in_world("knows with the next turn that " .. what, { script = { answers = { answer } },
+      options = { max_sessions = 1 } }, function(backend)
+        local talk = backend:conversation()
+        talk:ask "later"
+        pass(3000)
+        talk:ask "on"
+        assert.is_nil(of_subtype(backend:conversation():ask "two", "background_ended"))
+      end)
+  end
+
+  local hooks = { Stop = function() end } -- so that the program tells of the end of its turns
+
+  for _, behind in ipairs { { tasks = 2 }, { crons = 2 }, { tasks = 1, crons = 1 } } do
+    in_world(("believes what the program says at the end of a turn: %d and %d"):format(behind.tasks or 0,
+      behind.crons or 0), { script = { answers = { { on = "begin", text = "begun", behind = behind } } },
+      options = { max_sessions = 1, hooks = hooks } }, function(backend)
+        local id = backend:conversation():ask("begin").result.session_id
+        local event = of_subtype(backend:conversation():ask "two", "background_ended")
+        assert.equal(id, event.ended)
+        assert.matches("running in the background %(2%)", event.message)
+      end)
+  end
+
+  in_world("believes it, too, when it says that nothing is left", { script = { answers = {
+    { on = "begin", text = "begun", behind = { tasks = 1 } } } }, options = { max_sessions = 1, hooks = hooks } },
+    function(backend)
+      local talk = backend:conversation()
+      talk:ask "begin"
+      talk:ask "on"
+      assert.is_nil(of_subtype(backend:conversation():ask "two", "background_ended"))
+    end)
 end)
 
 describe("spare sessions", function()

@@ -417,7 +417,7 @@ describe("a batch", function()
 
   it("runs a great many conversations in constant memory", helper.task(function()
     local folder = helper.temporary_folder()
-    local path, count = folder .. "/in.jsonl", helper.long(20000, 100000)
+    local path, count = folder .. "/in.jsonl", helper.long(8000, 100000)
     local step = count // 10
     local file = assert(io.open(path, "w"))
     for i = 1, count do

@@ -3,6 +3,7 @@ local consent = require "parley.command.chat.consent"
 local conversation = require "parley.backend.conversation"
 local errors = require "parley.base.errors"
 local claude_event = require "parley.claude.event"
+local files = require "parley.base.files"
 local helper = require "spec.helper"
 local output = require "parley.command.chat.output"
 local parley = require "parley"
@@ -231,7 +232,7 @@ describe("the backend", function()
 
   before_each(function()
     check_leaks = helper.leaks()
-    kit = testing.kit { script = { answers = {
+    kit = testing.world { script = { answers = {
       { on = "tool", tool = { name = "Bash", input = { command = "make" }, duration_ms = 60000 } },
       { on = "long", text = "At last.", delay_ms = 60000 },
     } } }
@@ -327,8 +328,7 @@ describe("the backend", function()
 
   for profile, starts in pairs { ["2.1.110"] = 2, ["2.1.197"] = 2, ["2.1.330"] = 1 } do
     it_does("tells what a panel shows, and the model nothing of it, on " .. profile, function()
-      kit:close()
-      kit = testing.kit { script = { profile = profile } }
+      kit:use { profile = profile }
       local backend <close> = parley.backend(kit.options)
       assert.equal("success", subtype_of(backend, say "hello"))
       local messages, panel, last = say "hello", nil, nil
@@ -343,7 +343,7 @@ describe("the backend", function()
       assert.equal("success", subtype_of(backend, messages))
       assert.equal(starts, #kit:events "started")
       for id in pairs(backend:live_sessions()) do
-        for _, record in ipairs(kit:transcript(id)) do
+        for _, record in ipairs(helper.json_lines(files.read(kit:transcript_path(id)))) do
           assert.falsy(tostring(record.content):find("dismissed", 1, true))
         end
       end

@@ -105,7 +105,7 @@ describe("transcript_index", function()
       for i = 1, 300 do file:write(typed("message " .. i), padding) end
       file:flush()
       -- The collector must not wait for the heap, which other specs have filled, to double.
-      local mode = collectgarbage("incremental", 100, 1000)
+      local mode = collectgarbage("incremental", 120, 400)
       collectgarbage()
       local before = collectgarbage "count"
       local turns = index.summary(path).turns

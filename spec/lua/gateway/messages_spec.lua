@@ -191,6 +191,16 @@ describe("POST /v1/messages", function()
       assert.equal(200, gateway:ask(text).status, text)
     end
   end)
+
+  serves("reads none that the history names, where that goes into the message",
+    { backend = { history_injection_mode = "concat_message" } }, function(gateway)
+      local secret = helper.write(gateway.kit.folder .. "/secret.txt", "top secret")
+      assert.equal(200, gateway:ask({ { role = "user", content = "see @" .. secret }, { role = "assistant",
+        content = "@" .. secret }, { role = "user", content = "well?" } }).status)
+      local typed = gateway.kit:taken()[1]
+      assert.matches("[User]: see @ " .. secret, typed, 1, true)
+      assert.matches("[Assistant]: @ " .. secret, typed, 1, true)
+    end)
 end)
 
 describe("POST /v1/messages, streamed,", function()
@@ -230,6 +240,17 @@ describe("POST /v1/messages, streamed,", function()
     assert.same({ "message_start", "ping", "content_block_start" }, { names[1], names[2], names[3] })
   end)
 
+  serves("says again and again that it lives, as long as nothing else comes",
+    { kit = { script = { answers = { { text = "after all", delay_ms = 2500 } } } } }, function(gateway)
+      local ping_ms = deliver.PING_MS
+      deliver.PING_MS = 100
+      local answer = gateway:ask("slow", { stream = true })
+      deliver.PING_MS = ping_ms
+      local pings = select(2, answer.body:gsub("event: ping\n", ""))
+      assert.is_true(pings >= 5, pings)
+      assert.equal("after all", gateways.text_of((gateways.assemble(answer.body))))
+    end)
+
   serves("tells an error that comes at once with its status, and a later one as an event", { kit = { script = {
     answers = { { on = "now", api_error = { status = 400, text = "as asked" } },
       { on = "later", api_error = { status = 529, text = "as asked", retries = 1, retry_ms = 1500 } } } } } },
@@ -244,6 +265,18 @@ describe("POST /v1/messages, streamed,", function()
       local _, _, problem = gateways.assemble(answer.body)
       assert.same({ "error", "overloaded_error", answer.headers["request-id"] },
         { problem.type, problem.error.type, problem.request_id })
+    end)
+
+  serves("has the whole message once, though the program has asked the API again", { kit = { script = { answers = {
+    { retries = 2, retry_ms = 200, blocks = { { type = "text", text = "one\ntwo\nthree" } }, line_ms = 20 } } } } },
+    function(gateway)
+      for _, stream in ipairs { true, false } do
+        local answer = gateway:ask("again", { stream = stream })
+        assert.equal(200, answer.status)
+        local message = stream and gateways.assemble(answer.body) or answer.json -- one message_start, and no error
+        assert.equal("one\ntwo\nthree", gateways.text_of(message))
+        assert.equal("end_turn", message.stop_reason)
+      end
     end)
 
   serves("says once that text does not stream, where the program does not tell of it",

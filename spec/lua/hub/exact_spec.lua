@@ -12,8 +12,8 @@ describe("a dialog of a program that calls back", function()
   local TALL = ("ls\n"):rep(60) .. "rm -rf victim"
 
   ---The commands that the dialogs policy was told, and the events, of two calls in one message.
-  local function commands_told(options, profile)
-    local kit <close> = testing.kit { profile = profile, script = { answers = { { on = "DOIT", tools = {
+  local function commands_told(make, options, profile)
+    local kit <close> = make { profile = profile, script = { answers = { { on = "DOIT", tools = {
       { name = "Bash", input = { command = "touch a\n" .. TALL, description = "x" }, permission = true },
       { name = "Bash", input = { command = "touch b\n" .. TALL, description = "x" }, permission = true },
     } } } } }
@@ -33,16 +33,19 @@ describe("a dialog of a program that calls back", function()
     return told, answered
   end
 
-  for _, profile in ipairs { "2.1.330", "2.1.197", "2.1.110" } do
-    it("is about its call, though the screen does not show it whole (" .. profile .. ")", helper.task(function()
-      local told, answered = commands_told({ hooks = { Stop = function() end } }, profile)
-      assert.same({ "touch a", "touch b" }, told)
-      assert.is_true(answered[1] ~= answered[2] and answered[1]:find "^toolu" ~= nil, answered[1])
-    end))
+  for where, make in pairs { [""] = testing.world, [", on a real terminal"] = testing.kit } do
+    for _, profile in ipairs { "2.1.330", "2.1.197", "2.1.110" } do
+      it(("is about its call, though the screen does not show it whole (%s%s)"):format(profile, where),
+        helper.task(function()
+          local told, answered = commands_told(make, { hooks = { Stop = function() end } }, profile)
+          assert.same({ "touch a", "touch b" }, told)
+          assert.is_true(answered[1] ~= answered[2] and answered[1]:find "^toolu" ~= nil, answered[1])
+        end))
+    end
   end
 
   it("is about nobody knows what where it does not", helper.task(function()
-    local told, answered = commands_told({}, "2.1.330")
+    local told, answered = commands_told(testing.world, {}, "2.1.330")
     assert.same({ "unknown", "unknown" }, told)
     assert.same({ "unknown", "unknown" }, answered)
   end))

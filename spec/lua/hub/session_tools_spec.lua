@@ -15,11 +15,11 @@ local function weather(run)
   end } }
 end
 
---- A simulated program whose model calls a tool, and the options to drive it.
+--- A simulated program whose model calls a tool, and the options to drive it: in a world, or of `changes.make`.
 local function kit_of(tool, changes)
   local script = { answers = { { on = "call", tool = tool, times = changes and changes.times } } }
   for name, value in pairs(changes and changes.script or {}) do script[name] = value end
-  local kit = testing.kit { script = script, profile = changes and changes.profile }
+  local kit = (changes and changes.make or testing.world) { script = script, profile = changes and changes.profile }
   kit.options.tools = changes and changes.tools
   return kit
 end
@@ -47,19 +47,21 @@ describe("tools that are Lua functions", function()
   before_each(function() check_leaks = helper.leaks() end)
   after_each(function() check_leaks() end)
 
-  for _, profile in ipairs { "2.1.330", "2.1.197", "2.1.110" } do
-    it("are called by the model of " .. profile, helper.task(function()
-      local kit <close> = kit_of({ name = "weather", input = { city = "Zürich" } },
-        { profile = profile, tools = weather() })
-      local backend <close> = parley.backend(kit.options)
-      local said, events, failures = ask(backend)
-      assert.equal("echo: TOOLRESULT sunny in Zürich", said)
-      assert.same({}, failures)
-      local call = events[2]
-      local block = call:blocks("tool_use")[1]
-      assert.equal("mcp__parley__weather", block.name)
-      assert.same({ [block.id] = "weather" }, call.tool_names)
-    end))
+  for where, make in pairs { [""] = testing.world, [", on a real terminal"] = testing.kit } do
+    for _, profile in ipairs { "2.1.330", "2.1.197", "2.1.110" } do
+      it("are called by the model of " .. profile .. where, helper.task(function()
+        local kit <close> = kit_of({ name = "weather", input = { city = "Zürich" } },
+          { make = make, profile = profile, tools = weather() })
+        local backend <close> = parley.backend(kit.options)
+        local said, events, failures = ask(backend)
+        assert.equal("echo: TOOLRESULT sunny in Zürich", said)
+        assert.same({}, failures)
+        local call = events[2]
+        local block = call:blocks("tool_use")[1]
+        assert.equal("mcp__parley__weather", block.name)
+        assert.same({ [block.id] = "weather" }, call.tool_names)
+      end))
+    end
   end
 
   it("are there for the first message, where the program would not wait for them", helper.task(function()
@@ -217,7 +219,7 @@ describe("tools that are Lua functions", function()
   end))
 
   it("are behind a door that lets in nobody else, and is closed with the session", helper.task(function()
-    local kit <close> = kit_of({ name = "weather", input = { city = "x" } }, { tools = weather() })
+    local kit <close> = kit_of({ name = "weather", input = { city = "x" } }, { make = testing.kit, tools = weather() })
     local backend <close> = parley.backend(kit.options)
     ask(backend)
     local path

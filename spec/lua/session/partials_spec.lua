@@ -128,9 +128,9 @@ describe("partial texts of a session", function()
 
   local TEXT = "# head\n\n- one\n- two 😀\n\n```lua\n\tx = 1  \n```\n"
 
-  local function spec(name, kit_options, body)
+  local function spec(name, kit_options, body, make)
     it(name, helper.task(function()
-      local kit <close> = testing.kit(kit_options)
+      local kit <close> = (make or testing.world)(kit_options)
       kit.options.partial = true
       local backend <close> = parley.backend(kit.options)
       body(backend, kit)
@@ -149,10 +149,10 @@ describe("partial texts of a session", function()
     return found
   end
 
-  for _, profile in ipairs { "2.1.330", "2.1.197" } do
-    spec("stand between the message and its answer (" .. profile .. ")",
-      { profile = profile, script = { flush_ms = 1000, answers = { { text = TEXT, line_ms = 40 } } } },
-      function(backend)
+  for where, make in pairs { [""] = testing.world, [", on a real terminal"] = testing.kit } do
+    for _, profile in ipairs { "2.1.330", "2.1.197" } do
+      local given = { profile = profile, script = { flush_ms = 1000, answers = { { text = TEXT, line_ms = 40 } } } }
+      spec("stand between the message and its answer (" .. profile .. where .. ")", given, function(backend)
         local events, parts, place = say(backend, "hello"), {}, {}
         for i, event in ipairs(events) do
           if event.type == "partial" then table.insert(parts, event.text) end
@@ -165,7 +165,8 @@ describe("partial texts of a session", function()
         assert.equal("# head\n", parts[1]) -- at once; then those of 100 ms together
         assert.is_true(#parts < 8, #parts)
         assert.equal(0, count(events, "hooks_unavailable"))
-      end)
+      end, make)
+    end
   end
 
   for name, options in pairs { ["an old version"] = { profile = "2.1.110" },

@@ -334,6 +334,19 @@ describe("typist", function()
       assert.equal("whole", live.policies.delivery.holds(composer_of(live), LONG))
     end))
 
+    it("presses its key once more when a dialog has got it", in_no_time(function()
+      local presses = 0
+      local live <close>, fake = started("2.1.330", function(process, bytes)
+        if bytes ~= "\7" then return false end
+        presses = presses + 1
+        if presses == 3 then process:set_status("waiting", "dialog open") end
+        return presses <= 3
+      end)
+      function live.terminal.guard.attend() fake:set_status "idle" end
+      assert.is_true(live.typist:type(LONG, false))
+      assert.equal(4, presses)
+    end))
+
     it("does not press it again behind one that is only late, and takes away what it typed behind it",
       in_no_time(function()
         local presses, is_held = 0, nil

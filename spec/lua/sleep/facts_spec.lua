@@ -1,5 +1,7 @@
+local core = require "parley.core"
 local event = require "parley.claude.event"
 local facts = require "parley.sleep.facts"
+local helper = require "spec.helper"
 
 local function result(text)
   return event.new { type = "user", content = { { type = "tool_result", tool_use_id = "t", content = text } } }
@@ -49,5 +51,96 @@ describe("what a turn tells of its session", function()
 
   it("is one and the other in a turn", function()
     assert.same({}, facts.of({ result(BEGINS.b1), said "<task-notification><task-id>b1</task-id>" }).background)
+  end)
+end)
+
+describe("what comes into a transcript between two turns", function()
+  local path
+  before_each(function()
+    path = helper.temporary_folder() .. "/transcript.jsonl"
+    helper.write(path, "")
+  end)
+  after_each(helper.remove_folders)
+
+  --- What runs after these records, the last of which may be half a line.
+  local function running_after(told, records, rest)
+    local lines = { ("x"):rep(told.offset) }
+    for _, record in ipairs(records) do table.insert(lines, core.json.encode(record) .. "\n") end
+    helper.write(path, table.concat(lines) .. (rest or ""))
+    facts.catch_up(told, path)
+    return told.background
+  end
+
+  local function user(content, fields)
+    local record = { type = "user", message = { role = "user", content = content } }
+    for name, value in pairs(fields or {}) do record[name] = value end
+    return record
+  end
+
+  --- A turn that has left a task in the background, one that is to fire once, and one that fires again and again.
+  local function turn()
+    local told = facts.of {
+      event.new { type = "assistant", content = { { type = "tool_use", id = "t1", name = "CronCreate",
+        input = { cron = "0 12 * * *", prompt = "fire now", recurring = false } } } },
+      event.new { type = "user", content = { { type = "tool_result", tool_use_id = "t1",
+        content = "Scheduled one-shot task once1 (0 12 * * *). Next run: Nov 29 12pm." } } },
+      event.new { type = "user", content = { { type = "tool_result", tool_use_id = "t2",
+        content = "Scheduled recurring job every1 (every minute)." } } },
+      result "Command running in background with ID: b1. Output is being written to: /tmp/x",
+    }
+    told.offset = 100
+    return told
+  end
+
+  local ALL = { "b1", "every1", "once1" }
+
+  it("is nothing", function()
+    assert.same(ALL, turn().background)
+    assert.same(ALL, running_after(turn(), {}))
+    assert.same(ALL, running_after(turn(), { user "fire now", user("on", { isMeta = true }) }))
+  end)
+
+  local FIRED = { type = "system", subtype = "scheduled_task_fire", content = "Running scheduled task (Nov 29 12pm)" }
+  for name, fields in pairs {
+    ["2.1.332"] = { isMeta = true, promptSource = "system", scheduledTaskId = "once1" },
+    ["2.1.197"] = { isMeta = true, promptSource = "system" }, ["2.1.110"] = { isMeta = true },
+  } do
+    it("is that a task has fired that was to fire once, as " .. name .. " writes it", function()
+      assert.same({ "b1", "every1" }, running_after(turn(), { FIRED, user("fire now", fields) }))
+    end)
+  end
+
+  it("is that one has fired that fires again", function()
+    assert.same(ALL, running_after(turn(), { user("tick", { isMeta = true, scheduledTaskId = "every1" }) }))
+  end)
+
+  it("is that a task has ended, in a message or beside one", function()
+    local note = "<task-notification>\n<task-id>b1</task-id>\n<status>completed</status>"
+    assert.same({ "every1", "once1" }, running_after(turn(), { user(note, { promptSource = "system" }) }))
+    local beside = { type = "attachment", attachment = { type = "queued_command", prompt = note } }
+    assert.same({ "every1", "once1" }, running_after(turn(), { beside }))
+  end)
+
+  it("is that another has begun", function()
+    local begun = user { { type = "tool_result", tool_use_id = "t3",
+      content = "Command running in background with ID: b2. Output" } }
+    assert.same({ "b1", "b2", "every1", "once1" }, running_after(turn(), { begun }))
+  end)
+
+  it("is read once, and half a line when it is whole", function()
+    local told, note = turn(), user "<task-id>b1</task-id>"
+    local text = core.json.encode(note)
+    assert.same(ALL, running_after(told, {}, text:sub(1, 20)))
+    assert.equal(100, told.offset)
+    assert.same({ "every1", "once1" }, running_after(told, { note }))
+    assert.equal(100 + #text + 1, told.offset)
+  end)
+
+  it("is nothing where the transcript is gone, or nobody knows how far it was read", function()
+    local told = turn()
+    facts.catch_up(told, "/nowhere/transcript.jsonl")
+    told.offset = nil
+    facts.catch_up(told, path)
+    assert.same(ALL, told.background)
   end)
 end)

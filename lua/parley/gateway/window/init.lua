@@ -1,5 +1,6 @@
 --- The window: persons look into the sessions' terminals, from a page or with `parley attach`, and may take one over.
 local clock = require "parley.base.clock"
+local conversation = require "parley.gateway.window.conversation"
 local core = require "parley.core"
 local holds = require "parley.gateway.window.holds"
 local problems = require "parley.gateway.problems"
@@ -16,6 +17,7 @@ M.VANISH_MS = 60000
 ---@class parley.gateway.Window
 ---@field backend parley.Backend
 ---@field holds parley.gateway.Holds
+---@field package talks table<parley.Session, parley.gateway.Conversation>  of those that are looked at
 ---@field package logins table<string, {owner: string, until_ms: number}>  by the digest of a page's secret
 local Window = {}
 Window.__index = Window
@@ -23,7 +25,7 @@ Window.__index = Window
 ---@param given {backend: parley.Backend, group: parley.Group}
 ---@return parley.gateway.Window
 function M.new(given)
-  return setmetatable({ backend = given.backend, logins = {},
+  return setmetatable({ backend = given.backend, logins = {}, talks = setmetatable({}, { __mode = "k" }),
     holds = holds.new { backend = given.backend, group = given.group, vanish_ms = M.VANISH_MS } }, Window)
 end
 
@@ -100,6 +102,14 @@ function Window:find(id, owner)
   for _, entry in ipairs(self:entries(owner)) do
     if entry.session.session_id == id then return entry end
   end
+end
+
+--- The conversation of a session, read once for all who look at it.
+---@param session parley.Session
+---@return parley.gateway.Conversation
+function Window:conversation(session)
+  self.talks[session] = self.talks[session] or conversation.new()
+  return self.talks[session]
 end
 
 return M

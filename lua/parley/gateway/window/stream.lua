@@ -58,7 +58,7 @@ local function send_look(call, look)
 end
 
 --- Sends what has changed of the conversation and of the session's line.
-local function about(window, call, id, talk)
+local function about(window, call, id)
   local told_pieces, told_line = nil, nil
   return function()
     local entry = window:find(id, call.owner)
@@ -66,7 +66,7 @@ local function about(window, call, id, talk)
     local line = encode(sessions.line(entry, window.holds:holder(entry.session)))
     if line ~= told_line then call.response:event("session", line) end
     told_line = line
-    local pieces = talk:read(entry.session.jsonl_path)
+    local pieces = window:conversation(entry.session):read(entry.session.jsonl_path)
     local changes = not told_pieces and { from = 0, pieces = pieces } or conversation.changes(pieces, told_pieces)
     told_pieces = pieces
     if changes then
@@ -96,7 +96,7 @@ end
 ---@param entry parley.PoolEntry
 function M.session(window, call, entry)
   local id, shown = entry.session.session_id, nil
-  local list, own = beside(window, call), about(window, call, id, conversation.new())
+  local list, own = beside(window, call), about(window, call, id)
   M.open(call)
   local function look_beside()
     own()

@@ -48,6 +48,9 @@ local function typeable(text)
   end
 end
 
+--- What was mentioned before is not attached again. Only the `@` of an address, behind a letter, is surely none.
+local function without_mentions(text) return (text:gsub("%f[%w@]@(%S)", "@ %1")) end
+
 ---@class parley.InjectionRequest
 ---@field history table[]       messages before the one to be sent
 ---@field text string           the message to be sent
@@ -70,7 +73,9 @@ function M.prepare(request)
   local lines = { "Previous conversation context:" }
   for _, message in ipairs(request.history) do
     local text = spell(message.content)
-    if text ~= "" then table.insert(lines, ("[%s]: %s"):format(NAMES[message.role], typeable(text))) end
+    if text ~= "" then
+      table.insert(lines, ("[%s]: %s"):format(NAMES[message.role], without_mentions(typeable(text))))
+    end
   end
   table.insert(lines, "Continue from here. New user message: " .. request.text)
   return { text = table.concat(lines, "\n") }

@@ -97,6 +97,7 @@ local M = {}
 ---@field hooks_have_prompt_id boolean
 ---@field hooks_hide_messages boolean  a hook that refuses a message may have that left out of the record
 ---@field hook_texts_are_meta boolean  what a hook says is marked as not the user's
+---@field stop_tells_behind boolean   a Stop hook is told what runs behind the turn
 ---@field gives_back_refused boolean   a refused message returns to the composer
 ---@field file_begins_with_message boolean  before the first there is no transcript
 ---@field agents_run_behind boolean    a sub-agent ends in a turn of its own
@@ -168,7 +169,8 @@ local v2_1_50 = {
   hook_events = set("SessionStart", "UserPromptSubmit", "PreToolUse", "PostToolUse", "Stop", "SubagentStop",
     "Notification", "PermissionRequest", "SessionEnd"),
   names_denying_hook = false, streams_again = false, hooks_have_prompt_id = false, hooks_hide_messages = false,
-  hook_texts_are_meta = false, fails_on_resume = false, resumes_model = false, gives_back_refused = false,
+  stop_tells_behind = false, hook_texts_are_meta = false, fails_on_resume = false,
+  resumes_model = false, gives_back_refused = false,
   file_begins_with_message = true, agents_run_behind = false,
 
   mcp_discovers = false, mcp_is_awaited = false, mcp_settle_ms = 40, mcp_background_ms = 0, mcp_calls_again = false,
@@ -206,7 +208,8 @@ local v2_1_197 = derive(v2_1_110, {
   records_empty_reply = true, records_retries = false, tells_costs_as_text = false,
   cost_is_dialog = true, clear_changes_status = true,
   unknown_command = "system", refusal_stop_reason = "refusal", interruption_names_message = true,
-  resumes_model = true, hooks_have_prompt_id = true, hooks_hide_messages = true, file_begins_with_message = false,
+  resumes_model = true, hooks_have_prompt_id = true, stop_tells_behind = true, hooks_hide_messages = true,
+  file_begins_with_message = false,
   hook_events = with(v2_1_110.hook_events, "MessageDisplay", "PostToolBatch", "UserPromptExpansion"),
 })
 

@@ -138,8 +138,9 @@ end
 ---@param columns integer
 ---@return string[] rows
 function M.wrap(text, columns)
+  if #text <= columns and not text:find("\n", 1, true) then return { text } end
   local rows = {}
-  for line in (text .. "\n"):gmatch "(.-)\n" do wrap_line(line, math.max(1, columns), rows) end
+  for line in (text .. "\n"):gmatch "([^\n]*)\n" do wrap_line(line, math.max(1, columns), rows) end
   return rows
 end
 

@@ -201,7 +201,16 @@ function Turn:run_stop_hooks()
     return self:run_hooks("StopFailure", { error = self.failure.error, last_assistant_message = self.failure.text })
   end
   local infos = {}
-  local facts = { stop_hook_active = false, last_assistant_message = self.program.last_text }
+  local facts, behind = { stop_hook_active = false, last_assistant_message = self.program.last_text }, {}
+  for _, kind in ipairs { "tasks", "crons" } do
+    behind[kind] = core.json.array {}
+    for number = 1, self.answer.behind and self.answer.behind[kind] or 0 do
+      behind[kind][number] = { id = kind .. number, prompt = "x", status = "running" }
+    end
+  end
+  if self.program.profile.stop_tells_behind then
+    facts.background_tasks, facts.session_crons = behind.tasks, behind.crons
+  end
   for index, result in ipairs(self:run_hooks("Stop", facts)) do
     infos[index] = { command = result.command, durationMs = result.milliseconds }
   end

@@ -15,9 +15,23 @@ local LONG_HALF_MS, LONGEST_HALF_MS = 1000, 8000
 local Disk = {}
 Disk.__index = Disk
 
+--- What tells of a folder, which may be new: those above it, and the name of the next on the way in each.
+local function new_ways()
+  return setmetatable({}, { __index = function(ways, path)
+    local way, folder = {}, path
+    while folder ~= "" do
+      local name
+      folder, name = folder:match "^(.*)/([^/]*)$"
+      table.insert(way, { folder = folder, name = name })
+    end
+    ways[path] = way
+    return way
+  end })
+end
+
 ---@param world parley.testing.World
 ---@return parley.testing.Disk
-function M.new(world) return setmetatable({ world = world, watching = {} }, Disk) end
+function M.new(world) return setmetatable({ world = world, watching = {}, ways = new_ways() }, Disk) end
 
 -- Watches: the face of luv's handle -----------------------------------------------------------------------------------
 
@@ -76,10 +90,8 @@ function Disk:changed(path, is_rename)
   local events = is_rename and { rename = true } or { change = true }
   call(self, path, name, events)
   call(self, folder, name, events)
-  while is_rename and folder ~= "" do -- a folder on the way to it may be new
-    folder, name = folder:match "^(.*)/([^/]*)$"
-    call(self, folder, name, events)
-  end
+  if not is_rename then return end
+  for _, above in ipairs(self.ways[folder]) do call(self, above.folder, above.name, events) end
 end
 
 -- What is written -----------------------------------------------------------------------------------------------------

@@ -71,4 +71,11 @@ Continue from here. New user message: and now?]=], prepared.text)
     assert.is_false(ok)
     assert.is_true(errors.is(err, "ValueError"))
   end)
+
+  it("has nothing attached again that was mentioned before", function()
+    local prepared = prepare({ user "@a.txt and\n@b.txt, me@example.org", assistant "see (@c)" },
+      "now @d")
+    assert.matches("[User]: @ a.txt and\n@ b.txt, me@example.org\n[Assistant]: see (@ c)\n", prepared.text, 1, true)
+    assert.matches("New user message: now @d", prepared.text, 1, true)
+  end)
 end)
