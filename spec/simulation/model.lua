@@ -47,7 +47,7 @@ function M.new(world, plan)
   end
   world.on_event = function(record) self:hear(record) end
   world.on_torn = function(program) self:strike("torn", program) end
-  world.on_typed = function(program, bytes, seen_count) self:types(program, bytes, seen_count) end
+  world.on_typed = function(...) self:types(...) end
   return self
 end
 
@@ -133,7 +133,7 @@ local function taken_from_user(self, record)
   if ask then ask.taken, ask.sessions[record.session_id] = ask.taken + 1, true end
   local at, entered = self.users[record.program], self.entered[record.program]
   local sight = SIGHT_MS + LATENESSES * math.max(self.world.odds.late_ms, 1)
-  if not at or entered and entered.at - at > sight and not self:is_held(record.program, at) then
+  if not at or entered and entered.tried_at - at > sight and not self:is_held(record.program, at) then
     self:wrong("Enter was pressed on what the user had typed: %q", record.text)
   end
 end
@@ -224,8 +224,8 @@ end
 
 --- What was typed: none of it when its request is over; no part of a message goes to a dialog that was seen, and
 --- nothing at all where nobody consents.
-function Model:types(program, bytes, seen_count)
-  if bytes:find("\r", 1, true) then self.entered[program] = { at = self.world.time.now } end
+function Model:types(program, bytes, seen_count, tried_at)
+  if bytes:find("\r", 1, true) then self.entered[program] = { at = self.world.time.now, tried_at = tried_at } end
   for name, pattern in pairs(MOMENTS) do
     if bytes:find(pattern) then self:moment(name) end
   end
@@ -369,7 +369,8 @@ local function check_success(self, ask)
   end
   local answer, wanted = answer_to(self, ask), marks.TEXTS[ask.turn.mark]
   local whole = wanted or bare("echo: " .. ask.text)
-  if excuses.may_be_short(self, ask) and whole:find(bare(answer), 1, true) then return end
+  local has_any = answer ~= "" or (marks.ANSWERS[ask.turn.mark] or {}).tool -- a call is one, too
+  if has_any and excuses.may_be_short(self, ask) and whole:find(bare(answer), 1, true) then return end
   if wanted and answer ~= wanted or not wanted and bare(answer:gsub("^echo: ", "")) ~= bare(ask.text) then
     self:wrong("%s has the answer of another: %q", ask.key, answer)
   end

@@ -26,6 +26,7 @@ M.MOMENTS = { "enter", "text", "editor", "erase", "lost", "full", "paste", "aske
 local TELLING = {
   { "dialog", "erase" }, { "dialog", "lost" }, { "dialog", "text" }, { "type", "text" },
   { "interrupt", "full" }, { "interrupt", "paste" }, { "interrupt", "enter" }, { "interrupt", "editor" },
+  { "pause", "taken" },
 }
 --- What goes wrong by itself: see testing.world.
 M.FAULTS = { "cut", "full", "lost", "unseen", "half", "torn", "slow", "broken", "no_space" }
