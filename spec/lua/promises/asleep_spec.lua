@@ -81,6 +81,40 @@ describe("a conversation that sleeps", function()
     assert.equal("live", stored(id).state)
   end))
 
+  --- What a host has waited for the disk with, by the names of the files, before it gives a turn's `result`.
+  local function synced_before_result(durability)
+    local trace = kit.folder .. "/trace"
+    local script = [[local parley = require "parley"
+      local backend <close> = parley.backend { executable = %q, cwd = %q, durability = %q, extra_env = { %s } }
+      for event in backend:complete { { role = "user", content = "one" } } do
+        if event.type == "result" then io.stdout:write("RESULT\n") io.stdout:flush() end
+      end]]
+    local variables = {}
+    for name, value in pairs(kit.environment) do table.insert(variables, ("[%q] = %q"):format(name, value)) end
+    local host <close> = helper.start { "/usr/bin/strace", "-y", "-e", "trace=fsync,fdatasync,write", "-o", trace,
+      helper.host, "-e", script:format(kit.executable, kit.cwd, durability, table.concat(variables, ", ")) }
+    host:wait()
+    local before, found = (files.read(trace) or ""):match '^(.-)write%(1<[^>]*>, "RESULT', {}
+    assert.is_truthy(before, host.errors)
+    for path in before:gmatch "f[data]*sync%(%d+<([^>]*)>%)%s+= 0" do
+      local name = path:match "[^/]*$"
+      found[name:find "%.jsonl$" and "transcript" or name] = true
+    end
+    return found
+  end
+
+  if not files.size "/usr/bin/strace" then
+    pending "survives the loss of power: needs strace"
+  else
+    it("is on the disk, with its transcript, before anybody has the result, where that was asked for",
+      helper.task(function()
+        local synced = synced_before_result "power"
+        assert.is_true(synced.transcript)
+        assert.is_true(synced["sessions.db-wal"])
+        assert.is_nil(synced_before_result("process").transcript)
+      end))
+  end
+
   it("is nobody else's as soon as it is woken", helper.task(function()
     local id, messages
     do
