@@ -10,7 +10,7 @@ local mutations = require "spec.simulation.mutations"
 local task = require "parley.base.task"
 
 local FOLDER, KNOWN = "build/mutants", "build/mutations"
---- A run that has used so many seconds more of the processor than it was given is caught in something: others take tenths.
+--- A run that has used so many seconds more of the processor than it was given is caught in something.
 local MOST_SECONDS = 30
 
 local set = { seconds = 60, seed = 20261122, workers = uv.available_parallelism() }
@@ -100,7 +100,8 @@ local function simulate(words, seconds, mutant)
   local seed = math.tointeger(tonumber(text:match ".*playing (%d+)") or set.seed)
   local took = tonumber(text:match ".*playing %d+ at ([%d.]+)") or 0
   if status == 0 then return nil, seed, took end
-  return text:match "seed %d+: ([^\n]*)" or killed_by ~= 0 and "it does not end" or text:match "([^\n]+)\n*$", seed, took
+  local problem = text:match "seed %d+: ([^\n]*)" or killed_by ~= 0 and "it does not end"
+  return problem or text:match "([^\n]+)\n*$", seed, took
 end
 
 --- Looks for a mutant: a seed that fails with it and not without.

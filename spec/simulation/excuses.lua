@@ -54,9 +54,8 @@ end
 
 --- What the caller has done itself, or had done.
 local function by_caller(model, ask, err, verdict)
-  if ask.does == "cancel" then return err and err.code == "Cancelled" end
-  if ask.does == "leave" then return err and err.code == "Cancelled" end
-  if ask.does == "interrupt" and verdict == "interrupted" then return true end
+  if (ask.was.cancelled or ask.was.left) and err and err.code == "Cancelled" then return true end
+  if ask.was.interrupted and verdict == "interrupted" then return true end
   return model.closed_at and ask.ended >= model.closed_at and err
     and (err.code == "Cancelled" or err.code == "ClosedError")
 end

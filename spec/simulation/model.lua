@@ -14,6 +14,7 @@ M.USERS_OWN = "Q"
 local MARKS = { "¤", "¦", "§" }
 --- What is typed that a strike may wait for.
 local MOMENTS = { enter = "\r", editor = "^\7", erase = "\21", text = KEY }
+local CUT_PASTE = "^\27%[200~"
 --- What an interrupt presses, and what a terminal answers by itself, is no answer to a dialog.
 local NO_ANSWER = { "^\27$", "^\27%[[%d;?>]*[cnRy]", "^\27P" }
 --- What a terminal answers may go in two.
@@ -40,10 +41,13 @@ function M.new(world, plan)
     table.insert(self.losses, { at = world.time.now, program = program })
     self:moment "lost"
   end
-  world.on_full = function() self:moment "full" end
+  world.on_full = function(_, bytes)
+    self:moment "full"
+    if bytes:find(CUT_PASTE) then self:moment "paste" end
+  end
   world.on_event = function(record) self:hear(record) end
   world.on_torn = function(program) self:strike("torn", program) end
-  world.on_typed = function(program, bytes, seen_count) self:types(program, bytes, seen_count) end
+  world.on_typed = function(...) self:types(...) end
   return self
 end
 
@@ -129,7 +133,7 @@ local function taken_from_user(self, record)
   if ask then ask.taken, ask.sessions[record.session_id] = ask.taken + 1, true end
   local at, entered = self.users[record.program], self.entered[record.program]
   local sight = SIGHT_MS + LATENESSES * math.max(self.world.odds.late_ms, 1)
-  if not at or entered and entered.at - at > sight and not self:is_held(record.program, at) then
+  if not at or entered and entered.tried_at - at > sight and not self:is_held(record.program, at) then
     self:wrong("Enter was pressed on what the user had typed: %q", record.text)
   end
 end
@@ -220,8 +224,8 @@ end
 
 --- What was typed: none of it when its request is over; no part of a message goes to a dialog that was seen, and
 --- nothing at all where nobody consents.
-function Model:types(program, bytes, seen_count)
-  if bytes:find("\r", 1, true) then self.entered[program] = { at = self.world.time.now } end
+function Model:types(program, bytes, seen_count, tried_at)
+  if bytes:find("\r", 1, true) then self.entered[program] = { at = self.world.time.now, tried_at = tried_at } end
   for name, pattern in pairs(MOMENTS) do
     if bytes:find(pattern) then self:moment(name) end
   end
@@ -256,7 +260,7 @@ end
 ---@return table ask
 function Model:ask(turn, talk)
   local ask = { key = turn.text:match(KEY), text = turn.text, turn = turn, talk = talk,
-    history = { table.unpack(talk.keys) }, began = self.world.time.now, taken = 0, answers = {}, users = 0,
+    history = { table.unpack(talk.keys) }, began = self.world.time.now, taken = 0, answers = {}, users = 0, was = {},
     sessions = {}, session_now = function() end }
   table.insert(self.asks, ask)
   self.by_key[ask.key] = ask
@@ -269,7 +273,7 @@ end
 ---@return table ask
 function Model:start(session)
   local id = session.session_id
-  local ask = { key = "a start", text = "", turn = {}, began = self.world.time.now, taken = 0,
+  local ask = { key = "a start", text = "", turn = {}, was = {}, began = self.world.time.now, taken = 0,
     sessions = { [id] = true }, session_now = function() return id end }
   table.insert(self.asks, ask)
   return ask
@@ -364,7 +368,9 @@ local function check_success(self, ask)
     self:wrong("%s was answered by a program that had died", ask.key)
   end
   local answer, wanted = answer_to(self, ask), marks.TEXTS[ask.turn.mark]
-  if excuses.may_be_short(self, ask) and (wanted or bare("echo: " .. ask.text)):find(bare(answer), 1, true) then return end
+  local whole = wanted or bare("echo: " .. ask.text)
+  local has_any = answer ~= "" or (marks.ANSWERS[ask.turn.mark] or {}).tool -- a call is one, too
+  if has_any and excuses.may_be_short(self, ask) and whole:find(bare(answer), 1, true) then return end
   if wanted and answer ~= wanted or not wanted and bare(answer:gsub("^echo: ", "")) ~= bare(ask.text) then
     self:wrong("%s has the answer of another: %q", ask.key, answer)
   end

@@ -10,6 +10,7 @@ local PROFILES = { "2.1.330", "2.1.197", "2.1.110" }
 local MARKS = {}
 for name in pairs(marks.ANSWERS) do table.insert(MARKS, name) end
 table.sort(MARKS)
+table.move({ "blocks", "blocks" }, 1, 2, #MARKS + 1, MARKS) -- of an answer in two lines one may be late
 
 --- What goes wrong from the start of a process on.
 local STARTS = {
@@ -20,15 +21,18 @@ local STARTS = {
 --- What befalls a turn from outside, at a step of the world: `kill` and `stop` take any program.
 M.STRIKES = { "kill", "stop", "pause", "resize", "type", "dialog", "cancel", "leave", "interrupt", "close" }
 --- Or so soon after a moment when it may matter most.
-M.MOMENTS = { "enter", "text", "editor", "erase", "lost", "full", "asked", "taken" }
+M.MOMENTS = { "enter", "text", "editor", "erase", "lost", "full", "paste", "asked", "taken" }
 --- Of these some are rare, and each the only one that shows whether a mechanism is there: they come more often.
-local TELLING = { { "dialog", "erase" }, { "dialog", "lost" }, { "dialog", "text" }, { "interrupt", "full" },
-  { "interrupt", "enter" }, { "interrupt", "editor" }, { "type", "text" } }
+local TELLING = {
+  { "dialog", "erase" }, { "dialog", "lost" }, { "dialog", "text" }, { "type", "text" },
+  { "interrupt", "full" }, { "interrupt", "paste" }, { "interrupt", "enter" }, { "interrupt", "editor" },
+  { "pause", "taken" },
+}
 --- What goes wrong by itself: see testing.world.
 M.FAULTS = { "cut", "full", "lost", "unseen", "half", "torn", "slow", "broken", "no_space" }
 
---- How often a fault strikes that a strike waits for: once in so many times.
-local WAITED_FOR = { full = 4, lost = 12 }
+--- What strikes wait for: the fault, and how often it strikes then, once in so many times.
+local WAITED_FOR = { full = { "full", 4 }, paste = { "full", 4 }, lost = { "lost", 12 } }
 
 local function random_text(chance, key, mark)
   local parts = { key .. " " }
@@ -39,7 +43,7 @@ local function random_text(chance, key, mark)
 end
 
 local function random_turn(chance, key)
-  local turn = { mark = chance:once_in(6) and chance:pick(MARKS) or nil }
+  local turn = { mark = chance:once_in(4) and chance:pick(MARKS) or nil }
   turn.text = random_text(chance, key, turn.mark)
   if chance:once_in(5) then
     turn.strike = { kind = chance:pick(M.STRIKES), step = chance:between(1, chance:pick { 10, 40, 120 }),
@@ -65,6 +69,7 @@ local function random_odds(chance)
     odds[name] = chance:once_in(3) and chance:pick { 3, 10, 30 } or 0
   end
   if odds.lost > 0 then odds.lost = odds.lost * 4 end
+  if odds.half > 0 then odds.half = odds.half // 2 + 1 end
   odds.no_space = chance:once_in(20) and 4 or 0
   odds.slow = chance:once_in(6) and chance:pick { 4, 10 } or 0
   odds.broken = chance:once_in(4) and chance:pick { 3, 10, 30 } or 0
@@ -84,8 +89,8 @@ end
 local function add_what_is_waited_for(plan)
   for _, conversation in ipairs(plan.conversations) do
     for _, turn in ipairs(conversation) do
-      local name = turn.strike and turn.strike.after
-      if WAITED_FOR[name] and (plan.odds[name] or 0) == 0 then plan.odds[name] = WAITED_FOR[name] end
+      local fault = turn.strike and WAITED_FOR[turn.strike.after]
+      if fault and (plan.odds[fault[1]] or 0) == 0 then plan.odds[fault[1]] = fault[2] end
     end
   end
 end

@@ -99,15 +99,15 @@ function strikes.type(run, strike)
 end
 
 function strikes.cancel(run, _, ask)
-  ask.does = "cancel"
+  ask.was.cancelled = true
   ask.task:cancel()
   run.world:tell(nil, "cancels", ask.key)
 end
 
-function strikes.leave(_, _, ask) ask.does, ask.leaves = "leave", true end
+function strikes.leave(_, _, ask) ask.was.left = true end
 
 function strikes.interrupt(_, _, ask)
-  ask.does = "interrupt"
+  ask.was.interrupted = true
   if ask.interrupt then ask.interrupt() end
 end
 
@@ -161,7 +161,7 @@ local function through(run, talk, ask, events)
   for event in step, state, control, handle do
     table.insert(events, event)
     hear(ask, event)
-    if ask.leaves then break end
+    if ask.was.left then break end
   end
 end
 
@@ -177,7 +177,7 @@ local function play_turn(run, talk, turn)
   ask.task = task.spawn(through, run, talk, ask, events)
   local ok, err = pcall(ask.task.await, ask.task)
   if not ok and not errors.is(err) then error(err, 0) end
-  if ask.leaves and ok and not ask.result then ok, err = false, errors.cancelled "left" end
+  if ask.was.left and ok and not ask.result then ok, err = false, errors.cancelled "left" end
   run.model:answer(ask, ok, err)
   table.insert(run.steps, run.world.time.steps - first_step)
   local problem = marks.wrong_partials(events, ask.verdict == "success")
@@ -187,7 +187,7 @@ local function play_turn(run, talk, turn)
     pcall(hand.await, hand)
   end
   run.counts[ask.verdict] = (run.counts[ask.verdict] or 0) + 1
-  if ask.verdict ~= "success" then return ok and not ask.leaves end
+  if ask.verdict ~= "success" then return ok and not ask.was.left end
   table.insert(talk.keys, ask.key)
   table.insert(talk.messages, { role = "user", content = ask.text })
   for _, message in ipairs(history.synthesize_turn_messages(events)) do table.insert(talk.messages, message) end

@@ -112,11 +112,11 @@ function Outbox:is_gone(letter) return letter.gone == #letter.bytes end -- luach
 function M.ending(bytes, gone)
   local last = gone
   while bytes:find("^[\x80-\xBF]", last + 1) do last = last + 1 end
-  local escape = bytes:sub(1, gone):match ".*()\27"
+  local escape = bytes:sub(1, gone):match "^.*()\27"
   local stop = escape and select(2, bytes:find("^\27%[[0-?]*[ -/]*[@-~]", escape))
   last = math.max(last, stop or 0)
   local before = bytes:sub(1, last)
-  local paste = before:match(".*()" .. PASTE:gsub("%p", "%%%0"))
+  local paste = before:match("^.*()" .. PASTE:gsub("%p", "%%%0"))
   local is_open = paste and not before:find(END_PASTE, paste, true)
   return bytes:sub(gone + 1, last) .. (is_open and END_PASTE or "")
 end

@@ -204,8 +204,8 @@ local function may_have_taken(self)
   if not self.ahead then return false end
   if (files.size(self.jsonl_path) or 0) > self.start_offset then return true end
   local view = self.terminal:view()
-  local dialog = self.policies.dialogs.recognize(view)
-  return tui.composer(view.rows) ~= nil or dialog ~= nil and dialog.kind == "unknown"
+  local asked_now = self.policies.dialogs.recognize(view)
+  return tui.composer(view.rows) ~= nil or asked_now ~= nil and asked_now.kind == "unknown"
 end
 
 --- Starts the program and waits until it takes a message, or has taken this one.

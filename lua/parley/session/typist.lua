@@ -125,8 +125,8 @@ local function catch_up(self, text)
   local mark = MARKS[(self.marks_typed - 1) % #MARKS + 1]
   local function has_mark(composer) return composer.text:find(mark, 1, true) ~= nil end
   repeat
-    -- A dialog may stand there, and the status file not say so yet: it is brought to its policy while the mark is waited
-    -- for, and what is typed at once would join the key that answers it.
+    -- A dialog may stand there, and the status file not say so yet. It is brought to its policy while the mark is
+    -- waited for; what is typed at once would join the key that answers it.
     if composer_of(self.terminal:view()) then self.terminal:press(TO_INSERT .. mark) end
     if wait_for_composer(self, LOST_MS, has_mark) then return rest(self, MARK_REST_MS) end
     if self.terminal:is_interrupted() then return end

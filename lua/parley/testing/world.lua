@@ -95,10 +95,12 @@ local RULES = {
 ---@field memory? parley.MemoryPressure  how short memory is; default: not at all
 ---@field programs parley.testing.WorldProgram[]  all that were started, in order
 ---@field on_event? fun(record: table)  is told what a stand-in logs
----@field on_typed? fun(program: parley.testing.WorldProgram, bytes: string, seen: integer)  is told what is typed and
----       taken, and how many bytes of the program's the one who types had been shown when that was first tried
+---@field on_typed? fun(program: parley.testing.WorldProgram, bytes: string, seen: integer, at: number)  is told what is
+---       typed and taken, how many bytes of the program's the one who types had been shown when that was first tried,
+---       and when it was
 ---@field on_lost? fun(program: parley.testing.WorldProgram, bytes: string)   and what of it is lost
----@field on_full? fun(program: parley.testing.WorldProgram)   is told of a terminal that takes nothing for a moment
+---@field on_full? fun(program: parley.testing.WorldProgram, taken: string)   is told of a terminal that takes nothing
+---       for a moment, or only so much
 ---@field on_torn? fun(program: parley.testing.WorldProgram)  is told of a line that never ends
 ---@field story table[]        what happened: the time, the program, what, and more about it
 ---@field calls parley.testing.WorldCalls

@@ -1,6 +1,7 @@
 --- The backend over the stand-in on a real pty: what the specs over fake processes cannot show.
 local errors = require "parley.base.errors"
 local fake_backends = require "spec.fake_backends"
+local files = require "parley.base.files"
 local helper = require "spec.helper"
 local parley = require "parley"
 local task = require "parley.base.task"
@@ -15,11 +16,13 @@ local no_leaks
 before_each(function() no_leaks = helper.leaks() end)
 after_each(function() no_leaks() end)
 
---- An `it` with a kit and a backend on it, once a profile.
+--- An `it` with a kit and a backend on it, once a profile: one on a real pty, one in a world; or both on a real
+--- one, where a process is killed.
 local function on_pty(name, given, body)
-  for _, profile in ipairs { "2.1.330", "2.1.197" } do
+  local makes = { ["2.1.330"] = testing.kit, ["2.1.197"] = given.is_killed and testing.kit or testing.world }
+  for profile, make in pairs(makes) do
     it(("%s (%s)"):format(name, profile), helper.task(function()
-      local kit <close> = testing.kit { profile = profile, script = given.script }
+      local kit <close> = make { profile = profile, script = given.script }
       for option, value in pairs(given.options or {}) do kit.options[option] = value end
       local backend <close> = parley.backend(kit.options)
       body(kit, backend)
@@ -33,6 +36,8 @@ local function started(kit)
   for i, entry in ipairs(kit:events "started") do pids[i] = entry.pid end
   return pids
 end
+
+local function transcript(kit, id) return helper.json_lines(files.read(kit:transcript_path(id))) end
 
 local function has_flag(kit, index, flag)
   for _, word in ipairs(kit:events "started"[index].argv) do
@@ -81,13 +86,13 @@ describe("complete on a pty", function()
     assert.same({ "What is my name?" }, kit:taken())
     assert.is_true(has_flag(kit, 1, "--resume"))
     local kinds = {}
-    for i, record in ipairs(kit:transcript(result.session_id)) do kinds[i] = record.type end
+    for i, record in ipairs(transcript(kit, result.session_id)) do kinds[i] = record.type end
     assert.same({ "permission-mode", "file-history-snapshot", "user", "assistant" }, { table.unpack(kinds, 1, 4) })
   end)
 
   on_pty("5. has the model in a written history that it has without one", {}, function(kit, backend)
     local function model_of(events)
-      for _, record in ipairs(kit:transcript(events[#events].session_id)) do
+      for _, record in ipairs(transcript(kit, events[#events].session_id)) do
         local message = record.type == "assistant" and record.message
         if message and message.content[1].text:find "^echo:" then return message.model end
       end
@@ -220,7 +225,7 @@ describe("complete on a pty", function()
     interrupted("SLOW", function() return kit:taken()[1] end)
     assert.equal(0, backend:live_session_count())
     interrupted("SLOWTOOL", function()
-      for _, record in ipairs(kit:transcript(next(backend:live_sessions()))) do
+      for _, record in ipairs(transcript(kit, next(backend:live_sessions()))) do
         if record.type == "assistant" then return true end
       end
     end)
@@ -267,7 +272,7 @@ describe("complete on a pty", function()
       is_clean(kit, backend)
     end)
 
-    on_pty("by SIGINT of the host", {}, function(kit)
+    on_pty("by SIGINT of the host", { is_killed = true }, function(kit)
       local options = { executable = kit.executable, cwd = kit.cwd, extra_env = kit.environment }
       local script = helper.write(kit.folder .. "/host.lua", [[
         local parley = require "parley"
@@ -316,7 +321,7 @@ describe("complete on a pty", function()
       helper.eventually(function() return backend:live_session_count() == 0 end)
     end)
 
-    on_pty("never leases a session whose process was killed", {}, function(kit, backend)
+    on_pty("never leases a session whose process was killed", { is_killed = true }, function(kit, backend)
       local _, _, messages = talk(backend, { user "one" })
       table.insert(messages, user "two")
       uv.kill(started(kit)[1], "sigkill") -- and nobody has noticed yet

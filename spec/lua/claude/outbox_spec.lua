@@ -100,6 +100,12 @@ describe("outbox", function()
     end)
   end
 
+  it("knows at once what to put behind a long beginning without a sequence", function()
+    local began = os.clock()
+    assert.equal("", outbox.ending(("x"):rep(200000), 100000))
+    assert.is_true(os.clock() - began < 5) -- a search from each of its bytes takes a minute
+  end)
+
   it("lets only so many replies wait", on_terminal(0, function(box, pty, changed)
     for _ = 1, 100000 do box:reply "\27[1;1R" end
     local letter = box:send "key"

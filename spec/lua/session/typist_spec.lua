@@ -5,8 +5,10 @@ local files = require "parley.base.files"
 local fake_process = require "parley.testing.fake_process"
 local helper = require "spec.helper"
 local in_no_time = require("spec.simulated_clock").task
+local parley = require "parley"
 local session = require "parley.session"
 local task = require "parley.base.task"
+local testing = require "parley.testing"
 
 local TRUST = " Accessing workspace:\r\n\r\n ❯ No, exit\r\n   Yes, I trust this folder\r\n\r\n Enter to confirm"
 
@@ -278,6 +280,14 @@ describe("typist", function()
     assert.equal("delivery", err.reason)
     assert.matches("nothing was sent", tostring(err))
     assert.is_nil(fake:written():find("\r", 1, true))
+  end))
+
+  it("takes the lines of a narrower screen for none that Enter has made", helper.task(function()
+    local world <close> = testing.world { script = { faults = { lose_returns = 1 } } }
+    local live <close> = session.new(parley.process(world.options))
+    live:start()
+    world:after(500, function() live.process:resize(40, 60) end)
+    assert.equal("success", helper.say(live, ("word "):rep(30)).verdict)
   end))
 
   it("never types into a dialog that comes up in between", in_no_time(function()

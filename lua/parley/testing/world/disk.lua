@@ -6,8 +6,8 @@ local files = require "parley.base.files"
 
 local M = {}
 
---- The rest of a line takes so long where the machine is busy.
-local LONG_HALF_MS = 3000
+--- The rest of a line takes so long at least, and at most, where the machine is busy.
+local LONG_HALF_MS, LONGEST_HALF_MS = 1000, 8000
 
 ---@class parley.testing.Disk
 ---@field private world parley.testing.World
@@ -144,7 +144,8 @@ local function in_pieces(self, text)
     if world.on_torn then world.on_torn(world:acting_program()) end
     return { text:sub(1, cut) }
   end
-  return { text:sub(1, cut), text:sub(cut + 1), late_ms = world.chance:once_in(3) and LONG_HALF_MS or nil }
+  local late_ms = world.chance:once_in(3) and world.chance:between(LONG_HALF_MS, LONGEST_HALF_MS) or nil
+  return { text:sub(1, cut), text:sub(cut + 1), late_ms = late_ms }
 end
 
 local function is_ours(self, path) return path:sub(1, #self.world.folder) == self.world.folder end

@@ -20,6 +20,7 @@ local REST_MS = 1
 ---@field shown_count integer    so many of them were handed out
 ---@field package seen_count? integer  the same when a write was tried first that the terminal has not taken yet
 ---@field package full_ms? integer     so long it takes nothing, where that is not as long as anything is late
+---@field package tried_at? number   and when that was
 ---@field package freed_at? integer    the step in which such a write was taken
 ---@field package freed_count? integer and its `seen_count`
 local Terminal = {}
@@ -207,7 +208,7 @@ function Pty:write(bytes)
     room = #bytes > 1 and world.chance:once_in(2) and world.chance:between(0, math.min(room, #bytes) - 1) or 0
     terminal.full_ms = world.chance:once_in(2) and world.chance:between(0, LONGEST_FULL_MS) or nil
     world:tell(self.program, room == 0 and "takes nothing for a moment" or "takes a part for a moment")
-    if world.on_full then world.on_full(self.program) end
+    if world.on_full then world.on_full(self.program, bytes:sub(1, room)) end
   end
   local is_behind = terminal.freed_at == world.time.steps -- in the same breath as what had to wait
   local seen_count = terminal.seen_count or is_behind and terminal.freed_count or terminal.shown_count
@@ -215,9 +216,11 @@ function Pty:write(bytes)
     terminal.freed_at, terminal.freed_count = world.time.steps, seen_count
   end
   terminal.seen_count = room < #bytes and seen_count or nil
+  local tried_at = terminal.tried_at or world.time.now
+  terminal.tried_at = room < #bytes and tried_at or nil
   if room <= 0 then return nil, errors.new("EAGAIN", "the terminal is full") end
   local taken = bytes:sub(1, room)
-  if world.on_typed then world.on_typed(self.program, taken, seen_count) end
+  if world.on_typed then world.on_typed(self.program, taken, seen_count, tried_at) end
   local is_part = terminal.is_in_part or room < #bytes -- what is lost is lost whole
   terminal.is_in_part = room < #bytes
   if not is_part and world:loses(self.program, taken) then return #taken end
