@@ -166,13 +166,14 @@ local function kill_host(run)
 end
 
 local function killer(run)
-  while run.kills < run.plan.kills and run.left > 0 do
+  local function is_over() return run.left == 0 or run.is_over end
+  while run.kills < run.plan.kills and not is_over() do
     local turns = 2 * run.left // (run.plan.kills - run.kills + 1) + 1
     local is_at_step = run.chance:once_in(2)
     run.next_kill = is_at_step and run.world.time.steps + run.chance:between(1, turns * STEPS_A_TURN) or math.maxinteger
-    run.kill_due:wait_until(function() return not run.next_kill or run.left == 0 end,
+    run.kill_due:wait_until(function() return not run.next_kill or is_over() end,
       not is_at_step and run.chance:between(1, turns * MS_A_TURN) or nil)
-    if run.left > 0 then kill_host(run) end
+    if not is_over() then kill_host(run) end
   end
 end
 

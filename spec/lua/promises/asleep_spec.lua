@@ -81,7 +81,7 @@ describe("a conversation that sleeps", function()
     assert.equal("live", stored(id).state)
   end))
 
-  --- What a host has waited for the disk with, by the names of the files, before it gives a turn's `result`.
+  --- Which files a host has waited for the disk with before it gives a turn's `result`, behind all that it wrote there.
   local function synced_before_result(durability)
     local trace = kit.folder .. "/trace"
     local script = [[local parley = require "parley"
@@ -91,14 +91,14 @@ describe("a conversation that sleeps", function()
       end]]
     local variables = {}
     for name, value in pairs(kit.environment) do table.insert(variables, ("[%q] = %q"):format(name, value)) end
-    local host <close> = helper.start { "/usr/bin/strace", "-y", "-e", "trace=fsync,fdatasync,write", "-o", trace,
+    local host <close> = helper.start { "/usr/bin/strace", "-y", "-e", "trace=fsync,fdatasync,write,pwrite64", "-o", trace,
       helper.host, "-e", script:format(kit.executable, kit.cwd, durability, table.concat(variables, ", ")) }
     host:wait()
     local before, found = (files.read(trace) or ""):match '^(.-)write%(1<[^>]*>, "RESULT', {}
     assert.is_truthy(before, host.errors)
-    for path in before:gmatch "f[data]*sync%(%d+<([^>]*)>%)%s+= 0" do
+    for call, path in before:gmatch "(%w+)%(%d+<([^>\n]*)>" do
       local name = path:match "[^/]*$"
-      found[name:find "%.jsonl$" and "transcript" or name] = true
+      found[name:find "%.jsonl$" and "transcript" or name] = call:find "sync" ~= nil
     end
     return found
   end
@@ -111,7 +111,9 @@ describe("a conversation that sleeps", function()
         local synced = synced_before_result "power"
         assert.is_true(synced.transcript)
         assert.is_true(synced["sessions.db-wal"])
-        assert.is_nil(synced_before_result("process").transcript)
+        synced = synced_before_result "process"
+        assert.is_nil(synced.transcript)
+        assert.is_false(synced["sessions.db-wal"])
       end))
   end
 
