@@ -70,7 +70,7 @@ exec '%s' "$command" --executable '%s' --cwd '%s' "$@"]]):format(helper.host, ki
     local killed
     for index = 0, 9 do
       local program <close> = start(index)
-      if not killed then -- the first question has no answer; killed before that is noted, the next has none either
+      if not killed then -- the first question has no answer; killed before that is noted, the next would have none
         helper.eventually(function() return program.status or #helper.names_in(kit.folder .. "/uses-1") > 0 end)
       end
       if not killed and not program.status then
