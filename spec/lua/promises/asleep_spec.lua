@@ -91,7 +91,8 @@ describe("a conversation that sleeps", function()
       end]]
     local variables = {}
     for name, value in pairs(kit.environment) do table.insert(variables, ("[%q] = %q"):format(name, value)) end
-    local host <close> = helper.start { "/usr/bin/strace", "-y", "-e", "trace=fsync,fdatasync,write,pwrite64", "-o", trace,
+    local host <close> = helper.start {
+      "/usr/bin/strace", "-y", "-e", "trace=fsync,fdatasync,write,pwrite64", "-o", trace,
       helper.host, "-e", script:format(kit.executable, kit.cwd, durability, table.concat(variables, ", ")) }
     host:wait()
     local before, found = (files.read(trace) or ""):match '^(.-)write%(1<[^>]*>, "RESULT', {}
