@@ -54,7 +54,7 @@ describe("the gateway, on the real program,", function()
     it(name, helper.task(function()
       local api <close> = messages_api.start { script = RULES }
       local home <close> = offline_home.new { base_url = api.url, variables = { CLAUDE_CODE_MAX_RETRIES = "0" } }
-      local gateway <close> = gateways.start { max_sessions = 4, queue = 100, grace_ms = 500,
+      local gateway <close> = gateways.start { max_sessions = helper.long(4, 50), queue = 100, grace_ms = 500,
         idle_timeout_ms = idle_timeout_ms, plain_folder = home.home .. "/plain",
         backend = { executable = live.claude, cwd = home.cwd, extra_env = home.extra_env } }
       body(gateway, api, home)
