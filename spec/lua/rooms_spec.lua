@@ -120,6 +120,17 @@ describe("the rooms of the library", function()
       uses_of(TIME, "a.lua", "local a\nlocal t = uv.new_timer()\n-- os.clock\nreturn os.time()", {}))
   end)
 
+  it("have one door to folders, for what luv reads of them it may keep", function()
+    local found, scans = {}, { "uv%.fs_scandir", "uv%.fs_opendir" }
+    for _, folder in ipairs { "lua", "scripts" } do
+      helper.each_source(folder, function(path, text)
+        if path ~= "lua/parley/base/files.lua" then uses_of(scans, path, text, found) end
+      end)
+    end
+    assert.same({}, found)
+    assert.same(1, #uses_of(scans, "files", files.read "lua/parley/base/files.lua", {}))
+  end)
+
   it("have specs that wait for events, and for no time", function()
     local found, sleeps = {}, { "task%.sleep" }
     helper.each_source("spec", function(path, text) uses_of(sleeps, path, text, found) end)

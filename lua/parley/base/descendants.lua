@@ -27,11 +27,9 @@ function M.started(pid) return (select(2, facts_of(pid))) end
 
 --- Every process that lives, by its parent.
 local function children_by_parent()
-  local children, scan = {}, uv.fs_scandir "/proc"
-  while scan do
-    local name = uv.fs_scandir_next(scan)
-    if not name then break end
-    local pid = tonumber(name)
+  local children = {}
+  for _, entry in ipairs(files.entries "/proc") do
+    local pid = tonumber(entry.name)
     local parent, started = nil, nil
     if pid then parent, started = facts_of(pid) end
     if parent then

@@ -1,6 +1,5 @@
 --- Where a program goes on after `/clear`: it starts a new session in the same process. 2.1.197 and later say so in the
 --- status file, older ones only by a new transcript.
-local uv = require "luv"
 local files = require "parley.base.files"
 
 local M = {}
@@ -10,17 +9,12 @@ local M = {}
 ---@return boolean
 function M.is(text) return text:find "^/clear%f[%s\0]" ~= nil end
 
-local function each_name(folder)
-  local request = uv.fs_scandir(folder)
-  return function() return request and uv.fs_scandir_next(request) end
-end
-
 --- The files beside a transcript: for `find`, before the command is given.
 ---@param jsonl_path string
 ---@return table<string, true> names
 function M.remember(jsonl_path)
   local names = {}
-  for name in each_name(jsonl_path:match "^(.*)/") do names[name] = true end
+  for _, name in ipairs(files.names(jsonl_path:match "^(.*)/")) do names[name] = true end
   return names
 end
 
@@ -31,7 +25,7 @@ end
 ---@return string? session_id
 function M.find(jsonl_path, before)
   local folder = jsonl_path:match "^(.*)/"
-  for name in each_name(folder) do
+  for _, name in ipairs(files.names(folder)) do
     local id = not before[name] and name:match "^(.*)%.jsonl$"
     local text = id and files.read(folder .. "/" .. name)
     if text and text:find("<command-name>/clear", 1, true) then return id end

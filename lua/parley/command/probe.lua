@@ -42,11 +42,7 @@ local GROUP_MS = 2000
 ---@field turn? table           see `send`
 ---@field cancelled? {process: boolean}  whether a start that was cancelled left its process
 
-local function descriptors()
-  local count, scan = 0, uv.fs_scandir "/proc/self/fd"
-  while scan and uv.fs_scandir_next(scan) do count = count + 1 end
-  return count
-end
+local function descriptors() return #files.names "/proc/self/fd" end
 
 --- Whether signals can still reach a process, or with a negative number its group.
 local function exists(pid) return uv.kill(pid, 0) == 0 end

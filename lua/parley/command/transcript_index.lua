@@ -2,6 +2,7 @@
 local uv = require "luv"
 local core = require "parley.core"
 local errors = require "parley.base.errors"
+local files = require "parley.base.files"
 local claude_event = require "parley.claude.event"
 
 local M = {}
@@ -20,10 +21,7 @@ local FIRST_WORDS = 200 -- bytes kept of the first message
 ---@return parley.TranscriptEntry[] entries  none when there is no such folder
 function M.list(folder)
   local entries = {}
-  local scan = uv.fs_scandir(folder)
-  while scan do
-    local name = uv.fs_scandir_next(scan)
-    if not name then break end
+  for _, name in ipairs(files.names(folder)) do
     local id = name:match "^(.+)%.jsonl$"
     local stat = core.uuid.is_valid(id) and uv.fs_stat(folder .. "/" .. name)
     if stat and stat.type == "file" then
@@ -43,10 +41,7 @@ end
 ---@return parley.TranscriptEntry[] entries
 function M.list_all(config_folder)
   local entries = {}
-  local scan = uv.fs_scandir(config_folder .. "/projects")
-  while scan do
-    local name = uv.fs_scandir_next(scan)
-    if not name then break end
+  for _, name in ipairs(files.names(config_folder .. "/projects")) do
     for _, entry in ipairs(M.list(config_folder .. "/projects/" .. name)) do table.insert(entries, entry) end
   end
   table.sort(entries, function(a, b) return a.order > b.order end)

@@ -128,10 +128,7 @@ end
 
 local function open_descriptors()
   local descriptors = {}
-  local scan = uv.fs_scandir "/proc/self/fd"
-  while scan do
-    local name = uv.fs_scandir_next(scan)
-    if not name then break end
+  for _, name in ipairs(files.names "/proc/self/fd") do
     local target = uv.fs_readlink("/proc/self/fd/" .. name)
     if target then descriptors[name .. " " .. target] = true end
   end
@@ -147,10 +144,7 @@ end
 
 local function children()
   local found, own = {}, uv.os_getpid()
-  local scan = uv.fs_scandir "/proc"
-  while scan do
-    local name = uv.fs_scandir_next(scan)
-    if not name then break end
+  for _, name in ipairs(files.names "/proc") do
     if name:find "^%d+$" then
       local state, parent = process_facts(tonumber(name))
       if parent == own then found[("%s (%s)"):format(name, state)] = true end

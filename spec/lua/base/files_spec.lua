@@ -125,6 +125,39 @@ describe("files", function()
     end)
   end)
 
+  describe("entries", function()
+    it("are what is in a folder, with their kinds", function()
+      assert(files.make_folder(folder .. "/inside"))
+      helper.write(folder .. "/file", "")
+      local kinds = {}
+      for _, entry in ipairs(files.entries(folder)) do kinds[entry.name] = entry.type end
+      assert.same({ inside = "directory", file = "file" }, kinds)
+      assert.same({}, files.entries(folder .. "/missing"))
+      assert.same({}, files.entries(folder .. "/file"))
+    end)
+
+    it("are all of them in a large folder", function()
+      for i = 1, 600 do helper.write(("%s/%d"):format(folder, i), "") end
+      assert.equal(600, #files.entries(folder))
+    end)
+
+    it("leave nothing behind in luv", function()
+      local function kept()
+        collectgarbage()
+        collectgarbage()
+        local count = 0
+        for key in next, debug.getregistry() do count = count + (type(key) == "number" and 1 or 0) end
+        return count
+      end
+      local before = kept()
+      for _ = 1, 20 do
+        files.entries(folder)
+        files.entries(folder .. "/missing")
+      end
+      assert.equal(before, kept())
+    end)
+  end)
+
   describe("names", function()
     it("are those in a folder, sorted, and none when it is not there", function()
       for _, name in ipairs { "b", "c", "a" } do helper.write(folder .. "/" .. name, "") end

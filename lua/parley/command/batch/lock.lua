@@ -65,16 +65,6 @@ local function is_alive(claim, own)
   return is_running(claim.pid, claim.started)
 end
 
-local function names_in(folder)
-  local names, scan = {}, uv.fs_scandir(folder)
-  while scan do
-    local name = uv.fs_scandir_next(scan)
-    if not name then break end
-    table.insert(names, name)
-  end
-  return names
-end
-
 local function refuse(path, claim, claim_path)
   local who = claim and ("process %d"):format(claim.pid) or "a process on another machine"
   local remedy = claim and "" or ("; if that has ended, remove '%s'"):format(claim_path)
@@ -108,7 +98,7 @@ function M.take(path)
   local _ <close> = defer(function(err)
     if err then lock.close() end
   end)
-  for _, name in ipairs(names_in(folder)) do
+  for _, name in ipairs(files.names(folder)) do
     local claim = name ~= own_name and name:sub(1, #prefix) == prefix and parse(name:sub(#prefix + 1))
     if claim then
       local alive = is_alive(claim, own)

@@ -1,14 +1,14 @@
 --- What Tab completes in a chat: its commands, and the names of files.
 local uv = require "luv"
+local files = require "parley.base.files"
 
 local M = {}
 
 --- The entries of a folder that begin like a name; a folder's ends with a slash. A dot asks for the hidden ones.
 local function entries(folder, beginning)
   local found = {}
-  local scan = uv.fs_scandir(folder)
-  if not scan then return found end
-  for name, kind in uv.fs_scandir_next, scan do
+  for _, entry in ipairs(files.entries(folder)) do
+    local name, kind = entry.name, entry.type
     if name:sub(1, #beginning) == beginning and (name:sub(1, 1) ~= "." or beginning:sub(1, 1) == ".") then
       if kind == "link" then kind = (uv.fs_stat(folder .. "/" .. name) or {}).type end
       table.insert(found, name .. (kind == "directory" and "/" or ""))
