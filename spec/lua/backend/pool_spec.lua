@@ -742,5 +742,5 @@ describe("a pool", function()
       local ok, err = pcall(random_run, seed)
       if not ok then error(("%s (PARLEY_SEED=%d repeats it)"):format(tostring(err), seed), 0) end
     end
-  end))
+  end, helper.long(120000, 600000)))
 end)

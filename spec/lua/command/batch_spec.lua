@@ -440,5 +440,5 @@ describe("a batch", function()
     -- What stays of a conversation is its id's hash: some 100 bytes, where its line has 350 and its result 900.
     local growth = (most - early) / (count - step)
     assert.is_true(growth < 150, ("%.0f bytes a conversation stay"):format(growth))
-  end))
+  end, helper.long(120000, 600000)))
 end)
