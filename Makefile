@@ -170,8 +170,14 @@ bench: all
 # and pairs of it; EXHAUSTIVE=short: only some. A process for each processor, or WORKERS of them. ASLEEP=…: so many
 # conversations over few processes instead, and deaths of their host.
 simulate: all
-	@$(if $(ASLEEP),$(B)/parley spec/asleep.lua $(B)/asleep --conversations $(ASLEEP) --seed $(SEED) $(if $(SECONDS_),--seconds $(SECONDS_)) $(if $(KILLS),--kills $(KILLS)),$(B)/parley spec/simulate.lua $(if $(PARLEY_SEED),--replay $(PARLEY_SEED),--seed $(SEED) \
-	  $(if $(SECONDS_),--seconds $(SECONDS_),--turns $(TURNS)) $(if $(EXHAUSTIVE),--exhaustive $(filter short,$(EXHAUSTIVE))) $(if $(WORKERS),--workers $(WORKERS))))
+ifdef ASLEEP
+	@$(B)/parley spec/asleep.lua $(B)/asleep --conversations $(ASLEEP) --seed $(SEED) \
+	  $(if $(SECONDS_),--seconds $(SECONDS_)) $(if $(KILLS),--kills $(KILLS))
+else
+	@$(B)/parley spec/simulate.lua $(if $(PARLEY_SEED),--replay $(PARLEY_SEED),--seed $(SEED) \
+	  $(if $(SECONDS_),--seconds $(SECONDS_),--turns $(TURNS)) \
+	  $(if $(EXHAUSTIVE),--exhaustive $(filter short,$(EXHAUSTIVE))) $(if $(WORKERS),--workers $(WORKERS)))
+endif
 
 # Takes the library's mechanisms out, one at a time, and has the simulation look for each, a minute of the processor's
 # time at most. What is known is kept in $(B)/mutations.
@@ -227,7 +233,7 @@ help:
 	@echo 'make lint       luacheck, clang-format, cppcheck, -Werror'
 	@echo 'make conformance  every published claude, offline (VERSIONS="2.1.2*", SAMPLE=20)'
 	@echo 'make bench      timings'
-	@echo 'make simulate   20,000 turns with faults in simulated worlds (TURNS=, SECONDS_=, SEED=, PARLEY_SEED=)'
+	@echo 'make simulate   20,000 turns with faults in simulated worlds (TURNS=, SECONDS_=, SEED=, PARLEY_SEED=, ASLEEP=)'
 	@echo 'make mutations  the mechanisms of the library taken out: which of them the simulation finds'
 	@echo 'make fuzz       libFuzzer under the same, 10 minutes a harness (FUZZ_SECONDS=, SEED=, HARNESSES=)'
 	@echo 'make soak       1,000 turns on the real claude, with interrupts and kills'
