@@ -10,6 +10,7 @@ local plans = require "spec.simulation.plan"
 local process = require "parley.claude.process"
 local task = require "parley.base.task"
 local testing = require "parley.testing"
+local transcript = require "parley.claude.transcript"
 local tui = require "parley.claude.tui"
 
 local function ask(backend, text)
@@ -202,6 +203,18 @@ describe("testing.world", function()
     assert.equal(1, broken)
     assert.truthy(err)
   end))
+
+  it("writes 2.1.197's first answer before its message, and it is read behind it", in_world({ profile = "2.1.197" },
+    function(world)
+      local backend <close> = backend_of.new(world.options)
+      ask(backend, "one")
+      local path = world:transcript_path(world:events("taken")[1].session_id)
+      local text = files.read(path)
+      assert.truthy(text:find('"type":"assistant"', 1, true) < text:find('"type":"user"', 1, true))
+      local roles = {}
+      for i, message in ipairs(transcript.messages(transcript.read(path))) do roles[i] = message.role end
+      assert.same({ "user", "assistant" }, roles)
+    end))
 
   it("says what was left behind", helper.task(function()
     local ok, err = pcall(function()
