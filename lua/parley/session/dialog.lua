@@ -105,9 +105,14 @@ end
 
 --- Picks a choice: by its number, where they have numbers; else the pointer is moved to it, looking after each step,
 --- and Enter pressed. Returns whether it was picked; another dialog may have come instead.
-local function choose(self, dialog, choice, calls)
+---
+--- A key that was pressed before may be unread yet, and would answer this dialog, so that its repetition answers the
+--- next. So in one that was answered the pointer goes to another choice first: when that is seen to have moved, whatever
+--- was pressed earlier was read or lost.
+local function choose(self, dialog, choice, calls, is_again)
   local terminal, number = self.terminal, dialog.first_number and dialog.first_number + choice - 1
-  if number and number <= 9 then
+  local target = is_again and dialog.selected and choice % #dialog.choices + 1 or choice
+  if number and number <= 9 and target == choice then
     local current = recognize(self, calls)
     return current ~= nil and current.text == dialog.text and terminal:press(tostring(number))
   end
@@ -116,7 +121,8 @@ local function choose(self, dialog, choice, calls)
   repeat
     local current = recognize(self, calls)
     if not current or current.kind ~= dialog.kind or #current.choices ~= #dialog.choices then return false end
-    if is_first and current.text ~= dialog.text then return false end -- later the pointer may change what is shown
+    local may_differ = not (is_first or is_again) -- the pointer may change what is shown
+    if not may_differ and current.text ~= dialog.text then return false end
     is_first = false
     local before = current.selected
     if not before then break end
@@ -124,11 +130,13 @@ local function choose(self, dialog, choice, calls)
       current = recognize(self, calls)
       return current ~= nil and current.selected == before
     end
-    if before == choice then
-      if lasts(self, still_ms, stays) then return terminal:press(keys.ENTER) end
-    else
-      terminal:press(before < choice and keys.DOWN or keys.UP)
+    if before ~= target then
+      terminal:press(before < target and keys.DOWN or keys.UP)
       if lasts(self, step_ms, stays) then step_ms, still_ms = 2 * step_ms, 2 * step_ms end
+    elseif target ~= choice then
+      target = choice
+    elseif lasts(self, still_ms, stays) then
+      return terminal:press(keys.ENTER)
     end
   until clock.now() >= deadline
   terminal:fail("dialog", "the dialog's pointer does not move to the choice", { dialog = dialog })
@@ -163,9 +171,10 @@ local function decide(self, dialog, calls)
   dialog = dialog or { kind = "unknown", text = terminal.process.screen:text(), choices = {},
     remedy = "it cannot be read; look at the screen" }
   local decision = decisions.resolve(self.policy.decide(dialog, self.accept), dialog)
+  local is_again = dialog.text == self.answered
   self.answered = dialog.text
   if decision.choose then
-    if not choose(self, dialog, decision.choose, calls) then return nil end
+    if not choose(self, dialog, decision.choose, calls, is_again) then return nil end
   elseif decision.keys then
     local current = recognize(self, calls) -- it may have gone while the policy waited
     if not current or current.text ~= dialog.text then return nil end

@@ -181,6 +181,48 @@ describe("a session's dialogs", function()
     assert.same({ "\r" }, fake.writes)
   end))
 
+  describe("answers one that stays again", function()
+    local function numbered(selected)
+      local rows = { "Something to decide", "" }
+      for i, label in ipairs { "Later", "Now" } do
+        table.insert(rows, (i == selected and " ❯ " or "   ") .. i .. ". " .. label)
+      end
+      return rows
+    end
+
+    local function choosing(choice)
+      return { policies = { dialogs = { decide = function() return { choose = choice } end } } }
+    end
+
+    it("where the first key was lost: the pointer has gone and come back by then", in_no_time(function()
+      for _, case in ipairs { { draw = plain, key = "\r" }, { draw = numbered, key = "2" } } do
+        local selected, count = 2, 0
+        local live, fake = before(case.draw(2), choosing(2), function(fake, keys)
+          count = count + 1
+          if count == 1 then return end
+          selected = keys == "\27[A" and 1 or keys == "\27[B" and 2 or selected
+          draw(fake, keys == "\r" and { "thanks" } or case.draw(selected))
+        end)
+        answer(live)
+        answer(live)
+        assert.same({ case.key, "\27[A", "\27[B", "\r" }, fake.writes)
+      end
+    end))
+
+    it("where it is read late: nothing of it answers the next one, though that looks alike", in_no_time(function()
+      local nexts = { plain = { "WARNING: Claude Code running in Bypass Permissions mode", "", " ❯ No, exit",
+        "   Yes, I accept", "", " Enter to confirm" }, numbered = { "Another thing", "", " ❯ 1. Later", "   2. Now" } }
+      for name, case in pairs { plain = { draw = plain, key = "\r" }, numbered = { draw = numbered, key = "2" } } do
+        local live, fake = before(case.draw(2), choosing(2), function(fake, keys)
+          if keys == "\27[A" then draw(fake, nexts[name]) end -- both keys are read now
+        end)
+        answer(live)
+        assert.is_nil(answer(live))
+        assert.same({ case.key, "\27[A" }, fake.writes)
+      end
+    end))
+  end)
+
   describe("tells the policy which call a dialog is about:", function()
     local PROMPT = { ("─"):rep(80), " Bash command", " it", ("╌"):rep(80), " rm -rf tools", ("╌"):rep(80), "",
       " Do you want to proceed?", " ❯ 1. Yes", "   2. No", "", " Esc to cancel · Tab to amend" }
