@@ -106,9 +106,9 @@ end
 
 --- Looks for a mutant: a seed that fails with it and not without.
 ---@return string line  the verdict, the seed, the seconds, why
-local function try(mutation, number)
+local function try(mutation, path)
   local module = mutation.file:gsub("^lua/", ""):gsub("%.lua$", ""):gsub("/init$", ""):gsub("/", ".")
-  local mutant = module .. "=" .. write(mutation, number)
+  local mutant = module .. "=" .. path
   local took, seed, without = 0, set.seed, ""
   repeat
     local left = math.max(1, math.ceil(set.seconds - took))
@@ -141,12 +141,13 @@ local function main()
   io.stdout:setvbuf "line"
   files.make_folder(FOLDER)
   local mark = fingerprint()
-  local known, counts, tasks = wanted and {} or read_known(mark), {}, {}
+  local known, counts, tasks, paths = wanted and {} or read_known(mark), {}, {}, {}
   local function count(mutation, line)
     local verdict = show(mutation, line)
     counts[verdict] = (counts[verdict] or 0) + 1
   end
   if not next(known) and not wanted then files.put(KNOWN, mark .. "\n", "w") end
+  for number, mutation in ipairs(mutations) do paths[number] = write(mutation, number) end
   local places = task.semaphore(set.workers)
   for number, mutation in ipairs(mutations) do
     if known[mutation.what] then
@@ -154,7 +155,7 @@ local function main()
     elseif is_wanted(mutation) then
       table.insert(tasks, task.spawn(function()
         local _ <close> = places:acquire()
-        local line = try(mutation, number)
+        local line = try(mutation, paths[number])
         if not wanted then files.put(KNOWN, ("%s\t%s\n"):format(mutation.what, line), "a") end
         count(mutation, line)
       end))

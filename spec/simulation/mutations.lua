@@ -61,7 +61,7 @@ add("knows an answer that is missing", "policy/settling",
   "if (facts.assistant_blocks == 0 or is_cut_off) and not facts.is_command then return \"error_no_output\" end", "")
 add("follows the chain of records", "session/turn", "if parent and self.chain[parent] then", "if parent then")
 add("leaves what comes behind the end to the next turn", "session/transcript",
-  'if turn:facts().certainty == "certain" then return true, true end', "")
+  "if turn:is_certain() then return true, true end", "")
 add("reads what came before, first", "session/course",
   "  self.transcript:read(turn) -- what came after the last verdict is no part of this turn\n", "")
 add("reads the last words of a program that has ended", "session/course",
@@ -99,7 +99,7 @@ add("does not take an answered dialog for a new one", "session/dialog",
 add("closes a session whose turn was left", "session/init",
   "    if self.course then self:close() end\n", "")
 add("expects what an interrupt gives back", "session/init",
-  "if self.turn:facts().interrupting then self.typist:expect_more() end", "")
+  "if self.turn:is_interrupting() then self.typist:expect_more() end", "")
 add("knows the record of a message that was interrupted", "session/init",
   'self.withdrawn = self.turn:state() == "submitted" and self.turn.text or nil', "self.withdrawn = nil")
 add("presses Escape again", "session/course", "if now >= terminal:next_escape() then terminal:escape() end", "")
@@ -117,8 +117,8 @@ add("ends the program of a closed session", "session/init", "  self.process:clos
 add("starts again for a session that has died", "backend/init",
   "    if not was_dead(run, event) then error(event, 0) end",
   "    do error(event, 0) end")
-add("forgets idle sessions that have ended", "backend/pool", "if entry.is_idle and not session.process:is_alive() then",
-  "if false then", "a request that finds a dead session starts again")
+add("forgets idle sessions that have ended", "backend/pool", "return entry.is_idle and not session.process:is_alive()",
+  "return false", "a request that finds a dead session starts again")
 add("gives a session to one request at a time", "backend/pool",
   "  entry.is_idle, entry.is_spare, entry.keys = false, nil, {}\n",
   "  entry.keys = {}\n")
@@ -129,8 +129,8 @@ add("keeps within its places", "backend/pool", "if self.places < self.limit then
 add("serves those who wait", "backend/pool", "    if granted then waiter.wake(granted) else i = i + 1 end",
   "    i = i + 1")
 add("ends a session to make room", "backend/pool", "return victim and { victim = victim }", "return nil")
-add("looks a session up by its history", "backend/pool", "local fits = lease.key and entry.keys[lease.key]",
-  "local fits = lease.key")
+add("looks a session up by its history", "backend/pool", "return lease.key ~= nil and entry.keys[lease.key] ~= nil end",
+  "return lease.key ~= nil end")
 add("discards a session whose message was interrupted before it was answered", "backend/init",
   "if is_stopped and #answer == 0 then return drop(self, run.session) end", "")
 add("closes its sessions", "backend/pool", "      pcall(session.close, session)\n      self.on_leave(session)\n", "")

@@ -135,13 +135,11 @@ end
 --- The idle session that a caller looks for, the last used one; or a spare one where it may begin in that.
 local function idle_for(self, lease)
   local entries, found, spare = self.entries, nil, nil
-  local function fits(entry)
-    return entry.is_idle and (entry.is_spare or lease.key ~= nil and entry.keys[lease.key] ~= nil)
-  end
+  local function is_its(entry) return lease.key ~= nil and entry.keys[lease.key] ~= nil end
+  local function fits(entry) return entry.is_idle and (entry.is_spare or is_its(entry)) end
   for _, session in ipairs(in_order(entries, fits)) do
     local entry = entries[session]
-    local is_its = lease.key and entry.keys[lease.key]
-    if is_its and (not found or entry.used > entries[found].used) then found = session end
+    if is_its(entry) and (not found or entry.used > entries[found].used) then found = session end
     if entry.is_spare then spare = session end
   end
   return found or lease.takes_spare and spare or nil
