@@ -35,6 +35,9 @@ local EFFECTS = {
   torn = function(err, verdict)
     return is_session_error(err, "timeout", "transcript") or verdict == "error_no_output"
   end,
+  escape = function(err, verdict) -- it leaves a dialog or interrupts the turn
+    return is_session_error(err, "exit", "delivery") or verdict == "error_no_output" or verdict == "interrupted"
+  end,
   type = function(err) -- a message that has changed in the composer is not sent again
     return is_session_error(err, "delivery")
       or is_session_error(err, "timeout") and err.message:find("file_wait_timeout_ms", 1, true)
@@ -48,7 +51,8 @@ local function is_struck(ask, strike, is_direct)
   if not strike.program or not ask.sessions[strike.session_id] then return false end
   local is_for_good = strike.kind == "stop" or strike.kind == "torn" or strike.kind == "kill" and is_direct
   if is_for_good then return true end
-  local until_ms = strike.kind == "type" and TYPED_MS or strike.lasts_ms or 0
+  local is_typed = strike.kind == "type" or strike.kind == "escape"
+  local until_ms = is_typed and TYPED_MS or strike.lasts_ms or 0
   return strike.at + until_ms >= ask.began
 end
 
@@ -99,7 +103,8 @@ function M.has_one(model, ask, err, verdict)
   for _, strike in ipairs(model.struck) do
     local has_effect = EFFECTS[strike.kind](err, verdict, model, ask, strike)
     if has_effect and is_struck(ask, strike, model.plan.direct) then return true end
-    local is_in_the_way = strike.kind == "stop" and is_session_error(err, "timeout") and strike.at <= ask.ended
+    local is_slow = strike.kind == "stop" or strike.kind == "torn"
+    local is_in_the_way = is_slow and is_session_error(err, "timeout") and strike.at <= ask.ended
     if is_in_the_way and err.message:find "has waited" then return true end
   end
   return false

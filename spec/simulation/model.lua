@@ -18,7 +18,10 @@ local CUT_PASTE = "^\27%[200~"
 --- What an interrupt presses, and what a terminal answers by itself, is no answer to a dialog.
 local NO_ANSWER = { "^\27$", "^\27%[[%d;?>]*[cnRy]", "^\27P" }
 --- What a terminal answers may go in two.
-local BEGUN, REST = "^\27%[[%d;?>]*$", "^[%d;?>]*[cnRy]"
+local BEGUN, REST = "^\27%[?[%d;?>]*$", "^%[?[%d;?>]*[cnRy]"
+--- The beginning of a key or an answer of several bytes, whose end the terminal does not take at once: a program that
+--- reads it takes it for Escape.
+local HALF_KEY = "\27%[?[%d;?>]*$"
 --- What the user types is on the screen, and seen, so soon.
 local SIGHT_MS, LATENESSES = 100, 10
 --- What a pool or a program may take that nothing has stopped.
@@ -41,8 +44,9 @@ function M.new(world, plan)
     table.insert(self.losses, { at = world.time.now, program = program })
     self:moment "lost"
   end
-  world.on_full = function(_, bytes)
+  world.on_full = function(program, bytes)
     self:moment "full"
+    if bytes:find(HALF_KEY) then self:strike("escape", program) end
     if bytes:find(CUT_PASTE) then self:moment "paste" end
   end
   world.on_event = function(record) self:hear(record) end
@@ -248,7 +252,8 @@ end
 local function check_time(self, ask)
   local is_stopped = excuses.may(self, "slow")
   for _, strike in ipairs(self.struck) do
-    is_stopped = is_stopped or strike.kind == "stop" and strike.at <= ask.ended
+    local is_slow = strike.kind == "stop" or strike.kind == "torn" -- or those were who had the place before
+    is_stopped = is_stopped or is_slow and strike.at <= ask.ended
   end
   local took, limit = ask.ended - ask.began, self.plan.backend.turn_timeout_ms
   local most = is_stopped and 2 * limit + 120000 or PATIENCE_MS -- a place, a start, the turn, a program's end
@@ -369,7 +374,8 @@ local function check_success(self, ask)
   end
   local answer, wanted = answer_to(self, ask), marks.TEXTS[ask.turn.mark]
   local whole = wanted or bare("echo: " .. ask.text)
-  local has_any = answer ~= "" or (marks.ANSWERS[ask.turn.mark] or {}).tool -- a call is one, too
+  local made = marks.ANSWERS[ask.turn.mark] or {}
+  local has_any = answer ~= "" or made.tool or made.own_turn -- a call is one, too, and what comes by itself
   if has_any and excuses.may_be_short(self, ask) and whole:find(bare(answer), 1, true) then return end
   if wanted and answer ~= wanted or not wanted and bare(answer:gsub("^echo: ", "")) ~= bare(ask.text) then
     self:wrong("%s has the answer of another: %q", ask.key, answer)

@@ -151,12 +151,12 @@ local function through(run, talk, ask, events)
     ask.interrupt = function() handle:interrupt() end
     ask.session_now = function() return handle.session_id end
   else
+    ask.session_now = function() return talk.session.session_id end
+    ask.sessions[talk.session.session_id] = true
     if not talk.is_started then talk.session:start(ask.text) end -- and the message goes with it
     talk.is_started = true
     step, state, control, handle = talk.session:send(ask.text)
     ask.interrupt = function() talk.session:interrupt() end
-    ask.session_now = function() return talk.session.session_id end
-    ask.sessions[talk.session.session_id] = true
   end
   for event in step, state, control, handle do
     table.insert(events, event)

@@ -7,6 +7,7 @@ local M = {}
 
 ---@class parley.Transcript
 ---@field offers_duration boolean   this program writes a last record for each turn
+---@field is_damaged boolean  a line of it could not be read: whoever goes on from it may miss what that said
 ---@field path string
 ---@field package terminal parley.Terminal
 ---@field package tail? parley.Tail  while it is open
@@ -21,8 +22,8 @@ Transcript.__name = "parley.Transcript"
 ---@param path string
 ---@return parley.Transcript
 function M.new(terminal, path)
-  return setmetatable({ terminal = terminal, path = path, offers_duration = false, seen = {}, reads_again = false },
-    Transcript)
+  return setmetatable({ terminal = terminal, path = path, offers_duration = false, is_damaged = false, seen = {},
+    reads_again = false }, Transcript)
 end
 
 --- The records that stand before an offset, by what tells them apart.
@@ -39,6 +40,7 @@ end
 function Transcript:open(path, offset)
   self:close()
   self.path, self.seen, self.reads_again = path, records_before(path, offset), false
+  self.is_damaged = false
   local changed = self.terminal.process.changed
   self.tail = tail.open { path = path, offset = offset, on_change = function() changed:notify() end }
 end
@@ -87,6 +89,7 @@ function Transcript:read(turn)
       if not is_repeated(self, value) then take(self, turn, value) end
       if turn:is_certain() then return true, true end
     elseif kind == "malformed" then
+      self.is_damaged = true
       turn:notice("malformed_line", { line = value.line, message = tostring(value.error) })
     else
       self.reads_again = true

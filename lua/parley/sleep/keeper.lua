@@ -153,6 +153,29 @@ local function sync_file(path)
   uv.fs_close(descriptor)
 end
 
+local function let_go(self, live)
+  local held = self.held[live]
+  self.held[live] = nil
+  if held and self.ours[live.session_id] == held then self.ours[live.session_id] = nil end
+  return held
+end
+
+--- Gives a lease back.
+local function release(self, held, entry)
+  held.lease:release(entry)
+  self.changed:notify()
+end
+
+--- A session is in the hands of somebody else, or its transcript does not hold what was said: what its conversation
+--- will be nobody knows, so nobody is to wake it.
+---@param live parley.Session
+function Keeper:part(live)
+  local held = let_go(self, live)
+  if not held or self.closed then return end
+  self.store:forget(live.session_id)
+  release(self, held)
+end
+
 ---@class parley.KeptTurn
 ---@field keys string[]        under which the conversation is found now
 ---@field set table            its options
@@ -186,11 +209,13 @@ local function note(self, live, turn)
   held.entry = entry
 end
 
---- Stores where a conversation is after a turn. A session of which nothing is in its transcript is not kept. The turn
---- has ended well, and what fails here (the folder may be gone) is told with the next.
+--- Stores where a conversation is after a turn. A session of which nothing is in its transcript is not kept, nor one
+--- whose transcript does not hold all that was said. The turn has ended well, and what fails here (the folder may be
+--- gone) is told with the next.
 ---@param live parley.Session
 ---@param turn parley.KeptTurn
 function Keeper:note(live, turn)
+  if live:has_damage() then return self:part(live) end
   local ok, err = pcall(note, self, live, turn)
   if not ok then self.problem = self.problem or errors.state_error(errors.text(err), { cause = err }) end
 end
@@ -199,19 +224,6 @@ end
 ---@param live parley.Session
 function Keeper:leaving(live)
   if self.held[live] then self.held[live].is_leaving = true end
-end
-
-local function let_go(self, live)
-  local held = self.held[live]
-  self.held[live] = nil
-  if held and self.ours[live.session_id] == held then self.ours[live.session_id] = nil end
-  return held
-end
-
---- Gives a lease back.
-local function release(self, held, entry)
-  held.lease:release(entry)
-  self.changed:notify()
 end
 
 --- A session has ended in order, and its conversation sleeps.
@@ -236,15 +248,6 @@ function Keeper:lose(live)
   local held = let_go(self, live)
   if not held or self.closed then return end
   if held.entry and transcript.problem_of(held.entry) then self.store:forget(held.entry.session_id) end
-  release(self, held)
-end
-
---- A session is in the hands of somebody else: what its conversation will be nobody knows, so nobody is to wake it.
----@param live parley.Session
-function Keeper:part(live)
-  local held = let_go(self, live)
-  if not held or self.closed then return end
-  self.store:forget(live.session_id)
   release(self, held)
 end
 
