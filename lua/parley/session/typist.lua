@@ -99,23 +99,32 @@ end
 
 local function is_cleared(composer) return composer.is_empty end
 
+local function rest(self, milliseconds)
+  self.terminal:wait_until(function() return false end, milliseconds)
+end
+
+--- Goes back to vim's INSERT mode, which an ESC may have left. The letter that `i` is elsewhere is taken away by itself:
+--- 2.1.110 leaves its shell mode by a Backspace that comes alone.
+local function insert(self)
+  for _, key in ipairs { TO_INSERT, keys.BACKSPACE } do
+    if composer_of(self.terminal:view()) then self.terminal:press(key) end
+    rest(self, MARK_REST_MS)
+  end
+end
+
 --- Empties the composer of what is left in it.
 local function clear(self)
   local terminal = self.terminal
   for attempt = 1, ATTEMPTS do
+    if attempt > 1 then insert(self) end -- whoever left something may have left vim's INSERT mode, too
     local composer = composer_of(terminal:view())
     if composer and composer.is_empty and composer.text == "" then return end
     local pressed = composer and self.policy.clear(composer) or ""
-    if attempt > 1 then pressed = TO_INSERT .. pressed end -- whoever left it may have left vim's INSERT mode, too
     if composer then terminal:press(pressed) end
     local patience = LOST_MS + #pressed * MS_PER_EDIT
     if wait_for_composer(self, patience, is_cleared) or terminal:is_interrupted() then return end
   end
   terminal:fail("delivery", "the composer cannot be emptied of what is left in it: " .. shown_in(self))
-end
-
-local function rest(self, milliseconds)
-  self.terminal:wait_until(function() return false end, milliseconds)
 end
 
 --- Waits until no keys of an attempt before are on their way, which would join those of the next.
@@ -206,13 +215,16 @@ end
 
 --- Goes the steps of one attempt; false when keys were lost, or when the turn was interrupted.
 local function go_steps(self, steps)
-  local holds = self.policy.holds
+  local holds, marks_typed = self.policy.holds, self.marks_typed
   for _, step in ipairs(steps) do
     if not begin_step(self, step) then return false end
     local function is_whole(composer) return holds(composer, step.holds) == "whole" end
     if not wait_for_composer(self, patience_for(step.holds), is_whole) then return false end
-    if step.rest_ms then -- a dialog may come up meanwhile, or the user type
-      rest(self, step.rest_ms)
+    -- A dialog may come up meanwhile, or the user type; where marks were erased, half of what that has drawn may look
+    -- like the text.
+    local rest_ms = step.rest_ms or self.marks_typed > marks_typed and MARK_REST_MS
+    if rest_ms then
+      rest(self, rest_ms)
       if not wait_for_composer(self, LOST_MS, is_whole) then return false end
     end
   end

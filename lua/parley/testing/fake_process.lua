@@ -295,7 +295,7 @@ function Answering:press(key)
   elseif key.name == "ctrl-g" then
     self.fake.editor:open(self.composer)
   elseif key.name ~= "return" then
-    self.composer:edit(key.name)
+    self.composer:edit(key.name, key.is_alone)
   else
     local taken = self.composer:submit()
     if not taken then return end
@@ -323,7 +323,11 @@ function M.answering(options)
     self:draw()
   end
   function all.on_write(_, bytes)
-    for _, key in ipairs(self.decoder:feed(bytes)) do self:press(key) end
+    local pressed = self.decoder:feed(bytes)
+    for _, key in ipairs(pressed) do
+      key.is_alone = #pressed == 1
+      self:press(key)
+    end
     for _, key in ipairs(self.decoder:is_waiting() and self.decoder:flush() or {}) do self:press(key) end
     if self.fake:is_alive() then self:draw() end
   end

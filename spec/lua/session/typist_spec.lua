@@ -82,6 +82,20 @@ describe("typist", function()
     end))
   end
 
+  for _, profile in ipairs { "2.1.110", "2.1.330" } do
+    it("leaves the shell mode of " .. profile .. " though the first key for it was lost", in_no_time(function()
+      local lost = 0
+      local live <close>, fake = started(profile, function(_, bytes)
+        lost = bytes == "\127" and lost + 1 or lost
+        return bytes == "\127" and lost == 1
+      end)
+      fake:write "!"
+      assert.is_true(live.typist:type("new", false))
+      assert.is_false(composer_of(live).shell)
+      assert.is_true(lost > 1)
+    end))
+  end
+
   it("types again what was lost", in_no_time(function()
     local lost = 0
     local live <close> = started("2.1.330", function(_, bytes)
