@@ -249,6 +249,23 @@ describe("a conversation that sleeps", function()
     end))
   end
 
+  it("is not woken from a transcript with a line that is none: what that said is missing there", helper.task(function()
+    local backend <close> = backend_of()
+    local talk = backend:conversation()
+    local id = talk:ask("one").result.session_id
+    files.put(kit:transcript_path(id), '{"type":"user","uu\n', "a")
+    local second = talk:ask "two"
+    assert.equal(1, #of_subtype(second, "malformed_line"))
+    assert.equal(id, second.result.session_id)
+    assert.is_nil(stored(id))
+    assert.equal(id, talk:ask("three").result.session_id) -- the process knows it all
+    backend:close()
+    local other <close> = backend_of()
+    local answer = other:conversation(talk.messages):ask "four"
+    assert.not_equal(id, answer.result.session_id)
+    assert.same({ "one", "two", "three", "four" }, said_in(answer.result.session_id))
+  end))
+
   it("is woken though its program has written notes at its end", helper.task(function()
     local id, messages = asleep()
     files.put(kit:transcript_path(id), line { type = "last-prompt", lastPrompt = "one", sessionId = id }, "a")

@@ -51,6 +51,12 @@ describe("a transcript that was stored", function()
     assert.equal("rewritten", look.changed(entry))
   end)
 
+  it("ends in the middle of a line, as it did: the next line would be none", function()
+    rewrite(("x"):rep(10000) .. "the en")
+    entry.size, entry.digest = look.of(path)
+    assert.equal("torn", look.changed(entry))
+  end)
+
   it("was empty", function()
     rewrite ""
     local size, digest = look.of(path)
