@@ -120,6 +120,9 @@ function M.random(seed)
     plan.conversations[number] = conversation
   end
   add_what_is_waited_for(plan)
+  local is_small = not chance:once_in(3)
+  plan.dimensions = { rows = is_small and 24 or 40, columns = is_small and 80 or 120 }
+  if chance:once_in(2) then plan.backend.state = false end -- no conversation outlives its process
   return plan
 end
 

@@ -36,7 +36,7 @@ end
 local function options_of(world, plan)
   local set = {}
   for name, value in pairs(world.options) do set[name] = value end
-  set.partial = plan.partial or nil
+  set.partial, set.dimensions = plan.partial or nil, plan.dimensions
   set.accept = plan.accepts and { "trust", "bypass" } or nil
   set.policies = plan.consents and not plan.untrusted and { dialogs = { decide = decide } } or nil
   return set
