@@ -17,8 +17,8 @@ local MOMENTS = { enter = "\r", editor = "^\7", erase = "\21", text = KEY }
 local CUT_PASTE = "^\27%[200~"
 --- What an interrupt presses, and what a terminal answers by itself, is no answer to a dialog.
 local NO_ANSWER = { "^\27$", "^\27%[[%d;?>]*[cnRy]", "^\27P" }
---- What a terminal answers may go in two.
-local BEGUN, REST = "^\27%[?[%d;?>]*$", "^%[?[%d;?>]*[cnRy]"
+--- What a terminal answers may go in pieces.
+local BEGUN, MIDDLE, REST = "^\27%[?[%d;?>]*$", "^%[?[%d;?>]*$", "^%[?[%d;?>]*[cnRy]"
 --- The beginning of a key or an answer of several bytes, whose end the terminal does not take at once: a program that
 --- reads it takes it for Escape.
 local HALF_KEY = "\27%[?[%d;?>]*$"
@@ -235,8 +235,9 @@ function Model:types(program, bytes, seen_count, tried_at)
   end
   local ask = self.by_key[bytes:match(KEY) or ""]
   if ask and ask.ended then self:wrong("%s was typed after its request had ended", ask.key) end
-  local is_reply = bytes:find(BEGUN) ~= nil or self.begun[program] and bytes:find(REST) ~= nil
-  self.begun[program] = bytes:find(BEGUN) ~= nil
+  local goes_on = self.begun[program]
+  self.begun[program] = bytes:find(BEGUN) ~= nil or goes_on and bytes:find(MIDDLE) ~= nil
+  local is_reply = self.begun[program] or goes_on and bytes:find(REST) ~= nil
   local dialog = self.dialogs[program]
   if is_reply or not dialog or seen_count < dialog.shown_at then return end
   local consents = self.plan.consents and not self.plan.untrusted or self.plan.accepts
@@ -371,6 +372,9 @@ local function check_success(self, ask)
   if ask.users ~= 1 then self:wrong("%s was reported %d times", ask.key, ask.users) end
   if marks.DEADLY[ask.turn.mark] and ask.turn.mark ~= "dies_at_end" then
     self:wrong("%s was answered by a program that had died", ask.key)
+  end
+  if ask.has_next and self.plan.profile ~= "2.1.110" and not excuses.is_torn(self, ask) then
+    self:wrong("%s has the answer of a turn behind it", ask.key) -- the program says where a turn ends
   end
   local answer, wanted = answer_to(self, ask), marks.TEXTS[ask.turn.mark]
   local whole = wanted or bare("echo: " .. ask.text)

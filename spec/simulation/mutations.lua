@@ -64,8 +64,6 @@ add("leaves what comes behind the end to the next turn", "session/transcript",
   "if turn:is_certain() then return true, true end", "")
 add("reads what came before, first", "session/course",
   "  self.transcript:read(turn) -- what came after the last verdict is no part of this turn\n", "")
-add("reads the last words of a program that has ended", "session/course",
-  "  self.transcript:read(self.turn) -- its last words\n", "")
 add("looks again at the status file", "session/terminal", "  if self.status_file then self.status_file:read() end\n",
   "")
 add("looks again at all, though nothing was told", "session/terminal",

@@ -137,7 +137,9 @@ local function hear(ask, event)
   if event.session_id then ask.sessions[event.session_id], ask.talk.sessions[event.session_id] = true, true end
   if event.type == "user" and event:text():find(ask.key, 1, true) then ask.users = ask.users + 1 end
   local text = event.type == "assistant" and event:text() or ""
-  if text ~= "" and not text:find("task-notification", 1, true) then table.insert(ask.answers, text) end
+  local is_own = text:find("task-notification", 1, true) ~= nil -- of the program's own turn
+  if is_own and ask.answers[1] then ask.has_next = true end
+  if text ~= "" and not is_own then table.insert(ask.answers, text) end
   if event.type == "result" then ask.result = event end
 end
 

@@ -96,13 +96,7 @@ end
 --- Takes in what the transcript has.
 ---@return boolean any
 ---@return boolean more  there may be more of it
-function Course:read()
-  local any, more = self.transcript:read(self.turn)
-  if self.terminal.process:is_alive() or more then return any, more end
-  self.terminal.process:drain(200)
-  self.transcript:read(self.turn) -- its last words
-  return any, more
-end
+function Course:read() return self.transcript:read(self.turn) end
 
 --- The session that `/clear` has started.
 ---@return string? session_id
