@@ -63,6 +63,12 @@ static int offset_of(lua_State *L)
     return 1;
 }
 
+static int held(lua_State *L)
+{
+    lua_pushinteger(L, (lua_Integer)tail_held(check_tail(L, 1)));
+    return 1;
+}
+
 static int exists(lua_State *L)
 {
     lua_pushboolean(L, tail_exists(check_tail(L, 1)));
@@ -83,7 +89,8 @@ static int tail_tostring(lua_State *L)
 }
 
 static const luaL_Reg methods[] = {
-    {"close", close_tail}, {"exists", exists}, {"next", next}, {"offset", offset_of}, {NULL, NULL},
+    {"close", close_tail}, {"exists", exists}, {"held", held}, {"next", next}, {"offset", offset_of},
+    {NULL, NULL},
 };
 
 static const luaL_Reg metamethods[] = {

@@ -168,6 +168,11 @@ int tail_next(struct tail *tail, struct tail_line *line)
     }
 }
 
+size_t tail_held(const struct tail *tail)
+{
+    return tail->end - tail->start;
+}
+
 off_t tail_offset(const struct tail *tail)
 {
     return tail->read_offset - (off_t)(tail->end - tail->start);

@@ -48,6 +48,9 @@ int tail_next(struct tail *tail, struct tail_line *line);
 /* The offset after the last line that was delivered or skipped. */
 off_t tail_offset(const struct tail *tail);
 
+/* How many bytes of a line without an end are held. */
+size_t tail_held(const struct tail *tail);
+
 /* Whether something stands at the path now. */
 bool tail_exists(const struct tail *tail);
 

@@ -114,10 +114,12 @@ end
 --- has ended.
 ---@param model spec.Model
 ---@param ask table
+---@param least_ms? number  so long
 ---@return boolean
-function M.stood_still(model, ask)
+function M.stood_still(model, ask, least_ms)
   for _, strike in ipairs(model.struck) do
-    local stands = strike.kind == "stop" or strike.kind == "pause"
+    local is_long = (strike.lasts_ms or math.huge) >= (least_ms or 0)
+    local stands = is_long and (strike.kind == "stop" or strike.kind == "pause")
     if stands and is_struck(ask, strike, false) then return true end
   end
   return false
@@ -146,12 +148,13 @@ function M.is_torn(model, ask)
 end
 
 --- Whether a part of an answer may be missing: it was in a line that has no end, or the program has stood still in the
---- middle where it keeps no status.
+--- middle where it keeps no status, or long where it does: when it has said that it is done, and the rest is not written.
 ---@param model spec.Model
 ---@param ask table
 ---@return boolean
 function M.may_be_short(model, ask)
-  return M.is_torn(model, ask) or model.plan.profile == "2.1.110" and M.stood_still(model, ask)
+  if M.is_torn(model, ask) then return true end
+  return M.stood_still(model, ask, model.plan.profile == "2.1.110" and 0 or OWED_MS)
 end
 
 return M

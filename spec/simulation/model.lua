@@ -331,9 +331,13 @@ function Model:count_from_user(ask)
   return count
 end
 
---- How often something typed was lost on its way to a request's programs.
+--- How often something typed was lost on its way to a request's programs, or by them at their start.
 function Model:losses_of(ask)
   local count = 0
+  for _, program in ipairs(self.world.programs) do
+    local faults = ask.sessions[session_of(program)] and program.script.faults
+    count = count + (faults and faults.lose_keys or 0)
+  end
   for _, loss in ipairs(self.losses) do
     if loss.at >= ask.began and ask.sessions[session_of(loss.program)] then count = count + 1 end
   end

@@ -28,21 +28,29 @@ local TELLING = {
   { "interrupt", "full" }, { "interrupt", "paste" }, { "interrupt", "enter" }, { "interrupt", "editor" },
   { "pause", "taken" },
 }
+--- And where a session goes on behind an interrupt, as those without a pool do.
+local TELLING_DIRECTLY = {
+  { "interrupt", "paste" }, { "interrupt", "paste" }, { "interrupt", "full" }, { "interrupt", "enter" },
+}
 --- What goes wrong by itself: see testing.world.
 M.FAULTS = { "cut", "full", "lost", "unseen", "half", "torn", "slow", "broken", "no_space" }
 
 --- What strikes wait for: the fault, and how often it strikes then, once in so many times.
 local WAITED_FOR = { full = { "full", 4 }, paste = { "full", 4 }, lost = { "lost", 12 } }
 
+--- A text of more is handed to the program's editor once only.
+local LONG_TEXT = 10000
+
 local function random_text(chance, key, mark)
   local parts = { key .. " " }
   if chance:once_in(20) then parts[1] = "!" .. parts[1] end
   local length = chance:once_in(60) and chance:between(200, 1500) or chance:between(0, 40)
+  if chance:once_in(400) then parts[1] = parts[1] .. ("long "):rep(LONG_TEXT // 5) end
   for i = 1, length do parts[i + 1] = chance:pick(marks.ALPHABET) end
   return table.concat(parts) .. (mark and (" mark:%s"):format(mark) or "") .. "."
 end
 
-local function random_turn(chance, key)
+local function random_turn(chance, key, is_direct)
   local turn = { mark = chance:once_in(4) and chance:pick(MARKS) or nil }
   turn.text = random_text(chance, key, turn.mark)
   if chance:once_in(5) then
@@ -52,8 +60,8 @@ local function random_turn(chance, key)
     if chance:once_in(2) then
       turn.strike.after, turn.strike.step = chance:pick(M.MOMENTS), nil
       turn.strike.late_ms = chance:between(0, chance:pick { 2, 50, 2500 })
-      if chance:once_in(3) then
-        local telling = chance:pick(TELLING)
+      if chance:once_in(is_direct and 2 or 3) then
+        local telling = chance:pick(is_direct and chance:once_in(2) and TELLING_DIRECTLY or TELLING)
         turn.strike.kind, turn.strike.after = telling[1], telling[2]
         turn.strike.late_ms = chance:between(0, chance:pick { 0, 2, 50 })
       end
@@ -91,6 +99,7 @@ local function add_what_is_waited_for(plan)
     for _, turn in ipairs(conversation) do
       local fault = turn.strike and WAITED_FOR[turn.strike.after]
       if fault and (plan.odds[fault[1]] or 0) == 0 then plan.odds[fault[1]] = fault[2] end
+      if #turn.text > LONG_TEXT and not plan.odds.slow then plan.odds.slow = 4 end -- the editor may come late
     end
   end
 end
@@ -115,7 +124,7 @@ function M.random(seed)
   for number = 1, chance:between(1, chance:pick { 1, 2, 6 }) do
     local conversation = { begins_ms = chance:between(0, 50) }
     for turn = 1, chance:between(1, 6) do
-      conversation[turn] = random_turn(chance, ("m%d.%d"):format(number, turn))
+      conversation[turn] = random_turn(chance, ("m%d.%d"):format(number, turn), plan.direct)
     end
     plan.conversations[number] = conversation
   end

@@ -161,6 +161,12 @@ function Tail:offset()
   return self._file:offset()
 end
 
+--- How much there is of a line that has no end yet.
+---@return integer bytes
+function Tail:held()
+  return self._file:held()
+end
+
 --- Whether something stands at the path now.
 ---@return boolean
 function Tail:exists()

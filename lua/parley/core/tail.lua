@@ -33,6 +33,10 @@ function file:next() end
 ---@return integer
 function file:offset() end
 
+---Tell how many bytes of a line without an end are held.
+---@return integer
+function file:held() end
+
 ---Tell whether something stands at the path now.
 ---@return boolean
 function file:exists() end

@@ -11,6 +11,7 @@ local M = {}
 ---@field path string
 ---@field package terminal parley.Terminal
 ---@field package tail? parley.Tail  while it is open
+---@field package held integer   bytes of a line that has no end yet
 ---@field package seen table<string, true>  the records that were taken in, by what tells them apart
 ---@field package reads_again boolean  the file was replaced, or cut and written anew: it may hold them once more
 local Transcript = {}
@@ -23,7 +24,7 @@ Transcript.__name = "parley.Transcript"
 ---@return parley.Transcript
 function M.new(terminal, path)
   return setmetatable({ terminal = terminal, path = path, offers_duration = false, is_damaged = false, seen = {},
-    reads_again = false }, Transcript)
+    reads_again = false, held = 0 }, Transcript)
 end
 
 --- The records that stand before an offset, by what tells them apart.
@@ -40,7 +41,7 @@ end
 function Transcript:open(path, offset)
   self:close()
   self.path, self.seen, self.reads_again = path, records_before(path, offset), false
-  self.is_damaged = false
+  self.is_damaged, self.held = false, 0
   local changed = self.terminal.process.changed
   self.tail = tail.open { path = path, offset = offset, on_change = function() changed:notify() end }
 end
@@ -84,7 +85,10 @@ function Transcript:read(turn)
       if value then
         self.terminal:fail("transcript", "the transcript cannot be read: " .. tostring(value), { cause = value })
       end
-      return any, false
+      local held = self.tail:held()
+      local has_grown = held > self.held -- a long line is a sign of life before it is whole
+      self.held = held
+      return any or has_grown, false
     elseif kind == "record" then
       if not is_repeated(self, value) then take(self, turn, value) end
       if turn:is_certain() then return true, true end
@@ -101,7 +105,7 @@ end
 
 --- Whether the last line is not whole: the program is in the middle of a write.
 ---@return boolean
-function Transcript:is_in_a_line() return self.tail ~= nil and (files.size(self.path) or 0) > self.tail:offset() end
+function Transcript:is_in_a_line() return self.tail ~= nil and self.tail:held() > 0 end
 
 --- Up to where it was read; nil before it was opened.
 ---@return integer?

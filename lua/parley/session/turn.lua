@@ -375,8 +375,8 @@ function Turn:observe(state, has_moved)
     if facts.quiet or not counts then return false end
   elseif sign == "busy" and facts.busy_seen and not facts.quiet and facts.state ~= "waiting" then
     return false
-  elseif sign == "dialog" and facts.state ~= "running" then
-    return false
+  elseif sign == "dialog" and (facts.state ~= "running" or facts.certainty == "certain") then
+    return false -- one that comes up behind the end is the next turn's affair
   end
   apply(self, sign)
   return true
