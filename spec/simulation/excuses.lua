@@ -27,7 +27,8 @@ local EFFECTS = {
   kill = function(err) return is_session_error(err, "exit") end,
   stop = function(err, verdict, model, ask)
     return is_session_error(err, "timeout", "delivery", "exit") or verdict == "error_no_output"
-      or model:has_asked(ask) and is_session_error(err, "dialog") -- which does not go away when it is answered
+      or model:has_asked(ask) and err ~= nil -- which does not go away when it is answered, or half of it
+        and (is_session_error(err, "dialog") or err.code == "DialogError")
   end,
   pause = function(err, verdict, _, _, strike) -- one that stands still before what it owes is written looks done
     return is_session_error(err, "delivery") or verdict == "error_no_output" and strike.lasts_ms >= OWED_MS
@@ -36,7 +37,8 @@ local EFFECTS = {
     return is_session_error(err, "timeout", "transcript") or verdict == "error_no_output"
   end,
   escape = function(err, verdict) -- it leaves a dialog or interrupts the turn
-    return is_session_error(err, "exit", "delivery") or verdict == "error_no_output" or verdict == "interrupted"
+    return is_session_error(err, "exit", "delivery", "timeout") or verdict == "error_no_output"
+      or verdict == "interrupted"
   end,
   type = function(err) -- a message that has changed in the composer is not sent again
     return is_session_error(err, "delivery")
@@ -75,16 +77,18 @@ local function by_program(model, ask, err, verdict)
     if plan.untrusted and not plan.accepts then return true end
     if not (plan.consents and not plan.untrusted) then return marks.ASKING[mark] or model:has_asked(ask) end
   end
-  -- Every third key is lost there: it is no terminal any more.
-  return is_session_error(err, "delivery") and ask.taken == 0
-    and (model:losses_of(ask) > 2 or may(model, "slow"))
+  -- Every third key is lost there: it is no terminal any more. What is late is seen when it comes.
+  if not is_session_error(err, "delivery") or ask.taken > 0 then return false end
+  local is_given_up = err.message:find("the composer does not hold what the program's editor", 1, true) == nil
+  return model:losses_of(ask) > 2 or may(model, "slow") and is_given_up
 end
 
 --- Whether the answer before was not whole in the transcript, so that the conversation cannot be gone on with.
 local function has_lost_an_answer(model, ask, err)
   if not err or err.code ~= "ValueError" or model.plan.direct then return false end
   for _, strike in ipairs(model.struck) do
-    if strike.kind == "torn" and strike.at <= ask.began and ask.talk.sessions[strike.session_id] then return true end
+    local may_cut = strike.kind == "torn" or strike.kind == "stop" or strike.kind == "pause"
+    if may_cut and strike.at <= ask.began and ask.talk.sessions[strike.session_id] then return true end
   end
   return false
 end
@@ -121,6 +125,18 @@ function M.stood_still(model, ask, least_ms)
     local is_long = (strike.lasts_ms or math.huge) >= (least_ms or 0)
     local stands = is_long and (strike.kind == "stop" or strike.kind == "pause")
     if stands and is_struck(ask, strike, false) then return true end
+  end
+  return false
+end
+
+--- Whether a request may take longer than its program needs: that was struck, or reads late, or asks something.
+---@param model spec.Model
+---@param ask table
+---@return boolean
+function M.may_be_slow(model, ask)
+  if may(model, "slow") or may(model, "torn") or model:has_asked(ask) then return true end
+  for _, strike in ipairs(model.struck) do
+    if is_struck(ask, strike, model.plan.direct) then return true end
   end
   return false
 end

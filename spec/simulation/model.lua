@@ -4,6 +4,7 @@ local core = require "parley.core"
 local excuses = require "spec.simulation.excuses"
 local files = require "parley.base.files"
 local marks = require "parley.testing.marks"
+local plans = require "spec.simulation.plan"
 
 local M = {}
 
@@ -26,6 +27,8 @@ local HALF_KEY = "\27%[?[%d;?>]*$"
 local SIGHT_MS, LATENESSES = 100, 10
 --- What a pool or a program may take that nothing has stopped.
 local PATIENCE_MS = 90000
+--- And a program that is interrupted.
+local INTERRUPT_MS = 12000
 
 ---@class spec.Model
 ---@field problems string[]
@@ -40,6 +43,12 @@ function M.new(world, plan)
   local self = setmetatable({ world = world, plan = plan, asks = {}, by_key = {}, histories = {}, problems = {},
     dialogs = {}, struck = {}, losses = {}, users = {}, entered = {},
     from_user = {}, begun = {} }, Model)
+  self.most_ms = PATIENCE_MS
+  for _, conversation in ipairs(plan.conversations) do
+    for _, turn in ipairs(conversation) do
+      if turn.mark == "long" then self.most_ms = self.most_ms + plans.LONG_MS end
+    end
+  end
   world.on_lost = function(program)
     table.insert(self.losses, { at = world.time.now, program = program })
     self:moment "lost"
@@ -118,7 +127,31 @@ local function session_of(program)
   end
 end
 
+--- The programs that still live and are at nothing, of those that had a conversation.
+---@param talk table
+---@return parley.testing.WorldProgram[]
+function Model:idle_programs(talk)
+  local used, idle = {}, {}
+  for _, ask in ipairs(self.asks) do
+    if not ask.ended and ask.session_now() then used[ask.session_now()] = true end
+  end
+  for _, program in ipairs(self.world.programs) do
+    local id = session_of(program)
+    if not program.is_dead and talk.sessions[id] and not used[id] then table.insert(idle, program) end
+  end
+  return idle
+end
+
+--- A pool ends one session before it starts another in its place.
+local function check_places(self)
+  local living = 0
+  for _, program in ipairs(self.world.programs) do living = living + (program.is_dead and 0 or 1) end
+  local places = self.plan.backend.max_sessions
+  if living > places then self:wrong("%d programs are in %d places", living, places) end
+end
+
 local function started(self, record)
+  if not self.plan.direct then check_places(self) end
   local id, is_resumed = session_of(record.program)
   if is_resumed then self.histories[id] = keys_in(self.world:transcript_path(id)) end
 end
@@ -257,8 +290,11 @@ local function check_time(self, ask)
     is_stopped = is_stopped or is_slow and strike.at <= ask.ended
   end
   local took, limit = ask.ended - ask.began, self.plan.backend.turn_timeout_ms
-  local most = is_stopped and 2 * limit + 120000 or PATIENCE_MS -- a place, a start, the turn, a program's end
+  local most = is_stopped and 2 * limit + 120000 or self.most_ms -- a place, a start, the turn, a program's end
   if took > most then self:wrong("%s took %.0f s", ask.key, took / 1000) end
+  if ask.interrupted_at and ask.ended > ask.interrupted_at + INTERRUPT_MS and not excuses.may_be_slow(self, ask) then
+    self:wrong("%s was interrupted, and went on for %.0f s", ask.key, (ask.ended - ask.interrupted_at) / 1000)
+  end
 end
 
 ---@param turn table     of the plan

@@ -77,9 +77,11 @@ add("ends a turn that takes too long", "session/init",
 -- Dialogs -------------------------------------------------------------------------------------------------------------
 
 add("takes a screen without a composer for no ready one", "policy/readiness",
-  'return tui.composer(view.rows, view.cursor) and "ready" or "starting"', 'return "ready"')
+  'return tui.composer(view.rows, view.cursor) and "ready" or "starting"', 'return "ready"',
+  "whoever types waits for the composer all the same")
 add("believes the status file", "policy/readiness",
-  'if status and status.status == "waiting" then return "dialog" end', "")
+  'if status and status.status == "waiting" then return "dialog" end', "",
+  "the screen shows each of the simulated dialogs, and beside that status nothing is ready")
 add("brings a dialog to its policy in a turn", "session/course",
   "if not is_waited_for then self.terminal:attend() end", "")
 add("waits for the call that a dialog is about", "session/course",
@@ -90,20 +92,24 @@ add("reads a dialog that has come to rest", "session/dialog", "local STILL_MS = 
 add("answers no dialog without consent", "policy/dialogs", "return { fail = dialog.remedy or UNKNOWN.remedy }",
   "return { choose = 1 }")
 add("does not take an answered dialog for a new one", "session/dialog",
-  "local is_stale = text == nil or text == self.answered or dialog.kind == \"unknown\"", "local is_stale = false")
+  "local is_stale = text == nil or text == self.answered or dialog.kind == \"unknown\"", "local is_stale = false",
+  "it is answered again only behind a pointer that has moved, which does no harm")
+add("answers again only behind a pointer that has moved", "session/dialog",
+  "local target = is_again and dialog.selected and choice % #dialog.choices + 1 or choice", "local target = choice")
 
 -- Cancel and interrupt ------------------------------------------------------------------------------------------------
 
 add("closes a session whose turn was left", "session/init",
   "    if self.course then self:close() end\n", "")
 add("expects what an interrupt gives back", "session/init",
-  "if self.turn:is_interrupting() then self.typist:expect_more() end", "")
+  "if self.turn:is_interrupting() then self.typist:expect_more() end", "",
+  "the composer is looked at before Enter, so that what comes late is cleared then")
 add("knows the record of a message that was interrupted", "session/init",
   'self.withdrawn = self.turn:state() == "submitted" and self.turn.text or nil', "self.withdrawn = nil")
 add("presses Escape again", "session/course", "if now >= terminal:next_escape() then terminal:escape() end", "")
 add("presses Escape at all", "session/init",
   'if state ~= "typing" and not is_over and clock.now() >= self.terminal:next_escape() then self.terminal:escape() end',
-  "")
+  "", "the course presses it where the caller listens, as all do here")
 add("discards the session of a request that was left", "backend/init",
   "    task.shield(drop, self, live)\n", "")
 add("gives back the place of a request that was left", "backend/init",
@@ -130,7 +136,8 @@ add("ends a session to make room", "backend/pool", "return victim and { victim =
 add("looks a session up by its history", "backend/pool", "return lease.key ~= nil and entry.keys[lease.key] ~= nil end",
   "return lease.key ~= nil end")
 add("discards a session whose message was interrupted before it was answered", "backend/init",
-  "if is_stopped and #answer == 0 then return drop(self, run.session) end", "")
+  "if is_stopped and #answer == 0 then return drop(self, run.session) end", "",
+  "a client that keeps such a message says it again, in one with its next")
 add("closes its sessions", "backend/pool", "      pcall(session.close, session)\n      self.on_leave(session)\n", "")
 
 return M

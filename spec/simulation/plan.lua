@@ -7,8 +7,13 @@ local M = {}
 
 local PROFILES = { "2.1.330", "2.1.197", "2.1.110" }
 
+--- What only a world can wait for: an answer that takes so long that an interrupt is seen to end it.
+M.LONG_MS = 30000
+M.ANSWERS = { long = { delay_ms = M.LONG_MS } }
+for name, answer in pairs(marks.ANSWERS) do M.ANSWERS[name] = answer end
+
 local MARKS = {}
-for name in pairs(marks.ANSWERS) do table.insert(MARKS, name) end
+for name in pairs(M.ANSWERS) do table.insert(MARKS, name) end
 table.sort(MARKS)
 table.move({ "blocks", "blocks" }, 1, 2, #MARKS + 1, MARKS) -- of an answer in two lines one may be late
 
@@ -67,7 +72,11 @@ local function random_turn(chance, key, is_direct)
       end
     end
   end
+  if turn.mark == "long" and not chance:once_in(3) then
+    turn.strike = { kind = "interrupt", after = "taken", late_ms = chance:between(0, 2500), which = 1 }
+  end
   if chance:once_in(5) then turn.pause_ms = chance:between(0, 3000) end
+  turn.finds_dead = not is_direct and chance:once_in(30) or nil
   return turn
 end
 
@@ -78,7 +87,7 @@ local function random_odds(chance)
   end
   if odds.lost > 0 then odds.lost = odds.lost * 4 end
   if odds.half > 0 then odds.half = odds.half // 2 + 1 end
-  odds.no_space = chance:once_in(20) and 4 or 0
+  odds.no_space = chance:once_in(12) and 4 or 0
   odds.slow = chance:once_in(6) and chance:pick { 4, 10 } or 0
   odds.broken = chance:once_in(4) and chance:pick { 3, 10, 30 } or 0
   odds.torn = chance:once_in(12) and chance:pick { 3, 6, 20 } or 0
@@ -100,6 +109,18 @@ local function add_what_is_waited_for(plan)
       local fault = turn.strike and WAITED_FOR[turn.strike.after]
       if fault and (plan.odds[fault[1]] or 0) == 0 then plan.odds[fault[1]] = fault[2] end
       if #turn.text > LONG_TEXT and not plan.odds.slow then plan.odds.slow = 4 end -- the editor may come late
+    end
+  end
+end
+
+--- Messages that are interrupted in the middle of their pastes, and others behind them.
+local function add_cut_pastes(chance, plan)
+  for _, conversation in ipairs(plan.conversations) do
+    for _, turn in ipairs(conversation) do
+      turn.text, turn.mark = ("%s %s."):format(turn.text:match "m%d+%.%d+", ("word "):rep(chance:between(1, 30))), nil
+      if chance:once_in(2) then
+        turn.strike = { kind = "interrupt", after = "paste", late_ms = chance:between(0, 2), which = 1 }
+      end
     end
   end
 end
@@ -128,7 +149,9 @@ function M.random(seed)
     end
     plan.conversations[number] = conversation
   end
+  if plan.direct and chance:once_in(5) then add_cut_pastes(chance, plan) end
   add_what_is_waited_for(plan)
+  plan.startup_ms = chance:once_in(3) and 300 or 5
   local is_small = not chance:once_in(3)
   plan.dimensions = { rows = is_small and 24 or 40, columns = is_small and 80 or 120 }
   if chance:once_in(2) then plan.backend.state = false end -- no conversation outlives its process

@@ -5,6 +5,7 @@ local errors = require "parley.base.errors"
 local history = require "parley.base.history"
 local marks = require "parley.testing.marks"
 local models = require "spec.simulation.model"
+local plans = require "spec.simulation.plan"
 local process = require "parley.claude.process"
 local session_of = require "parley.session"
 local tables = require "parley.base.tables"
@@ -24,7 +25,7 @@ end
 
 local function answers()
   local list = {}
-  for mark, answer in pairs(marks.ANSWERS) do
+  for mark, answer in pairs(plans.ANSWERS) do
     local one = { on = "mark:" .. mark .. "." }
     for name, value in pairs(answer) do one[name] = value end
     table.insert(list, one)
@@ -106,9 +107,10 @@ end
 
 function strikes.leave(_, _, ask) ask.was.left = true end
 
-function strikes.interrupt(_, _, ask)
+function strikes.interrupt(run, _, ask)
   ask.was.interrupted = true
-  if ask.interrupt then ask.interrupt() end
+  local has_turn = ask.interrupt and ask.interrupt()
+  if has_turn then ask.interrupted_at = ask.interrupted_at or run.world.time.now end
 end
 
 function strikes.close(run)
@@ -150,7 +152,7 @@ local function through(run, talk, ask, events)
     local messages = table.move(talk.messages, 1, #talk.messages, 1, {})
     table.insert(messages, { role = "user", content = ask.text })
     step, state, control, handle = run.backend:complete(messages)
-    ask.interrupt = function() handle:interrupt() end
+    ask.interrupt = function() return handle:interrupt() end
     ask.session_now = function() return handle.session_id end
   else
     ask.session_now = function() return talk.session.session_id end
@@ -158,7 +160,7 @@ local function through(run, talk, ask, events)
     if not talk.is_started then talk.session:start(ask.text) end -- and the message goes with it
     talk.is_started = true
     step, state, control, handle = talk.session:send(ask.text)
-    ask.interrupt = function() talk.session:interrupt() end
+    ask.interrupt = function() return talk.session:interrupt() end
   end
   for event in step, state, control, handle do
     table.insert(events, event)
@@ -167,11 +169,17 @@ local function through(run, talk, ask, events)
   end
 end
 
+--- The program of a conversation dies while nobody is at it.
+local function die_between(run, talk)
+  for _, program in ipairs(run.model:idle_programs(talk)) do program:kill "SIGKILL" end
+end
+
 --- The world's time goes by.
 local function pass(milliseconds) task.condition():wait(milliseconds) end
 
 local function play_turn(run, talk, turn)
   if turn.pause_ms then pass(turn.pause_ms) end
+  if turn.finds_dead and run.backend then die_between(run, talk) end
   local ask, events = run.model:ask(turn, talk), {}
   local hands = { striker(run, ask, turn.strike), striker(run, ask, turn.second_strike) }
   run.turns = run.turns + 1
@@ -179,7 +187,10 @@ local function play_turn(run, talk, turn)
   ask.task = task.spawn(through, run, talk, ask, events)
   local ok, err = pcall(ask.task.await, ask.task)
   if not ok and not errors.is(err) then error(err, 0) end
-  if ask.was.left and ok and not ask.result then ok, err = false, errors.cancelled "left" end
+  if ask.was.left and ok and not ask.result then
+    ok, err = false, errors.cancelled "left"
+    if talk.session and not talk.session.closed then run.model:wrong("%s was left, and its session goes on", ask.key) end
+  end
   run.model:answer(ask, ok, err)
   table.insert(run.steps, run.world.time.steps - first_step)
   local problem = marks.wrong_partials(events, ask.verdict == "success")
@@ -271,7 +282,7 @@ function M.play(plan)
     faults = tables.merged(plan.odds, plan.times),
     trusted = not plan.untrusted, bypass_accepted = not plan.untrusted,
     script = function(_, number)
-      return { startup_delay_ms = 5, flush_ms = number % 3 * 2, answers = answers(),
+      return { startup_delay_ms = plan.startup_ms or 5, flush_ms = number % 3 * 2, answers = answers(),
         faults = plan.starts[(number - 1) % math.max(1, #plan.starts) + 1] }
     end }
   local run = { plan = plan, world = world, waiting = {}, turns = 0, counts = {}, sessions = {}, steps = {} }
