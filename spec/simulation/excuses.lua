@@ -134,7 +134,8 @@ end
 ---@param ask table
 ---@return boolean
 function M.may_be_slow(model, ask)
-  if may(model, "slow") or may(model, "torn") or model:has_asked(ask) then return true end
+  local is_late = may(model, "slow") or may(model, "half") or may(model, "torn")
+  if is_late or model:has_asked(ask) then return true end
   for _, strike in ipairs(model.struck) do
     if is_struck(ask, strike, model.plan.direct) then return true end
   end

@@ -25,8 +25,8 @@ local BEGUN, MIDDLE, REST = "^\27%[?[%d;?>]*$", "^%[?[%d;?>]*$", "^%[?[%d;?>]*[c
 local HALF_KEY = "\27%[?[%d;?>]*$"
 --- What the user types is on the screen, and seen, so soon.
 local SIGHT_MS, LATENESSES = 100, 10
---- What a pool or a program may take that nothing has stopped.
-local PATIENCE_MS = 90000
+--- What a program may take that nothing has stopped, and what each of those before it in a pool.
+local PATIENCE_MS, QUEUED_MS = 60000, 30000
 --- And a program that is interrupted.
 local INTERRUPT_MS = 12000
 
@@ -45,6 +45,7 @@ function M.new(world, plan)
     from_user = {}, begun = {} }, Model)
   self.most_ms = PATIENCE_MS
   for _, conversation in ipairs(plan.conversations) do
+    self.most_ms = self.most_ms + QUEUED_MS
     for _, turn in ipairs(conversation) do
       if turn.mark == "long" then self.most_ms = self.most_ms + plans.LONG_MS end
     end
