@@ -1,4 +1,5 @@
 -- Permission prompts of the real program: a decision is about the call that is asked about, and about no other.
+local clock = require "parley.base.clock"
 local files = require "parley.base.files"
 local helper = require "spec.helper"
 local smoke = require "spec.smoke.live"
@@ -50,6 +51,31 @@ describe("a permission prompt of the real program", function()
           assert.truthy(("\n" .. shown .. "\n"):find("\n" .. command .. "\n", 1, true), shown)
         end
       end
+      smoke.is_fine(live, server)
+    end))
+  end
+
+  do
+    local asked, live_process = {}, nil
+    local function stop_for(milliseconds)
+      local pid = live_process:pid()
+      uv.kill(pid, "sigstop")
+      clock.after(milliseconds, function() uv.kill(pid, "sigcont") end)
+    end
+    local function decide(dialog, accept)
+      if not asked[1] then stop_for(6000) end
+      table.insert(asked, dialog)
+      return READ_ONLY.decide(dialog, accept)
+    end
+    it("gets nothing of an answer to the one before that the program has read late", smoke.conversation({ process = ASK,
+      prepare = make_victim, session = { policies = { dialogs = { decide = decide } } },
+      script = { { on = "DOIT", blocks = { bash("ls -la", "list"), bash("rm -rf victim", "clean up") } } },
+    }, function(live, server, home)
+      live_process = live.process
+      local events = smoke.of_subtype(helper.say(live, "DOIT please"), "dialog_answered")
+      assert.is_true(has_victim(home))
+      assert.equal("No", events[#events].choice)
+      assert.equal("rm -rf victim", asked[#asked].tool_use.input.command)
       smoke.is_fine(live, server)
     end))
   end
