@@ -108,6 +108,8 @@ local function add_what_is_waited_for(plan)
     for _, turn in ipairs(conversation) do
       local fault = turn.strike and WAITED_FOR[turn.strike.after]
       if fault and (plan.odds[fault[1]] or 0) == 0 then plan.odds[fault[1]] = fault[2] end
+      local has_call = (M.ANSWERS[turn.mark] or {}).tool ~= nil
+      if has_call and plan.odds.half == 0 then plan.odds.half = 4 end -- the result of a call may come late
       if #turn.text > LONG_TEXT and not plan.odds.slow then plan.odds.slow = 4 end -- the editor may come late
     end
   end

@@ -56,7 +56,7 @@ describe("a permission prompt of the real program", function()
   end
 
   do
-    local asked, live_process = {}, nil
+    local asked, typed, live_process = {}, "", nil
     local function stop_for(milliseconds)
       local pid = live_process:pid()
       uv.kill(pid, "sigstop")
@@ -72,9 +72,16 @@ describe("a permission prompt of the real program", function()
       script = { { on = "DOIT", blocks = { bash("ls -la", "list"), bash("rm -rf victim", "clean up") } } },
     }, function(live, server, home)
       live_process = live.process
+      local write = live_process.write
+      function live_process.write(process, bytes, wait)
+        typed = typed .. bytes
+        return write(process, bytes, wait)
+      end
       local events = smoke.of_subtype(helper.say(live, "DOIT please"), "dialog_answered")
       assert.is_true(has_victim(home))
       assert.equal("No", events[#events].choice)
+      local answers = typed:match "\27%[201~(.*)$" or typed:match "DOIT please (.*)$"
+      assert.equal(1, select(2, answers:gsub("1", "")), answers) -- the next one could have it, were it repeated
       assert.equal("rm -rf victim", asked[#asked].tool_use.input.command)
       smoke.is_fine(live, server)
     end))
