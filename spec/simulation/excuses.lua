@@ -1,6 +1,7 @@
 --- What has gone wrong from outside excuses that a request fails, and no more than that: the requests that were at that
 --- program then, with the errors that come of it.
 local marks = require "parley.testing.marks"
+local plans = require "spec.simulation.plan"
 
 local M = {}
 
@@ -75,7 +76,7 @@ local function by_program(model, ask, err, verdict)
   end
   if verdict == "DialogError" then
     if plan.untrusted and not plan.accepts then return true end
-    if not (plan.consents and not plan.untrusted) then return marks.ASKING[mark] or model:has_asked(ask) end
+    if not (plan.consents and not plan.untrusted) then return plans.ASKING[mark] or model:has_asked(ask) end
   end
   -- Every third key is lost there: it is no terminal any more. What is late is seen when it comes.
   if not is_session_error(err, "delivery") or ask.taken > 0 then return false end
@@ -165,7 +166,7 @@ function M.is_torn(model, ask)
 end
 
 --- Whether a part of an answer may be missing: it was in a line that has no end, or the program has stood still in the
---- middle where it keeps no status, or long where it does: when it has said that it is done, and the rest is not written.
+--- middle where it keeps no status, or long where it does: it has said that it is done, and the rest is not written.
 ---@param model spec.Model
 ---@param ask table
 ---@return boolean

@@ -417,9 +417,9 @@ local function check_success(self, ask)
   if ask.has_next and self.plan.profile ~= "2.1.110" and not excuses.is_torn(self, ask) then
     self:wrong("%s has the answer of a turn behind it", ask.key) -- the program says where a turn ends
   end
-  local answer, wanted = answer_to(self, ask), marks.TEXTS[ask.turn.mark]
+  local answer, wanted = answer_to(self, ask), plans.TEXTS[ask.turn.mark]
   local whole = wanted or bare("echo: " .. ask.text)
-  local made = marks.ANSWERS[ask.turn.mark] or {}
+  local made = plans.ANSWERS[ask.turn.mark] or {}
   local has_any = answer ~= "" or made.tool or made.own_turn -- a call is one, too, and what comes by itself
   if has_any and excuses.may_be_short(self, ask) and whole:find(bare(answer), 1, true) then return end
   if wanted and answer ~= wanted or not wanted and bare(answer:gsub("^echo: ", "")) ~= bare(ask.text) then

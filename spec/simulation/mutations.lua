@@ -63,7 +63,8 @@ add("follows the chain of records", "session/turn", "if parent and self.chain[pa
 add("leaves what comes behind the end to the next turn", "session/transcript",
   "if turn:is_certain() then return true, true end", "")
 add("reads what came before, first", "session/course",
-  "  self.transcript:read(turn) -- what came after the last verdict is no part of this turn\n", "")
+  "  self.transcript:read(turn) -- what came after the last verdict is no part of this turn\n", "",
+  "what comes late of a message that was interrupted is known by its time; deadlines_spec fails")
 add("looks again at the status file", "session/terminal", "  if self.status_file then self.status_file:read() end\n",
   "")
 add("looks again at all, though nothing was told", "session/terminal",
@@ -105,7 +106,7 @@ add("expects what an interrupt gives back", "session/init",
   "if self.turn:is_interrupting() then self.typist:expect_more() end", "",
   "the composer is looked at before Enter, so that what comes late is cleared then")
 add("knows the record of a message that was interrupted", "session/init",
-  'self.withdrawn = self.turn:state() == "submitted" and self.turn.text or nil', "self.withdrawn = nil")
+  'if state ~= "typing" then self.withdrawn = state == "submitted" and self.turn.text or nil end', "")
 add("presses Escape again", "session/course", "if now >= terminal:next_escape() then terminal:escape() end", "")
 add("presses Escape at all", "session/init",
   'if state ~= "typing" and not is_over and clock.now() >= self.terminal:next_escape() then self.terminal:escape() end',

@@ -9,8 +9,12 @@ local PROFILES = { "2.1.330", "2.1.197", "2.1.110" }
 
 --- What only a world can wait for: an answer that takes so long that an interrupt is seen to end it.
 M.LONG_MS = 30000
-M.ANSWERS = { long = { delay_ms = M.LONG_MS } }
-for name, answer in pairs(marks.ANSWERS) do M.ANSWERS[name] = answer end
+M.ANSWERS = { long = { delay_ms = M.LONG_MS }, late_dialog = { tool = { name = "Bash", input = { command = "true" },
+  result = "done", permission = true, ask_after_ms = 5000 }, after = "after the tool" } }
+M.TEXTS, M.ASKING = { late_dialog = "after the tool" }, { late_dialog = true }
+for _, name in ipairs { "ANSWERS", "TEXTS", "ASKING" } do
+  for mark, value in pairs(marks[name]) do M[name][mark] = value end
+end
 
 local MARKS = {}
 for name in pairs(M.ANSWERS) do table.insert(MARKS, name) end
@@ -154,6 +158,7 @@ function M.random(seed)
   if plan.direct and chance:once_in(5) then add_cut_pastes(chance, plan) end
   add_what_is_waited_for(plan)
   plan.startup_ms = chance:once_in(3) and 300 or 5
+  if plan.accepts and plan.odds.slow == 0 and chance:once_in(2) then plan.odds.slow = 4 end -- it is answered again
   local is_small = not chance:once_in(3)
   plan.dimensions = { rows = is_small and 24 or 40, columns = is_small and 80 or 120 }
   if chance:once_in(2) then plan.backend.state = false end -- no conversation outlives its process

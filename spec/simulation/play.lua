@@ -189,7 +189,8 @@ local function play_turn(run, talk, turn)
   if not ok and not errors.is(err) then error(err, 0) end
   if ask.was.left and ok and not ask.result then
     ok, err = false, errors.cancelled "left"
-    if talk.session and not talk.session.closed then run.model:wrong("%s was left, and its session goes on", ask.key) end
+    local goes_on = talk.session and not talk.session.closed
+    if goes_on then run.model:wrong("%s was left, and its session goes on", ask.key) end
   end
   run.model:answer(ask, ok, err)
   table.insert(run.steps, run.world.time.steps - first_step)

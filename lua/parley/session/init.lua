@@ -254,7 +254,8 @@ end
 
 local function conclude(self, verdict)
   local now, began_at = clock.now(), self.course.began_at
-  self.withdrawn = self.turn:state() == "submitted" and self.turn.text or nil -- its record may still come
+  local state = self.turn:state()
+  if state ~= "typing" then self.withdrawn = state == "submitted" and self.turn.text or nil end -- it may still come
   if self.turn:is_interrupting() then self.typist:expect_more() end -- and what an interrupt gives back
   self.turns = self.turns + 1
   usage.add(self.used, self.turn:used())

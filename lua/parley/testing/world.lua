@@ -395,7 +395,8 @@ function World:told()
   for _, name in ipairs { self.folder, configuration.project_name(self.folder) } do
     told = told:gsub(name:gsub("%p", "%%%0"), "FOLDER")
   end
-  return (told:gsub("/[^%s\"]*/parley%-plugin%-[^%s\"]*", "PLUGIN"))
+  told = told:gsub("/[^%s\"]*/parley%-plugin%-[^%s\"]*", "PLUGIN")
+  return (told:gsub("/[^%s'\"]*/parley%-editor%-[^%s'\"]*", "EDITOR"))
 end
 
 --- What nobody closed: programs, handles, timers.

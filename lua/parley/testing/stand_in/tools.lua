@@ -44,6 +44,16 @@ local function must_be_asked(program, tool)
   return false
 end
 
+--- What stands on the screen between a call and its dialog, where the machine is busy: 2.1.110, which keeps no status,
+--- shows the composer.
+local function linger(program, milliseconds)
+  local busy = program.view.busy
+  if program.profile.status_file == "plain" then program.view.busy = nil end
+  program:redraw()
+  task.sleep(milliseconds)
+  program.view.busy = busy
+end
+
 --- Asks for a permission, by hook or by dialog.
 ---@return "allow"|"refuse"|"deny"  `deny` is the user's no, which ends the turn; `refuse` is a rule's
 ---@return string? reason
@@ -62,6 +72,7 @@ local function ask(turn, tool, facts)
     decision, said = hooks.decision(turn:run_hooks("PermissionRequest", facts))
     facts.tool_use_id = id
     if (is_ruled and decision ~= "deny" or not decision) and not tool.question then
+      if tool.ask_after_ms then linger(program, tool.ask_after_ms) end
       local answer = program:ask(dialogs.permission(program.profile, tool, program.cwd, program.screen.columns))
       if answer == "always" then program.always_allowed = true end
       if answer == "auto" or answer == "acceptEdits" then program.permission_mode = answer end
