@@ -107,8 +107,8 @@ end
 --- and Enter pressed. Returns whether it was picked; another dialog may have come instead.
 ---
 --- A key that was pressed before may be unread yet, and would answer this dialog, so that its repetition answers the
---- next. So in one that was answered the pointer goes to another choice first: when that is seen to have moved, whatever
---- was pressed earlier was read or lost.
+--- next. So in one that was answered the pointer goes to another choice first: when it is seen to have moved, what was
+--- pressed earlier was read or lost.
 local function choose(self, dialog, choice, calls, is_again)
   local terminal, number = self.terminal, dialog.first_number and dialog.first_number + choice - 1
   local target = is_again and dialog.selected and choice % #dialog.choices + 1 or choice

@@ -103,8 +103,8 @@ local function rest(self, milliseconds)
   self.terminal:wait_until(function() return false end, milliseconds)
 end
 
---- Goes back to vim's INSERT mode, which an ESC may have left. The letter that `i` is elsewhere is taken away by itself:
---- 2.1.110 leaves its shell mode by a Backspace that comes alone.
+--- Goes back to vim's INSERT mode, which an ESC may have left. The letter that `i` is elsewhere is taken away by a key
+--- of its own: 2.1.110 leaves its shell mode by a Backspace that comes alone.
 local function insert(self)
   for _, key in ipairs { TO_INSERT, keys.BACKSPACE } do
     if composer_of(self.terminal:view()) then self.terminal:press(key) end
