@@ -45,7 +45,8 @@
 --- run, which it does only outside of `bypassPermissions`: `kit.options.permission_mode = "default"`, and so long after
 --- the call; `question` is `{text, choices}`; a tool of an MCP server, by the server's name for it or the whole
 --- one, is really called, and its result counts; `leaves` is a shell command that is really run and may leave
---- something running) with `after` (the text that follows the results), `stop_reason`, `empty`; when: `delay_ms`, `block_delay_ms`, `line_ms`; `breaks_off`: the text
+--- something running) with `after` (the text that follows the results), `stop_reason`, `empty`; when: `delay_ms`,
+--- `block_delay_ms`, `line_ms`; `breaks_off`: the text
 --- of an attempt before, whose connection ends in the middle; `dialog` (`{title, lines, choices, selected, numbered,
 --- footer, waiting_for}`) is asked first; `compacts`: the program compacts the conversation first. Or `steps`, a list
 --- of such, one API message each. An answer that says nothing for the model echoes.
