@@ -89,8 +89,7 @@ static int tail_tostring(lua_State *L)
 }
 
 static const luaL_Reg methods[] = {
-    {"close", close_tail}, {"exists", exists}, {"held", held}, {"next", next}, {"offset", offset_of},
-    {NULL, NULL},
+    {"close", close_tail}, {"exists", exists}, {"held", held}, {"next", next}, {"offset", offset_of}, {NULL, NULL},
 };
 
 static const luaL_Reg metamethods[] = {
