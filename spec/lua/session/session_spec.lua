@@ -454,6 +454,27 @@ describe("session", function()
       assert.equal("next", events[1]:text())
     end))
 
+    it("knows the late record of a message, though the next one was interrupted while it was typed", in_no_time(function()
+      local live <close>, fake = interruptible()
+      local plain = fake.options.on_write
+      function fake.options.on_write(process, bytes)
+        if bytes == "\r" then live:interrupt() elseif bytes ~= "\27" then plain(process, bytes) end
+      end
+      assert.equal("interrupted", select(2, collect(live:send "one")).subtype) -- Enter is not read yet
+      function fake.options.on_write(process, bytes)
+        plain(process, bytes)
+        if live.turn:state() == "typing" then live:interrupt() end
+      end
+      assert.equal("interrupted", select(2, collect(live:send "two")).subtype)
+      function fake.options.on_write(process, bytes)
+        if bytes == "\r" then process.transcript:user "one" end
+        plain(process, bytes)
+      end
+      local events, result = collect(live:send "three")
+      assert.equal("success", result.subtype)
+      assert.equal("three", events[1]:text())
+    end))
+
     it("does not take what comes back late for the same message, sent again", in_no_time(function()
       local live <close>, fake = interruptible { delay_ms = 60000 }
       local waiter = task.spawn(function()
