@@ -36,9 +36,13 @@ describe("promise 5, a turn ends, and not early:", function()
 
   each("when the disk is slow, and a line takes its time to become whole", {
     faults = { half = 1, disk_late_ms = 3000 },
-    script = { answers = { { blocks = { { type = "text", text = "one" }, { type = "text", text = "two" } } } } },
+    script = { answers = { { on = "halves", half_line_ms = 5, text = "one" }, -- each of which may come in halves
+      { blocks = { { type = "text", text = "one" }, { type = "text", text = "two" } } } } },
   }, function(live)
-    for _ = 1, 20 do assert.same({ "one", "two" }, say(live, "hello").texts) end
+    for _ = 1, 20 do
+      assert.same({ "one", "two" }, say(live, "hello").texts)
+      assert.same({ "one" }, say(live, "halves").texts)
+    end
   end)
 
   each("on errors of the API, used up or not", { script = { answers = {
