@@ -38,8 +38,8 @@ local EFFECTS = {
     return is_session_error(err, "timeout", "transcript") or verdict == "error_no_output"
   end,
   escape = function(err, verdict) -- it leaves a dialog or interrupts the turn
-    return is_session_error(err, "exit", "delivery", "timeout") or verdict == "error_no_output"
-      or verdict == "interrupted"
+    return is_session_error(err, "exit", "delivery") or verdict == "error_no_output" or verdict == "interrupted"
+      or is_session_error(err, "timeout") and err.message:find("file_wait_timeout_ms", 1, true)
   end,
   type = function(err) -- a message that has changed in the composer is not sent again
     return is_session_error(err, "delivery")
@@ -87,11 +87,7 @@ end
 --- Whether the answer before was not whole in the transcript, so that the conversation cannot be gone on with.
 local function has_lost_an_answer(model, ask, err)
   if not err or err.code ~= "ValueError" or model.plan.direct then return false end
-  for _, strike in ipairs(model.struck) do
-    local may_cut = strike.kind == "torn" or strike.kind == "stop" or strike.kind == "pause"
-    if may_cut and strike.at <= ask.began and ask.talk.sessions[strike.session_id] then return true end
-  end
-  return false
+  return ask.talk.has_short
 end
 
 M.may = may
@@ -136,7 +132,7 @@ end
 ---@return boolean
 function M.may_be_slow(model, ask)
   local is_late = may(model, "slow") or may(model, "half") or may(model, "torn")
-  if is_late or model:has_asked(ask) then return true end
+  if is_late or model:has_asked(ask, ask.began) then return true end
   for _, strike in ipairs(model.struck) do
     if is_struck(ask, strike, model.plan.direct) then return true end
   end

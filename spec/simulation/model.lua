@@ -44,7 +44,8 @@ function M.new(world, plan)
     dialogs = {}, struck = {}, losses = {}, users = {}, entered = {},
     from_user = {}, begun = {} }, Model)
   self.most_ms = PATIENCE_MS
-  for _, conversation in ipairs(plan.conversations) do
+  local has_queue = not plan.direct and #plan.conversations > plan.backend.max_sessions
+  for _, conversation in ipairs(has_queue and plan.conversations or {}) do
     self.most_ms = self.most_ms + QUEUED_MS
     for _, turn in ipairs(conversation) do
       if turn.mark == "long" then self.most_ms = self.most_ms + plans.LONG_MS end
@@ -176,19 +177,12 @@ local function taken_from_user(self, record)
   end
 end
 
-local function place_of(list, value)
-  for place, each in ipairs(list) do
-    if each == value then return place end
-  end
-end
-
 --- Whether what the session was told before is what the request goes on from.
 local function check_history(self, ask, had)
   local should, place = ask.history, 1
-  local is_torn = excuses.is_torn(self, ask) -- what was in that line is missing, and nothing else
+  local is_torn = excuses.is_torn(self, ask)
   for _, key in ipairs(had) do
     local before = self.by_key[key]
-    if is_torn then place = place_of(should, key) or place end
     if key == should[place] then
       place = place + 1
     elseif not (self.plan.direct and before and before.talk == ask.talk
@@ -197,7 +191,7 @@ local function check_history(self, ask, had)
       break
     end
   end
-  if place == #should + 1 or place and is_torn then return end
+  if place == #should + 1 then return end
   self:wrong("%s came into another conversation: behind [%s], not [%s]", ask.key, table.concat(had, " "),
     table.concat(should, " "))
 end
@@ -291,7 +285,9 @@ local function check_time(self, ask)
     is_stopped = is_stopped or is_slow and strike.at <= ask.ended
   end
   local took, limit = ask.ended - ask.began, self.plan.backend.turn_timeout_ms
-  local most = is_stopped and 2 * limit + 120000 or self.most_ms -- a place, a start, the turn, a program's end
+  local own_ms = ask.turn.mark == "long" and plans.LONG_MS or 0
+  local waits_ms = is_stopped and 2 * limit + 120000 or self.most_ms -- a place, a start, the turn, a program's end
+  local most = own_ms + waits_ms
   if took > most then self:wrong("%s took %.0f s", ask.key, took / 1000) end
   if ask.interrupted_at and ask.ended > ask.interrupted_at + INTERRUPT_MS and not excuses.may_be_slow(self, ask) then
     self:wrong("%s was interrupted, and went on for %.0f s", ask.key, (ask.ended - ask.interrupted_at) / 1000)
@@ -352,9 +348,11 @@ function Model:is_held(program, at)
 end
 
 --- Whether a dialog came up in a session of a request.
-function Model:has_asked(ask)
+---@param since? number
+function Model:has_asked(ask, since)
   for _, dialog in ipairs(self.dialogs) do
-    if ask.sessions[dialog.session_id] and dialog.at <= ask.ended then return true end
+    local is_since = dialog.at <= ask.ended and dialog.at >= (since or 0)
+    if ask.sessions[dialog.session_id] and is_since then return true end
   end
   return false
 end
@@ -421,7 +419,10 @@ local function check_success(self, ask)
   local whole = wanted or bare("echo: " .. ask.text)
   local made = plans.ANSWERS[ask.turn.mark] or {}
   local has_any = answer ~= "" or made.tool or made.own_turn -- a call is one, too, and what comes by itself
-  if has_any and excuses.may_be_short(self, ask) and whole:find(bare(answer), 1, true) then return end
+  if has_any and excuses.may_be_short(self, ask) and whole:find(bare(answer), 1, true) then
+    ask.talk.has_short = ask.talk.has_short or bare(answer) ~= bare(whole)
+    return
+  end
   if wanted and answer ~= wanted or not wanted and bare(answer:gsub("^echo: ", "")) ~= bare(ask.text) then
     self:wrong("%s has the answer of another: %q", ask.key, answer)
   end

@@ -79,7 +79,7 @@ add("ends a turn that takes too long", "session/init",
 
 add("takes a screen without a composer for no ready one", "policy/readiness",
   'return tui.composer(view.rows, view.cursor) and "ready" or "starting"', 'return "ready"',
-  "whoever types waits for the composer all the same")
+  "whoever types waits ten seconds for the composer all the same, and no simulated program starts so slowly")
 add("believes the status file", "policy/readiness",
   'if status and status.status == "waiting" then return "dialog" end', "",
   "the screen shows each of the simulated dialogs, and beside that status nothing is ready")
@@ -93,10 +93,10 @@ add("reads a dialog that has come to rest", "session/dialog", "local STILL_MS = 
 add("answers no dialog without consent", "policy/dialogs", "return { fail = dialog.remedy or UNKNOWN.remedy }",
   "return { choose = 1 }")
 add("does not take an answered dialog for a new one", "session/dialog",
-  "local is_stale = text == nil or text == self.answered or dialog.kind == \"unknown\"", "local is_stale = false",
+  "text == self.answered or dialog.kind", "dialog.kind",
   "it is answered again only behind a pointer that has moved, which does no harm")
 add("answers again only behind a pointer that has moved", "session/dialog",
-  "local target = is_again and dialog.selected and choice % #dialog.choices + 1 or choice", "local target = choice")
+  "if is_again and not may_repeat(self, dialog, choice, calls) then return false end", "is_again = false")
 
 -- Cancel and interrupt ------------------------------------------------------------------------------------------------
 
@@ -139,6 +139,8 @@ add("looks a session up by its history", "backend/pool", "return lease.key ~= ni
 add("discards a session whose message was interrupted before it was answered", "backend/init",
   "if is_stopped and #answer == 0 then return drop(self, run.session) end", "",
   "a client that keeps such a message says it again, in one with its next")
+add("wakes nobody from a transcript with a line that is none", "sleep/keeper",
+  "  if live.has_damage and live:has_damage() then return mistrust(self, live) end", "")
 add("closes its sessions", "backend/pool", "      pcall(session.close, session)\n      self.on_leave(session)\n", "")
 
 return M

@@ -40,6 +40,7 @@ local TELLING = {
 --- And where a session goes on behind an interrupt, as those without a pool do.
 local TELLING_DIRECTLY = {
   { "interrupt", "paste" }, { "interrupt", "paste" }, { "interrupt", "full" }, { "interrupt", "enter" },
+  { "interrupt", "editor" }, { "interrupt", "editor" },
 }
 --- What goes wrong by itself: see testing.world.
 M.FAULTS = { "cut", "full", "lost", "unseen", "half", "torn", "slow", "broken", "no_space" }
@@ -113,8 +114,8 @@ local function add_what_is_waited_for(plan)
       local fault = turn.strike and WAITED_FOR[turn.strike.after]
       if fault and (plan.odds[fault[1]] or 0) == 0 then plan.odds[fault[1]] = fault[2] end
       local has_call = (M.ANSWERS[turn.mark] or {}).tool ~= nil
-      if has_call and plan.odds.half == 0 then plan.odds.half = 4 end -- the result of a call may come late
-      if #turn.text > LONG_TEXT and not plan.odds.slow then plan.odds.slow = 4 end -- the editor may come late
+      if has_call and (plan.odds.half or 0) == 0 then plan.odds.half = 4 end -- the result of a call may come late
+      if #turn.text > LONG_TEXT and (plan.odds.slow or 0) == 0 then plan.odds.slow = 4 end -- the editor may come late
     end
   end
 end
@@ -158,7 +159,8 @@ function M.random(seed)
   if plan.direct and chance:once_in(5) then add_cut_pastes(chance, plan) end
   add_what_is_waited_for(plan)
   plan.startup_ms = chance:once_in(3) and 300 or 5
-  if plan.accepts and plan.odds.slow == 0 and chance:once_in(2) then plan.odds.slow = 4 end -- it is answered again
+  local may_be_late = plan.accepts and (plan.odds.slow or 0) == 0
+  if may_be_late and chance:once_in(2) then plan.odds.slow = 4 end -- what is asked is answered again
   local is_small = not chance:once_in(3)
   plan.dimensions = { rows = is_small and 24 or 40, columns = is_small and 80 or 120 }
   if chance:once_in(2) then plan.backend.state = false end -- no conversation outlives its process

@@ -133,8 +133,11 @@ end
 function M.renew(self, run)
   local former = run.session
   local _ <close> = defer(function() self.keeper:lose(former) end) -- what another has is none of its affairs
+  local is_damaged, read_to = former.has_damage and former:has_damage(), former.read_to and former:read_to()
   self.pool:discard(former, true)
   run.session, run.is_leased, run.has_place, self.kin[former] = nil, false, true, nil
+  local knows_more = is_damaged or read_to and not transcript.is_readable(former.jsonl_path, read_to)
+  if knows_more then return M.fresh(self, run) end -- than its transcript has
   if not go_on(self, run, former.session_id, former.jsonl_path) then return end
   run.session:succeed(former)
   self.keeper:hand_over(former, run.session)

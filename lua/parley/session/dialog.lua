@@ -103,16 +103,32 @@ local function lasts(self, milliseconds, condition)
   return not self.terminal:wait_until(function() return not condition() end, milliseconds)
 end
 
+--- Whether a dialog that was answered, and stays, may be answered again. The key may be unread yet, and answer it, so
+--- that its repetition would answer the next one. Where there is a pointer, one key more moves that: when it is seen to
+--- have moved, what was pressed earlier was read or lost. Else what was not read for so long was lost.
+local function may_repeat(self, dialog, choice, calls)
+  local current = recognize(self, calls)
+  if not current or current.text ~= dialog.text then return false end
+  local before = current.selected
+  local has_pointer = before ~= nil and choice ~= nil and #dialog.choices > 1
+  if has_pointer then
+    local is_above = before < choice or before == choice and choice == 1
+    self.terminal:press(is_above and keys.DOWN or keys.UP)
+  end
+  local is_still = lasts(self, POINTER_MS, function()
+    current = recognize(self, calls)
+    return current ~= nil and current.text == dialog.text and current.selected == before
+  end)
+  if has_pointer then return not is_still and current ~= nil and current.text == dialog.text end
+  return is_still
+end
+
 --- Picks a choice: by its number, where they have numbers; else the pointer is moved to it, looking after each step,
 --- and Enter pressed. Returns whether it was picked; another dialog may have come instead.
----
---- A key that was pressed before may be unread yet, and would answer this dialog, so that its repetition answers the
---- next. So in one that was answered the pointer goes to another choice first: when it is seen to have moved, what was
---- pressed earlier was read or lost.
 local function choose(self, dialog, choice, calls, is_again)
   local terminal, number = self.terminal, dialog.first_number and dialog.first_number + choice - 1
-  local target = is_again and dialog.selected and choice % #dialog.choices + 1 or choice
-  if number and number <= 9 and target == choice then
+  if is_again and not may_repeat(self, dialog, choice, calls) then return false end
+  if number and number <= 9 and not (is_again and dialog.selected) then
     local current = recognize(self, calls)
     return current ~= nil and current.text == dialog.text and terminal:press(tostring(number))
   end
@@ -130,13 +146,11 @@ local function choose(self, dialog, choice, calls, is_again)
       current = recognize(self, calls)
       return current ~= nil and current.selected == before
     end
-    if before ~= target then
-      terminal:press(before < target and keys.DOWN or keys.UP)
+    if before == choice then
+      if lasts(self, still_ms, stays) then return terminal:press(keys.ENTER) end
+    else
+      terminal:press(before < choice and keys.DOWN or keys.UP)
       if lasts(self, step_ms, stays) then step_ms, still_ms = 2 * step_ms, 2 * step_ms end
-    elseif target ~= choice then
-      target = choice
-    elseif lasts(self, still_ms, stays) then
-      return terminal:press(keys.ENTER)
     end
   until clock.now() >= deadline
   terminal:fail("dialog", "the dialog's pointer does not move to the choice", { dialog = dialog })
@@ -176,6 +190,8 @@ local function decide(self, dialog, calls)
   if decision.choose then
     if not choose(self, dialog, decision.choose, calls, is_again) then return nil end
   elseif decision.keys then
+    local is_harmless = decision.keys == keys.ESCAPE -- it consents to nothing
+    if is_again and not is_harmless and not may_repeat(self, dialog, nil, calls) then return nil end
     local current = recognize(self, calls) -- it may have gone while the policy waited
     if not current or current.text ~= dialog.text then return nil end
     terminal:press(decision.keys)

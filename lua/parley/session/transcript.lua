@@ -118,6 +118,7 @@ function Transcript:mode() return self.tail and self.tail:mode() end
 --- Closes the file. May be called again.
 function Transcript:close()
   if self.tail then self.tail:close() end
+  self.tail = nil
 end
 
 return M

@@ -20,6 +20,7 @@ local M = {}
 ---@field lease table
 ---@field entry? table  as it was stored last
 ---@field is_leaving? true  its session is about to end, and then it sleeps
+---@field read_to? integer  up to where its transcript was read by then
 
 ---@class parley.Keeper
 ---@field private given {state: boolean|string|table, durability?: string, retention?: table, environment: table}
@@ -166,8 +167,7 @@ local function release(self, held, entry)
   self.changed:notify()
 end
 
---- A session is in the hands of somebody else, or its transcript does not hold what was said: what its conversation
---- will be nobody knows, so nobody is to wake it.
+--- A session is in the hands of somebody else: what its conversation will be nobody knows, so nobody is to wake it.
 ---@param live parley.Session
 function Keeper:part(live)
   local held = let_go(self, live)
@@ -182,7 +182,18 @@ end
 ---@field facts parley.TurnFacts
 ---@field cost_usd? number     of the turn
 
+--- Nobody is to wake a conversation from a transcript that does not hold all that was said. It stays ours while its
+--- process lives.
+local function mistrust(self, live)
+  local held = self.held[live]
+  if not (held and held.entry) then return end
+  held.entry = nil
+  local ok, err = self.store:forget(live.session_id)
+  if not ok and err then fail(self, err) end
+end
+
 local function note(self, live, turn)
+  if live.has_damage and live:has_damage() then return mistrust(self, live) end -- one of the caller's own may not say
   local store = open(self)
   local word = store and turn.keys[1] and scope.of(turn.set)
   if not word then return end
@@ -215,7 +226,6 @@ end
 ---@param live parley.Session
 ---@param turn parley.KeptTurn
 function Keeper:note(live, turn)
-  if live:has_damage() then return self:part(live) end
   local ok, err = pcall(note, self, live, turn)
   if not ok then self.problem = self.problem or errors.state_error(errors.text(err), { cause = err }) end
 end
@@ -223,7 +233,9 @@ end
 --- A session is about to end in order: who looks for its conversation waits for that.
 ---@param live parley.Session
 function Keeper:leaving(live)
-  if self.held[live] then self.held[live].is_leaving = true end
+  local held = self.held[live]
+  if not held then return end
+  held.is_leaving, held.read_to = true, live.read_to and live:read_to()
 end
 
 --- A session has ended in order, and its conversation sleeps.
@@ -233,7 +245,7 @@ function Keeper:rest(live)
   if not held or self.closed then return end
   local entry = held.entry
   local size, digest = index.look(entry and entry.path or live.jsonl_path)
-  if entry and size then
+  if entry and size and transcript.is_readable(entry.path, held.read_to or entry.size) then
     entry = tables.merged(entry, { size = size, digest = digest, state = "asleep" })
   elseif entry then
     self.store:forget(entry.session_id)

@@ -40,6 +40,20 @@ local function says_something(lines)
   return false
 end
 
+--- Whether all lines of a transcript behind a place can be read: what its program has written at its end may stand
+--- behind half a line, and be none.
+---@param path string
+---@param offset integer  where a line begins
+---@return boolean
+function M.is_readable(path, offset)
+  local rest = rest_of(path, offset)
+  if not rest or rest ~= "" and rest:sub(-1) ~= "\n" then return false end
+  for line in rest:gmatch "[^\n]+" do
+    if type(core.json.decode(line)) ~= "table" then return false end
+  end
+  return true
+end
+
 --- What has become of a transcript since it was stored.
 ---@param entry {path: string, size: integer, digest: string}
 ---@return nil|"gone"|"shorter"|"grown"|"rewritten"|"torn" problem  nil: the conversation in it is the one that it was
