@@ -454,7 +454,7 @@ describe("session", function()
       assert.equal("next", events[1]:text())
     end))
 
-    it("knows the late record of a message, though the next one was interrupted while it was typed", in_no_time(function()
+    it("knows the late record of a message behind one that was interrupted while typed", in_no_time(function()
       local live <close>, fake = interruptible()
       local plain = fake.options.on_write
       function fake.options.on_write(process, bytes)
