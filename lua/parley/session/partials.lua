@@ -65,15 +65,18 @@ function Partials:take(payload)
   group.is_closed = group.index == #group.pending and is_late(self, group)
 end
 
---- The group that a message's text was shown in; those before it are over.
+--- The group that a message's text was shown in, the whole of it if there is one. Those before it are over, and so are
+--- all that begin like it: of an attempt that broke off and the next one, either may come late.
 local function bind(self, text)
+  local found
   for place, group in ipairs(self.groups) do
-    local is_it = not group.is_closed and group.text ~= "" and (begins(text, group.text) or begins(group.text, text))
-    if is_it then
-      for earlier = 1, place do self.groups[earlier].is_closed = true end
-      return group
-    end
+    local may_be = not group.is_closed and group.text ~= "" and (begins(text, group.text) or begins(group.text, text))
+    if may_be and (not found or group.text == text and self.groups[found].text ~= text) then found = place end
   end
+  for place, group in ipairs(found and self.groups or {}) do
+    group.is_closed = group.is_closed or place <= found or group.text ~= "" and begins(text, group.text)
+  end
+  return self.groups[found]
 end
 
 local function insert_all(events, place, added)
