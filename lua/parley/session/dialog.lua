@@ -17,6 +17,8 @@ local POINTER_STILL_MS = 200
 --- A key that has not moved the pointer was lost, or a busy program has not read it yet: then it comes, behind the
 --- next one. So each is given twice as long as the one before it, and so is the pointer before Enter. In all, so long.
 local STEP_MS, POINTER_MS = 1000, 30000
+--- One that is to show that what was pressed before was read is waited for so long, and was lost perhaps.
+local ARROW_MS = 5000
 --- One that was answered stays on the screen for a while; one whose rows say nothing yet is still being drawn.
 local STALE_MS = 2000
 
@@ -115,7 +117,7 @@ local function may_repeat(self, dialog, choice, calls)
     local is_above = before < choice or before == choice and choice == 1
     self.terminal:press(is_above and keys.DOWN or keys.UP)
   end
-  local is_still = lasts(self, POINTER_MS, function()
+  local is_still = lasts(self, has_pointer and ARROW_MS or POINTER_MS, function()
     current = recognize(self, calls)
     return current ~= nil and current.text == dialog.text and current.selected == before
   end)
