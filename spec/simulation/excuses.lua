@@ -31,8 +31,10 @@ local EFFECTS = {
       or model:has_asked(ask) and err ~= nil -- which does not go away when it is answered, or half of it
         and (is_session_error(err, "dialog") or err.code == "DialogError")
   end,
-  pause = function(err, verdict, _, _, strike) -- one that stands still before what it owes is written looks done
-    return is_session_error(err, "delivery") or verdict == "error_no_output" and strike.lasts_ms >= OWED_MS
+  pause = function(err, verdict, model, ask, strike) -- one that stands still before what it owes is written looks done
+    local is_long = strike.lasts_ms >= OWED_MS -- and half of a dialog that has gone like one that nobody knows
+    local is_half_drawn = is_long and verdict == "DialogError" and model:has_asked(ask)
+    return is_session_error(err, "delivery") or verdict == "error_no_output" and is_long or is_half_drawn
   end,
   torn = function(err, verdict)
     return is_session_error(err, "timeout", "transcript") or verdict == "error_no_output"
