@@ -51,15 +51,10 @@ end
 
 -- One mutant ----------------------------------------------------------------------------------------------------------
 
---- Writes the changed file. The text to be changed must stand there exactly once.
+--- Writes the changed file.
 local function write(mutation, number)
-  local text = assert(files.read(mutation.file))
-  local from, to = text:find(mutation.old, 1, true)
-  if not from or text:find(mutation.old, to + 1, true) then
-    error(("'%s': the text stands in %s not once"):format(mutation.what, mutation.file), 0)
-  end
   local path = ("%s/%d.lua"):format(FOLDER, number)
-  files.write(path, text:sub(1, from - 1) .. mutation.new .. text:sub(to + 1), true)
+  files.write(path, mutations.apply(mutation), true)
   assert(loadfile(path))
   return path
 end

@@ -48,7 +48,7 @@ int tail_next(struct tail *tail, struct tail_line *line);
 /* The offset after the last line that was delivered or skipped. */
 off_t tail_offset(const struct tail *tail);
 
-/* How many bytes of a line without an end are held. */
+/* How many bytes are held that were not delivered: of a line without an end, once tail_next has said TAIL_NOTHING. */
 size_t tail_held(const struct tail *tail);
 
 /* Whether something stands at the path now. */

@@ -48,6 +48,9 @@ end
 ---@return spec.Step[]
 function M.random(seed)
   local chance, steps = chance_of.new(seed), {}
+  for _, key in ipairs(seed == 1 and { "!", "i", "\127", "\127" } or {}) do
+    table.insert(steps, { name = "goes to the shell mode and back", keys = key, rests = true })
+  end
   for number = 1, 2 do
     table.insert(steps, { name = "types", keys = ("k%d.%d"):format(seed, number) })
     for _ = 1, chance:between(2, 6) do table.insert(steps, step_of(chance)) end

@@ -1,9 +1,24 @@
 --- Mechanisms that are taken out one at a time, for `make mutations`: of each the file, the text that stands there
 --- once, what comes in its place, and why it cannot be found where that is so.
+local files = require "parley.base.files"
+
 local M = {}
 
 local function add(what, file, old, new, unseen)
   table.insert(M, { what = what, file = "lua/parley/" .. file .. ".lua", old = old, new = new, unseen = unseen })
+end
+
+--- A file's text with a mechanism taken out.
+---@param mutation table
+---@return string changed
+--- Raises when what is to be changed does not stand there exactly once.
+function M.apply(mutation)
+  local text = assert(files.read(mutation.file))
+  local from, to = text:find(mutation.old, 1, true)
+  if not from or text:find(mutation.old, to + 1, true) then
+    error(("'%s': the text stands in %s not once"):format(mutation.what, mutation.file), 0)
+  end
+  return text:sub(1, from - 1) .. mutation.new .. text:sub(to + 1)
 end
 
 -- Delivery ------------------------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 -- Permission prompts of the real program: a decision is about the call that is asked about, and about no other.
 local clock = require "parley.base.clock"
 local files = require "parley.base.files"
+local dialogs = require "parley.policy.dialogs"
 local helper = require "spec.helper"
 local smoke = require "spec.smoke.live"
 local uv = require "luv"
@@ -55,15 +56,35 @@ describe("a permission prompt of the real program", function()
     end))
   end
 
+  --- A program stands still for so long.
+  local function stop_for(process, milliseconds)
+    local pid = process:pid()
+    uv.kill(pid, "sigstop")
+    clock.after(milliseconds, function() uv.kill(pid, "sigcont") end)
+  end
+
+  do
+    local asked, starting = {}, nil
+    local function decide(dialog, accept)
+      if not asked[dialog.kind] then stop_for(starting, 6000) end
+      asked[dialog.kind] = true
+      return dialogs.decide(dialog, accept)
+    end
+    it("of its start, too, gets nothing of the answer to the one before", smoke.conversation({ is_not_started = true,
+      answers = { trust = false, bypass = false }, process = { permission_mode = "bypassPermissions" },
+      session = { accept = { "trust", "bypass" }, policies = { dialogs = { decide = decide } } },
+    }, function(live, server)
+      starting = live.process
+      live:start()
+      assert.is_true(asked.bypass)
+      smoke.is_fine(live, server)
+    end))
+  end
+
   do
     local asked, typed, live_process = {}, "", nil
-    local function stop_for(milliseconds)
-      local pid = live_process:pid()
-      uv.kill(pid, "sigstop")
-      clock.after(milliseconds, function() uv.kill(pid, "sigcont") end)
-    end
     local function decide(dialog, accept)
-      if not asked[1] then stop_for(6000) end
+      if not asked[1] then stop_for(live_process, 6000) end
       table.insert(asked, dialog)
       return READ_ONLY.decide(dialog, accept)
     end

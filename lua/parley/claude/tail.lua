@@ -161,7 +161,7 @@ function Tail:offset()
   return self._file:offset()
 end
 
---- How much there is of a line that has no end yet.
+--- How much was read and not delivered: of a line that has no end yet, once `next` has given nil.
 ---@return integer bytes
 function Tail:held()
   return self._file:held()

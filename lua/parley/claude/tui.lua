@@ -116,7 +116,9 @@ function M.composer(rows, cursor)
         end
         if scrolled or not (row == "" or starts_with(row, "  ")) then break end
         table.insert(lines, 1, row:sub(3))
-        if i == 1 and #lines > 10 then -- 2.1.197 lets a long text grow over the whole screen
+        -- 2.1.197 lets a long text grow over the whole screen. Behind a long message the rule may be a menu's.
+        local has_cursor = not cursor or cursor.row < bottom
+        if i == 1 and #lines > 10 and has_cursor then
           return { text = table.concat(lines, "\n"), shell = false, scrolled = true,
             is_empty = false, hidden = 0, first_row = 1, last_row = bottom, below = below }
         end

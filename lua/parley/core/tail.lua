@@ -33,7 +33,7 @@ function file:next() end
 ---@return integer
 function file:offset() end
 
----Tell how many bytes of a line without an end are held.
+---Tell how many bytes are held that were not delivered: of a line without an end, once `next` has given nil.
 ---@return integer
 function file:held() end
 

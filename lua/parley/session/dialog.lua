@@ -17,8 +17,8 @@ local POINTER_STILL_MS = 200
 --- A key that has not moved the pointer was lost, or a busy program has not read it yet: then it comes, behind the
 --- next one. So each is given twice as long as the one before it, and so is the pointer before Enter. In all, so long.
 local STEP_MS, POINTER_MS = 1000, 30000
---- One that is to show that what was pressed before was read is waited for so long, and was lost perhaps.
-local ARROW_MS = 5000
+--- The key that is to show whether those before it were read: what has not moved the pointer for so long was lost.
+local PROBE_MS = 5000
 --- One that was answered stays on the screen for a while; one whose rows say nothing yet is still being drawn.
 local STALE_MS = 2000
 
@@ -100,9 +100,10 @@ local function recognize(self, calls)
   return dialog
 end
 
---- Waits while a condition holds, at most so long. Returns whether it still does.
+--- Waits while a condition holds, at most so long, and no longer than to an interrupt. Returns whether it still does.
 local function lasts(self, milliseconds, condition)
-  return not self.terminal:wait_until(function() return not condition() end, milliseconds)
+  local terminal = self.terminal
+  return not terminal:wait_until(function() return terminal:is_interrupted() or not condition() end, milliseconds)
 end
 
 --- Whether a dialog that was answered, and stays, may be answered again. The key may be unread yet, and answer it, so
@@ -117,12 +118,12 @@ local function may_repeat(self, dialog, choice, calls)
     local is_above = before < choice or before == choice and choice == 1
     self.terminal:press(is_above and keys.DOWN or keys.UP)
   end
-  local is_still = lasts(self, has_pointer and ARROW_MS or POINTER_MS, function()
+  local is_still = lasts(self, has_pointer and PROBE_MS or POINTER_MS, function()
     current = recognize(self, calls)
     return current ~= nil and current.text == dialog.text and current.selected == before
   end)
-  if has_pointer then return not is_still and current ~= nil and current.text == dialog.text end
-  return is_still
+  local is_there = current ~= nil and current.text == dialog.text and not self.terminal:is_interrupted()
+  return is_there and is_still ~= has_pointer
 end
 
 --- Picks a choice: by its number, where they have numbers; else the pointer is moved to it, looking after each step,
@@ -137,6 +138,7 @@ local function choose(self, dialog, choice, calls, is_again)
   local step_ms, still_ms, deadline = STEP_MS, POINTER_STILL_MS, clock.now() + POINTER_MS
   local is_first = true
   repeat
+    if terminal:is_interrupted() then return false end
     local current = recognize(self, calls)
     if not current or current.kind ~= dialog.kind or #current.choices ~= #dialog.choices then return false end
     local may_differ = not (is_first or is_again) -- the pointer may change what is shown

@@ -11,7 +11,7 @@ local M = {}
 ---@field path string
 ---@field package terminal parley.Terminal
 ---@field package tail? parley.Tail  while it is open
----@field package held integer   bytes of a line that has no end yet
+---@field package held integer   bytes of a line that had no end when all else was read
 ---@field package seen table<string, true>  the records that were taken in, by what tells them apart
 ---@field package reads_again boolean  the file was replaced, or cut and written anew: it may hold them once more
 local Transcript = {}
@@ -90,6 +90,7 @@ function Transcript:read(turn)
       self.held = held
       return any or has_grown, false
     elseif kind == "record" then
+      self.held = 0
       if not is_repeated(self, value) then take(self, turn, value) end
       if turn:is_certain() then return true, true end
     elseif kind == "malformed" then
@@ -105,7 +106,7 @@ end
 
 --- Whether the last line is not whole: the program is in the middle of a write.
 ---@return boolean
-function Transcript:is_in_a_line() return self.tail ~= nil and self.tail:held() > 0 end
+function Transcript:is_in_a_line() return self.held > 0 end
 
 --- Up to where it was read; nil before it was opened.
 ---@return integer?

@@ -186,7 +186,7 @@ end
 --- process lives.
 local function mistrust(self, live)
   local held = self.held[live]
-  if not (held and held.entry) then return end
+  if self.closed or not (held and held.entry) then return end
   held.entry = nil
   local ok, err = self.store:forget(live.session_id)
   if not ok and err then fail(self, err) end

@@ -395,8 +395,7 @@ function World:told()
   for _, name in ipairs { self.folder, configuration.project_name(self.folder) } do
     told = told:gsub(name:gsub("%p", "%%%0"), "FOLDER")
   end
-  told = told:gsub("/[^%s\"]*/parley%-plugin%-[^%s\"]*", "PLUGIN")
-  return (told:gsub("/[^%s'\"]*/parley%-editor%-[^%s'\"]*", "EDITOR"))
+  return (told:gsub("/[^%s'\"]*/parley%-(%l+)%-[^%s'\"]*", string.upper)) -- a plugin, an editor
 end
 
 --- What nobody closed: programs, handles, timers.

@@ -193,6 +193,23 @@ describe("a conversation", function()
       assert.equal(1, #kit:events "started")
     end))
 
+    local NONE, HALF = '{"type":"user","uu\n', '{"type":"user","uu'
+    for what, line in pairs { ["a line that is none"] = NONE, ["half a line"] = HALF } do
+      it("goes on in another transcript than one with " .. what, helper.task(function()
+        local talk = backend:conversation()
+        local id = talk:ask("one").result.session_id
+        if line == HALF then talk:ask "two" end
+        files.put(kit:transcript_path(id), line, "a")
+        if line == NONE then talk:ask "two" end
+        talk.options.model = "opus"
+        local third = talk:ask "three"
+        assert.not_equal(id, third.result.session_id)
+        assert.same({ "one", "two", "three" }, kit:taken())
+        local text = files.read(kit:transcript_path(third.result.session_id))
+        for _, said in ipairs { "one", "two", "three" } do assert.truthy(text:find("echo: " .. said, 1, true), said) end
+      end))
+    end
+
     it("goes on in the same transcript when model, effort or permission mode change", helper.task(function()
       local talk = backend:conversation()
       local id = talk:ask("one").result.session_id

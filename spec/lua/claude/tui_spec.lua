@@ -108,6 +108,14 @@ describe("tui.composer", function()
     for i = 1, 20 do rows[i] = "  row " .. i end
     rows[21] = RULE
     assert.is_true(tui.composer(rows).scrolled)
+    assert.is_true(tui.composer(rows, { row = 20, column = 9 }).scrolled)
+  end)
+
+  it("is not what stands of a long message above a menu, where the cursor is", function() -- 2.1.110
+    local rows = {}
+    for i = 1, 17 do rows[i] = "  row " .. i end
+    table.move({ "", RULE, " Rewind", "", " ❯ 1. (current)", "", " Esc to exit" }, 1, 7, 18, rows)
+    assert.is_nil(tui.composer(rows, { row = 22, column = 2 }))
   end)
 
   it("is no dialog, and no old message between rules", function()

@@ -266,6 +266,15 @@ describe("a conversation that sleeps", function()
     assert.same({ "one", "two", "three", "four" }, said_in(answer.result.session_id))
   end))
 
+  it("is not woken where its program has ended behind half a line", helper.task(function()
+    local backend <close> = backend_of()
+    local id = backend:conversation():ask("one").result.session_id
+    assert.is_not_nil(stored(id))
+    files.put(kit:transcript_path(id), '{"type":"user","uu', "a")
+    backend:close()
+    assert.is_nil(stored(id))
+  end))
+
   it("is woken though its program has written notes at its end", helper.task(function()
     local id, messages = asleep()
     files.put(kit:transcript_path(id), line { type = "last-prompt", lastPrompt = "one", sessionId = id }, "a")

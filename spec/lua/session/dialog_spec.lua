@@ -209,6 +209,29 @@ describe("a session's dialogs", function()
       end
     end))
 
+    it("where no pointer says what was read: after half a minute, and not behind an interrupt", in_no_time(function()
+      local function decide() return { keys = "\r" } end
+      local rows = { "Security notes:", "", "Press Enter to continue" }
+      local live, fake = before(rows, { policies = { dialogs = { decide = decide,
+        recognize = function(view) return { kind = "onboarding", text = view.rows[1], choices = {} } end } } })
+      live.terminal.state = function() return "dialog" end
+      local began = clock.now()
+      answer(live)
+      answer(live)
+      assert.same({ "\r", "\r" }, fake.writes)
+      assert.is_true(clock.now() - began > 30000)
+      local is_interrupted = false
+      live.terminal.is_interrupted = function() return is_interrupted end
+      clock.after(5000, function()
+        is_interrupted = true
+        fake.changed:notify()
+      end)
+      began = clock.now()
+      assert.is_nil(answer(live))
+      assert.is_true(clock.now() - began < 6000)
+      assert.equal(2, #fake.writes)
+    end))
+
     it("where it is read late: nothing of it answers the next one, though that looks alike", in_no_time(function()
       local nexts = { plain = { "WARNING: Claude Code running in Bypass Permissions mode", "", " ❯ No, exit",
         "   Yes, I accept", "", " Enter to confirm" }, numbered = { "Another thing", "", " ❯ 1. Later", "   2. Now" } }
