@@ -63,6 +63,16 @@ describe("a permission prompt of the real program", function()
     clock.after(milliseconds, function() uv.kill(pid, "sigcont") end)
   end
 
+  --- What is typed into a program from now on, in `text`.
+  local function typed_into(process)
+    local typed, write = { text = "" }, process.write
+    function process.write(self, bytes, wait)
+      typed.text = typed.text .. bytes
+      return write(self, bytes, wait)
+    end
+    return typed
+  end
+
   do
     local asked, starting = {}, nil
     local function decide(dialog, accept)
@@ -75,14 +85,17 @@ describe("a permission prompt of the real program", function()
       session = { accept = { "trust", "bypass" }, policies = { dialogs = { decide = decide } } },
     }, function(live, server)
       starting = live.process
+      local typed = typed_into(starting)
       live:start()
       assert.is_true(asked.bypass)
+      local picks = typed.text:gsub("\27%[%a", "")
+      assert.equal(asked.trust and 2 or 1, select(2, picks:gsub("[\r%d]", "")), picks) -- one for each dialog
       smoke.is_fine(live, server)
     end))
   end
 
   do
-    local asked, typed, live_process = {}, "", nil
+    local asked, live_process = {}, nil
     local function decide(dialog, accept)
       if not asked[1] then stop_for(live_process, 6000) end
       table.insert(asked, dialog)
@@ -93,15 +106,11 @@ describe("a permission prompt of the real program", function()
       script = { { on = "DOIT", blocks = { bash("ls -la", "list"), bash("rm -rf victim", "clean up") } } },
     }, function(live, server, home)
       live_process = live.process
-      local write = live_process.write
-      function live_process.write(process, bytes, wait)
-        typed = typed .. bytes
-        return write(process, bytes, wait)
-      end
+      local typed = typed_into(live_process)
       local events = smoke.of_subtype(helper.say(live, "DOIT please"), "dialog_answered")
       assert.is_true(has_victim(home))
       assert.equal("No", events[#events].choice)
-      local answers = typed:match "\27%[201~(.*)$" or typed:match "DOIT please (.*)$"
+      local answers = typed.text:match "\27%[201~(.*)$" or typed.text:match "DOIT please (.*)$"
       assert.equal(1, select(2, answers:gsub("1", "")), answers) -- the next one could have it, were it repeated
       assert.equal("rm -rf victim", asked[#asked].tool_use.input.command)
       smoke.is_fine(live, server)

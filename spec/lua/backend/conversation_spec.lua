@@ -206,7 +206,7 @@ describe("a conversation", function()
         assert.not_equal(id, third.result.session_id)
         assert.same({ "one", "two", "three" }, kit:taken())
         local text = files.read(kit:transcript_path(third.result.session_id))
-        for _, said in ipairs { "one", "two", "three" } do assert.truthy(text:find("echo: " .. said, 1, true), said) end
+        for _, word in ipairs { "one", "two", "three" } do assert.truthy(text:find("echo: " .. word, 1, true), word) end
       end))
     end
 
