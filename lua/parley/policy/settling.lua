@@ -16,7 +16,7 @@ M.contract = {
 local ANSWERED_MS = 300 -- the last line seen ends an answer
 local FLUSH_MS = 1500 -- it does not
 local OWED_MS = 3000 -- this version writes a last record
---- Not one line of an answer has come: on a busy machine the program may stand still with it.
+--- Not one line of an answer has come, or the end of it is owed: on a busy machine the program may stand still with it.
 local NOTHING_MS = 10000
 --- A call has no result yet: its dialog may be late on a busy machine, and 2.1.110 shows the composer meanwhile.
 local TOOLS_MS = 10000
@@ -40,7 +40,7 @@ local function patience(facts)
   if facts.is_command then return FLUSH_MS end
   if facts.stopped then return ANSWERED_MS end
   if facts.assistant_blocks == 0 then return NOTHING_MS end
-  if facts.offers_duration then return OWED_MS end
+  if facts.offers_duration then return is_answered(facts) and OWED_MS or NOTHING_MS end
   return is_answered(facts) and ANSWERED_MS or FLUSH_MS
 end
 

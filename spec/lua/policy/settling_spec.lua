@@ -39,7 +39,8 @@ describe("policy.settling", function()
     assert.is_true(patience { stop_reason = "tool_use" } > 1000)
     assert.is_true(patience { stop_reason = "max_tokens" } > 1000)
     assert.is_true(patience { last_is_answer = false } > 1000)
-    assert.is_true(patience { offers_duration = true } > 2000)
+    assert.equal(3000, patience { offers_duration = true })
+    assert.is_true(patience { offers_duration = true, last_is_answer = false } > 8000) -- the answer, too
     assert.is_true(patience { assistant_blocks = 0 } > 6000) -- a program that stands still so long
     assert.is_true(patience { agents = 1 } > 600000)
     assert.is_true(patience { stop_reason = "tool_use", open_tools = 1 } > 5000)
