@@ -7,8 +7,11 @@
 
 enum { RUN_UNIT = 17, OUTPUT_MAX = 1 << 15, PASSED_MAX = 1 << 20, PARAMETERS_MAX = 16, VALUE_MAX = 99999 };
 
+/* A piece of printable ASCII or of lines may be cut anywhere between two characters; any other stands alone. */
+enum kind { ALONE, PLAIN, LINES };
+
 struct passed {
-    bool ends_plain; /* the last piece was printable ASCII, which the next one may go on with */
+    enum kind last;
     size_t length;
     char bytes[PASSED_MAX];
 };
@@ -30,6 +33,16 @@ static bool is_character(const char *bytes, size_t length)
         if (((unsigned char)bytes[i] & 0xC0) != 0x80)
             return false;
     return length == expected && (first & 0xC0) != 0x80 && first < 0xF8;
+}
+
+/* U+2500 to U+259F, each of which has three bytes. */
+static bool are_lines(const char *bytes, size_t length)
+{
+    for (size_t i = 0; i < length; i += 3)
+        if (length - i < 3 || !is_character(bytes + i, 3) || memcmp(bytes + i, "\xE2\x94\x80", 3) < 0 ||
+            memcmp(bytes + i, "\xE2\x96\x9F", 3) > 0)
+            return false;
+    return true;
 }
 
 /* libvterm checks neither the number of parameters nor a value's size. */
@@ -63,25 +76,25 @@ static void check_sequence(const char *bytes, size_t length)
 static void take(void *user, const char *bytes, size_t length)
 {
     struct passed *passed = user;
-    bool plain = is_plain(bytes, length);
+    enum kind kind = is_plain(bytes, length) ? PLAIN : are_lines(bytes, length) ? LINES : ALONE;
     fuzz_require(length > 0, "a piece is not empty");
     if (bytes[0] == '\033')
         check_sequence(bytes, length);
     else
-        fuzz_require(plain || is_character(bytes, length), "a piece is ASCII or one character");
+        fuzz_require(kind != ALONE || is_character(bytes, length), "a piece is ASCII, lines or one character");
     fuzz_require(passed->length + length + 1 < PASSED_MAX, "what is passed on is about as long as what came");
-    if (!plain || !passed->ends_plain)
+    if (kind == ALONE || kind != passed->last)
         passed->bytes[passed->length++] = '\0'; /* between pieces */
     memcpy(passed->bytes + passed->length, bytes, length);
     passed->length += length;
-    passed->ends_plain = plain;
+    passed->last = kind;
 }
 
 static void run(const char *output, size_t size, uint32_t chance, struct passed *passed)
 {
     struct escape escape = {.output = take, .user = passed};
     passed->length = 0;
-    passed->ends_plain = false;
+    passed->last = ALONE;
     for (size_t at = 0, length; at < size; at += length) {
         length = fuzz_piece(&chance, size - at);
         escape_feed(&escape, output + at, length);
