@@ -151,8 +151,8 @@ function M.random(seed)
     idle_timeout_ms = chance:once_in(4) and chance:pick { 1, 100, 2000 } or nil }
   for number = 1, chance:between(1, chance:pick { 1, 2, 6 }) do
     local conversation = { begins_ms = chance:between(0, 50) }
-    for turn = 1, chance:between(1, 6) do
-      conversation[turn] = random_turn(chance, ("m%d.%d"):format(number, turn), plan.direct)
+    for turn = 1, chance:between(1, chance:pick { 6, 6, 24 }) do
+      conversation[turn] = random_turn(chance, ("m%d.%02d"):format(number, turn), plan.direct)
     end
     plan.conversations[number] = conversation
   end

@@ -51,7 +51,6 @@ local REMOVED = {
   { 0x200B, 0x200B }, { 0x2060, 0x2065 }, { 0x206A, 0x206F }, { 0x3164, 0x3164 }, { 0xFEFF, 0xFEFF },
   { 0xFFA0, 0xFFA0 }, { 0xFFF0, 0xFFFB }, { 0x1BCA0, 0x1BCA3 }, { 0x1D173, 0x1D17A }, { 0xE0000, 0xE0FFF },
 }
-local FIRST_REMOVED = 0xAD
 --- Those that it keeps where a script or an emoji needs them, and takes out between Latin letters.
 local JOINERS = { { 0x200C, 0x200D } }
 local JOINABLE = { { 0x590, 0xDFF }, { 0x2190, 0x2BFF }, { 0xFE0F, 0xFE0F }, { 0x1F000, 0x1FAFF } }
@@ -64,6 +63,14 @@ local function is_in(code, ranges)
     if code >= range[1] and code <= range[2] then return true end
   end
   return false
+end
+
+--- The blocks of 16 characters in which any of these stand: of most texts no character is in one.
+local SUSPECT = {}
+for _, ranges in ipairs { REMOVED, JOINERS, BIDI } do
+  for _, range in ipairs(ranges) do
+    for block = range[1] >> 4, range[2] >> 4 do SUSPECT[block] = true end
+  end
 end
 
 --- Finds the first character that would not arrive.
@@ -79,14 +86,14 @@ function M.undeliverable(text)
   for position, code in utf8.codes(text) do
     local is_control = code < 32 and code ~= 9 and code ~= 10 or code >= 127 and code < 160
     if is_control then return position, code, "would be taken as a key" end
-    if code >= FIRST_REMOVED then
+    if SUSPECT[code >> 4] then
       local is_tag = is_in(code, TAGS)
       local is_lost = is_in(code, REMOVED) and not (is_tag and in_flag)
         or is_in(code, JOINERS) and not is_in(before, JOINABLE) or is_in(code, BIDI) and not has_rtl
       if is_lost then return position, code, "is invisible, and the program takes it out" end
-      in_flag = code == FLAG or is_tag and in_flag
+      in_flag = is_tag and in_flag
     else
-      in_flag = false
+      in_flag = code == FLAG
     end
     before = code
   end
