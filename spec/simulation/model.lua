@@ -180,13 +180,12 @@ end
 --- Whether what the session was told before is what the request goes on from.
 local function check_history(self, ask, had)
   local should, place = ask.history, 1
-  local is_torn = excuses.is_torn(self, ask)
   for _, key in ipairs(had) do
     local before = self.by_key[key]
     if key == should[place] then
       place = place + 1
     elseif not (self.plan.direct and before and before.talk == ask.talk
-      and (before.verdict == "interrupted" or is_torn and before.verdict == "error_no_output")) then
+      and (before.verdict == "interrupted" or before.verdict == "error_no_output")) then
       place = nil
       break
     end

@@ -321,11 +321,15 @@ end
 local function end_of(text, composer) return text:sub(-(16 * #composer.text + 65536)) end
 
 --- What stands before and behind the middle that is left out. It has another name once an editor was opened on it, and
---- on 2.1.332 another number each time.
-local function parts_of_long(shown)
+--- on 2.1.332 another number each time. Of a composer whose beginning is out of sight it may be the end of that name
+--- which comes first.
+local function parts_of_long(shown, is_scrolled)
   local first, last = shown:match "^(.-)%[%.%.%.Truncatedtext#%d+%+%d+lines%.%.%.%](.*)$"
   if first then return first, last end
-  return shown:match "^(.-)%[Pastedtext#%d+[^%]]*%](.*)$"
+  first, last = shown:match "^(.-)%[Pastedtext#%d+[^%]]*%](.*)$"
+  if first or not is_scrolled then return first, last end
+  last = shown:match "^[%w#+]*lines%.*%](.*)$"
+  return last and "", last
 end
 
 --- Compares what the composer shows with what it should hold. It wraps at spaces, so white space does not count.
@@ -337,7 +341,7 @@ function M.holds(composer, text)
   if composer.is_empty then return text == "" and "whole" or "empty" end
   local visible = end_of(text, composer)
   local shown, wanted = without_space(composer.text), without_space(visible)
-  local first, last = parts_of_long(shown)
+  local first, last = parts_of_long(shown, composer.scrolled)
   if first and #text > WHOLE_UNITS then
     local begun = plain(text:sub(1, 16 * #first + 65536)):sub(1, #plain(first))
     local is_begun = composer.scrolled or begun == plain(first)

@@ -215,6 +215,11 @@ describe("policy.delivery", function()
       assert.equal("other", holds(shown("First", "xx\nlast one"), text))
       assert.equal("other", holds(shown("first", "xx\nlast on"), text))
       assert.equal("whole", holds(shown("rst\nfirst", "xx\nlast one"), text, { scrolled = true }))
+      for _, name in ipairs { "#1 +99 lines...]", "lines...]", "text #12 +99 lines]" } do -- it wraps at its spaces
+        assert.equal("whole", holds(name .. "xx\nlast one", text, { scrolled = true }))
+        assert.equal("other", holds(name .. "xx\nlast on", text, { scrolled = true }))
+        assert.equal("other", holds(name .. "xx\nlast one", text))
+      end
     end)
 
     it("a text that only looks like a paste", function()
