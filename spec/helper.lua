@@ -4,8 +4,10 @@ local uv = require "luv"
 local core = require "parley.core"
 local errors = require "parley.base.errors"
 local files = require "parley.base.files"
+local history = require "parley.base.history"
 local task = require "parley.base.task"
 local testing = require "parley.testing"
+local transcript = require "parley.claude.transcript"
 
 local M = {}
 
@@ -149,6 +151,13 @@ function M.json_lines(text)
   local values = {}
   for line in (text or ""):gmatch "([^\n]+)\n" do table.insert(values, (assert(core.json.decode(line)))) end
   return values
+end
+
+--- The messages of a transcript, as texts.
+function M.texts_in(path)
+  local texts = {}
+  for i, message in ipairs(transcript.messages(transcript.read(path))) do texts[i] = history.text_of(message) end
+  return texts
 end
 
 --- Tells whether a process has ended; a zombie that its parent has not reaped yet has.

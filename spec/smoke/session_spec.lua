@@ -467,6 +467,18 @@ describe("a session of the real program", function()
     end)
   end)
 
+  converses("goes on from a transcript that ends in half a line", function(live, server, home)
+    is_fine(live, server, "hello")
+    live:close()
+    files.put(live.jsonl_path, '{"type":"last-prompt","la', "a") -- its program was killed
+    local again <close> = smoke.new(home, { process = { resume_session_id = live.session_id } })
+    again:start()
+    for _, text in ipairs { "one", "two" } do is_fine(again, server, text) end
+    assert.same({ "hello", "echo: hello", "one", "echo: one", "two", "echo: two" }, helper.texts_in(live.jsonl_path))
+    local is_ended = files.read(live.jsonl_path):find '"type":"last%-prompt","la\n' ~= nil
+    assert.equal(is_newest, is_ended) -- the others write the next record behind it
+  end)
+
   converses("converses where the user has set the mode for screen readers", { settings = { axScreenReader = true },
     process = { base_env = { PATH = os.getenv "PATH", CLAUDE_AX_SCREEN_READER = "1" } } }, function(live, server)
     is_fine(live, server)

@@ -1,4 +1,5 @@
 -- Promise 10 of the README, on the stand-in over a real pty. Each spec fails when the promise is broken.
+local files = require "parley.base.files"
 local helper = require "spec.helper"
 local promise = require "spec.promise"
 
@@ -45,6 +46,16 @@ describe("promise 10, versions:", function()
       assert.same({ "crash", true }, { err.reason, err.at_start })
       assert.matches("has failed in its own code.*: UKH is not a function", err.message)
     end)
+
+  each("a transcript that ends in half a line is gone on with, and no message is lost to that", {}, function(live, kit)
+    say(live, "hello")
+    live:close()
+    files.put(live.jsonl_path, '{"type":"last-prompt","la', "a") -- its program was killed
+    local again <close> = promise.new(kit, {}, { resume_session_id = live.session_id })
+    again:start()
+    for _, text in ipairs { "one", "two" } do assert.same({ "echo: " .. text }, say(again, text).texts) end
+    assert.same({ "hello", "echo: hello", "one", "echo: one", "two", "echo: two" }, helper.texts_in(live.jsonl_path))
+  end)
 
   on({ "2.1.330" }, "a version that is not known, without status and last record, works as the oldest does",
     { script = { profile_changes = { version = "9.9.9", status_file = "none", turn_duration = false } } },

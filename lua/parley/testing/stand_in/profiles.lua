@@ -64,7 +64,8 @@ local M = {}
 ---@field stop_reason "every"|"none"   which block lines carry it
 ---@field turn_duration boolean        the last record of a turn
 ---@field duration_after_api_error boolean
----@field answers_overtake boolean     in the first batch what the program says stands before the message
+---@field answers_overtake boolean     in a new file's first batch what the program says stands before the message
+---@field ends_half_lines boolean      what it goes on with begins on a line of its own, where half a line is the last
 ---@field head string[]                record types before the first message
 ---@field attachments string[]         attachment types behind the first message
 ---@field user_fields table            further fields of a typed message's record
@@ -154,6 +155,7 @@ local v2_1_50 = {
   replaces_names = true, counts_long_texts = false, first_editor_ms = 40, editor_keeps_returns = true,
 
   stop_reason = "none", turn_duration = false, duration_after_api_error = false, answers_overtake = false,
+  ends_half_lines = false,
   head = { "permission-mode", "file-history-snapshot" }, attachments = {}, user_fields = {},
   records_max_tokens = false, records_empty_reply = false, records_retries = true,
   records_panels = true, panel_footer = "Esc to cancel",
@@ -228,7 +230,7 @@ local v2_1_330 = derive(v2_1_197, {
   wraps_pastes = true, pictures = "lines", strips_invisible = true, has_emoji_popup = true, file_popup_holds = false,
   leaves_shell_at_once = true, commands_behind_space = true, replaces_names = false,
   counts_long_texts = true, first_editor_ms = 290, editor_keeps_returns = false,
-  duration_after_api_error = false, answers_overtake = false,
+  duration_after_api_error = false, answers_overtake = false, ends_half_lines = true,
   attachments = { "environment", "model", "deferred_tools_delta", "session_context" },
   user_fields = { origin = { kind = "human" }, promptSource = "typed", turnOrigin = "human" },
   records_max_tokens = true, records_panels = false, panel_footer = "←/→ to switch · Esc to close",

@@ -10,11 +10,14 @@ local M = {}
 --- Bracketed paste is switched on so long before input is accepted.
 local PASTE_LEAD_MS = 60
 
---- Shows what a resumed session holds, and hangs the next record on its end.
+--- Shows what a resumed session holds, and hangs the next record on its end: the last that none follows from, wherever
+--- it stands.
 local function continue_from(program, records)
+  local is_followed = {}
+  for _, record in ipairs(records) do is_followed[record.parentUuid or false] = true end
   for _, record in ipairs(records) do
     local content = record.message and record.message.content
-    program.transcript.parent = record.uuid or program.transcript.parent
+    if record.uuid and not is_followed[record.uuid] then program.transcript.parent = record.uuid end
     if not record.isMeta then
       for _, block in ipairs(type(content) == "table" and content or { { text = content } }) do
         if type(block.text) == "string" then program:show(record.type == "user" and "❯ " or "● ", block.text) end

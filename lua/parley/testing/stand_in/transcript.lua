@@ -16,6 +16,7 @@ local IN_ORDER = { sort_keys = true }
 ---@field parent? string      uuid of the last record in the chain
 ---@field is_held boolean     nothing is written until somebody asks for it
 ---@field reorders boolean    the next batch has its answers before the message
+---@field private is_new boolean      the file is not there before it writes
 ---@field private waiting table[]
 local Transcript = {}
 Transcript.__index = Transcript
@@ -28,6 +29,7 @@ function M.new(options)
   local self = setmetatable(options, Transcript)
   self.waiting, self.count, self.is_held, self.reorders = {}, 0, false, false
   self.has_head = files.size(self.path) ~= nil
+  self.is_new = not self.has_head
   return self
 end
 
@@ -97,6 +99,14 @@ function Transcript:user(content, fields)
     self:chain("attachment", { attachment = { type = name } })
   end
   return uuid
+end
+
+--- A message, with the snapshot of the files that the program makes before each.
+---@param content string
+---@param fields? table
+function Transcript:message(content, fields)
+  if self.has_head then heads["file-history-snapshot"](self) end
+  self:user(content, fields)
 end
 
 --- A line that the program itself put between the messages.
@@ -185,8 +195,12 @@ function Transcript:stop_timer()
   self.timer = nil
 end
 
+local function ends_in_half(path) return (files.read(path) or ""):find "[^\n]$" ~= nil end
+
 function Transcript:write(bytes)
   files.make_folder(self.path:match "^(.*)/")
+  if not self.has_written and self.profile.ends_half_lines and ends_in_half(self.path) then bytes = "\n" .. bytes end
+  self.has_written = true
   files.put(self.path, bytes, "a") -- where that fails the program goes on without a word
 end
 
@@ -194,10 +208,10 @@ end
 function Transcript:take()
   local lines, late = {}, {}
   for _, entry in ipairs(self.waiting) do
-    local reorders = self.reorders or self.profile.answers_overtake and not self.has_written
+    local reorders = self.reorders or self.profile.answers_overtake and self.is_new and not self.has_written
     table.insert(reorders and not entry.overtakes and late or lines, entry.line)
   end
-  self.waiting, self.has_written, self.reorders = {}, true, false
+  self.waiting, self.reorders = {}, false
   table.move(late, 1, #late, #lines + 1, lines)
   return table.concat(lines)
 end

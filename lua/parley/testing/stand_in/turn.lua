@@ -288,7 +288,7 @@ function Turn:run()
   end
   if answer.crash == "before_record" then program:crash(answer.crash_status) end
   transcript.is_held = answer.reorder or false
-  transcript:user(self.text, { promptId = self.prompt_id, promptSource = self.source })
+  transcript:message(self.text, { promptId = self.prompt_id, promptSource = self.source })
   program.telemetry:prompted()
   if answer.crash == "after_user" then self:crash_now() end
   if answer.hang then
