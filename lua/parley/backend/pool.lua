@@ -336,7 +336,7 @@ end
 ---@param is_spare? boolean  it waits for whoever takes a spare one
 function Pool:release(session, keys, is_spare)
   local entry = self.entries[session]
-  if not entry then return end -- the pool was closed
+  if not entry or self.closed then return end
   self.uses = self.uses + 1
   if entry.is_taken then entry.keys, entry.is_taken = {}, nil end
   entry.is_idle, entry.used = true, self.uses

@@ -58,25 +58,26 @@ local function present(value)
   return value
 end
 
+--- The blocks of a message; nil where it is none.
 local function content_of(message)
-  if type(message.content) == "string" then return { { type = "text", text = message.content } } end
-  return type(message.content) == "table" and message.content or {}
+  local content = type(message) == "table" and message.content
+  if type(content) == "string" then return { { type = "text", text = content } } end
+  return type(content) == "table" and content or nil
 end
 
 local readers = {}
 
 function readers.user(record, fields)
-  local message = record.message
-  if type(message) ~= "table" then return nil end
-  fields.content = content_of(message)
+  fields.content = content_of(record.message)
+  if not fields.content then return nil end
   fields.is_meta = present(record.isMeta) or record.isCompactSummary == true or nil
   return fields
 end
 
 function readers.assistant(record, fields)
   local message = record.message
-  if type(message) ~= "table" then return nil end
   fields.content = content_of(message)
+  if not fields.content then return nil end
   fields.message_id = present(message.id)
   fields.model = present(message.model)
   fields.stop_reason = present(message.stop_reason)

@@ -566,6 +566,16 @@ describe("a pool", function()
     assert.same({ {}, false }, { log, session.is_alive })
   end))
 
+  it("takes nothing back while it ends: nothing would stop the timer of an idle session", helper.task(function()
+    local live = pool.new { limit = 1, idle_timeout_ms = 60000 }
+    local session = add(live)
+    local closing = task.spawn(live.close, live)
+    helper.tick()
+    assert.same({ 1, true }, { session.closed, session.is_alive }) -- it takes a moment
+    live:release(session, { "a" }) -- its turn has just ended
+    closing:await() -- no handle is left, says no_leaks
+  end))
+
   it("gives the place of a session that is about to end to the next, when the first to want it has gone",
     helper.task(function()
       local live = pool.new { limit = 1, idle_timeout_ms = 60000 }

@@ -97,12 +97,14 @@ describe("event.from_record", function()
     assert.is_nil(read [[{"type":"user"}]])
   end)
 
-  it("reads content that is none as empty", function()
-    for _, content in ipairs { "null", "5", "false", "[]" } do
-      local event = read(([[{"type":"user","message":{"content":%s}}]]):format(content))
-      assert.equal(0, #event.content)
-      assert.equal("", event:text())
+  it("passes over lines whose content is none", function()
+    for _, content in ipairs { "null", "5", "false" } do
+      for _, type in ipairs { "user", "assistant" } do
+        assert.is_nil(read(([[{"type":"%s","message":{"content":%s}}]]):format(type, content)), content)
+      end
     end
+    assert.is_nil(read [[{"type":"assistant","message":{"usage":{"output_tokens":5}}}]]) -- the middle of it is gone
+    assert.same({}, read([[{"type":"user","message":{"content":[]}}]]).content)
   end)
 end)
 
