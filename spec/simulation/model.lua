@@ -12,7 +12,7 @@ local KEY = "m%d+%.%d+"
 --- What a user types, which is in no message. ASCII: among other letters the composer is not looked at so closely.
 M.USERS_OWN = "Q"
 --- What the library types to see whether a program still reads.
-local MARKS = { "¤", "¦", "§" }
+local MARKS = { "¤", "¦", "§", "¬", "¶", "±" }
 --- What is typed that a strike may wait for.
 local MOMENTS = { enter = "\r", editor = "^\7", erase = "\21", text = KEY }
 local CUT_PASTE = "^\27%[200~"
@@ -206,6 +206,7 @@ local function taken(self, record)
   if ask.ended and not excuses.may_be_late(self, ask, entered and entered.at or 0) then
     return self:wrong("%s was taken after its request had ended: %q", key, text)
   end
+  if ask.ended and marks.DEADLY[ask.turn.mark] then self:strike("kill", record.program) end
   ask.taken = ask.taken + 1
   ask.session_id = record.session_id
   ask.sessions[record.session_id] = true

@@ -14,9 +14,9 @@ local ATTEMPTS = 4
 local LOST_MS = 2000
 --- Which of the two it was is told by a mark that is typed behind them. So long it is waited for, and then a little
 --- longer, as a paste may be put in after the key that came behind it. An ESC has left vim's INSERT mode, where the
---- user has that: `i` goes back to it, and is one more letter to be cleared elsewhere. Each mark is another than that
---- before it, which may still stand there.
-local TO_INSERT, MARKS, MARK_MS, MARK_REST_MS = "i", { "¤", "¦", "§" }, 15000, 300
+--- user has that: `i` goes back to it, and is one more letter to be cleared elsewhere. Each mark is another than those
+--- before it, which may still stand there, and than what stands in the message.
+local TO_INSERT, MARKS, MARK_MS, MARK_REST_MS = "i", { "¤", "¦", "§", "¬", "¶", "±" }, 15000, 300
 --- A long text takes its time to be shown, on a busy machine 25 s without a sign.
 local MS_PER_BYTE, LONGEST_MS = 0.5, 60000
 --- The key that opens the editor is lost in the first second of some versions; 2.1.332 takes 300 ms to open the first
@@ -57,7 +57,7 @@ local function patience_for(text) return LOST_MS + math.min(#text * MS_PER_BYTE,
 ---@field package policy table                    the delivery policy
 ---@field package options parley.DeliveryOptions
 ---@field package keys_may_follow boolean  more may come into the composer than has been seen to
----@field package marks_typed integer
+---@field package marks_typed integer  how many marks there were to be typed, those passed over among them
 local Typist = {}
 Typist.__index = Typist
 Typist.__name = "parley.Typist"
@@ -127,11 +127,22 @@ local function clear(self)
   terminal:fail("delivery", "the composer cannot be emptied of what is left in it: " .. shown_in(self))
 end
 
+--- The next mark that stands neither in a text nor in the composer, as far as there is one.
+local function next_mark(self, text)
+  local composer = composer_of(self.terminal:view())
+  local all, mark = text .. (composer and composer.text or ""), nil
+  for _ = 1, #MARKS do
+    self.marks_typed = self.marks_typed + 1
+    mark = MARKS[(self.marks_typed - 1) % #MARKS + 1]
+    if not all:find(mark, 1, true) then break end
+  end
+  return mark
+end
+
 --- Waits until no keys of an attempt before are on their way, which would join those of the next.
 local function catch_up(self, text)
   local deadline = clock.now() + MARK_MS + patience_for(text)
-  self.marks_typed = self.marks_typed + 1
-  local mark = MARKS[(self.marks_typed - 1) % #MARKS + 1]
+  local mark = next_mark(self, text)
   local function has_mark(composer) return composer.text:find(mark, 1, true) ~= nil end
   repeat
     -- A dialog may stand there, and the status file not say so yet. It is brought to its policy while the mark is

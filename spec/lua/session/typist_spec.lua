@@ -379,30 +379,34 @@ describe("typist", function()
         assert.is_true(#fake:written() > 0)
       end))
 
-    it("takes nothing from the text when the keys that take its marks away are read late", in_no_time(function()
-      local is_open, is_busy, unread = false, false, {}
-      local live <close> = started("2.1.330", function(process, bytes)
-        if bytes == "\7" then return true end
-        if not is_open then
-          is_open = bytes:find "¤" ~= nil
-          is_busy = is_open
-          if is_open then process.editor:open(process.composer) end -- and the mark comes behind
-          return
-        end
-        if not is_busy then return end
-        table.insert(unread, bytes)
-        if not unread[2] then
-          clock.after(5000, function()
-            is_busy = false
-            while unread[1] do process.options.on_write(process, table.remove(unread, 1)) end
+    for name, text in pairs { ["the text"] = LONG, ["a text with such marks"] = LONG .. " ¤ ¦ § end" } do
+      it(("takes nothing from %s when the keys that take marks away are lost, and then read late"):format(name),
+        in_no_time(function()
+          local is_open, erasures, unread = false, 0, {}
+          local live <close> = started("2.1.330", function(process, bytes)
+            if bytes == "\7" then return true end
+            if not is_open then
+              is_open = bytes:find "^i\xC2" ~= nil
+              if is_open then process.editor:open(process.composer) end -- and the mark comes behind
+              return
+            end
+            if bytes:find "^\127+$" then erasures = erasures + 1 end
+            if erasures == 1 and bytes:find "^\127" then return true end
+            if erasures < 2 or unread.is_read then return end
+            table.insert(unread, bytes)
+            if not unread[2] then
+              clock.after(5000, function()
+                unread.is_read = true
+                while unread[1] do process.options.on_write(process, table.remove(unread, 1)) end
+              end)
+            end
+            return true
           end)
-        end
-        return true
-      end)
-      assert.is_true(live.typist:type(LONG, false))
-      assert.is_false(is_busy)
-      assert.equal("whole", live.policies.delivery.holds(composer_of(live), LONG))
-    end))
+          assert.is_true(live.typist:type(text, false))
+          assert.is_true(unread.is_read)
+          assert.equal("whole", live.policies.delivery.holds(composer_of(live), text))
+        end))
+    end
 
     it("types what it can when none comes, says so once, and refuses the rest", in_no_time(function()
       local live <close>, fake = started("2.1.330", function(_, bytes) return bytes == "\7" end)

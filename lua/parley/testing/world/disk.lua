@@ -136,7 +136,7 @@ end
 --- An append in two, so that a reader may come between them, or without its end.
 local function in_pieces(self, text)
   local world = self.world
-  local is_torn = world:goes_wrong "torn"
+  local is_torn = world:goes_wrong "torn" and text:sub(-1) == "\n" -- whoever writes half of it knows of the rest
   if #text < 2 or not is_torn and not world:goes_wrong "half" then return { text } end
   local cut = world.chance:between(1, #text - 1)
   if is_torn then
