@@ -204,7 +204,10 @@ local function play_turn(run, talk, turn)
   if ask.verdict ~= "success" then return ok and not ask.was.left end
   table.insert(talk.keys, ask.key)
   table.insert(talk.messages, { role = "user", content = ask.text })
-  for _, message in ipairs(history.synthesize_turn_messages(events)) do table.insert(talk.messages, message) end
+  local added = history.synthesize_turn_messages(events)
+  -- What the user has typed, and nobody has answered, would go with the next message.
+  while added[1] and added[#added].role == "user" do table.remove(added) end
+  for _, message in ipairs(added) do table.insert(talk.messages, message) end
   return true
 end
 
