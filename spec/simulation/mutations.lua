@@ -156,6 +156,7 @@ add("discards a session whose message was interrupted before it was answered", "
   "a client that keeps such a message says it again, in one with its next")
 add("wakes nobody from a transcript with a line that is none", "sleep/keeper",
   "  if live.has_damage and live:has_damage() then return mistrust(self, live) end", "")
-add("closes its sessions", "backend/pool", "      pcall(session.close, session)\n      self.on_leave(session)\n", "")
+add("closes its sessions", "backend/pool", "      pcall(session.close, session)\n      if entry.is_idle",
+  "      if entry.is_idle")
 
 return M

@@ -183,7 +183,7 @@ end
 
 --- Whether a session had died since its last turn, before anything of this one was sent.
 local function was_dead(run, err)
-  local last = run.session.turn
+  local last = run.session and run.session.turn -- nil: somebody has closed the turn
   return run.is_leased and errors.is(err, "SessionError") and err.reason == "exit" and last ~= nil
     and #run.events == 0 and last:state() == "typing"
 end
@@ -201,9 +201,9 @@ local function leaves_words(events)
 end
 
 --- Ends a session in the midst of something.
-local function drop(self, live, keeps_place)
+local function drop(self, live)
   local _ <close> = defer(function() self.keeper:lose(live) end)
-  self.pool:discard(live, keeps_place)
+  self.pool:discard(live)
 end
 
 --- Lets a session wait for what comes next in its conversation.
@@ -252,8 +252,7 @@ local function next_event(self, run)
   local ok, event = pcall(run.steps)
   if not ok then
     if not was_dead(run, event) then error(event, 0) end
-    drop(self, run.session, true)
-    run.session, run.has_place, run.is_leased = nil, true, false
+    starting.discard(self, run, true)
     starting.begin(self, run)
     begin_turn(self, run)
     return next_event(self, run)
@@ -427,10 +426,12 @@ function Backend:close()
   self.sleeping:close()
   self.spares:close()
   task.wherever(function()
+    local _ <close> = defer(function()
+      local _ <close> = self.mcp:lock()
+      remove_files(self)
+    end)
+    local _ <close> = defer(function() self.keeper:close() end)
     self.pool:close()
-    self.keeper:close()
-    local _ <close> = self.mcp:lock()
-    remove_files(self)
   end, function()
     self.pool:kill()
     self.keeper:close()

@@ -198,6 +198,13 @@ local function serve(self)
   if self:is_quiet() then self.on_quiet() end
 end
 
+--- Forgets those that have ended, for whoever only looks: their places are for those who wait.
+local function look(self)
+  local places = self.places
+  sweep(self)
+  if self.places < places and self.waiting[1] then serve(self) end
+end
+
 local function late(self, lease)
   local what = stuck.is_in_use(self, lease) and "the session under its key"
     or ("one of the %d places (max_sessions)"):format(self.limit)
@@ -278,6 +285,7 @@ function Pool:acquire(key, lease)
   if self.closed then error(errors.closed_error "the backend is closed", 0) end
   lease = lease or { is_anonymous = true }
   lease.key = key
+  look(self)
   local granted = grant(self, lease) or wait_in_line(self, lease)
   if not granted then error(errors.closed_error "the backend is closed", 0) end
   if granted.failure then error(granted.failure, 0) end
@@ -336,17 +344,21 @@ end
 ---@param is_spare? boolean  it waits for whoever takes a spare one
 function Pool:release(session, keys, is_spare)
   local entry = self.entries[session]
-  if not entry or self.closed then return end
+  if not entry then return end -- the pool was closed
   self.uses = self.uses + 1
   if entry.is_taken then entry.keys, entry.is_taken = {}, nil end
   entry.is_idle, entry.used = true, self.uses
   entry.is_pinned = entry.lease ~= nil and entry.lease.pin and #keys > 0
   end_lease(self, entry.lease)
   entry.lease = nil
+  if self.closed then return end -- it is about to end
   for _, key in ipairs(keys) do entry.keys[key] = true end
   entry.is_spare = is_spare
-  if entry.taker then return entry.taker.wake(true) end
-  if self.idle_timeout_ms and not is_spare then begin_idling(self, session, entry) end
+  if entry.taker then
+    entry.taker.wake(true)
+  elseif self.idle_timeout_ms and not is_spare then
+    begin_idling(self, session, entry)
+  end
   serve(self)
 end
 
@@ -382,7 +394,7 @@ end
 --- The idle sessions that nobody has pinned, the oldest first; spare ones and those that are about to end are none.
 ---@return parley.Session[]
 function Pool:quiet()
-  sweep(self)
+  look(self)
   local list = {}
   for _, session in ipairs(in_order(self.entries)) do
     local entry = self.entries[session]
@@ -400,7 +412,7 @@ end
 
 ---@return table<string, parley.Process>  by session id
 function Pool:processes()
-  sweep(self)
+  look(self)
   local processes = {}
   for session in pairs(self.entries) do processes[session.session_id] = session.process end
   return processes
@@ -408,7 +420,7 @@ end
 
 ---@return table<string, string>  what each session's program is doing, by session id
 function Pool:states()
-  sweep(self)
+  look(self)
   local states = {}
   for session in pairs(self.entries) do states[session.session_id] = session:state() end
   return states
@@ -426,7 +438,7 @@ end
 --- What lives, as plain data.
 ---@return parley.LiveSession[]  by session id
 function Pool:list()
-  sweep(self)
+  look(self)
   local list = {}
   for session, entry in pairs(self.entries) do
     local keys = { entry.lease and entry.lease.key }
@@ -443,7 +455,7 @@ end
 
 ---@return integer
 function Pool:count()
-  sweep(self)
+  look(self)
   local count = 0
   for _ in pairs(self.entries) do count = count + 1 end
   return count
@@ -464,8 +476,9 @@ function Pool:close()
   local closing = {}
   for _, session in ipairs(in_order(self.entries)) do
     table.insert(closing, task.spawn(function()
+      local entry = self.entries[session]
       pcall(session.close, session)
-      self.on_leave(session)
+      if entry.is_idle then self.on_leave(session) end -- or it has ended in the midst of something
     end))
   end
   for _, one in ipairs(closing) do one:await() end

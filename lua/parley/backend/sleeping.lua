@@ -111,7 +111,8 @@ function Sleeping:choose(candidates, lease)
   end
   if free[1] then return ask(self, free, 1)[1] end
   local last = candidates[1]
-  if last then lease.ended = { session_id = last.session_id, background = self:background(last) } end
+  local background = last and self:background(last) or 0 -- none: its status still says that it is at its turn
+  if background > 0 then lease.ended = { session_id = last.session_id, background = background } end
   return last
 end
 

@@ -65,7 +65,8 @@ local function start_with(self, run, policy)
     cwd = paths.real_folder(set.cwd), model = set.model, permission_mode = set.permission_mode or "bypassPermissions",
   }
   local _ <close> = defer(function(err)
-    if err ~= nil and injection.resume then files.remove(path) end
+    local has_gone_on = errors.is(err) and err.at_start == false -- or may have: with the message, which went along
+    if err ~= nil and injection.resume and not has_gone_on then files.remove(path) end
   end)
   policies.check_text(self.options.policies, set, injection.text, #run.request.messages)
   start(self, run, injection, id, path)
@@ -85,10 +86,24 @@ local function try_to_start(self, run, way, ...)
   if ok then return nil end
   local may_be_tried_again = run.session and run.is_resumed and errors.is(err, "SessionError")
   if not may_be_tried_again or err.reason == "transcript" then error(err, 0) end
-  if run.session.ahead and not is_refused(err) then error(err, 0) end -- it may have taken the message
-  self.pool:discard(run.session, true)
-  run.session, run.has_place = nil, true
+  local has_taken_none = is_refused(err) and err.at_start
+  if run.session.ahead and not has_taken_none then error(err, 0) end
+  M.discard(self, run)
   return err
+end
+
+--- Ends the session of a run, which keeps its place. Whoever closes the turn meanwhile finds neither to give back.
+---@param self parley.Backend
+---@param run parley.Lease  of a request
+---@param is_lost? boolean  nobody goes on with its conversation
+function M.discard(self, run, is_lost)
+  local live = run.session
+  local _ <close> = defer(function()
+    if is_lost then self.keeper:lose(live) end
+  end)
+  run.session, run.is_leased = nil, false
+  self.pool:discard(live, true)
+  run.has_place = true
 end
 
 --- Adds an event to the turn of a request, in front of its own.
@@ -134,8 +149,8 @@ function M.renew(self, run)
   local former = run.session
   local _ <close> = defer(function() self.keeper:lose(former) end) -- what another has is none of its affairs
   local is_damaged, read_to = former.has_damage and former:has_damage(), former.read_to and former:read_to()
-  self.pool:discard(former, true)
-  run.session, run.is_leased, run.has_place, self.kin[former] = nil, false, true, nil
+  self.kin[former] = nil
+  M.discard(self, run)
   local knows_more = is_damaged or read_to and not transcript.is_readable(former.jsonl_path, read_to)
   if knows_more then return M.fresh(self, run) end -- than its transcript has
   if not go_on(self, run, former.session_id, former.jsonl_path) then return end

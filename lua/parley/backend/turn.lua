@@ -2,6 +2,7 @@
 ---
 --- Nothing is started before somebody asks for the first event. Tasks may read side by side: each gets every event from
 --- the first on, one of them takes the next step and the others wait for it.
+local defer = require "parley.base.defer"
 local errors = require "parley.base.errors"
 local history = require "parley.base.history"
 local task = require "parley.base.task"
@@ -41,6 +42,7 @@ end
 
 local function take_step(self)
   self.is_stepping = true
+  local _ <close> = defer(function() self.changed:notify() end)
   local ok, event = pcall(self.source.next)
   self.is_stepping = nil
   if not ok then
@@ -53,7 +55,6 @@ local function take_step(self)
     self.session_id = event and event.session_id or nil
     if event and self.on_result then self.on_result(self) end
   end
-  self.changed:notify()
 end
 
 --- The event at a place, waited for; nil when the turn ends before it. What it fails with comes once, last.

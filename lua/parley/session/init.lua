@@ -225,6 +225,7 @@ function Session:start(text, request)
   if self.costs then self.costs:open(self.process) end
   self.callbacks:open()
   if text then send_ahead(self, text, request) end
+  if self.closed then error(errors.closed_error "the session is closed", 0) end -- while the hub asked for the version
   self.terminal:start()
   self.transcript:open(self.jsonl_path, self.start_offset)
   self.terminal:wait_until_ready(self.ahead ~= nil)

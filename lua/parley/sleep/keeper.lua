@@ -17,6 +17,7 @@ local transcript = require "parley.sleep.transcript"
 local M = {}
 
 ---@class parley.Held
+---@field id string       of the session, as long as it is held: `/clear` gives it another
 ---@field lease table
 ---@field entry? table  as it was stored last
 ---@field is_leaving? true  its session is about to end, and then it sleeps
@@ -107,7 +108,7 @@ local function take(self, live)
     if err and err.code then fail(self, err) end
     return nil
   end
-  held = { lease = lease, entry = lease.entry }
+  held = { id = live.session_id, lease = lease, entry = lease.entry }
   self.held[live], self.ours[live.session_id] = held, held
   return held
 end
@@ -157,7 +158,7 @@ end
 local function let_go(self, live)
   local held = self.held[live]
   self.held[live] = nil
-  if held and self.ours[live.session_id] == held then self.ours[live.session_id] = nil end
+  if held and self.ours[held.id] == held then self.ours[held.id] = nil end
   return held
 end
 
@@ -167,14 +168,23 @@ local function release(self, held, entry)
   self.changed:notify()
 end
 
---- A session is in the hands of somebody else: what its conversation will be nobody knows, so nobody is to wake it.
----@param live parley.Session
-function Keeper:part(live)
+--- Does what must not fail for whoever is at it: a turn has ended well, a place becomes free. The folder may be gone,
+--- or the caller has closed the index. It is told with the next turn.
+local function in_peace(self, does, ...)
+  local ok, err = pcall(does, self, ...)
+  if not ok then self.problem = self.problem or errors.state_error(errors.text(err), { cause = err }) end
+end
+
+local function part(self, live)
   local held = let_go(self, live)
   if not held or self.closed then return end
-  self.store:forget(live.session_id)
+  self.store:forget(held.id)
   release(self, held)
 end
+
+--- A session is in the hands of somebody else: what its conversation will be nobody knows, so nobody is to wake it.
+---@param live parley.Session
+function Keeper:part(live) in_peace(self, part, live) end
 
 ---@class parley.KeptTurn
 ---@field keys string[]        under which the conversation is found now
@@ -221,14 +231,10 @@ local function note(self, live, turn)
 end
 
 --- Stores where a conversation is after a turn. A session of which nothing is in its transcript is not kept, nor one
---- whose transcript does not hold all that was said. The turn has ended well, and what fails here (the folder may be
---- gone) is told with the next.
+--- whose transcript does not hold all that was said.
 ---@param live parley.Session
 ---@param turn parley.KeptTurn
-function Keeper:note(live, turn)
-  local ok, err = pcall(note, self, live, turn)
-  if not ok then self.problem = self.problem or errors.state_error(errors.text(err), { cause = err }) end
-end
+function Keeper:note(live, turn) in_peace(self, note, live, turn) end
 
 --- A session is about to end in order: who looks for its conversation waits for that.
 ---@param live parley.Session
@@ -238,9 +244,7 @@ function Keeper:leaving(live)
   held.is_leaving, held.read_to = true, live.read_to and live:read_to()
 end
 
---- A session has ended in order, and its conversation sleeps.
----@param live parley.Session
-function Keeper:rest(live)
+local function rest(self, live)
   local held = let_go(self, live)
   if not held or self.closed then return end
   local entry = held.entry
@@ -254,14 +258,20 @@ function Keeper:rest(live)
   release(self, held, entry)
 end
 
---- A session has ended in the midst of something. What was stored holds if nothing was said since.
+--- A session has ended in order, and its conversation sleeps.
 ---@param live parley.Session
-function Keeper:lose(live)
+function Keeper:rest(live) in_peace(self, rest, live) end
+
+local function lose(self, live)
   local held = let_go(self, live)
   if not held or self.closed then return end
   if held.entry and transcript.problem_of(held.entry) then self.store:forget(held.entry.session_id) end
   release(self, held)
 end
+
+--- A session has ended in the midst of something. What was stored holds if nothing was said since.
+---@param live parley.Session
+function Keeper:lose(live) in_peace(self, lose, live) end
 
 --- Another session goes on with the transcript of one.
 ---@param former parley.Session
@@ -345,7 +355,8 @@ function Keeper:find(key, set)
   for _, entry in ipairs(store:find(key, word) or {}) do
     local held = self.ours[entry.session_id]
     if held and held.is_leaving then
-      self.changed:wait_until(function() return self.ours[entry.session_id] ~= held end)
+      self.changed:wait_until(function() return self.closed or self.ours[entry.session_id] ~= held end)
+      if self.closed then error(errors.closed_error "the backend is closed", 0) end
     end
     local is_here = entry.path == ("%s/%s.jsonl"):format(folder, entry.session_id)
     if is_here and not self.ours[entry.session_id] and has(entry.options.here, key) and can_follow(entry, set) then
@@ -375,7 +386,8 @@ end
 ---@param found parley.Found  with a lease
 ---@param live parley.Session
 function Keeper:hold(found, live)
-  local held = { lease = found.lease, entry = found.entry }
+  if self.closed then return found.lease:release() end
+  local held = { id = live.session_id, lease = found.lease, entry = found.entry }
   self.held[live], self.ours[live.session_id] = held, held
 end
 
@@ -383,9 +395,9 @@ end
 ---@param found parley.Found
 ---@param is_refused? boolean  the program does not take it
 function Keeper:leave(found, is_refused)
-  if self.closed then return end
   local entry = found.entry
-  if entry and (is_refused or transcript.problem_of(entry)) then self.store:forget(entry.session_id) end
+  local is_lost = entry and not self.closed and (is_refused or transcript.problem_of(entry))
+  if is_lost then self.store:forget(entry.session_id) end
   found.lease:release()
 end
 
@@ -393,6 +405,9 @@ end
 function Keeper:close()
   if self.closed then return end
   self.closed = true
+  for _, held in pairs(self.ours) do held.lease:release() end
+  self.ours = {}
+  self.changed:notify()
   if self.store and type(self.given.state) ~= "table" then self.store:close() end
   self.store = nil
 end

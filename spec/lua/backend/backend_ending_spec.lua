@@ -2,7 +2,9 @@
 local clock = require "parley.base.clock"
 local errors = require "parley.base.errors"
 local fake_backends = require "spec.fake_backends"
+local files = require "parley.base.files"
 local helper = require "spec.helper"
+local index = require "parley.sleep.index"
 local parley = require "parley"
 local task = require "parley.base.task"
 
@@ -254,6 +256,77 @@ describe("close", function()
     assert.equal(0, backend:live_session_count())
     backend:close()
   end))
+
+  describe("leaves nothing leased in an index of the caller's own", function()
+    local function open() return assert(index.open { path = place.folder .. "/state/sessions.db" }) end
+
+    it("when a callback closes it", helper.task(function()
+      local store <close> = open()
+      local backend = place:backend { state = store }
+      talk(backend, { user "one" })
+      local id, is_closed = next(backend:live_sessions()), false
+      from_loop(function()
+        backend:close()
+        is_closed = true
+      end)
+      helper.eventually(function() return is_closed end)
+      local lease <close> = assert(store:lease(id))
+      assert.is_truthy(lease)
+    end))
+
+    it("when a conversation is being woken meanwhile", helper.task(function()
+      local store <close> = open()
+      local first = place:backend { state = store }
+      local _, _, messages = talk(first, { user "one" })
+      local id = next(first:live_sessions())
+      first:close()
+      table.insert(messages, user "two")
+      local backend = place:backend({ state = store }, { prepare = function(fake) fake.options.on_start = nil end })
+      local running = task.spawn(pcall, collect, backend, messages)
+      helper.eventually(function() return place.fakes[2] and place.fakes[2]:pid() end)
+      backend:close()
+      assert.is_false((running:await()))
+      assert.is_true(place.fakes[2].is_resumed)
+      local lease <close> = assert(store:lease(id))
+      assert.is_truthy(lease)
+    end))
+  end)
+
+  it("from a libuv callback lets a request go that waits for a session to leave", helper.task(function()
+    local backend = place:backend({ state = place.folder .. "/state/sessions.db", idle_timeout_ms = 20 }, {
+      prepare = function(fake)
+        function fake.kill(self) self.is_going = true end -- it ends a while later
+        function fake.close(self)
+          task.shield(function() task.condition():wait(300) end)
+          self:exit { exit_code = 143 }
+        end
+      end })
+    local _, _, messages = talk(backend, { user "one" })
+    table.insert(messages, user "two")
+    helper.eventually(function() return place.fakes[1].is_going end)
+    local running = task.spawn(pcall, collect, backend, messages)
+    helper.tick()
+    from_loop(function() backend:close() end)
+    local ok, err = task.timeout(10000, running.await, running)
+    assert.same({ false, true }, { ok, err.code == "ClosedError" or err.code == "Cancelled" })
+    helper.eventually(function() return not place.fakes[1]:is_alive() end)
+  end))
+
+  it("removes what was written, and gives places back, where the caller has closed its index before",
+    helper.task(function()
+      local store = assert(index.open { path = place.folder .. "/state/sessions.db" })
+      local backend = place:backend { state = store, max_sessions = 1,
+        mcp_servers = { a = { command = "x", env = { SECRET = "s" } } } }
+      talk(backend, { user "one" })
+      local path = backend:mcp_config_argument()[1]
+      assert.is_truthy(files.size(path))
+      store:close()
+      files.put(place.fakes[1].jsonl_path, "half a line", "a") -- so it is not to be woken
+      raised("ClosedError", collect, backend, { user "two" })
+      assert.equal(0, backend.pool.places)
+      backend:close()
+      assert.is_nil(files.size(path))
+    end))
 
   it("takes back what a policy still writes when it was closed by a callback", helper.task(function()
     local removed, go_on, is_writing = {}, task.condition(), false

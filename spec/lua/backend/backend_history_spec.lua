@@ -181,6 +181,20 @@ describe("complete", function()
       assert.equal(1, talk(backend, { user "hi" }).num_turns)
     end))
 
+    it("does not where the message went with the start, was taken, and the program failed behind that",
+      helper.task(function()
+        local backend <close> = place:backend({}, { prepare = function(fake)
+          fake.options.on_start = function()
+            fake:append_user(fake.message)
+            fake:feed "  ERROR  it is undefined\r\n - a (/$bunfs/root/claude:1)\r\n - b (/$bunfs/root/claude:2)\r\n"
+          end
+        end }, { first_message = "argument" })
+        local err = raised("SessionError", collect, backend, with_history())
+        assert.same({ "crash", false }, { err.reason, err.at_start })
+        assert.equal(1, #place.fakes)
+        assert.is_truthy(files.size(place.fakes[1].jsonl_path)) -- it tells that the message was taken
+      end))
+
     it("does not for a fresh session without a history", helper.task(function()
       local backend <close> = place:backend({}, { prepare = function(fake)
         fake.options.on_start = function() fake:exit { exit_code = 1 } end

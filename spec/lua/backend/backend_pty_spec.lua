@@ -1,8 +1,10 @@
 --- The backend over the stand-in on a real pty: what the specs over fake processes cannot show.
+local defer = require "parley.base.defer"
 local errors = require "parley.base.errors"
 local fake_backends = require "spec.fake_backends"
 local files = require "parley.base.files"
 local helper = require "spec.helper"
+local kernel = require "parley.claude.kernel"
 local parley = require "parley"
 local task = require "parley.base.task"
 local testing = require "parley.testing"
@@ -320,6 +322,23 @@ describe("complete on a pty", function()
       helper.eventually(function() return #kit:processes() == 0 end)
       helper.eventually(function() return backend:live_session_count() == 0 end)
     end)
+
+    on_pty("starts no program once it is closed, though one was asked for its version", { options = { policies = {
+      permission = { decide = function() return { allow = true } end } } } }, function(kit, backend)
+        local ask, is_asking, goes_on = kernel.ask_version, false, task.condition()
+        local _ <close> = defer(function() kernel.ask_version = ask end)
+        function kernel.ask_version(...)
+          is_asking = true
+          goes_on:wait()
+          return ask(...)
+        end
+        local running = task.spawn(pcall, collect, backend, { user "hi" })
+        helper.eventually(function() return is_asking end)
+        backend:close()
+        goes_on:notify()
+        assert.is_false((running:await()))
+        assert.equal(0, #started(kit))
+      end)
 
     on_pty("never leases a session whose process was killed", { is_killed = true }, function(kit, backend)
       local _, _, messages = talk(backend, { user "one" })

@@ -30,10 +30,10 @@ local function new_session()
   return session
 end
 
-local function add(live)
-  assert.is_nil(live:acquire())
+local function add(live, lease)
+  assert.is_nil(live:acquire(lease and lease.key, lease))
   local session = new_session()
-  live:add(session)
+  live:add(session, lease)
   return session
 end
 
@@ -564,6 +564,49 @@ describe("a pool", function()
     news:notify()
     closing:await()
     assert.same({ {}, false }, { log, session.is_alive })
+  end))
+
+  it("tells of those that were idle at its end, and of none that was in the midst of something", helper.task(function()
+    local left = {}
+    local live = pool.new { limit = 3, on_leave = function(session) left[session] = true end }
+    local idle, working, done = add_idle(live, "a"), add(live), add(live)
+    local closing = task.spawn(live.close, live)
+    helper.tick()
+    live:release(done, { "c" }) -- its turn has just ended
+    closing:await()
+    assert.same({ true, false, true }, { left[idle] or false, left[working] or false, left[done] or false })
+  end))
+
+  it("gives the place of one that a look at it finds dead to who waits", helper.task(function()
+    local live = pool.new { limit = 2 }
+    local kept = add(live, { pin = true })
+    live:release(kept, { "k" })
+    add(live)
+    local log = {}
+    local waiting = waiter(live, "other", log, "served", {})
+    settle()
+    assert.same({}, log)
+    kept.is_alive = false
+    assert.equal(1, live:count())
+    waiting:await()
+    assert.same({ "served" }, log)
+    live:close()
+  end))
+
+  it("serves who waits for a session that a person has taken: the next one of its key", helper.task(function()
+    local live = pool.new { limit = 2 }
+    local session = add(live, { key = "k", wait = true })
+    local log = {}
+    local waiting = waiter(live, "k", log, "served", { wait = true })
+    settle()
+    local taker = task.spawn(live.take_over, live, session, {})
+    settle()
+    assert.same({}, log)
+    live:release(session, { "k2" })
+    assert.is_true(taker:await())
+    assert.is_nil(waiting:await()) -- a place
+    assert.same({ "served" }, log)
+    live:close()
   end))
 
   it("takes nothing back while it ends: nothing would stop the timer of an idle session", helper.task(function()

@@ -1,6 +1,7 @@
 --- Who is put to sleep, and spare sessions: in a world whose memory and time are its own.
 local helper = require "spec.helper"
 local parley = require "parley"
+local sleeping = require "parley.backend.sleeping"
 local task = require "parley.base.task"
 local testing = require "parley.testing"
 
@@ -76,6 +77,16 @@ describe("the sleeping policy", function()
       pass(MINUTE)
       assert.matches("no idea", of_subtype(talk:ask "two", "policy_failed").message)
     end)
+
+  it("tells a request of what has ended in the background only where there was something", function()
+    local made, lease = sleeping.new {}, {}
+    local live = { session_id = "one", state = function() return "busy" end } -- its status is behind its last record
+    assert.equal(live, made:choose({ live }, lease))
+    assert.is_nil(lease.ended)
+    live.background = 2
+    assert.equal(live, made:choose({ live }, lease))
+    assert.same({ session_id = "one", background = 2 }, lease.ended)
+  end)
 
   in_world("puts nobody to sleep by default while there is memory", {}, function(backend)
     backend:conversation():ask "one"

@@ -2,6 +2,7 @@
 local fake_backends = require "spec.fake_backends"
 local helper = require "spec.helper"
 local task = require "parley.base.task"
+local turn_of = require "parley.backend.turn"
 
 local raised, user, types = helper.failure_of, fake_backends.user, fake_backends.types
 
@@ -116,6 +117,46 @@ describe("a turn", function()
     assert.equal("user", turn().type)
     assert.is_true(turn:interrupt())
     assert.matches("\27", place.fakes[1]:written())
+  end))
+
+  it("closed by another task tells its reader so, and gives its place back once", helper.task(function()
+    local backend <close> = place:backend({ max_sessions = 1 }, { prepare = function(fake)
+      fake.options.on_terminate = function() -- its end takes a while
+        task.shield(function() task.condition():wait(60) end)
+        return { exit_code = 143 }
+      end
+    end })
+    local talk = backend:conversation()
+    talk:ask "one"
+    local renewed = talk:send("two", { options = { model = "opus" } }) -- in another process
+    local reader = task.spawn(pcall, renewed.result, renewed)
+    helper.eventually(function() return #place.fakes[1].signals > 0 end)
+    renewed:close()
+    local ok, err = reader:await()
+    assert.same({ false, "ClosedError" }, { ok, err.code })
+    assert.same({ 0, 0 }, { backend.pool.places, backend:live_session_count() })
+  end))
+
+  it("closed by another task while it waits for an answer tells its reader so", helper.task(function()
+    local backend <close> = place:backend({}, { delay_ms = 60000 })
+    local turn = backend:complete { user "hi" }
+    local reader = task.spawn(pcall, turn.result, turn)
+    helper.eventually(function() return place.fakes[1] and #fake_backends.taken(place.fakes[1]) > 0 end)
+    turn:close()
+    local ok, err = reader:await()
+    assert.same({ false, "ClosedError" }, { ok, err.code })
+  end))
+
+  it("whose on_result raises leaves no other reader waiting", helper.task(function()
+    local types_left = { "assistant", "result" }
+    local made = turn_of.new { session = function() end, abandon = function() end, next = function()
+      task.condition():wait(5)
+      return { type = table.remove(types_left, 1) }
+    end }
+    function made.on_result() error("mine", 0) end
+    local one, other = task.spawn(pcall, made.result, made), task.spawn(pcall, made.result, made)
+    assert.same({ false, "mine" }, { one:await() })
+    assert.is_true((task.timeout(10000, other.await, other)))
   end))
 end)
 

@@ -266,6 +266,36 @@ describe("a conversation that sleeps", function()
     assert.same({ "one", "two", "three", "four" }, said_in(answer.result.session_id))
   end))
 
+  it("is not woken behind a turn that was cut off when the backend was closed", helper.task(function()
+    local backend = backend_of()
+    local talk = backend:conversation()
+    local id = talk:ask("one").result.session_id
+    local messages, is_taken, goes_on = talk:fork().messages, false, task.condition()
+    local running = task.spawn(pcall, function()
+      for event in talk:send "SLOWTOOL cut off" do
+        is_taken = event.type == "user"
+        if is_taken then goes_on:wait() end -- its reader is busy with something else
+      end
+    end)
+    helper.eventually(function() return is_taken end)
+    backend:close()
+    goes_on:notify()
+    assert.is_false((running:await()))
+    local other <close> = backend_of()
+    local answer = other:conversation(messages):ask "two"
+    assert.not_equal(id, answer.result.session_id)
+    assert.same({ "one", "two" }, said_in(answer.result.session_id))
+  end))
+
+  it("is woken in its own session when /clear has left it", helper.task(function()
+    local backend <close> = backend_of()
+    local talk = backend:conversation()
+    local id = talk:ask("one").result.session_id
+    local messages = talk:fork().messages
+    for _ in talk:command "/clear" do end -- luacheck: ignore 542
+    assert.equal(id, backend:conversation(messages):ask("two").result.session_id)
+  end))
+
   it("is not woken where its program has ended behind half a line", helper.task(function()
     local backend <close> = backend_of()
     local id = backend:conversation():ask("one").result.session_id
