@@ -90,7 +90,11 @@ local function pool_options(self)
   return { limit = self.options.max_sessions, idle_timeout_ms = self.options.idle_timeout_ms,
     choose = function(idle, lease) return self.sleeping:choose(idle, lease) end,
     may_end = function(live) return self.sleeping:may_sleep(live) end,
-    on_leaving = function(live) self.keeper:leaving(live) end, on_leave = function(live) self.keeper:rest(live) end,
+    on_leaving = function(live) self.keeper:leaving(live) end,
+    on_leave = function(live)
+      self.keeper:rest(live)
+      starting.forget_seed(self, live)
+    end,
     on_wait = function() self.spares:yield() end, on_quiet = function() self.spares:refill() end }
 end
 
@@ -202,7 +206,10 @@ end
 
 --- Ends a session in the midst of something.
 local function drop(self, live)
-  local _ <close> = defer(function() self.keeper:lose(live) end)
+  local _ <close> = defer(function()
+    self.keeper:lose(live)
+    starting.forget_seed(self, live)
+  end)
   self.pool:discard(live)
 end
 
@@ -434,6 +441,7 @@ function Backend:close()
     self.pool:close()
   end, function()
     self.pool:kill()
+    for live in pairs(self.kin) do starting.forget_seed(self, live) end
     self.keeper:close()
     remove_files(self)
   end)

@@ -70,6 +70,16 @@ local function start_with(self, run, policy)
   end)
   policies.check_text(self.options.policies, set, injection.text, #run.request.messages)
   start(self, run, injection, id, path)
+  self.kin[run.session].seed = injection.resume and path or nil
+end
+
+--- Removes the seed of a session that has ended, where no message has gone on from it.
+---@param self parley.Backend
+---@param live parley.Session
+function M.forget_seed(self, live)
+  local path, turn = (self.kin[live] or {}).seed, live.turn
+  local is_unused = live.turns == 0 and not live.ahead and (not turn or turn:state() == "typing")
+  if path and is_unused then files.remove(path) end
 end
 
 --- Whether the program itself has said that it does not go on from the written history, or has failed in doing so.

@@ -68,8 +68,8 @@ local function event_at(self, index)
 end
 
 --- Waits for the next event, so that a turn is an iterator: `for event in turn`.
----@return parley.Event? event  nil after the `result`, and when the turn was closed
---- Raises what `complete` says.
+---@return parley.Event? event  nil after the `result`, and behind `close`
+--- Raises what `complete` says, and `ClosedError` when another task closes it meanwhile.
 function Turn:__call()
   self.taken = self.taken + 1
   return event_at(self, self.taken)

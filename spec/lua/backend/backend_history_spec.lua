@@ -4,6 +4,7 @@ local fake_backends = require "spec.fake_backends"
 local files = require "parley.base.files"
 local helper = require "spec.helper"
 local parley = require "parley"
+local task = require "parley.base.task"
 local uv = require "luv"
 local json = require("parley.core").json
 
@@ -87,6 +88,25 @@ describe("complete", function()
         session_factory = function() error("no", 0) end }
       assert.equal("no", select(2, pcall(collect, other, with_history())))
       assert.same({}, names_below(place.home .. "/.claude/projects"))
+    end))
+
+    it("leaves no seed of a session that no message was sent to", helper.task(function()
+      local function seeds() return #names_below(place.home .. "/.claude/projects") end
+      local backend = place:backend()
+      assert.is_true(backend:warm(fake_backends.HISTORY))
+      assert.is_true(seeds() > 0)
+      backend:close()
+      assert.equal(0, seeds())
+      local other <close> = place:backend({}, { prepare = function(fake)
+        fake.options.on_write = function() end -- it shows nothing of what is typed
+      end })
+      local turn = other:complete(with_history())
+      local reader = task.spawn(pcall, turn.result, turn)
+      helper.eventually(function() return place.fakes[2] and place.fakes[2]:written() ~= "" end)
+      assert.is_true(seeds() > 0)
+      turn:close()
+      assert.is_false((reader:await()))
+      assert.equal(0, seeds())
     end))
   end)
 
