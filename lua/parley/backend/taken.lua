@@ -77,6 +77,8 @@ end
 function Hold:type(bytes)
   if self.is_over then error(errors.closed_error "the session was given back", 0) end
   self.has_typed = true
+  local started = self.backend.kin[self.session]
+  if started then started.seed = nil end -- somebody goes on from it
   self.session.process:write(bytes)
 end
 

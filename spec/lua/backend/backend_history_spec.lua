@@ -108,6 +108,15 @@ describe("complete", function()
       assert.is_false((reader:await()))
       assert.equal(0, seeds())
     end))
+
+    it("leaves the seed of a session into which a person has typed", helper.task(function()
+      local backend = place:backend()
+      assert.is_true(backend:warm(fake_backends.HISTORY))
+      local hold = assert(backend:take_over(backend:sessions()[1].session))
+      hold:type "by hand"
+      backend:close()
+      assert.is_truthy(files.size(place.fakes[1].jsonl_path))
+    end))
   end)
 
   it("6. with concat_message puts the history into the first message and writes nothing", helper.task(function()
