@@ -1,4 +1,5 @@
 --- How the backend brings a history to a fresh session, over fake processes.
+local clock = require "parley.base.clock"
 local errors = require "parley.base.errors"
 local fake_backends = require "spec.fake_backends"
 local files = require "parley.base.files"
@@ -114,7 +115,13 @@ describe("complete", function()
       assert.is_true(backend:warm(fake_backends.HISTORY))
       local hold = assert(backend:take_over(backend:sessions()[1].session))
       hold:type "by hand"
-      backend:close()
+      local is_closed
+      clock.after(0, function() -- where it cannot be waited for who has what
+        backend:close()
+        is_closed = true
+      end)
+      helper.eventually(function() return is_closed end)
+      helper.eventually(function() return not place.fakes[1]:is_alive() end)
       assert.is_truthy(files.size(place.fakes[1].jsonl_path))
     end))
   end)
