@@ -5,8 +5,8 @@ local plans = require "spec.simulation.plan"
 
 local M = {}
 
---- What a user has typed may stand in the composer for a while.
-local TYPED_MS = 10000
+--- What a user has typed may stand in the composer for a while, longer where it is read late.
+local TYPED_MS, READ_MS = 10000, 10000
 --- What a program owes that seems to be done is waited for so long.
 local OWED_MS = 3000
 
@@ -50,14 +50,15 @@ local EFFECTS = {
 }
 
 --- Whether a request was at a program while that was struck, or has to do with what is left of it.
-local function is_struck(ask, strike, is_direct)
+local function is_struck(model, ask, strike, is_direct)
   if strike.at > ask.ended then return false end
   if strike.asks[ask] then return true end
   if not strike.program or not ask.sessions[strike.session_id] then return false end
   local is_for_good = strike.kind == "stop" or strike.kind == "torn" or strike.kind == "kill" and is_direct
   if is_for_good then return true end
   local is_typed = strike.kind == "type" or strike.kind == "escape"
-  local until_ms = is_typed and TYPED_MS or strike.lasts_ms or 0
+  local typed_ms = TYPED_MS + (may(model, "slow") and READ_MS or 0)
+  local until_ms = is_typed and typed_ms or strike.lasts_ms or 0
   return strike.at + until_ms >= ask.began
 end
 
@@ -105,7 +106,7 @@ function M.has_one(model, ask, err, verdict)
   if has_lost_an_answer(model, ask, err) then return true end
   for _, strike in ipairs(model.struck) do
     local has_effect = EFFECTS[strike.kind](err, verdict, model, ask, strike)
-    if has_effect and is_struck(ask, strike, model.plan.direct) then return true end
+    if has_effect and is_struck(model, ask, strike, model.plan.direct) then return true end
     local is_slow = strike.kind == "stop" or strike.kind == "torn"
     local is_in_the_way = is_slow and is_session_error(err, "timeout") and strike.at <= ask.ended
     if is_in_the_way and err.message:find "has waited" then return true end
@@ -123,7 +124,7 @@ function M.stood_still(model, ask, least_ms)
   for _, strike in ipairs(model.struck) do
     local is_long = (strike.lasts_ms or math.huge) >= (least_ms or 0)
     local stands = is_long and (strike.kind == "stop" or strike.kind == "pause")
-    if stands and is_struck(ask, strike, false) then return true end
+    if stands and is_struck(model, ask, strike, false) then return true end
   end
   return false
 end
@@ -136,7 +137,7 @@ function M.may_be_slow(model, ask)
   local is_late = may(model, "slow") or may(model, "half") or may(model, "torn")
   if is_late or model:has_asked(ask, ask.began) then return true end
   for _, strike in ipairs(model.struck) do
-    if is_struck(ask, strike, model.plan.direct) then return true end
+    if is_struck(model, ask, strike, model.plan.direct) then return true end
   end
   return false
 end

@@ -475,8 +475,8 @@ function Pool:close()
   turn_away(self)
   local closing = {}
   for _, session in ipairs(in_order(self.entries)) do
+    local entry = self.entries[session] -- somebody may be ending it, too
     table.insert(closing, task.spawn(function()
-      local entry = self.entries[session]
       pcall(session.close, session)
       if entry.is_idle then self.on_leave(session) end -- or it has ended in the midst of something
     end))

@@ -577,6 +577,18 @@ describe("a pool", function()
     assert.same({ true, false, true }, { left[idle] or false, left[working] or false, left[done] or false })
   end))
 
+  for ticks = 0, 4 do
+    it(("ends while somebody else ends one of its sessions, %d ticks later"):format(ticks), helper.task(function()
+      local live = pool.new { limit = 2 }
+      local session, other = add(live), add_idle(live, "a")
+      local ending = task.spawn(pcall, live.discard, live, session)
+      for _ = 1, ticks do helper.tick() end
+      live:close()
+      ending:await()
+      assert.same({ false, false }, { session.is_alive, other.is_alive })
+    end))
+  end
+
   it("gives the place of one that a look at it finds dead to who waits", helper.task(function()
     local live = pool.new { limit = 2 }
     local kept = add(live, { pin = true })
