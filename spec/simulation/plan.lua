@@ -140,7 +140,7 @@ function M.random(seed)
   local plan = { seed = seed, profile = chance:pick(PROFILES), consents = not chance:once_in(6),
     odds = chance:once_in(4) and {} or random_odds(chance), starts = {}, conversations = {} }
   plan.direct = chance:once_in(4)
-  plan.untrusted = chance:once_in(12)
+  plan.untrusted = chance:once_in(8)
   plan.partial = seed % 3 == 0
   plan.accepts = plan.untrusted and not chance:once_in(3)
   plan.first_message = chance:once_in(3) and "argument" or "typed"
@@ -160,7 +160,7 @@ function M.random(seed)
   add_what_is_waited_for(plan)
   plan.startup_ms = chance:once_in(3) and 300 or 5
   local may_be_late = plan.accepts and (plan.odds.slow or 0) == 0
-  if may_be_late and chance:once_in(2) then plan.odds.slow = 4 end -- what is asked is answered again
+  if may_be_late then plan.odds.slow = 4 end -- what is asked is answered again
   local is_small = not chance:once_in(3)
   plan.dimensions = { rows = is_small and 24 or 40, columns = is_small and 80 or 120 }
   if chance:once_in(2) then plan.backend.state = false end -- no conversation outlives its process

@@ -108,7 +108,9 @@ end
 function Conversation:keep(turn)
   local answer = turn:messages()
   local result = turn:result()
+  if turn.kept_by == self then return true end -- by itself, as it ended well
   if result.is_error and result.subtype ~= "error_limit" or not is_whole(answer) then return false end
+  turn.kept_by = self
   table.insert(self.messages, turn.message)
   table.move(answer, 1, #answer, #self.messages + 1, self.messages)
   return true

@@ -14,11 +14,13 @@ Status.__name = "parley.Status"
 --- Watches a status file, which need not exist yet.
 ---@param path string
 ---@param on_change fun()
+---@param is_new? boolean  the process has only just begun: what is there now was left by another one of its number
 ---@return parley.Status
-function M.watch(path, on_change)
+function M.watch(path, on_change, is_new)
   local folder, name = path:match "^(.*)/([^/]+)$"
   files.make_folder(folder)
   local self = setmetatable({ path = path, on_change = on_change }, Status)
+  if is_new then self.text = files.read(path) end
   self.handle = kernel.new_watch()
   local ok = self.handle:start(folder, {}, function(_, changed)
     if changed == nil or changed == name then self:read() end

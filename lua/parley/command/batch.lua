@@ -109,7 +109,10 @@ end
 --- Decides about an item of the source: true when it is to be played.
 local function admit(run, item)
   local id = item.id or ("line-%d"):format(item.line)
-  if run.shard and M.shard_of(id, run.shard.count) ~= run.shard.index then return false end
+  if run.shard and M.shard_of(id, run.shard.count) ~= run.shard.index then
+    if item.error then run.memory:meet_rejected(item.line, item.error.message) end -- it stands, whoever has written it
+    return false
+  end
   local counts, known = run.counts, not item.error and run.memory:meet(id)
   if known == nil then return true end
   if known == "met" then

@@ -45,7 +45,8 @@ local NO_RESPONSE = "No response requested."
 
 local function is_null(value) return value == nil or value == json.null end
 
-local function ignore(asked, what) table.insert(asked.ignored, what) end
+--- They are told in a header.
+local function ignore(asked, what) table.insert(asked.ignored, (what:gsub("[%z\1-\31\127]", "?"))) end
 
 -- Fields --------------------------------------------------------------------------------------------------------------
 
@@ -210,6 +211,9 @@ local function read_results(asked)
     end
   end
   for _, result in pairs(results) do
+    for _, block in ipairs(result.is_error and result.content or {}) do
+      if block.type == "image" then ignore(asked, "messages (a picture beside a result that is an error)") end
+    end
     if #result.content == 0 then result.content = { { type = "text", text = "" } } end
   end
   asked.results = results

@@ -1,6 +1,7 @@
 --- Sends a reply to one reader, whole or as it comes.
 local core = require "parley.core"
 local problems = require "parley.gateway.problems"
+local tables = require "parley.base.tables"
 
 local M = {}
 
@@ -39,7 +40,7 @@ function M.whole(response, reply, given)
   local headers = { ["content-type"] = "application/json" }
   for name, value in pairs(given.headers) do headers[name] = value end
   if reply.ignored then
-    headers["parley-ignored"] = table.concat({ headers["parley-ignored"], table.unpack(reply.ignored) }, ", ")
+    headers["parley-ignored"] = table.concat(tables.joined({ headers["parley-ignored"] }, reply.ignored), ", ")
   end
   response:send(200, headers, assert(core.json.encode(given.protocol.whole(reply))))
 end

@@ -4,7 +4,6 @@ local asked = require "parley.gateway.asked"
 local core = require "parley.core"
 local mentions = require "parley.gateway.mentions"
 local errors = require "parley.base.errors"
-local history = require "parley.base.history"
 local problems = require "parley.gateway.problems"
 local retries = require "parley.gateway.retries"
 local runs = require "parley.gateway.run"
@@ -147,22 +146,10 @@ local function check_room(self)
     self.queue), { retry_after = retry_after(self), reason = "queue" }), 0)
 end
 
---- The text of a message must be text, and name no file of the server's.
-local function check_mentions(self, messages)
-  if not self.plain_folder then return end
-  for _, block in ipairs(history.blocks_of(messages[#messages].content)) do
-    local mention = block.type == "text" and mentions.find(block.text, self.plain_folder)
-    if mention then
-      problems.refuse("messages: '%s' names a file of the server, which Claude Code would attach: put a space behind "
-        .. "the @", mention)
-    end
-  end
-end
-
 local function begin(self, visit, request)
   check_room(self)
   local messages = asked.for_session(request)
-  check_mentions(self, messages)
+  if self.plain_folder then mentions.check(messages[#messages], self.plain_folder) end
   local run = runs.new { asked = request, owner = visit.owner, scope = scope_of(visit, request), host = host_of(self),
     is_strict = self.is_strict }
   run.began_at = task.now()
@@ -247,9 +234,11 @@ function Desk:leave(visit, has_all)
   self.changed:notify()
   self.retries:left(visit.digest, reply, has_all)
   if reply.readers > 0 or reply.is_over then return end
+  reply.leaves = (reply.leaves or 0) + 1
+  local number = reply.leaves
   self.group:spawn(function()
     task.sleep(self.grace_ms)
-    if reply.readers > 0 or reply.is_over then return end
+    if reply.readers > 0 or reply.is_over or reply.leaves ~= number then return end
     self.retries:forget(reply)
     visit.run:stop(problems.new(500, "the client went away", { reason = "disconnect" }))
   end)

@@ -204,7 +204,13 @@ local function clear_socket(path)
   if problem then files.remove(path) end
 end
 
+local function check_address(host)
+  if uv.getaddrinfo(host, nil, { numerichost = true }) then return end
+  error(errors.value_error(("the host to listen on must be an address, as 127.0.0.1 or ::1, not '%s'"):format(host)), 0)
+end
+
 local function listen(self, set)
+  if not set.socket then check_address(set.host) end
   if set.socket then clear_socket(set.socket) end
   self.http = http.serve { host = not set.socket and set.host or nil, port = not set.socket and set.port or nil,
     path = set.socket, limits = LIMITS, is_detached = true,

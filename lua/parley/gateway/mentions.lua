@@ -1,5 +1,7 @@
 --- Claude Code attaches the file that an `@path` in a message names. What a client of a plain model sends is text: such
 --- a path must not read the server's files, those of other clients' images among them.
+local history = require "parley.base.history"
+local problems = require "parley.gateway.problems"
 local uv = require "luv"
 
 local M = {}
@@ -15,10 +17,40 @@ local function resolved(path, folder)
   return "/" .. table.concat(parts, "/")
 end
 
---- What a word behind `@` may name: all of it, without a line behind `#`, without the signs at its end.
+--- White space to JavaScript that `%s` does not know.
+local SPACES = { "\u{A0}", "\u{1680}", "\u{2028}", "\u{2029}", "\u{202F}", "\u{205F}", "\u{3000}", "\u{FEFF}" }
+for code = 0x2000, 0x200A do table.insert(SPACES, utf8.char(code)) end
+
+local function with_plain_spaces(text)
+  if not text:find "[\xC2\xE1-\xE3\xEF]" then return text end
+  for _, space in ipairs(SPACES) do text = text:gsub(space, " ") end
+  return text
+end
+
+--- Up to its last letter. A pattern that begins with the signs would be tried at each of them, and take minutes.
+local function without_signs(word) return word:match "^.*[%w_]" or "" end
+
+--- What a word behind `@` may name: all of it, without lines behind `#`, without the signs at its end.
 local function names_in(word)
-  local bare = word:gsub("#[^#]*$", "")
-  return { word, bare, (word:gsub("[^%w_]+$", "")), (bare:gsub("[^%w_]+$", "")) }
+  local bare = word:match "^[^#]*"
+  return { word, bare, without_signs(word), without_signs(bare) }
+end
+
+--- The words behind each `@`, as 2.1.332 takes them: behind white space or one of some signs, to the next white space,
+--- or between quotes, be they hidden by others. What stands up to the next `@` is looked at anywhere: it is all that is
+--- left of `@name@[…](claude-ref:…)`.
+local function words_in(text)
+  local words, at = {}, 0
+  text = " " .. with_plain_spaces(text)
+  for _, each in ipairs { text, (text:gsub("[\xE3\xEF][\x80\xBC][\x81\x82\x9F]@", " @")) } do
+    for word in each:gmatch "%s@(%S+)" do table.insert(words, word) end
+  end
+  for word in text:gmatch '@([^%s"@]+)' do table.insert(words, word) end
+  while true do
+    at = text:find('@"', at + 1, true)
+    if not at then return words end
+    table.insert(words, text:match('^"([^"]+)"', at + 1))
+  end
 end
 
 --- The mention in a text of a file that is there.
@@ -26,12 +58,24 @@ end
 ---@param folder string  the program's
 ---@return string? mention
 function M.find(text, folder)
-  for _, pattern in ipairs { '@"([^"\n]+)"', "@([^%s\"]+)" } do
-    for word in text:gmatch(pattern) do
-      for _, name in ipairs(names_in(word)) do
-        local is_path = name ~= "" and (name:find "[/~]" or name:find "^%.") or uv.fs_lstat(folder .. "/" .. name)
-        if is_path and uv.fs_lstat(resolved(name, folder)) then return "@" .. name end
-      end
+  for _, word in ipairs(words_in(text)) do
+    for _, name in ipairs(names_in(word)) do
+      local is_path = name ~= "" and (name:find "[/~]" or name:find "^%.") or uv.fs_lstat(folder .. "/" .. name)
+      if is_path and uv.fs_lstat(resolved(name, folder)) then return "@" .. name end
+    end
+  end
+end
+
+--- The text of a message must be text, and name no file of the server's.
+---@param message table
+---@param folder string  the program's
+--- Raises a `parley.gateway.Problem`.
+function M.check(message, folder)
+  for _, block in ipairs(history.blocks_of(message.content)) do
+    local mention = block.type == "text" and M.find(block.text, folder)
+    if mention then
+      problems.refuse("messages: '%s' names a file of the server, which Claude Code would attach: put a space behind "
+        .. "the @", mention)
     end
   end
 end

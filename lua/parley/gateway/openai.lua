@@ -61,7 +61,9 @@ function readers.user(messages, message, where) add(messages, "user", content_of
 
 function readers.assistant(messages, message, where)
   local blocks = content_of(message.content, where)
-  for i, call in ipairs(not is_null(message.tool_calls) and message.tool_calls or {}) do
+  local calls = not is_null(message.tool_calls) and message.tool_calls or {}
+  if type(calls) ~= "table" then refuse("%s.tool_calls: must be a list", where) end
+  for i, call in ipairs(calls) do
     table.insert(blocks, call_of(call, ("%s.tool_calls.%d"):format(where, i - 1)))
   end
   add(messages, "assistant", blocks)
@@ -73,9 +75,12 @@ function readers.tool(messages, message, where)
     content = content_of(message.content, where) } })
 end
 
-local function texts_of(blocks)
+local function texts_of(blocks, where)
   local texts = {}
-  for i, block in ipairs(blocks) do texts[i] = block.text end
+  for i, block in ipairs(blocks) do
+    if type(block.text) ~= "string" then refuse("%s.content.%d: must be a text", where, i - 1) end
+    texts[i] = block.text
+  end
   return table.concat(texts, "\n\n")
 end
 
@@ -87,7 +92,7 @@ local function read_messages(body)
     if type(message) ~= "table" then refuse("%s: must be an object", where) end
     local read = readers[message.role]
     if message.role == "system" or message.role == "developer" then
-      table.insert(system, texts_of(content_of(message.content, where)))
+      table.insert(system, texts_of(content_of(message.content, where), where))
     elseif read then
       read(messages, message, where)
     else
@@ -254,7 +259,8 @@ function M.writer(response, given)
     if make then delta(make(state, data.delta)) end
   end
   function items.message_delta(data)
-    delta({}, REASONS[data.delta.stop_reason] or "stop")
+    chunk({ { index = 0, delta = {}, finish_reason = REASONS[data.delta.stop_reason] or "stop",
+      logprobs = json.null } }, { parley_ignored = data.parley_ignored })
     if given.wants_usage then chunk({}, { usage = usage_of(data.usage), parley_usage = data.parley_usage }) end
   end
   return {

@@ -24,6 +24,7 @@ local KINDS = {
 ---@param fields? table
 ---@return parley.gateway.Problem
 function M.new(status, message, fields)
+  if not utf8.len(message) then message = message:gsub("[\x80-\xFF]", "?") end -- of a path; it is told in JSON
   local made = errors.new("ApiError", message, fields)
   made.status, made.reason = status, made.reason or KINDS[status] or "api_error"
   return made

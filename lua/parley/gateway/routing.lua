@@ -1,4 +1,5 @@
 --- Which session a request of a client goes to: the gateway's own keys, and in front of them the user's routing policy.
+local mentions = require "parley.gateway.mentions"
 local policies = require "parley.policy"
 local problems = require "parley.gateway.problems"
 local routing = require "parley.policy.routing"
@@ -82,6 +83,7 @@ function M.new(given)
     end
     check_free(request.sessions, answer.key or run:first_key())
     local moves = given.plain_folder and answer.options and answer.options.cwd
+    if moves then mentions.check(request.last, moves) end -- what the desk has looked for in the plain model's own
     if moves and not answer.options.accept then
       answer.options = tables.merged(answer.options, { accept = given.accept or {} })
     end

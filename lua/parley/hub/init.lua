@@ -5,6 +5,7 @@ local errors = require "parley.base.errors"
 local hook_events = require "parley.claude.hook_events"
 local listener = require "parley.hub.listener"
 local plugin = require "parley.hub.plugin"
+local task = require "parley.base.task"
 local version = require "parley.claude.version"
 
 local M = {}
@@ -41,29 +42,45 @@ end
 ---@return boolean
 function Hub:is_needed() return next(self.handlers) ~= nil end
 
+--- A decision about a call is about the input that it was made on: no later one's stands beside it.
 local function join(answer, other)
+  local is_decided = answer.permissionDecision ~= nil
   for name, value in pairs(other) do
     if type(value) == "table" and type(answer[name]) == "table" then
       join(answer[name], value)
-    elseif answer[name] == nil then
+    elseif answer[name] == nil and not (is_decided and name == "updatedInput") then
       answer[name] = value
     end
   end
   return answer
 end
 
---- Calls an event's handlers.
+--- What a handler says, which the program can be told.
+local function ask(event, handler, payload)
+  local said = handler(payload)
+  if said == nil then return {} end
+  if type(said) ~= "table" then
+    error(errors.value_error(("the hook '%s' must return a table or nil, not a %s"):format(event, type(said))), 0)
+  end
+  local _, problem = core.json.encode(said)
+  if problem then
+    error(errors.value_error(("what the hook '%s' returns cannot be written as JSON: %s"):format(event,
+      problem.message)), 0)
+  end
+  return said
+end
+
+--- Calls an event's handlers. One that fails is reported, and says nothing; what the others say stands.
 ---@param event string
 ---@param payload table
 ---@return table answer
 function Hub:dispatch(event, payload)
   local answer = {}
   for _, handler in ipairs(self.handlers[event] or {}) do
-    local said = handler(payload)
-    if said ~= nil and type(said) ~= "table" then
-      error(errors.value_error(("the hook '%s' must return a table or nil, not a %s"):format(event, type(said))), 0)
-    end
-    join(answer, said or {})
+    local ok, said = pcall(ask, event, handler, payload)
+    local cancellation = task.current():cancellation()
+    if cancellation then error(cancellation, 0) end
+    if ok then join(answer, said) else self.on_failure(event, said) end
   end
   return answer
 end
@@ -71,12 +88,7 @@ end
 local function serve_hook(self, event, request, response)
   local payload = core.json.decode(request:body())
   if type(payload) ~= "table" then return response:send(400, nil, "") end
-  local ok, answer = pcall(self.dispatch, self, event, payload)
-  if not ok then
-    if not errors.is(answer, "Cancelled") then self.on_failure(event, answer) end
-    error(answer, 0)
-  end
-  listener.answer(response, answer)
+  listener.answer(response, self:dispatch(event, payload))
 end
 
 local function serve(self, path, request, response)

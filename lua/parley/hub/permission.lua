@@ -55,6 +55,11 @@ local function decide(self, call)
     if cancellation then error(cancellation, 0) end
     return { deny = "it cannot be decided whether this may run", error = decision }
   end
+  local _, problem = core.json.encode(decision or {})
+  if problem then
+    return { deny = "it cannot be decided whether this may run", error = errors.value_error(
+      "the policy 'permission' has given a decision that cannot be written as JSON: " .. problem.message) }
+  end
   if decision then return decision end
   return self.mode == "bypassPermissions" and { allow = true } or {}
 end
@@ -71,12 +76,23 @@ function M.denial(why)
   return answer("PreToolUse", { permissionDecision = "deny", permissionDecisionReason = why })
 end
 
+local function kind_of(decision) return decision.allow and "allow" or decision.deny and "deny" or "other" end
+
+--- Keeps a decision for the dialog that may come up. A dialog names no id: where two calls that are the same were
+--- decided differently, none of the decisions is known to be about it.
+local function note(self, name, input, decision)
+  local key = identity(name, input)
+  local former = self.decided[key]
+  local differs = former and kind_of(former) ~= kind_of(decision)
+  self.decided[key] = differs and {} or decision
+end
+
 --- Decides about a call: the hook `PreToolUse`.
 ---@param call parley.Call
 ---@return table? hook_answer
 function Desk:ask(call)
   local decision = decide(self, call)
-  self.decided[identity(call.name, decision.input or call.input)] = decision
+  note(self, call.name, decision.input or call.input, decision)
   self.on_decision(call, decision)
   if decision.allow then
     return answer("PreToolUse", { permissionDecision = "allow", updatedInput = decision.input,

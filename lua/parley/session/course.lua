@@ -16,10 +16,16 @@ local LINE_MS = 10000
 local ENTER_AGAIN_MS = 1500
 --- So long where the status has changed since: a dialog took the Enter, or the message is taken and the screen is late.
 local ENTER_AGAIN_MOVED_MS = 5000
+--- So often whoever waits to be cleared looks whether it may be.
+local CLEAR_LOOK_MS = 1000
 --- A permission prompt may be on the screen before the call that it is about is in the transcript; so long it may take.
 local CALL_MS = 5000
 --- And so long where others are there already: not every dialog is about a call that is in the transcript.
 local OTHER_CALL_MS = 1500
+
+--- Where the program does not say which session `/clear` has started, its transcript is told by being new: so in one
+--- folder one session is cleared at a time. By folder.
+local clearing = setmetatable({}, { __mode = "v" }) ---@type table<string, parley.Course>
 
 ---@class parley.Course
 ---@field turn parley.LiveTurn
@@ -35,6 +41,7 @@ local OTHER_CALL_MS = 1500
 ---@field package settling table        the policy
 ---@field package deadlines parley.Deadlines
 ---@field package withdrawn? string     the message before, whose record may still come
+---@field package folder? string       of the transcripts, for `/clear`
 ---@field package beside? table<string, true>  the transcripts that were there before `/clear`
 ---@field package entered? parley.Entered  what was seen at the last Enter; nil where none is pressed
 ---@field package stamp? any            of the status, before Enter
@@ -58,7 +65,7 @@ function M.new(session, turn)
     callbacks = session.callbacks, settling = session.policies.settling, withdrawn = session.withdrawn,
     deadlines = deadlines.new { terminal = session.terminal, transcript = session.transcript,
       options = session.options, now = now },
-    beside = turn.is_command and clear.is(turn.text) and clear.remember(session.jsonl_path) or nil,
+    folder = turn.is_command and clear.is(turn.text) and session.jsonl_path:match "^(.*)/" or nil,
   }, Course)
 end
 
@@ -80,8 +87,24 @@ function Course:sent_ahead()
   count_from_now(self)
 end
 
+--- Waits until no other session of the folder is being cleared, and notes what is there.
+local function prepare_to_clear(self)
+  local terminal = self.terminal
+  while clearing[self.folder] and not terminal:is_interrupted() do
+    terminal:wait_until(function() return terminal:is_interrupted() or not clearing[self.folder] end, CLEAR_LOOK_MS)
+  end
+  if terminal:is_interrupted() then return end
+  clearing[self.folder], self.beside = self, clear.remember(self.transcript.path)
+end
+
+--- Has another session of the folder be cleared. May be called again.
+function Course:let_go()
+  if self.folder and clearing[self.folder] == self then clearing[self.folder] = nil end
+end
+
 --- Types the message and presses Enter, unless the turn is interrupted first.
 function Course:deliver()
+  if self.folder then prepare_to_clear(self) end
   local terminal, turn = self.terminal, self.turn
   local is_ready = terminal:wait_until_ready()
   self.transcript:check "nothing was sent"
@@ -108,7 +131,10 @@ function Course:next_session()
 end
 
 --- Tells that it goes on there.
-function Course:follow() self.beside = nil end
+function Course:follow()
+  self.beside = nil
+  self:let_go()
+end
 
 --- A command leaves no receipt that all versions share; an empty composer says that it was taken. A dialog does not: it
 --- may have come by itself, and leaves the command where it was. One of the command's own may leave another text.

@@ -3,6 +3,9 @@ local tui = require "parley.claude.tui"
 
 local M = {}
 
+--- A program at work, with sub-agents in the background, that shows nothing: as long as the settling policy gives them.
+local AGENTS_MS = 30 * 60 * 1000
+
 ---@class parley.Deadlines
 ---@field package terminal parley.Terminal
 ---@field package transcript parley.Transcript
@@ -64,9 +67,15 @@ end
 ---@param now number
 ---@return number instant
 function Deadlines:stall_due(facts, now)
-  if facts.agents > 0 or facts.asking then return math.huge end
-  return due(self, now, self.last_life, self.options.stall_timeout_ms,
-    "the program has shown no sign of life for %g ms (stall_timeout_ms)")
+  if facts.asking then return math.huge end
+  local milliseconds, message = self.options.stall_timeout_ms,
+    "the program has shown no sign of life for %g ms (stall_timeout_ms)"
+  if facts.agents > 0 then
+    if facts.certainty ~= "goes_on" then return math.huge end -- how long is the settling policy's affair
+    milliseconds = math.max(milliseconds, AGENTS_MS)
+    message = "the program, with sub-agents in the background, has shown no sign of life for %d ms"
+  end
+  return due(self, now, self.last_life, milliseconds, message)
 end
 
 --- When the message must have come to the transcript. Raises when that is now.

@@ -189,6 +189,8 @@ local function decide(self, dialog, calls)
   dialog = dialog or { kind = "unknown", text = terminal.process.screen:text(), choices = {},
     remedy = "it cannot be read; look at the screen" }
   local decision = decisions.resolve(self.policy.decide(dialog, self.accept), dialog)
+  terminal:check() -- the policy may have waited
+  if terminal:is_interrupted() then return nil end
   local is_again = dialog.text == self.answered
   self.answered = dialog.text
   if decision.choose then

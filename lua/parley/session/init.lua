@@ -319,7 +319,10 @@ local function next_event(self)
   while true do
     local first = table.remove(events, 1)
     if first then
-      if first.type == "result" then self.course = nil end
+      if first.type == "result" then
+        self.course:let_go()
+        self.course = nil
+      end
       if self.tools then self.tools.name(first) end
       return first
     end
@@ -435,7 +438,7 @@ function Session:interrupt(why)
   self.turn:apply "interrupt"
   self.changed:notify()
   -- Two presses that find nothing to interrupt open a menu: none where the turn has ended, none soon after another.
-  local is_over = facts.quiet and self:state() == "ready"
+  local is_over = not self.process:is_alive() or facts.quiet and self:state() == "ready"
   if state ~= "typing" and not is_over and clock.now() >= self.terminal:next_escape() then self.terminal:escape() end
   return true
 end
@@ -452,6 +455,7 @@ end
 
 local function let_go(self)
   self.closed = true
+  if self.course then self.course:let_go() end
   if self.costs then self.costs:close() end
   self.transcript:close()
   self.terminal:close()

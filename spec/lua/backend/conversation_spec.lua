@@ -115,6 +115,14 @@ describe("a conversation", function()
       assert.is_false(talk:keep(turn))
     end))
 
+    it("that is kept already", helper.task(function()
+      local talk = backend:conversation()
+      local turn = talk:send "one"
+      turn:result()
+      assert.is_true(talk:keep(turn))
+      assert.equal(2, #talk.messages)
+    end))
+
     it("that was left", helper.task(function()
       local talk = backend:conversation()
       for event in talk:send "one" do

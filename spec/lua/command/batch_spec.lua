@@ -321,6 +321,15 @@ describe("a batch", function()
   end)
 
   describe("of a shard", function()
+    it("leaves in a shared output what another has written of a line that is no conversation", helper.task(function()
+      local line, index = 2, batch.shard_of("line-2", 2)
+      local known, items = memory.new(), { { line = line, error = errors.value_error "not JSON" } }
+      known:see { id = json.null, line = line, verdict = "failed", error = { message = "not JSON" } }
+      batch.run { source = function() return table.remove(items) end, write = error, new_backend = error, jobs = 1,
+        memory = known, shard = { index = 3 - index, count = 2 } }
+      assert.is_false(known:has_leftovers())
+    end))
+
     it("runs each conversation in one shard of all", helper.task(function()
       local seen, least = {}, math.huge
       for index = 1, 4 do

@@ -62,7 +62,8 @@ local function watch(self, one)
     local due = one.streams > 0 and math.huge or one.seen_at + self.vanish_ms
     if clock.now() >= due then
       one.hold:wait_until_quiet(self.patience_ms)
-      if one.streams == 0 and not one.is_ending then self:finish(one) end
+      local is_gone = one.streams == 0 and clock.now() >= one.seen_at + self.vanish_ms -- still
+      if is_gone and not one.is_ending then self:finish(one) end
     else
       self.changed:wait(due < math.huge and due - clock.now() or nil)
     end
@@ -149,7 +150,10 @@ function Holds:give_back(one)
     error(problems.new(409, "the program is at work: wait for its end, or interrupt it with Escape",
       { retry_after = 2, reason = "busy" }), 0)
   end
-  self:finish(one):await()
+  if not self:finish(one):await() then
+    error(problems.new(500, "the session was given back, and could not be gone on with: it has ended",
+      { reason = "ended" }), 0)
+  end
 end
 
 return M

@@ -49,7 +49,7 @@ local function typeable(text)
 end
 
 --- What was mentioned before is not attached again. Only the `@` of an address, behind a letter, is surely none.
-local function without_mentions(text) return (text:gsub("%f[%w@]@(%S)", "@ %1")) end
+local function without_mentions(text) return (text:gsub("%f[%w@](@+)(%S)", "%1 %2")) end
 
 ---@class parley.InjectionRequest
 ---@field history table[]       messages before the one to be sent

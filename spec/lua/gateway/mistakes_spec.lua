@@ -1,0 +1,78 @@
+-- What is wrong with a request is said as such, and what is ignored is named, in each form of an answer.
+local asked = require "parley.gateway.asked"
+local errors = require "parley.base.errors"
+local gateways = require "spec.gateway"
+local helper = require "spec.helper"
+local json = require("parley.core").json
+local openai = require "parley.gateway.openai"
+local runs = require "parley.gateway.run"
+
+local function ask(text, fields)
+  local body = { model = "sonnet", max_tokens = 100, messages = { { role = "user", content = text } } }
+  for name, value in pairs(fields or {}) do body[name] = value end
+  return body
+end
+
+describe("an answer", function()
+  local function serves(...) it(gateways.serves(...)) end
+
+  serves("beyond max_tokens is whole, and says so in a header", function(gateway)
+    local answer = gateway:request("/v1/messages", ask("hello there", { max_tokens = 1 }))
+    assert.equal(200, answer.status)
+    assert.matches("max_tokens", answer.headers["parley-ignored"])
+  end)
+
+  serves("of Chat Completions says so in its last event", function(gateway)
+    local answer = gateway:request("/v1/chat/completions", ask("hello there", { max_tokens = 1, stream = true }))
+    assert.truthy(answer.body:find '"parley_ignored":%["max_tokens"%]')
+  end)
+
+  serves("names fields of any name", function(gateway)
+    local answer = gateway:request("/v1/messages", ask("hello there", { ["x\r\ny: 1"] = 1 }))
+    assert.same({ { "hello there" }, 200 }, { gateway.kit:taken(), answer.status })
+    assert.equal("x??y: 1", answer.headers["parley-ignored"])
+  end)
+
+  serves("to a path that is no text is that nothing is there", function(gateway)
+    assert.equal(404, gateway:request("/v1/models/%ff", nil, nil, "GET").status)
+  end)
+end)
+
+describe("a request of Chat Completions", function()
+  for what, message in pairs {
+    ["calls that are no list"] = { role = "assistant", tool_calls = 5 },
+    ["a system text that is none"] = { role = "system", content = { { type = "text", text = json.null } } },
+  } do
+    it(("with %s is a bad one"):format(what), function()
+      local messages = { message, { role = "user", content = "x" } }
+      local err = helper.error_of(function()
+        asked.read(openai.translate { model = "m", messages = messages })
+      end)
+      assert.is_true(errors.is(err, "ApiError"), tostring(err))
+    end)
+  end
+end)
+
+describe("an address to listen on", function()
+  it("that is a name is a mistake", helper.task(function()
+    local err = helper.failure_of("ValueError", gateways.start, { host = "localhost" })
+    assert.matches("must be an address, as 127.0.0.1 or ::1, not 'localhost'", err.message, 1, true)
+  end))
+end)
+
+describe("a picture beside the result of a tool that has failed", function()
+  it("is named as what cannot be had", helper.task(function()
+    local tools = { { name = "t", input_schema = { type = "object" } } }
+    local request = asked.read { model = "m", tools = tools, messages = {
+      { role = "user", content = "x" },
+      { role = "assistant", content = { { type = "tool_use", id = "a", name = "t", input = {} } } },
+      { role = "user", content = { { type = "tool_result", tool_use_id = "a", is_error = true, content = "no" },
+        { type = "image", source = { type = "base64", media_type = "image/png", data = "aaaa" } } } } } }
+    assert.same({ "messages (a picture beside a result that is an error)" }, request.ignored)
+    local run = runs.new { asked = request, owner = "me", scope = "", is_strict = false,
+      host = { calls_closed = function() end } }
+    run.open = { a = {} }
+    run:answer(request)
+    assert.is_false((pcall(run:tools()[1].run, {}, { id = "a" })))
+  end))
+end)

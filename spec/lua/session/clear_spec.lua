@@ -1,0 +1,31 @@
+-- /clear in two sessions of one folder at once, also where the status file does not tell of it.
+local helper = require "spec.helper"
+local promise = require "spec.promise"
+local task = require "parley.base.task"
+local testing = require "parley.testing"
+
+describe("/clear in two sessions of one folder at once", function()
+  promise.check_leaks()
+
+  for _, profile in ipairs(promise.ENDS) do
+    for seed = 1, 3 do
+      it(("leads each to its own (%s, seed %d)"):format(profile, seed), helper.task(function()
+        local kit <close> = testing.world { script = { profile = profile }, seed = seed }
+        local one <close> = promise.new(kit)
+        local other <close> = promise.new(kit)
+        local both = { one, other }
+        for i, live in ipairs(both) do
+          live:start()
+          helper.say(live, "first of " .. i)
+        end
+        local clearing = {}
+        for i, live in ipairs(both) do clearing[i] = task.spawn(helper.say, live, "/clear", nil, true) end
+        for _, each in ipairs(clearing) do each:await() end
+        assert.are_not.equal(one.jsonl_path, other.jsonl_path)
+        for i, live in ipairs(both) do
+          assert.same({ "echo: next of " .. i }, helper.say(live, "next of " .. i).texts)
+        end
+      end))
+    end
+  end
+end)

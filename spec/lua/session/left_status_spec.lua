@@ -1,0 +1,25 @@
+-- The status file of a killed program stays behind; a container that is started again gives the same numbers out.
+local files = require "parley.base.files"
+local helper = require "spec.helper"
+local process = require "parley.claude.process"
+local session = require "parley.session"
+local testing = require "parley.testing"
+
+describe("a status file that a killed program of the same number has left", function()
+  for _, word in ipairs { "busy", "idle" } do
+    it("does not hide the dialog of the start: " .. word, helper.task(function()
+      local kit <close> = testing.kit { trusted = false }
+      local one = process.new(kit.options)
+      local start = one.start
+      function one:start()
+        start(self) -- the kernel gives the number out, and the program has written nothing yet
+        local folder = kit.home .. "/.claude/sessions"
+        files.make_folder(folder)
+        helper.write(("%s/%d.json"):format(folder, self:pid()), ('{"pid":%d,"version":"2.1.330","status":"%s",'
+          .. '"sessionId":"11111111-1111-4111-8111-111111111111","statusUpdatedAt":1}'):format(self:pid(), word))
+      end
+      local live <close> = session.new(one, { startup_timeout_ms = 20000 })
+      assert.equal("DialogError", helper.error_of(live.start, live).code)
+    end))
+  end
+end)
