@@ -405,6 +405,7 @@ function Session:recognise()
   local id = status and status.sessionId
   if not core.uuid.is_valid(id or "") or id == self.session_id then return end
   self.session_id, self.jsonl_path = id, self.jsonl_path:gsub("[^/]*$", id .. ".jsonl")
+  self.transcript:open(self.jsonl_path, 0) -- nothing of it was read
 end
 
 --- Says whether the turns from now on report their text as it comes.

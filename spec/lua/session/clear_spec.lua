@@ -29,3 +29,25 @@ describe("/clear in two sessions of one folder at once", function()
     end
   end
 end)
+
+describe("/clear typed by a person", function()
+  promise.check_leaks()
+
+  it("leads to a transcript of which nothing was read", helper.task(function()
+    local kit <close> = testing.world {}
+    local live <close> = promise.new(kit)
+    live:start()
+    helper.say(live, "before")
+    local id, path = live.session_id, live.jsonl_path
+    assert.is_true(live:read_to() > 0)
+    live.process:write "/clear"
+    helper.eventually(function() return live.process.screen:text():find("/clear", 1, true) end)
+    live.process:write "\r"
+    helper.eventually(function()
+      live:recognise()
+      return live.session_id ~= id
+    end)
+    assert.are_not.equal(path, live.jsonl_path)
+    assert.equal(0, live:read_to())
+  end))
+end)
