@@ -1,5 +1,6 @@
 -- A permission policy that the real program cannot hear: nothing runs, and the turn says so.
 local broken = require "spec.broken_permission"
+local files = require "parley.base.files"
 local helper = require "spec.helper"
 local messages_api = require "parley.testing.messages_api"
 local offline_home = require "parley.testing.offline_home"
@@ -28,4 +29,20 @@ describe("with the real program a permission policy", function()
       end))
     end
   end
+
+  it("has nothing run that it denies, whatever becomes of a hook beside it", helper.task(function()
+    local server <close> = messages_api.start()
+    local home <close> = offline_home.new { base_url = server.url }
+    local live <close> = smoke.new(home, { process = { allowed_tools = { "Write" } }, session = {
+      policies = { permission = { decide = function(call) return { deny = "not " .. call.name } end } },
+      hooks = { PreToolUse = function() error("my log is full", 0) end } } })
+    live:start()
+    local said = helper.say(live, "WRITETOOL please")
+    assert.is_nil(files.size(home.cwd .. "/written.txt"))
+    assert.equal(1, #smoke.of_subtype(said, "hook_failed"))
+    for _, event in ipairs(smoke.of_subtype(said, "permission")) do assert.equal("deny", event.decision) end
+    local results = 0
+    for _, event in ipairs(said.events) do results = results + #event:blocks "tool_result" end
+    assert.equal(1, results)
+  end))
 end)

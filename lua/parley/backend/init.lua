@@ -206,10 +206,7 @@ end
 
 --- Ends a session in the midst of something.
 local function drop(self, live)
-  local _ <close> = defer(function()
-    self.keeper:lose(live)
-    starting.forget_seed(self, live)
-  end)
+  local _ <close> = defer(function() starting.lose(self, live) end)
   self.pool:discard(live)
 end
 

@@ -46,6 +46,7 @@ function M.prepare(self, live, set)
 end
 
 --- Starts a session in the place that the run holds.
+---@return parley.Session
 local function start(self, run, injection, id, path)
   if run.is_over then error(errors.closed_error "the turn was closed", 0) end
   local live = make_session(self, run.set, id, injection, path)
@@ -54,6 +55,7 @@ local function start(self, run, injection, id, path)
   run.session, run.has_place, run.payload, run.is_resumed = live, false, injection.text, injection.resume
   M.prepare(self, live, run.set) -- the message may go with the start
   live:start(run.is_message and injection.text or nil, run.said)
+  return live
 end
 
 --- Starts a fresh session for a history, in the place that the run holds. A seed that nobody went on from is removed.
@@ -69,8 +71,8 @@ local function start_with(self, run, policy)
     if err ~= nil and injection.resume and not has_gone_on then files.remove(path) end
   end)
   policies.check_text(self.options.policies, set, injection.text, #run.request.messages)
-  start(self, run, injection, id, path)
-  self.kin[run.session].seed = injection.resume and path or nil
+  local live = start(self, run, injection, id, path)
+  self.kin[live].seed = injection.resume and path or nil
 end
 
 --- Removes the seed of a session that has ended, where no message has gone on from it.
@@ -80,6 +82,14 @@ function M.forget_seed(self, live)
   local path, turn = (self.kin[live] or {}).seed, live.turn
   local is_unused = live.turns == 0 and not live.ahead and (not turn or turn:state() == "typing")
   if path and is_unused then files.remove(path) end
+end
+
+--- Takes in that a session has ended in the midst of something.
+---@param self parley.Backend
+---@param live parley.Session
+function M.lose(self, live)
+  self.keeper:lose(live)
+  M.forget_seed(self, live)
 end
 
 --- Whether the program itself has said that it does not go on from the written history, or has failed in doing so.
@@ -109,7 +119,7 @@ end
 function M.discard(self, run, is_lost)
   local live = run.session
   local _ <close> = defer(function()
-    if is_lost then self.keeper:lose(live) end
+    if is_lost then M.lose(self, live) end
   end)
   run.session, run.is_leased = nil, false
   self.pool:discard(live, true)

@@ -11,16 +11,15 @@ local Status = {}
 Status.__index = Status
 Status.__name = "parley.Status"
 
---- Watches a status file, which need not exist yet.
+--- Watches the status file of a process that has only just begun: what is there now was left by another one of its
+--- number.
 ---@param path string
 ---@param on_change fun()
----@param is_new? boolean  the process has only just begun: what is there now was left by another one of its number
 ---@return parley.Status
-function M.watch(path, on_change, is_new)
+function M.watch(path, on_change)
   local folder, name = path:match "^(.*)/([^/]+)$"
   files.make_folder(folder)
-  local self = setmetatable({ path = path, on_change = on_change }, Status)
-  if is_new then self.text = files.read(path) end
+  local self = setmetatable({ path = path, on_change = on_change, text = files.read(path) }, Status)
   self.handle = kernel.new_watch()
   local ok = self.handle:start(folder, {}, function(_, changed)
     if changed == nil or changed == name then self:read() end

@@ -21,6 +21,9 @@ end
 local SPACES = { "\u{A0}", "\u{1680}", "\u{2028}", "\u{2029}", "\u{202F}", "\u{205F}", "\u{3000}", "\u{FEFF}" }
 for code = 0x2000, 0x200A do table.insert(SPACES, utf8.char(code)) end
 
+--- `、`, `。` and `？`, behind which the program sees a mention, too; and some that look like them by the byte.
+local SIGNS = "[\xE3\xEF][\x80\xBC][\x81\x82\x9F]@"
+
 local function with_plain_spaces(text)
   if not text:find "[\xC2\xE1-\xE3\xEF]" then return text end
   for _, space in ipairs(SPACES) do text = text:gsub(space, " ") end
@@ -42,7 +45,7 @@ end
 local function words_in(text)
   local words, at = {}, 0
   text = " " .. with_plain_spaces(text)
-  for _, each in ipairs { text, (text:gsub("[\xE3\xEF][\x80\xBC][\x81\x82\x9F]@", " @")) } do
+  for _, each in ipairs { text, (text:gsub(SIGNS, " @")) } do
     for word in each:gmatch "%s@(%S+)" do table.insert(words, word) end
   end
   for word in text:gmatch '@([^%s"@]+)' do table.insert(words, word) end

@@ -22,7 +22,7 @@ local NOTHING_MS = 10000
 local TOOLS_MS = 10000
 --- Sub-agents that work in the background are waited for, as their report is a part of the answer; so long they may be
 --- silent. Commands in the background are not: they may never end.
-local AGENTS_MS = 30 * 60 * 1000
+M.AGENTS_MS = 30 * 60 * 1000
 
 --- Stop reasons after which the program goes on by itself.
 local GOES_ON = { tool_use = true, max_tokens = true, refusal = true }
@@ -35,7 +35,7 @@ local function patience(facts)
   if facts.interrupting then -- a call that was cut off has a result that says so
     return (facts.state == "submitted" or (facts.open_tools or 0) > 0) and FLUSH_MS or ANSWERED_MS
   end
-  if facts.agents > 0 then return AGENTS_MS end
+  if facts.agents > 0 then return M.AGENTS_MS end
   if (facts.open_tools or 0) > 0 and not facts.stopped then return TOOLS_MS end
   if facts.is_command then return FLUSH_MS end
   if facts.stopped then return ANSWERED_MS end

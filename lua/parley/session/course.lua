@@ -2,6 +2,7 @@
 --- is made with the message and dropped with the result.
 local clear = require "parley.claude.clear"
 local clock = require "parley.base.clock"
+local core = require "parley.core"
 local deadlines = require "parley.session.deadlines"
 local retries = require "parley.claude.retries"
 local tui = require "parley.claude.tui"
@@ -89,7 +90,8 @@ end
 
 --- Waits until no other session of the folder is being cleared, and notes what is there.
 local function prepare_to_clear(self)
-  local terminal = self.terminal
+  local terminal, current = self.terminal, self.terminal:status()
+  if current and current.status then return end -- it will say where it goes on
   while clearing[self.folder] and not terminal:is_interrupted() do
     terminal:wait_until(function() return terminal:is_interrupted() or not clearing[self.folder] end, CLEAR_LOOK_MS)
   end
@@ -126,8 +128,8 @@ function Course:read() return self.transcript:read(self.turn) end
 function Course:next_session()
   if not self.turn.is_command then return nil end
   local current = self.terminal:status()
-  return current and current.status and current.sessionId
-    or self.beside and clear.find(self.transcript.path, self.beside)
+  local id = current and current.status and current.sessionId
+  return core.uuid.is_valid(id or "") and id or self.beside and clear.find(self.transcript.path, self.beside)
 end
 
 --- Tells that it goes on there.

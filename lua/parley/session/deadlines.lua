@@ -1,10 +1,8 @@
 --- How long a turn is waited for: what counts as a sign of life, and when patience ends.
+local settling = require "parley.policy.settling"
 local tui = require "parley.claude.tui"
 
 local M = {}
-
---- A program at work, with sub-agents in the background, that shows nothing: as long as the settling policy gives them.
-local AGENTS_MS = 30 * 60 * 1000
 
 ---@class parley.Deadlines
 ---@field package terminal parley.Terminal
@@ -72,7 +70,7 @@ function Deadlines:stall_due(facts, now)
     "the program has shown no sign of life for %g ms (stall_timeout_ms)"
   if facts.agents > 0 then
     if facts.certainty ~= "goes_on" then return math.huge end -- how long is the settling policy's affair
-    milliseconds = math.max(milliseconds, AGENTS_MS)
+    milliseconds = math.max(milliseconds, settling.AGENTS_MS)
     message = "the program, with sub-agents in the background, has shown no sign of life for %d ms"
   end
   return due(self, now, self.last_life, milliseconds, message)

@@ -64,7 +64,7 @@ function Terminal:start()
   local pid = self.process:pid()
   if not pid then return end
   self.status_file = status.watch(paths.status_file(pid, self.process.environment),
-    function() self.process.changed:notify() end, true)
+    function() self.process.changed:notify() end)
 end
 
 --- What the status file says.

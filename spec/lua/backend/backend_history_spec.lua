@@ -110,6 +110,19 @@ describe("complete", function()
       assert.equal(0, seeds())
     end))
 
+    it("leaves no seed of a session that was found dead before its first message", helper.task(function()
+      local backend <close> = place:backend({}, { prepare = function(fake, count)
+        if count > 1 then return end
+        fake.options.on_write = function() fake:exit { signal = "SIGKILL" } end -- as it is typed into
+      end })
+      assert.is_true(backend:warm(fake_backends.HISTORY))
+      local seed = place.fakes[1].jsonl_path
+      assert.is_truthy(files.size(seed))
+      assert.equal(1, talk(backend, with_history()).num_turns)
+      assert.equal(2, #place.fakes)
+      assert.is_nil(files.size(seed))
+    end))
+
     it("leaves the seed of a session into which a person has typed", helper.task(function()
       local backend = place:backend()
       assert.is_true(backend:warm(fake_backends.HISTORY))

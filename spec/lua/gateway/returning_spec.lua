@@ -1,4 +1,5 @@
 -- Clients and persons who were gone, and have come back.
+local errors = require "parley.base.errors"
 local gateways = require "spec.gateway"
 local helper = require "spec.helper"
 local holds = require "parley.gateway.window.holds"
@@ -56,5 +57,17 @@ describe("a person who comes back while the program is at work", function()
     task.condition():wait(50)
     assert.equal(0, returned)
     helper.eventually(function() return returned == 1 end)
+  end))
+end)
+
+describe("a session that is given back", function()
+  it("and could not be gone on with is an error, and no success", helper.task(function()
+    local hold = { session = { session_id = "one" }, is_busy = function() return false end }
+    local group <close> = task.group()
+    local list = holds.new { backend = { take_over = function() return hold end,
+      give_back = function() error(errors.session_error "it did not start", 0) end }, group = group, vanish_ms = 60000 }
+    local one = list:take({ session = hold.session }, "me", 0)
+    local err = helper.failure_of("ApiError", list.give_back, list, one)
+    assert.same({ 500, "ended" }, { err.status, err.reason })
   end))
 end)

@@ -425,4 +425,27 @@ describe("a conversation that sleeps", function()
     assert.not_equal(id, before:ask("two").result.session_id) -- what was said by hand is not in this history
     assert.same({ "one", "by hand" }, said_in(id))
   end))
+
+  it("goes on as another when a person has typed /clear", helper.task(function()
+    local backend <close> = backend_of()
+    local talk = backend:conversation()
+    local id = talk:ask(("one "):rep(200)).result.session_id -- more than there will be behind it
+    local session = backend:sessions()[1].session
+    local hold = backend:take_over(session)
+    for place, text in ipairs { "/clear", "anew" } do
+      hold:type(text)
+      helper.eventually(function() return session.process.screen:text():find(text, 1, true) end, 20000)
+      hold:type "\r"
+      helper.eventually(function()
+        return session:state() == "ready" and (place == 1 and session.terminal:status().sessionId ~= id
+          or session.process.screen:text():find("echo: anew", 1, true) ~= nil)
+      end, 20000)
+    end
+    backend:give_back(hold)
+    local left = backend:sessions()
+    assert.equal(1, #left)
+    assert.not_equal(id, left[1].session.session_id)
+    local said = said_in(left[1].session.session_id)
+    assert.equal("anew", said[#said])
+  end))
 end)

@@ -1,6 +1,7 @@
 -- /clear in two sessions of one folder at once, also where the status file does not tell of it.
 local helper = require "spec.helper"
 local promise = require "spec.promise"
+local tables = require "parley.base.tables"
 local task = require "parley.base.task"
 local testing = require "parley.testing"
 
@@ -50,4 +51,22 @@ describe("/clear typed by a person", function()
     assert.are_not.equal(path, live.jsonl_path)
     assert.equal(0, live:read_to())
   end))
+end)
+
+describe("a status file", function()
+  promise.check_leaks()
+
+  for _, id in ipairs { "../../elsewhere", 7 } do
+    it(("leads to no path by the name of its session: %s"):format(id), helper.task(function()
+      local kit <close> = testing.world {}
+      local live <close> = promise.new(kit)
+      live:start()
+      helper.say(live, "hello")
+      local before = { live.session_id, live.jsonl_path }
+      local told = live.terminal.status
+      live.terminal.status = function(...) return tables.merged(told(...), { sessionId = id }) end
+      helper.say(live, "/cost", nil, true)
+      assert.same(before, { live.session_id, live.jsonl_path })
+    end))
+  end
 end)
