@@ -25,9 +25,12 @@ end
 --- A program whose host was killed a moment ago is about to end: so long it is waited for, and so often looked.
 local ENDING_MS, LOOK_MS = 5000, 20
 
---- Whether a host like this one has started a program.
-local function is_of_a_host(pid)
-  return ("\0" .. (files.read(("/proc/%d/environ"):format(pid)) or "")):find("\0" .. mark.VARIABLE .. "=", 1, true)
+--- Whether a process may be about to end: a host like this one has started it, or the kernel has taken its memory away
+--- already, and it has no environment any more (Linux 6.18: /proc/PID/environ is empty or cannot be opened, 100 ms long
+--- for 1.5 GB, while /proc/PID/stat tells of one that runs).
+local function may_be_ending(pid)
+  local environment = files.read(("/proc/%d/environ"):format(pid)) or ""
+  return environment == "" or ("\0" .. environment):find("\0" .. mark.VARIABLE .. "=", 1, true) ~= nil
 end
 
 --- The same, once those have ended that are about to.
@@ -36,7 +39,7 @@ end
 ---@return integer? pid
 function M.settled(id, environment)
   local pid, deadline = M.of(id, environment), task.now() + ENDING_MS
-  while pid and is_of_a_host(pid) and task.now() < deadline do
+  while pid and may_be_ending(pid) and task.now() < deadline do
     task.sleep(LOOK_MS)
     pid = M.of(id, environment)
   end
