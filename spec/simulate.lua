@@ -39,7 +39,8 @@ local function described(plan)
   local function add(...) table.insert(lines, (...):format(select(2, ...))) end
   add("profile %s, %s%s%s%s", plan.profile, plan.direct and "sessions without a pool" or
     ("a backend of %d places"):format(plan.backend.max_sessions),
-    plan.consents and ", dialogs are answered" or "", plan.untrusted and ", an untrusted folder" or "",
+    plan.consents and ", dialogs are answered" or "",
+    (plan.untrusted and ", an untrusted folder" or "") .. (plan.asks_again and " and terms" or ""),
     plan.first_message == "argument" and ", first messages as arguments" or "")
   for name, odds in pairs(plan.odds) do
     if odds ~= 0 then add("  %s: %s", name, odds) end

@@ -244,6 +244,7 @@ function Model:hear(record)
   elseif event == "answered" then
     self.dialogs[record.program] = nil
     if record.text == "yes" and not self.plan.accepts then self:wrong "a dialog was answered with yes, unasked" end
+    if record.text == plans.TERMS.choices[1] then self:wrong "an unknown dialog was answered" end
   end
 end
 

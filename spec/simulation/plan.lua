@@ -16,6 +16,9 @@ for _, name in ipairs { "ANSWERS", "TEXTS", "ASKING" } do
   for mark, value in pairs(marks[name]) do M[name][mark] = value end
 end
 
+--- A dialog that nobody knows, behind the one that is answered.
+M.TERMS = { title = "New terms", choices = { "Take them", "Read them" } }
+
 local MARKS = {}
 for name in pairs(M.ANSWERS) do table.insert(MARKS, name) end
 table.sort(MARKS)
@@ -161,6 +164,10 @@ function M.random(seed)
   plan.startup_ms = chance:once_in(3) and 300 or 5
   local may_be_late = plan.accepts and (plan.odds.slow or 0) == 0
   if may_be_late then plan.odds.slow = 4 end -- what is asked is answered again
+  plan.asks_again = plan.accepts and chance:once_in(2) -- and another dialog comes, which nobody may answer
+  if plan.asks_again then
+    plan.odds.slow, plan.odds.cut, plan.conversations = 2, 2, { { begins_ms = 0, plan.conversations[1][1] } }
+  end
   local is_small = not chance:once_in(3)
   plan.dimensions = { rows = is_small and 24 or 40, columns = is_small and 80 or 120 }
   if chance:once_in(2) then plan.backend.state = false end -- no conversation outlives its process

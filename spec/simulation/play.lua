@@ -287,7 +287,8 @@ function M.play(plan)
     trusted = not plan.untrusted, bypass_accepted = not plan.untrusted,
     script = function(_, number)
       return { startup_delay_ms = plan.startup_ms or 5, flush_ms = number % 3 * 2, answers = answers(),
-        faults = plan.starts[(number - 1) % math.max(1, #plan.starts) + 1] }
+        faults = plan.starts[(number - 1) % math.max(1, #plan.starts) + 1],
+        start_dialogs = plan.asks_again and { plans.TERMS } or nil }
     end }
   local run = { plan = plan, world = world, waiting = {}, turns = 0, counts = {}, sessions = {}, steps = {} }
   function run.on_step(steps)

@@ -47,7 +47,10 @@ local function smaller(plan)
   for _, name in ipairs { "idle_timeout_ms" } do
     if plan.backend[name] then try(function(copy) copy.backend[name] = nil end) end
   end
-  if plan.untrusted then try(function(copy) copy.untrusted, copy.accepts = false, false end) end
+  if plan.asks_again then try(function(copy) copy.asks_again = false end) end
+  if plan.untrusted then
+    try(function(copy) copy.untrusted, copy.accepts, copy.asks_again = false, false, false end)
+  end
   if not plan.consents then try(function(copy) copy.consents = true end) end
   for place, conversation in ipairs(plan.conversations) do
     if conversation.begins_ms > 0 then try(function(copy) copy.conversations[place].begins_ms = 0 end) end
