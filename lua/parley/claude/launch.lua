@@ -4,6 +4,7 @@ local core = require "parley.core"
 local errors = require "parley.base.errors"
 local files = require "parley.base.files"
 local options = require "parley.base.options"
+local paths = require "parley.claude.paths"
 local tables = require "parley.base.tables"
 
 local M = {}
@@ -210,7 +211,11 @@ function M.environment(set)
   environment.TERM = "xterm-256color"
   environment.NO_COLOR = "1"
   environment[SCREEN_READER] = "0"
-  return tables.merged(environment, set.extra_env)
+  environment = tables.merged(environment, set.extra_env)
+  if (environment.CLAUDE_CONFIG_DIR or ""):find "^[^/]" then -- it starts from the program's folder, not from the host's
+    environment.CLAUDE_CONFIG_DIR = paths.config_folder(environment, uv.fs_realpath(set.cwd or "."))
+  end
+  return environment
 end
 
 --- The argument vector of `claude`.

@@ -8,10 +8,14 @@ local M = {}
 
 --- The config folder: `$CLAUDE_CONFIG_DIR`, else `$HOME/.claude`.
 ---@param environment table<string, string>  the child's
+---@param cwd? string  the child's, which a relative path starts from; default: the host's
 ---@return string
-function M.config_folder(environment)
+function M.config_folder(environment, cwd)
   local folder = environment.CLAUDE_CONFIG_DIR
-  if folder and folder ~= "" then return (folder:gsub("(.)/+$", "%1")) end
+  if folder and folder ~= "" then
+    if cwd and folder:sub(1, 1) ~= "/" then folder = cwd .. "/" .. folder end
+    return (folder:gsub("(.)/+$", "%1"))
+  end
   return (environment.HOME or uv.os_homedir()) .. "/.claude"
 end
 
@@ -84,7 +88,8 @@ end
 ---@param environment? table<string, string>  the child's; default: the host's
 ---@return string
 function M.project_folder(cwd, environment)
-  return M.config_folder(environment or uv.os_environ()) .. "/projects/" .. M.encode_project(M.real_folder(cwd))
+  local folder = M.real_folder(cwd)
+  return M.config_folder(environment or uv.os_environ(), folder) .. "/projects/" .. M.encode_project(folder)
 end
 
 --- The transcript of a session.

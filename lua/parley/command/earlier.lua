@@ -48,6 +48,7 @@ end
 function M.find(word, options)
   local environment = tables.merged(uv.os_environ(), options.extra_env)
   local folder = paths.real_folder(options.cwd)
+  environment.CLAUDE_CONFIG_DIR = paths.config_folder(environment, folder)
   if word then
     local path = index.find(word, index.list_all(paths.config_folder(environment)))
     local entry = { path = path, id = path:match "([^/]*)%.jsonl$" or "" }

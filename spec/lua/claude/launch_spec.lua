@@ -3,6 +3,7 @@ local errors = require "parley.base.errors"
 local helper = require "spec.helper"
 local launch = require "parley.claude.launch"
 local parley = require "parley"
+local uv = require "luv"
 
 local ID = "6d1c9e3a-8f62-4a86-9c5e-0f3d2b7a4e11"
 local OTHER_ID = "0b7c2f44-51d9-4e0a-b1a3-7c9d8e6f5a22"
@@ -289,6 +290,14 @@ describe("build_env", function()
     assert.equal(os.getenv "HOME", environment.HOME)
   end)
 
+  it("names a config folder that is relative from the program's folder on", function()
+    assert.equal("/usr/c", build({ CLAUDE_CONFIG_DIR = "c" }, { cwd = "/usr" }).CLAUDE_CONFIG_DIR)
+    assert.equal(uv.cwd() .. "/c", build({}, { extra_env = { CLAUDE_CONFIG_DIR = "c" } }).CLAUDE_CONFIG_DIR)
+    assert.equal("c", build({ CLAUDE_CONFIG_DIR = "c" }, { cwd = "/none/such" }).CLAUDE_CONFIG_DIR)
+    assert.equal("/c/", build({ CLAUDE_CONFIG_DIR = "/c/" }).CLAUDE_CONFIG_DIR)
+    assert.equal("", build({ CLAUDE_CONFIG_DIR = "" }).CLAUDE_CONFIG_DIR)
+  end)
+
   it("sets the terminal and no colours, whatever the base says", function()
     local environment = build { TERM = "dumb", NO_COLOR = "", CLAUDE_AX_SCREEN_READER = "1" }
     assert.same({ "xterm-256color", "1", "0" },
@@ -324,7 +333,7 @@ describe("build_env", function()
 
   it("keeps the program's other settings", function()
     for _, name in ipairs { "CLAUDE_CONFIG_DIR", "CLAUDE_CODE_MAX_RETRIES", "DISABLE_AUTOUPDATER", "AWS_PROFILE" } do
-      assert.equal("x", build({ [name] = "x" })[name])
+      assert.equal("/x", build({ [name] = "/x" })[name])
     end
   end)
 

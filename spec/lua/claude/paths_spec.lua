@@ -1,6 +1,10 @@
-local uv = require "luv"
-local paths = require "parley.claude.paths"
+local files = require "parley.base.files"
 local helper = require "spec.helper"
+local parley = require "parley"
+local paths = require "parley.claude.paths"
+local tables = require "parley.base.tables"
+local testing = require "parley.testing"
+local uv = require "luv"
 
 local ID = "6d1c9e3a-8f62-4a86-9c5e-0f3d2b7a4e11"
 
@@ -58,6 +62,21 @@ describe("paths.config_folder", function()
     assert.equal("/h/.claude", paths.config_folder { HOME = "/h" })
     assert.equal("/h/.claude", paths.config_folder { CLAUDE_CONFIG_DIR = "", HOME = "/h" })
   end)
+
+  it("starts from the program's folder where it is relative", function()
+    assert.equal("/work/c", paths.config_folder({ CLAUDE_CONFIG_DIR = "c" }, "/work"))
+    assert.equal("/c", paths.config_folder({ CLAUDE_CONFIG_DIR = "/c" }, "/work"))
+    assert.equal("/h/.claude", paths.config_folder({ CLAUDE_CONFIG_DIR = "", HOME = "/h" }, "/work"))
+  end)
+
+  it("is relative to a folder that is not the host's, for the program and for who reads its files",
+    helper.task(function()
+      local kit <close> = testing.kit {}
+      kit.options.extra_env = tables.merged(kit.options.extra_env, { CLAUDE_CONFIG_DIR = "../home/.claude" })
+      files.put(kit.home .. "/.claude/.claude.json", assert(files.read(kit.home .. "/.claude.json")), "w")
+      local backend <close> = parley.backend(kit.options)
+      assert.equal("echo: one", backend:conversation():ask("one").text)
+    end))
 
   it("has no slash at its end", function()
     assert.equal("/c/d", paths.config_folder { CLAUDE_CONFIG_DIR = "/c/d//" })
