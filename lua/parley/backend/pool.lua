@@ -108,9 +108,11 @@ local function forget(self, session)
   self.on_leave(session)
 end
 
---- Forgets the idle sessions whose process has ended.
+--- Forgets the idle sessions whose process has ended; who is ending one does that himself.
 local function sweep(self)
-  local function has_ended(entry, session) return entry.is_idle and not session.process:is_alive() end
+  local function has_ended(entry, session)
+    return entry.is_idle and not entry.ending and not session.process:is_alive()
+  end
   for _, session in ipairs(in_order(self.entries, has_ended)) do
     session:kill()
     forget(self, session)

@@ -266,7 +266,7 @@ end
 ---@param milliseconds number  at most so long, for a grandchild may hold the terminal open
 function Process:drain(milliseconds)
   check("the time to wait", milliseconds, "milliseconds")
-  self.changed:wait_until(function() return not self.pipe or self.output_ended end, milliseconds)
+  self.changed:wait_until(function() return not self.pipe or self.output_ended or self.is_discarded end, milliseconds)
 end
 
 --- How long what the program's tools have started may take to end, and how often that is looked at: the kernel tells

@@ -543,6 +543,27 @@ describe("a pool", function()
     end))
   end)
 
+  it("waits at its end for one whose process has ended already, and is looked at meanwhile", helper.task(function()
+    local live = pool.new { limit = 1, idle_timeout_ms = 60000 }
+    local session, may_end, news, left = add_idle(live, "a"), false, task.condition(), 0
+    function session.close() -- its last words are still read
+      session.is_alive = false
+      left = left + 1
+      task.shield(function() news:wait_until(function() return may_end end) end)
+      left = left - 1
+    end
+    live:retire(session)
+    settle()
+    assert.equal(1, live:count())
+    local closing = task.spawn(live.close, live)
+    settle()
+    assert.is_false(closing:is_done())
+    may_end = true
+    news:notify()
+    closing:await()
+    assert.equal(0, left)
+  end))
+
   it("waits at its end for one that is about to end, whose place somebody wanted who has gone", helper.task(function()
     local live = pool.new { limit = 1, idle_timeout_ms = 60000 }
     local session, may_end, news = add_idle(live, "a"), false, task.condition()

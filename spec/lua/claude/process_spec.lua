@@ -384,6 +384,14 @@ describe("process", function()
       end
     end))
 
+    it("is not waited for when the terminal was closed meanwhile", helper.task(function()
+      local child = start "read -r _"
+      local draining = task.spawn(child.drain, child, 600000)
+      helper.tick()
+      child:discard()
+      task.timeout(10000, draining.await, draining)
+    end))
+
     it("can be had after the end", helper.task(function()
       local child = start "echo last words; exit"
       wait_for_exit(child)
