@@ -44,6 +44,8 @@ static const char *check_request_line(struct http_lines *lines, char byte)
         if (lines->column == 0 || lines->last == ' ')
             return "a request line with white space in a wrong place";
         lines->spaces++;
+    } else if (lines->spaces == 2 && lines->last == ' ' && byte != 'H') {
+        return "a protocol that is not HTTP"; /* llhttp reads RTSP/1.0 and ICE/1.0, too */
     } else if (byte == '\t' || (unsigned char)byte > 0x7e) {
         return "a request line with a character that must be escaped";
     }

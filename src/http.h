@@ -1,5 +1,6 @@
 /* HTTP/1.x requests, read as bytes arrive: llhttp parses, and what it lets pass that another reader of the same bytes
- * could take for something else is refused. No I/O: bytes in, pieces out; where the bytes are cut changes nothing. */
+ * could take for something else is refused. No I/O: bytes in, pieces out; where the bytes are cut changes nothing, but
+ * that the bytes of a body are not told of where they are fed together with a fault behind them. */
 #ifndef PARLEY_HTTP_H
 #define PARLEY_HTTP_H
 

@@ -5,6 +5,7 @@
 #include "fault.h"
 
 #include <lauxlib.h>
+#include <string.h>
 #include <uv.h>
 
 #define HTTP_METATABLE "parley.http"
@@ -44,12 +45,14 @@ static int feed(lua_State *L)
     }
     if (event < 0)
         return fault_push(L, event, "cannot read the request");
+    bool has_body = http->body.length > 0;
+    if (has_body) /* first: a finalizer, at the next string, may feed or close the parser */
+        lua_pushlstring(L, http->body.bytes, http->body.length);
     lua_pushstring(L, names[event]);
     lua_pushinteger(L, from + (lua_Integer)used);
-    if (http->body.length == 0)
-        return 2;
-    lua_pushlstring(L, http->body.bytes, http->body.length);
-    return 3;
+    if (has_body)
+        lua_rotate(L, -3, 2);
+    return 2 + has_body;
 }
 
 /* Pushes the value; behind that of the same name before it, which is at the top of the stack. */
@@ -60,7 +63,7 @@ static void push_value(lua_State *L, const struct http *http, const struct http_
     if (is_first)
         lua_pop(L, 1);
     else
-        lua_pushstring(L, lua_rawlen(L, -1) == 0 ? "" : ", ");
+        lua_pushliteral(L, ", ");
     lua_pushlstring(L, bytes + field->value, field->value_length);
     if (!is_first)
         lua_concat(L, 3);
@@ -80,13 +83,38 @@ static void push_headers(lua_State *L, const struct http *http)
     }
 }
 
+static const struct http *check_head(lua_State *L)
+{
+    const struct http *http = check_http(L);
+    if (!http->is_head_done || http->error)
+        luaL_error(L, "the head of a request is there only after the event 'head'");
+    return http;
+}
+
+/* A copy, in a userdata on top of the stack: a finalizer may feed or close the parser while strings are made. */
+static const struct http *copy_head(lua_State *L)
+{
+    const struct http *http = check_head(L);
+    size_t fields = http->field_count * sizeof *http->fields, text = http->head.length;
+    struct http *copy = lua_newuserdatauv(L, sizeof *copy + fields + text, 0);
+    http = check_head(L);
+    if (fields != http->field_count * sizeof *http->fields || text != http->head.length)
+        luaL_error(L, "another request was read meanwhile");
+    *copy = *http;
+    copy->fields = (struct http_field *)(copy + 1);
+    copy->head.bytes = (char *)copy->fields + fields;
+    if (fields)
+        memcpy(copy->fields, http->fields, fields);
+    if (text)
+        memcpy(copy->head.bytes, http->head.bytes, text);
+    return copy;
+}
+
 /* parser:head() */
 static int head(lua_State *L)
 {
-    const struct http *http = check_http(L);
+    const struct http *http = copy_head(L);
     const llhttp_t *parser = &http->parser;
-    if (!http->is_head_done || http->error)
-        return luaL_error(L, "the head of a request is there only after the event 'head'");
     lua_createtable(L, 0, 7);
     lua_pushstring(L, llhttp_method_name((enum llhttp_method)parser->method));
     lua_setfield(L, -2, "method");

@@ -248,8 +248,9 @@ static int query(lua_State *L)
 
 static int script(lua_State *L)
 {
+    const char *text = check_text(L, 2); /* first: a finalizer may close the connection */
     struct connection *connection = check_idle(L, 1);
-    int status = sqlite3_exec(connection->handle, check_text(L, 2), NULL, NULL, NULL);
+    int status = sqlite3_exec(connection->handle, text, NULL, NULL, NULL);
     if (status != SQLITE_OK)
         return push_failure(L, connection->handle, status, "cannot run a script");
     lua_pushboolean(L, true);

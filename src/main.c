@@ -51,22 +51,44 @@ static void on_signal(int number)
     errno = saved;
 }
 
+/* Whoever started the host may have ignored or blocked what it lives by. */
+static void restore_signals(void)
+{
+    sigset_t none;
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+    signal(SIGCHLD, SIG_DFL);
+}
+
+static const int requests[] = {SIGINT, SIGTERM, SIGHUP};
+enum { REQUEST_COUNT = sizeof requests / sizeof *requests };
+
 static int catch_signals(void)
 {
     if (pipe2(signal_pipe, O_CLOEXEC | O_NONBLOCK))
         return -errno;
     struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
     sigemptyset(&action.sa_mask);
-    const int numbers[] = {SIGINT, SIGTERM, SIGHUP};
-    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
+    for (size_t i = 0; i < REQUEST_COUNT; i++) {
         struct sigaction old;
-        sigaction(numbers[i], NULL, &old);
+        sigaction(requests[i], NULL, &old);
         if (old.sa_handler != SIG_IGN) /* nohup and background shells mean it */
-            sigaction(numbers[i], &action, NULL);
+            sigaction(requests[i], &action, NULL);
     }
     signal(SIGPIPE, SIG_IGN); /* a reader that went away is an error result of write */
     signal(SIGXFSZ, SIG_IGN); /* and so is a file that may not grow */
     return 0;
+}
+
+/* Nobody reads the pipe any more: the first signal of a kind ends the process, too, whatever it still waits for. */
+static void release_signals(void)
+{
+    for (size_t i = 0; i < REQUEST_COUNT; i++) {
+        struct sigaction now;
+        sigaction(requests[i], NULL, &now);
+        if (now.sa_handler == on_signal && !caught[requests[i]].tv_sec)
+            signal(requests[i], SIG_DFL);
+    }
 }
 
 /* A closed descriptor from 0 to 2 would become that of the next thing opened. What stands in for an output cannot be
@@ -200,8 +222,9 @@ static void close_handle(uv_handle_t *handle, void *unused)
 
 int main(int argc, char **argv)
 {
-    uv_loop_t loop;
+    static uv_loop_t loop; /* a thread of libuv's pool may tell it of its end when main has returned */
     int status = 1;
+    restore_signals();
     argv = uv_setup_args(argc, argv);
     lua_State *L = luaL_newstate();
     if (!L || open_standard_descriptors() || catch_signals() || uv_loop_init(&loop)) {
@@ -223,11 +246,13 @@ int main(int argc, char **argv)
             fputs("parley: an error that has no text\n", stderr);
     }
 
-    /* luv frees a handle's memory in its close callback, which must run while the Lua state still stands. */
-    uv_walk(&loop, close_handle, NULL);
-    uv_run(&loop, UV_RUN_DEFAULT);
+    /* luv frees a handle's memory in its close callback, which must run while the Lua state still stands, and so must
+     * what a finalizer begins: that never comes back. */
+    release_signals();
+    do
+        uv_walk(&loop, close_handle, NULL); /* a callback may have opened another */
+    while (uv_run(&loop, UV_RUN_ONCE));
     lua_close(L);
-    uv_run(&loop, UV_RUN_DEFAULT);
     uv_loop_close(&loop);
     close(signal_pipe[1]);
     return status;

@@ -229,6 +229,8 @@ static void on_output(void *user, const char *bytes, size_t length)
         return;
     }
     note_margins(screen, bytes, length);
+    if (bytes[length - 1] == 'J') /* "erase above" in the first row: libvterm merges what it damages by columns only */
+        screen->is_row_damaged[0] = true;
     size_t i = 0;
     while (i < COUNT(ours) && (length != strlen(ours[i].sequence) || memcmp(bytes, ours[i].sequence, length)))
         i++;

@@ -1,11 +1,12 @@
-/* The screen: output that comes whole and output that is cut anywhere leave the same screen, and nothing crashes.
- * An input: rows, columns, how to cut, then the output. 0xFE, rows, columns in the output change the size. */
+/* The screen: output that comes whole and output that is cut anywhere leave the same screen, a row that is not told of
+ * as damaged is as it was, and nothing crashes. An input: rows, columns, how to cut, then the output. 0xFE, rows,
+ * columns in the output change the size. */
 #include "screen.h"
 #include "fuzz.h"
 
 #include <string.h>
 
-enum { ROWS_MAX = 12, COLUMNS_MAX = 21, RESIZE = 0xFE, LOOK_MAX = 1 << 20 };
+enum { ROWS_MAX = 12, COLUMNS_MAX = 21, RESIZE = 0xFE, LOOK_MAX = 1 << 20, ROW_MAX = LOOK_MAX / ROWS_MAX };
 
 struct look {
     size_t length;
@@ -45,6 +46,18 @@ static void look_at(struct screen *screen, struct look *look)
     look->length += screen->reply_length;
 }
 
+/* Takes in the rows that are damaged, as whoever reads rows does, and holds the others against what they were. */
+static void check_damage(struct screen *screen, char seen[ROWS_MAX][ROW_MAX])
+{
+    char now[ROW_MAX];
+    for (int row = 0; row < screen->rows; row++) {
+        now[screen_text(screen, row, 0, screen_end(screen, row, false), now)] = '\0';
+        fuzz_require(screen->is_row_damaged[row] || !strcmp(now, seen[row]), "a row that has changed is damaged");
+        strcpy(seen[row], now);
+        screen->is_row_damaged[row] = false;
+    }
+}
+
 /* The length of the output before the next change of size, at most `length`. */
 static size_t output_length(const uint8_t *data, size_t length)
 {
@@ -55,6 +68,7 @@ static size_t output_length(const uint8_t *data, size_t length)
 static void run(const uint8_t *data, size_t size, int rows, int columns, uint32_t chance, struct look *look)
 {
     struct screen screen = {0};
+    static char seen[ROWS_MAX][ROW_MAX];
     screen_open(&screen, rows, columns);
     for (size_t at = 0; at < size;) {
         if (data[at] == RESIZE && size - at > 2) {
@@ -66,6 +80,7 @@ static void run(const uint8_t *data, size_t size, int rows, int columns, uint32_
         length = fuzz_piece(&chance, length);
         screen_feed(&screen, (const char *)data + at, length);
         at += length;
+        check_damage(&screen, seen);
     }
     look_at(&screen, look);
     screen_close(&screen);

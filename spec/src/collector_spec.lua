@@ -177,6 +177,48 @@ describe("a finalizer that runs", function()
     end)
   end)
 
+  describe("while a request", function()
+    local REQUEST = "POST /one HTTP/1.1\r\nHost: x\r\nName: a value\r\nName: b\r\nContent-Length: 4\r\n\r\nbody"
+    local CHANGES = {
+      closes = function(parser) parser:close() end,
+      ["goes on to the next"] = function(parser)
+        local next = 1
+        repeat
+          local event
+          event, next = parser:feed(REQUEST, next)
+        until not event or event == "more"
+      end,
+    }
+
+    local function after_head()
+      local parser = core.http.new(1000, 10)
+      assert(parser:feed(REQUEST) == "head")
+      return parser
+    end
+
+    for name, change in pairs(CHANGES) do
+      it("'s head is read, and the parser " .. name .. ", it is whole or refused", function()
+        local places = change_at_each_allocation(after_head, function(parser)
+          local ok, head = pcall(parser.head, parser)
+          collectgarbage "stop"
+          parser:close()
+          assert(not ok or head.target .. head.headers.host .. head.headers.name == "/onexa value, b", head)
+        end, change)
+        assert.is_true(places > 3)
+      end)
+    end
+
+    it("'s body is read, and the parser closes, it is whole or refused", function()
+      local places = change_at_each_allocation(after_head, function(parser)
+        local event, _, body = parser:feed "body"
+        collectgarbage "stop"
+        parser:close()
+        assert(not event or body == "body", event)
+      end, CHANGES.closes)
+      assert.is_true(places > 0)
+    end)
+  end)
+
   it("while a line is handed over, and closes or reads on, does no harm", function()
     finally(helper.remove_folders)
     local path = helper.temporary_folder() .. "/lines"

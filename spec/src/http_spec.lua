@@ -74,6 +74,9 @@ local REFUSED = {
   ["400 a request line with a character that must be escaped"] = {
     lines("GET /\xc3\xa4 HTTP/1.1", HOST), lines("GET\t/ HTTP/1.1", HOST),
   },
+  ["400 a protocol that is not HTTP"] = {
+    lines "OPTIONS / RTSP/1.0", lines("DESCRIBE /x RTSP/1.1", HOST), lines "SOURCE /x ICE/1.0",
+  },
   ["400 no Host"] = { lines("GET / HTTP/1.1"), lines("GET / HTTP/1.1", "X-Host: x") },
   ["400 more than one Host"] = { lines("GET / HTTP/1.1", HOST, "host: y"), lines("GET / HTTP/1.0", HOST, HOST) },
   ["400 a transfer-encoding in HTTP/1.0"] = { lines("POST / HTTP/1.0", "Transfer-Encoding: chunked") },
@@ -120,6 +123,7 @@ describe("http", function()
     assert.same({ host = "x", empty = "", white = "a b", twice = "1, 2", latin = "\xe4" },
       read({ SOUND[3] })[1].headers)
     assert.is_false(read({ SOUND[2] })[1].keeps_alive)
+    assert.equal(", a, , b", read({ lines("GET / HTTP/1.1", HOST, "A:", "a: a", "a:", "A: b") })[1].headers.a)
   end)
 
   it("reads bodies by length and by chunks, and one request after the other", function()

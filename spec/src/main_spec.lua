@@ -1,6 +1,7 @@
-local uv = require "luv"
+local files = require "parley.base.files"
 local helper = require "spec.helper"
 local task = require "parley.base.task"
+local uv = require "luv"
 
 local SIGNALS = { sighup = 1, sigint = 2, sigterm = 15 }
 
@@ -270,6 +271,52 @@ describe("the host", function()
       print "end"]] }
     assert.same({ 0, "end\nreported\n", "" }, { program.status, program.output, program.errors })
   end))
+
+  it("closes what callbacks open when a script is over, and exits", helper.task(function()
+    local program = helper.run { helper.host, "-e", [[
+      local uv = require "luv"
+      uv.fs_stat("/", function() uv.new_timer():start(60000, 60000, function() end) end)
+      print "end"]] }
+    assert.same({ 0, "end\n", "" }, { program.status, program.output, program.errors })
+  end))
+
+  it("runs nothing that a finalizer begins when all is over", helper.task(function()
+    local program = helper.run { helper.host, "-e", [[
+      KEEP = setmetatable({}, { __gc = function()
+        require("luv").new_timer():start(0, 0, function() print "late" end)
+      end })
+      print "end"]] }
+    assert.same({ 0, 0, "end\n", "" }, { program.status, program.signal, program.output, program.errors })
+  end))
+
+  it("is ended by the first signal when a script is over that left a request behind", helper.task(function()
+    assert.equal(0, helper.run({ "/usr/bin/mkfifo", folder .. "/fifo" }).status)
+    local program <close> = start(([[
+      require("luv").fs_open(%q, "r", 0, function() end) -- nobody writes there
+      io.stdout:write "ready\n" io.stdout:flush()]]):format(folder .. "/fifo"))
+    program:expect "ready"
+    helper.eventually(function() -- the script is over: nobody catches it any more
+      local status = assert(files.read(("/proc/%d/status"):format(program.pid)))
+      return tonumber(status:match "SigCgt:%s*(%x+)", 16) & (1 << 14) == 0
+    end)
+    program:kill "sigterm"
+    assert.equal(15, program:wait().signal)
+  end))
+
+  for how, before in pairs { ignored = "$SIG{CHLD} = 'IGNORE'",
+    blocked = "use POSIX; sigprocmask(SIG_BLOCK, POSIX::SigSet->new(SIGCHLD))" } do
+    it(("sees its children end where whoever started it has SIGCHLD %s"):format(how), helper.task(function()
+      local program = helper.run { "/usr/bin/perl", "-e", before .. "; exec @ARGV", helper.host, "-e", [[
+        print(select(3, os.execute "exit 3"))
+        local child <close> = require("parley.claude.process").new { executable = "/bin/false" }
+        child:start()
+        require("parley.base.task").timeout(30000, function()
+          child.changed:wait_until(function() return child.exit end)
+        end)
+        print(child.exit.exit_code)]] }
+      assert.same({ 0, "3\n1\n", "" }, { program.status, program.output, program.errors })
+    end))
+  end
 
   it("starts a hundred times without a failure", helper.task(function()
     local most = 8

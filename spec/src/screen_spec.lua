@@ -34,6 +34,7 @@ describe("screen", function()
         "\27[2;1H\27[L", "\27[2;4r\27[4;1H\nin", "\27M\27[r", "\27[1;1H漢字", "\27[1;2HA",
         "\27[3;1He\27[0m\u{301}", "\27[1;1H\27[2P", "\27[1;1H\27[2@", "\27[2X", "\27[?1049h", "other", "\27[?1049l",
         "\27[4;19Hab\u{301}", "\27#8", "\27[?5h", "\27[2J", "\27c",
+        "once more", "\27[1;5H\27[1J",
       }
       for _, change in ipairs(changes) do
         screen:feed(change)
@@ -400,6 +401,8 @@ describe("screen", function()
             bytes[i] = parts[math.random(#parts)]
           end
           small:feed(table.concat(bytes))
+          local seen = small:rows()
+          for row = 1, #seen do assert.equal(small:row(row), seen[row]) end
           small:resize(math.random(1, 12), math.random(2, 30))
           local rows, columns = small:size()
           local row, column = small:cursor()
