@@ -75,9 +75,8 @@ function Model:wrong(what, ...)
   self.world:tell(nil, "BROKEN", self.problems[#self.problems])
 end
 
---- A text as it may arrive: what marks a paste and the white space around it do not count.
+--- A text as it may arrive: the white space around it does not count.
 local function bare(text)
-  text = text:gsub("%s*</?pasted_content id=\"%x+\">%s*", "")
   return (text:gsub("^%s+", ""):gsub("%s+$", ""))
 end
 
@@ -207,7 +206,7 @@ local function taken(self, record)
     return self:wrong("%s was taken after its request had ended: %q", key, text)
   end
   if ask.ended and marks.DEADLY[ask.turn.mark] then self:strike("kill", record.program) end
-  ask.taken = ask.taken + 1
+  ask.taken, ask.taken_at = ask.taken + 1, record.at
   ask.session_id = record.session_id
   ask.sessions[record.session_id] = true
   if ask.taken > 1 then self:wrong("%s was taken %d times", key, ask.taken) end
@@ -240,7 +239,7 @@ function Model:hear(record)
     returned(self, record)
   elseif event == "asked" then
     self.dialogs[record.program] = { shown_at = record.program.terminal.printed_count }
-    table.insert(self.dialogs, { at = record.at, session_id = session_of(record.program) })
+    table.insert(self.dialogs, { at = record.at, kind = record.text, session_id = session_of(record.program) })
   elseif event == "answered" then
     self.dialogs[record.program] = nil
     if record.text == "yes" and not self.plan.accepts then self:wrong "a dialog was answered with yes, unasked" end
@@ -353,9 +352,18 @@ end
 function Model:has_asked(ask, since)
   for _, dialog in ipairs(self.dialogs) do
     local is_since = dialog.at <= ask.ended and dialog.at >= (since or 0)
-    if ask.sessions[dialog.session_id] and is_since then return true end
+    local is_accepted = self.plan.accepts and (dialog.kind == "trust" or dialog.kind == "bypass")
+    if ask.sessions[dialog.session_id] and is_since and not is_accepted then return true end
   end
   return false
+end
+
+--- Whether nothing but the caller has struck a request so far.
+function Model:is_undisturbed(ask)
+  for _, strike in ipairs(self.struck) do
+    if strike.asks[ask] or ask.sessions[strike.session_id] then return false end
+  end
+  return not self.closed_at
 end
 
 --- How many messages of the user's own were taken in a request's sessions while it ran.

@@ -49,6 +49,7 @@ add("waits until the program is ready", "session/typist",
 add("brings a dialog to its policy while it types", "session/typist",
   'if terminal:state() == "dialog" then\n      terminal:attend()\n      return nil,',
   'if false then\n      return nil,')
+add("keeps a message's end from Enter", "policy/delivery", 'local rest = text .. " "', "local rest = text")
 add("compares the receipt with the message", "session/turn",
   "if is_late or claude_event.kind(event) ~= \"typed\" then return false end",
   "do return true end")
@@ -84,6 +85,8 @@ add("looks again at the status file", "session/terminal", "  if self.status_file
   "")
 add("looks again at all, though nothing was told", "session/terminal",
   "self.guard.deadline(), clock.now() + LOOK_AGAIN_MS)", "self.guard.deadline())")
+add("tells of what is said before it is whole", "session/partials",
+  'if type(id) ~= "string" or not index or type(delta) ~= "string" then return end', "do return end")
 add("gives up a receipt that does not come", "session/deadlines",
   'if facts.state ~= "submitted" or facts.is_command or facts.queued then return math.huge end',
   "do return math.huge end")
@@ -105,6 +108,7 @@ add("waits for the call that a dialog is about", "session/course",
   "local is_waited_for = false", "the plans' policy decides without the call")
 add("reads a dialog that has come to rest", "session/dialog", "local STILL_MS = 350", "local STILL_MS = 0",
   "the simulated dialogs are drawn in one write and take keys at once")
+add("answers a dialog that the caller accepts", "policy/dialogs", "in ipairs(accept) do", "in ipairs {} do")
 add("answers no dialog without consent", "policy/dialogs", "return { fail = dialog.remedy or UNKNOWN.remedy }",
   "return { choose = 1 }")
 add("does not take an answered dialog for a new one", "session/dialog",
@@ -115,6 +119,9 @@ add("answers again only behind a pointer that has moved", "session/dialog",
 
 -- Cancel and interrupt ------------------------------------------------------------------------------------------------
 
+add("interrupts", "session/init", 'if not state or state == "ended" then return false end', "do return false end")
+add("interrupts a program that has just gone", "session/init",
+  'if not ok and err.reason ~= "exit" then error(err, 0) end', "if not ok then error(err, 0) end")
 add("closes a session whose turn was left", "session/init",
   "    if self.course then self:close() end\n", "")
 add("expects what an interrupt gives back", "session/init",
@@ -124,8 +131,8 @@ add("knows the record of a message that was interrupted", "session/init",
   'if state ~= "typing" then self.withdrawn = state == "submitted" and self.turn.text or nil end', "")
 add("presses Escape again", "session/course", "if now >= terminal:next_escape() then terminal:escape() end", "")
 add("presses Escape at all", "session/init",
-  'if state ~= "typing" and not is_over and clock.now() >= self.terminal:next_escape() then self.terminal:escape() end',
-  "", "the course presses it where the caller listens, as all do here")
+  "local ok, err = pcall(self.terminal.escape, self.terminal)", "local ok, err = true, nil",
+  "the course presses it where the caller listens, as all do here")
 add("discards the session of a request that was left", "backend/init",
   "    task.shield(drop, self, live)\n", "")
 add("gives back the place of a request that was left", "backend/init",
@@ -137,7 +144,8 @@ add("ends the program of a closed session", "session/init", "  self.process:clos
 add("starts again for a session that has died", "backend/init",
   "    if not was_dead(run, event) then error(event, 0) end",
   "    do error(event, 0) end")
-add("forgets idle sessions that have ended", "backend/pool", "return entry.is_idle and not session.process:is_alive()",
+add("forgets idle sessions that have ended", "backend/pool",
+  "return entry.is_idle and not entry.ending and not session.process:is_alive()",
   "return false", "a request that finds a dead session starts again")
 add("gives a session to one request at a time", "backend/pool",
   "  entry.is_idle, entry.is_spare, entry.keys = false, nil, {}\n",
@@ -156,6 +164,10 @@ add("discards a session whose message was interrupted before it was answered", "
   "a client that keeps such a message says it again, in one with its next")
 add("wakes nobody from a transcript with a line that is none", "sleep/keeper",
   "  if live.has_damage and live:has_damage() then return mistrust(self, live) end", "")
+add("ends what is idle too long", "backend/pool",
+  "if self.may_end(session) then retire(self, session, entry) else begin_idling(self, session, entry) end",
+  "begin_idling(self, session, entry)")
+add("removes what it has written for an editor", "claude/editor", "  files.remove_tree(self.folder)\n", "")
 add("closes its sessions", "backend/pool", "      pcall(session.close, session)\n      if entry.is_idle",
   "      if entry.is_idle")
 

@@ -54,13 +54,17 @@ local WAITED_FOR = { full = { "full", 4 }, paste = { "full", 4 }, lost = { "lost
 --- A text of more is handed to the program's editor once only.
 local LONG_TEXT = 10000
 
+--- At the end of a message they have Enter do something else than send it.
+local ENDINGS = { "\\", " :sm", "  " }
+
 local function random_text(chance, key, mark)
   local parts = { key .. " " }
   if chance:once_in(20) then parts[1] = "!" .. parts[1] end
   local length = chance:once_in(60) and chance:between(200, 1500) or chance:between(0, 40)
   if chance:once_in(400) then parts[1] = parts[1] .. ("long "):rep(LONG_TEXT // 5) end
   for i = 1, length do parts[i + 1] = chance:pick(marks.ALPHABET) end
-  return table.concat(parts) .. (mark and (" mark:%s"):format(mark) or "") .. "."
+  local ending = chance:once_in(8) and chance:pick(ENDINGS) or ""
+  return table.concat(parts) .. (mark and (" mark:%s"):format(mark) or "") .. "." .. ending
 end
 
 local function random_turn(chance, key, is_direct)
@@ -166,6 +170,7 @@ function M.random(seed)
   if may_be_late then plan.odds.slow = 4 end -- what is asked is answered again
   plan.asks_again = plan.accepts and chance:once_in(2) -- and another dialog comes, which nobody may answer
   if plan.asks_again then
+    plan.backend.startup_timeout_ms = 300000
     plan.odds.slow, plan.odds.cut, plan.conversations = 2, 2, { { begins_ms = 0, plan.conversations[1][1] } }
   end
   local is_small = not chance:once_in(3)

@@ -16,6 +16,8 @@ local M = {}
 
 --- Longer than anything may take, in the world's time.
 local PATIENCE_MS = 3600000
+--- A program that was idle too long has ended so much later.
+local ENDING_MS = 60000
 --- More events than any plan has.
 local MOST_STEPS = 200000
 
@@ -109,8 +111,14 @@ function strikes.leave(_, _, ask) ask.was.left = true end
 
 function strikes.interrupt(run, _, ask)
   ask.was.interrupted = true
-  local has_turn = ask.interrupt and ask.interrupt()
-  if has_turn then ask.interrupted_at = ask.interrupted_at or run.world.time.now end
+  if not ask.interrupt then return end
+  local now = run.world.time.now
+  local is_under_way = ask.turn.mark == "long" and ask.taken == 1 and not ask.ended
+    and now < ask.taken_at + plans.LONG_MS // 2 and run.model:is_undisturbed(ask)
+  local ok, has_turn = pcall(ask.interrupt)
+  if not ok then return run.model:wrong("an interrupt raised %s", tostring(has_turn)) end
+  if has_turn then ask.interrupted_at = ask.interrupted_at or now end
+  if is_under_way and not has_turn then run.model:wrong("the interrupt of %s has found no turn", ask.key) end
 end
 
 function strikes.close(run)
@@ -177,6 +185,16 @@ end
 --- The world's time goes by.
 local function pass(milliseconds) task.condition():wait(milliseconds) end
 
+--- Whether an answer that came line by line, with nothing wrong, was told of only when it was whole.
+local function lacks_partials(run, ask, events)
+  if ask.turn.mark ~= "lines" or ask.verdict ~= "success" or not run.model:is_undisturbed(ask) then return false end
+  if run.plan.profile == "2.1.110" or (run.plan.odds.broken or 0) > 0 then return false end
+  for _, event in ipairs(events) do
+    if event.type == "partial" then return false end
+  end
+  return true
+end
+
 local function play_turn(run, talk, turn)
   if turn.pause_ms then pass(turn.pause_ms) end
   if turn.finds_dead and run.backend then die_between(run, talk) end
@@ -196,6 +214,9 @@ local function play_turn(run, talk, turn)
   table.insert(run.steps, run.world.time.steps - first_step)
   local problem = marks.wrong_partials(events, ask.verdict == "success")
   if problem then run.model:wrong("%s: %s", ask.key, problem) end
+  if run.plan.partial and lacks_partials(run, ask, events) then
+    run.model:wrong("%s had no partial text", ask.key)
+  end
   for _, hand in ipairs(hands) do
     for _, one in ipairs(run.waiting) do one.due:notify() end
     pcall(hand.await, hand)
@@ -232,6 +253,7 @@ local function play_directly(run, conversation)
       talk = { messages = {}, keys = {}, sessions = {},
         session = session_of.new(process.new(set), { accept = accept, policies = own,
           partial = run.plan.partial or nil, turn_timeout_ms = run.plan.backend.turn_timeout_ms,
+          startup_timeout_ms = run.plan.backend.startup_timeout_ms,
           first_message = run.plan.first_message }),
         is_started = run.plan.first_message ~= "argument" }
       run.sessions[talk] = talk.session
@@ -267,6 +289,13 @@ local function play_all(run)
     tasks[place] = task.spawn(plan.direct and play_directly or play_conversation, run, conversation)
   end
   for _, each in ipairs(tasks) do each:await() end
+  local idle_timeout_ms = not plan.direct and plan.backend.idle_timeout_ms
+  if not idle_timeout_ms or run.model.closed_at then return end
+  pass(idle_timeout_ms + ENDING_MS)
+  for _, program in ipairs(run.world.programs) do
+    local is_kept = program.is_dead or run.model.dialogs[program] -- who asks is waited for
+    if not is_kept then run.model:wrong "an idle program goes on behind its time" end
+  end
 end
 
 ---@class spec.Outcome

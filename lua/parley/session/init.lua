@@ -169,7 +169,10 @@ function Session:view() return self.terminal:view() end
 
 --- What the program is doing, by the readiness policy.
 ---@return "starting"|"ready"|"busy"|"dialog"
-function Session:state() return self.terminal:state() end
+function Session:state()
+  self.terminal:look()
+  return self.terminal:state()
+end
 
 --- Waits until the composer takes a message, answering dialogs on the way.
 ---@return boolean ready  false when the turn was interrupted first
@@ -440,7 +443,9 @@ function Session:interrupt(why)
   self.changed:notify()
   -- Two presses that find nothing to interrupt open a menu: none where the turn has ended, none soon after another.
   local is_over = not self.process:is_alive() or facts.quiet and self:state() == "ready"
-  if state ~= "typing" and not is_over and clock.now() >= self.terminal:next_escape() then self.terminal:escape() end
+  if state == "typing" or is_over or clock.now() < self.terminal:next_escape() then return true end
+  local ok, err = pcall(self.terminal.escape, self.terminal)
+  if not ok and err.reason ~= "exit" then error(err, 0) end -- of a program that has gone the turn itself tells
   return true
 end
 

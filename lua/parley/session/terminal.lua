@@ -176,7 +176,11 @@ end
 function Terminal:wait(deadline)
   deadline = math.min(deadline, self.guard.deadline(), clock.now() + LOOK_AGAIN_MS)
   local is_told = self.process.changed:wait(math.max(deadline - clock.now(), 0))
-  if is_told and clock.now() < self.looked_at + LOOK_AGAIN_MS then return end
+  if not is_told or clock.now() >= self.looked_at + LOOK_AGAIN_MS then self:look() end
+end
+
+--- Looks at the status file, of whose changes the kernel may not have told.
+function Terminal:look()
   self.looked_at = clock.now()
   if self.status_file then self.status_file:read() end
 end

@@ -210,18 +210,17 @@ function M.new(given)
   if type(given.script) ~= "function" then script_of.check(given.script or {}) end
   self:use(given.script or {}, given.profile)
   local shared = files.is_folder "/dev/shm" and "/dev/shm" or uv.os_tmpdir()
-  self.folder = assert(uv.fs_mkdtemp(shared .. "/parley-world-XXXXXX"))
+  self.folder, self.passing = mark.folder("world", shared), mark.folder("passing", shared)
   home.prepare(self, given)
   files.put(self.folder .. "/claude", "", "w")
   assert(uv.fs_chmod(self.folder .. "/claude", 448)) -- 0700: it is looked for
   self.options = { executable = self.folder .. "/claude", cwd = self.cwd, extra_env = self.environment }
   self.temporary = os.getenv "TMPDIR"
-  uv.os_setenv("TMPDIR", shared) -- where a file costs nothing
+  uv.os_setenv("TMPDIR", self.passing) -- where a file costs nothing
   self.calls = calls.new(self)
   self.disk = disk.new(self)
   self.disk:open()
   self.time.owner_of = function() return self:acting_program() end
-  assert(mark.guard()) -- once in a process: it takes an id, and the world's are to be the same each time
   self.generate = core.uuid.generate
   core.uuid.generate = function() return new_uuid(chance) end -- luacheck: ignore 122
   math.randomseed(given.seed)
@@ -398,7 +397,7 @@ function World:told()
   return (told:gsub("/[^%s'\"]*/parley%-(%l+)%-[^%s'\"]*", string.upper)) -- a plugin, an editor
 end
 
---- What nobody closed: programs, handles, timers.
+--- What nobody closed, or removed: programs, handles, timers, temporary files.
 ---@return string[]
 function World:left()
   local list = {}
@@ -407,6 +406,10 @@ function World:left()
   end
   for _, what in pairs(self.handles) do table.insert(list, what) end
   for _ = 1, self.time:count() do table.insert(list, "a timer") end
+  for _, name in ipairs(files.names(self.passing)) do
+    local kind = name:match "^parley%-(%l+)%-%x+%-%x+%-" -- of `mark.folder`; others are the programs', or a spec's own
+    if kind then table.insert(list, "the files of " .. kind) end
+  end
   table.sort(list)
   return list
 end
@@ -425,6 +428,7 @@ function World:close()
   self.disk:close()
   if self.temporary then uv.os_setenv("TMPDIR", self.temporary) else uv.os_unsetenv "TMPDIR" end
   files.remove_tree(self.folder)
+  files.remove_tree(self.passing)
   if self.problems[1] then error(errors.new("World", table.concat(self.problems, "\n")), 0) end
   if left[1] then error(errors.new("Leak", "left behind: " .. table.concat(left, ", "), { found = left }), 0) end
 end

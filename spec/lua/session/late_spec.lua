@@ -3,8 +3,11 @@ local clock = require "parley.base.clock"
 local fake_process = require "parley.testing.fake_process"
 local helper = require "spec.helper"
 local in_no_time = require("spec.simulated_clock").task
+local parley = require "parley"
 local session = require "parley.session"
+local tables = require "parley.base.tables"
 local task = require "parley.base.task"
+local testing = require "parley.testing"
 
 local NUMBERED = { " Do you want to proceed?", " ❯ 1. Yes", "   2. Yes, and always", "   3. No", "", " Esc to cancel" }
 local HOUR = 3600 * 1000
@@ -65,6 +68,34 @@ describe("an interrupt", function()
     assert.is_boolean(live:interrupt())
     local _, failure = turn:await()
     assert.equal("exit", failure.reason)
+  end))
+end)
+
+describe("in a world", function()
+  it("an interrupt raises nothing where the program has gone, and nobody knows that yet", helper.task(function()
+    for late_ms = 0, 60, 2 do
+      local world <close> = testing.world { seed = 3, faults = { late_ms = 40 },
+        script = { answers = { { delay_ms = HOUR } } } }
+      local backend <close> = parley.backend(world.options)
+      local turn = backend:conversation():send "hello"
+      local reading = task.spawn(pcall, function() for _ in turn do end end)
+      helper.eventually(function() return world:taken()[1] end)
+      task.condition():wait(1500)
+      world.programs[1]:kill "SIGKILL"
+      task.condition():wait(late_ms)
+      assert.is_boolean(turn:interrupt())
+      local ok, err = select(2, pcall(reading.await, reading))
+      assert.same({ false, "exit" }, { ok, err.reason })
+    end
+  end))
+
+  it("what a program is doing is known though the kernel has not told of it", helper.task(function()
+    for seed = 1, 10 do
+      local world <close> = testing.world { seed = seed, faults = { unseen = 3, disk_late_ms = 100 } }
+      local backend <close> = parley.backend(tables.merged(world.options, { idle_timeout_ms = 1000 }))
+      backend:conversation():ask "hello"
+      helper.eventually(function() return world.programs[1].is_dead end, 60000)
+    end
   end))
 end)
 

@@ -224,7 +224,7 @@ describe("testing.world", function()
     end)
     assert.is_false(ok)
     assert.equal("Leak", err.code)
-    assert.same({ "a pipe", "a signal handler", "a terminal", "program #1" }, err.found)
+    assert.same({ "a pipe", "a signal handler", "a terminal", "program #1", "the files of editor" }, err.found)
   end))
 
   it("puts everything back that it has taken the place of", helper.task(function()

@@ -167,7 +167,7 @@ function Program:open_dialog(dialog)
   self.status_before = self.status
   if self.status and self.profile.tells_dialogs then self:set_status("waiting", dialog.waiting_for) end
   self:redraw()
-  self.log:tell("asked", { text = dialog.title })
+  self.log:tell("asked", { text = dialog.kind })
 end
 
 --- Puts one up that comes by itself, whatever is going on.
