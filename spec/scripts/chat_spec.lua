@@ -358,12 +358,22 @@ describe("parley chat", function()
 
     it_does("keeps the lines of a paste and sends nothing for it", function()
       local terminal <close> = open()
-      terminal:write(PASTE_BEGIN .. "first\r\nsecond\rthird\3\n" .. PASTE_END)
+      terminal:write(PASTE_BEGIN .. "first\r\nsecond\rthird\n" .. PASTE_END)
       expect_body(terminal, "> first\nsecond\nthird")
       assert.same({}, kit:taken())
       terminal:write "end\r"
       terminal:wait_for "echo: first"
       assert.same({ "first\nsecond\nthird\nend" }, kit:taken())
+    end)
+
+    it_does("says what of a paste no message may hold, and keeps the rest", function()
+      local terminal <close> = open()
+      terminal:write("a " .. PASTE_BEGIN .. "caf\xe9 \27[1mau lait" .. PASTE_END)
+      expect_body(terminal, "2 of the pasted characters cannot be sent: U+FFFD stands for each\n"
+        .. "> a caf\u{fffd} \u{fffd}[1mau lait")
+      terminal:write "!\r"
+      terminal:wait_for "echo: a caf\u{fffd}"
+      assert.same({ "a caf\u{fffd} \u{fffd}[1mau lait!" }, kit:taken())
     end)
 
     it_does("names a long paste and sends it whole", function()

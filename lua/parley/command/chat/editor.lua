@@ -99,7 +99,13 @@ local handlers = {}
 
 function handlers.text(self, key) self.line:insert(key.text) end
 
-function handlers.paste(self, key) self.line:insert(fold(self, key.text)) end
+function handlers.paste(self, key)
+  self.line:insert(fold(self, key.text))
+  if not key.replaced then return end
+  self:beside(function()
+    write(("%d of the pasted characters cannot be sent: U+FFFD stands for each\n"):format(key.replaced))
+  end)
+end
 
 function handlers.newline(self) self.line:insert "\n" end
 

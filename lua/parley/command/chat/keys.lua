@@ -4,11 +4,13 @@ local M = {}
 
 local ESCAPE = "\27"
 local PASTE_BEGIN, PASTE_END = "\27[200~", "\27[201~"
+local REPLACEMENT = "\u{FFFD}"
 
 ---@class parley.Key
 ---@field name string   an action of `parley.Line`, or `"text"`, `"paste"`, `"submit"`, `"newline"`, `"up"`, `"down"`,
 ---                     `"complete"`, `"interrupt"`, `"end_of_input"`, `"suspend"`
 ---@field text? string  of `"text"` and `"paste"`
+---@field replaced? integer  so many characters of a paste no message may hold: U+FFFD stands for each
 
 --- The control characters.
 local CONTROLS = {
@@ -34,6 +36,7 @@ local SEQUENCES = {
 
 ---@class parley.KeyDecoder
 ---@field package rest string  what has come and is not decided yet
+---@field package pasted? string[]  what has come of a paste whose end is missing
 local Decoder = {}
 Decoder.__index = Decoder
 
@@ -42,8 +45,38 @@ Decoder.__index = Decoder
 ---@return parley.KeyDecoder
 function M.new(on_key) return setmetatable({ rest = "", on_key = on_key }, Decoder) end
 
-local function normal_lines(text)
-  return (text:gsub("\r\n?", "\n"):gsub("[\0-\8\11-\31\127]", ""))
+--- A pasted text with line feeds, and without what no message may hold; and how much of that there was.
+local function normal(bytes)
+  local pieces, at, replaced = {}, 1, 0
+  local _, broken = utf8.len(bytes)
+  while broken do
+    table.insert(pieces, bytes:sub(at, broken - 1) .. REPLACEMENT)
+    at, replaced = broken + 1, replaced + 1
+    _, broken = utf8.len(bytes, at)
+  end
+  local text = (table.concat(pieces) .. bytes:sub(at)):gsub("\r\n?", "\n")
+  for _, controls in ipairs { "[\0-\8\11-\31\127]", "\xC2[\x80-\x9F]" } do
+    local count
+    text, count = text:gsub(controls, REPLACEMENT)
+    replaced = replaced + count
+  end
+  return text, replaced
+end
+
+--- Takes what belongs to the paste. Returns what follows it, and nil while its end is missing.
+local function take_paste(self, text)
+  local from, to = text:find(PASTE_END, 1, true)
+  if not from then
+    local sure = math.max(0, #text - #PASTE_END + 1) -- the end may have begun behind that
+    table.insert(self.pasted, text:sub(1, sure))
+    self.rest = text:sub(sure + 1)
+    return nil
+  end
+  table.insert(self.pasted, text:sub(1, from - 1))
+  local pasted, replaced = normal(table.concat(self.pasted))
+  self.pasted = nil
+  if pasted ~= "" then self.on_key { name = "paste", text = pasted, replaced = replaced > 0 and replaced or nil } end
+  return text:sub(to + 1)
 end
 
 --- The length of the sequence that begins with ESC, or nil while its end is missing.
@@ -67,19 +100,20 @@ local function character_length(text)
   local length = lead < 0x80 and 1 or lead >= 0xf0 and lead < 0xf5 and 4 or lead >= 0xe0 and lead < 0xf0 and 3
     or lead >= 0xc2 and lead < 0xe0 and 2
   if not length then return false end
-  if #text < length then return text:find "^.[\x80-\xbf]*$" and nil end
+  if #text < length then
+    if text:find "^.[\x80-\xbf]*$" then return nil end
+    return false
+  end
   return utf8.len(text:sub(1, length)) == 1 and length
 end
 
 --- Takes one key off the start of the text. Returns what is left, and nil when more has to come.
 local function take(self, text)
+  if self.pasted then return take_paste(self, text) end
   if text:sub(1, 1) == ESCAPE then
     if text:sub(1, #PASTE_BEGIN) == PASTE_BEGIN then
-      local from, to = text:find(PASTE_END, #PASTE_BEGIN + 1, true)
-      if not from then return nil end
-      local pasted = normal_lines(text:sub(#PASTE_BEGIN + 1, from - 1))
-      if utf8.len(pasted) and pasted ~= "" then self.on_key { name = "paste", text = pasted } end
-      return text:sub(to + 1)
+      self.pasted = {}
+      return text:sub(#PASTE_BEGIN + 1)
     end
     local length = sequence_length(text)
     if not length then return nil end
@@ -115,10 +149,13 @@ function Decoder:feed(bytes)
   end
 end
 
---- Whether a lone ESC waits, which is no sequence if nothing follows soon.
+--- Whether an ESC waits, which is no sequence if nothing follows soon. Half the mark of a paste is in no doubt: without
+--- the other half the paste would be typed, and its line ends would send it.
 ---@return boolean
 function Decoder:is_in_doubt()
-  return self.rest ~= "" and self.rest:sub(1, #PASTE_BEGIN) ~= PASTE_BEGIN
+  local rest = self.rest
+  if self.pasted or rest:sub(1, 1) ~= ESCAPE then return false end
+  return #rest <= 2 or PASTE_BEGIN:sub(1, #rest) ~= rest
 end
 
 --- Drops what nothing has followed.

@@ -44,8 +44,38 @@ describe("keys", function()
     assert.equal("abcde", (decode "a\xffb\xc3c\xe6\xbcd\xc2\x9be"))
   end)
 
-  it("makes line feeds of a paste's line ends and drops its control characters", function()
-    assert.equal("[a\nb\nc\td]", (decode "\27[200~a\r\nb\rc\td\3\27[A\27[201~"):gsub("%[A", ""))
+  it("lets no byte that is no UTF-8 take a key with it", function()
+    assert.equal("<interrupt>", (decode "\xe3\3"))
+    assert.equal("hi<submit>", (decode("hi\xe3", "\r")))
+    assert.equal("<up>", (decode "\xf0\x9f\27[A"))
+  end)
+
+  it("makes line feeds of a paste's line ends", function()
+    assert.equal("[a\nb\nc\td]", (decode "\27[200~a\r\nb\rc\td\27[201~"))
+  end)
+
+  it("keeps a paste with what no message may hold, and counts that", function()
+    local found
+    local decoder = keys.new(function(key) found = key end)
+    decoder:feed "\27[200~caf\xe9 au\27[1m lait\3\xc2\x85\12\xe6\x97\27[201~"
+    assert.same({ name = "paste", replaced = 7,
+      text = "caf\u{fffd} au\u{fffd}[1m lait\u{fffd}\u{fffd}\u{fffd}\u{fffd}\u{fffd}" }, found)
+    decoder:feed "\27[200~café\27[201~"
+    assert.same({ name = "paste", text = "café" }, found)
+  end)
+
+  it("takes in a paste in a time that grows as it does", function()
+    local function seconds(size)
+      local length
+      local decoder = keys.new(function(key) length = #key.text end)
+      local began = os.clock()
+      decoder:feed "\27[200~"
+      for _ = 1, size // 1000 do decoder:feed(("x"):rep(999) .. "\r") end
+      decoder:feed "\27[201~"
+      assert.equal(size, length)
+      return os.clock() - began
+    end
+    assert.is_true(seconds(4000000) < 5)
   end)
 
   it("takes a lone ESC for none when nothing follows", function()
@@ -56,8 +86,14 @@ describe("keys", function()
     assert.is_false(decoder:is_in_doubt())
   end)
 
-  it("is in no doubt in the middle of a paste", function()
-    local _, decoder = decode "\27[200~half"
-    assert.is_false(decoder:is_in_doubt())
+  it("is in no doubt in the middle of a paste, of its mark, or of a character", function()
+    for _, bytes in ipairs { "\27[200~half", "\27[200~half\27", "\27[2", "\27[200", "\xe6", "\xe6\x97" } do
+      local _, decoder = decode(bytes)
+      assert.is_false(decoder:is_in_doubt(), bytes)
+    end
+    for _, bytes in ipairs { "\27[", "\27[1;", "\27[201" } do
+      local _, decoder = decode(bytes)
+      assert.is_true(decoder:is_in_doubt(), bytes)
+    end
   end)
 end)
