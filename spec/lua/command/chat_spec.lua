@@ -373,6 +373,16 @@ describe("the backend", function()
       assert.same({ "Bash: rm x", "Bash: rm y", "Bash: grep z", "Bash: rm ?[2Jz" }, shown)
     end))
 
+    it("shows all of a call's input", helper.task(function()
+      local _, shown = decide({ "y", "y", "y", "y" }, { { name = "Bash",
+        input = { run_in_background = true, dangerouslyDisableSandbox = true, command = "ls" } },
+        { name = "mcp__db__run", input = { command = "select", database = "production" }, agent = {} },
+        { name = "Odd", input = { command = { "ls" } } }, { name = "None", input = {} } })
+      assert.same({ 'Bash: ls\n{"dangerouslyDisableSandbox":true,"run_in_background":true}',
+        'a sub-agent\'s mcp__db__run: select\n{"database":"production"}', 'Odd: {"command":["ls"]}', "None: {}" },
+        shown)
+    end))
+
     it("asks no more about a tool that was always allowed", helper.task(function()
       local decisions, shown = decide({ "always" }, { bash "a", bash "b" })
       assert.same({ { allow = true }, { allow = true } }, decisions)

@@ -1,6 +1,7 @@
 --- Asks the person of a chat about each tool call, in permission mode `default`.
 local core = require "parley.core"
 local defer = require "parley.base.defer"
+local tables = require "parley.base.tables"
 local task = require "parley.base.task"
 
 local M = {}
@@ -19,10 +20,12 @@ function M.new() return setmetatable({ always = {}, turn = task.semaphore(1) }, 
 ---@param chat parley.Chat
 function Consent:attach(chat) self.chat = chat end
 
---- What a call would do, in a few lines.
+--- What a call would do: all of its input, in a few lines.
 local function describe(call)
-  local input = call.input
-  local text = type(input.command) == "string" and input.command or core.json.encode(input, { sort_keys = true })
+  local others, parts = tables.merged(call.input), {}
+  if type(others.command) == "string" then parts[1], others.command = others.command, nil end
+  if not parts[1] or next(others) ~= nil then table.insert(parts, core.json.encode(others, { sort_keys = true })) end
+  local text = table.concat(parts, "\n")
   return ("%s%s: %s"):format(call.agent and "a sub-agent's " or "", call.name, text:gsub("[%z\1-\8\11-\31\127]", "?"))
 end
 
