@@ -572,6 +572,12 @@ describe("parley chat", function()
       assert.equal(1, #kit:events "started")
     end)
 
+    it_does("reads a long input in a time that grows as it does", function()
+      local program = filter(("\n"):rep(600000) .. "hello")
+      assert.equal("echo: hello\n", program.output)
+      assert.equal(0, program.status)
+    end)
+
     it_does("goes on with the last conversation of the folder", function()
       filter "hello\n"
       local path = helper.temporary_folder() .. "/talk.json"

@@ -41,7 +41,7 @@ function Consent:decide(call)
   chat.output:clear()
   chat.output:note(describe(call))
   while true do
-    local said, why = chat.input:read "allow it? yes, always, or what to tell the model: "
+    local said, why = chat.input:read("allow it? yes, always, or what to tell the model: ", { afresh = true })
     local word = said and said:lower():match "^%s*(.-)%s*$" or ""
     if why then
       chat.is_interrupting = true

@@ -286,22 +286,24 @@ end
 
 --- Reads a message.
 ---@param prompt string  plain text, or with what takes no room between two \1
+---@param options? {afresh?: boolean}  what was typed before answers nothing: it waits for a read without that
 ---@return string? text
 ---@return "end"|"interrupt"? why  when there is none: Ctrl-D or a closed terminal, Ctrl-C on an empty line
-function Editor:read(prompt)
+function Editor:read(prompt, options)
+  local is_afresh = options and options.afresh
+  if is_afresh then task.sleep(0) end -- the loop looks once for what has come by now
   if self.interrupts > 0 then -- pressed when nobody was there to take it
     self.interrupts = self.interrupts - 1
     return nil, "interrupt"
   end
   self.prompt, self.answer, self.is_reading = prompt, nil, true
-  local _ <close> = defer(function() self.is_reading = false end) -- when it is cancelled, too
+  local _ <close> = defer(function() -- when it is cancelled, too
+    if self.is_reading and not self.is_closed then finish(self) end
+  end)
   self.line:begin(prompt)
-  while self.is_reading and self.waiting[1] do press(self, table.remove(self.waiting, 1)) end
+  while not is_afresh and self.is_reading and self.waiting[1] do press(self, table.remove(self.waiting, 1)) end
   while not self.answer do
-    if self.is_over then
-      self.is_reading = false
-      return nil, "end"
-    end
+    if self.is_over then return nil, "end" end
     self.changed:wait()
   end
   return self.answer[1], self.answer[2]
