@@ -161,6 +161,15 @@ echo "-- has read $key --"
     terminal:wait_for "echo: plain words stay"
   end)
 
+  it_does("Tab completes what is in a home of any name", function()
+    local home = kit.folder .. "/100%1"
+    uv.fs_mkdir(home, 448)
+    helper.write(home .. "/talk.json", "[]")
+    local terminal <close> = open { env = { HOME = home } }
+    terminal:write "/load ~/ta\t"
+    terminal:wait_for "> /load ~/talk.json"
+  end)
+
   describe("answers", function()
     it_does("have their Markdown rendered", function()
       local terminal <close> = open()

@@ -23,7 +23,7 @@ local function files_like(word)
   local folder = shown or "."
   if not shown then shown, beginning = "", word end
   local home = os.getenv "HOME"
-  if home then folder = folder:gsub("^~/", home .. "/") end
+  if home and folder:find "^~/" then folder = home .. folder:sub(2) end
   local found = entries(folder, beginning)
   for i, name in ipairs(found) do found[i] = shown .. name end
   return found
