@@ -409,6 +409,39 @@ describe("parley chat", function()
     end)
   end)
 
+  describe("the file of earlier messages", function()
+    local function path() return kit.home .. "/.local/state/parley/chat_history.jsonl" end
+
+    local function say_hello()
+      local terminal <close> = open()
+      terminal:write "hello\r"
+      terminal:wait_for "echo: hello"
+      terminal:write "\4"
+      terminal:exit()
+    end
+
+    before_each(function() assert(files.make_folder(kit.home .. "/.local/state/parley")) end)
+
+    it_does("stays where a link leads when it is shortened", function()
+      local real, rows = kit.home .. "/synced.jsonl", {}
+      for i = 1, 2100 do rows[i] = ('"m%d"\n'):format(i) end
+      helper.write(real, table.concat(rows))
+      assert(uv.fs_symlink(real, path()))
+      say_hello()
+      assert.equal("link", uv.fs_lstat(path()).type)
+      assert.equal(table.concat(rows, "", 1101) .. '"hello"\n', files.read(real))
+    end)
+
+    it_does("loses no message behind a line that was half written", function()
+      helper.write(path(), '"first"\n"half wri')
+      say_hello()
+      assert.equal('"first"\n"half wri\n"hello"\n', files.read(path()))
+      local terminal <close> = open()
+      terminal:write "\27[A"
+      expect_body(terminal, "> hello")
+    end)
+  end)
+
   describe("commands", function()
     it_does("help", function()
       local terminal <close> = open()

@@ -68,7 +68,8 @@ local function load_history(self)
   end
   local first = math.max(1, #entries - MOST_REMEMBERED + 1)
   if first > MOST_REMEMBERED then
-    pcall(files.write, self.history_path, table.concat(entries, "\n", first) .. "\n")
+    local path = uv.fs_realpath(self.history_path) or self.history_path
+    pcall(files.write, path, table.concat(entries, "\n", first) .. "\n")
   end
   for i = first, #entries do self.line:remember(fold(self, core.json.decode(entries[i]))) end
 end
@@ -79,9 +80,11 @@ function Editor:remember(text)
   self.line:remember(fold(self, text))
   local line = self.history_path and core.json.encode(text)
   if not line or not files.make_folder(self.history_path:match "^(.*)/") then return end
-  local descriptor = uv.fs_open(self.history_path, "a", 384)
+  local descriptor = uv.fs_open(self.history_path, "a+", 384)
   if not descriptor then return end -- a history that cannot be kept is no reason to stop
-  uv.fs_write(descriptor, line .. "\n", -1)
+  local size = uv.fs_fstat(descriptor).size
+  local is_torn = size > 0 and uv.fs_read(descriptor, 1, size - 1) ~= "\n" -- its last line, by a death or a full disk
+  uv.fs_write(descriptor, (is_torn and "\n" or "") .. line .. "\n", -1)
   uv.fs_close(descriptor)
 end
 
