@@ -84,6 +84,12 @@ describe("parley chat", function()
 
   local function it_does(sentence, fn) it(sentence, helper.task(fn, 40000)) end
 
+  --- What stands for a long text in the line; its spaces are such as nobody types.
+  local function name_of(number, lines, characters)
+    local name = ("[text %d: %d lines, %d characters]"):format(number, lines, characters)
+    return (name:gsub(" ", "\u{A0}"))
+  end
+
   local function wait_for_claude()
     helper.eventually(function() return #kit:events "started" > 0 end, 10000, "the start of claude")
   end
@@ -383,10 +389,38 @@ describe("parley chat", function()
       local terminal <close> = open()
       terminal:write("see: " .. PASTE_BEGIN .. text:sub(1, 100))
       terminal:write(text:sub(101) .. PASTE_END)
-      terminal:wait_for "> see: [text 1: 60 lines, 410 characters]"
+      terminal:wait_for("> see: " .. name_of(1, 60, 410))
       terminal:write "\r"
       terminal:wait_for "row 60\n\n>"
       assert.same({ "see: " .. text }, kit:taken())
+    end)
+
+    it_does("takes no text for a long paste's name but the one that stands for it", function()
+      local text = ("1\n"):rep(6) .. "7"
+      local terminal <close> = open()
+      terminal:write(PASTE_BEGIN .. text .. PASTE_END)
+      terminal:wait_for("> " .. name_of(1, 7, 13))
+      terminal:write "\r"
+      terminal:wait_for "\n7\n\n>"
+      terminal:write "what is [text 1: 7 lines, 13 characters]?\r"
+      terminal:wait_for "echo: what is [text 1: 7 lines, 13 characters]?\n\n>"
+      terminal:write(PASTE_BEGIN .. name_of(1, 7, 13) .. PASTE_END .. "\r")
+      terminal:wait_for("echo: " .. name_of(1, 7, 13) .. "\n\n>")
+      terminal:write "\27[A\r\27[A\27[A\27[A\r"
+      helper.eventually(function() return #kit:taken() == 5 end)
+      local said = { text, "what is [text 1: 7 lines, 13 characters]?", name_of(1, 7, 13), name_of(1, 7, 13), text }
+      assert.same(said, kit:taken())
+    end)
+
+    it_does("takes a backslash that was pasted, or sent before, for text", function()
+      local terminal <close> = open()
+      terminal:write(PASTE_BEGIN .. "C:\\dir\\" .. PASTE_END .. "\r")
+      terminal:wait_for "echo: C:\\dir\\\n\n>"
+      terminal:write "\27[A\r"
+      helper.eventually(function() return #kit:taken() == 2 end)
+      terminal:write(PASTE_BEGIN .. "pasted" .. PASTE_END .. "\\ \127\rtyped\r")
+      helper.eventually(function() return #kit:taken() == 3 end)
+      assert.same({ "C:\\dir\\", "C:\\dir\\", "pasted\ntyped" }, kit:taken())
     end)
 
     it_does("remembers messages from one conversation to the next, privately", function()

@@ -23,6 +23,9 @@ local PASTE_MARKS_ON, PASTE_MARKS_OFF = "\27[?2004h", "\27[?2004l"
 local ESCAPE_MS = 50
 --- A longer text is shown by a name: a line editor cannot paint what is higher than the screen.
 local MOST_LINES, MOST_BYTES = 5, 800
+--- Its spaces are such as nobody types: what is typed is no such name.
+local NAME = ("[text %d: %d lines, %d characters]"):gsub(" ", "\u{A0}")
+local NAMES = NAME:gsub("[%[%]]", "%%%0"):gsub("%%d", "%%d+")
 local MOST_REMEMBERED = 1000
 --- Of what a word may become, so many are shown.
 local MOST_CANDIDATES = 100
@@ -39,22 +42,20 @@ end
 
 -- Long texts ----------------------------------------------------------------------------------------------------------
 
---- What stands in the line for a text: itself, or a name when it is long.
+--- What stands in the line for a text: itself, or a name when it is long, or holds what looks like one.
 local function fold(self, text)
   local _, breaks = text:gsub("\n", "")
-  if breaks < MOST_LINES and #text <= MOST_BYTES then return text end
+  if breaks < MOST_LINES and #text <= MOST_BYTES and not text:find(NAMES) then return text end
   for name, known in pairs(self.folded) do
     if known == text then return name end
   end
   self.folds = self.folds + 1
-  local name = ("[text %d: %d lines, %d characters]"):format(self.folds, breaks + 1, utf8.len(text) or #text)
+  local name = NAME:format(self.folds, breaks + 1, utf8.len(text) or #text)
   self.folded[name] = text
   return name
 end
 
-local function unfold(self, text)
-  return (text:gsub("%[text %d+: %d+ lines, %d+ characters%]", self.folded))
-end
+local function unfold(self, text) return (text:gsub(NAMES, self.folded)) end
 
 -- History -------------------------------------------------------------------------------------------------------------
 
@@ -114,7 +115,7 @@ function handlers.newline(self) self.line:insert "\n" end
 
 function handlers.submit(self)
   local text, cursor = self.line:text()
-  if cursor == #text and lines.goes_on(text) then
+  if self.is_typed and cursor == #text and lines.goes_on(text) then
     self.line:act "erase"
     self.line:insert "\n"
   else
@@ -177,7 +178,12 @@ end
 
 function handlers.suspend(self) self:suspend() end
 
+--- Keys that bring in what was not typed: a backslash at its end is text.
+local BRINGING = { paste = true, complete = true, up = true, down = true, search_back = true, search_forward = true,
+  yank = true }
+
 local function press(self, key)
+  if key.name == "text" or BRINGING[key.name] then self.is_typed = key.name == "text" end
   local handler = handlers[key.name]
   if handler then handler(self, key) else self.line:act(key.name) end
 end
