@@ -264,6 +264,40 @@ describe("parley chat", function()
       assert.same({}, kit:processes())
     end)
 
+    --- Waits until a set of signals of the program, as the kernel tells it, has one no more.
+    local function wait_until_gone(terminal, set, number)
+      helper.eventually(function()
+        local status = files.read(("/proc/%d/status"):format(terminal:pid()))
+        return tonumber(status:match(set .. ":%s*(%x+)"), 16) & 1 << number - 1 == 0
+      end)
+    end
+
+    --- One that was left, and has given the terminal back, but waits for `claude`, which ends late.
+    local function open_and_leave()
+      kit:use { faults = { ignore_sigterm = true, survive_hangup = true } }
+      local terminal = open()
+      terminal:write "hello\r"
+      terminal:wait_for "echo: hello\n\n>"
+      terminal:write "\4"
+      wait_until_gone(terminal, "SigCgt", 3) -- SIGQUIT is no more the editor's
+      return terminal
+    end
+
+    it_does("does not cut short the end of claude at the first time", function()
+      local terminal <close> = open_and_leave()
+      terminal:write "\3"
+      assert.same({ exit_code = 0 }, terminal:exit())
+      assert.same({}, kit:processes())
+    end)
+
+    it_does("does so at the second", function()
+      local terminal <close> = open_and_leave()
+      uv.kill(terminal:pid(), "sigint")
+      wait_until_gone(terminal, "ShdPnd", 2) -- a second one that pends would be the same
+      uv.kill(terminal:pid(), "sigint")
+      assert.same({ signal = "SIGINT", signal_number = 2 }, terminal:exit())
+    end)
+
     it_does("clears the line, and leaves when pressed twice on an empty one", function()
       local terminal <close> = open_below_shell()
       terminal:write "half a mess\3"

@@ -286,6 +286,19 @@ local function surroundings()
   return is_interactive, is_interactive and terminal ~= "" and terminal ~= "dumb"
 end
 
+--- Takes SIGINT from here on: libuv gives it its default action when the input is closed, and `claude` is ended behind
+--- that. The first changes nothing, for the chat is left already; the second ends the process, as in any command.
+local function take_sigint(handle)
+  local is_second = false
+  handle:start("sigint", function()
+    if is_second then
+      handle:close()
+      uv.kill(uv.os_getpid(), "sigint")
+    end
+    is_second = true
+  end)
+end
+
 --- Runs the command.
 ---@param arguments table  see `cli.backend_options`; `no_history`, `plain`, `resume`
 ---@return integer status
@@ -300,10 +313,14 @@ function M.main(arguments)
   local before = arguments.resume and earlier.find(arguments.resume[1], options)
   options.partial = is_interactive or nil
   options.max_sessions = 1 -- a conversation that was left gives its place to the next
+  local sigint <close> = task.closing(uv.new_signal()) -- closed behind the backend
   local backend <close> = parley_backend.new(options)
   local input <close> = is_able and editor.open {
     history_path = not arguments.no_history and history_path() or nil, complete = completer.new(commands.arguments()) }
     or lines.open { prompt = is_interactive }
+  local _ <close> = defer(function()
+    if is_interactive then take_sigint(sigint.handle) end
+  end)
   local chat = M.new {
     backend = backend, input = input, is_interactive = is_interactive, messages = before and before.messages,
     output = output.new {
