@@ -575,7 +575,7 @@ describe("parley chat", function()
         terminal:write "/claude /cost\r"
         terminal:wait_for "Total cost: "
         terminal:write "/claude /nosuch\r"
-        terminal:wait_for "Unknown command: /nosuch\n\n>"
+        terminal:wait_for "> /claude /nosuch\nUnknown command: /nosuch\n\n>"
         terminal:write "/claude /model haiku\r"
         terminal:wait_for "/model changes the user's own settings"
         terminal:write "again\r"
@@ -652,6 +652,8 @@ describe("parley chat", function()
       terminal:wait_for "[Bash] make"
       terminal:write "\3"
       terminal:wait_for "(interrupted)"
+      terminal:write "fail\n"
+      terminal:wait_for "the message is not part of the conversation\n\n>"
       terminal:write "\4"
       assert.same({ exit_code = 0 }, terminal:exit())
       assert.is_nil(terminal.output:find("\27", 1, true))
@@ -711,6 +713,17 @@ describe("parley chat", function()
       assert.equal(1, program.status)
       assert.truthy(program.errors:find "there is no command '/nonsense'")
     end)
+
+    for _, profile in ipairs { "2.1.110", "2.1.330" } do
+      it_does("stops at a command that claude does not know, on " .. profile, function()
+        kit:use { profile = profile }
+        local program = filter "/claude /nosuch\nhello\n"
+        assert.equal("", program.output)
+        assert.equal("parley: ValueError: Unknown command: /nosuch\n", program.errors)
+        assert.equal(1, program.status)
+        assert.same({}, kit:taken())
+      end)
+    end
   end)
 
   tmux.it("in tmux talks, is resized, interrupted and left", function()

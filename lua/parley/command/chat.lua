@@ -219,20 +219,26 @@ function Chat:send(text)
   report(self, err or failure_of(self, result))
   if not err and #self.talk.messages == before then self.talk:keep(self.turn) end -- it may have been interrupted
   if #self.talk.messages == before and self.is_interactive and not self.is_leaving then
-    self.output:note("the message is not part of the conversation; Up brings it back", "dim")
+    local how = self.input.has_history and "; Up brings it back" or ""
+    self.output:note("the message is not part of the conversation" .. how, "dim")
   end
   if self.backend:live_session_count() == 0 and self.is_interrupting and not self.is_leaving then self:start_ahead() end
+end
+
+--- The error that a command ended with that the program does not know.
+local function unknown_command(events)
+  for _, event in ipairs(events) do
+    local said = event.subtype == "informational" and event.message or event.type == "user" and event:text() -- 2.1.110
+    local problem = type(said) == "string" and said:match "^Unknown command: /[^\n]*"
+    if problem then return errors.value_error(problem) end
+  end
 end
 
 --- Runs one of the program's own commands and shows what follows.
 ---@param text string  `"/compact"`
 function Chat:run_command(text)
   local events, err = run_turn(self, function() return (self.talk:command(text)) end)
-  for _, event in ipairs(events) do
-    local unknown = event.type == "user" and event:text():match "^Unknown command: /[^\n]*" -- 2.1.110
-    if unknown then self.output:note(unknown, "red") end
-  end
-  report(self, err or failure_of(self, events[#events]))
+  report(self, err or failure_of(self, events[#events]) or unknown_command(events))
   if self.backend:live_session_count() == 0 and not self.is_leaving then self:start_ahead() end
 end
 

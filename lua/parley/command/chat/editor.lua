@@ -31,8 +31,9 @@ local MOST_REMEMBERED = 1000
 local MOST_CANDIDATES = 100
 
 ---@class parley.Editor
+---@field has_history true  Up brings back what was remembered
 ---@field package line parley.Line
-local Editor = {}
+local Editor = { has_history = true }
 Editor.__index = Editor
 
 local function write(...)

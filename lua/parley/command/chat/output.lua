@@ -160,7 +160,7 @@ function writers.system(self, event)
   elseif event.subtype == "dialog_answered" and event.kind == "panel" then
     self:note((event.text:gsub("\n[^\n]*Esc to %l+$", ""))) -- without the row that tells how to close it
   elseif event.subtype == "informational" and type(message) == "string" then
-    self:note(message, "red")
+    if not message:find "^Unknown command: /" then self:note(message, "red") end -- which becomes the command's error
   elseif event.subtype == "injection_fallback" or event.subtype == "compact_boundary" then
     line(self, "dim", message or event.subtype)
   end
