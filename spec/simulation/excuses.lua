@@ -79,7 +79,7 @@ local function by_program(model, ask, err, verdict)
   end
   if verdict == "DialogError" then
     if plan.untrusted and not plan.accepts then return true end
-    if not (plan.consents and not plan.untrusted) then return plans.ASKING[mark] or model:has_asked(ask) end
+    if not (plan.consents and not plan.untrusted) then return plans.ASKING[mark] or model:has_asked(ask, nil, true) end
   end
   -- Every third key is lost there: it is no terminal any more. What is late is seen when it comes.
   if not is_session_error(err, "delivery") or ask.taken > 0 then return false end

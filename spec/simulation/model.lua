@@ -349,11 +349,12 @@ end
 
 --- Whether a dialog came up in a session of a request.
 ---@param since? number
-function Model:has_asked(ask, since)
+---@param is_refused? boolean  one that the caller has not accepted
+function Model:has_asked(ask, since, is_refused)
   for _, dialog in ipairs(self.dialogs) do
     local is_since = dialog.at <= ask.ended and dialog.at >= (since or 0)
     local is_accepted = self.plan.accepts and (dialog.kind == "trust" or dialog.kind == "bypass")
-    if ask.sessions[dialog.session_id] and is_since and not is_accepted then return true end
+    if ask.sessions[dialog.session_id] and is_since and not (is_refused and is_accepted) then return true end
   end
   return false
 end

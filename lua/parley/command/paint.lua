@@ -20,13 +20,13 @@ function M.painter(descriptor, environment)
 end
 
 --- Replaces control characters, which a terminal would obey, by U+FFFD, and those that would have it show text in
---- another order than it has. Line feeds stay, a tab becomes four spaces.
+--- another order than its letters have. Line feeds stay, a tab becomes four spaces.
 ---@param text string  UTF-8
 ---@return string
 function M.plain(text)
   text = text:gsub("\r\n?", "\n"):gsub("\t", "    "):gsub("[\0-\9\11-\31\127]", "\u{FFFD}")
-  text = text:gsub("\xC2[\x80-\x9F]", "\u{FFFD}"):gsub("\u{61C}", "\u{FFFD}") -- C1; the marks of bidirectional text
-  return (text:gsub("\xE2\x80[\x8E\x8F\xAA-\xAE]", "\u{FFFD}"):gsub("\xE2\x81[\xA6-\xA9]", "\u{FFFD}"))
+  text = text:gsub("\xC2[\x80-\x9F]", "\u{FFFD}") -- C1
+  return (text:gsub("\xE2\x80[\xAA-\xAE]", "\u{FFFD}"):gsub("\xE2\x81[\xA6-\xA9]", "\u{FFFD}"))
 end
 
 --- A text on one line of at most so many characters.

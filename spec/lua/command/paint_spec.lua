@@ -10,12 +10,13 @@ describe("paint", function()
     end)
 
     it("takes out what would have text shown in another order", function()
-      local marks = { 0x61C, 0x200E, 0x200F }
+      local marks = {}
       for _, range in ipairs { { 0x202A, 0x202E }, { 0x2066, 0x2069 } } do
         for code = range[1], range[2] do table.insert(marks, code) end
       end
       for _, code in ipairs(marks) do assert.equal("a\u{FFFD}b", paint.plain("a" .. utf8.char(code) .. "b")) end
-      assert.equal("שלום\u{200D}\u{2026}\u{2065}", paint.plain "שלום\u{200D}\u{2026}\u{2065}")
+      local text = "שלום\u{200F}\u{200D}\u{2026}\u{2065}" -- a mark has no reach: it stays
+      assert.equal(text, paint.plain(text))
     end)
 
     it("spells tabs as spaces and takes carriage returns for line feeds", function()
