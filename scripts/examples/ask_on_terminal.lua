@@ -9,6 +9,14 @@ local M = {}
 --- One dialog at a time has the terminal.
 local terminal = parley.task.semaphore(1)
 
+--- Drops the lines that were typed before a question was to be seen: they answer nothing.
+local function drop_typed()
+  local descriptor = uv.fs_open("/dev/tty", uv.constants.O_RDONLY | uv.constants.O_NONBLOCK, 0)
+  if not descriptor then return end
+  repeat until (uv.fs_read(descriptor, 4096) or "") == ""
+  uv.fs_close(descriptor)
+end
+
 --- Reads a line from the terminal; nil when there is none.
 local function read_line()
   local descriptor = uv.fs_open("/dev/tty", "r", 0)
@@ -23,6 +31,7 @@ end
 function M.decide(dialog)
   if dialog.is_cut then return { fail = "its beginning is out of sight: `dimensions` with more rows show it" } end
   local _ <close> = terminal:acquire()
+  drop_typed()
   io.stderr:write("\n", dialog.text, "\n")
   while true do
     for i, label in ipairs(dialog.choices) do io.stderr:write(("  %d  %s\n"):format(i, label)) end

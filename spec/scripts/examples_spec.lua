@@ -293,6 +293,23 @@ describe("scripts/examples", function()
     end))
   end
 
+  it("ask_about_calls and ask_on_terminal take no answer that was typed before the question", helper.task(function()
+    do
+      local opened <close> = run_on_terminal("permission=ask_about_calls", nil, "TOUCH")
+      opened:write "yes\r"
+      opened:wait_for "what to tell the model"
+      opened:write "no\r"
+      opened:wait_for "the user says: no"
+      opened:exit()
+    end
+    local opened <close> = ask_on_terminal(nil, "--permission-mode", "default", "TOUCH")
+    opened:write "1\r"
+    opened:wait_for "your choice"
+    opened:write "\r"
+    opened:wait_for "nobody answered it"
+    opened:exit()
+  end))
+
   it("ask_on_terminal shows the command that it asks about", helper.task(function()
     local opened <close> = ask_on_terminal(nil, "--permission-mode", "default", "TOUCH")
     opened:wait_for "your choice"
