@@ -77,6 +77,7 @@ local function by_program(model, ask, err, verdict)
   if may(model, "no_space") and err then -- for the editor there was no room, too
     if err.code == "ENOSPC" or err.message:find("the program's editor", 1, true) then return true end
   end
+  if verdict == "ValueError" and ask.text:find "^%s*/" then return ask.taken == 0 end
   if verdict == "DialogError" then
     if plan.untrusted and not plan.accepts then return true end
     if not (plan.consents and not plan.untrusted) then return plans.ASKING[mark] or model:has_asked(ask, nil, true) end

@@ -50,6 +50,8 @@ add("brings a dialog to its policy while it types", "session/typist",
   'if terminal:state() == "dialog" then\n      terminal:attend()\n      return nil,',
   'if false then\n      return nil,')
 add("keeps a message's end from Enter", "policy/delivery", 'local rest = text .. " "', "local rest = text")
+add("refuses what would be a command", "policy/delivery", 'local name = trimmed:match "^/',
+  'local name = ("x"):match "^/')
 add("compares the receipt with the message", "session/turn",
   "if is_late or claude_event.kind(event) ~= \"typed\" then return false end",
   "do return true end")

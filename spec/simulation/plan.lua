@@ -54,12 +54,15 @@ local WAITED_FOR = { full = { "full", 4 }, paste = { "full", 4 }, lost = { "lost
 --- A text of more is handed to the program's editor once only.
 local LONG_TEXT = 10000
 
+--- At its beginning a message is a command, or a path that is none.
+local BEGINNINGS = { "/exit ", " /clear ", "/foo.", "/tmp/x " }
 --- At the end of a message they have Enter do something else than send it.
 local ENDINGS = { "\\", " :sm", "  " }
 
 local function random_text(chance, key, mark)
   local parts = { key .. " " }
   if chance:once_in(20) then parts[1] = "!" .. parts[1] end
+  if chance:once_in(40) then parts[1] = chance:pick(BEGINNINGS) .. parts[1] end
   local length = chance:once_in(60) and chance:between(200, 1500) or chance:between(0, 40)
   if chance:once_in(400) then parts[1] = parts[1] .. ("long "):rep(LONG_TEXT // 5) end
   for i = 1, length do parts[i + 1] = chance:pick(marks.ALPHABET) end
