@@ -1,5 +1,6 @@
 -- A permission policy that the real program cannot hear: nothing runs, and the turn says so.
 local broken = require "spec.broken_permission"
+local core = require "parley.core"
 local files = require "parley.base.files"
 local helper = require "spec.helper"
 local messages_api = require "parley.testing.messages_api"
@@ -45,4 +46,20 @@ describe("with the real program a permission policy", function()
     for _, event in ipairs(said.events) do results = results + #event:blocks "tool_result" end
     assert.equal(1, results)
   end))
+
+  for theirs, ours in pairs { allow = "deny", deny = "allow" } do
+    it(("%ss what a hook of the user's %ss, and nothing runs"):format(ours, theirs), helper.task(function()
+      local server <close> = messages_api.start()
+      local home <close> = offline_home.new { base_url = server.url }
+      local decision = core.json.encode { hookSpecificOutput = { hookEventName = "PreToolUse",
+        permissionDecision = theirs, permissionDecisionReason = "the user's own" } }
+      local hook = { type = "command", command = ("echo '%s'"):format(decision:gsub("'", [['\'']])) }
+      local policy = { decide = function() return { [ours] = ours == "allow" or "no" } end }
+      local live <close> = smoke.new(home, { session = { policies = { permission = policy } },
+        process = { settings = { hooks = { PreToolUse = { { matcher = "*", hooks = { hook } } } } } } })
+      live:start()
+      helper.say(live, "WRITETOOL please")
+      assert.is_nil(files.size(home.cwd .. "/written.txt"))
+    end))
+  end
 end)
