@@ -171,9 +171,9 @@ function M.random(seed)
   plan.startup_ms = chance:once_in(3) and 300 or 5
   local may_be_late = plan.accepts and (plan.odds.slow or 0) == 0
   if may_be_late then plan.odds.slow = 4 end -- what is asked is answered again
+  plan.backend.startup_timeout_ms = plan.accepts and 300000 or nil -- keys that are read seconds late are waited for
   plan.asks_again = plan.accepts and chance:once_in(2) -- and another dialog comes, which nobody may answer
   if plan.asks_again then
-    plan.backend.startup_timeout_ms = 300000
     plan.odds.slow, plan.odds.cut, plan.conversations = 2, 2, { { begins_ms = 0, plan.conversations[1][1] } }
   end
   local is_small = not chance:once_in(3)
