@@ -148,6 +148,35 @@ describe("parley attach", function()
     person:expect "status 0"
   end)
 
+  in_tmux("gives back behind what was typed just before", {}, function(gateway)
+    gateway:ask "one"
+    local person <close> = attach(gateway, { "--take", session_of(gateway) })
+    person:expect "you have the keyboard"
+    person:press("by hand", "Enter", "C-]")
+    person:expect "echo: by hand"
+    assert.same({ "one", "by hand" }, gateway.kit:taken())
+  end)
+
+  in_tmux("leaves a paste whose marks come in pieces", {}, function(gateway)
+    local function hex(person, bytes)
+      local codes = {}
+      for i = 1, #bytes do codes[i] = ("%02x"):format(bytes:byte(i)) end
+      person:press("-H", table.unpack(codes))
+    end
+    gateway:ask "one"
+    local person <close> = attach(gateway, { "--take", session_of(gateway) })
+    person:expect "you have the keyboard"
+    hex(person, "first\27[20")
+    person:expect "first"
+    hex(person, "0~ second\29\27[20")
+    person:expect "second"
+    hex(person, "1~ third")
+    person:expect "third"
+    assert.matches("you have the keyboard", person:screen(), 1, true) -- Ctrl-] is a character of the paste
+    person:press("C-u", "C-]")
+    person:expect "watching: t takes over"
+  end)
+
   in_tmux("waits for the end of a turn, and does not when asked again", { kit = SLOW }, function(gateway)
     gateway:ask "one"
     local asking = task.spawn(gateway.ask, gateway, { { role = "user", content = "one" },
@@ -179,12 +208,28 @@ describe("parley attach", function()
     assert.same({ 40, 120 }, { select(2, next(gateway.server.backend:live_sessions())).screen:size() })
   end)
 
+  local function signal(person, name)
+    local pid = person:command("display-message", "-p", "#{pane_pid}"):gsub("%s", "")
+    helper.run { "/usr/bin/env", "pkill", "-" .. name, "-P", pid, "-f", "attach" }
+  end
+
+  in_tmux("stops and goes on with the terminal as it was", {}, function(gateway)
+    gateway:ask "one"
+    local person <close> = attach(gateway, { "--take", session_of(gateway) })
+    person:expect "you have the keyboard"
+    signal(person, "TSTP")
+    helper.eventually(function() return person:screen() == "" end)
+    person:type "shown again"
+    person:expect "shown again"
+    signal(person, "CONT")
+    person:expect "you have the keyboard"
+  end)
+
   in_tmux("is ended by a signal, with the terminal as it was", {}, function(gateway)
     gateway:ask "one"
     local person <close> = attach(gateway, { session_of(gateway) })
     person:expect "watching"
-    local pid = person:command("display-message", "-p", "#{pane_pid}"):gsub("%s", "")
-    helper.run { "/usr/bin/env", "pkill", "-TERM", "-P", pid, "-f", "attach" }
+    signal(person, "TERM")
     person:expect "status 143"
     person:type "shown again"
     person:expect "shown again"

@@ -22,6 +22,9 @@ local AGAIN_MS, WAIT_S = 1000, 3600
 ---@field package line table        the session's, as the server tells it
 ---@field package hold? string
 ---@field package typed string      and not sent yet
+---@field package is_giving? boolean  back, once it is sent
+---@field package is_in_paste? boolean
+---@field package tail string       of the last read
 ---@field package changed parley.Condition
 ---@field package group parley.Group
 ---@field package taking? parley.Task
@@ -46,6 +49,11 @@ end
 local function finish(self, why)
   self.why = self.why or why
   self.changed:notify()
+end
+
+--- The keyboard is the session's no more, and neither is what was typed.
+local function let_go(self)
+  self.hold, self.typed, self.is_giving, self.is_in_paste, self.tail = nil, "", false, false, ""
 end
 
 -- Taking over ---------------------------------------------------------------------------------------------------------
@@ -74,42 +82,42 @@ local function take_over(self)
 end
 
 local function give_back(self)
-  if self.is_giving then return end
-  self.is_giving = true
-  say(self, "Parley looks at what was done …")
-  self.group:spawn(function()
-    local ok, err = pcall(post, self, "give-back", "")
-    self.is_giving = false
-    if ok then self.hold, self.typed = nil, "" end
-    say(self, not ok and errors.text(err) or nil)
-  end)
+  local ok, err = pcall(post, self, "give-back", "")
+  self.is_giving = false
+  if ok then let_go(self) end
+  say(self, not ok and errors.text(err) or nil)
 end
 
---- Sends what was typed, in order, with all that has come meanwhile.
+--- Sends what was typed, in order, with all that has come meanwhile. Only behind that the session is given back.
 local function send_keys(self)
   while true do
-    self.changed:wait_until(function() return self.hold and self.typed ~= "" end)
+    self.changed:wait_until(function() return self.hold and (self.typed ~= "" or self.is_giving) end)
     local bytes = self.typed
     self.typed = ""
-    local ok, err = pcall(post, self, "keys", bytes)
-    if not ok and errors.is(err, "ApiError") and err.status == 409 and err.message:find "taken" then self.hold = nil end
-    if not ok then say(self, errors.text(err)) end
+    if bytes == "" then
+      give_back(self)
+    else
+      local ok, err = pcall(post, self, "keys", bytes)
+      if not ok and errors.is(err, "ApiError") and err.status == 409 and err.message:find "taken" then let_go(self) end
+      if not ok then say(self, errors.text(err)) end
+    end
   end
 end
 
 -- Keys ----------------------------------------------------------------------------------------------------------------
 
---- Splits off what comes before Ctrl-]. In a paste that is a character like any other.
+--- Splits off what comes before Ctrl-]. In a paste that is a character like any other. A read may have cut a mark.
 local function before_leave(self, bytes)
-  local from = 1
+  local text, first, from = self.tail .. bytes, #self.tail + 1, 1
+  self.tail = text:sub(1 - #PASTE_ENDS)
   while true do
     if self.is_in_paste then
-      local _, last = bytes:find(PASTE_ENDS, from, true)
+      local _, last = text:find(PASTE_ENDS, from, true)
       if not last then return bytes, false end
       self.is_in_paste, from = false, last + 1
     end
-    local leave, paste = bytes:find(LEAVE, from, true), bytes:find(PASTE_BEGINS, from, true)
-    if leave and (not paste or leave < paste) then return bytes:sub(1, leave - 1), true end
+    local leave, paste = text:find(LEAVE, math.max(from, first), true), text:find(PASTE_BEGINS, from, true)
+    if leave and (not paste or leave < paste) then return text:sub(first, leave - 1), true end
     if not paste then return bytes, false end
     self.is_in_paste, from = true, paste + #PASTE_BEGINS
   end
@@ -121,7 +129,10 @@ local function on_bytes(self, bytes)
   if self.hold then
     local typed, leaves = before_leave(self, bytes)
     self.typed = self.typed .. typed
-    if leaves then give_back(self) end
+    if leaves then
+      self.is_giving = true
+      say(self, "Parley looks at what was done …")
+    end
     return self.changed:notify()
   end
   for key in bytes:gmatch "." do
@@ -168,7 +179,7 @@ local function follow(self)
     if task.current():cancellation() then return end
     if waited and not ok and errors.is(err, "ApiError") then
       if err.status == 409 then
-        self.hold = nil
+        let_go(self)
       else
         finish(self, err.status == 404 and "the session has ended" or err.message)
       end
@@ -213,6 +224,11 @@ local function watch_signals(self, input)
       self.is_dirty = true
       self.changed:notify()
     end,
+    sigtstp = function()
+      input:set_raw(false)
+      stdout.write(EXIT)
+      uv.kill(uv.os_getpid(), "sigstop")
+    end,
     -- The default would end the process and leave the terminal raw.
     sigquit = function() main:cancel(errors.cancelled("interrupted by signal 3", { signal = 3 })) end,
   }
@@ -236,8 +252,8 @@ function M.run(client, line, takes_it)
   if uv.guess_handle(0) ~= "tty" or uv.guess_handle(1) ~= "tty" then
     error(errors.value_error "parley attach shows a session in a terminal, and standard input or output is none", 0)
   end
-  local self = setmetatable({ client = client, id = line.id, line = line, typed = "", changed = task.condition(),
-    has_marks = false, is_dirty = true }, Person)
+  local self = setmetatable({ client = client, id = line.id, line = line, typed = "", tail = "",
+    changed = task.condition(), has_marks = false, is_dirty = true }, Person)
   local input <close> = stdin.open(function(bytes) on_bytes(self, bytes) end)
   local rows, columns = input:size()
   self.picture = pictures.new { write = stdout.write, rows = rows, columns = columns }
