@@ -15,11 +15,13 @@
 #include <lauxlib.h>
 #include <locale.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 #include <uv.h>
 #include <wchar.h>
+#include <wctype.h>
 
 #define EDITOR "parley.line"
 #define FIRST_KEY 0x80
@@ -28,15 +30,116 @@ typedef struct {
     EditLine *line;
     History *history;
     locale_t utf8;
-    wchar_t key; /* what libedit reads next; 0: nothing */
+    wchar_t key;   /* what libedit reads next; 0: nothing */
+    int place;     /* in the history: 0 is what was typed, 1 the newest */
+    char *draft;   /* what was typed, at any other place */
+    char *pattern; /* what is searched for, until something else is done */
     char prompt[64];
 } Editor;
 
+static Editor *editor_of(EditLine *line)
+{
+    Editor *editor = NULL;
+    el_get(line, EL_CLIENTDATA, &editor);
+    return editor;
+}
+
+static void forget(char **text)
+{
+    free(*text);
+    *text = NULL;
+}
+
+/* The history. libedit's own commands keep no more than 1024 characters of what was typed. */
+
+static char *copy_text(EditLine *line, int is_to_cursor)
+{
+    const LineInfo *info = el_line(line);
+    return strndup(info->buffer, (size_t)((is_to_cursor ? info->cursor : info->lastchar) - info->buffer));
+}
+
+static int replace_text(EditLine *line, const char *text)
+{
+    const LineInfoW *info = el_wline(line);
+    el_cursor(line, (int)(info->lastchar - info->cursor));
+    el_deletestr(line, (int)(info->lastchar - info->buffer));
+    return *text ? el_insertstr(line, text) : 0;
+}
+
+static const char *entry_at(History *entries, int place)
+{
+    HistEvent event;
+    int status = history(entries, &event, H_FIRST);
+    for (; status >= 0 && place > 1; place--)
+        status = history(entries, &event, H_NEXT);
+    return status >= 0 ? event.str : NULL;
+}
+
+/* Goes to the next entry in a direction; with a pattern to one that has it inside and is not what is shown already. */
+static unsigned char go(EditLine *line, int step, const char *pattern)
+{
+    Editor *editor = editor_of(line);
+    char *shown = copy_text(line, 0);
+    const char *text = NULL;
+    int place = editor->place;
+    do {
+        place += step;
+        text = place > 0 ? entry_at(editor->history, place) : place == 0 ? editor->draft : NULL;
+    } while (shown && text && place > 0 && pattern && (!strstr(text, pattern) || strcmp(text, shown) == 0));
+    int is_there = shown && text && replace_text(line, text) == 0;
+    if (shown && text && !is_there)
+        replace_text(line, shown);
+    if (is_there && place == 0)
+        forget(&editor->draft);
+    if (is_there && editor->place == 0)
+        editor->draft = shown;
+    else
+        free(shown);
+    if (is_there)
+        editor->place = place;
+    return is_there ? CC_REFRESH : CC_ERROR; /* which beeps */
+}
+
+static unsigned char search(EditLine *line, int step)
+{
+    Editor *editor = editor_of(line);
+    if (!editor->pattern)
+        editor->pattern = copy_text(line, 1);
+    return editor->pattern ? go(line, step, editor->pattern) : CC_ERROR;
+}
+
 /* Own commands; their return value is what libedit does next. */
+static unsigned char history_back(EditLine *line, int key)
+{
+    (void)key;
+    return go(line, 1, NULL);
+}
+
+static unsigned char history_forward(EditLine *line, int key)
+{
+    (void)key;
+    return go(line, -1, NULL);
+}
+
+static unsigned char search_back(EditLine *line, int key)
+{
+    (void)key;
+    return search(line, 1);
+}
+
+static unsigned char search_forward(EditLine *line, int key)
+{
+    (void)key;
+    return search(line, -1);
+}
+
 static unsigned char restart(EditLine *line, int key)
 {
-    (void)line, (void)key;
-    return CC_FATAL; /* forgets the text and its place in the history, paints the prompt where the cursor stands */
+    Editor *editor = editor_of(line);
+    (void)key;
+    editor->place = 0;
+    forget(&editor->draft);
+    return CC_FATAL; /* forgets the text, paints the prompt where the cursor stands */
 }
 
 static unsigned char repaint(EditLine *line, int key)
@@ -56,10 +159,10 @@ static const struct {
     {"end", "ed-move-to-end"},
     {"line_up", "ed-prev-line"},
     {"line_down", "ed-next-line"},
-    {"history_back", "ed-prev-history"},
-    {"history_forward", "ed-next-history"},
-    {"search_back", "ed-search-prev-history"},
-    {"search_forward", "ed-search-next-history"},
+    {"history_back", "parley-history-back"},
+    {"history_forward", "parley-history-forward"},
+    {"search_back", "parley-search-back"},
+    {"search_forward", "parley-search-forward"},
     {"erase", "ed-delete-prev-char"},
     {"delete", "ed-delete-next-char"},
     {"erase_word", "ed-delete-prev-word"},
@@ -86,8 +189,7 @@ static Editor *check_editor(lua_State *L)
 /* libedit asks for one wide character: 1 and the character, or 0 for none. */
 static int next_key(EditLine *line, wchar_t *key)
 {
-    Editor *editor = NULL;
-    el_get(line, EL_CLIENTDATA, &editor);
+    Editor *editor = editor_of(line);
     if (!editor || !editor->key)
         return 0;
     *key = editor->key;
@@ -97,15 +199,16 @@ static int next_key(EditLine *line, wchar_t *key)
 
 static char *prompt_of(EditLine *line)
 {
-    Editor *editor = NULL;
+    Editor *editor = editor_of(line);
     static char none[] = "";
-    el_get(line, EL_CLIENTDATA, &editor);
     return editor ? editor->prompt : none;
 }
 
 static void run_action(Editor *editor, size_t index)
 {
     int count;
+    if (strncmp(actions[index].name, "search", 6) != 0)
+        forget(&editor->pattern);
     editor->key = (wchar_t)(FIRST_KEY + index);
     el_wgets(editor->line, &count);
     editor->key = 0;
@@ -126,7 +229,11 @@ static void set_up(Editor *editor)
     el_set(line, EL_EDITOR, "emacs");
     el_set(line, EL_SIGNAL, 0);
     el_set(line, EL_PROMPT_ESC, prompt_of, '\1');
-    el_wset(line, EL_ADDFN, L"parley-restart", L"a new line", restart); /* libedit keeps the pointers */
+    el_wset(line, EL_ADDFN, L"parley-history-back", L"an older text", history_back); /* it keeps the pointers */
+    el_wset(line, EL_ADDFN, L"parley-history-forward", L"a newer text", history_forward);
+    el_wset(line, EL_ADDFN, L"parley-search-back", L"an older text with this in it", search_back);
+    el_wset(line, EL_ADDFN, L"parley-search-forward", L"a newer text with this in it", search_forward);
+    el_wset(line, EL_ADDFN, L"parley-restart", L"a new line", restart);
     el_wset(line, EL_ADDFN, L"parley-repaint", L"paint it again", repaint);
     for (size_t i = 0; i < ACTIONS; i++) {
         char key[8];
@@ -138,7 +245,6 @@ static void set_up(Editor *editor)
     el_set(line, EL_SETTY, "-d", "-isig", "-ixon", "-icrnl", "-inlcr", NULL);
     history(editor->history, &event, H_SETSIZE, 1000);
     history(editor->history, &event, H_SETUNIQUE, 1);
-    el_set(line, EL_HIST, history, editor->history);
     el_set(line, EL_UNBUFFERED, 1); /* one key a call; takes the terminal into raw mode */
 }
 
@@ -177,6 +283,8 @@ static int line_close(lua_State *L)
         uselocale(outer);
         freelocale(editor->utf8);
     }
+    forget(&editor->draft);
+    forget(&editor->pattern);
     *editor = (Editor){0};
     return 0;
 }
@@ -255,6 +363,20 @@ static unsigned short columns_of_terminal(void)
     return ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
 }
 
+/* The columns that libedit shows a character in, from this one on: a tab ends at the next eighth or with the row, a
+ * control character is shown as ^X, and what cannot be printed as \U+1234. */
+static int width_of(wchar_t letter, int column, int columns)
+{
+    int width = wcwidth(letter);
+    if (letter == L'\t')
+        return column / 8 * 8 + 8 < columns ? 8 - column % 8 : columns - column;
+    if (letter < 0x100 && iswcntrl((wint_t)letter))
+        return 2;
+    if (!iswprint((wint_t)letter))
+        return letter > 0xffff ? 8 : 7;
+    return width > 0 ? width : 0;
+}
+
 /* The row that the cursor is in, counted from the prompt's, when the terminal wraps at `columns`. */
 static int rows_above_cursor(Editor *editor, int columns)
 {
@@ -268,14 +390,16 @@ static int rows_above_cursor(Editor *editor, int columns)
             column++;
     }
     for (const wchar_t *at = info->buffer; at < info->cursor; at++) {
-        int width = wcwidth(*at);
-        if (*at == L'\n' || column + width > columns) {
+        int width = *at == L'\n' ? 0 : width_of(*at, column, columns);
+        if (*at == L'\n' || (column + width > columns && iswprint((wint_t)*at))) { /* only this is never cut */
             row++;
             column = 0;
         }
-        column += width > 0 ? width : 0;
+        column += width;
+        row += column / columns;
+        column %= columns;
     }
-    return row + (column >= columns);
+    return row;
 }
 
 /* Wipes prompt and text off the screen and leaves the cursor where the prompt began. */

@@ -114,6 +114,25 @@ describe("line", function()
     say(oldest, newer, text())
     pause()]], '> draft\n"first" 5"second\\nline" 11"draft" 5')
 
+  it("brings back what was typed, however long", helper.task(function()
+    local terminal <close> = run [[
+      local seen = {}
+      for _, length in ipairs { 1023, 1024, 1025, 5000 } do
+        local long = ("漢"):rep(length)
+        line:remember(long .. "!")
+        for _, way in ipairs { "history", "search" } do
+          line:begin ""
+          line:insert(long)
+          line:act(way .. "_back")
+          local is_away = line:text() == long .. "!"
+          line:act(way .. "_forward")
+          table.insert(seen, (is_away and line:text() == long) and "kept" or "lost")
+        end
+      end
+      say(table.concat(seen, " "))]]
+    terminal:wait_for("kept " .. ("kept "):rep(6) .. "kept")
+  end))
+
   it_does("forgets its place in the history at a new line", [[
     line:remember "first"
     line:remember "second"
@@ -132,6 +151,33 @@ describe("line", function()
     line:insert "ap"
     line:act "search_back"
     pause()]], "> apple")
+
+  it_does("searches on for the same, until something else is done", [[
+    for _, text in ipairs { "one a", "two b", "three a" } do line:remember(text) end
+    line:begin "> "
+    line:insert "a"
+    line:act "search_back"
+    line:act "search_back"
+    local oldest = text()
+    line:act "search_forward"
+    local newest = text()
+    for _ = 1, #"three a" do line:act "erase" end
+    line:insert "b"
+    line:act "search_back"
+    say(oldest, newest, text())
+    pause()]], '> two b\n"one a" 5"three a" 7"two b" 5')
+
+  for what, text in pairs {
+    ["tabs"] = "\t\t\tabc", ["control characters"] = ("x\u{85}"):rep(7), ["wide characters"] = ("日"):rep(10),
+    ["what cannot be printed"] = ("\u{2028}"):rep(4), ["full rows"] = ("x"):rep(18) .. "\n" .. ("y"):rep(20) .. "\n",
+  } do
+    it_does("leaves nothing behind of " .. what, ([[
+      line:begin "> "
+      line:insert %q
+      line:hide()
+      io.stdout:write "above\r\n"
+      pause()]]):format(text), "above", { columns = 20 })
+  end
 
   it_does("hides and shows the line, however many rows it has", [[
     line:begin "> "
