@@ -65,7 +65,7 @@ end
 local function describe(result)
   local id = result.id ~= parley.json.null and (" (%s)"):format(result.id) or ""
   return ("line %d%s failed: %s: %s"):format(result.line, id, result.error.code,
-    (result.error.message:gsub("%s*\n%s*", " | ")))
+    parley.errors.on_one_line(result.error.message))
 end
 
 local function refuse_same_file(one, other)

@@ -32,7 +32,7 @@ local function printer()
     cli.write("  ", text, "\n")
   end
   local function body(who, style, event, text, color_of_text)
-    text = paint.plain(text):gsub("%s+$", ""):gsub("\n", "\n  ")
+    text = (paint.plain(text):match "^.*%S" or ""):gsub("\n", "\n  ")
     piece("text", who, style, event, color_of_text and color(color_of_text, text) or text)
   end
   local function aside(event, mark, text)

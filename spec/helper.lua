@@ -85,6 +85,20 @@ function M.say(live, text, on_event, is_command)
   return said
 end
 
+--- Runs what takes its time by the length of a text. By the square of that, it would be minutes.
+---@generic T
+---@param fn fun(...: T)
+---@param ... T
+function M.in_linear_time(fn, ...)
+  local began = os.clock()
+  fn(...)
+  assert.is_true(os.clock() - began < 5, "it took too long")
+end
+
+--- 300 kB that say next to nothing.
+M.hollow = { spaces = "a" .. (" "):rep(300000) .. "b", spaces_alone = (" "):rep(300000) .. "\nb",
+  lines = "a" .. ("\n"):rep(300000) .. "b", lines_alone = ("\n"):rep(300000) }
+
 --- Lets every task that is ready run until it waits.
 function M.tick() task.spawn(function() end):await() end
 

@@ -71,6 +71,14 @@ function M.text(value)
   return "an error without a text: " .. (core.json.encode(value, { sort_keys = true }) or tostring(value))
 end
 
+--- A text on one line.
+---@param text string
+---@return string
+function M.on_one_line(text)
+  local function join(space) return space:find("\n", 1, true) and " | " end
+  return ((text:match "^.*%S" or ""):gsub("%s+", join))
+end
+
 --- Tells whether a value is an error object, and of the given code when one is given.
 ---@param value any
 ---@param code? string

@@ -32,7 +32,7 @@ end
 --- Raises `ValueError`.
 function M.decode(text, where)
   if not text:find "%S" then error(errors.value_error(where .. " is empty: expected a list of messages"), 0) end
-  local begins_with_whole_line = text:find "^%s*{[^\n]*}%s*\n%s*%S"
+  local begins_with_whole_line = text:find "^%s*{[^\n]*}[^%S\n]*\n%s*%S"
   if begins_with_whole_line then return by_line(text, where) end
   local value = decode(text, where)
   if type(value) == "table" and json.is_array(value) then return value end

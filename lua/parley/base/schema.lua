@@ -237,6 +237,21 @@ function M.problem(schema, value, root)
     or "")
 end
 
+--- What stands in the last block between ``` and ```.
+local function last_block(text)
+  local block, lines
+  for line in (text .. "\n"):gmatch "([^\n]*)\n" do
+    if lines and line:find "^%s*```" then
+      block, lines = table.concat(lines, "\n"), nil
+    elseif lines then
+      table.insert(lines, line)
+    elseif line:find "```%w*%s*$" then
+      lines = {}
+    end
+  end
+  return block
+end
+
 --- Reads the value that a text holds: the whole text, or the last block between ``` and ``` in it.
 ---@param schema table
 ---@param text string
@@ -245,8 +260,7 @@ end
 function M.read(schema, text)
   local value, err = json.decode(text, { strict = true })
   if value == nil then
-    local block
-    for each in text:gmatch "```%w*%s*\n(.-)\n%s*```" do block = each end
+    local block = last_block(text)
     if not block then return nil, "it is no JSON: " .. err.message end
     value, err = json.decode(block, { strict = true })
     if value == nil then return nil, "its last block is no JSON: " .. err.message end

@@ -129,7 +129,7 @@ end
 local function report(err, with_traceback)
   local text = errors.text(err)
   if not with_traceback then
-    text = text:gsub("%s*\nstack traceback:.*", ""):gsub("%s+$", ""):gsub("%s*\n%s*", " | ")
+    text = errors.on_one_line(text:gsub("\nstack traceback:.*", ""))
   end
   io.stderr:write("parley: ", text, "\n")
   if with_traceback then

@@ -392,7 +392,7 @@ end
 --- Raises `ValueError` for what is no command, or one that changes the user's settings; then as `send` does.
 function Session:command(text, request)
   commands.check(text)
-  return begin(self, (text:gsub("%s+$", "")), true, request)
+  return begin(self, text:match "^.*%S", true, request)
 end
 
 --- Counts its turns on from those of the session whose conversation it goes on with.

@@ -155,15 +155,20 @@ function Turn:refuse(why)
     { reason = "refused", sent = self.text }), 0)
 end
 
-local REFUSAL = "^UserPromptSubmit operation blocked by hook:%s*(.-)%s*$"
+local REFUSAL = "^UserPromptSubmit operation blocked by hook:%s*(.*)$"
+
+local function trimmed(text) return text:match "^.*%S" or "" end
 
 --- The record of such a refusal. It repeats the message, unless the hook suppresses that.
 local function check_refusal(self, event)
   if event.type ~= "system" or event.subtype ~= "informational" then return end
   local said = tostring(event.message):match(REFUSAL)
   if not said then return end
-  local why, text = said:match "^(.-)%s*Original prompt: (.*)$"
-  if not why or self.matches(text, self.text) then self:refuse(why or said) end
+  said = trimmed(said)
+  local last, first = said:find("Original prompt: ", 1, true)
+  if not last or self.matches(said:sub(first + 1), self.text) then
+    self:refuse(last and trimmed(said:sub(1, last - 1)) or said)
+  end
 end
 
 --- What the program writes behind a message that a hook of the user's has it stop at.

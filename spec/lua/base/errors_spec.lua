@@ -1,5 +1,6 @@
 local core = require "parley.core"
 local errors = require "parley.base.errors"
+local helper = require "spec.helper"
 
 describe("errors", function()
   it("makes objects with a code, a message and further fields", function()
@@ -59,5 +60,10 @@ describe("errors", function()
     assert.equal('an error without a text: {"a":1}', errors.text { a = 1 })
     assert.equal("an error without a text: 5", errors.text(5))
     assert.matches("^an error without a text: function: 0x", errors.text(print))
+  end)
+
+  it("say it on one line", function()
+    assert.equal("one  two | three", errors.on_one_line "one  two \n\n  three\n")
+    for _, text in pairs(helper.hollow) do helper.in_linear_time(errors.on_one_line, text) end
   end)
 end)

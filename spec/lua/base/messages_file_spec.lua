@@ -1,4 +1,5 @@
 local errors = require "parley.base.errors"
+local helper = require "spec.helper"
 local messages_file = require "parley.base.messages_file"
 
 local MESSAGES = { { role = "user", content = "hello" }, { role = "assistant", content = "hi" } }
@@ -53,5 +54,9 @@ describe("messages_file.decode", function()
       assert.is_true(errors.is(err, "ValueError"))
       assert.equal("history.json holds no conversation: expected a list of messages", err.message)
     end
+  end)
+
+  it("is soon done with empty lines", function()
+    helper.in_linear_time(function() assert.same({ MESSAGES[1] }, decode(USER .. helper.hollow.lines_alone)) end)
   end)
 end)

@@ -1,4 +1,5 @@
 local errors = require "parley.base.errors"
+local helper = require "spec.helper"
 local json = require("parley.core").json
 local schema = require "parley.base.schema"
 
@@ -100,5 +101,14 @@ describe("a schema", function()
     assert.equal(false, schema.read(any, "false"))
     assert.matches("it is no JSON", select(2, schema.read(any, "The answer is 4.")))
     assert.matches("its last block is no JSON", select(2, schema.read(any, "```json\n{\n```")))
+  end)
+
+  it("is soon done with a block that is next to nothing", function()
+    for _, text in pairs(helper.hollow) do
+      helper.in_linear_time(function()
+        assert.matches("it is no JSON", select(2, schema.read({}, "```json" .. text)))
+        assert.equal(5, schema.read({}, text .. "\n```json\n5\n```"))
+      end)
+    end
   end)
 end)

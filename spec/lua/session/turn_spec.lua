@@ -1,5 +1,6 @@
 -- What a turn makes of records and signs. The state machine below it has a spec of its own: spec/src/turn_spec.lua.
 local errors = require "parley.base.errors"
+local helper = require "spec.helper"
 local turn = require "parley.session.turn"
 
 local function matches(recorded, text) return recorded == text end
@@ -135,6 +136,16 @@ describe("turn", function()
       assert.is_false(ok)
       assert.same({ "refused", "hi" }, { err.reason, err.sent })
       assert.matches("no secrets$", tostring(err))
+    end)
+
+    it("is soon done with a refusal that is next to nothing", function()
+      for _, text in pairs(helper.hollow) do
+        helper.in_linear_time(function()
+          local live, write = sent()
+          live:take(write.system("informational", { content = "UserPromptSubmit operation blocked by hook: no" .. text
+            .. "Original prompt: " .. text .. "x" }))
+        end)
+      end
     end)
 
     it("fails when the hook has its refusal leave the message out", function()

@@ -105,7 +105,7 @@ end
 ---@param bytes string
 ---@return boolean
 function M.begins_result(bytes)
-  local head, rest = '{"id":', bytes:gsub("\0+$", ""):gsub("\\.", "__")
+  local head, rest = '{"id":', (bytes:match "^.*[^\0]" or ""):gsub("\\.", "__")
   if #rest <= #head then return head:sub(1, #rest) == rest end
   if rest:sub(1, #head) ~= head then return false end
   rest = rest:sub(#head + 1)

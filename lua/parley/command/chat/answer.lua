@@ -11,14 +11,14 @@ local M = {}
 ---@field package message? string   of which partial text has come
 ---@field package text string       what of it no block has accounted for
 ---@field package shown integer     so many bytes of that were shown
----@field package blank string      lines that are shown only when another follows
+---@field package blank string[]    lines that are shown only when another follows
 ---@field package markdown? parley.Markdown  of the block
 local Answer = {}
 Answer.__index = Answer
 Answer.__name = "parley.ChatAnswer"
 
 local function begin_block(self)
-  self.blank, self.markdown = "", self.paint and markdown.new(self.paint) or nil
+  self.blank, self.markdown = {}, self.paint and markdown.new(self.paint) or nil
 end
 
 --- Makes what shows answers.
@@ -31,20 +31,21 @@ function M.new(given)
   return self
 end
 
-local function trimmed(text) return (text:gsub("%s+$", "")) end
+local function trimmed(text) return text:match "^.*%S" or "" end
 
 --- Shows lines, the last of which may have no end yet.
 local function show(self, text)
   local shown = {}
   for line in paint.plain(text):gsub("[^\n]$", "%0\n"):gmatch "([^\n]*)\n" do
     if line:find "%S" then
-      table.insert(shown, self.blank .. (self.markdown and self.markdown:line(line) or line) .. "\n")
-      self.blank = ""
+      table.move(self.blank, 1, #self.blank, #shown + 1, shown)
+      table.insert(shown, self.markdown and self.markdown:line(line) or line)
+      self.blank = {}
     else
-      self.blank = self.blank .. line .. "\n"
+      table.insert(self.blank, line)
     end
   end
-  if shown[1] then self.write(table.concat(shown)) end
+  if shown[1] then self.write(table.concat(shown, "\n") .. "\n") end
 end
 
 --- Shows what has come of the line that is not whole, before something else is shown.
@@ -58,10 +59,11 @@ end
 function Answer:add(event)
   if event.message ~= self.message then self:finish() end
   self.message, self.text = event.message, self.text .. event.text
-  local whole = self.text:match "^.*\n" or ""
-  if #whole <= self.shown then return end
-  show(self, whole:sub(self.shown + 1))
-  self.shown = #whole
+  local _, last = event.text:find "^.*\n" -- the whole lines before it were shown
+  if not last then return end
+  local whole = #self.text - #event.text + last
+  show(self, self.text:sub(self.shown + 1, whole))
+  self.shown = whole
 end
 
 --- Shows what of a block of text was not shown yet.

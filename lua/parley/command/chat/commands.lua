@@ -208,7 +208,7 @@ end
 ---@param text string  begins with one slash
 --- Raises `ValueError` for what it cannot do, and what the command raises.
 function M.run(chat, text)
-  local name, force, rest = text:match "^(/[^%s!]*)(!?)%s*(.-)%s*$"
+  local name, force, rest = text:match "^(/[^%s!]*)(!?)%s*(.*)$"
   local command = name and commands[name]
   if not command then
     local names = {}
@@ -217,7 +217,7 @@ function M.run(chat, text)
     error(errors.value_error(("there is no command '%s'%s (/help lists them; //%s sends it as text)"):format(name,
       suggest.near(name, names), name:sub(2))), 0)
   end
-  command(chat, rest, force == "!")
+  command(chat, rest:match "^.*%S" or "", force == "!")
 end
 
 return M

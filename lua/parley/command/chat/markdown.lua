@@ -15,7 +15,8 @@ function M.new(paint) return setmetatable({ paint = paint }, Markdown) end
 
 --- Prose with its bold parts and its code, which is shown as it is. `**` beside a space opens nothing and ends nothing.
 local function inline(paint, text, style)
-  local parts, from, at, is_bold = {}, 1, 1, false
+  local parts, from, at, is_bold, open = {}, 1, 1, false, {}
+  local last_end = text:match "^.*()%S%*%*" or 0
   local function take(last)
     local part, own = text:sub(from, last), is_bold and "bold" or style
     table.insert(parts, own and paint(own, part) or part)
@@ -27,17 +28,19 @@ local function inline(paint, text, style)
     at = place + #mark
     if mark == "**" then
       local ends = is_bold and text:find("^%S", place - 1)
-      local begins = not is_bold and text:find("^%S", at) and text:find("%S%*%*", at)
+      local begins = not is_bold and text:find("^%S", at) and at <= last_end
       if ends or begins then
         take(place - 1)
         from, is_bold = at, not is_bold
       end
-    elseif mark:find "`" then
+    elseif mark:find "`" and not open[mark] then
       local code, next = text:match("^(.-)%f[`]" .. mark .. "%f[^`]()", at)
       if code then
         take(place - 1)
         table.insert(parts, paint("cyan", #mark > 1 and code:match "^ ?(.-) ?$" or code))
         from, at = next, next
+      else
+        open[mark] = true
       end
     end
   end
@@ -62,8 +65,8 @@ function Markdown:line(text)
     self.fence = fence
     return paint("dim", text)
   end
-  local heading = text:match "^#+%s+(.-)[%s#]*$"
-  if heading and #text:match "^#+" <= 6 then return inline(paint, heading, "bold") end
+  local marks, heading = text:match "^(#+)%s+(.*)$"
+  if heading and #marks <= 6 then return inline(paint, heading:match "^.*[^%s#]" or "", "bold") end
   local indent, item = text:match "^( *)[-*+] +(.+)$"
   if item and not text:find "^[-*+ ]+$" then return indent .. "• " .. inline(paint, item) end
   return inline(paint, text)

@@ -113,8 +113,9 @@ function M.describe_result(block)
     text = table.concat(parts, "\n")
   end
   if type(text) ~= "string" then text = "" end
-  local trimmed = text:gsub("%s+$", "")
-  local first = trimmed:match "([^\n]*%S[^\n]*)" or others[1] or "(nothing)"
+  local trimmed = text:match "^.*%S" or ""
+  local place = trimmed:find "%S"
+  local first = place and trimmed:match("^[^\n]*", trimmed:sub(1, place):match "^.*\n()") or others[1] or "(nothing)"
   local _, breaks = trimmed:gsub("\n", "")
   if breaks == 0 then return first end
   return ("%s (+%d line%s, %s)"):format(first, breaks, breaks == 1 and "" or "s", paint.size(#text))

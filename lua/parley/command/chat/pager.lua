@@ -23,7 +23,7 @@ function M.show(text)
     pipe:close()
     error(errors.value_error(("the pager '%s' cannot be started: %s"):format(pager, problem)), 0)
   end
-  pipe:write(text:gsub("\n*$", "\n"), function() -- it may be left before it has read all
+  pipe:write((text:match "^.*[^\n]" or "") .. "\n", function() -- it may be left before it has read all
     if not pipe:is_closing() then pipe:close() end
   end)
   task.shield(function() changed:wait_until(function() return status end) end)

@@ -1,4 +1,5 @@
 local answers = require "parley.command.chat.answer"
+local helper = require "spec.helper"
 
 describe("an answer on its way to a person", function()
   local written, answer
@@ -94,5 +95,24 @@ describe("an answer on its way to a person", function()
     part "a\27[2J\tb\r\nc\7\n"
     assert.is_nil(shown():find "[\27\7\t\r]")
     assert.equal("a\u{fffd}[2J    b\nc\u{fffd}\n", shown())
+  end)
+
+  it("is shown soon where it is next to nothing, and long", function()
+    for _, text in pairs(helper.hollow) do
+      helper.in_linear_time(function()
+        new(function(_, shown_part) return shown_part end)
+        for first = 1, #text, 100 do part(text:sub(first, first + 99)) end
+        answer:finish()
+        new()
+        answer:block(text)
+        answer:flush()
+      end)
+    end
+    new()
+    helper.in_linear_time(function()
+      for _ = 1, 20000 do part "one word " end
+      answer:finish()
+    end)
+    assert.equal(("one word "):rep(20000):sub(1, -2) .. "\n", shown())
   end)
 end)

@@ -1,3 +1,4 @@
+local helper = require "spec.helper"
 local markdown = require "parley.command.chat.markdown"
 
 --- Shows lines with their styles as tags.
@@ -34,5 +35,12 @@ describe("Markdown in a chat", function()
     [""] = "",
   } do
     it(("shows %q"):format(given), function() assert.equal(expected, show(given)) end)
+  end
+
+  for _, line in ipairs { "**a ", " #", "- ", "`a ``b ", "a` ``", "# ", "*", "``` " } do
+    it(("shows a line of many %q soon"):format(line), function()
+      helper.in_linear_time(show, line:rep(100000) .. "x")
+      helper.in_linear_time(show, "# " .. line:rep(100000))
+    end)
   end
 end)

@@ -1,5 +1,6 @@
 local core = require "parley.core"
 local event = require "parley.claude.event"
+local helper = require "spec.helper"
 local output = require "parley.command.chat.output"
 
 describe("output", function()
@@ -75,5 +76,14 @@ describe("output", function()
     out:event(event.new { type = "user", content = { { type = "text", text = text } } })
     out:event(event.new { type = "system", subtype = "local_command", message = text })
     assert.same({ "compacted\n", "compacted\n" }, aside)
+  end)
+
+  it("describes a result that is next to nothing, and long", function()
+    for name, expected in pairs { spaces = "a +b", spaces_alone = "b", lines = "a %(%+300000 lines, 300.0 kB%)",
+      lines_alone = "%(nothing%)" } do
+      helper.in_linear_time(function()
+        assert.matches("^" .. expected, output.describe_result { content = helper.hollow[name] })
+      end)
+    end
   end)
 end)
