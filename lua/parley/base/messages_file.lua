@@ -81,8 +81,11 @@ function M.write(path, messages)
     if not row then error(errors.value_error(("messages[%d]: %s"):format(i, err.message), { index = i }), 0) end
     rows[i] = row
   end
-  -- Through a link, not over it.
-  files.write(uv.fs_realpath(path) or path, rows[1] and "[\n" .. table.concat(rows, ",\n") .. "\n]\n" or "[]\n")
+  local real, link = uv.fs_realpath(path), uv.fs_lstat(path)
+  if not real and link and link.type == "link" then
+    error(errors.value_error(("'%s' is a link to '%s', which is not there"):format(path, uv.fs_readlink(path))), 0)
+  end
+  files.write(real or path, rows[1] and "[\n" .. table.concat(rows, ",\n") .. "\n]\n" or "[]\n")
 end
 
 return M

@@ -150,10 +150,12 @@ end
 
 local CLOUDS = { "BEDROCK", "VERTEX", "FOUNDRY", "MANTLE", "GATEWAY", "ANTHROPIC_AWS", "ANTHROPIC_GOOGLE_CLOUD" }
 
+local function is_filled(value) return type(value) == "string" and value ~= "" end
+
 --- Where claude will find a login without asking, in words.
 local function login_source(context)
   local environment = context.environment
-  local function is_set(name) return (environment[name] or "") ~= "" end
+  local function is_set(name) return is_filled(environment[name]) end
   for _, cloud in ipairs(CLOUDS) do
     if is_set("CLAUDE_CODE_USE_" .. cloud) then return "by the provider that CLAUDE_CODE_USE_" .. cloud .. " names" end
   end
@@ -162,8 +164,10 @@ local function login_source(context)
   end
   for _, settings in ipairs(context.settings) do
     local variables = table_or_nil(settings.env) or {}
-    if settings.apiKeyHelper then return "by the apiKeyHelper of the settings" end
-    if variables.ANTHROPIC_API_KEY or variables.ANTHROPIC_AUTH_TOKEN then return "by the variables of the settings" end
+    if is_filled(settings.apiKeyHelper) then return "by the apiKeyHelper of the settings" end
+    if is_filled(variables.ANTHROPIC_API_KEY) or is_filled(variables.ANTHROPIC_AUTH_TOKEN) then
+      return "by the variables of the settings"
+    end
   end
 end
 
@@ -208,7 +212,7 @@ function checks.login(context, report)
   if stored and table_or_nil(stored.claudeAiOauth) then
     return check_credentials(report, path, stored.claudeAiOauth)
   end
-  if type(context.state.primaryApiKey) == "string" then return report("login", "ok", "by the key in .claude.json") end
+  if is_filled(context.state.primaryApiKey) then return report("login", "ok", "by the key in .claude.json") end
   local kept = login.kept(context.environment, context.host_environment)
   report("login", "problem", "no login was found: no account, no key"
     .. (kept and (" (the %s of your environment is kept from claude)"):format(kept) or ""), login.remedy(kept))

@@ -1,3 +1,4 @@
+local uv = require "luv"
 local errors = require "parley.base.errors"
 local helper = require "spec.helper"
 local messages_file = require "parley.base.messages_file"
@@ -58,5 +59,22 @@ describe("messages_file.decode", function()
 
   it("is soon done with empty lines", function()
     helper.in_linear_time(function() assert.same({ MESSAGES[1] }, decode(USER .. helper.hollow.lines_alone)) end)
+  end)
+end)
+
+describe("messages_file.write", function()
+  after_each(helper.remove_folders)
+
+  it("goes through a link, and leaves one that leads nowhere", function()
+    local folder = helper.temporary_folder()
+    assert(uv.fs_symlink("real.json", folder .. "/link.json"))
+    local err = helper.failure_of("ValueError", messages_file.write, folder .. "/link.json", MESSAGES)
+    assert.equal(("'%s/link.json' is a link to 'real.json', which is not there"):format(folder), err.message)
+    assert.same({ "link.json" }, helper.names_in(folder))
+    assert.equal("link", uv.fs_lstat(folder .. "/link.json").type)
+    helper.write(folder .. "/real.json", "[]")
+    messages_file.write(folder .. "/link.json", MESSAGES)
+    assert.equal("link", uv.fs_lstat(folder .. "/link.json").type)
+    assert.same(MESSAGES, messages_file.read(folder .. "/real.json"))
   end)
 end)

@@ -294,6 +294,15 @@ describe("doctor", function()
       assert.equal("ok", (finding "login"))
     end))
 
+    it("takes what is there and empty for none", helper.task(function()
+      for _, nothing in ipairs { core.json.null, "", false } do
+        put(home .. "/.claude/settings.json", { apiKeyHelper = nothing, env = { ANTHROPIC_API_KEY = nothing,
+          ANTHROPIC_AUTH_TOKEN = nothing } })
+        remember { primaryApiKey = nothing }
+        assert.equal("problem", (finding "login"))
+      end
+    end))
+
     it("tells no secret", helper.task(function()
       make_well()
       environment.ANTHROPIC_API_KEY = KEY
