@@ -117,7 +117,9 @@ end
 
 function Stdin:close()
   self.is_closed = true
-  if self.handle and not self.handle:is_closing() then self.handle:close() end
+  if not self.handle or self.handle:is_closing() then return end
+  if not self.is_terminal then self.handle:set_blocking(true) end -- as it was, for who reads it next
+  self.handle:close()
 end
 
 Stdin.__close = Stdin.close

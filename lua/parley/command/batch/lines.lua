@@ -69,7 +69,10 @@ function M.open(path)
   local kind = uv.guess_handle(descriptor)
   if kind == "pipe" or kind == "tty" or kind == "tcp" then
     local handle = open_stream(descriptor, kind)
-    return M.new(stream_chunks(handle, name), function() handle:close() end)
+    return M.new(stream_chunks(handle, name), function()
+      if kind ~= "tty" then handle:set_blocking(true) end -- as it was, for who reads it next
+      handle:close()
+    end)
   end
   return M.new(file_chunks(descriptor, name), function()
     if descriptor > 0 then uv.fs_close(descriptor) end
