@@ -3,6 +3,7 @@ local parley = require "parley"
 local cli = require "parley.command.cli"
 local earlier = require "parley.command.earlier"
 local streamed = require "parley.command.streamed"
+local paint = require "parley.command.paint"
 local messages_file = require "parley.base.messages_file"
 local pictures = require "parley.command.pictures"
 local stdin = require "parley.command.stdin"
@@ -94,6 +95,8 @@ local function schema_of(path)
   return schema
 end
 
+local function tell(text, ...) io.stderr:write("parley: ", paint.plain(text:format(...)), "\n") end
+
 local function main(arguments)
   local options = cli.to_backend(arguments)
   local schema = arguments.schema and schema_of(arguments.schema)
@@ -102,7 +105,7 @@ local function main(arguments)
   local content = with_files(read_message(arguments), arguments.file, arguments.image)
 
   local backend <close> = parley.backend(options)
-  earlier.adopt(before, backend, function(text) io.stderr:write("parley: ", text, "\n") end)
+  earlier.adopt(before, backend, function(text) tell("%s", text) end)
   local talk = backend:conversation(before.messages)
   local progress <close> = cli.progress(function(seconds)
     local _, state = next(backend:session_states())
@@ -114,7 +117,8 @@ local function main(arguments)
     cli.write(assert(parley.json.encode(answer.value, { sort_keys = true })), "\n")
     return 0
   end
-  local answers = streamed.new(function(text) cli.write(text) end)
+  local is_shown = cli.is_terminal(1)
+  local answers = streamed.new(function(text) cli.write(is_shown and paint.plain(text) or text) end)
   for event in talk:send(content) do
     progress.clear()
     if not arguments.json and event.type ~= "partial" then answers:finish(event) end
@@ -125,11 +129,10 @@ local function main(arguments)
     elseif event.type == "assistant" and not event.is_error and event:text() ~= "" then
       answers:answer(event:text())
     elseif event.type == "system" and event.subtype == "api_retry" then
-      io.stderr:write(("parley: %s; attempt %d of %d\n"):format(event.message, event.attempt, event.max_attempts))
+      tell("%s; attempt %d of %d", event.message, event.attempt, event.max_attempts)
     end
     if event.type == "result" and event.subtype ~= "success" then -- nobody here has interrupted it
-      io.stderr:write(("parley: the turn ended with %s%s\n"):format(event.subtype,
-        event.message and ": " .. event.message or ""))
+      tell("the turn ended with %s%s", event.subtype, event.message and ": " .. event.message or "")
       return 1
     end
   end

@@ -82,7 +82,7 @@ local function main(arguments)
   local lines = client:ask("GET", "/sessions")
   if not arguments.session then return list(lines, arguments.json) end
   local why = attach.run(client, find(lines, arguments.session), arguments.take or false)
-  io.stderr:write("parley: ", why, "\n")
+  io.stderr:write("parley: ", paint.plain(why), "\n")
 end
 
 return cli.run({

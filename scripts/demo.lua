@@ -1,6 +1,7 @@
 -- Holds a short conversation and prints its events as they come, with a simulated claude unless told otherwise.
 local parley = require "parley"
 local cli = require "parley.command.cli"
+local paint = require "parley.command.paint"
 local tables = require "parley.base.tables"
 local testing = require "parley.testing"
 
@@ -27,7 +28,9 @@ local function define(parser)
 end
 
 local function show(event, seconds)
-  local function line(what, text) cli.write(("%6.2f s  %-11s %s\n"):format(seconds, what, (text:gsub("\n", " ⏎ ")))) end
+  local function line(what, text)
+    cli.write(("%6.2f s  %-11s %s\n"):format(seconds, what, (paint.plain(text):gsub("\n", " ⏎ "))))
+  end
   for _, block in ipairs(event.content or {}) do
     if block.type == "text" then
       line(event.type, block.text)

@@ -182,6 +182,18 @@ describe("parley ask", function()
     assert.same({ "Noted.", "Sunny." }, answers)
   end))
 
+  it("writes nothing to a terminal that it would obey, and to a pipe what was said", helper.task(function()
+    local said = "a\27[0m \u{9b}31m\tb"
+    kit:use { answers = { { on = "weather", text = said }, { on = "wrong",
+      api_error = { status = 400, text = "API Error: 400 " .. said } } } }
+    assert.equal(said .. "\n", ask({ "weather" }).output)
+    assert.matches("error_api: API Error: 400 a\u{fffd}[0m \u{fffd}31m    b\n", ask({ "wrong" }).errors, 1, true)
+    local shown <close> = terminal.open { argv = { helper.host, "ask", "--executable", kit.executable, "weather" },
+      cwd = kit.cwd, environment = helper.environment(kit.environment) }
+    shown:wait_for "a\u{fffd}[0m \u{fffd}31m    b"
+    shown:exit()
+  end))
+
   it("fails with a line on standard error when the turn ends in an error", helper.task(function()
     local program = ask { "ERR400" }
     assert.equal(1, program.status)

@@ -17,6 +17,7 @@ package.loaded["parley.bundle"] = { files = host.files, read = host.bundled, ver
 local uv = require "luv"
 local errors = require "parley.base.errors"
 local layout = require "parley.command.layout"
+local paint = require "parley.command.paint"
 local stdin = require "parley.command.stdin"
 local stdout = require "parley.command.stdout"
 local suggest = require "parley.base.suggest"
@@ -131,9 +132,9 @@ local function report(err, with_traceback)
   if not with_traceback then
     text = errors.on_one_line(text:gsub("\nstack traceback:.*", ""))
   end
-  io.stderr:write("parley: ", text, "\n")
+  io.stderr:write("parley: ", paint.plain(text), "\n")
   if with_traceback then
-    io.stderr:write(task.traceback(err) or "", "\n")
+    io.stderr:write(paint.plain(task.traceback(err) or ""), "\n")
     local screen = type(err) == "table" and err.screen
     if screen then io.stderr:write("last screen:\n", screen, "\n") end
   end

@@ -155,6 +155,15 @@ describe("parley", function()
       parley "--versoin")
   end))
 
+  it("leaves a pipe on standard input as it was, for who reads it next", helper.task(function()
+    for _, chunk in ipairs { 'local _ <close> = require("parley.command.stdin").open(function() end)',
+      'local lines <close> = require("parley.command.batch.lines").open "-"; lines:next()' } do
+      local shown = helper.run { "/bin/sh", "-c", ': | { "$0" -e "$1"; cat /proc/self/fdinfo/0; }', helper.host, chunk }
+      local flags = tonumber(shown.output:match "flags:%s*(%d+)", 8)
+      assert.equal(0, flags & 2048, shown.output) -- O_NONBLOCK
+    end
+  end))
+
   describe("an error", function()
     it("is one line on standard error and status 1", helper.task(function()
       assert_run(1, "before\n", "parley: (command line):1: oops\n", parley("-e", "print 'before' error 'oops'"))
@@ -167,6 +176,10 @@ describe("parley", function()
 
     it("of several lines becomes one", helper.task(function()
       assert_run(1, "", "parley: one | two\n", parley("-e", [[error("one\n  two\n", 0)]]))
+    end))
+
+    it("is nothing that the terminal would obey", helper.task(function()
+      assert_run(1, "", "parley: a\u{fffd}[2Jb\u{fffd}c\n", parley("-e", [[error("a\27[2Jb\u{9b}c", 0)]]))
     end))
 
     it("of a child task or a raw callback is one line, too", helper.task(function()

@@ -194,9 +194,8 @@ end
 local function status_of(self)
   local line = self.line
   local how = self.hold and "you have the keyboard: Ctrl-] gives it back" or "watching: t takes over, Ctrl-] leaves"
-  local doing = paint.plain(line.doing or ""):gsub("\n", " ")
-  return (" %s %s%s · %s"):format(self.id:sub(1, 8), line.state or "", self.picture:fit(),
-    self.message or how .. " · " .. doing)
+  local message = paint.plain(self.message or how .. " · " .. (line.doing or "")):gsub("\n", " ")
+  return (" %s %s%s · %s"):format(self.id:sub(1, 8), line.state or "", self.picture:fit(), message)
 end
 
 local function paint_all(self)

@@ -1,5 +1,6 @@
 --- How far a batch is: a bar on a terminal, a line every few seconds elsewhere, a summary at the end.
 local uv = require "luv"
+local paint = require "parley.command.paint"
 local task = require "parley.base.task"
 
 local M = {}
@@ -130,7 +131,7 @@ end
 ---@param text string
 function Progress:say(text)
   self:clear()
-  io.stderr:write("parley: ", text, "\n")
+  io.stderr:write("parley: ", paint.plain(text), "\n")
 end
 
 --- Takes the bar off the screen.

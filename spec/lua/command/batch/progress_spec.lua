@@ -58,4 +58,11 @@ describe("a batch's progress", function()
     end)
     assert.is_nil(program.errors:find "[\r\27]")
   end))
+
+  it("says nothing that the terminal would obey", helper.task(function()
+    local program = helper.run { helper.host, "-e", [[
+      local reports <close> = require "parley.command.batch.progress".open({}, false, 20)
+      reports:say "a\27[2J"]] }
+    assert.equal("parley: a\u{fffd}[2J\n", program.errors)
+  end))
 end)
