@@ -240,6 +240,30 @@ describe("testing.world", function()
     assert.equal("success", ask(backend, "hello").verdict)
   end))
 
+  local ENDLESS = [[
+    local testing, task = require "parley.testing", require "parley.task"
+    testing.task(function()
+      local world <close> = testing.world {}
+      print "up"
+      io.stdout:flush()
+      while true do task.sleep(1000) end
+    end, { timeout_ms = %d })()]]
+
+  it("lets a spec that never ends in it meet its deadline", helper.task(function()
+    local program <close> = helper.start { helper.host, "-e", ENDLESS:format(100) }
+    assert.truthy(program.changed:wait_until(function() return program.status end, 30000))
+    assert.equal(1, program.status)
+    assert.matches("ETIMEDOUT: it took longer than 100 ms", program:wait().errors, 1, true)
+  end))
+
+  it("lets a signal end it", helper.task(function()
+    local program <close> = helper.start { helper.host, "-e", ENDLESS:format(600000) }
+    program:expect "up"
+    program:kill "sigterm"
+    assert.truthy(program.changed:wait_until(function() return program.status end, 30000))
+    assert.equal(143, program.status)
+  end))
+
   it("refuses what means nothing", helper.task(function()
     for _, given in ipairs { { sed = 1 }, { faults = { losst = 1 } }, { faults = { lost = -1 } },
       { faults = { lost = { 0 } } }, { faults = { late_ms = { 1 } } },

@@ -154,7 +154,10 @@ function Time:pass(mode)
       self.now)
   end
   self.passes = self.passes + 1
-  if self.passes % PASSES_A_LOOK == 0 then uv.run "nowait" end
+  if self.passes % PASSES_A_LOOK == 0 then
+    uv.run "nowait" -- whoever wakes a task stops the loop, which stands as it is: only the next run is a look
+    uv.run "nowait"
+  end
   local first = self:first()
   if not first then return false end
   if first.at > self.now then
