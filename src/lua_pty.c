@@ -213,6 +213,12 @@ static int lua_pty_poll_exit(lua_State *L)
     return 1;
 }
 
+static int lua_pty_hang_up(lua_State *L)
+{
+    pty_hang_up(to_pty(L, 1));
+    return 0;
+}
+
 /* A child that the kernel still ends stays for poll_exit, or for the collector. */
 static int lua_pty_close(lua_State *L)
 {
@@ -243,6 +249,7 @@ static const luaL_Reg methods[] = {
     {"close", lua_pty_close},
     {"descriptor", lua_pty_descriptor},
     {"duplicate", lua_pty_duplicate},
+    {"hang_up", lua_pty_hang_up},
     {"pid", lua_pty_pid},
     {"poll_exit", lua_pty_poll_exit},
     {"read", lua_pty_read},

@@ -287,6 +287,11 @@ enum pty_state pty_poll(struct pty *pty)
     return pty->state;
 }
 
+void pty_hang_up(struct pty *pty)
+{
+    close_descriptor(&pty->master);
+}
+
 int pty_close(struct pty *pty)
 {
     siginfo_t info;

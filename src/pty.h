@@ -53,6 +53,9 @@ int pty_signal(struct pty *pty, int signal);
 /* Reaps the child if it has ended, and returns the state. Legal on a closed pty. */
 enum pty_state pty_poll(struct pty *pty);
 
+/* Closes the master and leaves the child to that: the kernel tells it by SIGHUP. Idempotent. */
+void pty_hang_up(struct pty *pty);
+
 /* Kills the process group of a child that nobody has reaped, and closes the master. UV_EAGAIN when the kernel still
  * ends the child: the state stays PTY_RUNNING, SIGCHLD tells when a later pty_poll will reap it. Idempotent. */
 int pty_close(struct pty *pty);

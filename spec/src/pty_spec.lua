@@ -490,6 +490,17 @@ describe("pty", function()
       end
     end)
 
+    it("leaves the child to what the terminal's end makes of it, where only that is asked for", function()
+      local pty = shell("trap 'exit 7' HUP; echo up; while :; do sleep 60 & wait; done")
+      read_until(pty, function(output)
+        return output:find("up")
+      end)
+      pty:hang_up()
+      pty:hang_up()
+      assert.same({ exit_code = 7 }, await_exit(pty))
+      assert.is_true(pty:close())
+    end)
+
     it("comes with the end of a scope", function()
       local outer
       do

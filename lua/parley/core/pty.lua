@@ -43,6 +43,9 @@ function Pty:descriptor() end
 ---@return parley.Fault? err
 function Pty:duplicate() end
 
+---Close the terminal and leave the child to that: the kernel tells it by SIGHUP once all copies are closed. Idempotent.
+function Pty:hang_up() end
+
 ---Return the child's process id, which is its process group and session too. Legal on a closed pty.
 ---@return integer pid
 function Pty:pid() end

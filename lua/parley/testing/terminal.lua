@@ -8,6 +8,7 @@
 local uv = require "luv"
 local core = require "parley.core"
 local errors = require "parley.base.errors"
+local option_rules = require "parley.base.options"
 local task = require "parley.base.task"
 
 local M = {}
@@ -16,6 +17,12 @@ local RULE = "^" .. ("─"):rep(3)
 local PASTE_START, PASTE_END = "\27[200~", "\27[201~"
 local DEFAULT_TIMEOUT_MS = 20000
 local LOOK_MS = 5 -- a predicate may ask for what no output tells of
+
+local RULES = {
+  argv = { type = "list of strings", check = function(argv) return not argv[1] and "a program and its words" end },
+  environment = { type = "map of strings" }, cwd = { type = "string" }, is_silent = { type = "boolean" },
+  rows = { type = "positive integer", default = 40 }, columns = { type = "positive integer", default = 120 },
+}
 
 ---@class parley.testing.Terminal
 ---@field screen parley.Screen
@@ -31,8 +38,11 @@ Terminal.__name = "parley.testing.Terminal"
 ---       columns?: integer, is_silent?: boolean}  `environment` and `cwd` are this process's unless said otherwise, the
 ---       terminal has 40 rows and 120 columns, and answers when the program asks what it is, unless it `is_silent`
 ---@return parley.testing.Terminal  a `<close>` variable
+--- Raises `ValueError` for bad options, and an error object with the system's code when the program cannot be started.
 function M.open(options)
-  local rows, columns = options.rows or 40, options.columns or 120
+  options = option_rules.check(RULES, options, "terminal.open")
+  if not options.argv then error(errors.value_error "terminal.open needs the option 'argv'", 0) end
+  local rows, columns = options.rows, options.columns
   local environment = {}
   for name, value in pairs(options.environment or uv.os_environ()) do
     table.insert(environment, name .. "=" .. value)
@@ -65,8 +75,13 @@ function Terminal:pid() return self.pty:pid() end
 
 --- Presses keys: one write.
 ---@param bytes string
+--- Raises an error with code `EPIPE` when nobody reads them any more.
 function Terminal:write(bytes)
-  task.suspend(function(wake) self.pipe:write(bytes, wake) end)
+  local problem = self.pipe:is_closing() and "the terminal is closed" or task.suspend(function(wake)
+    local ok, problem = self.pipe:write(bytes, wake)
+    if not ok then wake(problem) end
+  end)
+  if problem then error(errors.new("EPIPE", "cannot write to the terminal: " .. problem), 0) end
 end
 
 --- Pastes a text, as a terminal does in bracketed mode.
@@ -136,8 +151,8 @@ function Terminal:signal(name) self.pty:signal(name) end
 
 --- Closes the terminal, and kills the program if it still runs.
 function Terminal:close()
-  if self.pipe:is_closing() then return end
-  self.pipe:close()
+  if self.child_signal:is_closing() then return end
+  if not self.pipe:is_closing() then self.pipe:close() end
   self.pty:close()
   task.shield(function()
     while not self.pty:poll_exit() do self.changed:wait() end
@@ -147,8 +162,9 @@ end
 
 --- Hangs up without killing: what the program sees when its terminal's owner is gone.
 function Terminal:hang_up()
-  self.pipe:close()
-  self.child_signal:close()
+  if not self.pipe:is_closing() then self.pipe:close() end
+  self.pty:hang_up()
+  self.is_ended = true
 end
 
 Terminal.__close = Terminal.close

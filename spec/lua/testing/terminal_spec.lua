@@ -81,6 +81,34 @@ describe("a person at a terminal", function()
     assert.is_true(helper.is_reaped(pid))
   end))
 
+  it("hangs up without a kill, and reaps when it is closed", helper.task(function()
+    local person = open "trap 'exit 7' HUP; echo up; while :; do sleep 60 & wait; done"
+    person:wait_for "up"
+    person:hang_up()
+    assert.same({ exit_code = 7 }, person:exit())
+    person:close()
+    local other = open "trap '' HUP; echo up; while :; do sleep 60; done"
+    other:wait_for "up"
+    other:hang_up()
+    other:close()
+    assert.is_true(helper.is_reaped(other:pid()))
+  end))
+
+  it("raises where nobody reads any more what it types", helper.task(function()
+    local person = open "exit 0"
+    person:wait_for(function() return person.is_ended end)
+    assert.matches("cannot write", helper.failure_of("EPIPE", person.write, person, "x").message)
+    person:close()
+    assert.matches("is closed", helper.failure_of("EPIPE", person.paste, person, "x").message)
+  end, 10000))
+
+  it("refuses what means nothing", helper.task(function()
+    helper.failure_of("ValueError", terminal.open)
+    helper.failure_of("ValueError", terminal.open, {})
+    helper.failure_of("ValueError", terminal.open, { argv = {} })
+    helper.failure_of("ValueError", terminal.open, { argv = { "/bin/true" }, row = 10 })
+  end))
+
   it("raises when the program is not there", helper.task(function()
     local ok, err = pcall(terminal.open, { argv = { "/nowhere/claude" } })
     assert.is_false(ok)
