@@ -212,7 +212,9 @@ function M.environment(set)
   environment.NO_COLOR = "1"
   environment[SCREEN_READER] = "0"
   environment = tables.merged(environment, set.extra_env)
-  if (environment.CLAUDE_CONFIG_DIR or ""):find "^[^/]" then -- it starts from the program's folder, not from the host's
+  if environment.CLAUDE_CONFIG_DIR == "" then
+    environment.CLAUDE_CONFIG_DIR = nil -- the program would keep its files in the folder where it works
+  elseif (environment.CLAUDE_CONFIG_DIR or ""):find "^[^/]" then -- from the program's folder, not from the host's
     environment.CLAUDE_CONFIG_DIR = paths.config_folder(environment, uv.fs_realpath(set.cwd or "."))
   end
   return environment

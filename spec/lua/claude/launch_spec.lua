@@ -295,7 +295,11 @@ describe("build_env", function()
     assert.equal(uv.cwd() .. "/c", build({}, { extra_env = { CLAUDE_CONFIG_DIR = "c" } }).CLAUDE_CONFIG_DIR)
     assert.equal("c", build({ CLAUDE_CONFIG_DIR = "c" }, { cwd = "/none/such" }).CLAUDE_CONFIG_DIR)
     assert.equal("/c/", build({ CLAUDE_CONFIG_DIR = "/c/" }).CLAUDE_CONFIG_DIR)
-    assert.equal("", build({ CLAUDE_CONFIG_DIR = "" }).CLAUDE_CONFIG_DIR)
+  end)
+
+  it("has no empty config folder, which the program takes for the folder where it works", function()
+    assert.is_nil(build({ CLAUDE_CONFIG_DIR = "" }).CLAUDE_CONFIG_DIR)
+    assert.is_nil(build({ CLAUDE_CONFIG_DIR = "/c" }, { extra_env = { CLAUDE_CONFIG_DIR = "" } }).CLAUDE_CONFIG_DIR)
   end)
 
   it("sets the terminal and no colours, whatever the base says", function()
