@@ -86,6 +86,10 @@ local function fill(root, given)
     CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC = "1",
     DISABLE_AUTOUPDATER = "1",
   }
+  if os.getenv "CLAUDE_CONFIG_DIR" then -- the user's own, and the program takes an empty one for the current folder
+    extra_env.CLAUDE_CONFIG_DIR = home .. "/.claude"
+    write_json(home .. "/.claude/.claude.json", remembered(answered, cwd))
+  end
   for name, value in pairs(given.variables) do extra_env[name] = value end
   return { root = root, home = home, cwd = cwd, extra_env = extra_env }
 end

@@ -52,6 +52,14 @@ describe("an offline home", function()
     assert.equal(home.cwd, uv.fs_realpath(home.cwd))
   end)
 
+  it("has the program keep out of the config folder that the user's environment names", function()
+    uv.os_setenv("CLAUDE_CONFIG_DIR", "/the/user's")
+    finally(function() uv.os_unsetenv "CLAUDE_CONFIG_DIR" end)
+    local home <close> = offline_home.new {}
+    assert.equal(home.home .. "/.claude", home.extra_env.CLAUDE_CONFIG_DIR)
+    assert.same(read(home.home .. "/.claude.json"), read(home.extra_env.CLAUDE_CONFIG_DIR .. "/.claude.json"))
+  end)
+
   it("adds settings of the caller's", function()
     local home <close> = offline_home.new { settings = { model = "opus" } }
     local settings = read(home.home .. "/.claude/settings.json")
