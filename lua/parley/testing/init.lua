@@ -76,14 +76,12 @@ local log = require "parley.testing.stand_in.log"
 local profiles = require "parley.testing.stand_in.profiles"
 local script_of = require "parley.testing.script"
 local source = require "parley.testing.source"
-local suggest = require "parley.base.suggest"
 local terminal = require "parley.testing.terminal"
 local world = require "parley.testing.world"
 
 local M = { world = world.new }
 
 local POLL_MS = 3
-local EVENTS = { "started", "ready", "received", "taken", "command", "ended" }
 
 local function check(what, value, kind)
   local is_there = value ~= nil or not kind:find " or nothing"
@@ -320,19 +318,11 @@ function Kit:terminal(words, options)
 end
 
 --- What the stand-ins of this kit have logged: tables with `event`, `pid` and more.
----@param event? string  only these: `"started"`, `"ready"`, `"received"`, `"taken"`, `"command"`, `"ended"`
+---@param event? string  only these: `"started"`, `"ready"`, `"received"`, `"taken"`, `"command"`, `"deaf"`, `"ended"`
 ---@return table[]
+--- Raises `ValueError` for another one.
 function Kit:events(event)
-  local expected = event ~= nil and option_rules.one_of(EVENTS)(event)
-  if expected then
-    error(errors.value_error(("Kit:events takes %s, not %s%s"):format(expected, option_rules.describe(event),
-      suggest.near(tostring(event), EVENTS))), 0)
-  end
-  local found = {}
-  for _, entry in ipairs(log.read(self.log_path)) do
-    if not event or entry.event == event then table.insert(found, entry) end
-  end
-  return found
+  return log.select(log.read(self.log_path), event, "Kit:events")
 end
 
 --- The messages that were taken, in order.

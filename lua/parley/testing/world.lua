@@ -24,6 +24,7 @@ local files = require "parley.base.files"
 local home = require "parley.testing.home"
 local kernel = require "parley.claude.kernel"
 local listener = require "parley.hub.listener"
+local log = require "parley.testing.stand_in.log"
 local mark = require "parley.base.mark"
 local options = require "parley.base.options"
 local profiles = require "parley.testing.stand_in.profiles"
@@ -62,21 +63,21 @@ end
 local function check_faults(given)
   for name, value in pairs(given) do
     local is_time = name == "late_ms" or name == "disk_late_ms"
-    local is_number = type(value) == "number" and value >= 0
+    local is_number = options.is_of(value, is_time and "milliseconds" or "integer") and value >= 0
     local problem
     if CALM[name] == nil then
       problem = "is none: there are late_ms, disk_late_ms, cut, full, lost, unseen, half, torn, slow, broken, no_space"
     elseif is_time and not is_number then
       problem = "must be a number, 0 or more"
     elseif not is_number and not is_list_of_times(value) then
-      problem = "must be a number, 0 or more, or a list such as { 3 } for the third time"
+      problem = "must be a whole number, 0 or more, or a list such as { 3 } for the third time"
     end
     if problem then return ("a table of faults; '%s' %s"):format(tostring(name), problem) end
   end
 end
 
 local RULES = {
-  seed = { type = "integer", default = 1 }, script = { type = { "table", "callable" }, copy = false },
+  seed = { type = "integer", default = 1 }, script = { type = { "table", "function" }, copy = false },
   profile = { type = "string", check = options.one_of(profiles.versions) },
   faults = { type = "table", default = {}, check = check_faults },
   trusted = { type = "boolean" }, onboarded = { type = "boolean" }, bypass_accepted = { type = "boolean" },
@@ -104,7 +105,8 @@ local RULES = {
 ---@field on_torn? fun(program: parley.testing.WorldProgram)  is told of a line that never ends
 ---@field story table[]        what happened: the time, the program, what, and more about it
 ---@field calls parley.testing.WorldCalls
----@field package version string  what the program says when it is asked
+---@field package script table|function
+---@field package profile? string  that of every program, whatever its script says
 ---@field package disk parley.testing.Disk
 ---@field package enqueue fun(task: parley.Task)
 local World = {}
@@ -129,6 +131,19 @@ local function choose(self, ready, first, last)
   table.insert(program.held_tasks, chosen)
 end
 
+--- The script of the next program, with this command line.
+local function script_for(self, words)
+  local given = self.script
+  if type(given) == "function" then
+    given = given(words, #self.programs + 1)
+    script_of.check(given)
+  end
+  local script = { startup_delay_ms = 20, flush_ms = 5 }
+  for name, value in pairs(given) do script[name] = value end
+  script.profile = self.profile or script.profile or profiles.default
+  return script
+end
+
 local function spawn(self, given)
   if given.argv[1] ~= self.options.executable then
     return nil, errors.new("ENOENT", "no such file or directory", { step = "exec", executable = given.argv[1] })
@@ -139,9 +154,9 @@ local function spawn(self, given)
     environment[entry:sub(1, at - 1)] = entry:sub(at + 1)
   end
   local words = { table.unpack(given.argv, 2) }
-  local script = type(self.script) == "function" and self.script(words, #self.programs + 1) or self.script
   local program = program_of.start(self, { words = words, environment = environment, cwd = given.cwd,
-    rows = given.rows, columns = given.columns, pid = FIRST_PID + #self.programs + 1, script = script })
+    rows = given.rows, columns = given.columns, pid = FIRST_PID + #self.programs + 1,
+    script = script_for(self, words) })
   self.by_root[program.root] = program
   table.insert(self.programs, program)
   self:tell(program, "starts", table.concat(words, " "))
@@ -176,7 +191,7 @@ local function kernel_of(self)
     memory_pressure = function() return self.memory or {} end,
     descendants = function() return {} end,
     alive = function() return {} end,
-    ask_version = function() return self.version end,
+    ask_version = function() return script_for(self, { "--version" }).profile end,
     signal = function() return {} end,
   }
 end
@@ -187,8 +202,9 @@ local in_use ---@type parley.testing.World?
 ---@param given? {seed?: integer, script?: table|fun(words: string[], number: integer): table, profile?: string,
 ---       faults?: table<string, number|integer[]>, trusted?: boolean, onboarded?: boolean, bypass_accepted?: boolean,
 ---       shell?: function, settings?: table, cwd?: string, extra_env?: table<string, string>}
----       `script` may be a function that gives that of the process with this command line and number; `shell` runs the
----       stand-ins' commands, as a task: `fun(command, input)` returns `status`, `output`, `errors`, `milliseconds`
+---       `script` may be a function that gives that of the process with this command line and number, `--version` too;
+---       `profile` goes before what a script says; `shell` runs the stand-ins' commands, as a task: `fun(command,
+---       input)` returns `status`, `output`, `errors`, `milliseconds`
 ---@return parley.testing.World
 --- Raises `ValueError` for bad options and scripts.
 function M.new(given)
@@ -207,13 +223,11 @@ function M.new(given)
     self.times[name] = {}
     for _, time in ipairs(type(fault) == "table" and fault or {}) do self.times[name][time] = true end
   end
-  if type(given.script) ~= "function" then script_of.check(given.script or {}) end
-  self:use(given.script or {}, given.profile)
+  if type(given.script) == "table" then script_of.check(given.script) end
   local shared = files.is_folder "/dev/shm" and "/dev/shm" or uv.os_tmpdir()
   self.folder, self.passing = mark.folder("world", shared), mark.folder("passing", shared)
   home.prepare(self, given)
-  files.put(self.folder .. "/claude", "", "w")
-  assert(uv.fs_chmod(self.folder .. "/claude", 448)) -- 0700: it is looked for
+  self:use(given.script or {}, given.profile)
   self.options = { executable = self.folder .. "/claude", cwd = self.cwd, extra_env = self.environment }
   self.temporary = os.getenv "TMPDIR"
   uv.os_setenv("TMPDIR", self.passing) -- where a file costs nothing
@@ -234,16 +248,17 @@ end
 
 --- Gives the stand-ins that start from now on another script.
 ---@param script table|fun(words: string[], number: integer): table
----@param profile? string
+---@param profile? string  goes before what the script says
+--- Raises `ValueError` for a bad script or profile.
 function World:use(script, profile)
-  local function with_defaults(of)
-    local all = { startup_delay_ms = 20, flush_ms = 5, profile = profile }
-    for name, value in pairs(of) do all[name] = value end
-    return all
-  end
-  self.version = profile or type(script) == "table" and script.profile or profiles.default
-  self.script = type(script) == "function" and function(...) return with_defaults(script(...)) end
-    or with_defaults(script)
+  options.check({ script = RULES.script, profile = RULES.profile }, { script = script, profile = profile },
+    "World:use")
+  if script == nil then error(errors.value_error "World:use takes a script, not nothing", 0) end
+  if type(script) == "table" then script_of.check(script) end
+  self.script, self.profile = script, profile
+  local path = self.folder .. "/claude"
+  files.write(path, "", true) -- another file, as its version is asked for once
+  assert(uv.fs_chmod(path, 448)) -- 0700: it is looked for
 end
 
 -- For its parts -------------------------------------------------------------------------------------------------------
@@ -339,15 +354,11 @@ end
 -- For specs -----------------------------------------------------------------------------------------------------------
 
 --- What the stand-ins have logged.
----@param event? string  only these: `"started"`, `"ready"`, `"received"`, `"taken"`, `"command"`, `"ended"`
+---@param event? string  only these: `"started"`, `"ready"`, `"received"`, `"taken"`, `"command"`, `"deaf"`, `"ended"`;
+---       and what only a world is told: `"asked"`, `"answered"`, `"returned"`
 ---@return table[]
-function World:events(event)
-  local found = {}
-  for _, record in ipairs(self.log) do
-    if not event or record.event == event then table.insert(found, record) end
-  end
-  return found
-end
+--- Raises `ValueError` for another one.
+function World:events(event) return log.select(self.log, event, "World:events", true) end
 
 --- The messages that were taken, in order.
 ---@return string[]

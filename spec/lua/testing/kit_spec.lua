@@ -245,7 +245,7 @@ describe("a wrong call of the kit", function()
       ["testing.eventually takes a function, not nothing"] = { testing.eventually },
       ['testing.eventually takes a number or nothing, not "x"'] = { testing.eventually, print, "x" },
       ["Kit:use takes a script, not nothing"] = { kit.use, kit },
-      ['Kit:events takes one of started, ready, received, taken, command, ended, not "take"; did you mean '
+      ['Kit:events takes one of started, ready, received, taken, command, deaf, ended, not "take"; did you mean '
         .. "'taken'?"] = { kit.events, kit, "take" },
     } do
       local ok, err = pcall(table.unpack(call))

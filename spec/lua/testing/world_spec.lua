@@ -12,6 +12,7 @@ local task = require "parley.base.task"
 local testing = require "parley.testing"
 local transcript = require "parley.claude.transcript"
 local tui = require "parley.claude.tui"
+local version = require "parley.claude.version"
 
 local function ask(backend, text)
   local said = { texts = {} }
@@ -246,7 +247,7 @@ describe("testing.world", function()
       local world <close> = testing.world {}
       print "up"
       io.stdout:flush()
-      while true do task.sleep(1000) end
+      while true do task.condition():wait(1000) end
     end, { timeout_ms = %d })()]]
 
   it("lets a spec that never ends in it meet its deadline", helper.task(function()
@@ -266,7 +267,7 @@ describe("testing.world", function()
 
   it("refuses what means nothing", helper.task(function()
     for _, given in ipairs { { sed = 1 }, { faults = { losst = 1 } }, { faults = { lost = -1 } },
-      { faults = { lost = { 0 } } }, { faults = { late_ms = { 1 } } },
+      { faults = { lost = { 0 } } }, { faults = { cut = 0.5 } }, { script = "file.lua" }, { faults = { late_ms = { 1 } } },
       { profile = "2.0.0" }, { script = { anwers = {} } } } do
       local ok, err = pcall(testing.world, given)
       assert.is_false(ok)
@@ -275,6 +276,43 @@ describe("testing.world", function()
     local world <close> = testing.world {}
     assert.is_false(pcall(testing.world, {}))
     assert.same({}, world:taken())
+    for message, call in pairs {
+      ["World:use takes a script, not nothing"] = { world.use, world },
+      ["World:use: option 'script' must be a value of type table or function, not \"a.lua\""] =
+        { world.use, world, "a.lua" },
+      ["the script has 'answer', which means nothing there; did you mean 'answers'?"] =
+        { world.use, world, { answer = {} } },
+      ["World:use: option 'profile' must be one of 2.1.50, 2.1.110, 2.1.197, 2.1.330, not \"9.9\""] =
+        { world.use, world, {}, "9.9" },
+      ["World:events takes one of started, ready, received, taken, command, deaf, ended, asked, answered, returned, "
+        .. "not \"takne\"; did you mean 'taken'?"] = { world.events, world, "takne" },
+    } do
+      assert.equal(message, helper.failure_of("ValueError", table.unpack(call)).message)
+    end
+    world:use(function() return { answer = {} } end)
+    local live = process.new(world.options)
+    assert.matches("did you mean 'answers'?", helper.failure_of("ValueError", live.start, live).message, 1, true)
+  end))
+
+  it("is of the profile that is asked for, whatever its script says, and says so", helper.task(function()
+    local function seen(given)
+      local world <close> = testing.world(given)
+      local backend <close> = backend_of.new(world.options)
+      ask(backend, "hello")
+      local said = version.of(world.options.executable, world.options.extra_env)
+      assert.equal(said, world.programs[1].script.profile)
+      return said
+    end
+    local function of_function() return { profile = "2.1.110" } end
+    assert.equal("2.1.197", seen { profile = "2.1.197", script = { profile = "2.1.110" } })
+    assert.equal("2.1.197", seen { profile = "2.1.197", script = of_function })
+    assert.equal("2.1.110", seen { script = { profile = "2.1.110" } })
+    assert.equal("2.1.110", seen { script = of_function })
+    local world <close> = testing.world {}
+    local function said() return version.of(world.options.executable, world.options.extra_env) end
+    assert.equal("2.1.330", said())
+    world:use({}, "2.1.197")
+    assert.equal("2.1.197", said())
   end))
 
   it("goes on though things are late, in pieces and lost", in_world({ seed = 3,

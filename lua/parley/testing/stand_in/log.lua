@@ -1,9 +1,15 @@
 --- The log of a stand-in: what it received and what it took, one JSON object a line, for specs to compare.
 local core = require "parley.core"
 local descendants = require "parley.base.descendants"
+local errors = require "parley.base.errors"
 local files = require "parley.base.files"
+local options = require "parley.base.options"
+local suggest = require "parley.base.suggest"
 
 local M = {}
+
+local EVENTS = { "started", "ready", "received", "taken", "command", "deaf", "ended" }
+local TOLD = { "asked", "answered", "returned" }
 
 ---@class parley.testing.Log
 local Log = {}
@@ -17,7 +23,7 @@ Log.__index = Log
 function M.new(path, pid, note) return setmetatable({ path = path, pid = pid, note = note }, Log) end
 
 --- Adds an event. Raw bytes must be given as `hex`, as JSON has no bytes.
----@param event "started"|"ready"|"received"|"taken"|"command"|"ended"
+---@param event "started"|"ready"|"received"|"taken"|"command"|"deaf"|"ended"
 ---@param fields table
 function Log:add(event, fields)
   if not self.path and not self.note then return end
@@ -55,6 +61,28 @@ function M.read(path)
     end
   end
   return events
+end
+
+--- The events of a kind.
+---@param events table[]
+---@param kind? string     nil for all
+---@param where string     who asks, for the message
+---@param is_told? boolean  of a world, which is told more
+---@return table[]
+--- Raises `ValueError` for a kind that there is not.
+function M.select(events, kind, where, is_told)
+  local known = table.move(EVENTS, 1, #EVENTS, 1, {})
+  if is_told then table.move(TOLD, 1, #TOLD, #known + 1, known) end
+  local expected = kind ~= nil and options.one_of(known)(kind)
+  if expected then
+    error(errors.value_error(("%s takes %s, not %s%s"):format(where, expected, options.describe(kind),
+      suggest.near(tostring(kind), known))), 0)
+  end
+  local found = {}
+  for _, record in ipairs(events) do
+    if not kind or record.event == kind then table.insert(found, record) end
+  end
+  return found
 end
 
 return M
