@@ -5,6 +5,31 @@ local files = require "parley.base.files"
 
 local M = {}
 
+local function check_settings(value)
+  local text, problem = core.json.encode(value)
+  if not text then return "what JSON can hold: " .. problem.message end
+end
+
+--- The trust in a folder is remembered under its real path.
+local function check_folder(value)
+  if ("/" .. value .. "/"):find "/%.?%.?/" then return "the name of a folder, or of one in it such as a/b" end
+end
+
+local OWN_VARIABLES = { "CLAUDE_CONFIG_DIR", "PARLEY_STAND_IN_LOG" }
+
+local function check_variables(value)
+  for _, name in ipairs(OWN_VARIABLES) do
+    if value[name] then return ("without %s, which the kit sets itself"):format(name) end
+  end
+end
+
+--- The options for all this, see `parley.base.options`.
+M.RULES = {
+  trusted = { type = "boolean" }, onboarded = { type = "boolean" }, bypass_accepted = { type = "boolean" },
+  settings = { type = "table", check = check_settings }, cwd = { type = "string", check = check_folder },
+  extra_env = { type = "map of strings", check = check_variables },
+}
+
 --- Makes both in a folder.
 ---@param place {folder: string}  gets `home`, `cwd` and `environment`
 ---@param given {trusted?: boolean, onboarded?: boolean, bypass_accepted?: boolean, settings?: table, cwd?: string,

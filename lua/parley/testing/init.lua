@@ -64,6 +64,7 @@
 --- Any other message gets `echo: ` and itself.
 local uv = require "luv"
 local core = require "parley.core"
+local defer = require "parley.base.defer"
 local descendants = require "parley.base.descendants"
 local errors = require "parley.base.errors"
 local files = require "parley.base.files"
@@ -76,6 +77,7 @@ local log = require "parley.testing.stand_in.log"
 local profiles = require "parley.testing.stand_in.profiles"
 local script_of = require "parley.testing.script"
 local source = require "parley.testing.source"
+local tables = require "parley.base.tables"
 local terminal = require "parley.testing.terminal"
 local world = require "parley.testing.world"
 
@@ -236,22 +238,31 @@ Kit.__name = "parley.testing.Kit"
 
 local function quote(word) return "'" .. word:gsub("'", "'\\''") .. "'" end
 
-local function check_script(script)
-  if type(script) == "table" then script_of.check(script) else script_of.load(script) end
+--- What the kit says where a script says nothing.
+local DEFAULTS = { startup_delay_ms = 20, flush_ms = 5, connect_delay_ms = 5 }
+
+--- The source of a script with the kit's defaults.
+local function complete(script)
+  if type(script) == "table" then
+    script_of.check(script)
+    return "return " .. source.of(tables.merged(DEFAULTS, script))
+  end
+  script_of.load(script)
+  return ("return require('parley.base.tables').merged(%s, require('parley.testing.script').load(%q))"):format(
+    source.of(DEFAULTS), assert(uv.fs_realpath(script)))
 end
 
-local RULES = {
+local RULES = option_rules.merge(home.RULES, {
   script = { type = { "table", "string" }, copy = false },
   profile = { type = "string", check = option_rules.one_of(profiles.versions) },
-  trusted = { type = "boolean" }, onboarded = { type = "boolean" }, bypass_accepted = { type = "boolean" },
-  settings = { type = "table" }, cwd = { type = "string" }, extra_env = { type = "map of strings" },
-}
+})
 
 --- Makes a simulated `claude` with a home of its own.
 ---@param given? {script?: table|string, profile?: string, trusted?: boolean, onboarded?: boolean,
 ---       bypass_accepted?: boolean, settings?: table, cwd?: string, extra_env?: table<string, string>}
 ---       `script` is a table or the path of a Lua file; `trusted`, `onboarded` and `bypass_accepted` are true unless
----       said otherwise; `settings` go to CONFIG/settings.json; `cwd` is the name of the working directory
+---       said otherwise; `settings` go to CONFIG/settings.json; `cwd` is the name of the working directory;
+---       `extra_env` are further variables, but for those that the kit sets itself
 ---@return parley.testing.Kit
 --- Raises `ValueError` for bad options and scripts, and outside of the host, which is what the stand-in runs on.
 function M.kit(given)
@@ -259,12 +270,14 @@ function M.kit(given)
     error(errors.value_error "the simulated claude needs parley: run this with `parley test` or `parley SCRIPT`", 0)
   end
   given = option_rules.check(RULES, given, "testing.kit")
-  check_script(given.script or {})
   local folder = assert(uv.fs_realpath(files.temporary_folder "parley-kit"))
+  local _ <close> = defer(function(err)
+    if err then files.remove_tree(folder) end
+  end)
   local kit = setmetatable({ folder = folder, executable = folder .. "/claude", log_path = folder .. "/log.jsonl",
     script_path = folder .. "/script.lua" }, Kit)
   home.prepare(kit, given)
-  kit.environment.PARLEY_STAND_IN_LOG = kit.environment.PARLEY_STAND_IN_LOG or kit.log_path
+  kit.environment.PARLEY_STAND_IN_LOG = kit.log_path
   kit.options = { executable = kit.executable, cwd = kit.cwd, extra_env = kit.environment }
   kit:use(given.script or {}, given.profile)
   return kit
@@ -278,18 +291,12 @@ function Kit:use(script, profile)
   option_rules.check({ script = RULES.script, profile = RULES.profile }, { script = script, profile = profile },
     "Kit:use")
   if script == nil then error(errors.value_error "Kit:use takes a script, not nothing", 0) end
-  check_script(script)
+  local text = complete(script)
   self.scripts = (self.scripts or 0) + 1
   local uses = ("%s/uses-%d"):format(self.folder, self.scripts)
   assert(files.make_folder(uses))
-  local path = script
-  if type(script) == "table" then
-    local defaults = { startup_delay_ms = 20, flush_ms = 5, connect_delay_ms = 5 }
-    for name, value in pairs(script) do defaults[name] = value end
-    files.write(self.script_path, "return " .. source.of(defaults), true)
-    path = self.script_path
-  end
-  local words = { "exec", quote(uv.exepath()), "stand-in", "--script", quote(path) }
+  files.write(self.script_path, text, true)
+  local words = { "exec", quote(uv.exepath()), "stand-in", "--script", quote(self.script_path) }
   if profile then table.move({ "--profile", quote(profile) }, 1, 2, #words + 1, words) end
   files.write(self.executable, ('#!/bin/sh\nexport PARLEY_STAND_IN_USES=%s\n%s "$@"\n'):format(quote(uses),
     table.concat(words, " ")), true)

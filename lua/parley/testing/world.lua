@@ -18,6 +18,7 @@ local chance_of = require "parley.testing.world.chance"
 local clock = require "parley.base.clock"
 local configuration = require "parley.testing.stand_in.configuration"
 local core = require "parley.core"
+local defer = require "parley.base.defer"
 local disk = require "parley.testing.world.disk"
 local errors = require "parley.base.errors"
 local files = require "parley.base.files"
@@ -76,14 +77,12 @@ local function check_faults(given)
   end
 end
 
-local RULES = {
+local RULES = options.merge(home.RULES, {
   seed = { type = "integer", default = 1 }, script = { type = { "table", "function" }, copy = false },
   profile = { type = "string", check = options.one_of(profiles.versions) },
   faults = { type = "table", default = {}, check = check_faults },
-  trusted = { type = "boolean" }, onboarded = { type = "boolean" }, bypass_accepted = { type = "boolean" },
-  shell = { type = "callable" }, settings = { type = "table" }, cwd = { type = "string" },
-  extra_env = { type = "map of strings" },
-}
+  shell = { type = "callable" },
+})
 
 ---@class parley.testing.World
 ---@field options table        for parley.backend and parley.process: executable, cwd, extra_env
@@ -226,6 +225,9 @@ function M.new(given)
   if type(given.script) == "table" then script_of.check(given.script) end
   local shared = files.is_folder "/dev/shm" and "/dev/shm" or uv.os_tmpdir()
   self.folder, self.passing = mark.folder("world", shared), mark.folder("passing", shared)
+  local _ <close> = defer(function(err)
+    for _, folder in ipairs(err and { self.folder, self.passing } or {}) do files.remove_tree(folder) end
+  end)
   home.prepare(self, given)
   self:use(given.script or {}, given.profile)
   self.options = { executable = self.folder .. "/claude", cwd = self.cwd, extra_env = self.environment }
@@ -237,6 +239,7 @@ function M.new(given)
   self.time.owner_of = function() return self:acting_program() end
   self.generate = core.uuid.generate
   core.uuid.generate = function() return new_uuid(chance) end -- luacheck: ignore 122
+  self.next_chance = math.random(0)
   math.randomseed(given.seed)
   clock.use(self.time:clock())
   kernel.use(kernel_of(self))
@@ -436,6 +439,7 @@ function World:close()
   listener.use()
   clock.use()
   core.uuid.generate = self.generate -- luacheck: ignore 122
+  math.randomseed(self.next_chance)
   self.disk:close()
   if self.temporary then uv.os_setenv("TMPDIR", self.temporary) else uv.os_unsetenv "TMPDIR" end
   files.remove_tree(self.folder)

@@ -106,6 +106,22 @@ describe("testing.kit", function()
     terminal:wait_for "from a file"
   end))
 
+  it("takes a path from where the host is, and has its own delays for it, too", testing.task(function()
+    local folder, here = helper.temporary_folder(), uv.cwd()
+    finally(helper.remove_folders)
+    helper.write(folder .. "/mine.lua", "return { flush_ms = 7, answers = { { text = 'from a file' } } }")
+    assert(uv.chdir(folder))
+    local ok, kit = pcall(testing.kit, { script = "mine.lua" })
+    assert(uv.chdir(here))
+    assert.is_true(ok, tostring(kit))
+    local _ <close> = kit
+    local terminal <close> = kit:terminal()
+    terminal:write "x\r"
+    terminal:wait_for "from a file"
+    local script = dofile(kit.script_path)
+    assert.same({ 20, 7, 5 }, { script.startup_delay_ms, script.flush_ms, script.connect_delay_ms })
+  end))
+
   it("changes the script between two processes", testing.task(function()
     local kit <close> = testing.kit { script = { answers = { { text = "before" } } } }
     kit:use({ answers = { { text = "after" } } }, "2.1.197")
@@ -116,6 +132,12 @@ describe("testing.kit", function()
   end))
 
   it("says no to what it does not know, and makes nothing", testing.task(function()
+    local temporary, folder = os.getenv "TMPDIR", helper.temporary_folder()
+    uv.os_setenv("TMPDIR", folder)
+    finally(function()
+      if temporary then uv.os_setenv("TMPDIR", temporary) else uv.os_unsetenv "TMPDIR" end
+      helper.remove_folders()
+    end)
     local function refused(given, ...)
       local ok, err = pcall(testing.kit, given)
       assert.is_false(ok)
@@ -127,6 +149,14 @@ describe("testing.kit", function()
     refused({ trusted = "no" }, "option 'trusted' must be a value of type boolean")
     refused({ script = { answer = {} } }, "the script has 'answer', which means nothing there; did you mean 'answers'?")
     refused({ script = "/no/such.lua" }, "cannot read the script: ", "/no/such.lua")
+    refused({ script = { answers = { { on = function() return is_folder end } } } }, "the local 'is_folder' around it")
+    refused({ settings = { f = print } }, "option 'settings' must be what JSON can hold: ")
+    for _, cwd in ipairs { "", ".", "./w", "a/../b", "/w" } do
+      refused({ cwd = cwd }, "option 'cwd' must be the name of a folder")
+    end
+    refused({ extra_env = { CLAUDE_CONFIG_DIR = "/c" } }, "option 'extra_env' must be without CLAUDE_CONFIG_DIR")
+    refused({ extra_env = { PARLEY_STAND_IN_LOG = "/l" } }, "option 'extra_env' must be without PARLEY_STAND_IN_LOG")
+    assert.same({}, helper.names_in(folder))
     local kit <close> = testing.kit()
     local ok, err = pcall(kit.use, kit, {}, "9.9.9")
     assert.is_false(ok)

@@ -267,7 +267,8 @@ describe("testing.world", function()
 
   it("refuses what means nothing", helper.task(function()
     for _, given in ipairs { { sed = 1 }, { faults = { losst = 1 } }, { faults = { lost = -1 } },
-      { faults = { lost = { 0 } } }, { faults = { cut = 0.5 } }, { script = "file.lua" }, { faults = { late_ms = { 1 } } },
+      { faults = { lost = { 0 } } }, { faults = { cut = 0.5 } }, { script = "file.lua" },
+      { settings = { f = print } }, { cwd = "a/../b" }, { extra_env = { CLAUDE_CONFIG_DIR = "/c" } }, { faults = { late_ms = { 1 } } },
       { profile = "2.0.0" }, { script = { anwers = {} } } } do
       local ok, err = pcall(testing.world, given)
       assert.is_false(ok)
@@ -292,6 +293,16 @@ describe("testing.world", function()
     world:use(function() return { answer = {} } end)
     local live = process.new(world.options)
     assert.matches("did you mean 'answers'?", helper.failure_of("ValueError", live.start, live).message, 1, true)
+  end))
+
+  it("leaves chance to others when it is closed", helper.task(function()
+    local numbers = {}
+    for i = 1, 2 do
+      local world <close> = testing.world {}
+      world:close()
+      numbers[i] = math.random(0)
+    end
+    assert.not_equal(numbers[1], numbers[2])
   end))
 
   it("is of the profile that is asked for, whatever its script says, and says so", helper.task(function()
