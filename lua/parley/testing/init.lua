@@ -42,14 +42,14 @@
 --- every message. `times` says how often it may be used, by all processes of the kit together. What the model says:
 --- `text`, `thinking`, `blocks` (as in the Messages API), `tool` or `tools` (`{name, input, result, is_error,
 --- duration_ms, permission, ask_after_ms, question, leaves}`; `permission = true` has the program ask whether it may
---- run, `ask_after_ms` after the call, which it does only outside of `bypassPermissions`: `kit.options.permission_mode
---- = "default"`; `question` is `{text, choices}`; a tool of an MCP server, by the server's name for it or the whole
---- one, is really called, and its result counts; `leaves` is a shell command that is really run and may leave
---- something running) with `after` (the text that follows the results), `stop_reason`, `empty`; when: `delay_ms`,
---- `block_delay_ms`, `line_ms`; `breaks_off`: the text of an attempt before, whose connection ends in the middle;
---- `dialog` (`{title, lines, choices, selected, numbered, footer, waiting_for}`) is asked first; `compacts`: the
---- program compacts the conversation first. Or `steps`, a list of such, one API message each. An answer that says
---- nothing for the model echoes.
+--- run, `ask_after_ms` after the call, in every permission mode, though the real one asks nothing in
+--- `bypassPermissions`: `kit.options.permission_mode = "default"` goes with it; `question` is `{text, choices}`; a
+--- tool of an MCP server, by the server's name for it or the whole one, is really called, and its result counts;
+--- `leaves` is a shell command that is really run and may leave something running) with `after` (the text that follows
+--- the results), `stop_reason`, `empty`; when: `delay_ms`, `block_delay_ms`, `line_ms`; `breaks_off`: the text of an
+--- attempt before, whose connection ends in the middle; `dialog` (`{title, lines, choices, selected, numbered, footer,
+--- waiting_for}`) is asked first; `compacts`: the program compacts the conversation first. Or `steps`, a list of such,
+--- one API message each. An answer that says nothing for the model echoes.
 ---
 --- For the whole turn: `api_error` (`{status, text, error, retries, retry_ms}`; without a status it is one of the
 --- program's own, as "Not logged in · Please run /login" with the error "authentication_failed"), `retries` and

@@ -267,8 +267,9 @@ describe("testing.world", function()
 
   it("refuses what means nothing", helper.task(function()
     for _, given in ipairs { { sed = 1 }, { faults = { losst = 1 } }, { faults = { lost = -1 } },
-      { faults = { lost = { 0 } } }, { faults = { cut = 0.5 } }, { script = "file.lua" },
-      { settings = { f = print } }, { cwd = "a/../b" }, { extra_env = { CLAUDE_CONFIG_DIR = "/c" } }, { faults = { late_ms = { 1 } } },
+      { faults = { lost = { 0 } } }, { faults = { cut = 0.5 } }, { faults = { late_ms = { 1 } } },
+      { script = "file.lua" }, { settings = { f = print } }, { cwd = "a/../b" },
+      { extra_env = { CLAUDE_CONFIG_DIR = "/c" } },
       { profile = "2.0.0" }, { script = { anwers = {} } } } do
       local ok, err = pcall(testing.world, given)
       assert.is_false(ok)

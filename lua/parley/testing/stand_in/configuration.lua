@@ -12,7 +12,8 @@ local M = {}
 ---@field folder string      CONFIG
 ---@field cwd string         real path
 ---@field state table        `.claude.json`
----@field settings table[]   every settings file and `--settings`, the weakest first
+---@field settings table[]   every settings file that counts and `--settings`, the weakest first
+---@field package own_settings? table  those in CONFIG, whether they count or not
 ---@field plugins table[]    the hooks of each plugin folder
 local Configuration = {}
 Configuration.__index = Configuration
@@ -28,18 +29,19 @@ end
 ---@param cwd string  a real path
 ---@param extra_settings? string  the value of `--settings`: JSON, or a file
 ---@param plugin_folders? string[]
+---@param sources? string  the value of `--setting-sources`: of user, project and local those that count; default: all
 ---@return parley.testing.Configuration
-function M.load(environment, cwd, extra_settings, plugin_folders)
+function M.load(environment, cwd, extra_settings, plugin_folders, sources)
   local self = setmetatable({ environment = environment, cwd = cwd }, Configuration)
   local own_folder = environment.CLAUDE_CONFIG_DIR
   if own_folder == "" then own_folder = nil end
   self.folder = own_folder or environment.HOME .. "/.claude"
   self.state_path = (own_folder or environment.HOME) .. "/.claude.json"
   self.state = read_json(self.state_path) or {}
-  self.settings = {}
-  for _, path in ipairs { self.folder .. "/settings.json", self.cwd .. "/.claude/settings.json",
-    self.cwd .. "/.claude/settings.local.json" } do
-    table.insert(self.settings, read_json(path))
+  self.settings, self.own_settings = {}, read_json(self.folder .. "/settings.json")
+  for _, each in ipairs { { "user", self.own_settings }, { "project", read_json(cwd .. "/.claude/settings.json") },
+    { "local", read_json(cwd .. "/.claude/settings.local.json") } } do
+    if not sources or sources:find(each[1], 1, true) then table.insert(self.settings, each[2]) end
   end
   if extra_settings then
     local is_inline = extra_settings:match "^%s*{"
@@ -72,11 +74,26 @@ local function is_known(hooks, events)
   return true
 end
 
+--- Whether a group of hooks is for a tool: its matcher has names, with `|` between them, or is a regular expression,
+--- of which only what Lua's patterns have, too, is understood.
+local function is_for(group, tool_name)
+  local matcher = group.matcher
+  if not tool_name or not matcher or matcher == "" or matcher == "*" then return true end
+  local is_plain = matcher:find "^[%w_|]+$"
+  for each in matcher:gmatch "[^|]+" do
+    if is_plain and each == tool_name or not is_plain and tool_name:find((each:gsub("[%%-]", "%%%0"))) then
+      return true
+    end
+  end
+  return false
+end
+
 --- The hooks of an event, from all settings and plugins.
 ---@param event string
 ---@param events table<string, true>  those that the version knows
+---@param tool_name? string           of an event that is about a tool
 ---@return {type: string, command?: string, url?: string, timeout?: number}[]
-function Configuration:hooks(event, events)
+function Configuration:hooks(event, events, tool_name)
   local found = {}
   if self:setting "disableAllHooks" then return found end
   local sources = table.move(self.settings, 1, #self.settings, 1, {})
@@ -85,7 +102,7 @@ function Configuration:hooks(event, events)
   end
   for _, each in ipairs(sources) do
     for _, group in ipairs(each.hooks and each.hooks[event] or {}) do
-      for _, hook in ipairs(group.hooks or {}) do
+      for _, hook in ipairs(is_for(group, tool_name) and group.hooks or {}) do
         local is_fit = hook.type == "command" or hook.type == "http" and is_allowed(self, hook.url)
         if is_fit then table.insert(found, hook) end
       end
@@ -103,6 +120,18 @@ function Configuration:setting(name)
     if value ~= nil then return value end
   end
   return self.state[name]
+end
+
+--- The permission rules of a kind, from all settings.
+---@param kind "allow"|"deny"|"ask"
+---@return string[]  the caller's own
+function Configuration:rules(kind)
+  local rules = {}
+  for _, settings in ipairs(self.settings) do
+    local given = (settings.permissions or {})[kind] or {}
+    table.move(given, 1, #given, #rules + 1, rules)
+  end
+  return rules
 end
 
 --- What the user's key bindings have a key do in the composer.
@@ -166,7 +195,8 @@ function Configuration:decide_key(shortened, verdict)
 end
 
 function Configuration:is_bypass_accepted()
-  if self.state.bypassPermissionsModeAccepted == true then return true end
+  if self.state.bypassPermissionsModeAccepted == true
+    or (self.own_settings or {}).skipDangerousModePermissionPrompt == true then return true end
   for _, settings in ipairs(self.settings) do
     if settings.skipDangerousModePermissionPrompt == true then return true end
   end

@@ -21,9 +21,9 @@ function M.new(options) return setmetatable(options, Hooks) end
 --- The program tells these only commands.
 local WITHOUT_HTTP = { SessionStart = true, Setup = true }
 
-local function hooks_of(self, event)
-  local found, events = {}, self.profile.hook_events
-  for _, hook in ipairs(events[event] and self.configuration:hooks(event, events) or {}) do
+local function hooks_of(self, event, fields)
+  local found, events, tool_name = {}, self.profile.hook_events, fields and fields.tool_name
+  for _, hook in ipairs(events[event] and self.configuration:hooks(event, events, tool_name) or {}) do
     if hook.type == "command" or not WITHOUT_HTTP[event] then table.insert(found, hook) end
   end
   return found
@@ -31,8 +31,9 @@ end
 
 --- Whether an event has hooks that this version runs.
 ---@param event string
+---@param fields? table  what the event adds to the input
 ---@return boolean
-function Hooks:has(event) return #hooks_of(self, event) > 0 end
+function Hooks:has(event, fields) return #hooks_of(self, event, fields) > 0 end
 
 --- Whether a URL on loopback is called directly, and not by way of a proxy that knows nothing of it.
 local function is_reached(environment)
@@ -69,7 +70,7 @@ end
 ---@return table[] results  with `command` and, where the output is JSON, `decoded`
 function Hooks:run(event, fields)
   local results = {}
-  local hooks = hooks_of(self, event)
+  local hooks = hooks_of(self, event, fields)
   if #hooks == 0 then return results end
   local input = self.common()
   input.hook_event_name = event

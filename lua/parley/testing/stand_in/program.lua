@@ -76,7 +76,7 @@ function M.new(script, flags, outside)
   }, Program)
   script.uses = outside.environment.PARLEY_STAND_IN_USES
   self.configuration = configuration.load(outside.environment, outside.cwd, flags.settings,
-    flags["plugin-dir"])
+    flags["plugin-dir"], flags["setting-sources"])
   self.cwd = self.configuration.cwd
   self.view.cwd = self.cwd
   self.view.mode = self.configuration:setting "editorMode" == "vim" and "insert" or nil

@@ -14,19 +14,42 @@ local READ_ONLY = { echo = true, ls = true, cat = true, pwd = true, head = true,
 local FREE_TOOLS = { Agent = true, Read = true, Glob = true, Grep = true }
 local EDITS = { Write = true, Edit = true }
 
---- Whether the command line lets a tool run: by its name, or that of its MCP server.
-local function is_allowed(program, name)
-  for _, words in ipairs(program.flags.allowedTools or {}) do
-    for rule in words:gmatch "[^,%s]+" do
-      if rule == name or rule:find "^mcp__" and name:sub(1, #rule + 2) == rule .. "__" then return true end
-    end
+--- Whether a rule is about a call: by the tool's name, that of its MCP server, or `Bash(COMMAND)`, `Bash(BEGINNING:*)`.
+local function fits(rule, tool, name)
+  if rule == name or rule:find "^mcp__" and name:sub(1, #rule + 2) == rule .. "__" then return true end
+  local command = rule:match "^Bash%((.*)%)$"
+  local given = name == "Bash" and (tool.input or {}).command
+  if not command or not given then return false end
+  local beginning = command:match "^(.*):%*$"
+  return given == command or beginning ~= nil and given:sub(1, #beginning) == beginning
+end
+
+--- Adds the rules of a flag's value, which have commas or spaces between them.
+local function add_rules(rules, text)
+  text = text:gsub("[^,%s(]+%b()", function(rule)
+    table.insert(rules, rule)
+    return ""
+  end)
+  for rule in text:gmatch "[^,%s]+" do table.insert(rules, rule) end
+end
+
+--- Whether the user's rules of a kind are about a call: those of the command line, and of the settings.
+---@param kind "allow"|"deny"|"ask"
+---@param flags string[]  of the command line
+local function is_ruled(program, kind, flags, tool, name)
+  local rules = program.configuration:rules(kind)
+  for _, flag in ipairs(flags) do
+    for _, text in ipairs(program.flags[flag] or {}) do add_rules(rules, text) end
+  end
+  for _, rule in ipairs(rules) do
+    if fits(rule, tool, name) then return true end
   end
   return false
 end
 
 local function needs_permission(program, tool, name)
   if tool.permission ~= nil then return tool.permission end
-  if is_allowed(program, name) then return false end
+  if is_ruled(program, "allow", { "allowedTools", "allowed-tools" }, tool, name) then return false end
   local mode = program.permission_mode
   if mode == "bypassPermissions" or mode == "auto" or program.always_allowed or FREE_TOOLS[tool.name] then
     return false
@@ -37,11 +60,8 @@ local function needs_permission(program, tool, name)
 end
 
 --- Whether the user's own rules want a person to be asked, whatever a hook allows.
-local function must_be_asked(program, tool)
-  for _, rule in ipairs((program.configuration:setting "permissions" or {}).ask or {}) do
-    if rule == tool.name and program.permission_mode ~= "bypassPermissions" then return true end
-  end
-  return false
+local function must_be_asked(program, tool, name)
+  return program.permission_mode ~= "bypassPermissions" and is_ruled(program, "ask", {}, tool, name)
 end
 
 --- What stands on the screen between a call and its dialog, where the machine is busy: 2.1.110, which keeps no status,
@@ -63,15 +83,19 @@ local function ask(turn, tool, facts)
   if decision == "deny" and said.reason and program.profile.names_denying_hook then
     said.reason = ("PreToolUse:%s hook error: %s"):format(tool.name, said.reason)
   end
-  local is_ruled = decision ~= "deny" and must_be_asked(program, tool)
-  local must_ask = decision == "ask" and program.permission_mode ~= "bypassPermissions" or is_ruled
+  if decision ~= "deny" and is_ruled(program, "deny", { "disallowedTools", "disallowed-tools" }, tool,
+    facts.tool_name) then
+    return "refuse"
+  end
+  local is_to_ask = decision ~= "deny" and must_be_asked(program, tool, facts.tool_name)
+  local must_ask = decision == "ask" and program.permission_mode ~= "bypassPermissions" or is_to_ask
   if not decision and (tool.question or needs_permission(program, tool, facts.tool_name)) or must_ask then
     if program.permission_mode == "dontAsk" then return "refuse" end
     local id = facts.tool_use_id
     facts.tool_use_id = nil -- the program does not tell
     decision, said = hooks.decision(turn:run_hooks("PermissionRequest", facts))
     facts.tool_use_id = id
-    if (is_ruled and decision ~= "deny" or not decision) and not tool.question then
+    if (is_to_ask and decision ~= "deny" or not decision) and not tool.question then
       if tool.ask_after_ms then linger(program, tool.ask_after_ms) end
       local answer = program:ask(dialogs.permission(program.profile, tool, program.cwd, program.screen.columns))
       if answer == "always" then program.always_allowed = true end

@@ -49,7 +49,7 @@ end
 ---@return table[] results
 function Turn:run_hooks(event, fields)
   local program = self.program
-  if not program.hooks:has(event) then return {} end
+  if not program.hooks:has(event, fields) then return {} end
   program.view.hook = event
   program:redraw()
   local results = program.hooks:run(event, fields)
