@@ -153,11 +153,11 @@ local function cancel(task, err)
 end
 
 local function is_cancellation(task, err)
-  return err == task.cancelled or errors.is(err, "Cancelled")
+  return err ~= nil and err == task.cancelled or errors.is(err, "Cancelled")
 end
 
 local function fail(parent, err)
-  parent.failure = parent.failure or err
+  parent.failure = parent.failure or err or errors.text(err) -- nil and false are failures, too
   cancel(parent, errors.cancelled("a child task failed: " .. errors.text(err), { cause = err }))
 end
 

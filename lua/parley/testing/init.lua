@@ -84,6 +84,9 @@ local world = require "parley.testing.world"
 local M = { world = world.new }
 
 local POLL_MS = 3
+local DEFAULT_TIMEOUT_MS = 20000
+
+local TASK_RULES = { timeout_ms = { type = "milliseconds", default = DEFAULT_TIMEOUT_MS } }
 
 local function check(what, value, kind)
   local is_there = value ~= nil or not kind:find " or nothing"
@@ -91,17 +94,14 @@ local function check(what, value, kind)
   error(errors.value_error(("%s takes a %s, not %s"):format(what, kind, option_rules.describe(value))), 0)
 end
 
-local DEFAULT_TIMEOUT_MS = 20000
-
 --- Wraps a function for busted's `it`: it runs as a task, with a deadline, and raises the error object unchanged.
 ---@param fn fun()
 ---@param options? {timeout_ms?: number}  default 20000
 ---@return fun()
 function M.task(fn, options)
   check("testing.task", fn, "function")
-  check("testing.task", options, "table or nothing")
-  local milliseconds = options and options.timeout_ms or DEFAULT_TIMEOUT_MS
-  return function() task.run(task.timeout, milliseconds, fn) end
+  options = option_rules.check(TASK_RULES, options, "testing.task")
+  return function() task.run(task.timeout, options.timeout_ms, fn) end
 end
 
 --- Waits until a predicate gives a true value.

@@ -451,6 +451,10 @@ end
 function World:__close(err)
   if err == nil then return self:close() end
   pcall(self.close, self) -- what went wrong first is what the spec should report
+  local problems = table.concat(self.problems, "\n")
+  if problems == "" then return end -- else it may be what that comes from
+  if type(err) == "string" then error(err .. "\n" .. problems, 0) end
+  if type(err) == "table" and type(err.message) == "string" then err.message = err.message .. "\n" .. problems end
 end
 
 return M

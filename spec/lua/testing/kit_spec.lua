@@ -242,6 +242,16 @@ describe("testing.task", function()
     assert.equal("Child", err.code)
   end)
 
+  it("fails with a child task whose error says nothing", function()
+    for _, nothing in ipairs { table.pack(nil), table.pack(false) } do
+      local ok, err = pcall(testing.task(function()
+        task.spawn(function() error(nothing[1]) end)
+      end))
+      assert.is_false(ok)
+      assert.matches("an error without a text", err)
+    end
+  end)
+
   it("ends at its deadline", function()
     local ok, err = pcall(testing.task(function() task.condition():wait(60000) end, { timeout_ms = 20 }))
     assert.is_false(ok)
@@ -271,7 +281,8 @@ describe("a wrong call of the kit", function()
     local kit <close> = testing.kit()
     for message, call in pairs {
       ["testing.task takes a function, not nothing"] = { testing.task },
-      ["testing.task takes a table or nothing, not 5"] = { testing.task, print, 5 },
+      ["testing.task takes a table of options, not 5"] = { testing.task, print, 5 },
+      ["testing.task has no option 'timeout'"] = { testing.task, print, { timeout = 5 } },
       ["testing.eventually takes a function, not nothing"] = { testing.eventually },
       ['testing.eventually takes a number or nothing, not "x"'] = { testing.eventually, print, "x" },
       ["Kit:use takes a script, not nothing"] = { kit.use, kit },

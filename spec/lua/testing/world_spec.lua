@@ -228,6 +228,20 @@ describe("testing.world", function()
     assert.same({ "a pipe", "a signal handler", "a terminal", "program #1", "the files of editor" }, err.found)
   end))
 
+  it("says what went wrong in the shell of the spec's own", helper.task(function()
+    local function fail(raised)
+      local world <close> = testing.world { shell = function() error("the shell has failed", 0) end,
+        settings = { hooks = { UserPromptSubmit = { { hooks = { { type = "command", command = "x" } } } } } } }
+      local backend <close> = backend_of.new(world.options)
+      if not pcall(ask, backend, "hello") and raised then error(raised, 0) end
+      backend:close()
+      ask(backend, "hello")
+    end
+    assert.matches("ClosedError: .*the shell has failed", tostring(helper.error_of(fail)))
+    local _, err = pcall(fail, "the spec's own")
+    assert.matches("^the spec's own\n.*the shell has failed", err)
+  end))
+
   it("puts everything back that it has taken the place of", helper.task(function()
     local before = clock.now()
     do
