@@ -45,10 +45,12 @@ function Place:backend(options, of_fakes, of_sessions)
     local given = { session_id = id, jsonl_path = path, cwd = self.cwd, environment = { HOME = self.home },
       status_folder = self.home .. "/.claude" }
     for name, value in pairs(of_fakes or {}) do given[name] = value end
+    local prepare = given.prepare
+    given.prepare = nil
     local fake = fake_process.answering(given)
     fake.is_resumed, fake.start_offset = is_resumed, offset
     table.insert(self.fakes, fake)
-    if given.prepare then given.prepare(fake, #self.fakes) end
+    if prepare then prepare(fake, #self.fakes) end
     local own = { policies = backend.options.policies }
     for name, value in pairs(of_sessions or {}) do own[name] = value end
     return session.new(fake, own, { path = path, offset = offset })

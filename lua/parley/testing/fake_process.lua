@@ -8,6 +8,7 @@ local clock = require "parley.base.clock"
 local core = require "parley.core"
 local errors = require "parley.base.errors"
 local files = require "parley.base.files"
+local option_rules = require "parley.base.options"
 local task = require "parley.base.task"
 local commands = require "parley.testing.stand_in.commands"
 local composer = require "parley.testing.stand_in.composer"
@@ -22,6 +23,15 @@ local M = {}
 --- Above what Linux gives to processes, so that no signal ever reaches a real one.
 local FIRST_PID = 1 << 22
 local next_pid = FIRST_PID
+
+local RULES = {
+  session_id = { type = "string" }, argv = { type = "list of strings" }, cwd = { type = "string" },
+  environment = { type = "map of strings" }, jsonl_path = { type = "string" }, status_folder = { type = "string" },
+  profile = { type = "string", check = option_rules.one_of(profiles.versions) },
+  rows = { type = "positive integer" }, columns = { type = "positive integer" },
+  on_start = { type = "callable" }, on_write = { type = "callable" }, on_terminate = { type = "callable" },
+  reply = { type = "callable" }, delay_ms = { type = "milliseconds" }, -- of one that answers
+}
 
 ---@class parley.testing.FakeProcess
 ---@field argv string[]
@@ -52,8 +62,9 @@ FakeProcess.__name = "parley.testing.FakeProcess"
 ---       `jsonl_path` is where `append` writes; `status_folder` is CONFIG, for `set_status`; `on_terminate` returns the
 ---       exit record (default: 143)
 ---@return parley.testing.FakeProcess
+--- Raises `ValueError` for bad options.
 function M.new(options)
-  options = options or {}
+  options = option_rules.check(RULES, options, "fake_process")
   next_pid = next_pid + 1
   local self = setmetatable({
     options = options, own_pid = next_pid, argv = options.argv or { "claude" },
@@ -198,14 +209,19 @@ end
 ---@return string
 function FakeProcess:written() return table.concat(self.writes) end
 
+--- Where it writes. Raises `ValueError` without one.
+local function transcript_of(self)
+  return self.transcript or error(errors.value_error "a fake process without jsonl_path has no transcript", 0)
+end
+
 --- Appends a record to the transcript, as it is.
 ---@param record table
-function FakeProcess:append(record) self.transcript:append(record) end
+function FakeProcess:append(record) transcript_of(self):append(record) end
 
 --- Appends the record of a message that was taken, in a new file with what stands before it.
 ---@param text string
 ---@return string uuid
-function FakeProcess:append_user(text) return self.transcript:user(text) end
+function FakeProcess:append_user(text) return transcript_of(self):user(text) end
 
 --- Appends an answer: one record a block.
 ---@param blocks string|table[]  a text, or content blocks
@@ -214,15 +230,16 @@ function FakeProcess:append_assistant(blocks, stop_reason)
   if type(blocks) == "string" then blocks = { { type = "text", text = blocks } } end
   local message = { id = "msg_" .. core.uuid.generate(), model = self.profile.model,
     stop_reason = stop_reason or "end_turn" }
-  for _, block in ipairs(blocks) do self.transcript:assistant(message, block) end
+  for _, block in ipairs(blocks) do transcript_of(self):assistant(message, block) end
 end
 
 --- Appends the last record of a turn, where the version has one.
 ---@param milliseconds? integer
 function FakeProcess:append_turn_duration(milliseconds)
   if not self.profile.turn_duration then return end
-  self.transcript:chain("system", { subtype = "turn_duration", durationMs = milliseconds or 1,
-    messageCount = self.transcript.count, isMeta = false })
+  local written = transcript_of(self)
+  written:chain("system", { subtype = "turn_duration", durationMs = milliseconds or 1, messageCount = written.count,
+    isMeta = false })
 end
 
 --- Writes the status file, where the version has one.
@@ -312,9 +329,10 @@ end
 ---       and whatever `new` takes. `reply` gives a text or content blocks, default `echo: ` and the text; without
 ---       `delay_ms` the answer stands in the file before `write` returns
 ---@return parley.testing.FakeProcess
+--- Raises `ValueError` for bad options.
 function M.answering(options)
-  local all = {}
-  for name, value in pairs(options) do all[name] = value end
+  local all = option_rules.check(RULES, options, "fake_process.answering")
+  if not all.jsonl_path then error(errors.value_error "fake_process.answering needs the option 'jsonl_path'", 0) end
   local self = setmetatable({ history = {}, decoder = keys.new() }, Answering)
   function all.on_start(fake)
     fake:set_status "idle"
@@ -332,7 +350,6 @@ function M.answering(options)
     if self.fake:is_alive() then self:draw() end
   end
   local fake = M.new(all)
-  assert(fake.transcript, "fake_process.answering needs jsonl_path")
   local rows, columns = fake.screen:size()
   self.fake, fake.editor = fake, setmetatable({}, Editor)
   self.composer = composer.new { profile = profiles.derive(options.profile, { paste_settle =

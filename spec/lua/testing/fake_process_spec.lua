@@ -146,6 +146,22 @@ describe("a fake process", function()
   end)
 end)
 
+describe("a fake process", function()
+  it("refuses what means nothing", function()
+    for _, make in ipairs { fake_process.new, fake_process.answering } do
+      assert.matches("no option 'on_wrte'; did you mean 'on_write'?",
+        helper.failure_of("ValueError", make, { on_wrte = print }).message, 1, true)
+      assert.matches("option 'profile' must be one of", helper.failure_of("ValueError", make,
+        { profile = "2.1.331" }).message)
+    end
+    assert.matches("needs the option 'jsonl_path'", helper.failure_of("ValueError", fake_process.answering).message)
+    local fake = fake_process.new()
+    for _, append in ipairs { fake.append, fake.append_user, fake.append_assistant, fake.append_turn_duration } do
+      assert.matches("without jsonl_path", helper.failure_of("ValueError", append, fake, "x").message)
+    end
+  end)
+end)
+
 describe("a fake process that answers", function()
   local function answering(options)
     options.jsonl_path = folder .. "/session.jsonl"
