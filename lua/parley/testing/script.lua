@@ -80,10 +80,16 @@ end
 
 -- The profile ---------------------------------------------------------------------------------------------------------
 
+local TYPES = { "mode", "permission-mode", "file-history-snapshot" }
+local SETTLE = { cold_return_ms = integer, warm_return_ms = integer, key_ms = integer, paste_ms = integer }
+
 local FACTS = {
   status_file = one_of { "none", "plain", "named", "live" }, settings_problem = one_of { "error", "warning" },
   stop_reason = one_of { "every", "none" }, unknown_command = one_of { "system", "user" },
-  refusal = one_of { "continue", "error" }, composer_rows = count,
+  refusal = one_of { "continue", "error" }, composer_rows = count, pictures = one_of { "lines", "sentences" },
+  head = list_of(one_of(TYPES)), attachments = texts, flags_in_prompts = texts, settings_choices = texts,
+  permission_choices = texts, edit_choices = texts, resume_needs = record { timestamp = flag, model = flag },
+  paste_settle = record(SETTLE, { "cold_return_ms", "warm_return_ms", "key_ms", "paste_ms" }),
 }
 local MAY_BE_MISSING = { placeholder = text, error_placeholder = text, refusal_stop_reason = text,
   composer_rows = count }
@@ -173,6 +179,11 @@ local function check_answer(answer, where)
   check_step(answer, where)
   for name in pairs(answer.steps and STEP or {}) do
     if answer[name] ~= nil then refuse(where, "has '%s' beside 'steps': it belongs into one of them", name) end
+  end
+  for name in pairs(answer) do
+    if answer.api_error and (STEP[name] or name == "steps" or name == "after") then
+      refuse(where, "has '%s' beside 'api_error', which comes instead of it", name)
+    end
   end
   local steps = answer.steps or { answer }
   if #steps == 0 then refuse(where .. ".steps", "must not be empty") end

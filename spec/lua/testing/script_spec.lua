@@ -62,6 +62,12 @@ describe("a script", function()
       .. "plain, named, live, not \"non\"; did you mean 'none'?",
     [{ profile_changes = { turn_duration = 1 } }] = "the script's profile_changes.turn_duration must be a boolean, "
       .. "not 1",
+    [{ profile_changes = { paste_settle = { cold_return_ms = 100 } } }] = "the script's profile_changes.paste_settle "
+      .. "must have 'warm_return_ms'",
+    [{ profile_changes = { head = { "modes" } } }] = "the script's profile_changes.head[1] must be one of mode, "
+      .. "permission-mode, file-history-snapshot, not \"modes\"; did you mean 'mode'?",
+    [{ profile_changes = { pictures = "line" } }] = "the script's profile_changes.pictures must be one of lines, "
+      .. "sentences, not \"line\"; did you mean 'lines'?",
     [{ faults = { lose_key = 1 } }] = "the script's faults has 'lose_key', which means nothing there; did you mean "
       .. "'lose_keys'?",
     [{ faults = { lose_keys = true } }] = "the script's faults.lose_keys must be a positive whole number, not true",
@@ -103,6 +109,7 @@ describe("a script", function()
     [{ crash = "during_tool", text = "x" }] = "crashes during_tool and has no tool call",
     [{ crash_status = 3 }] = "has 'crash_status' and no 'crash'",
     [{ retry_ms = 3 }] = "has 'retry_ms' and no 'retries'",
+    [{ text = "x", api_error = { status = 400 } }] = "has 'text' beside 'api_error', which comes instead of it",
     [{ api_error = 429 }] = ".api_error must be a table, not 429",
     [{ api_error = { status = "429" } }] = ".api_error.status must be a whole number, not \"429\"",
     [{ own_turn = { status = "idel" } }] = ".own_turn.status must be one of idle, busy, waiting, shell, not \"idel\"; "

@@ -254,6 +254,12 @@ describe("the stand-in's turn", function()
     play.wait_for_answer(kit, id)
   end))
 
+  it("fails with the status that is asked for", session({ script = { answers = {
+    { api_error = { status = 503, retries = 0 } } } } }, function(_, terminal)
+    send(terminal, "try")
+    terminal:wait_for "API Error: 503 as asked"
+  end))
+
   it("records its tries on 2.1.110", session({ profile = "2.1.110", script = { answers = {
     { api_error = { status = 529, retry_ms = 10, retries = 2 } } } } }, function(kit, terminal, id)
     send(terminal, "try")

@@ -163,7 +163,9 @@ end
 ---@param given {status?: integer, text?: string, error?: string, retries?: integer}  no status: nothing was sent
 ---@return {text: string, error: string, status?: integer, retries: integer, is_usage_limit: boolean}
 function M.api_error(given)
-  local known = API_ERRORS[given.status] or API_ERRORS[400]
+  local status = given.status or 400
+  local known = API_ERRORS[status] or { text = ("API Error: %d as asked"):format(status),
+    error = status >= 500 and "server_error" or "unknown", retries = status >= 500 and 10 or 0 }
   local text, kind = given.text or known.text, given.error or known.error
   return { status = given.status, text = text, error = kind, retries = given.retries or known.retries or 0,
     is_usage_limit = kind == "rate_limit" and text:find "^You've hit your" ~= nil }
