@@ -20,7 +20,7 @@
 ---   MAXTOK REFUSE STOPSEQ PAUSE   the echo, with the stop reason max_tokens, refusal, stop_sequence, pause_turn
 ---   SLOW       6 s before the first byte                    DRIP       1 s after each content block
 ---   CUT        the connection ends after the first delta    RETRYONCE  one 529 for this message, then the answer
----   ERR400 ERR401 ERR413 ERR429 ERR500 ERR529   that HTTP error, every time
+---   ERR400 ERR401 ERR402 ERR403 ERR413 ERR429 ERR500 ERR504 ERR529   that HTTP error, every time
 ---
 --- They count for the first answer to a message only. What comes later in the same turn (after a tool's result, after
 --- max_tokens) is answered with the echo, so that every turn ends.
@@ -38,10 +38,11 @@
 ---   cut          true: the connection ends after the first delta
 ---
 --- Each rule that applies adds what those before it left open. Or `script` is `function(text, request)`, asked at every
---- step, which returns one such table without `on`, or nil for the echo.
+--- step, which returns one such table without `on`, `times` and `step`, or nil for the echo. What it returns wrong, or
+--- raises, is told in a 400, which the program does not try again.
 ---
---- Requests that are no turn (`messages_request.kind`) are answered on the side, whatever words they hold; what is no
---- request for a message at all gets a 404.
+--- Requests that are no turn (`messages_request.kind`) are answered on the side, whatever words they hold; one that the
+--- API would not understand gets a 400, and what is no request for a message at all a 404.
 local core = require "parley.core"
 local defer = require "parley.base.defer"
 local errors = require "parley.base.errors"
@@ -57,8 +58,9 @@ local M = {}
 local json = core.json
 
 local ERROR_TYPES = {
-  [400] = "invalid_request_error", [401] = "authentication_error", [413] = "request_too_large",
-  [429] = "rate_limit_error", [500] = "api_error", [529] = "overloaded_error",
+  [400] = "invalid_request_error", [401] = "authentication_error", [402] = "billing_error", [403] = "permission_error",
+  [413] = "request_too_large", [429] = "rate_limit_error", [500] = "api_error", [504] = "timeout_error",
+  [529] = "overloaded_error",
 }
 
 local function has_word(word)
@@ -161,6 +163,41 @@ local Server = {}
 Server.__index = Server
 Server.__name = "parley.testing.MessagesApi"
 
+--- What a block must have besides its type.
+local CONTENT = { text = { text = "string" }, thinking = { thinking = "string" },
+  tool_use = { name = "string", input = "table" } }
+
+local function check_blocks(blocks)
+  if type(blocks) == "function" then return nil end
+  local size = 0
+  for _ in pairs(blocks) do size = size + 1 end
+  if size ~= #blocks then return "a list of content blocks" end
+  for index, block in ipairs(blocks) do
+    if not options.is_of(block, "table") or type(block.type) ~= "string" then
+      return ("a list of content blocks, and [%d] has no 'type'"):format(index)
+    end
+    for name, kind in pairs(CONTENT[block.type] or {}) do
+      if type(block[name]) ~= kind then
+        return ("a list of content blocks, and [%d] needs '%s', a %s"):format(index, name, kind)
+      end
+    end
+  end
+end
+
+local function check_usage(usage)
+  if math.type(usage.input_tokens) == "integer" and math.type(usage.output_tokens) == "integer" then return nil end
+  return "a table with input_tokens and output_tokens"
+end
+
+local ANSWER = {
+  blocks = { type = { "table", "function" }, copy = false, check = check_blocks }, stop_reason = { type = "string" },
+  status = { type = "integer" }, message = { type = "string" }, headers = { type = "map of strings" },
+  usage = { type = "table", check = check_usage }, delay_ms = { type = "milliseconds" },
+  drip_ms = { type = "milliseconds" }, line_ms = { type = "milliseconds" }, cut = { type = "boolean" },
+}
+local RULES = options.merge(ANSWER, { on = { type = { "string", "function" } }, times = { type = "positive integer" },
+  step = { type = "integer" } })
+
 --- Whether a rule has a use left for a message, and if so uses it.
 local function has_use_left(server, rule, request)
   if not rule.times then return true end
@@ -185,7 +222,9 @@ end
 
 --- What the script says about a turn; what it leaves open is missing.
 local function consult(server, request)
-  if type(server.script) == "function" then return server.script(request.text, request) or {} end
+  if type(server.script) == "function" then
+    return options.check(ANSWER, server.script(request.text, request), "the Messages API's script")
+  end
   local found = {}
   for _, rule in ipairs(server.script) do
     if applies(server, rule, request) then
@@ -221,7 +260,10 @@ local function answer_to(server, request)
   local answer = is_side and { blocks = { text_block(messages_request.side_text(request.body)) } }
     or tables.merged(consult(server, request))
   local blocks = answer.blocks or { text_block("echo: " .. request.text) }
-  if type(blocks) == "function" then blocks = blocks(request) end
+  if type(blocks) == "function" then
+    blocks = blocks(request)
+    options.check(ANSWER, { blocks = blocks }, "the Messages API's script")
+  end
   local has_tools
   answer.blocks, has_tools = with_ids(blocks)
   answer.stop_reason = answer.stop_reason or (has_tools and "tool_use" or "end_turn")
@@ -275,9 +317,14 @@ local function write_log(server, request)
 end
 
 local function answer_request(server, request, response)
-  if request.kind == "other" then return send_error(response, 404, "nothing is here") end
+  if request.kind == "other" then
+    local problem = messages_request.problem(request.method, request.path, request.body)
+    return send_error(response, problem and 400 or 404, problem or "nothing is here")
+  end
   if request.kind == "count_tokens" then return send_json(response, 200, { input_tokens = 10 }) end
-  local answer = answer_to(server, request)
+  local ok, answer = pcall(answer_to, server, request)
+  if errors.is(answer, "Cancelled") then error(answer, 0) end
+  if not ok then return send_error(response, 400, errors.text(answer)) end
   if answer.delay_ms then task.sleep(answer.delay_ms) end
   send_answer(response, request, answer)
 end
@@ -304,16 +351,16 @@ local function serve(server, asked, response)
   answer_request(server, request, response)
 end
 
-local RULES = {
-  on = { type = { "string", "function" } }, blocks = { type = { "table", "function" }, copy = false },
-  stop_reason = { type = "string" }, status = { type = "integer" }, message = { type = "string" },
-  times = { type = "positive integer" }, step = { type = "integer" }, usage = { type = "table" },
-  delay_ms = { type = "milliseconds" }, drip_ms = { type = "milliseconds" }, line_ms = { type = "milliseconds" },
-  cut = { type = "boolean" }, headers = { type = "map of strings" },
-}
 local LIMITS = { head_bytes = 64 * 1024, body_bytes = 256 * 1024 * 1024, idle_ms = math.huge }
-local OPTIONS = { port = { type = "integer" }, script = { type = { "table", "callable" }, copy = false },
-  log = { type = "string" } }
+
+local function check_list(script)
+  for name in pairs(type(script) == "table" and script or {}) do
+    if math.type(name) ~= "integer" then return "a list of rules, or a function" end
+  end
+end
+
+local OPTIONS = { port = { type = "integer" }, log = { type = "string" },
+  script = { type = { "table", "function" }, copy = false, check = check_list } }
 
 --- Checks what a server is started with: a misspelt field would change nothing.
 local function check(given)

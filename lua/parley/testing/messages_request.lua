@@ -57,16 +57,46 @@ local function wanted_schema(body)
   return type(format) == "table" and format.schema or nil
 end
 
+local PATHS = { ["/v1/messages"] = true, ["/v1/messages/count_tokens"] = true }
+
+local function content_problem(content)
+  if type(content) == "string" then return nil end
+  if type(content) ~= "table" then return "content: a text or a list of blocks is needed" end
+  for index, block in ipairs(content) do
+    if type(block) ~= "table" or type(block.type) ~= "string" then return ("content.%d: no type"):format(index - 1) end
+    if block.type == "text" and type(block.text) ~= "string" then return ("content.%d: no text"):format(index - 1) end
+  end
+end
+
+--- What the API has against a request for a message.
+---@param method string
+---@param path string
+---@param body any  decoded
+---@return string? problem  nil for other requests, too
+function M.problem(method, path, body)
+  path = path:gsub("%?.*", "")
+  if method ~= "POST" or not PATHS[path] then return nil end
+  if type(body) ~= "table" then return "the body is no JSON object" end
+  if type(body.model) ~= "string" then return "model: a text is needed" end
+  local is_limited = math.type(body.max_tokens) == "integer" and body.max_tokens > 0
+  if path == "/v1/messages" and not is_limited then return "max_tokens: a positive whole number is needed" end
+  if type(body.messages) ~= "table" or not body.messages[1] then return "messages: at least one is needed" end
+  for index, message in ipairs(body.messages) do
+    local is_one = type(message) == "table" and type(message.role) == "string"
+    local problem = is_one and content_problem(message.content) or not is_one and "a role and a content are needed"
+    if problem then return ("messages.%d: %s"):format(index - 1, problem) end
+  end
+end
+
 --- Tells what a request is.
 ---@param method string
 ---@param path string
 ---@param body any  decoded
 ---@return "turn"|"side"|"count_tokens"|"other"  side: titles, quota checks, suggestions of what to type next
 function M.kind(method, path, body)
-  if method ~= "POST" or type(body) ~= "table" or type(body.messages) ~= "table" then return "other" end
   path = path:gsub("%?.*", "")
+  if method ~= "POST" or not PATHS[path] or M.problem(method, path, body) then return "other" end
   if path == "/v1/messages/count_tokens" then return "count_tokens" end
-  if path ~= "/v1/messages" then return "other" end
   local is_suggestion = starts_with(M.last_typed(body.messages), "[SUGGESTION MODE")
   return (wanted_schema(body) or body.max_tokens == 1 or is_suggestion) and "side" or "turn"
 end

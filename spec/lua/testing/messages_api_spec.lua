@@ -68,7 +68,7 @@ local function user(...)
   return { role = "user", content = blocks }
 end
 
-local function turn(...) return { model = "m", messages = { ... } } end
+local function turn(...) return { model = "m", max_tokens = 1000, messages = { ... } } end
 
 local function text_of(result)
   local texts = {}
@@ -310,6 +310,15 @@ describe("the Messages API stand-in", function()
       ["messages_api.start has no option 'scirpt'; did you mean 'script'?"] = { scirpt = {} },
       ["messages_api.start: script[1] has no option 'delya_ms'; did you mean 'delay_ms'?"] =
         { script = { { on = "x", delya_ms = 5 } } },
+      ["messages_api.start: option 'script' must be a list of rules, or a function"] =
+        { script = { on = "x", blocks = {} } },
+      ["messages_api.start: script[1]: option 'blocks' must be a list of content blocks, and [1] needs 'text', a "
+        .. "string"] =
+        { script = { { on = "x", blocks = { { type = "text", txt = "x" } } } } },
+      ["messages_api.start: script[1]: option 'blocks' must be a list of content blocks, and [2] has no 'type'"] =
+        { script = { { on = "x", blocks = { { type = "mine" }, "text" } } } },
+      ["messages_api.start: script[1]: option 'usage' must be a table with input_tokens and output_tokens"] =
+        { script = { { on = "x", usage = { input = 3 } } } },
       ["messages_api.start: script[2] must have 'on'"] = { script = { { on = "x" }, { status = 500 } } },
     } do
       it("is refused when it is wrong: " .. message, function()
@@ -330,6 +339,49 @@ describe("the Messages API stand-in", function()
       assert.equal("echo: else", text_of(ask(server, turn(user "else"))))
     end)
   end)
+
+  describe("with a script that answers wrong", function()
+    for text, given in pairs {
+      ["ValueError: the Messages API's script has no option 'stauts'; did you mean 'status'?"] =
+        { script = function() return { stauts = 500 } end },
+      ['ValueError: the Messages API\'s script takes a table of options, not "hello"'] =
+        { script = function() return "hello" end },
+      ["ValueError: the Messages API's script: option 'blocks' must be a list of content blocks, and [1] has no "
+        .. "'type'"] =
+        { script = { { on = "hi", blocks = function() return { "text" } end } } },
+    } do
+      serves("says so: " .. text, given, function(server)
+        local said = ask(server, turn(user "hi"))
+        assert.same({ 400, { type = "invalid_request_error", message = text } }, { said.status, said.body.error })
+      end)
+    end
+  end)
+
+  serves("refuses what the API would refuse", {}, function(server)
+    for message, body in pairs {
+      ["messages: at least one is needed"] = { model = "m", max_tokens = 5, messages = json.array {} },
+      ["max_tokens: a positive whole number is needed"] = { model = "m", messages = { user "hi" } },
+      ["model: a text is needed"] = { max_tokens = 5, messages = { user "hi" } },
+      ["messages.0: a role and a content are needed"] = { model = "m", max_tokens = 5, messages = { "x" } },
+      ["messages.0: content: a text or a list of blocks is needed"] =
+        { model = "m", max_tokens = 5, messages = { { role = "user" } } },
+      ["messages.0: content.0: no text"] =
+        { model = "m", max_tokens = 5, messages = { { role = "user", content = { { type = "text" } } } } },
+      ["the body is no JSON object"] = "no object",
+    } do
+      local said = ask(server, body)
+      assert.same({ 400, { type = "invalid_request_error", message = message } }, { said.status, said.body.error })
+    end
+    assert.equal(10, ask(server, { model = "m", messages = { user "hi" } }, "/v1/messages/count_tokens").body
+      .input_tokens)
+  end)
+
+  for status, kind in pairs { [402] = "billing_error", [403] = "permission_error", [504] = "timeout_error" } do
+    serves(("names the error %d as the API does"):format(status), {}, function(server)
+      local said = ask(server, turn(user("ERR" .. status)))
+      assert.same({ status, kind }, { said.status, said.body.error.type })
+    end)
+  end
 
   describe("as a witness", function()
     serves("keeps every request, decoded, in order", {}, function(server)
