@@ -153,9 +153,10 @@ local function spawn(self, given)
     environment[entry:sub(1, at - 1)] = entry:sub(at + 1)
   end
   local words = { table.unpack(given.argv, 2) }
+  local ok, script = pcall(script_for, self, words)
+  if not ok then return nil, errors.is(script) and script or errors.new("EINVAL", errors.text(script)) end
   local program = program_of.start(self, { words = words, environment = environment, cwd = given.cwd,
-    rows = given.rows, columns = given.columns, pid = FIRST_PID + #self.programs + 1,
-    script = script_for(self, words) })
+    rows = given.rows, columns = given.columns, pid = FIRST_PID + #self.programs + 1, script = script })
   self.by_root[program.root] = program
   table.insert(self.programs, program)
   self:tell(program, "starts", table.concat(words, " "))

@@ -307,7 +307,7 @@ describe("testing.world", function()
     end
     world:use(function() return { answer = {} } end)
     local live = process.new(world.options)
-    assert.matches("did you mean 'answers'?", helper.failure_of("ValueError", live.start, live).message, 1, true)
+    assert.matches("did you mean 'answers'?", helper.failure_of("SessionError", live.start, live).message, 1, true)
   end))
 
   it("leaves chance to others when it is closed", helper.task(function()
