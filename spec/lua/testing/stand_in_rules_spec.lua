@@ -1,5 +1,6 @@
 --- The user's rules for tools and hooks, as the stand-in goes by them.
 local backend_of = require "parley.backend"
+local core = require "parley.core"
 local helper = require "spec.helper"
 local tables = require "parley.base.tables"
 local testing = require "parley.testing"
@@ -12,7 +13,8 @@ local function call(given)
     script = { answers = { { tool = { name = "Bash", input = { command = "rm x" }, result = "removed" } } } },
     shell = function(command)
       table.insert(ran, command)
-      return { status = 0, output = "", errors = "", milliseconds = 1 }
+      local decision = { hookSpecificOutput = { hookEventName = "PreToolUse", permissionDecision = command } }
+      return { status = 0, output = core.json.encode(decision), errors = "", milliseconds = 1 }
     end }
   local backend <close> = backend_of.new(tables.merged(world.options, given.options))
   local result
@@ -75,5 +77,13 @@ describe("the stand-in", function()
     said, _, ran = call { settings = settings, options = { extra_args = { "--setting-sources", "project,user" } } }
     assert.matches("denied", said)
     assert.same({ "stop" }, ran)
+  end))
+
+  it("goes by the hook that denies, wherever it stands", helper.task(function()
+    for _, order in ipairs { { "allow", "deny" }, { "deny", "allow" } } do
+      local hooks = { hook("*", order[1]), hook("*", order[2]) }
+      local said, is_error = call { settings = { hooks = { PreToolUse = hooks } } }
+      assert.is_true(is_error, said)
+    end
   end))
 end)

@@ -108,20 +108,31 @@ function M.objections(results)
   end
 end
 
---- The decision of a permission hook.
+--- Which of several decisions counts (2.1.110, 2.1.197, 2.1.332: the one that denies).
+local WEIGHTS = { allow = 1, ask = 2, deny = 3 }
+
+local function decision_in(result)
+  local specific = result.decoded and result.decoded.hookSpecificOutput or {}
+  local of_dialog = specific.decision or {}
+  local decision = specific.permissionDecision or of_dialog.behavior
+  if WEIGHTS[decision] then
+    return decision, { reason = specific.permissionDecisionReason or of_dialog.message,
+      input = specific.updatedInput or of_dialog.updatedInput }
+  end
+  if result.status == 2 then return "deny", {} end
+end
+
+--- The decision of an event's permission hooks.
 ---@param results table[]
 ---@return "allow"|"deny"|"ask"|nil
 ---@return table? specific  what came with it: a reason, a changed input
 function M.decision(results)
+  local decision, specific
   for _, result in ipairs(results) do
-    local specific = result.decoded and result.decoded.hookSpecificOutput or {}
-    local decision = specific.permissionDecision or specific.decision and specific.decision.behavior
-    if decision == "allow" or decision == "deny" or decision == "ask" then
-      return decision, { reason = specific.permissionDecisionReason or specific.decision and specific.decision.message,
-        input = specific.updatedInput or specific.decision and specific.decision.updatedInput }
-    end
-    if result.status == 2 then return "deny", {} end
+    local one, with = decision_in(result)
+    if one and (not decision or WEIGHTS[one] > WEIGHTS[decision]) then decision, specific = one, with end
   end
+  return decision, specific
 end
 
 return M
