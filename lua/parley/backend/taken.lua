@@ -12,10 +12,13 @@ local M = {}
 --- What the program calls a tool of the caller's own.
 local OWN_TOOL = "^mcp__parley__"
 local LOOK_MS = 1000
+--- So long after a key the program need not show yet that it is at work on it.
+local SETTLE_MS = 500
 
 ---@class parley.Hold
 ---@field session parley.Session
 ---@field has_typed boolean
+---@field package typed_at? number
 ---@field is_over boolean
 ---@field package backend parley.Backend
 ---@field package run table     the pool's lease, as of a turn
@@ -76,7 +79,7 @@ end
 --- Raises `SessionError` (reason `"exit"`) when the program is gone, `ClosedError` when it was given back.
 function Hold:type(bytes)
   if self.is_over then error(errors.closed_error "the session was given back", 0) end
-  self.has_typed = true
+  self.has_typed, self.typed_at = true, clock.now()
   local started = self.backend.kin[self.session]
   if started then started.seed = nil end -- somebody goes on from it
   self.session.process:write(bytes)
@@ -86,6 +89,12 @@ end
 ---@return boolean
 function Hold:is_busy()
   return self.session.process:is_alive() and self.session:state() == "busy"
+end
+
+--- Waits until the program has had the time to show that it is at work on what was typed.
+function Hold:settle()
+  local deadline = (self.typed_at or -SETTLE_MS) + SETTLE_MS
+  while not self:is_busy() and clock.now() < deadline do self.session.terminal:wait(deadline) end
 end
 
 --- Waits for the end of what the program is doing.

@@ -62,7 +62,7 @@ end)
 
 describe("a session that is given back", function()
   it("and could not be gone on with is an error, and no success", helper.task(function()
-    local hold = { session = { session_id = "one" }, is_busy = function() return false end }
+    local hold = { session = { session_id = "one" }, is_busy = function() return false end, settle = function() end }
     local group <close> = task.group()
     local list = holds.new { backend = { take_over = function() return hold end,
       give_back = function() error(errors.session_error "it did not start", 0) end }, group = group, vanish_ms = 60000 }

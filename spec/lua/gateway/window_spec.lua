@@ -104,6 +104,16 @@ describe("the window", function()
     assert.is_true(line.output_tokens > 0 and line.input_tokens > 0)
   end)
 
+  serves("gives nothing back while what was typed just before may begin a turn", { kit = SLOW }, function(gateway)
+    gateway:ask "one"
+    local id = only_id(gateway)
+    local hold, holds = take(gateway, id), gateway.server.window.holds
+    holds:type(holds.by_id[hold], "slow\r")
+    assert.equal("busy", helper.error_of(holds.give_back, holds, holds.by_id[hold]).reason)
+    helper.eventually(function() return give_back(gateway, id, hold).status == 200 end)
+    assert.same({ "one", "slow" }, gateway.kit:taken())
+  end)
+
   serves("shows nobody another's sessions", function(gateway)
     gateway:ask "one"
     local id = only_id(gateway)

@@ -146,6 +146,7 @@ end
 --- Gives back for somebody who asks.
 ---@param one parley.gateway.Hold
 function Holds:give_back(one)
+  one.hold:settle()
   if one.hold:is_busy() then
     error(problems.new(409, "the program is at work: wait for its end, or interrupt it with Escape",
       { retry_after = 2, reason = "busy" }), 0)
