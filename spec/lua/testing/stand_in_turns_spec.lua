@@ -114,6 +114,14 @@ describe("the stand-in's transcript", function()
     wait_for_labels(kit, id, { "user", "assistant text", "system turn_duration" })
   end))
 
+  it("is drawn without its control characters", session({ script = { answers = {
+    { text = "be\27[2Jfore\7\u{9b}31m after" } } } }, function(_, terminal)
+    send(terminal, "hello")
+    terminal:wait_for "● be[2Jfore31m after"
+    terminal:wait_for "✻ Baked"
+    assert.truthy(terminal:shows "❯ hello")
+  end))
+
   it("is later than the status by what a fault adds", session({ script = { faults = { late_flush_ms = 200 } } },
     function(kit, terminal, id)
       send(terminal, "hello")

@@ -183,6 +183,12 @@ function Screen:first_visible(history)
   return 1
 end
 
+--- What is drawn of a text: no control character is (2.1.332; 2.1.110 takes the whole of a sequence out).
+local function drawable(text)
+  if not text:find "[\0-\8\11-\31\127\xC2]" then return text end
+  return (text:gsub("[\0-\8\11-\31\127]", ""):gsub("\xC2[\x80-\x9F]", ""))
+end
+
 function Screen:body(view)
   local first = self:first_visible(view.history)
   local rows = first == 1 and self:banner(view) or {}
@@ -195,7 +201,7 @@ function Screen:body(view)
     local entry = view.history[index]
     if entry.columns ~= self.columns then -- what was said does not change
       local before = #rows
-      add(entry.text, entry.mark, "  ")
+      add(drawable(entry.text), entry.mark, "  ")
       entry.columns, entry.rows = self.columns, table.move(rows, before + 1, #rows, 1, {})
     else
       table.move(entry.rows, 1, #entry.rows, #rows + 1, rows)
