@@ -148,6 +148,18 @@ describe("parley attach", function()
     person:expect "status 0"
   end)
 
+  in_tmux("lets go of the keyboard, and can be left, when the server is gone", {}, function(gateway)
+    gateway:ask "one"
+    local person <close> = attach(gateway, { "--take", session_of(gateway) })
+    person:expect "you have the keyboard"
+    gateway.server:close()
+    person:expect "the connection was lost; trying again"
+    person:press "C-]"
+    person:expect "cannot reach parley serve"
+    person:press "C-]"
+    person:expect "status 0"
+  end)
+
   in_tmux("gives back behind what was typed just before", {}, function(gateway)
     gateway:ask "one"
     local person <close> = attach(gateway, { "--take", session_of(gateway) })

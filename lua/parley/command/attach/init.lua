@@ -84,7 +84,7 @@ end
 local function give_back(self)
   local ok, err = pcall(post, self, "give-back", "")
   self.is_giving = false
-  if ok then let_go(self) end
+  if ok or not errors.is(err, "ApiError") then let_go(self) end -- a server that cannot be reached misses who was here
   say(self, not ok and errors.text(err) or nil)
 end
 
