@@ -92,7 +92,7 @@ end
 function M.in_linear_time(fn, ...)
   local began = os.clock()
   fn(...)
-  assert.is_true(os.clock() - began < 5, "it took too long")
+  assert.is_true(os.clock() - began < 20, "it took too long") -- under a sanitizer it takes ten times as long
 end
 
 --- 300 kB that say next to nothing.

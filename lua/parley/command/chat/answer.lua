@@ -9,7 +9,7 @@ local M = {}
 ---@field package write fun(text: string)
 ---@field package paint? fun(style: string, text: string): string
 ---@field package message? string   of which partial text has come
----@field package text string       what of it no block has accounted for
+---@field package pieces string[]   what of it no block has accounted for
 ---@field package shown integer     so many bytes of that were shown
 ---@field package blank string[]    lines that are shown only when another follows
 ---@field package markdown? parley.Markdown  of the block
@@ -26,7 +26,7 @@ end
 ---       Markdown stands as it was written
 ---@return parley.ChatAnswer
 function M.new(given)
-  local self = setmetatable({ write = given.write, paint = given.paint, text = "", shown = 0 }, Answer)
+  local self = setmetatable({ write = given.write, paint = given.paint, pieces = {}, shown = 0 }, Answer)
   begin_block(self)
   return self
 end
@@ -48,34 +48,43 @@ local function show(self, text)
   if shown[1] then self.write(table.concat(shown, "\n") .. "\n") end
 end
 
+--- What has come, as one text.
+local function come(self)
+  self.pieces = { table.concat(self.pieces) }
+  return self.pieces[1]
+end
+
 --- Shows what has come of the line that is not whole, before something else is shown.
 function Answer:flush()
-  show(self, trimmed(self.text:sub(self.shown + 1)))
-  self.shown = #self.text
+  local text = come(self)
+  show(self, trimmed(text:sub(self.shown + 1)))
+  self.shown = #text
 end
 
 --- Takes in partial text.
 ---@param event parley.Event  of type `partial`
 function Answer:add(event)
   if event.message ~= self.message then self:finish() end
-  self.message, self.text = event.message, self.text .. event.text
+  self.message = event.message
+  table.insert(self.pieces, event.text)
   local _, last = event.text:find "^.*\n" -- the whole lines before it were shown
   if not last then return end
-  local whole = #self.text - #event.text + last
-  show(self, self.text:sub(self.shown + 1, whole))
+  local text = come(self)
+  local whole = #text - #event.text + last
+  show(self, text:sub(self.shown + 1, whole))
   self.shown = whole
 end
 
 --- Shows what of a block of text was not shown yet.
 ---@param text string
 function Answer:block(text)
-  local come = self.text
-  if come:sub(1, #text) == text then -- and perhaps another block of the message behind it
+  local before = come(self)
+  if before:sub(1, #text) == text then -- and perhaps another block of the message behind it
     show(self, trimmed(text:sub(self.shown + 1)))
-    self.text, self.shown = come:sub(#text + 1), math.max(self.shown - #text, 0)
-  elseif text:sub(1, #come) == come then
+    self.pieces, self.shown = { before:sub(#text + 1) }, math.max(self.shown - #text, 0)
+  elseif text:sub(1, #before) == before then
     show(self, trimmed(text:sub(self.shown + 1)))
-    self.text, self.shown = "", 0
+    self.pieces, self.shown = {}, 0
   else -- of a message that was not shown; the one that is may go on
     show(self, trimmed(text))
   end
@@ -85,7 +94,7 @@ end
 --- No more comes of what was shown in part.
 function Answer:finish()
   self:flush()
-  self.message, self.text, self.shown = nil, "", 0
+  self.message, self.pieces, self.shown = nil, {}, 0
   begin_block(self)
 end
 
