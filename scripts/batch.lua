@@ -125,8 +125,13 @@ local function main(arguments)
   if is_spent and stopped then say(("--max-cost %g is reached"):format(arguments.max_cost)) end
   local remedy = path ~= "-" and describe_remedy(arguments, counts, not ok or stopped)
   if remedy then say(remedy) end
-  if arguments.report then files.write(arguments.report, report.of_file(path)) end
+  local is_reported, why_not = true, nil
+  if arguments.report then
+    is_reported, why_not = pcall(function() files.save(arguments.report, report.of_file(path)) end)
+  end
+  if not ok and not is_reported then say(parley.errors.text(why_not)) end
   if not ok then error(problem, 0) end
+  if not is_reported then error(why_not, 0) end
   if not is_tidy then error(trouble, 0) end
   return (stopped or counts.failed + counts.resumed_failed > 0) and 1 or 0
 end

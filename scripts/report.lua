@@ -12,7 +12,7 @@ local function main(arguments)
   report.check_target(arguments.output, { arguments.results })
   local page = report.of_file(arguments.results)
   if not arguments.output or arguments.output == "-" then return cli.write(page) end
-  files.write(arguments.output, page)
+  files.save(arguments.output, page)
 end
 
 return cli.run({

@@ -33,8 +33,11 @@ local INJECTIONS = { "native_jsonl", "concat_message" }
 
 local function is_retention(value)
   for name, bound in pairs(value) do
+    local is_whole = math.type(bound) == "integer" or name == "days" and math.type(bound) == "float"
     local is_known = name == "days" or name == "count" or name == "bytes"
-    if not is_known or type(bound) ~= "number" or bound < 0 then return "{days, count, bytes}, numbers from 0 on" end
+    if not (is_known and is_whole and bound > 0) then
+      return "{days, count, bytes}, numbers of more than 0, count and bytes whole ones"
+    end
   end
 end
 

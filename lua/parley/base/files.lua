@@ -106,6 +106,23 @@ function M.write(path, text, is_passing)
   check(uv.fs_rename(temporary, path))
 end
 
+--- Writes the file that a person has named: through a link, and in its place what is no regular file, such as a device.
+---@param path string
+---@param text string
+--- Raises an error with the system's code, or `ValueError` for a link that leads nowhere.
+function M.save(path, text)
+  local found, link = uv.fs_stat(path), uv.fs_lstat(path)
+  if not found and link then
+    error(errors.value_error(("'%s' is a link to '%s', which is not there"):format(path, uv.fs_readlink(path))), 0)
+  end
+  if not found or found.type == "file" or found.type == "directory" then
+    return M.write(uv.fs_realpath(path) or path, text)
+  end
+  local ok, problem = M.put(path, text, "w")
+  if ok then return end
+  error(errors.new("EIO", ("cannot write '%s': %s"):format(path, M.reason(problem)), { path = path }), 0)
+end
+
 --- Writes to a file where it stands, mode 0600 when it is new. What cannot be written whole may be there in part.
 ---@param path string
 ---@param text string

@@ -72,7 +72,7 @@ function Group:spawn(fn, ...)
     return nil, errors.closed_error "the group is closed"
   end
   local one = start(self.owner, run, self, fn, ...)
-  self.tasks[one] = true
+  self.tasks[one], one.shielded = true, false -- what shields its owner is not around it
   return one
 end
 

@@ -144,7 +144,8 @@ local LINK_BYTES = 16 * 1024
 --- The links that were made, by their first message's table: what has not changed is not hashed again.
 local links = setmetatable({}, { __mode = "k" })
 
---- Lists what a message is made of, one level deep: what is replaced in it is noticed, what changes deeper down is not.
+--- Lists what a message is made of, two levels deep: what is replaced in it, or in a block of its content, is noticed,
+--- what changes deeper down is not.
 local function trace(message, list, n)
   local content = message.content
   list[n + 1], list[n + 2], list[n + 3] = message, message.role, content or false
@@ -152,8 +153,12 @@ local function trace(message, list, n)
   if type(content) ~= "table" then return n end
   for i = 1, #content do
     local block = content[i]
-    list[n + 1], list[n + 2] = block, block.text or block.content or block.input or false
-    n = n + 2
+    list[n + 1] = block
+    n = n + 1
+    for name, value in next, block do
+      list[n + 1], list[n + 2] = name, value
+      n = n + 2
+    end
   end
   return n
 end

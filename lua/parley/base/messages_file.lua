@@ -1,5 +1,4 @@
 --- Conversations in files: a JSON list of messages, an object with `messages`, or one message a line.
-local uv = require "luv"
 local core = require "parley.core"
 local errors = require "parley.base.errors"
 local files = require "parley.base.files"
@@ -31,6 +30,7 @@ end
 ---@return table[] messages
 --- Raises `ValueError`.
 function M.decode(text, where)
+  text = text:gsub("^\xEF\xBB\xBF", "") -- a mark of UTF-8 that some editors write
   if not text:find "%S" then error(errors.value_error(where .. " is empty: expected a list of messages"), 0) end
   local begins_with_whole_line = text:find "^%s*{[^\n]*}[^%S\n]*\n%s*%S"
   if begins_with_whole_line then return by_line(text, where) end
@@ -81,11 +81,7 @@ function M.write(path, messages)
     if not row then error(errors.value_error(("messages[%d]: %s"):format(i, err.message), { index = i }), 0) end
     rows[i] = row
   end
-  local real, link = uv.fs_realpath(path), uv.fs_lstat(path)
-  if not real and link and link.type == "link" then
-    error(errors.value_error(("'%s' is a link to '%s', which is not there"):format(path, uv.fs_readlink(path))), 0)
-  end
-  files.write(real or path, rows[1] and "[\n" .. table.concat(rows, ",\n") .. "\n]\n" or "[]\n")
+  files.save(path, rows[1] and "[\n" .. table.concat(rows, ",\n") .. "\n]\n" or "[]\n")
 end
 
 return M

@@ -304,14 +304,11 @@ end
 --- Raises what `fn` raised, unchanged. A task that waits for what cannot happen is an error with code `EDEADLK`.
 function M.run(fn, ...)
   check("task.run", fn, "a function")
-  local task, outer = new_task(nil, fn, ...), current
-  if outer then
-    task.shielded = outer.shields > 0
-    outer.inner = task
-  end
-  local _ <close> = defer(function()
-    if outer then outer.inner = nil end
-  end)
+  local outer = current or { shields = 0 }
+  if outer.cancelled and outer.shields == 0 then error(outer.cancelled, 0) end
+  local task = new_task(nil, fn, ...)
+  task.shielded, outer.inner = outer.shields > 0, task
+  local _ <close> = defer(function() outer.inner = nil end)
   M.pump(task)
   if task.outcome[1] then return table.unpack(task.outcome, 2, task.outcome.n) end
   error(task.outcome[2], 0)
@@ -328,10 +325,10 @@ end
 
 --- Lets the loop call back, outside of any task. Raises nothing: a raw callback's error is the second result.
 local function turn_loop(mode)
-  local outer = current -- a task that runs another main task pumps from inside
+  local outer, was_turning = current, is_turning -- a task, or a callback, that runs a main task pumps from inside
   current, is_turning = nil, true
   local is_alive = clock.pass(mode)
-  current, is_turning = outer, false
+  current, is_turning = outer, was_turning
   local uncaught = registry[UNCAUGHT]
   registry[UNCAUGHT] = nil
   return is_alive, uncaught

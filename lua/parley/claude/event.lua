@@ -53,8 +53,9 @@ end
 ---@return parley.Event
 function M.new(fields) return setmetatable(fields, Event) end
 
-local function present(value)
-  if type(value) == "userdata" or type(value) == "lightuserdata" then return nil end -- JSON's null
+--- A value of the type that it has; nil for JSON's null, and for what is not as it should be.
+local function present(value, kind)
+  if kind and type(value) ~= kind or type(value) == "userdata" then return nil end
   return value
 end
 
@@ -62,7 +63,13 @@ end
 local function content_of(message)
   local content = type(message) == "table" and message.content
   if type(content) == "string" then return { { type = "text", text = content } } end
-  return type(content) == "table" and content or nil
+  if type(content) ~= "table" then return nil end
+  local blocks = {}
+  for _, block in ipairs(content) do
+    local is_one = type(block) == "table" and (block.type ~= "text" or type(block.text) == "string")
+    if is_one then table.insert(blocks, block) end
+  end
+  return blocks
 end
 
 local readers = {}
@@ -78,10 +85,10 @@ function readers.assistant(record, fields)
   local message = record.message
   fields.content = content_of(message)
   if not fields.content then return nil end
-  fields.message_id = present(message.id)
+  fields.message_id = present(message.id, "string")
   fields.model = present(message.model)
-  fields.stop_reason = present(message.stop_reason)
-  fields.usage = present(message.usage)
+  fields.stop_reason = present(message.stop_reason, "string")
+  fields.usage = present(message.usage, "table")
   if present(record.isApiErrorMessage) then
     fields.is_error = true
     fields.error = present(record.error)
@@ -106,7 +113,7 @@ function M.from_record(record)
     type = record.type,
     uuid = present(record.uuid),
     session_id = present(record.sessionId),
-    timestamp = present(record.timestamp),
+    timestamp = present(record.timestamp, "string"),
     record = record,
   })
   return fields and M.new(fields)
@@ -118,8 +125,10 @@ function M.timestamp() return clock.timestamp() end
 
 --- Texts that the program writes under the user's name.
 local PROGRAM_TEXTS = {
-  { "^<command%-", "command" }, { "^<local%-command", "program" }, { "^%[Request interrupted", "program" },
-  { "^<task%-notification>", "notification" }, { "^<bash%-", "notification" },
+  { "^<command%-%a+>[^<]*</command%-%a+>%s*<command%-%a+>", "command" },
+  { "^<command%-%a+>[^<]*</command%-%a+>%s*$", "command" }, { "^<local%-command%-%a+>", "program" },
+  { "^%[Request interrupted by user[^%]]*%]%s*$", "program" },
+  { "^<task%-notification>", "notification" }, { "^<bash%-%a+>", "notification" },
 }
 
 --- Says what a user event is: `typed` by a person, a slash `command`, the `results` of tool calls, the `summary` that

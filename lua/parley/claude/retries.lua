@@ -9,14 +9,19 @@ local M = {}
 ---@field wait_ms integer
 ---@field message string
 
+local function below_spinner(rows, i)
+  repeat i = i - 1 until i < 1 or rows[i] ~= ""
+  return i >= 1 and rows[i]:find "^[·✢✳✶✻✽*]+ " ~= nil
+end
+
 --- Finds the row that announces that an API request will be tried again: it stands in the spinner's place, behind a
---- glyph at the left edge that no row of a message or an answer begins with.
+--- glyph at the left edge that no row of a message or an answer begins with, or hangs below such a row.
 ---@param rows string[]
 ---@return parley.Retry?
 function M.on_screen(rows)
   for i = #rows, 1, -1 do
-    local row = rows[i] ~= "" and rows[i]:find("etrying", 1, true)
-      and (rows[i]:match "^[·✢✳✶✻✽*]+ (.*)$" or rows[i]:match "^%s+⎿?%s*([Rr]etrying.*)$")
+    local row = rows[i] ~= "" and rows[i]:find("etrying", 1, true) and (rows[i]:match "^[·✢✳✶✻✽*]+ (.*)$"
+      or below_spinner(rows, i) and rows[i]:match "^%s+[⎿%s]*([Rr]etrying.*)$")
     local wait, attempt, of = (row or ""):match "[Rr]etrying(.-) · attempt (%d+)/(%d+)"
     if wait then
       local message = row:match "^(.-) · [Rr]etrying" or row

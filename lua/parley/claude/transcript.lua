@@ -146,8 +146,10 @@ end
 ---@return string  `"/review src"`
 function M.command_text(event)
   local text = event:text()
-  local name = text:match "<command%-name>(.-)</command%-name>" or "/" .. (text:match "<command%-message>(.-)<" or "?")
-  local words = text:match "<command%-args>(.-)</command%-args>" or ""
+  local name = text:match "<command%-name>([^<]*)<" or "/" .. (text:match "<command%-message>([^<]*)<" or "?")
+  local _, first = text:find("<command-args>", 1, true)
+  local last = first and text:find("</command-args>", first, true)
+  local words = last and text:sub(first + 1, last - 1) or ""
   return words == "" and name or name .. " " .. words
 end
 

@@ -43,9 +43,10 @@ M.contract = {
 local PANEL = { kind = "panel", remedy = "press ESC" }
 local UNKNOWN = { kind = "unknown", remedy = "give a dialogs policy that answers it" }
 
+--- The uppermost row that tells decides: those below it may say what others have named.
 local function known_at_start(text)
-  for _, entry in ipairs(dialog_kinds.at_start) do
-    for row in text:gmatch "[^\n]+" do
+  for row in text:gmatch "[^\n]+" do
+    for _, entry in ipairs(dialog_kinds.at_start) do
       if row:find(entry.row) then return entry end
     end
   end

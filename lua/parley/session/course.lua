@@ -184,7 +184,7 @@ end
 local function settle(self, facts, now)
   if facts.asking and not facts.interrupting then return nil, math.huge end
   local verdict, missing = self.settling.judge(facts, now - self.deadlines:still_since(facts))
-  if not verdict then return nil, now + (missing or math.huge) end
+  if not verdict then return nil, now + math.max(1, missing or math.huge) end -- of no number, or none above 0, too
   if verdict.subtype == "error_no_output" or facts.certainty ~= "certain" then -- what is missing may be lost
     self.transcript:check "what the program did is not known"
   end

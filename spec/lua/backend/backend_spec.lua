@@ -20,6 +20,15 @@ local types = fake_backends.types
 local raised = helper.failure_of
 local taken = fake_backends.taken
 
+describe("a backend", function()
+  it("refuses bounds of what is kept that its index would refuse", function()
+    for _, bounds in ipairs { { count = 0 }, { count = 1.5 }, { days = 0 }, { days = 0 / 0 }, { bytes = math.huge },
+      { age = 1 } } do
+      assert.matches("'retention'", raised("ValueError", parley.backend, { retention = bounds }).message)
+    end
+  end)
+end)
+
 describe("complete", function()
   describe("1. refuses, and starts nothing:", function()
     local CASES = {

@@ -133,6 +133,19 @@ describe("a group", function()
       assert.truthy(tostring(err):find(case[2], 1, true), tostring(err))
     end)
   end
+
+  it("has a task that began while its owner waits for its children cancelled with them", helper.task(function()
+    local group
+    local owner = task.spawn(function()
+      group = task.group()
+      group:spawn(helper.until_cancelled)
+    end)
+    helper.tick()
+    helper.tick()
+    group:spawn(helper.until_cancelled)
+    owner:cancel()
+    task.timeout(10000, pcall, owner.await, owner)
+  end))
 end)
 
 describe("Channel:try_send", function()

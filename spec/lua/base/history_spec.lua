@@ -254,6 +254,21 @@ describe("the links that hash_history remembers", function()
     assert.equal(hash(copied(messages)), hash(messages))
   end)
 
+  for field, value in pairs { source = { type = "base64", media_type = "image/png", data = "new" }, is_error = true,
+    tool_use_id = "toolu_2", name = "Other" } do
+    it("notice another '" .. field .. "' of a block that is no text", function()
+      local messages = long_history(4)
+      local kind = field == "source" and "image" or field == "name" and "tool_use" or "tool_result"
+      messages[3].content[2] = { type = kind,
+        source = { type = "base64", media_type = "image/png", data = "old" }, tool_use_id = "toolu_1",
+        id = "toolu_1", name = "Bash", input = {}, content = "x" }
+      messages[3].role = field == "name" and "assistant" or "user"
+      hash(messages)
+      messages[3].content[2][field] = value
+      assert.equal(hash(copied(messages)), hash(messages))
+    end)
+  end
+
   it("end where another message follows that says something", function()
     local messages = long_history(3)
     hash(messages)

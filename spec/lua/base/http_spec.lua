@@ -285,6 +285,30 @@ describe("an HTTP server", function()
       assert.matches("late", failed[1])
     end)
 
+    for what, answer in pairs {
+      ["of a length"] = function(response) response:send(200, {}, ("x"):rep(8 << 20)) end,
+      ["in chunks"] = function(response)
+        response:start(200)
+        response:write(("x"):rep(8 << 20))
+      end,
+    } do
+      serves("cuts an answer whose writing was given up, " .. what, { handler = function(request, response)
+        if request.path == "/second" then return response:send(200, {}, "the second") end
+        pcall(task.timeout, 50, answer, response)
+      end }, function(server)
+        local socket <close> = task.closing(uv.new_tcp())
+        task.suspend(function(wake) socket.handle:connect("127.0.0.1", server.port, wake) end)
+        socket.handle:write(get "/slow" .. get "/second")
+        task.condition():wait(300) -- it reads nothing for a while
+        local received, news = {}, task.channel(1)
+        socket.handle:read_start(function(_, bytes)
+          if bytes then table.insert(received, bytes) else news:close() end
+        end)
+        news:receive()
+        assert.is_nil(table.concat(received):find("the second", 1, true))
+      end)
+    end
+
     it("tells standard error, when nobody else wants to know", helper.task(function()
       local program = helper.run { helper.host, "-e", [[
         local http, task, uv = require "parley.http", require "parley.task", require "luv"

@@ -57,6 +57,11 @@ describe("messages_file.decode", function()
     end
   end)
 
+  it("reads what an editor has marked as UTF-8", function()
+    assert.same({ MESSAGES[1], MESSAGES[1] }, decode("\u{FEFF}" .. USER .. "\n" .. USER .. "\n"))
+    assert.same({ MESSAGES[1] }, decode("\u{FEFF}[" .. USER .. "]"))
+  end)
+
   it("is soon done with empty lines", function()
     helper.in_linear_time(function() assert.same({ MESSAGES[1] }, decode(USER .. helper.hollow.lines_alone)) end)
   end)

@@ -45,6 +45,33 @@ describe("task", function()
       assert.equal(err, error_of(task.run, function() error(err) end))
     end)
 
+    it("does not begin in a task that was cancelled", helper.task(function()
+      local ran = 0
+      local one = task.spawn(function()
+        for _ = 1, 3 do
+          pcall(task.run, function()
+            ran = ran + 1
+            helper.until_cancelled()
+          end)
+        end
+      end)
+      helper.tick()
+      one:cancel()
+      pcall(one.await, one)
+      assert.equal(1, ran)
+    end))
+
+    it("in a callback leaves nobody asleep who is woken behind it", helper.task(function()
+      local woken, began = task.condition(), task.now()
+      local timer <close> = task.closing(uv.new_timer())
+      timer.handle:start(1, 0, function()
+        task.run(function() task.condition():wait(1) end)
+        woken:notify()
+      end)
+      assert.is_true(woken:wait(20000))
+      assert.is_true(task.now() - began < 10000)
+    end))
+
     it("fails a task that calls coroutine.yield, where it does", function()
       local closed
       local err = error_of(task.run, function()
@@ -588,7 +615,7 @@ describe("task", function()
 
     it("raises after the function has cleaned up", helper.task(function()
       local log = {}
-      pcall(task.timeout, 1, function()
+      pcall(task.timeout, 100, function()
         local _ <close> = defer(function()
           task.shield(helper.tick)
           table.insert(log, "closed")

@@ -85,6 +85,28 @@ describe("event.from_record", function()
     assert.is_nil(read [[{"type":{}}]])
   end)
 
+  it("takes nothing of a type that it has not", function()
+    local event = read [[{"type":"assistant","timestamp":5,"message":{"id":7,"stop_reason":true,"usage":"much",
+      "content":[null,"x",{"type":"text","text":null},{"type":"text"},{"type":"text","text":"said"}]}}]]
+    assert.same({}, { event.timestamp, event.message_id, event.stop_reason, event.usage })
+    assert.same({ { type = "text", text = "said" } }, event.content)
+  end)
+
+  it("tells what a person types from what the program writes under their name", function()
+    for text, kind in pairs {
+      ["[Request interrupted by user] is what I see. Why?"] = "typed", ["<local-command x"] = "typed",
+      ["<command-line> is what gcc says. Why?"] = "typed", ["<bash- x"] = "typed",
+      ["<command-name>/clear</command-name> what is this?"] = "typed",
+      ["<command-name>/clear</command-name>\n  <command-message>clear</command-message>"] = "command",
+      ["<command-message>x</command-message>\n<command-name>/x</command-name>"] = "command",
+      ["<command-name>/x</command-name>"] = "command", ["<local-command-stdout>x</local-command-stdout>"] = "program",
+      ["[Request interrupted by user]"] = "program", ["[Request interrupted by user for tool use]"] = "program",
+    } do
+      local event = claude_event.from_record { type = "user", message = { role = "user", content = text } }
+      assert.equal(kind, claude_event.kind(event), text)
+    end
+  end)
+
   it("passes over a sub-agent's lines", function()
     assert.is_nil(read [[{"type":"assistant","isSidechain":true,"message":{"content":[]}}]])
   end)

@@ -12,6 +12,8 @@ describe("retries.on_screen", function()
   it("does not believe a message that looks like one", function()
     assert.is_nil(retries.on_screen { "❯ ✻ API error · retrying in 1s · attempt 2/3",
       "● x · retrying in 1s · attempt 2/3", "  y · retrying in 1s · attempt 2/3", "Will retry on next startup" })
+    assert.is_nil(retries.on_screen { "● Bash(make)", "  ⎿  Retrying in 9s · attempt 6/10" })
+    assert.equal(6, retries.on_screen({ "✻ Thinking…", "", "  ⎿  Retrying in 9s · attempt 6/10" }).attempt)
   end)
 end)
 

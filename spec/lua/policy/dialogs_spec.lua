@@ -33,6 +33,14 @@ describe("policy.dialogs", function()
       end)
     end
 
+    it("by the uppermost row that tells: a name in one below may say anything", function()
+      local dialog = recognize(start(" New MCP server found in this project: aaaaaaaaaaaaaaaaaaaaaa",
+        " Choose the text style that looks best", "", " ❯ 1. Use this server", "   2. Continue without", "",
+        " Enter to confirm"))
+      assert.equal("mcp", dialog.kind)
+      assert.is_string(dialogs.decide(dialog, { "onboarding" }).fail)
+    end)
+
     it("the security notes of the first start, which want a key", function()
       local notes = recognize(start("Security notes:", " 1. Claude can make mistakes", " Press Enter to continue…"))
       assert.same({ "onboarding", {} }, { notes.kind, notes.choices })

@@ -193,7 +193,7 @@ describe("turn", function()
       live:take(write.user("hi", { isMeta = true }))
       live:take(write.user("hi", { promptSource = "system" }))
       live:take(write.user("hi", { isSidechain = true }))
-      for _, text in ipairs { "<task-notification>x", "<command-name>/x", "<local-command-stdout>",
+      for _, text in ipairs { "<task-notification>x", "<command-name>/x</command-name>", "<local-command-stdout>",
         "[Request interrupted by user]" } do live:take(write.user(text)) end
       live:take(write.result "t")
       live:take { type = "something new" }

@@ -5,6 +5,7 @@
 --- stays unread.
 local clock = require "parley.base.clock"
 local core = require "parley.core"
+local defer = require "parley.base.defer"
 local errors = require "parley.base.errors"
 local requests = require "parley.base.http.request"
 local responses = require "parley.base.http.response"
@@ -168,10 +169,14 @@ function Connection:send(bytes, then_what)
   end)
 end
 
---- Writes for a handler, and waits for a client that is slow.
+--- Writes for a handler, and waits for a client that is slow. When that is given up, no answer can follow the half of
+--- one: the connection is cut.
 ---@param bytes string
 ---@param is_last? boolean  the answer is over: the connection is free for the next request
 function Connection:write(bytes, is_last)
+  local _ <close> = defer(function(err)
+    if err then self:cut() end
+  end)
   for from = 1, #bytes, SLICE do
     if self.is_closed then error(errors.cancelled "the client went away", 0) end
     self:send(#bytes <= SLICE and bytes or bytes:sub(from, from + SLICE - 1))

@@ -78,11 +78,11 @@ end
 --- Raises an error with code `EBUSY` when another process has it, or with the system's code when no claim can be laid.
 function M.take(path)
   local real = assert(uv.fs_realpath(path))
-  local folder, base = real:match "^(.*)/([^/]*)$"
+  local folder, base = real:match "^(.*/)([^/]*)$"
   local prefix = base .. ".lock-"
   local own = own_claim()
   local own_name = ("%s%s-%s-%s-%d-%s"):format(prefix, own.host, own.boot, own.namespace, own.pid, own.started)
-  local own_path = folder .. "/" .. own_name
+  local own_path = folder .. own_name
 
   local descriptor, problem, code = uv.fs_open(own_path, "wx", 384)
   if code == "EEXIST" then refuse(path, own, own_path) end
@@ -102,7 +102,7 @@ function M.take(path)
     local claim = name ~= own_name and name:sub(1, #prefix) == prefix and parse(name:sub(#prefix + 1))
     if claim then
       local alive = is_alive(claim, own)
-      if alive == false then uv.fs_unlink(folder .. "/" .. name) else refuse(path, alive and claim, name) end
+      if alive == false then uv.fs_unlink(folder .. name) else refuse(path, alive and claim, name) end
     end
   end
   return setmetatable(lock, { __close = lock.close })
