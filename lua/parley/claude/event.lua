@@ -64,7 +64,7 @@ local function content_of(message)
   local content = type(message) == "table" and message.content
   if type(content) == "string" then return { { type = "text", text = content } } end
   if type(content) ~= "table" then return nil end
-  local blocks = {}
+  local blocks = setmetatable({}, getmetatable(content)) -- of a JSON array, though it is empty
   for _, block in ipairs(content) do
     local is_one = type(block) == "table" and (block.type ~= "text" or type(block.text) == "string")
     if is_one then table.insert(blocks, block) end

@@ -90,6 +90,7 @@ describe("event.from_record", function()
       "content":[null,"x",{"type":"text","text":null},{"type":"text"},{"type":"text","text":"said"}]}}]]
     assert.same({}, { event.timestamp, event.message_id, event.stop_reason, event.usage })
     assert.same({ { type = "text", text = "said" } }, event.content)
+    assert.equal("[]", core.json.encode(read([[{"type":"user","message":{"content":[]}}]]).content))
   end)
 
   it("tells what a person types from what the program writes under their name", function()
