@@ -63,6 +63,9 @@ local function spell_blocks(content, role, list, n)
   local heads = text_heads[role]
   if type(content) == "string" then return spell_text(content, heads, list, n) end
   if is_null(content) then return n end
+  if #content == 0 and next(content) ~= nil then
+    error(errors.value_error "the content of a message must be a text or a list of blocks, not one block", 0)
+  end
   for i = 1, #content do
     local block = content[i]
     if type(block) ~= "table" then error(errors.value_error "a content block must be a table", 0) end
@@ -155,7 +158,7 @@ local function trace(message, list, n)
     local block = content[i]
     list[n + 1] = block
     n = n + 1
-    for name, value in next, block do
+    for name, value in next, type(block) == "table" and block or {} do
       list[n + 1], list[n + 2] = name, value
       n = n + 2
     end
@@ -166,7 +169,7 @@ end
 local function says_something(message)
   if type(message.content) == "string" then return message.content ~= "" end
   for _, block in ipairs(blocks_of(message.content)) do
-    if not is_dropped(block) then return true end
+    if type(block) ~= "table" or not is_dropped(block) then return true end -- what is none is refused later
   end
   return false
 end

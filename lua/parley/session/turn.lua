@@ -165,9 +165,9 @@ local function check_refusal(self, event)
   local said = tostring(event.message):match(REFUSAL)
   if not said then return end
   said = trimmed(said)
-  local last, first = said:find("Original prompt: ", 1, true)
-  if not last or self.matches(said:sub(first + 1), self.text) then
-    self:refuse(last and trimmed(said:sub(1, last - 1)) or said)
+  local from, to = said:find("Original prompt: ", 1, true)
+  if not from or self.matches(said:sub(to + 1), self.text) then
+    self:refuse(from and trimmed(said:sub(1, from - 1)) or said)
   end
 end
 

@@ -244,6 +244,15 @@ describe("the links that hash_history remembers", function()
     end)
   end
 
+  it("do not hide that a block is none any more", function()
+    local messages = long_history(4)
+    hash(messages)
+    messages[3].content[1] = 5
+    assert.equal("ValueError", helper.error_of(hash, messages).code)
+    messages[3].content = text "one block, and no list"
+    assert.matches("not one block", helper.failure_of("ValueError", hash, messages).message)
+  end)
+
   it("notice a block's new text, and a block that was added", function()
     local messages = long_history(4) -- the third has a list of blocks
     hash(messages)

@@ -64,9 +64,9 @@ describe("paths.config_folder", function()
   end)
 
   it("starts from the program's folder where it is relative", function()
-    assert.equal("/work/c", paths.config_folder({ CLAUDE_CONFIG_DIR = "c" }, "/work"))
-    assert.equal("/c", paths.config_folder({ CLAUDE_CONFIG_DIR = "/c" }, "/work"))
-    assert.equal("/h/.claude", paths.config_folder({ CLAUDE_CONFIG_DIR = "", HOME = "/h" }, "/work"))
+    assert.equal("/w/c", paths.config_folder({ CLAUDE_CONFIG_DIR = "c" }, "/w"))
+    assert.equal("/c", paths.config_folder({ CLAUDE_CONFIG_DIR = "/c" }, "/w"))
+    assert.equal("/h/.claude", paths.config_folder({ CLAUDE_CONFIG_DIR = "", HOME = "/h" }, "/w"))
   end)
 
   it("is relative to a folder that is not the host's, for the program and for who reads its files",
