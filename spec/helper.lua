@@ -118,6 +118,12 @@ function M.temporary_folder()
   return path
 end
 
+--- For `after_each`: closes a kit whose programs end by themselves, with a terminal that was killed, but not at once.
+function M.close_behind(kit)
+  M.task(function() M.eventually(function() return #kit:processes() == 0 end) end)()
+  kit:close()
+end
+
 --- For `after_each`.
 function M.remove_folders()
   while folders[1] do files.remove_tree(table.remove(folders)) end

@@ -28,9 +28,7 @@ describe("parley chat", function()
     kit = testing.kit { script = SCRIPT }
   end)
   after_each(function()
-    -- A program that was killed with its terminal takes claude with it, but not at once.
-    helper.task(function() helper.eventually(function() return #kit:processes() == 0 end) end)()
-    kit:close()
+    helper.close_behind(kit)
     check_leaks()
     helper.remove_folders()
   end)

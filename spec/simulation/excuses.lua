@@ -34,7 +34,8 @@ local EFFECTS = {
   pause = function(err, verdict, model, ask, strike) -- one that stands still before what it owes is written looks done
     local is_long = strike.lasts_ms >= OWED_MS -- and half of a dialog that has gone like one that nobody knows
     local is_half_drawn = is_long and verdict == "DialogError" and model:has_asked(ask)
-    return is_session_error(err, "delivery") or verdict == "error_no_output" and is_long or is_half_drawn
+    local is_torn = may(model, "cut") and model:has_asked(ask) and is_session_error(err, "exit") -- half a key is Escape
+    return is_session_error(err, "delivery") or verdict == "error_no_output" and is_long or is_half_drawn or is_torn
   end,
   torn = function(err, verdict)
     return is_session_error(err, "timeout", "transcript") or verdict == "error_no_output"

@@ -147,7 +147,7 @@ add("starts again for a session that has died", "backend/init",
   "    if not was_dead(run, event) then error(event, 0) end",
   "    do error(event, 0) end")
 add("forgets idle sessions that have ended", "backend/pool",
-  "return entry.is_idle and not entry.ending and not session.process:is_alive()",
+  "return entry.is_idle and not (entry.ending or session.process:is_alive())",
   "return false", "a request that finds a dead session starts again")
 add("gives a session to one request at a time", "backend/pool",
   "  entry.is_idle, entry.is_spare, entry.keys = false, nil, {}\n",
@@ -167,8 +167,7 @@ add("discards a session whose message was interrupted before it was answered", "
 add("wakes nobody from a transcript with a line that is none", "sleep/keeper",
   "  if live.has_damage and live:has_damage() then return mistrust(self, live) end", "")
 add("ends what is idle too long", "backend/pool",
-  "if self.may_end(session) then retire(self, session, entry) else begin_idling(self, session, entry) end",
-  "begin_idling(self, session, entry)")
+  "if self.may_end(session) then return retire(self, session, entry) end", "")
 add("removes what it has written for an editor", "claude/editor", "  files.remove_tree(self.folder)\n", "")
 add("closes its sessions", "backend/pool", "      pcall(session.close, session)\n      if entry.is_idle",
   "      if entry.is_idle")

@@ -15,6 +15,8 @@ local task = require "parley.base.task"
 
 local M = {}
 
+local LOOK_AGAIN_MS = 250 -- one that may not end yet is looked at no sooner
+
 ---@class parley.Lease         what a caller wants and has; it stays the caller's table
 ---@field key? string          what the session is looked for under
 ---@field wait? boolean        for the one that is in use under the key, rather than have another
@@ -110,9 +112,7 @@ end
 
 --- Forgets the idle sessions whose process has ended; who is ending one does that himself.
 local function sweep(self)
-  local function has_ended(entry, session)
-    return entry.is_idle and not entry.ending and not session.process:is_alive()
-  end
+  local function has_ended(entry, session) return entry.is_idle and not (entry.ending or session.process:is_alive()) end
   for _, session in ipairs(in_order(self.entries, has_ended)) do
     session:kill()
     forget(self, session)
@@ -333,10 +333,11 @@ local function retire(self, session, entry)
 end
 
 --- Ends an idle session after its time, unless it may not end yet.
-local function begin_idling(self, session, entry)
-  entry.timer = clock.after(self.idle_timeout_ms, function()
+local function begin_idling(self, session, entry, milliseconds)
+  entry.timer = clock.after(milliseconds, function()
     entry.timer = nil
-    if self.may_end(session) then retire(self, session, entry) else begin_idling(self, session, entry) end
+    if self.may_end(session) then return retire(self, session, entry) end
+    begin_idling(self, session, entry, math.max(milliseconds, LOOK_AGAIN_MS))
   end)
 end
 
@@ -359,7 +360,7 @@ function Pool:release(session, keys, is_spare)
   if entry.taker then
     entry.taker.wake(true)
   elseif self.idle_timeout_ms and not is_spare then
-    begin_idling(self, session, entry)
+    begin_idling(self, session, entry, self.idle_timeout_ms)
   end
   serve(self)
 end

@@ -520,6 +520,18 @@ describe("a pool", function()
       live:close()
     end))
 
+    it("looks again after a while at one that may not end yet", helper.task(function()
+      local asked, began = 0, task.now()
+      local live = pool.new { limit = 1, idle_timeout_ms = 1, may_end = function()
+        asked = asked + 1
+        return asked > 3
+      end }
+      local session = add_idle(live, "a")
+      helper.eventually(function() return session.closed == 1 and live:count() == 0 end)
+      assert.equal(4, asked)
+      assert.is_true(task.now() - began >= 3 * 250)
+    end))
+
     it("keeps the place until the process has ended", helper.task(function()
       local live = pool.new { limit = 1, idle_timeout_ms = 10 }
       local session = add_idle(live, "a")
