@@ -33,6 +33,23 @@ describe("a session of the real program", function()
     assert.equal(0, program.status)
   end))
 
+  for what, folder in pairs { relative = "../home/of/claude", empty = "" } do
+    converses("keeps its files where it is looked for, with a CLAUDE_CONFIG_DIR that is " .. what, {
+      variables = { CLAUDE_CONFIG_DIR = folder }, prepare = function(home)
+        if folder == "" then return end
+        assert(files.make_folder(home.home .. "/of/claude"))
+        for name, from in pairs { ["/.claude.json"] = "/.claude.json", ["/settings.json"] = "/.claude/settings.json" } do
+          files.write(home.home .. "/of/claude" .. name, assert(files.read(home.home .. from)))
+        end
+      end,
+    }, function(live, _, home)
+      assert.equal("success", say(live, "hello").verdict)
+      local config = folder == "" and home.home .. "/.claude" or home.home .. "/of/claude"
+      assert.equal(config, uv.fs_realpath(live.jsonl_path):match "^(.*)/projects/")
+      assert.is_nil(files.size(home.cwd .. "/projects"))
+    end)
+  end
+
   describe("ends a turn with all its blocks", function()
     converses("of every kind", function(live, server)
       local said = say(live, "THINK about it")
