@@ -38,8 +38,9 @@ describe("a session of the real program", function()
       variables = { CLAUDE_CONFIG_DIR = folder }, prepare = function(home)
         if folder == "" then return end
         assert(files.make_folder(home.home .. "/of/claude"))
-        for name, from in pairs { ["/.claude.json"] = "/.claude.json", ["/settings.json"] = "/.claude/settings.json" } do
-          files.write(home.home .. "/of/claude" .. name, assert(files.read(home.home .. from)))
+        for _, path in ipairs { "/.claude.json", "/.claude/settings.json" } do
+          local text = assert(files.read(home.home .. path))
+          files.write(home.home .. "/of/claude/" .. path:match "[^/]*$", text)
         end
       end,
     }, function(live, _, home)
