@@ -39,7 +39,9 @@ CORE_SOURCES := $(filter-out src/main.c,$(wildcard src/*.c))
 CORE_OBJECTS := $(CORE_SOURCES:src/%.c=$(B)/obj/%.o) $(LLHTTP_OBJECTS)
 # Stubs for the language server; nobody loads them.
 STUBS = lua/parley/types.lua $(wildcard lua/parley/core/*.lua)
-BUNDLED := $(sort $(filter-out $(STUBS),$(shell find lua scripts -name '*.lua')) $(wildcard lua/parley/gateway/page/*))
+MODULES := $(sort $(filter-out $(STUBS),$(shell find lua -name '*.lua')))
+COMPILED := $(MODULES:%.lua=$(B)/%.luac)
+TEXTS := $(sort $(shell find scripts -name '*.lua') $(wildcard lua/parley/gateway/page/*))
 # What the window's page needs from npm; without it the program is built all the same.
 PAGE ?= build/page
 
@@ -53,13 +55,22 @@ $(B)/obj/llhttp-%.o: $(LLHTTP)/%.c | $(B)/obj
 $(B)/obj/main.o: ALL_CFLAGS += -DPARLEY_VERSION='"$(VERSION)"'
 $(B)/obj/main.o: $(wildcard *.rockspec)
 
-# Every Lua file goes into the host as it stands, under its path. The list is written each time, for a deleted file is
-# newer than nothing; an unchanged one is thrown away.
+# To parse the library would be most of a start. Releases of one version of Lua have the same virtual machine, says
+# lua.org/versions.html: a liblua5.4 that is newer than this luac5.4 loads what it has made.
+LUAC ?= luac5.4
+$(COMPILED): $(B)/%.luac: %.lua
+	@mkdir -p $(@D)
+	@$(LUAC) -o $@ $<
+
+# Every Lua file goes into the host under its path: the library's compiled, the commands as they stand, for they say in
+# a comment what they do. The list is written each time, for a deleted file is newer than nothing; an unchanged one is
+# thrown away.
 $(B)/bundle.S: FORCE | $(B)/obj
-	@sh src/bundle.sh $(BUNDLED) $$(sh src/page.sh $(PAGE)) > $@.new
+	@sh src/bundle.sh $(TEXTS) $(foreach path,$(MODULES),$(path)=$(B)/$(path:.lua=.luac)) \
+	  $$(sh src/page.sh $(PAGE)) > $@.new
 	@if cmp -s $@.new $@; then rm $@.new; else mv $@.new $@; fi
 FORCE:
-$(B)/obj/bundle.o: $(B)/bundle.S $(BUNDLED)
+$(B)/obj/bundle.o: $(B)/bundle.S $(TEXTS) $(COMPILED)
 	$(CC) $(CFLAGS) -I. -c $< -o $@
 
 $(B)/parley: $(B)/obj/main.o $(B)/obj/bundle.o $(CORE_OBJECTS)
