@@ -97,9 +97,14 @@ function M.write(path, text, is_passing)
     uv.fs_unlink(temporary)
     error(errors.new(code or "EIO", ("cannot write '%s': %s"):format(path, M.reason(problem)), { path = path }), 0)
   end
-  uv.fs_unlink(temporary) -- left by a process of the same number that was killed
-  local descriptor = check(uv.fs_open(temporary, "wx", 384))
-  local ok, problem, code = write_all(descriptor, text)
+  local descriptor, problem, code = uv.fs_open(temporary, "wx", 384)
+  if code == "EEXIST" then -- left by a process of the same number that was killed
+    uv.fs_unlink(temporary)
+    descriptor, problem, code = uv.fs_open(temporary, "wx", 384)
+  end
+  check(descriptor, problem, code)
+  local ok
+  ok, problem, code = write_all(descriptor, text)
   if ok and not is_passing then ok, problem, code = uv.fs_fsync(descriptor) end
   uv.fs_close(descriptor)
   check(ok, problem, code)

@@ -126,9 +126,12 @@ end
 ---@return string? problem  names the file or folder that is in the way; nil when there is none
 function M.transcript_problem(jsonl_path)
   local path = jsonl_path
-  while not uv.fs_lstat(path) and #parent_of(path) < #path do path = parent_of(path) end
-  local is_file = path == jsonl_path
   local found = uv.fs_stat(path)
+  while not found and not uv.fs_lstat(path) and #parent_of(path) < #path do
+    path = parent_of(path)
+    found = uv.fs_stat(path)
+  end
+  local is_file = path == jsonl_path
   if not found then return ("'%s' is a link that leads nowhere"):format(path) end
   if is_file and found.type ~= "file" then return ("'%s' is not a file"):format(path) end
   if not is_file and found.type ~= "directory" then return ("'%s' is not a folder"):format(path) end
