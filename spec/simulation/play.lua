@@ -25,16 +25,12 @@ local function decide(dialog, accept)
   return dialog.choices[1] and dialog.kind ~= "panel" and { choose = 1 } or dialogs.decide(dialog, accept)
 end
 
-local function answers()
-  local list = {}
-  for mark, answer in pairs(plans.ANSWERS) do
-    local one = { on = "mark:" .. mark .. "." }
-    for name, value in pairs(answer) do one[name] = value end
-    table.insert(list, one)
-  end
-  table.sort(list, function(a, b) return a.on < b.on end)
-  return list
+--- What the stand-ins answer, as a script has it.
+local ANSWERS = {}
+for mark, answer in pairs(plans.ANSWERS) do
+  table.insert(ANSWERS, tables.merged({ on = "mark:" .. mark .. "." }, answer))
 end
+table.sort(ANSWERS, function(a, b) return a.on < b.on end)
 
 local function options_of(world, plan)
   local set = {}
@@ -315,7 +311,7 @@ function M.play(plan)
     faults = tables.merged(plan.odds, plan.times),
     trusted = not plan.untrusted, bypass_accepted = not plan.untrusted,
     script = function(_, number)
-      return { startup_delay_ms = plan.startup_ms or 5, flush_ms = number % 3 * 2, answers = answers(),
+      return { startup_delay_ms = plan.startup_ms or 5, flush_ms = number % 3 * 2, answers = ANSWERS,
         faults = plan.starts[(number - 1) % math.max(1, #plan.starts) + 1],
         start_dialogs = plan.asks_again and { plans.TERMS } or nil }
     end }

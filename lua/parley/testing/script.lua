@@ -71,8 +71,8 @@ local function record(fields, needs, also)
       if value[name] == nil then refuse(where, "must have '%s'", name) end
     end
     for _, name in ipairs(names) do
-      local inner = where == "" and name or where .. "." .. name
-      if value[name] ~= nil then fields[name](value[name], inner) end
+      local item = value[name]
+      if item ~= nil then fields[name](item, where == "" and name or where .. "." .. name) end
     end
     if also then also(value, where) end
   end

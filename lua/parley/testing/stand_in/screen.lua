@@ -262,12 +262,12 @@ function Screen:draw(view)
   local rows, cursor_row, cursor_column = self:layout(view)
   local first = math.max(0, #rows - self.rows) -- what does not fit has scrolled away
   local output, shown = {}, self.shown
-  for index = 1, self.rows do
+  for index = 1, math.min(self.rows, math.max(#rows, #shown)) do
     local row = rows[first + index] or ""
     if row ~= (shown[index] or "") then
       output[#output + 1] = ("\27[%d;1H\27[2K%s"):format(index, cut(row, self.columns))
-      shown[index] = row
     end
+    shown[index] = row
   end
   local cursor = ("\27[%d;%dH"):format(math.max(1, cursor_row - first), math.min(cursor_column, self.columns))
   if #output > 0 or cursor ~= self.cursor then self.write(table.concat(output) .. cursor) end

@@ -113,24 +113,18 @@ end
 
 local function wrap_line(line, columns, rows)
   if #line <= columns then return table.insert(rows, line) end -- no character has more cells than bytes
-  local row, cells, break_at, break_cells = "", 0, nil, 0
-  for _, code in utf8.codes(line, true) do
-    local char = utf8.char(code)
+  local first, cells, space_at, space_cells = 1, 0, nil, 0
+  for at, code in utf8.codes(line, true) do
     local width = cells_of[code]
     if cells + width > columns then
-      if break_at then
-        table.insert(rows, row:sub(1, break_at - 1))
-        row, cells = row:sub(break_at + 1), cells - break_cells
-      else
-        table.insert(rows, row)
-        row, cells = "", 0
-      end
-      break_at = nil
+      table.insert(rows, line:sub(first, (space_at or at) - 1))
+      first, cells = space_at and space_at + 1 or at, space_at and cells - space_cells or 0
+      space_at = nil
     end
-    row, cells = row .. char, cells + width
-    if char == " " then break_at, break_cells = #row, cells end
+    cells = cells + width
+    if code == 0x20 then space_at, space_cells = at, cells end
   end
-  table.insert(rows, row)
+  table.insert(rows, line:sub(first))
 end
 
 --- Breaks a text into rows, at spaces where it can.

@@ -97,9 +97,9 @@ end
 -- What is written -----------------------------------------------------------------------------------------------------
 
 local function apply(self, operation)
-  local was_there = uv.fs_access(operation.path, "")
+  local is_rename = operation.is_rename or not uv.fs_access(operation.path, "")
   local results = table.pack(operation.run())
-  self:changed(operation.path, not was_there or operation.is_rename)
+  self:changed(operation.path, is_rename)
   return table.unpack(results, 1, results.n)
 end
 
@@ -183,9 +183,9 @@ function Disk:open()
     late(path, { path = path, is_rename = true, run = function() kept.remove(path) end })
   end
   function files.make_folder(path)
-    local was_there = uv.fs_access(path, "")
+    if files.is_folder(path) then return true end
     local ok, problem = kept.make_folder(path)
-    if ok and not was_there then self:changed(path, true) end
+    if ok then self:changed(path, true) end
     return ok, problem
   end
 end

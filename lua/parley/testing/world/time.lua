@@ -132,13 +132,13 @@ function Time:resume(event)
   self:push(event)
 end
 
+local function traced(err) return type(err) == "string" and debug.traceback(err, 2) or err end
+
 local function handle(self, event)
   self:pop()
   local callback = event.callback
   event.callback, self.acting = nil, event.owner
-  local ok, err = xpcall(callback, function(err)
-    return type(err) == "string" and debug.traceback(err, 2) or err
-  end)
+  local ok, err = xpcall(callback, traced)
   self.acting = nil
   if not ok then debug.getregistry()[UNCAUGHT] = err end
 end
