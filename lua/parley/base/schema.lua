@@ -129,9 +129,9 @@ end
 ---@param passes_over? boolean  keywords that are not known are no error
 --- Raises `ValueError`, which names the keyword and what was expected.
 function M.check(schema, where, passes_over)
-  check_schema(schema, where, passes_over)
-  local _, err = json.encode(schema)
+  local err = is_object(schema) and select(2, json.encode(schema)) -- first: one that contains itself has no end
   if err then error(errors.value_error(("%s cannot be written as JSON: %s"):format(where, err.message)), 0) end
+  check_schema(schema, where, passes_over)
 end
 
 -- Values --------------------------------------------------------------------------------------------------------------

@@ -62,9 +62,11 @@ local function check_schema(given, where)
   if given.type ~= "object" then
     refuse(where, ": input_schema.type must be \"object\", not %s", options.describe(given.type))
   end
+  local _, problem = core.json.encode(given) -- a copy of one that contains itself would have no end
+  if problem then refuse(where, ": input_schema cannot be written as JSON: %s", problem.message) end
   local copy = copied(given)
   local ok, err = pcall(schema.check, copy, "input_schema", true)
-  if not ok then refuse(where, ": %s", errors.text(err.message or err)) end
+  if not ok then refuse(where, ": %s", errors.is(err) and err.message or errors.text(err)) end
   return copy
 end
 

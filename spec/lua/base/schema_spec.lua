@@ -79,6 +79,15 @@ describe("a schema", function()
     end)
   end
 
+  it("refuses one that contains itself, and says where", function()
+    local given = { properties = { a = { items = {} } } }
+    given.properties.a.items.items = given.properties.a
+    local ok, err = pcall(schema.check, given, "schema")
+    assert.is_false(ok)
+    assert.equal("schema cannot be written as JSON: cannot encode properties.a: a table that contains itself",
+      err.message)
+  end)
+
   it("may have keywords that another reads, and then only those that are known are held", function()
     local given = { properties = { a = { format = "date", type = "string" } }, oneOf = {},
       anyOf = { { pattern = "x" } } }

@@ -26,6 +26,8 @@ describe("the option tools", function()
       input_schema = { type = "object" } } }, checked)
   end)
 
+  local endless = { type = "object" }
+  endless.properties = { a = endless }
   local bad = {
     { "a tool alone", tool {}, "option 'tools' must be a list of tools" },
     { "an empty list", {}, "must be a list of tools" },
@@ -52,6 +54,8 @@ describe("the option tools", function()
       "input_schema.properties.a.type must be one of object" },
     { "a schema that JSON cannot hold", { tool { input_schema = { type = "object", format = print } } },
       "cannot be written as JSON" },
+    { "a schema that contains itself", { tool { input_schema = endless } },
+      "('weather'): input_schema cannot be written as JSON: cannot encode the value: a table that contains itself" },
   }
   for _, each in ipairs(bad) do
     it("refuses " .. each[1], function()
