@@ -3,6 +3,7 @@
 --- An expectation is a text that the answer contains, `{contains = text}`, `{pattern = Lua pattern}`, `{json = schema}`
 --- (see parley.base.schema), a list of these, all of which must hold, or, from a Lua file,
 --- `function(answer_text, messages)` that returns true, or false and why.
+local errors = require "parley.base.errors"
 local schemas = require "parley.base.schema"
 
 local M = {}
@@ -23,7 +24,7 @@ local function check_fields(expected)
     end
     if name == "json" then
       local fits, err = pcall(schemas.check, value, "expect: 'json'")
-      if not fits then return err.message end
+      if not fits then return errors.is(err) and err.message or errors.text(err) end
     elseif type(value) ~= "string" then
       return ("expect: '%s' must be a text"):format(name)
     end

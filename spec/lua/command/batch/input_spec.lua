@@ -192,6 +192,14 @@ describe("a batch's input", function()
       end)
     end
 
+    it("is told what a schema of its own raises, whatever that is", function()
+      local schema = "setmetatable({}, { __index = function() error { my = 'trouble' } end })"
+      for _, field in ipairs { "schema = " .. schema, "expect = { json = " .. schema .. " }" } do
+        local item = read(("return { { turns = { 'x' }, %s } }"):format(field), "in.lua")[1]
+        assert.equal("an error without a text: {\"my\":\"trouble\"}", item.error and item.error.message, field)
+      end
+    end)
+
     it("may give functions for turns and expect", function()
       local item = read("return { { turns = function() end, expect = function() end } }", "in.lua")[1]
       assert.is_nil(item.error)
