@@ -8,6 +8,8 @@ local schemas = require "parley.base.schema"
 
 local M = {}
 
+local MOST_CAPTURES = 32 -- of Lua's patterns
+
 --- Whether a value can be called.
 ---@param value any
 ---@return boolean
@@ -16,6 +18,39 @@ function M.is_callable(value)
 end
 
 local FORMS = 'a text, {"contains": text}, {"pattern": Lua pattern}, {"json": JSON Schema} or a list of these'
+
+--- What is wrong with a Lua pattern, anywhere in it: Lua says so only of what a text gets it to.
+local function pattern_problem(pattern)
+  if not pattern:find "[%^$*+?.(%[%%-]" then return nil end -- it is looked for as it is
+  local at, is_closed, open = 1, {}, {}
+  local function take(form)
+    local stop = pattern:match("^" .. form .. "()", at)
+    at = stop or at
+    return stop
+  end
+  while at <= #pattern do
+    if take "%%f" and pattern:sub(at, at) ~= "[" then return "no set follows its '%f'" end
+    if take "%[%^?" then
+      repeat
+        if not take "%%?." then return "a set lacks its ']'" end
+      until take "%]"
+    elseif take "%%b" then
+      if not take ".." then return "no two characters follow its '%b'" end
+    elseif take "%(" then
+      table.insert(is_closed, false)
+      table.insert(open, #is_closed)
+    elseif take "%)" then
+      if not open[1] then return "a ')' closes nothing" end
+      is_closed[table.remove(open)] = true
+    elseif take "%%%d" then
+      local name = pattern:sub(at - 1, at - 1)
+      if not is_closed[tonumber(name)] then return ("'%%%s' names no capture before it"):format(name) end
+    elseif not take "%%." and not take "[^%%]" then
+      return "it ends with '%'"
+    end
+  end
+  return open[1] and "a '(' is not closed" or #is_closed > MOST_CAPTURES and "it has too many captures" or nil
+end
 
 local function check_fields(expected)
   for name, value in pairs(expected) do
@@ -30,8 +65,8 @@ local function check_fields(expected)
     end
   end
   if not next(expected) then return "expect must be " .. FORMS end
-  local ok, problem = pcall(string.find, "", expected.pattern or "")
-  if not ok then return ("expect: the pattern %q is wrong: %s"):format(expected.pattern, problem) end
+  local problem = pattern_problem(expected.pattern or "")
+  if problem then return ("expect: the pattern %q is wrong: %s"):format(expected.pattern, problem) end
 end
 
 --- Says what is wrong with an expectation, before anything is started.

@@ -97,6 +97,20 @@ describe("a batch's input", function()
       end)
     end
 
+    it("says what is wrong with a pattern, wherever in it", function()
+      for pattern, problem in pairs { ["a[x"] = "a set lacks its ']'", ["a[%]"] = "a set lacks its ']'",
+        ["x%"] = "it ends with '%'", ["a%b("] = "no two characters follow its '%b'",
+        ["a%fb"] = "no set follows its '%f'", ["a(b"] = "a '(' is not closed", ["a.)"] = "a ')' closes nothing",
+        ["a(b%1)"] = "'%1' names no capture before it",
+        ["a" .. ("()"):rep(33)] = "it has too many captures" } do
+        assert.equal(("expect: the pattern %q is wrong: %s"):format(pattern, problem),
+          problem_of(('{"turns":["x"],"expect":{"pattern":"%s"}}'):format(pattern)))
+      end
+      for _, pattern in ipairs { "^a[]%]^]-(b()c)%2%b()%f[%w].+$", "[^]x]*", "a)", "[%a-z]", ("()"):rep(32) } do
+        assert.is_nil(problem_of(('{"turns":["x"],"expect":{"pattern":"%s"}}'):format(pattern)), pattern)
+      end
+    end)
+
     it("may be one JSON array, whose elements are numbered", function()
       local items, source = read '\n [\n {"id":"a","turns":["x"]},\n\n 7, {"turns":\n["x"]} ]\n'
       assert.same({ "a", "not an object with messages or turns", "line-3", 3 },
