@@ -234,20 +234,22 @@ local function script_error(path, problem)
   return errors.value_error(("the script '%s' fails: %s"):format(path, errors.text(problem)), { cause = problem })
 end
 
---- Conversations in a list, of which there may be none: an empty table says that there is nothing to do.
-local function is_list_of_items(value)
-  return is_list(value) or type(value) == "table" and next(value) == nil and not is_callable(value)
-end
+--- An empty table as a list of conversations says that there is nothing to do.
+local function is_empty(value) return type(value) == "table" and next(value) == nil and not is_callable(value) end
 
 --- What the file returned, as the three values of a generic `for`: it may be a list, an iterator, or a function that
 --- returns one of them. What the function's first call gave, when it was the iterator itself, comes first.
 local function iterator_of(path, iterate, state, control)
-  if is_list_of_items(iterate) then return ipairs(iterate) end
+  if is_list(iterate) or is_empty(iterate) then return ipairs(iterate) end
   if not is_callable(iterate) then
     error(errors.value_error(("the script '%s' must return an iterator, not a %s"):format(path, type(iterate))), 0)
   end
   local first = table.pack(iterate(state, control))
-  if is_callable(first[1]) or is_list_of_items(first[1]) then
+  if is_empty(first[1]) and not is_empty((iterate(state, first[1]))) then -- a function of a list would give it again
+    error(errors.value_error(("the script '%s' gives an empty table as its first conversation: it must have messages "
+      .. "or turns"):format(path)), 0)
+  end
+  if is_callable(first[1]) or is_list(first[1]) or is_empty(first[1]) then
     return iterator_of(path, table.unpack(first, 1, first.n))
   end
   return function(...)

@@ -192,6 +192,16 @@ describe("a batch's input", function()
       it("may hold no conversation: " .. what, function() assert.same({}, (read(text, "in.lua"))) end)
     end
 
+    it("refuses an iterator that begins with an empty table", function()
+      for _, rest in ipairs { "", "coroutine.yield { turns = { 'x' } }" } do
+        local ok, err = pcall(read, ("return coroutine.wrap(function() coroutine.yield {} %s end)"):format(rest),
+          "in.lua")
+        assert.is_false(ok)
+        assert.matches("in.lua' gives an empty table as its first conversation: it must have messages or turns",
+          err.message, 1, true)
+      end
+    end)
+
     for field, value in pairs {
       id = '"\\xff"', metadata = "{ tag = print }", messages = "{ { role = 'user', content = 0/0 } }",
       turns = '{ "one", "\\xff" }',
