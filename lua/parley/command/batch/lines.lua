@@ -98,10 +98,11 @@ local function finish(self, pieces, has_break)
   local line = table.concat(pieces)
   self.number = self.number + 1
   self.offset = self.offset + #line + (has_break and 1 or 0)
+  if self.number == 1 then line = line:gsub("^\xEF\xBB\xBF", "") end -- a mark of UTF-8 that some editors write
   return line, has_break
 end
 
---- The next line, without its line feed.
+--- The next line, without its line feed, and of the first one without a byte order mark.
 ---@return string? line       nil at the end
 ---@return boolean has_break  false for a last line that no line feed ends
 function Lines:next()

@@ -138,6 +138,18 @@ describe("a batch's input", function()
       assert.matches("turns cannot be written as JSON", items[3].error.message)
     end)
 
+    it("may begin with a byte order mark, whatever it is", function()
+      local item = '{"turns":["x"]}'
+      for text, count in pairs { [item] = 1, ["[" .. item .. "]"] = 1, ["\n" .. item] = 1, [""] = 0 } do
+        local items, source = read("\xEF\xBB\xBF" .. text)
+        assert.same({ count, count }, { #items, source.total }, text)
+        assert.is_nil(count > 0 and items[1].error or nil)
+      end
+      local path = helper.write(folder .. "/in.txt", "\xEF\xBB\xBFWhat is 1?")
+      local source <close> = input.open(path, { text = true })
+      assert.same({ "What is 1?" }, all_of(source)[1].turns)
+    end)
+
     it("goes on after a malformed line", function()
       local items = read 'x\n{"id":"a","turns":["x"]}\n'
       assert.same({ 1, 2, "a" }, { items[1].line, items[2].line, items[2].id })
