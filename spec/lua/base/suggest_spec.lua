@@ -32,6 +32,12 @@ describe("suggest.near", function()
     end
   end)
 
+  it("is soon done with a long word", function()
+    local began = os.clock()
+    assert.equal("", suggest.near(("model"):rep(60000), names))
+    assert.is_true(os.clock() - began < 0.5)
+  end)
+
   it("takes an empty word", function()
     assert.equal("", suggest.near("", names))
   end)
