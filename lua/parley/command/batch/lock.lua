@@ -12,6 +12,7 @@ local files = require "parley.base.files"
 
 local M = {}
 
+local LONGEST = 180 -- a name has at most 255 bytes, of which a claim adds up to 75
 local FORM = "^(%x+)%-(%x+)%-(%w+)%-(%d+)%-(%d+)$"
 
 local function first_line(path)
@@ -72,13 +73,20 @@ local function refuse(path, claim, claim_path)
     { path = path, pid = claim and claim.pid }), 0)
 end
 
+--- What the names of the files beside a file begin with: as its own does, or with a hash where that is too long.
+---@param path string  a real path
+---@return string
+function M.stem(path)
+  local folder, base = path:match "^(.*/)([^/]*)$"
+  return folder .. (#base <= LONGEST and base or short_hash(base))
+end
+
 --- Claims a file for this process.
 ---@param path string  of a file that exists
 ---@return table lock  gives it back when closed: a `<close>` variable
 --- Raises an error with code `EBUSY` when another process has it, or with the system's code when no claim can be laid.
 function M.take(path)
-  local real = assert(uv.fs_realpath(path))
-  local folder, base = real:match "^(.*/)([^/]*)$"
+  local folder, base = M.stem(assert(uv.fs_realpath(path))):match "^(.*/)([^/]*)$"
   local prefix = base .. ".lock-"
   local own = own_claim()
   local own_name = ("%s%s-%s-%s-%d-%s"):format(prefix, own.host, own.boot, own.namespace, own.pid, own.started)

@@ -178,7 +178,7 @@ end
 function Output:keep_last(name_of)
   local path = assert(uv.fs_realpath(self.name))
   local stat = uv.fs_fstat(self.descriptor)
-  local other <close> = setmetatable({ name = path .. ".parley-tmp" }, Output)
+  local other <close> = setmetatable({ name = lock.stem(path) .. ".parley-tmp" }, Output)
   local _ <close> = defer(function(err)
     if err then uv.fs_unlink(other.name) end
   end)

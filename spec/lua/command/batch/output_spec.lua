@@ -222,6 +222,19 @@ describe("a batch's output", function()
     assert.equal("ValueError", error_of(output.open, "/dev/null", { resume = true }).code)
   end)
 
+  for _, length in ipairs { 180, 181, 255 } do
+    it(("may have a name of %d bytes"):format(length), function()
+      path = folder .. "/" .. ("o"):rep(length)
+      local results <close> = output.open(path)
+      assert.equal("EBUSY", error_of(output.open, path).code)
+      results:append { id = "a", line = 1, verdict = "success" }
+      results:keep_last(function(result) return result.id end)
+      results:close()
+      assert.same({ ("o"):rep(length) }, helper.names_in(folder))
+      assert.equal('{"id":"a","line":1,"verdict":"success"}\n', files.read(path))
+    end)
+  end
+
   describe("lock", function()
     local function claim_of(fields)
       local own = lock.take(path)
