@@ -335,8 +335,9 @@ local function check_block(block, where)
       return ("%s is a %s block whose '%s' must be a %s, not %s"):format(where, block.type, name, kind,
         is_null(block[name]) and "absent" or "a " .. type(block[name]))
     end
+    local problem = kind == "string" and check_text(block[name], ("%s.%s"):format(where, name))
+    if problem then return problem end
   end
-  if block.type == "text" then return check_text(block.text, where .. ".text") end
   if block.type == "tool_result" and not is_null(block.content) then return check_blocks(block.content, where) end
   if block.type == "tool_use" then return check_json(block.input, where .. ".input") end
   if not REQUIRED[block.type] then return check_json(block, where) end

@@ -403,6 +403,8 @@ describe("check", function()
     { { role = "assistant", content = { { type = "tool_use", id = "x", input = {} } } }, "'name' must be a string" },
     { { role = "assistant", content = { { type = "tool_use", id = "x", name = "x" } } }, "'input' must be a table" },
     { { role = "assistant", content = { call("t", { f = print }) } }, "content%[1%].input: .*f" },
+    { { role = "assistant", content = { { type = "tool_use", id = "x", name = "a\xff", input = {} } } },
+      "content%[1%].name: byte 2 is not valid UTF%-8" },
     { { role = "assistant", content = { { type = "thinking" } } }, "'thinking' must be a string" },
     { user { itself }, "content%[1%]: .*" },
   }
