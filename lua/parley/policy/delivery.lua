@@ -73,30 +73,52 @@ for _, ranges in ipairs { REMOVED, JOINERS, BIDI } do
   end
 end
 
+--- Goes over the characters that would not arrive. For what follows one it is as if another stood there.
+---@param text string  valid UTF-8
+---@param visit fun(position: integer, code: integer, why: string): boolean?  true when it has seen enough
+local function each_undeliverable(text, visit)
+  if not text:find "[^\t\n\x20-\x7E]" then return end
+  local before, in_flag = 0, false
+  local letters = text:gsub("\u{61C}", "")
+  local has_rtl = letters:find "[\xD6-\xDF]" ~= nil or letters:find "\xE0[\xA0-\xA3]" ~= nil
+  for position, code in utf8.codes(text) do
+    local is_control = code < 32 and code ~= 9 and code ~= 10 or code >= 127 and code < 160
+    local is_tag = in_flag and is_in(code, TAGS)
+    local is_lost = SUSPECT[code >> 4] and (is_in(code, REMOVED) and not is_tag
+      or is_in(code, JOINERS) and not is_in(before, JOINABLE) or is_in(code, BIDI) and not has_rtl)
+    local why = is_control and "would be taken as a key"
+      or is_lost and "is invisible, and the program takes it out"
+    if why and visit(position, code, why) then return end
+    in_flag = is_tag or code == FLAG
+    before = why and 0 or code
+  end
+end
+
 --- Finds the first character that would not arrive.
 ---@param text string  valid UTF-8
 ---@return integer? position  nil when all would
 ---@return integer? code
 ---@return string? why
 function M.undeliverable(text)
-  if not text:find "[^\t\n\x20-\x7E]" then return nil end
-  local before, in_flag = 0, false
-  local letters = text:gsub("\u{61C}", "")
-  local has_rtl = letters:find "[\xD6-\xDF]" ~= nil or letters:find "\xE0[\xA0-\xA3]" ~= nil
-  for position, code in utf8.codes(text) do
-    local is_control = code < 32 and code ~= 9 and code ~= 10 or code >= 127 and code < 160
-    if is_control then return position, code, "would be taken as a key" end
-    if SUSPECT[code >> 4] then
-      local is_tag = is_in(code, TAGS)
-      local is_lost = is_in(code, REMOVED) and not (is_tag and in_flag)
-        or is_in(code, JOINERS) and not is_in(before, JOINABLE) or is_in(code, BIDI) and not has_rtl
-      if is_lost then return position, code, "is invisible, and the program takes it out" end
-      in_flag = is_tag and in_flag
-    else
-      in_flag = code == FLAG
-    end
-    before = code
-  end
+  local position, code, why
+  each_undeliverable(text, function(...)
+    position, code, why = ...
+    return true
+  end)
+  return position, code, why
+end
+
+--- Puts U+FFFD in the place of each character that would not arrive.
+---@param text string  valid UTF-8
+---@return string
+function M.deliverable(text)
+  local parts, first = {}, 1
+  each_undeliverable(text, function(position, code)
+    table.insert(parts, text:sub(first, position - 1))
+    first = position + #utf8.char(code)
+  end)
+  table.insert(parts, text:sub(first))
+  return table.concat(parts, "\u{FFFD}")
 end
 
 --- A mention of a file that Parley has written for a message's image.

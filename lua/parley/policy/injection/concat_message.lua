@@ -40,12 +40,7 @@ readable.redacted_thinking = readable.thinking
 
 --- What a tool has put out may hold what would be a key when it is typed, or would not arrive.
 local function typeable(text)
-  text = text:gsub("\r\n?", "\n"):gsub("\t", "    ")
-  while true do
-    local position, code = delivery.undeliverable(text)
-    if not position then return text end
-    text = text:gsub(utf8.char(code), "\u{FFFD}")
-  end
+  return delivery.deliverable((text:gsub("\r\n?", "\n"):gsub("\t", "    ")))
 end
 
 --- What was mentioned before is not attached again. Only the `@` of an address, behind a letter, is surely none.

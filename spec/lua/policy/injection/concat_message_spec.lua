@@ -1,6 +1,7 @@
 local concat_message = require "parley.policy.injection.concat_message"
 local delivery = require "parley.policy.delivery"
 local errors = require "parley.base.errors"
+local helper = require "spec.helper"
 
 local function prepare(history, text)
   return concat_message.prepare { history = history, text = text or "and now?", session_id = "x", cwd = "/",
@@ -62,8 +63,14 @@ Continue from here. New user message: and now?]=], prepared.text)
     assert.is_nil(prepared.text:find "[\0-\9\11-\31\127]")
   end)
 
-  it("keeps emoji that are joined", function()
-    assert.matches("👩‍👩‍👧", prepare({ user "👩‍👩‍👧" }).text)
+  it("keeps emoji that are joined, beside a joiner that joins nothing, too", function()
+    assert.matches("a👩‍👩‍👧b\u{FFFD}c", prepare({ user "a👩‍👩‍👧b\u{200D}c" }).text, 1, true)
+  end)
+
+  it("is soon done with many kinds of characters that cannot be typed", function()
+    local every = {}
+    for code = 0xE0000, 0xE0FFF do table.insert(every, utf8.char(code)) end
+    helper.in_linear_time(prepare, { user(table.concat(every):rep(20)) })
   end)
 
   it("refuses a tool's input that is no JSON", function()
