@@ -1,4 +1,5 @@
 local delivery = require "parley.policy.delivery"
+local helper = require "spec.helper"
 
 local NEWEST = { version = "2.1.330", status = { status = "idle" },
   modes = { alternate_screen = true }, has_editor = true }
@@ -33,6 +34,10 @@ describe("policy.delivery", function()
     } do
       it(case[1], function() assert.equal(case[3], prepare(case[2])) end)
     end
+
+    it("much wide white space at the end, and is soon done with it", function()
+      helper.in_linear_time(function() assert.equal("a", prepare("a" .. ("\u{A0}"):rep(150000))) end)
+    end)
   end)
 
   describe("refuses", function()
