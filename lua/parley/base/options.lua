@@ -13,7 +13,7 @@ local M = {}
 ---@field copy? boolean          false keeps the caller's table
 
 local function all_strings(value, next_key)
-  if type(value) ~= "table" or getmetatable(value) and getmetatable(value).__call then return false end
+  if type(value) ~= "table" or (debug.getmetatable(value) or {}).__call then return false end
   for key, item in next_key(value) do
     if type(item) ~= "string" then return false end
     if next_key == pairs and type(key) ~= "string" then return false end
@@ -35,7 +35,7 @@ local kinds = {
   ["list of strings"] = function(value) return is_list(value) and all_strings(value, ipairs) end,
   ["map of strings"] = function(value) return all_strings(value, pairs) end,
   callable = function(value)
-    return type(value) == "function" or type(value) == "table" and (getmetatable(value) or {}).__call ~= nil
+    return type(value) == "function" or type(value) == "table" and (debug.getmetatable(value) or {}).__call ~= nil
   end,
 }
 
@@ -85,7 +85,7 @@ end
 local function shallow_copy(value)
   local copy = {}
   for key, item in pairs(value) do copy[key] = item end
-  return setmetatable(copy, getmetatable(value))
+  return setmetatable(copy, debug.getmetatable(value))
 end
 
 --- Checks an option table against its rules.

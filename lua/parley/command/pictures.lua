@@ -22,7 +22,7 @@ function M.block(path)
   return { type = "image", source = { type = "base64", media_type = kind, data = base64.encode(bytes) } }
 end
 
-local function copied(list) return setmetatable(tables.merged(list), getmetatable(list)) end
+local function copied(list) return setmetatable(tables.merged(list), debug.getmetatable(list)) end
 
 --- The content of a message, with what is in the files that its pictures name: `{ type = "file", path = … }` as their
 --- source. Raises what is wrong with one.

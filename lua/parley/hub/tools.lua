@@ -40,7 +40,7 @@ end
 --- A copy that JSON writes as it is meant.
 local function copied(value, is_map)
   if type(value) ~= "table" then return value end
-  local copy = setmetatable({}, getmetatable(value))
+  local copy = setmetatable({}, debug.getmetatable(value))
   for name, item in pairs(value) do
     copy[name] = copied(item, not is_map and MAPS[name])
     if not is_map and LISTS[name] and type(item) == "table" and next(item) == nil then core.json.array(copy[name]) end

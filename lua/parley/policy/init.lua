@@ -62,7 +62,7 @@ local COPIED = { [core.json.array_metatable] = true, [getmetatable(event.new {})
 --- A copy of plain data and events, deep down. What is an object of its own stays what it is.
 local function copy_of(value, seen)
   if type(value) ~= "table" then return value end
-  local metatable = getmetatable(value)
+  local metatable = debug.getmetatable(value)
   if metatable and not COPIED[metatable] then return value end
   if seen[value] then return seen[value] end
   local copy = {}
@@ -131,7 +131,7 @@ end
 ---@return table policy  with the defaults behind it; `described` says which it is, for messages: the name and the file
 --- Raises `ValueError`, naming the policy and its file.
 function M.load(name, given)
-  local metatable = type(given) == "table" and getmetatable(given)
+  local metatable = type(given) == "table" and debug.getmetatable(given)
   if metatable and metatable.__name == "parley.Policy" then return given end
   local where = ("the policy '%s'"):format(name)
   if type(given) == "string" then

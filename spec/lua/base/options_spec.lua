@@ -46,6 +46,15 @@ describe("options.check", function()
     assert.equal(7, check({ on_event = callable }).on_event())
   end)
 
+  it("takes tables whose metatable is locked", function()
+    for _, lock in ipairs { false, 5, "locked" } do
+      local function locked(value) return setmetatable(value, { __metatable = lock, __call = value.call }) end
+      local checked = check(locked { tools = locked { "a" }, extra_env = locked { A = "1" },
+        on_event = locked { call = function() return 7 end } })
+      assert.same({ { "a" }, { A = "1" }, 7 }, { checked.tools, checked.extra_env, checked.on_event() })
+    end
+  end)
+
   it("does not change the caller's table", function()
     local given = { tools = { "Bash" } }
     local checked = check(given)

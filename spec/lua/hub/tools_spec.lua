@@ -69,6 +69,11 @@ describe("the option tools", function()
     assert.same(given, tools.check({ tool { input_schema = given } }, "x")[1].input_schema)
   end)
 
+  it("takes a schema whose metatable is locked", function()
+    local given = setmetatable({ type = "object" }, { __metatable = "locked" })
+    assert.same({ type = "object" }, tools.check({ tool { input_schema = given } }, "x")[1].input_schema)
+  end)
+
   it("writes empty lists of a schema as lists, but for properties of such names", function()
     local given = { type = "object", required = {},
       properties = { required = {}, enum = { type = "array", items = {} } } }

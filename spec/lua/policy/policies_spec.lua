@@ -24,6 +24,14 @@ describe("policies.load", function()
     assert.equal("the policy 'delivery'", policy.described)
   end)
 
+  it("takes tables whose metatable is locked, as a policy and as what it is given", function()
+    for _, lock in ipairs { false, 5, "locked" } do
+      local policy = policies.load("delivery", setmetatable({ argument = function(text) return text.word end },
+        { __metatable = lock }))
+      assert.equal("x", policy.argument(setmetatable({ word = "x" }, { __metatable = lock })))
+    end
+  end)
+
   it("gives back one that was loaded", function()
     local policy = policies.load("readiness", { state = function() return "busy" end })
     assert.equal(policy, policies.load("readiness", policy))

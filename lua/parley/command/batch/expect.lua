@@ -4,6 +4,7 @@
 --- (see parley.base.schema), a list of these, all of which must hold, or, from a Lua file,
 --- `function(answer_text, messages)` that returns true, or false and why.
 local errors = require "parley.base.errors"
+local options = require "parley.base.options"
 local schemas = require "parley.base.schema"
 
 local M = {}
@@ -14,7 +15,7 @@ local MOST_CAPTURES = 32 -- of Lua's patterns
 ---@param value any
 ---@return boolean
 function M.is_callable(value)
-  return type(value) == "function" or type(value) == "table" and (getmetatable(value) or {}).__call ~= nil
+  return options.is_of(value, "callable")
 end
 
 local FORMS = 'a text, {"contains": text}, {"pattern": Lua pattern}, {"json": JSON Schema} or a list of these'

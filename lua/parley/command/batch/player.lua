@@ -26,7 +26,7 @@ end
 
 --- The turns as a function, which they may be anyway.
 local function script_of(turns)
-  if type(turns) ~= "table" or (getmetatable(turns) or {}).__call then return turns or function() end end
+  if type(turns) ~= "table" or expect.is_callable(turns) then return turns or function() end end
   local index = 0
   return function()
     index = index + 1

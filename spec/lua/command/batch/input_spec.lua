@@ -236,6 +236,12 @@ describe("a batch's input", function()
       end
     end)
 
+    it("may give tables whose metatable is locked", function()
+      local item = read([[local function locked(list) return setmetatable(list, { __metatable = true }) end
+        return { locked { turns = locked { "x" }, expect = locked { contains = "y" } } }]], "in.lua")[1]
+      assert.same({ nil, { "x" }, { contains = "y" } }, { item.error, item.turns, item.expect })
+    end)
+
     it("may give functions for turns and expect", function()
       local item = read("return { { turns = function() end, expect = function() end } }", "in.lua")[1]
       assert.is_nil(item.error)
