@@ -226,7 +226,7 @@ end
 
 local function shows_choices(options, labels)
   for i, option in ipairs(options) do
-    local label = type(option.label) == "string" and option.label
+    local label = type(option) == "table" and type(option.label) == "string" and option.label
     if not (label and labels[i] and labels[i]:find(label, 1, true)) then return false end
   end
   return true
@@ -236,8 +236,9 @@ end
 local function shows_question(rows, choices, input)
   local above, columns = rows_above(rows, choices, 1)
   for _, question in ipairs(above and type(input.questions) == "table" and input.questions or {}) do
-    if type(question.options) == "table" and shows_text(above, tostring(question.question), columns)
-      and shows_choices(question.options, choices.labels) then return true end
+    local options = type(question) == "table" and type(question.options) == "table" and question.options
+    if options and shows_text(above, tostring(question.question), columns)
+      and shows_choices(options, choices.labels) then return true end
   end
   return false
 end

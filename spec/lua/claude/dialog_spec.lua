@@ -198,6 +198,15 @@ describe("claude.dialog", function()
     assert.is_false(asks("Which?", "Red", "Green"))
   end)
 
+  it("takes what the model asks for a question only where it is one", function()
+    local rows = { EDGE, " ☐ Colour", "", "Which?", "", "❯ 1. Red", "  2. Blue", EDGE, "",
+      "Enter to select · ↑/↓ to navigate · Esc to cancel" }
+    for _, question in ipairs { 5, "Which?", true, { question = "Which?" }, { question = "Which?", options = 5 },
+      { question = "Which?", options = { 5, "Blue" } } } do
+      assert.is_false(shows(rows, "AskUserQuestion", { questions = { question } }))
+    end
+  end)
+
   it("knows a plan by its letters, and takes no other prompt for one", function()
     local rows = { EDGE, " Ready to code?", "", " Here is Claude's plan:", INNER, " The plan", " 1. Do it.", INNER, "",
       " Would you like to proceed?", "", " ❯ 1. Yes", "   2. No" }
