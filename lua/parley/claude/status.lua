@@ -39,6 +39,7 @@ function Status:read()
   self.text = text
   local value = text and core.json.decode(text)
   if text and type(value) ~= "table" then return end -- caught in the middle of a write: the next event brings the rest
+  if value and type(value.version) ~= "string" then value.version = nil end -- `null` says as much
   self.value = value
   self.on_change()
 end

@@ -49,6 +49,15 @@ describe("status", function()
     assert.equal(448, assert(uv.fs_stat(folder .. "/sessions")).mode & 511)
   end)
 
+  it("knows no version where the file has something else in its place", helper.task(function()
+    watch()
+    for word, version in pairs { idle = "null", busy = "5", waiting = "{}" } do
+      helper.write(path, ([[{"status":"%s","version":%s}]]):format(word, version))
+      wait_for(word)
+      assert.is_nil(watched.value.version)
+    end
+  end))
+
   it("notices a file that appears later, and every change", helper.task(function()
     watch()
     for _, word in ipairs { "idle", "busy", "waiting", "idle" } do
