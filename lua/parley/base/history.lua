@@ -302,7 +302,12 @@ function M.text_of(message)
   end
   local parts = {}
   for _, block in ipairs(blocks) do
-    if block.type == "text" and block.text ~= "" then table.insert(parts, block.text) end
+    if type(block) ~= "table" then
+      error(errors.value_error("a content block must be a table, not " .. options.describe(block)), 0)
+    end
+    if block.type == "text" and type(block.text) == "string" and block.text ~= "" then
+      table.insert(parts, block.text)
+    end
   end
   return table.concat(parts, "\n")
 end
