@@ -11,6 +11,7 @@ local M = {}
 
 local digest, json = core.digest, core.json
 local precedes = core.text.precedes
+local DEEPEST = 512 -- as JSON may be
 local SEED = digest.blake2b "parley history 1"
 local IGNORED_BLOCKS = { thinking = true, redacted_thinking = true }
 local ROLES = { user = true, assistant = true }
@@ -30,7 +31,8 @@ end
 
 -- Spelling ------------------------------------------------------------------------------------------------------------
 -- Each value has one spelling: a letter, a length, the bytes. Strings go in as they are, so that a long text costs no
--- more than hashing it. It all goes into a list of parts: `n` is how many it has, `list.size` about how many bytes.
+-- more than hashing it. It all goes into a list of parts: `n` is how many it has, `list.size` about how many bytes;
+-- `list.depth` is how many tables stand around what is spelt.
 
 local memo = { __index = function(known, length)
   local head = known.letter .. length .. ":"
@@ -122,11 +124,21 @@ function spell(value, list, n, is_data)
     list.size = list.size + #value + 8
     return n + 2
   elseif kind == "table" then
-    if #value == 0 and getmetatable(value) ~= json.array_metatable then return spell_object(value, list, n, is_data) end
-    list[n + 1] = "["
-    n = n + 1
-    for i = 1, #value do n = spell(value[i], list, n, is_data) end
-    list[n + 1] = "]"
+    local depth = list.depth
+    if depth == DEEPEST then
+      error(errors.value_error(("a content block contains itself, or is nested more than %d deep"):format(DEEPEST)), 0)
+    end
+    list.depth = depth + 1
+    if #value == 0 and getmetatable(value) ~= json.array_metatable then
+      n = spell_object(value, list, n, is_data)
+    else
+      list[n + 1] = "["
+      n = n + 1
+      for i = 1, #value do n = spell(value[i], list, n, is_data) end
+      list[n + 1], n = "]", n + 1
+    end
+    list.depth = depth
+    return n
   elseif kind == "number" then
     local integer = math.tointeger(value)
     list[n + 1] = integer and "i" .. integer .. ";" or spell_float(value)
@@ -212,7 +224,7 @@ local function message_at(messages, i)
 end
 
 local function make_link(hash, messages, first, last)
-  local list, n, role, i = { hash, size = 0 }, 1, nil, first
+  local list, n, role, i = { hash, size = 0, depth = 0 }, 1, nil, first
   while i <= last do
     local message = message_at(messages, i)
     if role ~= message.role and list.size >= LINK_BYTES and says_something(message) then break end
@@ -343,7 +355,10 @@ local function check_block(block, where)
     local problem = kind == "string" and check_text(block[name], ("%s.%s"):format(where, name))
     if problem then return problem end
   end
-  if block.type == "tool_result" and not is_null(block.content) then return check_blocks(block.content, where) end
+  if block.type == "tool_result" and not is_null(block.content) then
+    return type(block.content) == "table" and check_json(block.content, where .. ".content")
+      or check_blocks(block.content, where)
+  end
   if block.type == "tool_use" then return check_json(block.input, where .. ".input") end
   if not REQUIRED[block.type] then return check_json(block, where) end
 end

@@ -380,6 +380,8 @@ describe("check", function()
 
   local itself = { type = "image" }
   itself.itself = itself
+  local result_of_itself = result "t"
+  result_of_itself.content = { result_of_itself }
   local bad = {
     { "hi", "must be a table with role and content, not a string" },
     { { content = "x" }, "has no role" },
@@ -407,6 +409,7 @@ describe("check", function()
       "content%[1%].name: byte 2 is not valid UTF%-8" },
     { { role = "assistant", content = { { type = "thinking" } } }, "'thinking' must be a string" },
     { user { itself }, "content%[1%]: .*" },
+    { user { result_of_itself }, "content%[1%].content: .* contains itself" },
   }
   for _, case in ipairs(bad) do
     it("names the index of a message that " .. case[2]:gsub("%%", ""), function()
@@ -430,10 +433,27 @@ describe("check", function()
   end)
 end)
 
+describe("hash_history", function()
+  it("refuses a block that contains itself, and one that is nested without an end", function()
+    local picture = image "x"
+    picture.source = picture
+    local nested = result("t", { result "u" })
+    nested.content[1].content = { nested }
+    local call_of_itself = call("t", { list = {} })
+    table.insert(call_of_itself.input.list, call_of_itself.input)
+    for _, block in ipairs { picture, nested, call_of_itself } do
+      local ok, err = pcall(history.hash_history, { user { block } })
+      assert.is_false(ok)
+      assert.equal("ValueError: a content block contains itself, or is nested more than 512 deep", tostring(err))
+    end
+  end)
+end)
+
 describe("text_of", function()
   it("joins the text blocks", function()
     assert.equal("a\nb", history.text_of(user { text "a", call "t", text "", text "b" }))
     assert.equal("a", history.text_of(user "a"))
+    assert.equal("a", history.text_of(user { { type = "text", text = json.null }, { type = "text" }, text "a" }))
   end)
 end)
 
@@ -453,7 +473,6 @@ describe("a wrong call", function()
         complaint_of(fn, MESSAGE))
       assert.equal("messages must be a list, not a table with the field 'first'", complaint_of(fn, { first = MESSAGE }))
       assert.equal("messages must be a list, not nothing", complaint_of(fn))
-    assert.equal("a", history.text_of(user { { type = "text", text = json.null }, { type = "text" }, text "a" }))
     end
     assert.equal("messages is empty: there is nothing to send", complaint_of(history.check, {}))
   end)
@@ -471,6 +490,7 @@ describe("a wrong call", function()
     assert.equal("how many messages to hash must be a whole number, not \"1\"",
       complaint_of(history.hash_history, { MESSAGE }, "1"))
     assert.equal("a message must be a table with role and content, not nothing", complaint_of(history.text_of))
+    assert.equal("a content block must be a table, not 5", complaint_of(history.text_of, user { 5 }))
     assert.equal("a message must be a table with role and content, not a list",
       complaint_of(history.text_of, { MESSAGE }))
     assert.equal("a message must be a table with role and content, not one whose content is 5",
@@ -480,4 +500,3 @@ describe("a wrong call", function()
       complaint_of(history.synthesize_turn_messages, claude_event.new { type = "assistant", content = {} }))
   end)
 end)
-    assert.equal("a content block must be a table, not 5", complaint_of(history.text_of, user { 5 }))
