@@ -18,19 +18,30 @@ local keys = require "parley.claude.keys"
 local M = {}
 
 M.contract = {
-  prepare = { returns = "a string", or_nil = "nil and a reason", second = "string" },
+  prepare = {
+    returns = "a string", or_nil = "nil and a reason", second = "string",
+    fits = function(text) return type(text) == "string" and text ~= "", text == "" and "an empty one" end,
+  },
   keystrokes = {
     returns = "a list of {keys = string?, editor = string?, holds = string, rest_ms = number?}",
     or_nil = "nil and why", second = "string",
     fits = function(steps)
       for _, step in ipairs(steps) do
         if (step.keys == nil) == (step.editor == nil) then return false, "a step of none of the two, or both" end
+        local rest_ms = step.rest_ms or 0
+        if not (rest_ms >= 0 and rest_ms < math.huge) then return false, "a step whose 'rest_ms' is " .. rest_ms end
       end
       return true
     end,
   },
   holds = contract.one_of { "whole", "empty", "other" },
-  argument = { returns = "a string", or_nil = "nil" },
+  argument = {
+    returns = "a string", or_nil = "nil",
+    fits = function(word)
+      local has_nul = type(word) == "string" and word:find("\0", 1, true)
+      return type(word) == "string" and not has_nul, has_nul and "one with a NUL byte"
+    end,
+  },
   clear = { returns = "a string" },
   matches = { returns = "a boolean" },
   enter = { setting = "string" },

@@ -51,6 +51,27 @@ describe("policies.load", function()
       refused(policies.load, "routing", { route = "x" }).message)
   end)
 
+  it("refuses what of a delivery cannot be used, naming the function", function()
+    local function complaint_of(field, result)
+      return refused(policies.load("delivery", { [field] = function() return result end })[field], "x", {}).message
+    end
+    assert.equal("the policy 'delivery' must return a string, or nil and a reason from 'prepare', not an empty one",
+      complaint_of("prepare", ""))
+    assert.equal("the policy 'delivery' must return a string, or nil and a reason from 'prepare', not 5",
+      complaint_of("prepare", 5))
+    assert.equal("the policy 'delivery' must return a string, or nil from 'argument', not one with a NUL byte",
+      complaint_of("argument", "a\0b"))
+    assert.matches("or nil from 'argument', not true$", complaint_of("argument", true))
+    for rest_ms, words in pairs { [math.huge] = "inf", [-1] = "-1", [-math.huge] = "-inf" } do
+      assert.matches("from 'keystrokes', not a step whose 'rest_ms' is " .. words,
+        complaint_of("keystrokes", { { keys = "x", holds = "x", rest_ms = rest_ms } }), 1, true)
+    end
+    assert.matches("not a step whose 'rest_ms' is %-?nan$",
+      complaint_of("keystrokes", { { keys = "x", holds = "x", rest_ms = 0 / 0 } }))
+    assert.matches("not a list whose item 1 is one whose 'rest_ms' is \"5\"$",
+      complaint_of("keystrokes", { { keys = "x", holds = "x", rest_ms = "5" } }))
+  end)
+
   it("names the file of a policy that fails, or that returns something else", function()
     local path = helper.write(helper.temporary_folder() .. "/mine.lua",
       "return { state = function(view) if view then return 'fine' end error 'oops' end }")
