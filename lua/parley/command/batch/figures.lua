@@ -29,7 +29,9 @@ Figures.__index = Figures
 
 local SENT = { "input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens" }
 
-local function number_of(value) return type(value) == "number" and value == value and value or nil end
+local MOST = 2 ^ 53
+
+local function number_of(value) return type(value) == "number" and math.abs(value) < MOST and value or nil end
 
 local function table_of(value) return type(value) == "table" and value or {} end
 

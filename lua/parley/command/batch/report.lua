@@ -170,7 +170,7 @@ local function slowest(found)
   for _, name in ipairs(SLOWEST_COLUMNS) do rows[1] = ("%s<th class=number>%s"):format(rows[1], name) end
   for i = 1, math.min(#timed, SLOWEST) do
     local entry = timed[i]
-    local cells = { time_text(entry.duration_ms), #entry.turn_ms, ("%d"):format(entry.attempts),
+    local cells = { time_text(entry.duration_ms), #entry.turn_ms, count_text(entry.attempts),
       count_text(entry.received), entry.cost_usd and cost_text(entry.cost_usd) or "–" }
     local row = { ("<tr><td>%s<td>%s"):format(name_of(entry), entry.error and "failed" or "success") }
     -- Where there is no room for columns the cells stand below each other, and each says what it is.

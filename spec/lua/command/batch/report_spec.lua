@@ -49,6 +49,9 @@ describe("the figures of a batch", function()
       duration_ms = 0 / 0, messages = { 7, { role = "user", content = { 7 } } }, result = json.null, cost_usd = "1" })
     assert.equal("unknown", found.failed[1].error.code)
     assert.matches("</html>\n$", report.render(found, "x"))
+    for name, value in pairs { attempts = 1.5, duration_ms = 1e308, turn_ms = { 1e308 }, cost_usd = -1e308 } do
+      assert.matches("</html>\n$", report.render(found_in(result("a", { [name] = value })), "x"))
+    end
   end)
 end)
 
