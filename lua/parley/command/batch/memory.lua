@@ -34,7 +34,8 @@ end
 function Memory:see(result)
   local known, key, value
   if result.id == core.json.null then
-    known, key, value = self.rejected, result.line, digest(tostring((result.error or {}).message))
+    local err = type(result.error) == "table" and result.error or {}
+    known, key, value = self.rejected, result.line, digest(tostring(err.message))
   else
     known, key, value = self.verdicts, digest(tostring(result.id)), result.verdict
   end

@@ -25,6 +25,13 @@ describe("a batch's memory", function()
     assert.is_false(known:has_leftovers())
   end)
 
+  it("lives with a rejected line that does not say why", function()
+    for _, err in ipairs { json.null, 5, true } do
+      local known = after { { id = json.null, line = 3, verdict = "failed", error = err } }
+      assert.is_false(known:meet_rejected(3, "no"))
+    end
+  end)
+
   it("takes the last of several results for the one that counts", function()
     local known = after { failure "a", success "a", success "b", failure "b" }
     assert.same({ "success", "failed" }, { known:meet "a", known:meet "b" })
