@@ -85,30 +85,59 @@ local function write_all(descriptor, text)
   return true
 end
 
+local function cannot_write(path, problem, code)
+  return errors.new(code or "EIO", ("cannot write '%s': %s"):format(path, M.reason(problem)), { path = path })
+end
+
+--- Begins what is then renamed to a path.
+local function open_temporary(path)
+  local temporary = ("%s.%d.tmp"):format(path, uv.os_getpid())
+  local descriptor, problem, code = uv.fs_open(temporary, "wx", 384)
+  if code == "EEXIST" then -- left by a process of the same number that was killed
+    uv.fs_unlink(temporary)
+    descriptor, problem, code = uv.fs_open(temporary, "wx", 384)
+  end
+  if not descriptor then error(cannot_write(path, problem, code), 0) end
+  return descriptor, temporary
+end
+
 --- Writes a file whole, mode 0600: under a temporary name beside it, then renamed.
 ---@param path string
 ---@param text string
 ---@param is_passing? boolean  it need not be there when the machine has failed: the disk is not waited for
 --- Raises an error with the system's code; nothing is left behind then.
 function M.write(path, text, is_passing)
-  local temporary = ("%s.%d.tmp"):format(path, uv.os_getpid())
-  local function check(result, problem, code)
-    if result then return result end
-    uv.fs_unlink(temporary)
-    error(errors.new(code or "EIO", ("cannot write '%s': %s"):format(path, M.reason(problem)), { path = path }), 0)
-  end
-  local descriptor, problem, code = uv.fs_open(temporary, "wx", 384)
-  if code == "EEXIST" then -- left by a process of the same number that was killed
-    uv.fs_unlink(temporary)
-    descriptor, problem, code = uv.fs_open(temporary, "wx", 384)
-  end
-  check(descriptor, problem, code)
-  local ok
-  ok, problem, code = write_all(descriptor, text)
+  local descriptor, temporary = open_temporary(path)
+  local ok, problem, code = write_all(descriptor, text)
   if ok and not is_passing then ok, problem, code = uv.fs_fsync(descriptor) end
   uv.fs_close(descriptor)
-  check(ok, problem, code)
-  check(uv.fs_rename(temporary, path))
+  if ok then ok, problem, code = uv.fs_rename(temporary, path) end
+  if ok then return end
+  uv.fs_unlink(temporary)
+  error(cannot_write(path, problem, code), 0)
+end
+
+--- Where the file stands that a person has named, and whether it is written in its place, as a device is.
+local function target_of(path)
+  local found, link = uv.fs_stat(path), uv.fs_lstat(path)
+  if not found and link then
+    error(errors.value_error(("'%s' is a link to '%s', which is not there"):format(path, uv.fs_readlink(path))), 0)
+  end
+  return uv.fs_realpath(path) or path, found ~= nil and found.type ~= "file" and found.type ~= "directory"
+end
+
+--- Tries whether `save` could write a file, and leaves nothing behind.
+---@param path string  of no folder
+--- Raises as `save` does.
+function M.check_save(path)
+  local target, is_in_place = target_of(path)
+  if is_in_place then
+    if uv.fs_access(target, "W") then return end
+    error(cannot_write(path, "permission denied", "EACCES"), 0)
+  end
+  local descriptor, temporary = open_temporary(target)
+  uv.fs_close(descriptor)
+  uv.fs_unlink(temporary)
 end
 
 --- Writes the file that a person has named: through a link, and in its place what is no regular file, such as a device.
@@ -116,16 +145,10 @@ end
 ---@param text string
 --- Raises an error with the system's code, or `ValueError` for a link that leads nowhere.
 function M.save(path, text)
-  local found, link = uv.fs_stat(path), uv.fs_lstat(path)
-  if not found and link then
-    error(errors.value_error(("'%s' is a link to '%s', which is not there"):format(path, uv.fs_readlink(path))), 0)
-  end
-  if not found or found.type == "file" or found.type == "directory" then
-    return M.write(uv.fs_realpath(path) or path, text)
-  end
+  local target, is_in_place = target_of(path)
+  if not is_in_place then return M.write(target, text) end
   local ok, problem = M.put(path, text, "w")
-  if ok then return end
-  error(errors.new("EIO", ("cannot write '%s': %s"):format(path, M.reason(problem)), { path = path }), 0)
+  if not ok then error(cannot_write(path, problem), 0) end
 end
 
 --- Writes to a file where it stands, mode 0600 when it is new. What cannot be written whole may be there in part.

@@ -44,6 +44,25 @@ describe("files", function()
     end)
   end)
 
+  describe("check_save", function()
+    it("leaves all as it was where a file can be written", function()
+      files.write(folder .. "/old", "old")
+      assert(uv.fs_symlink("old", folder .. "/link"))
+      for _, path in ipairs { "/old", "/link", "/new" } do files.check_save(folder .. path) end
+      files.check_save "/dev/null"
+      assert.same({ "link", "old" }, helper.names_in(folder))
+      assert.equal("old", files.read(folder .. "/old"))
+    end)
+
+    it("raises what save would raise", function()
+      assert(uv.fs_symlink("nowhere", folder .. "/link"))
+      for _, path in ipairs { folder .. "/none/x", folder .. "/link", "/sys/parley-spec", folder .. "/"
+        .. ("x"):rep(255) } do
+        assert.equal(tostring(error_of(files.save, path, "x")), tostring(error_of(files.check_save, path)))
+      end
+    end)
+  end)
+
   describe("write", function()
     it("writes the bytes, readable by nobody else", function()
       files.write(folder .. "/a", "one\0two\n")

@@ -203,7 +203,7 @@ end
 --- Sees to it that a page can go to a file, before any work is done for it.
 ---@param path? string      nil and `-` are standard output
 ---@param others string[]  files that it must not take the place of
---- Raises `ValueError`.
+--- Raises `ValueError`, or what `files.save` would raise.
 function M.check_target(path, others)
   if not path or path == "-" then return end
   local folder = path:match "^(.*)/[^/]*$" or "."
@@ -218,6 +218,7 @@ function M.check_target(path, others)
       error(errors.value_error(("the report cannot go to '%s', which holds the batch itself"):format(path)), 0)
     end
   end
+  files.check_save(path)
 end
 
 --- The results in a file. A last line that is half written is passed over: the batch may be running.

@@ -160,6 +160,12 @@ describe("the report of a batch", function()
         assert.matches(problem, err.message, 1, true)
       end
       assert.equal("x", files.read(path))
+      assert.same({ "o.jsonl" }, helper.names_in(folder))
+    end)
+
+    it("that can be written", function()
+      local err = helper.error_of(report.check_target, "/sys/parley-spec.html", {})
+      assert.matches("cannot write '/sys/parley-spec.html'", err.message, 1, true)
     end)
   end)
 end)
