@@ -141,6 +141,14 @@ describe("the pages", function()
     end
   end)
 
+  it("names every keyword of a schema", function()
+    local text = assert(files.read(LIBRARY))
+    local _, err = pcall(require("parley.base.schema").check, { nonsense = true }, "schema")
+    for name in err.message:match("known are (.*)$"):gmatch "[^, ]+" do
+      assert.truthy(text:find("`" .. name .. "`", 1, true), name)
+    end
+  end)
+
   it("has batch turns decided by a script, which compile", function()
     assert(load(block_with(COMMANDS, "local function interview")))
   end)
