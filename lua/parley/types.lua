@@ -2,7 +2,8 @@
 --- The tables that a user's script gives to Parley, for the language server; nobody loads this. lua/README.md says more
 --- of each option, `parley.testing` of the test kit's.
 
----@alias parley.Dialog.Kind "trust"|"bypass"|"api_key"|"mcp"|"imports"|"permission"|"plan"|"resume"
+---@alias parley.Dialog.Kind "trust"|"bypass"|"api_key"|"onboarding"|"mcp"|"imports"|"settings_error"
+---|"settings_warning"|"resume"|"plan"|"permission"
 ---@alias parley.PermissionMode "acceptEdits"|"auto"|"bypassPermissions"|"default"|"dontAsk"|"plan"
 
 ---A message of the Messages API.

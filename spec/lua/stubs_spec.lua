@@ -1,7 +1,9 @@
 -- What the language server is told is what there is.
 local core = require "parley.core"
+local files = require "parley.base.files"
 local helper = require "spec.helper"
 local launch = require "parley.claude.launch"
+local policies = require "parley.policy"
 local session = require "parley.session"
 local turn = require "parley.session.turn"
 
@@ -116,6 +118,13 @@ describe("the stub of the options", function()
 
   it("declares exactly those of a session", function()
     assert.same(sorted_names(names_of_rules(launch.rules, session.rules)), fields_of "parley.SessionOptions")
+  end)
+
+  it("declares exactly the dialogs that may be answered", function()
+    local alias = assert(files.read "lua/parley/types.lua"):match "@alias parley.Dialog.Kind ([^\n]*\n[-|\"%w_]*)"
+    local kinds = {}
+    for kind in alias:gmatch '"([%w_]+)"' do table.insert(kinds, kind) end
+    assert.same(policies.acceptable(), kinds)
   end)
 
   it("declares exactly the policies", function()
