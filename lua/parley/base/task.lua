@@ -25,6 +25,7 @@ local M = {}
 ---@field package thread thread
 ---@field package number integer        so many were made before it
 ---@field package parent? parley.Task
+---@field package root parley.Task  the main task that it belongs to
 ---@field package children table<parley.Task, true>
 ---@field package state "new"|"ready"|"running"|"waiting"|"done"
 ---@field package outcome? table        packed results of `xpcall`
@@ -237,6 +238,7 @@ end
 local function new_task(parent, fn, ...)
   made = made + 1
   local task = setmetatable({ parent = parent, children = {}, awaiters = {}, shields = 0, number = made }, Task)
+  task.root = parent and parent.root or task
   local arguments = table.pack(...)
   task.thread = coroutine.create(function()
     body(task, fn, table.unpack(arguments, 1, arguments.n))
@@ -282,10 +284,7 @@ end
 --- The main task that a task belongs to.
 ---@param task parley.Task
 ---@return parley.Task
-function M.root(task)
-  while task.parent do task = task.parent end
-  return task
-end
+function M.root(task) return task.root end
 
 local function drain()
   local last = ready_last

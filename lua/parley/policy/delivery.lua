@@ -76,11 +76,14 @@ local function is_in(code, ranges)
   return false
 end
 
---- The blocks of 16 characters in which any of these stand: of most texts no character is in one.
+--- What a terminal takes as a key.
+local CONTROLS = { { 0, 8 }, { 11, 31 }, { 127, 159 } }
+
+--- The blocks of eight characters in which any of these stand: of most texts few characters are in one.
 local SUSPECT = {}
-for _, ranges in ipairs { REMOVED, JOINERS, BIDI } do
+for _, ranges in ipairs { CONTROLS, REMOVED, JOINERS, BIDI } do
   for _, range in ipairs(ranges) do
-    for block = range[1] >> 4, range[2] >> 4 do SUSPECT[block] = true end
+    for block = range[1] >> 3, range[2] >> 3 do SUSPECT[block] = true end
   end
 end
 
@@ -93,13 +96,15 @@ local function each_undeliverable(text, visit)
   local letters = text:gsub("\u{61C}", "")
   local has_rtl = letters:find "[\xD6-\xDF]" ~= nil or letters:find "\xE0[\xA0-\xA3]" ~= nil
   for position, code in utf8.codes(text) do
-    local is_control = code < 32 and code ~= 9 and code ~= 10 or code >= 127 and code < 160
-    local is_tag = in_flag and is_in(code, TAGS)
-    local is_lost = SUSPECT[code >> 4] and (is_in(code, REMOVED) and not is_tag
-      or is_in(code, JOINERS) and not is_in(before, JOINABLE) or is_in(code, BIDI) and not has_rtl)
-    local why = is_control and "would be taken as a key"
-      or is_lost and "is invisible, and the program takes it out"
-    if why and visit(position, code, why) then return end
+    local why, is_tag
+    if SUSPECT[code >> 3] then
+      is_tag = in_flag and is_in(code, TAGS)
+      local is_lost = is_in(code, REMOVED) and not is_tag or is_in(code, JOINERS) and not is_in(before, JOINABLE)
+        or is_in(code, BIDI) and not has_rtl
+      why = is_in(code, CONTROLS) and "would be taken as a key"
+        or is_lost and "is invisible, and the program takes it out"
+      if why and visit(position, code, why) then return end
+    end
     in_flag = is_tag or code == FLAG
     before = why and 0 or code
   end

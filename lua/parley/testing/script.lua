@@ -70,7 +70,8 @@ local function record(fields, needs, also)
     for _, name in ipairs(needs or {}) do
       if value[name] == nil then refuse(where, "must have '%s'", name) end
     end
-    for _, name in ipairs(names) do
+    for i = 1, #names do -- each start of a program comes here
+      local name = names[i]
       local item = value[name]
       if item ~= nil then fields[name](item, where == "" and name or where .. "." .. name) end
     end

@@ -189,29 +189,42 @@ local function drawable(text)
   return (text:gsub("[\0-\8\11-\31\127]", ""):gsub("\xC2[\x80-\x9F]", ""))
 end
 
-function Screen:body(view)
-  local first = self:first_visible(view.history)
+function Screen:wrapped(text, mark, following)
+  local rows = text_of.wrap(text, self.columns - 2)
+  for index, row in ipairs(rows) do rows[index] = (index == 1 and mark or following) .. row end
+  return rows
+end
+
+--- The rows of what was said, the banner above them, as far as they can be seen. What was said does not change, so they
+--- stay while nothing is added.
+function Screen:said_rows(view)
+  local history, size = view.history, self.columns .. "x" .. self.rows
+  local last = history[#history]
+  if self.said and self.said_last == last and self.said_size == size then return self.said end
+  local first = self:first_visible(history)
   local rows = first == 1 and self:banner(view) or {}
-  local function add(text, mark, following)
-    for index, row in ipairs(text_of.wrap(text, self.columns - 2)) do
-      table.insert(rows, (index == 1 and mark or following) .. row)
+  for index = first, #history do
+    local entry = history[index]
+    if entry.columns ~= self.columns then
+      entry.columns, entry.rows = self.columns, self:wrapped(drawable(entry.text), entry.mark, "  ")
     end
+    table.move(entry.rows, 1, #entry.rows, #rows + 1, rows)
   end
-  for index = first, #view.history do
-    local entry = view.history[index]
-    if entry.columns ~= self.columns then -- what was said does not change
-      local before = #rows
-      add(drawable(entry.text), entry.mark, "  ")
-      entry.columns, entry.rows = self.columns, table.move(rows, before + 1, #rows, 1, {})
-    else
-      table.move(entry.rows, 1, #entry.rows, #rows + 1, rows)
-    end
-  end
+  self.said, self.said_last, self.said_size = rows, last, size
+  return rows
+end
+
+function Screen:body(view)
+  local said = self:said_rows(view)
+  local rows = table.move(said, 1, #said, 1, {})
   if view.busy and not view.dialog then
     table.insert(rows, "")
     table.insert(rows, self:busy_row(view))
   end
-  for _, text in ipairs(view.queued) do add(text, "  ❯ ", "    ") end
+  for _, text in ipairs(view.queued) do
+    local queued = self:wrapped(text, "  ❯ ", "    ")
+    table.move(queued, 1, #queued, #rows + 1, rows)
+  end
   table.insert(rows, "")
   return rows
 end

@@ -23,12 +23,21 @@ local function is_in(code, ranges)
   return false
 end
 
---- The cells of the characters that were met: they are few, and looked up for every row that is drawn.
-local cells_of = setmetatable({}, { __index = function(known, code)
-  local cells = is_in(code, EMPTY) and 0 or is_in(code, WIDE) and 2 or 1
-  known[code] = cells
-  return cells
-end })
+--- What is known of each character that was met: they are few, and looked up again and again.
+local function known_by(find)
+  return setmetatable({}, { __index = function(known, code)
+    known[code] = find(code)
+    return known[code]
+  end })
+end
+
+--- The cells that it takes in a row.
+local cells_of = known_by(function(code) return is_in(code, EMPTY) and 0 or is_in(code, WIDE) and 2 or 1 end)
+
+--- Whether 2.1.330 takes it out of a message.
+local is_taken_out = known_by(function(code)
+  return code < 0x20 and code ~= 9 and code ~= 10 or code >= 0x7F and code < 0xA0 or is_in(code, INVISIBLE)
+end)
 
 --- The widths of the rows that were measured last: most are drawn again and again.
 local MOST_WIDTHS, known_widths, width_count = 1000, {}, 0
@@ -81,14 +90,13 @@ local function is_right_to_left(code) return code ~= nil and code >= 0x590 and c
 ---@return integer removed  how many characters it took out
 function M.without_invisible(text)
   if not text:find "[^\t\n\x20-\x7E]" then return text, 0 end
-  local function is_control(code) return code < 0x20 and code ~= 9 and code ~= 10 or code >= 0x7F and code < 0xA0 end
   local pieces, removed, previous = {}, 0, nil
   for _, code in utf8.codes(text, true) do
-    local is_kept = (code == 0x200C or code == 0x200D) and is_joined(previous)
+    local is_kept = not is_taken_out[code] or (code == 0x200C or code == 0x200D) and is_joined(previous)
       or is_in(code, DIRECTION) and is_right_to_left(previous)
     if BREAKS[code] then
       table.insert(pieces, "\n")
-    elseif is_kept or not (is_control(code) or is_in(code, INVISIBLE)) then
+    elseif is_kept then
       table.insert(pieces, utf8.char(code))
     else
       removed = removed + 1

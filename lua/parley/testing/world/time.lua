@@ -14,7 +14,7 @@ local GRAIN = 1024
 --- So often the loop is passed at one moment only by what never ends.
 local MOST_AT_ONCE = 200000
 --- Timers that were closed are left in the heap until they are many.
-local LEAST_CLOSED = 256
+local LEAST_CLOSED = 32
 --- The world outside is looked at so seldom: for signals, and for the deadline of the spec.
 local PASSES_A_LOOK = 4096
 
@@ -102,7 +102,7 @@ end
 ---@param owner? any  default: the program that acts now; false: the world itself
 ---@return parley.Timer
 function Time:after(milliseconds, callback, owner)
-  milliseconds = math.max(0, math.ceil(milliseconds * GRAIN) / GRAIN)
+  milliseconds = milliseconds > 0 and -(-milliseconds * GRAIN // 1) / GRAIN or 0 -- rounded up
   local event = setmetatable({ at = self.now + milliseconds, order = self.chance:number(),
     callback = callback, owner = owner, is_own = owner == false, time = self }, Timer)
   if owner == nil then event.owner = self.owner_of() end
