@@ -4,6 +4,7 @@ local clear = require "parley.claude.clear"
 local clock = require "parley.base.clock"
 local core = require "parley.core"
 local deadlines = require "parley.session.deadlines"
+local files = require "parley.base.files"
 local retries = require "parley.claude.retries"
 local tui = require "parley.claude.tui"
 local versions = require "parley.claude.version"
@@ -46,7 +47,6 @@ local clearing = setmetatable({}, { __mode = "v" }) ---@type table<string, parle
 ---@field package beside? table<string, true>  the transcripts that were there before `/clear`
 ---@field package entered? parley.Entered  what was seen at the last Enter; nil where none is pressed
 ---@field package stamp? any            of the status, before Enter
----@field package refusal_before? string  what the screen said of one, before Enter
 ---@field package last_enter? number
 ---@field package free_since? number    since when nothing is in the way of the message
 ---@field package dialog_since? number  since when the dialog that is up waits to be answered
@@ -112,7 +112,7 @@ function Course:deliver()
   self.transcript:check "nothing was sent"
   self.transcript:read(turn) -- what came after the last verdict is no part of this turn
   if not is_ready or not self.typist:type(turn.text, turn.is_command) then return end
-  self.stamp, self.refusal_before = terminal:stamp(), tui.refusal(terminal:view().rows)
+  self.stamp = terminal:stamp()
   turn:submit(self.withdrawn)
   count_from_now(self)
   self.entered = self.typist:enter()
@@ -148,11 +148,14 @@ local function accept_command(self, state)
   if is_taken then turn:apply "accept" end
 end
 
---- 2.1.110 has no transcript before the first message, and shows on the screen alone that a hook has refused that.
+--- 2.1.110 has no transcript before the first message, and shows on the screen alone that a hook has refused that. A
+--- message that is taken makes one before it is answered: where there is any, the same words are an answer's, or the
+--- record of the refusal comes.
 local function check_refusal(self, state)
   if state ~= "ready" or self.turn.is_command or self.turn:state() ~= "submitted" then return end
+  if files.size(self.transcript.path) then return end
   local why = tui.refusal(self.terminal:view().rows)
-  if why and why ~= self.refusal_before and self.typist:is_empty() then self.turn:refuse(why) end
+  if why and self.typist:is_empty() then self.turn:refuse(why) end
 end
 
 --- Takes in what the program is seen to be doing. `any`: there was a record.
