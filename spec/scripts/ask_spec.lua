@@ -242,7 +242,7 @@ describe("parley ask", function()
     assert.equal(1, program.status)
     assert.truthy(program.errors:find("DialogError: the program asks (trust:", 1, true))
     assert.truthy(program.errors:find("--accept trust", 1, true))
-    local state = files.read(kit.home .. "/.claude.json")
+    local state = files.read(kit.home .. "/.claude/.claude.json")
     assert.falsy(state:find "hasTrustDialogAccepted")
     assert.same({}, kit:taken())
   end))
@@ -252,7 +252,7 @@ describe("parley ask", function()
     kit = testing.kit { trusted = false }
     local program = ask { "--accept", "trust", "hi" }
     assert.equal("echo: hi\n", program.output)
-    assert.truthy(files.read(kit.home .. "/.claude.json"):find "hasTrustDialogAccepted")
+    assert.truthy(files.read(kit.home .. "/.claude/.claude.json"):find "hasTrustDialogAccepted")
   end))
 
   for name, case in pairs {

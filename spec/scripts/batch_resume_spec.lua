@@ -200,7 +200,7 @@ describe("parley batch, when something goes wrong,", function()
     it("a folder that is not trusted", helper.task(function()
       local kit <close> = testing.kit { trusted = false }
       check_systemic(kit, {}, "DialogError: the program asks %(trust: .*%-%-accept trust", function()
-        helper.write(kit.home .. "/.claude.json", json.encode { hasCompletedOnboarding = true,
+        helper.write(kit.home .. "/.claude/.claude.json", json.encode { hasCompletedOnboarding = true,
           projects = { [kit.cwd] = { hasTrustDialogAccepted = true } } })
       end)
       assert.same(4, #kit:taken())

@@ -80,7 +80,7 @@ describe("parley batch", function()
   it("starts a conversation with the options of its own", helper.task(function()
     local kit <close> = testing.kit()
     uv.fs_mkdir(kit.cwd .. "/below", 448)
-    helper.write(kit.home .. "/.claude.json", json.encode { hasCompletedOnboarding = true, theme = "dark",
+    helper.write(kit.home .. "/.claude/.claude.json", json.encode { hasCompletedOnboarding = true, theme = "dark",
       projects = { [kit.cwd] = { hasTrustDialogAccepted = true },
         [kit.cwd .. "/below"] = { hasTrustDialogAccepted = true } } })
     write_input(kit, { { id = "own", turns = { "x" }, model = "opus", system_prompt = "Be brief.",

@@ -88,7 +88,7 @@ describe("a command that goes on with a session", function()
     local kit <close> = testing.kit()
     local other = kit.cwd .. "/below"
     uv.fs_mkdir(other, 448)
-    helper.write(kit.home .. "/.claude.json", json.encode { hasCompletedOnboarding = true, theme = "dark",
+    helper.write(kit.home .. "/.claude/.claude.json", json.encode { hasCompletedOnboarding = true, theme = "dark",
       projects = { [kit.cwd] = { hasTrustDialogAccepted = true }, [other] = { hasTrustDialogAccepted = true } } })
     assert.equal(0, run(kit, { "ask", "hello" }).status)
     local id = first_session(kit)

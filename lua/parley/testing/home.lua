@@ -40,7 +40,7 @@ function M.prepare(place, given)
   assert(files.make_folder(place.cwd))
   local state = { hasCompletedOnboarding = given.onboarded ~= false, theme = "dark" }
   if given.trusted ~= false then state.projects = { [place.cwd] = { hasTrustDialogAccepted = true } } end
-  assert(files.put(place.home .. "/.claude.json", core.json.encode(state), "w"))
+  assert(files.put(place.home .. "/.claude/.claude.json", core.json.encode(state), "w"))
   local settings = given.settings or {}
   if given.bypass_accepted ~= false then settings.skipDangerousModePermissionPrompt = true end
   assert(files.put(place.home .. "/.claude/settings.json", core.json.encode(settings), "w"))
@@ -48,7 +48,7 @@ function M.prepare(place, given)
     assert(files.put(place.home .. "/.claude/.credentials.json",
       '{"claudeAiOauth":{"refreshToken":"of-the-stand-in"}}', "w"))
   end
-  place.environment = { HOME = place.home, CLAUDE_CONFIG_DIR = "", IS_SANDBOX = "1",
+  place.environment = { HOME = place.home, CLAUDE_CONFIG_DIR = place.home .. "/.claude", IS_SANDBOX = "1",
     XDG_STATE_HOME = place.home .. "/.local/state" }
   for name, value in pairs(given.extra_env or {}) do place.environment[name] = value end
 end

@@ -1,4 +1,3 @@
-local files = require "parley.base.files"
 local helper = require "spec.helper"
 local parley = require "parley"
 local paths = require "parley.claude.paths"
@@ -73,7 +72,6 @@ describe("paths.config_folder", function()
     helper.task(function()
       local kit <close> = testing.kit {}
       kit.options.extra_env = tables.merged(kit.options.extra_env, { CLAUDE_CONFIG_DIR = "../home/.claude" })
-      files.put(kit.home .. "/.claude/.claude.json", assert(files.read(kit.home .. "/.claude.json")), "w")
       local backend <close> = parley.backend(kit.options)
       assert.equal("echo: one", backend:conversation():ask("one").text)
     end))

@@ -378,9 +378,9 @@ describe("a conversation that sleeps", function()
   it("is given up, and the turn is none the worse, when its folder goes away meanwhile", helper.task(function()
     local folder = kit.folder .. "/gone"
     assert(files.make_folder(folder))
-    local state = parley.json.decode(files.read(kit.home .. "/.claude.json"))
+    local state = parley.json.decode(files.read(kit.home .. "/.claude/.claude.json"))
     state.projects[folder] = { hasTrustDialogAccepted = true }
-    files.put(kit.home .. "/.claude.json", parley.json.encode(state), "w")
+    files.put(kit.home .. "/.claude/.claude.json", parley.json.encode(state), "w")
     local backend <close> = backend_of { cwd = folder }
     local talk = backend:conversation()
     for event in talk:send "one" do

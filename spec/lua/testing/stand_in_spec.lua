@@ -2,6 +2,7 @@
 --- should do was measured on the published program.
 local uv = require "luv"
 local core = require "parley.core"
+local files = require "parley.base.files"
 local helper = require "spec.helper"
 local testing = require "parley.testing"
 local play = require "spec.lua.testing.play"
@@ -102,6 +103,17 @@ describe("the stand-in while it starts", function()
       end))
   end
 
+  for folder, keeps_in in pairs { [""] = "work", ["../home/of/claude"] = "home/of/claude" } do
+    it(("keeps its files where CLAUDE_CONFIG_DIR=%s says"):format(folder), scene(nil, function(kit, open)
+      local state = files.read(kit.home .. "/.claude/.claude.json")
+      files.make_folder(kit.home .. "/of/claude")
+      files.put(folder == "" and kit.home .. "/.claude.json" or kit.home .. "/of/claude/.claude.json", state, "w")
+      kit.environment.CLAUDE_CONFIG_DIR = folder
+      open()
+      assert.truthy(uv.fs_stat(("%s/%s/sessions"):format(kit.folder, keeps_in)))
+    end))
+  end
+
   it("uses the alternate screen on 2.1.330 only", scene({ profile = "2.1.330" }, function(kit, open)
     assert.is_true(open().screen:modes().alternate_screen)
     kit:use({}, "2.1.197")
@@ -134,7 +146,7 @@ describe("the stand-in's start-up dialogs", function()
         terminal:wait_for(is_new and "❯ Yes, I trust this folder" or "❯ 1. Yes, I trust this folder")
         terminal:write "\r"
         testing.eventually(function() return #kit:events "ready" == 1 end)
-        assert.is_true(read_json(kit.home .. "/.claude.json").projects[kit.cwd].hasTrustDialogAccepted)
+        assert.is_true(read_json(kit.home .. "/.claude/.claude.json").projects[kit.cwd].hasTrustDialogAccepted)
         open()
       end))
 
@@ -144,7 +156,7 @@ describe("the stand-in's start-up dialogs", function()
       terminal:wait_for "Enter to confirm"
       terminal:write(is_new and "\r" or "2")
       assert.same({ exit_code = 1 }, terminal:exit())
-      assert.is_nil(read_json(kit.home .. "/.claude.json").projects)
+      assert.is_nil(read_json(kit.home .. "/.claude/.claude.json").projects)
     end))
 
     it("end on Escape with the version's own status, on " .. version, scene({ profile = version, trusted = false },
@@ -173,7 +185,7 @@ describe("the stand-in's start-up dialogs", function()
       terminal:write "\r"
       testing.eventually(function() return #kit:events "ready" == 1 end)
       assert.same({ "123456789-0123456789" }, setmetatable(
-        read_json(kit.home .. "/.claude.json").customApiKeyResponses.rejected, nil))
+        read_json(kit.home .. "/.claude/.claude.json").customApiKeyResponses.rejected, nil))
     end))
   end
 

@@ -33,10 +33,10 @@ end
 ---@return parley.testing.Configuration
 function M.load(environment, cwd, extra_settings, plugin_folders, sources)
   local self = setmetatable({ environment = environment, cwd = cwd }, Configuration)
-  local own_folder = environment.CLAUDE_CONFIG_DIR
-  if own_folder == "" then own_folder = nil end
-  self.folder = own_folder or environment.HOME .. "/.claude"
-  self.state_path = (own_folder or environment.HOME) .. "/.claude.json"
+  local own_folder = environment.CLAUDE_CONFIG_DIR -- an empty one is the working folder, which has no .claude.json
+  local is_absolute = own_folder and own_folder:sub(1, 1) == "/"
+  self.folder = is_absolute and own_folder or own_folder and cwd .. "/" .. own_folder or environment.HOME .. "/.claude"
+  self.state_path = ((own_folder or "") ~= "" and self.folder or environment.HOME) .. "/.claude.json"
   self.state = read_json(self.state_path) or {}
   self.settings, self.own_settings = {}, read_json(self.folder .. "/settings.json")
   for _, each in ipairs { { "user", self.own_settings }, { "project", read_json(cwd .. "/.claude/settings.json") },
