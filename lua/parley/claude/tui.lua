@@ -2,6 +2,8 @@
 --- status rows say. Pure functions on rows of text; every other policy that looks at the screen uses these.
 ---
 --- Measured on 2.1.110, 2.1.197 and 2.1.330 at 120x40 with `NO_COLOR=1`.
+local dialog = require "parley.claude.dialog"
+
 local M = {}
 
 local NBSP = "\u{A0}"
@@ -205,6 +207,12 @@ local function label_of(row)
   return label or rest, #indent, tonumber(number), pointed
 end
 
+--- Whether rows with a pointer are an answer's, which quotes some: a dialog or a panel has a rule above it, and only
+--- from one that is cut that is out of sight.
+local function is_above_dialog(rows, choices)
+  return not dialog.upper_edge(rows, choices) and (dialog.upper_edge(rows) or 0) > choices.last_row
+end
+
 --- Finds a dialog's choices: the row with the pointer and its neighbours in the same column. Numbered ones may have
 --- explanations between them.
 ---@param rows string[]
@@ -245,12 +253,12 @@ function M.choices(rows)
           if not number or missed > 4 then break end
         end
       end
-      return { labels = labels, selected = selected, first_row = first, last_row = last,
+      local choices = { labels = labels, selected = selected, first_row = first, last_row = last,
         first_number = number and number - selected + 1 }
+      return not is_above_dialog(rows, choices) and choices or nil
     end
   end
 end
-
 
 --- 2.1.330 has taken invisible characters out of the text in the composer, has not sent it, and wants Enter again.
 ---@param rows string[]

@@ -219,6 +219,20 @@ describe("tui.choices", function()
   it("does not take an old message for one", function()
     assert.is_nil(tui.choices { "❯ hello", "● echo: hello" })
   end)
+
+  it("are none that an answer quotes above a panel", function()
+    for _, edge in ipairs { "─", "▔" } do
+      assert.is_nil(tui.choices { "● It says:", "", "  ❯ 1. Yes", "    2. No", "", edge:rep(60), "  Help",
+        "  Esc to close" })
+    end
+  end)
+
+  it("are those of a question, which goes on below a rule of its own", function()
+    local rule = ("─"):rep(60)
+    local rows = { rule, " ☐ Colour", "Which?", "❯ 1. Red", "  2. Blue", rule, "  3. Chat about this" }
+    assert.same({ "Red", "Blue", "Chat about this" }, tui.choices(rows).labels)
+    assert.same({ "Red", "Blue", "Chat about this" }, tui.choices(table.move(rows, 2, 7, 1, {})).labels)
+  end)
 end)
 
 describe("tui.version", function()

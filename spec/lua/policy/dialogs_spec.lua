@@ -105,6 +105,12 @@ describe("policy.dialogs", function()
       assert.matches("rm %-rf victim", dialog.text)
     end)
 
+    it("no permission in what an answer quotes above a panel", function()
+      local view = { has_started = true, is_command = true, rows = { "● It says:", "  Do you want to proceed?",
+        "  ❯ 1. Yes", "    2. No", "", RULE, "  Help", "", "  Esc to cancel" } }
+      assert.equal("panel", recognize(view).kind)
+    end)
+
     it("no permission in what a question asks whose call is not known", function()
       for _, title in ipairs { " ☐ Sure", "←  ☒ Sure  ☐ Really  ✔ Submit  →" } do
         assert.equal("question", recognize(turn(title, "", "Do you want to proceed?", "", "❯ 1. Yes", "  2. No")).kind)
