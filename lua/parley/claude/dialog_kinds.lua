@@ -23,7 +23,7 @@ M.at_start = {
     remedy = "run `claude` once with that key and answer it, or accept = { \"api_key\" }" },
   { kind = "login", row = "^Select login method", remedy = "run `claude` once and log in" },
   { kind = "login", row = "^Unable to connect to Anthropic services", remedy = "run `claude` once and log in" },
-  { kind = "onboarding", row = "^Choose the text style that looks best", yes = { "." },
+  { kind = "onboarding", row = "^Choose the text style that looks best", yes = { "Auto %(match", "^Dark mode" },
     remedy = "run `claude` once and go through its first start" },
   { kind = "onboarding", row = "^Security notes:", keys = keys.ENTER,
     remedy = "run `claude` once and go through its first start" },

@@ -48,6 +48,19 @@ describe("policy.dialogs", function()
       assert.is_string(dialogs.decide(notes, { "trust" }).fail)
     end)
 
+    it("the first start's themes, whose labels alone are consented to", function()
+      local row, auto, dark = " Choose the text style that looks best with your terminal", "Auto (match terminal)",
+        "Dark mode ✔"
+      local function decide(...)
+        return dialogs.decide(recognize(start(row, " ❯ 1. " .. ..., "   2. " .. select(2, ...))), { "onboarding" })
+      end
+      assert.same({ choose = 1 }, decide(auto, dark))
+      assert.same({ choose = 2 }, decide("Light mode", dark))
+      assert.same({ choose = 1 }, dialogs.decide(recognize(start(row, " ❯ ✔ " .. auto, "     Dark mode")),
+        { "onboarding" }))
+      assert.is_string(decide("Run what this project wants", "Do not").fail)
+    end)
+
     it("one that is not known", function()
       assert.equal("unknown", recognize(start("Something new", "", " ❯ Go", "   Stop", "", " Enter to confirm")).kind)
     end)
