@@ -5,6 +5,7 @@ local errors = require "parley.base.errors"
 local hook_events = require "parley.claude.hook_events"
 local listener = require "parley.hub.listener"
 local plugin = require "parley.hub.plugin"
+local tables = require "parley.base.tables"
 local task = require "parley.base.task"
 local version = require "parley.claude.version"
 
@@ -42,17 +43,13 @@ end
 ---@return boolean
 function Hub:is_needed() return next(self.handlers) ~= nil end
 
---- A decision about a call is about the input that it was made on: no later one's stands beside it.
+--- A decision about a call is about the input that it was made on: no later one's stands beside it, and of two inputs
+--- none is made that nobody has given. What a handler says stays as it is, for it may say the same again.
 local function join(answer, other)
-  local is_decided = answer.permissionDecision ~= nil
-  for name, value in pairs(other) do
-    if type(value) == "table" and type(answer[name]) == "table" then
-      join(answer[name], value)
-    elseif answer[name] == nil and not (is_decided and name == "updatedInput") then
-      answer[name] = value
-    end
-  end
-  return answer
+  local joined, mine, its = tables.merged(other, answer), answer.hookSpecificOutput, other.hookSpecificOutput
+  if answer.permissionDecision ~= nil then joined.updatedInput = answer.updatedInput end
+  if type(mine) == "table" and type(its) == "table" then joined.hookSpecificOutput = join(mine, its) end
+  return joined
 end
 
 --- What a handler says, which the program can be told.
@@ -80,7 +77,7 @@ function Hub:dispatch(event, payload)
     local ok, said = pcall(ask, event, handler, payload)
     local cancellation = task.current():cancellation()
     if cancellation then error(cancellation, 0) end
-    if ok then join(answer, said) else self.on_failure(event, said) end
+    if ok then answer = join(answer, said) else self.on_failure(event, said) end
   end
   return answer
 end

@@ -87,6 +87,30 @@ describe("a permission policy's word", function()
     assert.is_nil(said.hookSpecificOutput.updatedInput)
   end))
 
+  --- What a hub answers whose handlers say these things.
+  local function joined(...)
+    local one = hub.new { on_failure = error }
+    for _, said in ipairs { ... } do one:on("PreToolUse", function() return said end) end
+    return one:dispatch("PreToolUse", {}).hookSpecificOutput
+  end
+
+  it("is not joined with a part of another input", helper.task(function()
+    local decided = { permissionDecision = "allow", updatedInput = { command = "ls" } }
+    local other = { updatedInput = { command = "rm", dangerouslyDisableSandbox = true } }
+    assert.same(decided, joined({ hookSpecificOutput = decided }, { hookSpecificOutput = other }))
+    assert.same({ decision = { behavior = "deny" } }, joined(
+      { hookSpecificOutput = { decision = { behavior = "deny" } } },
+      { hookSpecificOutput = { decision = { behavior = "allow", updatedInput = { command = "ls" } } } }))
+  end))
+
+  it("does not stay in what a hook beside it says each time", helper.task(function()
+    local said = { hookSpecificOutput = { hookEventName = "PermissionRequest" } }
+    for _, behavior in ipairs { "allow", "deny" } do
+      local answer = joined(said, { hookSpecificOutput = { decision = { behavior = behavior } } })
+      assert.equal(behavior, answer.decision.behavior)
+    end
+  end))
+
   for _, first in ipairs { { ask = true }, { deny = "no" } } do
     it(("about one call answers no dialog of another that is the same: %s"):format(next(first)), helper.task(function()
       local desk = permission.new { mode = "default", on_decision = function() end,
