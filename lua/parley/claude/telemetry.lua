@@ -55,7 +55,8 @@ function M.requests(report)
       for _, record in ipairs(list_in(scope, "logRecords")) do
         local attributes = attributes_of(record)
         local cost = tonumber(attributes.cost_usd) -- a text on 2.1.110
-        if attributes["event.name"] == "api_request" and cost then
+        local is_cost = cost and cost >= 0 and cost < math.huge -- whoever tells of less than none lifts a limit
+        if attributes["event.name"] == "api_request" and is_cost then
           table.insert(requests, { cost_usd = cost, at = tostring(attributes["event.timestamp"] or "") })
         end
       end

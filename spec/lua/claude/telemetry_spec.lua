@@ -34,7 +34,9 @@ describe("the program's telemetry", function()
 
   it("may be anything", function()
     for _, odd in ipairs { {}, { resourceLogs = 1 }, { resourceLogs = { 1, { scopeLogs = { false } } } },
-      report(1, { attributes = { 1, { key = 2, value = 3 }, { value = {} } } }) } do
+      report(1, { attributes = { 1, { key = 2, value = 3 }, { value = {} } } }),
+      report(record { ["event.name"] = "api_request", cost_usd = -0.5 },
+        record { ["event.name"] = "api_request", cost_usd = "1e999" }) } do
       assert.same({}, telemetry.requests(odd))
     end
     assert.same({}, telemetry.requests(nil))
