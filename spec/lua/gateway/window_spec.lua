@@ -104,6 +104,19 @@ describe("the window", function()
     assert.is_true(line.output_tokens > 0 and line.input_tokens > 0)
   end)
 
+  local LONG = "a" .. ("ü"):rep(300)
+  serves("lists one whose call is long, cut between two letters", { is_agent = true, kit = { script = { answers = {
+    { on = "go", tool = { name = "Bash", input = { command = LONG }, result = "x", duration_ms = 1500 } } } } } },
+    function(gateway)
+      local asking = task.spawn(gateway.ask, gateway, "go")
+      helper.eventually(function()
+        local answer = gateway:request "/sessions"
+        assert.equal(200, answer.status, answer.body)
+        return answer.body:find("Bash: aüü", 1, true)
+      end)
+      asking:await()
+    end)
+
   serves("gives nothing back while what was typed just before may begin a turn", { kit = SLOW }, function(gateway)
     gateway:ask "one"
     local id = only_id(gateway)

@@ -16,9 +16,13 @@ local REST = 20
 local ESSENTIAL = { "command", "file_path", "notebook_path", "pattern", "query", "url", "description", "prompt", "path",
   "skill" }
 
-local function cut(text)
-  if #text <= MOST_BYTES then return text end
-  return text:sub(1, (utf8.offset(text, 0, MOST_BYTES + 1) or MOST_BYTES + 1) - 1) .. " …"
+--- A text, or its beginning.
+---@param text string
+---@param bytes integer  so many at most, but for the mark that it goes on
+---@return string
+function M.cut(text, bytes)
+  if #text <= bytes then return text end
+  return text:sub(1, utf8.offset(text, 0, bytes + 1) - 1) .. " …"
 end
 
 --- A tool call in a line.
@@ -42,7 +46,7 @@ local function text_of_result(block)
 end
 
 local function add(pieces, who, text)
-  if text:find "%S" then table.insert(pieces, { who = who, text = cut(text) }) end
+  if text:find "%S" then table.insert(pieces, { who = who, text = M.cut(text, MOST_BYTES) }) end
 end
 
 local takes = {}

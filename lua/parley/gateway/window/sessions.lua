@@ -5,6 +5,9 @@ local core = require "parley.core"
 
 local M = {}
 
+--- Of what a session is doing.
+local MOST_BYTES = 200
+
 ---@class parley.gateway.SessionLine
 ---@field id string
 ---@field state "starting"|"ready"|"busy"|"dialog"|"taken"|"ended"
@@ -31,7 +34,7 @@ local function doing_of(entry, state, holder)
   if holder then return "is in the hands of " .. holder end
   local turn = entry.in_use and entry.session.turn
   local calls = turn and turn:state() ~= "ended" and turn.open_tools or {}
-  if calls[1] then return (conversation.describe(calls[#calls]):gsub("%c", " "):sub(1, 200)) end
+  if calls[1] then return (conversation.cut(conversation.describe(calls[#calls]), MOST_BYTES):gsub("%c", " ")) end
   if entry.in_use and state == "ready" then return "is given a message" end
   return DOING[state] or state
 end
