@@ -21,6 +21,12 @@ describe("the conversation beside a terminal", function()
       { who = "call", text = "Odd" } }, pieces)
   end)
 
+  it("has a result that is none", function()
+    local pieces = conversation.pieces { claude_event.new { type = "user", content = { { type = "tool_result",
+      tool_use_id = "1", content = { 5, { type = "text", text = 7 }, "x" } } } } }
+    assert.same({ { who = "result", text = "[number]\n[text]\n[string]" } }, pieces)
+  end)
+
   it("is bounded, and cut between characters", function()
     local events = {}
     for i = 1, 400 do events[i] = assistant { type = "text", text = tostring(i) } end

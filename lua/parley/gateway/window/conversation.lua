@@ -40,7 +40,8 @@ local function text_of_result(block)
   if type(block.content) == "string" then return block.content end
   local parts = {}
   for _, each in ipairs(type(block.content) == "table" and block.content or {}) do
-    table.insert(parts, type(each.text) == "string" and each.text or ("[%s]"):format(tostring(each.type)))
+    local part = type(each) == "table" and each or { type = type(each) } -- a hook of anybody's may have made it
+    table.insert(parts, type(part.text) == "string" and part.text or ("[%s]"):format(tostring(part.type)))
   end
   return table.concat(parts, "\n")
 end
