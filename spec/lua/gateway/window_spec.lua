@@ -117,6 +117,20 @@ describe("the window", function()
       asking:await()
     end)
 
+  serves("gives back once, whoever asks how often", function(gateway)
+    gateway:ask "one"
+    local id, backend, count = only_id(gateway), gateway.server.backend, 0
+    local hold, original = take(gateway, id), backend.give_back
+    backend.give_back = function(...)
+      count = count + 1
+      return original(...)
+    end
+    type_keys(gateway, id, hold, "x")
+    local both = { task.spawn(give_back, gateway, id, hold), task.spawn(give_back, gateway, id, hold) }
+    for _, each in ipairs(both) do assert.equal(200, each:await().status) end
+    assert.equal(1, count)
+  end)
+
   serves("gives nothing back while what was typed just before may begin a turn", { kit = SLOW }, function(gateway)
     gateway:ask "one"
     local id = only_id(gateway)

@@ -14,7 +14,7 @@ local M = {}
 ---@field hold parley.Hold
 ---@field package streams integer   open ones
 ---@field package seen_at number
----@field package is_ending? boolean
+---@field package ending? parley.Task  gives it back
 
 ---@class parley.gateway.Holds
 ---@field package backend parley.Backend
@@ -51,19 +51,19 @@ end
 ---@return boolean
 function Holds:is_returning(id)
   for _, one in pairs(self.by_id) do
-    if one.is_ending and one.session_id == id then return true end
+    if one.ending and one.session_id == id then return true end
   end
   return false
 end
 
 --- Gives back what is given back by itself; the program may be at work.
 local function watch(self, one)
-  while not one.is_ending do
+  while not one.ending do
     local due = one.streams > 0 and math.huge or one.seen_at + self.vanish_ms
     if clock.now() >= due then
       one.hold:wait_until_quiet(self.patience_ms)
       local is_gone = one.streams == 0 and clock.now() >= one.seen_at + self.vanish_ms -- still
-      if is_gone and not one.is_ending then self:finish(one) end
+      if is_gone then self:finish(one) end
     else
       self.changed:wait(due < math.huge and due - clock.now() or nil)
     end
@@ -105,7 +105,7 @@ end
 ---@return parley.gateway.Hold?
 function Holds:find(id, owner, session_id)
   local one = self.by_id[id or ""]
-  return one and one.owner == owner and one.session_id == session_id and not one.is_ending and one or nil
+  return one and one.owner == owner and one.session_id == session_id and not one.ending and one or nil
 end
 
 --- Somebody is there: a stream of theirs is open until the function is called.
@@ -127,13 +127,12 @@ function Holds.type(_, one, bytes)
   one.hold:type(bytes)
 end
 
---- Gives back, in a task that outlives the one who asks.
+--- Gives back, once, in a task that outlives the one who asks.
 ---@param one parley.gateway.Hold
 ---@return parley.Task
 function Holds:finish(one)
-  one.is_ending = true
-  self.changed:notify()
-  return self.group:spawn(function()
+  if one.ending then return one.ending end
+  one.ending = self.group:spawn(function()
     local ok, err = pcall(self.backend.give_back, self.backend, one.hold)
     self.by_id[one.id] = nil
     if not ok and not errors.is(err, "Cancelled") then
@@ -141,6 +140,8 @@ function Holds:finish(one)
     end
     return ok
   end)
+  self.changed:notify()
+  return one.ending
 end
 
 --- Gives back for somebody who asks.
