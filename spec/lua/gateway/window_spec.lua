@@ -131,6 +131,13 @@ describe("the window", function()
     assert.equal(1, count)
   end)
 
+  serves("forgets no page because of another person's", function(gateway)
+    local window = gateway.server.window
+    local mine = { authorization = "Bearer " .. window:login "me" }
+    for _ = 1, 2000 do window:login "you" end
+    assert.equal("me", window:owner(mine))
+  end)
+
   serves("gives nothing back while what was typed just before may begin a turn", { kit = SLOW }, function(gateway)
     gateway:ask "one"
     local id = only_id(gateway)

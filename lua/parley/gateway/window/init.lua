@@ -9,7 +9,7 @@ local uv = require "luv"
 
 local M = {}
 
---- A page is logged in until nothing was heard of it for so long; so many are, at a time.
+--- A page is logged in until nothing was heard of it for so long; so many of one owner are, at a time.
 local LOGIN_MS, MOST_LOGINS = 12 * 3600 * 1000, 1000
 --- How long a person may be gone who has taken over a session.
 M.VANISH_MS = 60000
@@ -33,11 +33,11 @@ end
 
 local function digest(secret) return core.digest.blake2b(secret, 32) end
 
-local function forget_old(self)
+local function forget_old(self, owner)
   local count = 0
   for key, login in pairs(self.logins) do
-    count = count + 1
-    if login.until_ms < clock.now() or count >= MOST_LOGINS then self.logins[key] = nil end
+    if login.owner == owner then count = count + 1 end
+    if login.until_ms < clock.now() or login.owner == owner and count >= MOST_LOGINS then self.logins[key] = nil end
   end
 end
 
@@ -45,7 +45,7 @@ end
 ---@param owner string
 ---@return string secret
 function Window:login(owner)
-  forget_old(self)
+  forget_old(self, owner)
   local secret = "page-" .. core.digest.hex(assert(uv.random(32)))
   self.logins[digest(secret)] = { owner = owner, until_ms = clock.now() + LOGIN_MS }
   return secret
