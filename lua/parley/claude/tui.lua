@@ -16,7 +16,8 @@ local function is_rule(row) return row:sub(1, #RULES) == RULES end
 
 local function is_dialog_footer(row)
   return (row:find "Enter to confirm" or row:find "Enter to select" or row:find "Press Enter to continue"
-    or row:find "Esc to cancel" or row:find "Esc to cl%l+" or row:find "Esc cancel$") ~= nil -- to clear, to close
+    or row:find "Esc to cancel" or row:find "Esc to cl%l+" -- to clear, to close
+    or row:find "Esc cancel$" or row:find "Esc close$") ~= nil
 end
 
 --- The last row with something in it, at or above one.

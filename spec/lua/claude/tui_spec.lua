@@ -17,6 +17,7 @@ describe("tui.has_dialog_footer", function()
     for _, row in ipairs { " Enter to confirm · Esc to cancel", " Esc to cancel · Tab to amend",
       "Enter to select · ↑/↓ to navigate · Esc to cancel", "  ←/→ to switch · Esc to close",
       "  Type to filter · ↑ to tabs · Esc to clear", "   ←/→ tab switch · ↓ return · Esc cancel",
+      "  ←/→ switch tabs · ↑↓ navigate · Enter select · Esc close",
       "Press Enter to continue…" } do
       assert.is_true(tui.has_dialog_footer { "x", row, "" }, row)
     end
