@@ -226,6 +226,47 @@ const specs = {
     problems.length = 0; // the browser tells of each 409
     return page;
   },
+
+  async "types into the session that was looked at, and a long paste whole"() {
+    const { page, id } = await begin("left");
+    await page.click("#take");
+    await page.waitForSelector("body.holding");
+    assert.equal((await ask("right")).status, 200);
+    const other = await sessionOf(page, "right");
+    const goTo = async (session, text) => {
+      await page.evaluate((hash) => { location.hash = hash; }, session);
+      await shows(page, text);
+    };
+    await goTo(other, "echo: right");
+    await page.click("#take");
+    await page.waitForSelector("body.holding");
+    await goTo(id, "echo: left");
+    await page.waitForSelector("body.holding");
+    await page.evaluate(() => { // a server that is slow
+      const { fetch } = window;
+      window.fetch = async (path, options) => {
+        const response = await fetch(path, options);
+        if (String(path).endsWith("/keys")) await new Promise((resolve) => setTimeout(resolve, 1000));
+        return response;
+      };
+    });
+    await page.click("#terminal");
+    await page.keyboard.type("abc");
+    await goTo(other, "echo: right");
+    await page.click("#terminal");
+    await page.keyboard.type("xyz");
+    await shows(page, "xyz");
+    assert.ok(!(await terminalOf(page)).includes("bc"));
+    await goTo(id, "abc");
+    await page.evaluate(() => {
+      const data = new DataTransfer();
+      data.setData("text/plain", "p".repeat(300000));
+      const paste = new ClipboardEvent("paste", { clipboardData: data, bubbles: true });
+      document.querySelector("#terminal textarea").dispatchEvent(paste);
+    });
+    await shows(page, "[Pasted text #1");
+    return page;
+  },
 };
 
 const counts = { good: 0, bad: 0 };

@@ -6,7 +6,7 @@
   const WHO = { you: "you", claude: "claude", call: "→", result: "←", error: "!" };
 
   let shown = null; // what is looked at: a session's id, or "" for the list
-  let view = null; // of a session: its terminal, its pieces
+  let view = null; // of a session: its id, its terminal, the keys that were not sent yet
   let connection = null; // an AbortController
   let holding = null; // what take over has given
   let asking = null; // an AbortController, while take over waits
@@ -104,36 +104,38 @@
   // The keyboard -------------------------------------------------------------------------------------------------------
 
   const holdKey = (id) => `parley-hold-${id}`;
+  const holdOf = (id) => sessionStorage.getItem(holdKey(id));
 
+  /** What take over has given is kept for its session, whichever is looked at by now. */
   function setHolding(id, hold) {
-    holding = hold;
     if (hold) sessionStorage.setItem(holdKey(id), hold);
     else sessionStorage.removeItem(holdKey(id));
+    if (id !== shown) return;
+    holding = hold;
     document.body.classList.toggle("holding", Boolean(hold));
     $("take").hidden = Boolean(hold);
     $("give").hidden = !hold;
     view?.terminal.setTyping(Boolean(hold));
   }
 
-  const keys = { waiting: [], isSending: false };
-
-  /** Sends what was typed, in order: one request at a time, with all that has come meanwhile. */
-  async function sendKeys(bytes) {
-    if (!holding) return;
-    keys.waiting.push(...bytes);
-    if (keys.isSending) return;
-    keys.isSending = true;
+  /** Sends what was typed into a session, in order: one request at a time, with all that has come meanwhile. */
+  async function sendKeys(typedInto, bytes) {
+    const { id, keys } = typedInto;
+    if (!holdOf(id)) return;
+    keys.push(bytes);
+    if (typedInto.isSending) return;
+    typedInto.isSending = true;
     try {
-      while (keys.waiting.length > 0 && holding) {
-        const body = Uint8Array.from(keys.waiting.splice(0));
-        await client.ask(`/sessions/${shown}/keys`, { method: "POST", body, headers: { "parley-hold": holding } });
+      while (keys.length > 0 && holdOf(id)) {
+        const body = new Blob(keys.splice(0));
+        await client.ask(`/sessions/${id}/keys`, { method: "POST", body, headers: { "parley-hold": holdOf(id) } });
       }
     } catch (problem) {
       notice(problem.message);
-      if (problem.status === 409) setHolding(shown, null);
+      if (problem.status === 409) setHolding(id, null);
     } finally {
-      keys.isSending = false;
-      keys.waiting = [];
+      typedInto.isSending = false;
+      keys.length = 0;
     }
   }
 
@@ -155,15 +157,16 @@
   }
 
   async function giveBack() {
+    const id = shown;
     $("give").disabled = true;
     notice("Parley looks at what was done …");
     try {
-      await client.ask(`/sessions/${shown}/give-back`, { method: "POST", headers: { "parley-hold": holding } });
-      setHolding(shown, null);
+      await client.ask(`/sessions/${id}/give-back`, { method: "POST", headers: { "parley-hold": holding } });
+      setHolding(id, null);
       notice("");
     } catch (problem) {
       notice(problem.message);
-      if (problem.status === 409 && /not taken/.test(problem.message)) setHolding(shown, null);
+      if (problem.status === 409 && /not taken/.test(problem.message)) setHolding(id, null);
     } finally {
       $("give").disabled = false;
     }
@@ -234,9 +237,10 @@
     $("session").hidden = id === "";
     $("conversation").replaceChildren();
     if (id) {
-      view = { terminal: makeTerminal($("terminal"), sendKeys) };
+      const next = { id, keys: [], terminal: makeTerminal($("terminal"), (bytes) => sendKeys(next, bytes)) };
+      view = next;
       window.parleyView = view; // for the specs
-      setHolding(id, sessionStorage.getItem(holdKey(id)));
+      setHolding(id, holdOf(id));
     } else {
       document.body.classList.remove("holding");
       holding = null;
