@@ -107,7 +107,7 @@ function SessionTools.name(event)
   if event.type ~= "assistant" then return end
   for _, block in ipairs(event:blocks "tool_use") do
     local name = tostring(block.name):match(PREFIX)
-    if name then
+    if name and block.id then
       event.tool_names = event.tool_names or {}
       event.tool_names[block.id] = name
     end

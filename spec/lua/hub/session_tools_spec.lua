@@ -1,9 +1,11 @@
+local claude_event = require "parley.claude.event"
 local core = require "parley.core"
 local errors = require "parley.base.errors"
 local files = require "parley.base.files"
 local helper = require "spec.helper"
 local http_client = require "parley.testing.http_client"
 local parley = require "parley"
+local session_tools = require "parley.hub.session_tools"
 local task = require "parley.base.task"
 local testing = require "parley.testing"
 
@@ -63,6 +65,13 @@ describe("tools that are Lua functions", function()
       end))
     end
   end
+
+  it("are named by the ids of their calls, as far as these have one", function()
+    local event = claude_event.new { type = "assistant", content = {
+      { type = "tool_use", name = "mcp__parley__a" }, { type = "tool_use", name = "mcp__parley__b", id = "1" } } }
+    session_tools.new({}, {}).name(event)
+    assert.same({ ["1"] = "b" }, event.tool_names)
+  end)
 
   it("are there for the first message, where the program would not wait for them", helper.task(function()
     local kit <close> = kit_of({ name = "weather", input = { city = "Bern" } },
