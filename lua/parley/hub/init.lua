@@ -4,6 +4,7 @@ local core = require "parley.core"
 local errors = require "parley.base.errors"
 local hook_events = require "parley.claude.hook_events"
 local listener = require "parley.hub.listener"
+local permission = require "parley.hub.permission"
 local plugin = require "parley.hub.plugin"
 local tables = require "parley.base.tables"
 local task = require "parley.base.task"
@@ -82,10 +83,17 @@ function Hub:dispatch(event, payload)
   return answer
 end
 
+--- Answers for what cannot be read. A call that nobody can be asked about does not run: on an error it would.
+local function refuse(self, event, problem)
+  self.on_failure(event, errors.value_error("what the program tells cannot be read: " .. problem))
+  return event == "PreToolUse" and permission.denial "the call cannot be read, so nobody can say whether it may run"
+    or {}
+end
+
 local function serve_hook(self, event, request, response)
-  local payload = core.json.decode(request:body())
-  if type(payload) ~= "table" then return response:send(400, nil, "") end
-  listener.answer(response, self:dispatch(event, payload))
+  local payload, problem = core.json.decode(request:body())
+  if type(payload) == "table" then return listener.answer(response, self:dispatch(event, payload)) end
+  listener.answer(response, refuse(self, event, problem and problem.message or "it is no object"))
 end
 
 local function serve(self, path, request, response)

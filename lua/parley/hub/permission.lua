@@ -55,7 +55,7 @@ local function decide(self, call)
     if cancellation then error(cancellation, 0) end
     return { deny = "it cannot be decided whether this may run", error = decision }
   end
-  local _, problem = core.json.encode(decision or {})
+  local _, problem = core.json.encode { decision or {} } -- as deep as it will be written
   if problem then
     return { deny = "it cannot be decided whether this may run", error = errors.value_error(
       "the policy 'permission' has given a decision that cannot be written as JSON: " .. problem.message) }

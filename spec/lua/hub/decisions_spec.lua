@@ -1,5 +1,9 @@
 -- A permission policy's word stands: whatever another hook does, and whatever the word is made of.
+local core = require "parley.core"
+local defer = require "parley.base.defer"
+local files = require "parley.base.files"
 local helper = require "spec.helper"
+local http_client = require "parley.testing.http_client"
 local hub = require "parley.hub"
 local parley = require "parley"
 local permission = require "parley.hub.permission"
@@ -68,6 +72,41 @@ describe("a hook that fails", function()
     local said = play({ hooks = { UserPromptSubmit = fails } }, "hello")
     assert.is_true(said.ok, tostring(said.err))
     assert.equal("success", said.events[#said.events].subtype)
+  end))
+end)
+
+--- Arrays in each other, as text.
+local function nested(depth) return ("["):rep(depth) .. ("]"):rep(depth) end
+
+describe("a call that cannot be read", function()
+  it("does not run, and that is told", helper.task(function()
+    local failures = {}
+    local one = hub.new { on_failure = function(event, err) table.insert(failures, event .. ": " .. err.message) end }
+    one:on("PreToolUse", function() return { hookSpecificOutput = { permissionDecision = "allow" } } end)
+    one:on("PostToolUse", function() end)
+    local url
+    one:open { argv = {}, environment = {}, prepare = function(_, changes)
+      url = files.read(changes.arguments[2] .. "/hooks/hooks.json"):gsub("\\", ""):match '"(http://[^"]*/)PreToolUse"'
+    end }
+    local _ <close> = defer(function() one:close() end)
+    local function answer(event, body)
+      local said = http_client.request { url = url .. event, method = "POST", body = body }
+      assert.equal(200, said.status)
+      return (core.json.decode(said.body).hookSpecificOutput or {}).permissionDecision
+    end
+    assert.equal("allow", answer("PreToolUse", '{"tool_input":{}}'))
+    assert.equal("deny", answer("PreToolUse", ('{"tool_input":{"a":%s}}'):format(nested(600))))
+    assert.equal("deny", answer("PreToolUse", "7"))
+    assert.is_nil(answer("PostToolUse", "{"))
+    assert.equal(3, #failures)
+    assert.matches("^PreToolUse: .*nested too deep", failures[1])
+  end))
+
+  it("is denied where it would be as deep only in the answer", helper.task(function()
+    local desk = permission.new { mode = "default", on_decision = function() end,
+      policy = { decide = function() return { allow = true, input = core.json.decode(nested(511)) } end } }
+    local said = desk:ask { id = "t1", name = "t", input = {} }.hookSpecificOutput
+    assert.equal("deny", said.permissionDecision)
   end))
 end)
 
