@@ -5,6 +5,7 @@
 --- again, with the same id, and then gets the same answer. It ends when it is done, when the program says that nobody
 --- wants it any more, and with the turn.
 local clock = require "parley.base.clock"
+local core = require "parley.core"
 local defer = require "parley.base.defer"
 local errors = require "parley.base.errors"
 local schema = require "parley.base.schema"
@@ -38,7 +39,7 @@ local TOOL_USE_ID = "claudecode/toolUseId"
 
 ---@class parley.ToolServer
 ---@field known_after_ms? number  the program has asked which tools there are, so long after it had introduced itself
----@field package calls table<any, table>     by the id of their block, done ones until the turn's end
+---@field package calls table<any, table>     by id, tool and input, done ones until the turn's end
 ---@field package requests table<any, table>  the call of a request that waits for its answer
 local Server = {}
 Server.__index = Server
@@ -94,12 +95,14 @@ local function run(server, call, tool)
   return fail(server, call, errors.value_error(("the result of the tool '%s' %s"):format(tool.name, why)))
 end
 
---- The call that a request is about: the one that runs, or ran, under the same id, or a new one.
+--- The call that a request is about: the one that runs, or ran, under the same id with the same input, or a new one.
+--- What stands between the program and the model may count its ids anew in each message.
 local function call_of(server, id, tool, input)
-  local call = id ~= nil and server.calls[id] or nil
+  local key = id ~= nil and core.json.encode({ id, tool.name, input }, { sort_keys = true }) or nil
+  local call = key and server.calls[key]
   if call then return call end
   call = { input = input, facts = { id = id, tool = tool.name, session_id = server.session_id() } }
-  server.calls[id == nil and call or id] = call
+  server.calls[key or call] = call
   call.task = task.new_root(run, server, call, tool)
   return call
 end

@@ -160,6 +160,13 @@ describe("the server of a session's tools", function()
     assert.equal("run 1", text_of(call(server, {}, "toolu_1")))
   end))
 
+  it("takes one with another input for another, though its id is the same", helper.task(function()
+    local server <close> = server_of(function(input) return "sunny in " .. input.city end)
+    for _, city in ipairs { "Bern", "Ulm", "Bern" } do
+      assert.equal("sunny in " .. city, text_of(call(server, { city = city }, "call_0")))
+    end
+  end))
+
   it("lets a call run on whose request was cut off", helper.task(function()
     local runs, go = 0, task.condition()
     local server <close> = server_of(function()
