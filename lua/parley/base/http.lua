@@ -33,7 +33,7 @@ M.rules = {
   handler = { type = "callable", copy = false }, host = { type = "string", default = "127.0.0.1" },
   port = { type = "integer", default = 0, check = port_number }, path = { type = "string" },
   on_error = { type = "callable", copy = false }, limits = { type = "table", default = {} },
-  is_detached = { type = "boolean", default = false },
+  is_detached = { type = "boolean", default = false }, makes_room = { type = "boolean", default = false },
 }
 M.limits = {
   head_bytes = { type = "positive integer", default = 16 * 1024 },
@@ -60,6 +60,7 @@ M.limits = {
 ---@field limits? parley.http.Limits
 ---@field on_error? fun(err: any, request: parley.http.Request, traceback?: string)  default: to standard error
 ---@field is_detached? boolean  it outlives the task that has begun to serve
+---@field makes_room? boolean   where connections are too many, one that waits for a request goes for the new one
 
 ---@class parley.http.Server
 ---@field port? integer
@@ -167,10 +168,21 @@ local function refuse(server, socket)
   crowd.connections[connections.refuse(crowd, socket, 503, "too many connections")] = true
 end
 
+--- Ends the connection whose request has the least time left to come.
+local function make_room(server)
+  local first, due = nil, math.huge
+  for connection in pairs(server.connections) do
+    local instant = connection:spare_until()
+    if instant and instant < due then first, due = connection, instant end
+  end
+  if first then first:close() end
+end
+
 local function accept(server)
   local socket = server.is_tcp and uv.new_tcp() or uv.new_pipe(false)
   if not server.socket:accept(socket) then return socket:close() end
   if server.is_tcp then socket:nodelay(true) end
+  if server.makes_room and server.count >= server.limits.connections then make_room(server) end
   if server.count >= server.limits.connections then
     refuse(server, socket)
   else
@@ -214,7 +226,7 @@ function M.serve(given)
       { option = "handler" }), 0)
   end
   local server = setmetatable({
-    is_tcp = not given.path, path = given.path, limits = limits, handler = given.handler,
+    is_tcp = not given.path, path = given.path, limits = limits, makes_room = given.makes_room, handler = given.handler,
     on_error = given.on_error or report, connections = {}, count = 0, waiting = {}, news = task.condition(),
     arrival = task.condition(),
   }, Server)

@@ -17,7 +17,8 @@ local server -- while there is an entry
 local entries = {} -- by the digest of the secret: what a look-up takes says nothing of it
 local count = 0
 
-local TEXT = { ["content-type"] = "text/plain" }
+--- Who has no secret keeps no place: a program that is not heard goes on as if there were no hook.
+local TEXT = { ["content-type"] = "text/plain", connection = "close" }
 
 local function digest(secret) return core.digest.blake2b(secret, 32) end
 
@@ -50,7 +51,8 @@ Entry.__index = Entry
 --- Raises an error with the system's code when nothing can listen.
 function M.attach(handler)
   if not server then
-    server = serve { handler = handle, limits = LIMITS, is_detached = true, on_error = function() end }
+    server = serve { handler = handle, limits = LIMITS, makes_room = true, is_detached = true,
+      on_error = function() end }
   end
   local secret = core.digest.hex(assert(uv.random(32)))
   local self = setmetatable({ handler = handler, key = digest(secret),

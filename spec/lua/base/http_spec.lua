@@ -472,6 +472,20 @@ describe("an HTTP server", function()
       assert.truthy(exchange(server, get("/", CLOSE)):find "^HTTP/1.1 200 ")
     end)
 
+    serves("has those that wait for a request make room, the first to be late first", {
+      limits = { connections = 3 }, makes_room = true }, function(server)
+      local idle <close> = connect(server)
+      idle:write(get "/")
+      idle:expect "GET /$"
+      local half <close> = connect(server)
+      half:write "GET / HTTP/1.1\r\nHo"
+      helper.eventually(function() return server.count == 2 end)
+      local silent <close> = connect(server)
+      assert.truthy(exchange(server, get("/", CLOSE)):find "^HTTP/1.1 200 ")
+      half:expect()
+      assert.is_false(silent.ended or idle.ended)
+    end)
+
     for message, given in pairs {
       ["parley.http.serve: option 'handler' must be a function, not nothing"] = {},
       ["parley.http.serve has no option 'prot'; did you mean 'port'?"] = { handler = echo, prot = 1 },

@@ -101,6 +101,33 @@ describe("the hub's listener", function()
     helper.tick()
   end))
 
+  for what, bytes in pairs { ["half a head"] = "POST /",
+    ["a request without the secret"] = "GET / HTTP/1.1\r\n%s\r\n" } do
+    it(("serves on while as many as there may be have sent %s, and stay"):format(what), helper.task(function()
+      local entry, closer = attached {}
+      local _ <close> = closer
+      local port = place_of(entry.url)
+      local sockets, reached = {}, 0
+      local _ <close> = setmetatable({}, { __close = function()
+        for _, socket in ipairs(sockets) do socket:close() end
+        helper.tick()
+      end })
+      for index = 1, 512 do
+        local socket = uv.new_tcp()
+        sockets[index] = socket
+        socket:connect("127.0.0.1", tonumber(port), function(err)
+          reached = reached + 1
+          if err or socket:is_closing() then return end
+          socket:write(bytes:format("Host: 127.0.0.1:" .. port .. "\r\n"))
+          socket:read_start(function() end)
+        end)
+        if index % 100 == 0 then helper.eventually(function() return reached == index end) end
+      end
+      helper.eventually(function() return reached == 512 end)
+      for _ = 1, 3 do assert.equal(200, post(entry.url)) end
+    end))
+  end
+
   it("outlives the task that needed it first", helper.task(function()
     local entry
     task.spawn(function() entry = attached {} end):await()

@@ -238,6 +238,10 @@ function Connection:close()
   self.drained:notify()
 end
 
+--- How long it is kept without a request.
+---@return number? instant  nil while it has one
+function Connection:spare_until() return not self.request and self.deadline or nil end
+
 --- Acts on what did not come in time.
 ---@param now number
 function Connection:check_time(now)
