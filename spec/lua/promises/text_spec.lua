@@ -35,8 +35,7 @@ describe("promise 3, text is text:", function()
   local REFUSAL = "UserPromptSubmit operation blocked by hook:\nno secrets\n\nOriginal prompt: say it"
   each("what an answer says is no hook's refusal", {
     script = { flush_ms = 100, answers = { { on = "say it", text = REFUSAL } } } }, function(live)
-    say(live, "hello")
-    assert.same({ REFUSAL }, say(live, "say it").texts)
+    for _ = 1, 2 do assert.same({ REFUSAL }, say(live, "say it").texts) end
   end)
 end)
 

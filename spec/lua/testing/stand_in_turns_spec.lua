@@ -110,9 +110,19 @@ describe("the stand-in's transcript", function()
   it("is written in batches, after the screen", session({ script = { flush_ms = 150 } }, function(kit, terminal, id)
     send(terminal, "hello")
     terminal:wait_for "● echo: hello"
-    assert.same({}, kit:transcript(id))
+    assert.same({}, labels(kit, id))
     wait_for_labels(kit, id, { "user", "assistant text", "system turn_duration" })
   end))
+
+  for _, version in ipairs(VERSIONS) do
+    it("is there before the first message is answered, on " .. version, session({ profile = version,
+      script = { flush_ms = 5000 } }, function(kit, terminal, id)
+      send(terminal, "hello")
+      terminal:wait_for "● echo: hello"
+      assert.is_true(#kit:transcript(id) > 0)
+      assert.same({}, labels(kit, id))
+    end))
+  end
 
   it("is drawn without its control characters", session({ script = { answers = {
     { text = "be\27[2Jfore\7\u{9b}31m after" } } } }, function(_, terminal)
@@ -127,7 +137,7 @@ describe("the stand-in's transcript", function()
       send(terminal, "hello")
       terminal:wait_for "✻ Baked"
       play.wait_for_status(kit, terminal, "idle")
-      assert.same({}, kit:transcript(id))
+      assert.same({}, labels(kit, id))
       play.wait_for_answer(kit, id)
     end))
 

@@ -16,7 +16,7 @@ local IN_ORDER = { sort_keys = true }
 ---@field parent? string      uuid of the last record in the chain
 ---@field is_held boolean     nothing is written until somebody asks for it
 ---@field reorders boolean    the next batch has its answers before the message
----@field private is_new boolean      the file is not there before it writes
+---@field private is_new boolean      nothing of the first message is written yet
 ---@field private waiting table[]
 local Transcript = {}
 Transcript.__index = Transcript
@@ -82,6 +82,14 @@ local heads = {
   end,
 }
 
+--- Writes what waits at once: the file is there before a message is answered. What may overtake comes behind that.
+function Transcript:begin_file()
+  if self.is_held then return end
+  local is_new = self.is_new
+  self:flush()
+  self.is_new = is_new
+end
+
 --- What the user typed, with what surrounds it in a new file.
 ---@param content string|table
 ---@param fields? table
@@ -89,7 +97,10 @@ local heads = {
 function Transcript:user(content, fields)
   local is_new = not self.has_head
   self.has_head = true
-  for _, name in ipairs(is_new and self.profile.head or {}) do heads[name](self) end
+  for _, name in ipairs(is_new and self.profile.head or {}) do
+    if name == "file-history-snapshot" then self:begin_file() end
+    heads[name](self)
+  end
   local record = { message = { role = "user", content = content }, promptId = core.uuid.generate(),
     permissionMode = self.permission_mode }
   for name, value in pairs(self.profile.user_fields) do record[name] = value end
@@ -208,10 +219,10 @@ end
 function Transcript:take()
   local lines, late = {}, {}
   for _, entry in ipairs(self.waiting) do
-    local reorders = self.reorders or self.profile.answers_overtake and self.is_new and not self.has_written
+    local reorders = self.reorders or self.profile.answers_overtake and self.is_new
     table.insert(reorders and not entry.overtakes and late or lines, entry.line)
   end
-  self.waiting, self.reorders = {}, false
+  self.waiting, self.reorders, self.is_new = {}, false, false
   table.move(late, 1, #late, #lines + 1, lines)
   return table.concat(lines)
 end
