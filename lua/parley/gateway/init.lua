@@ -213,7 +213,7 @@ local function listen(self, set)
   if not set.socket then check_address(set.host) end
   if set.socket then clear_socket(set.socket) end
   self.http = http.serve { host = not set.socket and set.host or nil, port = not set.socket and set.port or nil,
-    path = set.socket, limits = LIMITS, is_detached = true,
+    path = set.socket, limits = LIMITS, is_detached = true, makes_room = true,
     handler = function(request, response) handle(self, request, response) end }
   self.host, self.port, self.path = self.http.host, self.http.port, set.socket
 end

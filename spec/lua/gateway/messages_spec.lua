@@ -1,8 +1,10 @@
 -- The Messages API over the simulated claude: whole, streamed, and what cannot be had.
 local core = require "parley.core"
+local defer = require "parley.base.defer"
 local deliver = require "parley.gateway.deliver"
 local gateways = require "spec.gateway"
 local helper = require "spec.helper"
+local http = require "parley.base.http"
 
 local THINK = { { on = "think", thinking = "hmm", blocks = { { type = "text", text = "first\nline" },
   { type = "text", text = "second" } } } }
@@ -142,6 +144,22 @@ describe("POST /v1/messages", function()
       assert.equal(answer.headers["request-id"], answer.json.request_id)
     end
     assert.same({}, gateway.kit:taken())
+  end))
+
+  it("is reached while others without a token keep all the connections that there may be", helper.task(function()
+    local former = http.limits.connections.default
+    http.limits.connections.default = 3
+    local _ <close> = defer(function() http.limits.connections.default = former end)
+    local gateway <close> = gateways.start()
+    local others = {}
+    local _ <close> = defer(function()
+      for _, each in ipairs(others) do each:close() end
+    end)
+    for i = 1, 3 do
+      others[i] = gateway:open("/healthz", "", { ["x-api-key"] = false }, "GET")
+      others[i]:expect "ok"
+    end
+    assert.equal(200, gateway:request("/healthz").status)
   end))
 
   serves("refuses a body that is too large, whether it says so or not", { body_bytes = 1000 }, function(gateway)
