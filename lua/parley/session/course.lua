@@ -153,9 +153,8 @@ end
 --- record of the refusal comes.
 local function check_refusal(self, state)
   if state ~= "ready" or self.turn.is_command or self.turn:state() ~= "submitted" then return end
-  if files.size(self.transcript.path) then return end
   local why = tui.refusal(self.terminal:view().rows)
-  if why and self.typist:is_empty() then self.turn:refuse(why) end
+  if why and not files.size(self.transcript.path) and self.typist:is_empty() then self.turn:refuse(why) end
 end
 
 --- Takes in what the program is seen to be doing. `any`: there was a record.

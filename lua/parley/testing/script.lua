@@ -62,18 +62,19 @@ local function record(fields, needs, also)
   table.sort(names)
   return function(value, where)
     object(value, where)
+    local given = {}
     for name in pairs(value) do
       if not fields[name] then
         refuse(where, "has '%s', which means nothing there%s", tostring(name), suggest.near(tostring(name), names))
       end
+      given[#given + 1] = name
     end
+    table.sort(given) -- of two mistakes always the same is told of
     for _, name in ipairs(needs or {}) do
       if value[name] == nil then refuse(where, "must have '%s'", name) end
     end
-    for i = 1, #names do -- each start of a program comes here
-      local name = names[i]
-      local item = value[name]
-      if item ~= nil then fields[name](item, where == "" and name or where .. "." .. name) end
+    for _, name in ipairs(given) do
+      fields[name](value[name], where == "" and name or where .. "." .. name)
     end
     if also then also(value, where) end
   end
