@@ -25,17 +25,23 @@ function M.upper_edge(rows, choices)
   end
 end
 
+--- Whether the program's own row at the end says that the model asks something.
+---@param rows string[]
+---@param choices? parley.Choices
+---@return boolean
+function M.has_question_footer(rows, choices)
+  for i = #rows, choices and choices.last_row + 1 or 1, -1 do
+    if rows[i] ~= "" then return rows[i]:find "^%s*Enter to select" ~= nil end
+  end
+  return false
+end
+
 --- Whether the model asks something: the program's own row below the choices, or the one above the question, says so.
 ---@param rows string[]
 ---@param choices parley.Choices
 ---@return boolean
 function M.is_question(rows, choices)
-  for i = #rows, choices.last_row + 1, -1 do
-    if rows[i] ~= "" then
-      if rows[i]:find "^%s*Enter to select" then return true end
-      break
-    end
-  end
+  if M.has_question_footer(rows, choices) then return true end
   local title = (rows[(M.upper_edge(rows, choices) or 0) + 1] or ""):gsub("^%s+", "")
   return starts_with(title, "☐") or starts_with(title, "☒") or starts_with(title, "←")
 end

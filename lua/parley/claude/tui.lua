@@ -209,9 +209,10 @@ local function label_of(row)
 end
 
 --- Whether rows with a pointer are an answer's, which quotes some: a dialog or a panel has a rule above it, and only
---- from one that is cut that is out of sight.
+--- from one that is cut that is out of sight. A question has one below its choices, too.
 local function is_above_dialog(rows, choices)
   return not dialog.upper_edge(rows, choices) and (dialog.upper_edge(rows) or 0) > choices.last_row
+    and not dialog.has_question_footer(rows, choices)
 end
 
 --- Finds a dialog's choices: the row with the pointer and its neighbours in the same column. Numbered ones may have

@@ -118,6 +118,16 @@ describe("policy.dialogs", function()
       assert.matches("rm %-rf victim", dialog.text)
     end)
 
+    it("a question that is taller than the screen, though there is a rule below what it describes at length", function()
+      for _, last in ipairs { "  4. Chat about this", "  Chat about this" } do
+        local dialog = recognize { has_started = true, rows = { "❯ 1. Red", "     a", "     b", "     c", "     d",
+          "     e", "  2. Blue", "     f", "  3. Type something.", RULE, last, "",
+          "Enter to select · ↑/↓ to navigate · Esc to cancel" } }
+        assert.same({ "question", true }, { dialog.kind, dialog.is_cut })
+        assert.is_string(dialogs.decide(dialog, { "permission" }).fail)
+      end
+    end)
+
     it("no permission in what an answer quotes above a panel", function()
       local view = { has_started = true, is_command = true, rows = { "● It says:", "  Do you want to proceed?",
         "  ❯ 1. Yes", "    2. No", "", RULE, "  Help", "", "  Esc to cancel" } }
