@@ -486,6 +486,25 @@ describe("an HTTP server", function()
       assert.is_false(silent.ended or idle.ended)
     end)
 
+    local connection
+    serves("has no one make room the end of whose answer is still to be sent", {
+      limits = { connections = 1 }, makes_room = true, handler = function(_, response)
+        response:start(200)
+        repeat response:write(("x"):rep(16000))
+        until connection.is_closed or connection.socket:get_write_queue_size() > 0
+      end,
+    }, function(server)
+      local slow <close> = connect(server)
+      slow.socket:read_stop()
+      helper.eventually(function() return next(server.connections) ~= nil end)
+      connection = next(server.connections)
+      slow:write(get "/")
+      helper.eventually(function() return connection.sending > 0 and not connection.request end)
+      assert.truthy(exchange(server, get "/"):find "^HTTP/1.1 503 ")
+      slow:read_on()
+      slow:expect "\r\n0\r\n\r\n$"
+    end)
+
     for message, given in pairs {
       ["parley.http.serve: option 'handler' must be a function, not nothing"] = {},
       ["parley.http.serve has no option 'prot'; did you mean 'port'?"] = { handler = echo, prot = 1 },

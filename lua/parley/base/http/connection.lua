@@ -239,8 +239,8 @@ function Connection:close()
 end
 
 --- How long it is kept without a request.
----@return number? instant  nil while it has one
-function Connection:spare_until() return not self.request and self.deadline or nil end
+---@return number? instant  nil while it has one, or the end of an answer is still to be sent
+function Connection:spare_until() return not self.request and self.sending == 0 and self.deadline or nil end
 
 --- Acts on what did not come in time.
 ---@param now number
