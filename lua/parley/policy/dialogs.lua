@@ -104,7 +104,7 @@ function M.recognize(view, call)
     entry = PANEL
   elseif entry.kind == "unknown" and not choices then
     local is_panel = view.status and view.status.waitingFor == "dialog open"
-      or view.has_started and tui.has_dialog_footer(view.rows)
+      or view.has_started and tui.has_dialog_footer(view.rows) and not claude_dialog.has_question_footer(view.rows)
     if not is_panel then return nil end
     entry = PANEL
   end

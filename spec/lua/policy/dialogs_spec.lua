@@ -128,6 +128,11 @@ describe("policy.dialogs", function()
       end
     end)
 
+    it("no panel in a question whose pointer is out of sight", function()
+      assert.is_nil(recognize(turn("  5. Chat about this", " ↑ 13 more lines",
+        "Enter to select · Tab/Arrow keys to navigate · Esc to cancel")))
+    end)
+
     it("no permission in what an answer quotes above a panel", function()
       local view = { has_started = true, is_command = true, rows = { "● It says:", "  Do you want to proceed?",
         "  ❯ 1. Yes", "    2. No", "", RULE, "  Help", "", "  Esc to cancel" } }
