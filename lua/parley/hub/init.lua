@@ -44,11 +44,14 @@ end
 ---@return boolean
 function Hub:is_needed() return next(self.handlers) ~= nil end
 
---- A decision about a call is about the input that it was made on: no later one's stands beside it, and of two inputs
---- none is made that nobody has given. What a handler says stays as it is, for it may say the same again.
+--- A decision about a call is about the input that it was made on: no other's stands beside it, and of two inputs none
+--- is made that nobody has given. A denial stands above what was said before it, as in the program itself. What a
+--- handler says stays as it is, for it may say the same again.
 local function join(answer, other)
+  if other.permissionDecision == "deny" and answer.permissionDecision ~= "deny" then answer, other = other, answer end
   local joined, mine, its = tables.merged(other, answer), answer.hookSpecificOutput, other.hookSpecificOutput
-  if answer.permissionDecision ~= nil then joined.updatedInput = answer.updatedInput end
+  local decided = answer.permissionDecision ~= nil and answer or other.permissionDecision ~= nil and other
+  if decided then joined.updatedInput = decided.updatedInput end
   if type(mine) == "table" and type(its) == "table" then joined.hookSpecificOutput = join(mine, its) end
   return joined
 end

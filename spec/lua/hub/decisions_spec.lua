@@ -142,6 +142,23 @@ describe("a permission policy's word", function()
       { hookSpecificOutput = { decision = { behavior = "allow", updatedInput = { command = "ls" } } } }))
   end))
 
+  it("is not joined with an input that another has given before it", helper.task(function()
+    local allowed = { permissionDecision = "allow" }
+    assert.same(allowed, joined({ hookSpecificOutput = { updatedInput = { command = "rm" } } },
+      { hookSpecificOutput = allowed }))
+  end))
+
+  it("gives way to a hook's denial, and to nothing else", helper.task(function()
+    local denied = { permissionDecision = "deny", permissionDecisionReason = "no" }
+    for _, word in ipairs { "allow", "ask" } do
+      local other = { permissionDecision = word, permissionDecisionReason = word, updatedInput = { command = "ls" } }
+      assert.same(denied, joined({ hookSpecificOutput = other }, { hookSpecificOutput = denied }))
+      assert.same(denied, joined({ hookSpecificOutput = denied }, { hookSpecificOutput = other }))
+    end
+    assert.equal("ask", joined({ hookSpecificOutput = { permissionDecision = "ask" } },
+      { hookSpecificOutput = { permissionDecision = "allow" } }).permissionDecision)
+  end))
+
   it("does not stay in what a hook beside it says each time", helper.task(function()
     local said = { hookSpecificOutput = { hookEventName = "PermissionRequest" } }
     for _, behavior in ipairs { "allow", "deny" } do
