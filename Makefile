@@ -10,12 +10,14 @@ SEED ?= 20261122
 FUZZ_SECONDS ?= 600
 B ?= build
 LLHTTP ?= /usr/share/llhttp
+LUAC ?= luac5.4
 
 PACKAGES = lua5.4 lua5.4-luv libuv libcjson uuid vterm libsodium libutf8proc libedit sqlite3
 ifneq ($(filter-out help clean format uninstall,$(or $(MAKECMDGOALS),all)),)
 MISSING := $(shell for p in $(PACKAGES); do pkg-config --exists $$p 2>/dev/null || printf '%s ' $$p; done)
+MISSING += $(shell command -v $(LUAC) >/dev/null || printf '%s ' $(LUAC))
 ifneq ($(strip $(MISSING)),)
-$(error Missing libraries: $(MISSING)(run: sh scripts/bootstrap))
+$(error Missing: $(MISSING)(run: sh scripts/bootstrap))
 endif
 # llhttp is a library of newer distributions; else Debian 12's node-llhttp, or LLHTTP=, has its C sources.
 ifeq ($(shell pkg-config --exists libllhttp && echo yes),yes)
@@ -57,7 +59,6 @@ $(B)/obj/main.o: $(wildcard *.rockspec)
 
 # To parse the library would be most of a start. Releases of one version of Lua have the same virtual machine, says
 # lua.org/versions.html: a liblua5.4 that is newer than this luac5.4 loads what it has made.
-LUAC ?= luac5.4
 $(COMPILED): $(B)/%.luac: %.lua
 	@mkdir -p $(@D)
 	@$(LUAC) -o $@ $<

@@ -481,9 +481,20 @@ describe("an HTTP server", function()
       half:write "GET / HTTP/1.1\r\nHo"
       helper.eventually(function() return server.count == 2 end)
       local silent <close> = connect(server)
-      assert.truthy(exchange(server, get("/", CLOSE)):find "^HTTP/1.1 200 ")
+      helper.eventually(function() return exchange(server, get("/", CLOSE)):find "^HTTP/1.1 200 " end)
       half:expect()
       assert.is_false(silent.ended or idle.ended)
+    end)
+
+    serves("has no one make room who has just come, for a request may be there unread", {
+      limits = { connections = 2 }, makes_room = true }, function(server)
+      local clients, answers = {}, {}
+      for i = 1, 6 do
+        clients[i] = task.spawn(function() answers[i] = exchange(server, get("/", CLOSE)):match "^HTTP/1.1 (%d+) " end)
+      end
+      for _, client in ipairs(clients) do client:await() end
+      table.sort(answers)
+      assert.same({ "200", "200", "503", "503", "503", "503" }, answers)
     end)
 
     local connection
@@ -500,6 +511,7 @@ describe("an HTTP server", function()
       connection = next(server.connections)
       slow:write(get "/")
       helper.eventually(function() return connection.sending > 0 and not connection.request end)
+      task.condition():wait(200) -- it is not one that has just come
       assert.truthy(exchange(server, get "/"):find "^HTTP/1.1 503 ")
       slow:read_on()
       slow:expect "\r\n0\r\n\r\n$"

@@ -16,8 +16,10 @@ local M = {}
 local HIGH_WATER = 64 * 1024 -- so much may be unread, and unsent
 local SLICE = 256 * 1024     -- so much is handed to the socket at once
 local LINGER_MS = 2000       -- for a client that still sends while it is refused: a reset would lose the answer
+local FRESH_MS = 100         -- where many come at once, all are accepted before any is read
 
 ---@class parley.http.Connection
+---@field package fresh_until number      until when its request may have come and nobody has looked
 ---@field package deadline? number        until when bytes must have come
 ---@field package write_deadline? number  until when some of what is unsent must have been taken
 ---@field package handler? parley.Task
@@ -32,7 +34,7 @@ function M.new(server, socket)
   local self = setmetatable({
     server = server, socket = socket, parser = core.http.new(server.limits.head_bytes, server.limits.headers),
     keeps_alive = true, is_in_head = true, sending = 0, drained = task.condition(),
-    deadline = clock.now() + server.limits.head_ms,
+    deadline = clock.now() + server.limits.head_ms, fresh_until = clock.now() + FRESH_MS,
   }, Connection)
   self:read_on()
   return self
@@ -239,8 +241,11 @@ function Connection:close()
 end
 
 --- How long it is kept without a request.
----@return number? instant  nil while it has one, or the end of an answer is still to be sent
-function Connection:spare_until() return not self.request and self.sending == 0 and self.deadline or nil end
+---@return number? instant  nil while it has one, which may not have been read yet, or an answer is still to be sent
+function Connection:spare_until()
+  local is_needed = self.request or self.sending > 0 or clock.now() < self.fresh_until
+  return not is_needed and self.deadline or nil
+end
 
 --- Acts on what did not come in time.
 ---@param now number
