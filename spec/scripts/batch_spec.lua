@@ -138,7 +138,7 @@ describe("parley batch", function()
     local program = run(kit, basic())
     assert.equal(1, program.status)
     local ordered, results = read_results(kit)
-    assert.same({ 5, "success", "success" }, { #ordered, results.a.verdict, results.c.verdict })
+    assert.same({ 5, "success", "success" }, { #ordered, results.a.verdict, results.c.verdict }, program.errors)
     local failed = {}
     for _, result in ipairs(ordered) do
       if result.verdict == "failed" then failed[result.line] = result.error.code end
