@@ -271,7 +271,8 @@ function M.hash_history(messages, last)
 end
 
 --- What a turn has added to the conversation: its answers and tool results as messages. The echo of the prompt, what
---- the program wrote under the user's name, and reports of API errors are left out.
+--- the program wrote under the user's name, and reports of API errors are left out, and so is a tool's result whose
+--- call was lost with a torn line of the transcript: no history may have one.
 ---@param events parley.Event[]  as `complete` reported them
 ---@return table[] messages
 --- Raises `ValueError` for what are no events.
@@ -280,14 +281,24 @@ function M.synthesize_turn_messages(events)
     error(errors.value_error("the events of a turn must be a list, not " .. (type(events) == "table" and "one event"
       or options.describe(events))), 0)
   end
-  local messages, prompt_seen = {}, false
+  local messages, prompt_seen, called = {}, false, {}
   local function add(role, content)
     local last = messages[#messages]
     if not last or last.role ~= role then
       last = { role = role, content = json.array {} }
       table.insert(messages, last)
     end
-    for _, block in ipairs(content) do table.insert(last.content, block) end
+    for _, block in ipairs(content) do
+      table.insert(last.content, block)
+      if block.type == "tool_use" and block.id then called[block.id] = true end
+    end
+  end
+  local function without_lost_calls(content)
+    local kept = {}
+    for _, block in ipairs(content) do
+      if block.type ~= "tool_result" or called[block.tool_use_id] then table.insert(kept, block) end
+    end
+    return kept
   end
   for _, event in ipairs(events) do
     if event.type == "assistant" and not event.is_error then
@@ -295,7 +306,8 @@ function M.synthesize_turn_messages(events)
     elseif event.type == "user" and not event.is_meta then
       local is_prompt = not prompt_seen and #messages == 0
       prompt_seen = true
-      if not is_prompt then add("user", event.content) end
+      local said = without_lost_calls(event.content)
+      if not is_prompt and said[1] then add("user", said) end
     end
   end
   return messages

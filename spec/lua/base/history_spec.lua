@@ -354,6 +354,13 @@ describe("synthesize_turn_messages", function()
     assert.same({}, history.synthesize_turn_messages {})
   end)
 
+  it("leaves out a tool's result whose call was lost, which no history may have", function()
+    local events = { event("user", "go"), event("assistant", { call "t1" }), event("user", { result("t1", "out") }),
+      event("user", { result("t2", "lost") }), event("assistant", "done") }
+    assert.same({ { role = "assistant", content = { call "t1" } }, { role = "user", content = { result("t1", "out") } },
+      { role = "assistant", content = { text "done" } } }, history.synthesize_turn_messages(events))
+  end)
+
   it("can be encoded as JSON", function()
     local messages = history.synthesize_turn_messages { event("user", "go"), event("assistant", {}) }
     assert.equal('[{"content":[],"role":"assistant"}]', json.encode(messages, { sort_keys = true }))
