@@ -47,6 +47,26 @@ describe("with the real program a permission policy", function()
     assert.equal(1, results)
   end))
 
+  it("has a call denied that is too deep to be read", helper.task(function()
+    local input, ran, asked = {}, 0, 0
+    for _ = 1, 511 do input = { a = input } end
+    local server <close> = messages_api.start { script = { { on = "DEEP", blocks = {
+      { type = "tool_use", name = "mcp__parley__probe", input = input } } } } }
+    local home <close> = offline_home.new { base_url = server.url }
+    local live <close> = smoke.new(home, { process = { allowed_tools = { "mcp__parley__probe" } }, session = {
+      policies = { permission = { decide = function()
+        asked = asked + 1
+        return { deny = "no" }
+      end } },
+      tools = { { name = "probe", description = "notes that it was called", run = function()
+        ran = ran + 1
+        return "ran"
+      end } } } })
+    live:start()
+    local said = helper.say(live, "DEEP")
+    assert.same({ 0, 0, 1 }, { ran, asked, #smoke.of_subtype(said, "hook_failed") })
+  end))
+
   for theirs, ours in pairs { allow = "deny", deny = "allow" } do
     it(("%ss what a hook of the user's %ss, and nothing runs"):format(ours, theirs), helper.task(function()
       local server <close> = messages_api.start()

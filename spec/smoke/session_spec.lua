@@ -1,6 +1,7 @@
 -- The session layer on the real program: what DESIGN.md promises, against our Messages API.
 local core = require "parley.core"
 local descendants = require "parley.base.descendants"
+local default_dialogs = require "parley.policy.dialogs"
 local files = require "parley.base.files"
 local helper = require "spec.helper"
 local messages_api = require "parley.testing.messages_api"
@@ -351,6 +352,47 @@ describe("a session of the real program", function()
       assert.equal("question", err.dialog.kind)
       assert.equal("AskUserQuestion", err.dialog.tool_use.name)
     end)
+
+    do
+      local described = ("a long description of it "):rep(20)
+      local question = { question = ("Which one of them? "):rep(20), header = "Colour", multiSelect = false, options = {
+        { label = "Red", description = described }, { label = "Blue", description = described } } }
+      converses("does not close a question that is taller than the screen", {
+        process = { permission_mode = "default", dimensions = { rows = 24, columns = 80 } },
+        script = { { on = "ask me", blocks = { { type = "tool_use", name = "AskUserQuestion",
+          input = { questions = { question } } } } } } }, function(live)
+        local dialog = failure_of("DialogError", say, live, "ask me").dialog
+        assert.same({ "question", true }, { dialog.kind, dialog.is_cut })
+      end)
+    end
+
+    do
+      local kinds = {}
+      converses("takes no choices for a dialog's that an answer quotes above a panel", { process = by_default,
+        session = { policies = { dialogs = { decide = function(dialog, accept)
+          table.insert(kinds, dialog.kind)
+          return default_dialogs.decide(dialog, accept)
+        end } } },
+        script = { { on = "quote", blocks = { { type = "text",
+          text = "It says:\n\n```\nDo you want to proceed?\n❯ 1. Yes\n  2. No\n```" } } } },
+      }, function(live, server)
+        say(live, "quote")
+        run(live, "/help")
+        assert.same({ "panel" }, kinds)
+        is_fine(live, server)
+      end)
+    end
+
+    do
+      local text = "UserPromptSubmit operation blocked by hook:\nno secrets\n\nOriginal prompt: say it"
+      converses("takes no answer for a hook's refusal that reads like one", {
+        script = { { on = "say it", blocks = { { type = "text", text = text } } } } }, function(live)
+        for _ = 1, 2 do
+          local said = say(live, "say it")
+          assert.same({ "success", { text } }, { said.verdict, said.texts })
+        end
+      end)
+    end
 
     converses("approves a plan", { process = { permission_mode = "plan" }, session = { accept = { "plan" } } },
       function(live)
