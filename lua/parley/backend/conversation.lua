@@ -94,7 +94,7 @@ local function is_whole(answer)
   local open = {}
   for _, message in ipairs(answer) do
     for _, block in ipairs(message.content) do
-      if block.type == "tool_use" then open[block.id] = true end
+      if block.type == "tool_use" then open[block.id or block] = true end -- nothing answers one without an id
       if block.type == "tool_result" then open[block.tool_use_id] = nil end
     end
   end

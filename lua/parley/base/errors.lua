@@ -71,6 +71,11 @@ function M.text(value)
   return "an error without a text: " .. (core.json.encode(value, { sort_keys = true }) or tostring(value))
 end
 
+--- What to say of it where its code is of no use.
+---@param value any
+---@return string
+function M.message(value) return M.is(value) and value.message or M.text(value) end
+
 --- A text on one line.
 ---@param text string
 ---@return string

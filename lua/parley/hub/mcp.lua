@@ -75,7 +75,7 @@ local function result_of(content, is_error) return { content = content, isError 
 
 --- The answer to a call that went wrong, which the script is told of, too.
 local function fail(server, call, err)
-  local message = as_text(errors.is(err) and err.message or errors.text(err))
+  local message = as_text(errors.message(err))
   server.on_error { tool = call.facts.tool, tool_use_id = call.facts.id, message = message, input = call.input,
     error = err, traceback = task.traceback(err) }
   return result_of({ { type = "text", text = message } }, true)

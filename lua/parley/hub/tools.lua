@@ -66,7 +66,7 @@ local function check_schema(given, where)
   if problem then refuse(where, ": input_schema cannot be written as JSON: %s", problem.message) end
   local copy = copied(given)
   local ok, err = pcall(schema.check, copy, "input_schema", true)
-  if not ok then refuse(where, ": %s", errors.is(err) and err.message or errors.text(err)) end
+  if not ok then refuse(where, ": %s", errors.message(err)) end
   return copy
 end
 

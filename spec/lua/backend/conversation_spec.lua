@@ -115,6 +115,12 @@ describe("a conversation", function()
       assert.is_false(talk:keep(turn))
     end))
 
+    it("that ends with a call without an id, which nothing can answer", helper.task(function()
+      local call = { role = "assistant", content = { { type = "tool_use", name = "Bash", input = {} } } }
+      assert.is_false(backend:conversation():keep { messages = function() return { call } end,
+        result = function() return { subtype = "success" } end })
+    end))
+
     it("that is kept already", helper.task(function()
       local talk = backend:conversation()
       local turn = talk:send "one"

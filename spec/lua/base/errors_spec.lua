@@ -62,6 +62,12 @@ describe("errors", function()
     assert.matches("^an error without a text: function: 0x", errors.text(print))
   end)
 
+  it("say it without the code", function()
+    assert.equal("wrong", errors.message(errors.value_error "wrong"))
+    assert.equal("oops", errors.message "oops")
+    assert.equal('an error without a text: {"message":5}', errors.message { message = 5 })
+  end)
+
   it("say it on one line", function()
     assert.equal("one  two | three", errors.on_one_line "one  two \n\n  three\n")
     for _, text in pairs(helper.hollow) do helper.in_linear_time(errors.on_one_line, text) end

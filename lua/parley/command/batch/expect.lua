@@ -60,7 +60,7 @@ local function check_fields(expected)
     end
     if name == "json" then
       local fits, err = pcall(schemas.check, value, "expect: 'json'")
-      if not fits then return errors.is(err) and err.message or errors.text(err) end
+      if not fits then return errors.message(err) end
     elseif type(value) ~= "string" then
       return ("expect: '%s' must be a text"):format(name)
     end

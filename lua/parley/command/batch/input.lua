@@ -84,7 +84,7 @@ local function schema_complaint(given)
     return 'schema needs turns in a list; expect {"json": …} looks at the last answer of any'
   end
   local fits, err = pcall(schemas.check, given.schema, "schema")
-  return not fits and (errors.is(err) and err.message or errors.text(err)) or nil
+  return not fits and errors.message(err) or nil
 end
 
 --- What is wrong with the fields, as the end of a sentence.
