@@ -62,12 +62,15 @@ async function ask(...texts) {
   return { status: response.status, body: await response.json() };
 }
 
+// The page hears of a session a moment after its first answer: what is not in its list yet is waited for.
 async function sessionOf(page, text) {
-  await until(page, () => document.querySelectorAll("#sessions tr").length > 0);
-  const ids = await page.$$eval("#sessions tr", (rows) => rows.map((row) => row.dataset.id));
-  for (const id of ids) {
-    const response = await fetch(`${address}sessions/${id}/messages`, { headers: { "x-api-key": token } });
-    if ((await response.text()).includes(text)) return id;
+  for (const deadline = Date.now() + PATIENCE.timeout; Date.now() < deadline;) {
+    const ids = await page.$$eval("#sessions tr", (rows) => rows.map((row) => row.dataset.id));
+    for (const id of ids) {
+      const response = await fetch(`${address}sessions/${id}/messages`, { headers: { "x-api-key": token } });
+      if ((await response.text()).includes(text)) return id;
+    }
+    await new Promise((resolve) => setTimeout(resolve, 100));
   }
   throw new Error(`no session has said ${text}`);
 }
