@@ -214,7 +214,7 @@ describe("a permission policy", function()
 
   on_pty("whose question the program drops is an error, and nothing runs", function()
     local script = two_calls()
-    script.faults = { drop_hooks_ms = 300 }
+    script.faults = { drop_hooks_ms = 1500 }
     return script
   end, function()
     local said = say("both", function()
