@@ -10,10 +10,14 @@
 #include <lauxlib.h>
 #include <lualib.h>
 #include <luv/luv.h>
+#include <malloc.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
 #include <uv.h>
@@ -220,10 +224,31 @@ static void close_handle(uv_handle_t *handle, void *unused)
         uv_close(handle, NULL);
 }
 
+/* Puts the heap into pages of two megabytes. A start writes to some 400 small ones, each for the first time, and in a
+ * virtual machine that can take 15 us each: a third of the start. Where the kernel has no such pages nothing changes.
+ */
+static void use_huge_pages(void)
+{
+#if defined(__GLIBC__) && defined(MADV_HUGEPAGE)
+    enum { HUGE = 2 << 20, ROOM = 16 * HUGE }; /* of the room only what is written to is ever taken */
+    enum { REST = 144 << 10 };                 /* more than malloc has left when nobody has used it yet */
+    uintptr_t first = ((uintptr_t)sbrk(0) + REST + HUGE - 1) & -(uintptr_t)HUGE;
+    if (brk((void *)(first - REST)))
+        return;
+    mallopt(M_TOP_PAD, ROOM);
+    mallopt(M_TRIM_THRESHOLD, 2 * ROOM);
+    mallopt(M_MMAP_THRESHOLD, HUGE);
+    void *volatile more = malloc(REST - 4096); /* so the heap grows, from REST below the first page on */
+    free(more);
+    madvise((void *)first, ROOM - HUGE, MADV_HUGEPAGE); /* and nothing of it was written to yet */
+#endif
+}
+
 int main(int argc, char **argv)
 {
     static uv_loop_t loop; /* a thread of libuv's pool may tell it of its end when main has returned */
     int status = 1;
+    use_huge_pages();
     restore_signals();
     argv = uv_setup_args(argc, argv);
     lua_State *L = luaL_newstate();

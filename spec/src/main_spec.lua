@@ -221,6 +221,22 @@ describe("the host", function()
     assert.equal(130, program.status)
   end))
 
+  it("asks for pages of two megabytes for its heap, and begins nothing in small ones", helper.task(function()
+    if not files.is_folder "/sys/kernel/mm/transparent_hugepage" then return pending "this kernel has no such pages" end
+    local listed = helper.run({ helper.host, "-e", "print(io.open('/proc/self/smaps'):read 'a')" }).output
+    if listed:find "libasan" then return pending "the sanitizer has a heap of its own" end
+    local small_kb, is_huge, in_heap, kb = 0, false, false, 0
+    for line in listed:gmatch "[^\n]+" do
+      if line:find "^%x+%-%x+ " then in_heap = line:find("[heap]", 1, true) ~= nil end
+      kb = tonumber(line:match "^Rss: +(%d+) kB") or kb
+      if in_heap and line:find "^VmFlags:" then
+        if line:find " hg%f[%W]" then is_huge = true else small_kb = small_kb + kb end
+      end
+    end
+    assert.is_true(is_huge)
+    assert.is_true(small_kb < 200, small_kb .. " kB in small pages")
+  end))
+
   it("works from another folder with an empty environment", helper.task(function()
     local program = helper.run({ helper.host, "-e", [[
       local parley = require "parley"

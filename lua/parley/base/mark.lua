@@ -31,7 +31,9 @@ trap '' HUP INT TERM
     sleep 0.5
   done
   for parent in %s /tmp /dev/shm; do
-    rm -rf "$parent"/parley-*-"$1"-??????
+    for folder in "$parent"/parley-*-"$1"-??????; do
+      [ ! -d "$folder" ] || rm -rf "$folder"
+    done
   done
 } &]])
 
