@@ -38,8 +38,9 @@ M.contract = {
   argument = {
     returns = "a string", or_nil = "nil",
     fits = function(word)
-      local has_nul = type(word) == "string" and word:find("\0", 1, true)
-      return type(word) == "string" and not has_nul, has_nul and "one with a NUL byte"
+      if type(word) ~= "string" then return false end
+      local has_nul = word:find("\0", 1, true) ~= nil
+      return word ~= "" and not has_nul, has_nul and "one with a NUL byte" or "an empty one"
     end,
   },
   clear = { returns = "a string" },

@@ -148,6 +148,14 @@ describe("the window", function()
     assert.same({ "one", "slow" }, gateway.kit:taken())
   end)
 
+  serves("ends an answer that is a head alone, of the live list, too", function(gateway)
+    local headers = { accept = "text/event-stream", connection = "close" }
+    local reader <close> = gateway:open("/sessions", "", headers, "HEAD")
+    assert.is_true(reader.news:wait_until(function() return reader.has_ended end, 20000))
+    assert.matches("^HTTP/1%.1 200 .*\r\n\r\n$", reader.text)
+    assert.matches("content%-type: text/event%-stream", reader.text)
+  end)
+
   serves("shows nobody another's sessions", function(gateway)
     gateway:ask "one"
     local id = only_id(gateway)

@@ -44,6 +44,7 @@ end
 ---@param call parley.gateway.Call
 function M.list(window, call)
   M.open(call)
+  if call.request.method == "HEAD" then return end -- what would follow has no end
   local look = beside(window, call)
   while true do
     look()
