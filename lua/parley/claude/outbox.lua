@@ -7,7 +7,7 @@ local M = {}
 
 --- So much is offered to the kernel at a time.
 local PIECE = 64 * 1024
---- So many bytes may wait that nobody waits for: replies to what a terminal is asked.
+--- Where so many bytes wait already that nobody waits for, no more come to them: replies to what a terminal is asked.
 local MOST_REPLIES = 4096
 local PASTE, END_PASTE = keys.PASTE, keys.END_PASTE
 
@@ -93,10 +93,11 @@ function Outbox:send(bytes)
   return add(self, bytes, false)
 end
 
---- Sends a reply that nobody waits for, unless too many of them wait already.
+--- Sends replies that nobody waits for, unless too many of them wait already. They go whole: a host that is slow reads
+--- many questions at once.
 ---@param bytes string
 function Outbox:reply(bytes)
-  if self.replies + #bytes > MOST_REPLIES then return end
+  if self.replies >= MOST_REPLIES then return end
   self.replies = self.replies + #bytes
   add(self, bytes, true)
 end

@@ -117,6 +117,16 @@ describe("outbox", function()
     assert.equal("keyagain", pty.taken:sub(-8))
   end))
 
+  it("sends the replies to many questions at once", on_terminal(0, function(box, pty, changed)
+    local all = ("\27[1;1R"):rep(1000)
+    box:reply(all)
+    box:reply(all) -- too many wait by now
+    pty.room = 1 << 20
+    local letter = box:send "key"
+    while not box:is_gone(letter) do changed:wait() end
+    assert.is_true(pty.taken == all .. "key", #pty.taken)
+  end))
+
   it("drops what waits when it is closed", on_terminal(0, function(box)
     local letter = box:send "hello"
     box:close "it is over"
