@@ -128,11 +128,11 @@ describe("a permission policy", function()
   on_pty("may wait, and nothing runs meanwhile", two_calls, function()
     local began = parley.task.now()
     local said = say("both", function(call)
-      parley.task.condition():wait(helper.long(2500, 45000)) -- for a person, who takes his time
+      parley.task.condition():wait(helper.long(2500, 25000)) -- for a person, who takes his time
       return by_command(call)
     end, { stall_timeout_ms = 2000 })
     assert.is_false(said.err)
-    assert.is_true(parley.task.now() - began >= helper.long(5000, 90000))
+    assert.is_true(parley.task.now() - began >= helper.long(5000, 50000))
     assert.same({ "good-out", denial() },
         { said.results[1].content, said.results[2].content })
   end)
