@@ -220,8 +220,8 @@ FISH_COMPLETION = share/fish/vendor_completions.d/parley.fish
 install: all $(B)/parley.1 $(B)/parley.bash $(B)/parley.zsh $(B)/parley.fish
 	install -D $(B)/parley $(DESTDIR)$(PREFIX)/bin/parley
 	install -D -m 644 $(B)/lib/parley/core.so $(DESTDIR)$(LIBDIR)/parley/core.so
-	find lua/parley -name '*.lua' | while read -r file; do \
-	  install -D -m 644 "$$file" "$(DESTDIR)$(LUADIR)/$${file#lua/}" || exit 1; done
+	find lua/parley -name '*.lua' -printf '%h\n' | sort -u | while read -r folder; do \
+	  install -D -m 644 -t "$(DESTDIR)$(LUADIR)/$${folder#lua/}" "$$folder"/*.lua || exit 1; done
 	install -D -m 644 $(B)/parley.1 $(DESTDIR)$(PREFIX)/share/man/man1/parley.1
 	install -D -m 644 $(B)/parley.bash $(DESTDIR)$(PREFIX)/$(BASH_COMPLETION)
 	install -D -m 644 $(B)/parley.zsh $(DESTDIR)$(PREFIX)/$(ZSH_COMPLETION)
