@@ -235,7 +235,7 @@ uninstall:
 help:
 	@echo 'make            build/parley, and build/lib/parley/core.so for plain lua5.4'
 	@echo 'make demo       a conversation on a pseudo-terminal (DEMO=claude: with the real program)'
-	@echo 'make test       the specs, two files for each processor at a time (SPEC=FILE ARGS=… for one)'
+	@echo 'make test       the specs, three files for each processor at a time (SPEC=FILE ARGS=… for one)'
 	@echo 'make browser    the window in a browser (sh scripts/bootstrap --browser first)'
 	@echo 'make check      the specs that try something in many rounds, in their long form'
 	@echo 'make asan       the specs under AddressSanitizer and UBSan'
