@@ -224,22 +224,24 @@ static void close_handle(uv_handle_t *handle, void *unused)
         uv_close(handle, NULL);
 }
 
-/* Puts the heap into pages of two megabytes. A start writes to some 400 small ones, each for the first time, and in a
- * virtual machine that can take 15 us each: a third of the start. Where the kernel has no such pages nothing changes.
- */
+/* Puts the beginning of the heap into pages of two megabytes. A start writes to some 400 small ones, each for the first
+ * time, and in a virtual machine that can take 15 us each: a third of the start. Where the kernel has no such pages it
+ * gives small ones. */
 static void use_huge_pages(void)
 {
 #if defined(__GLIBC__) && defined(MADV_HUGEPAGE)
-    enum { HUGE = 2 << 20, ROOM = 16 * HUGE }; /* of the room only what is written to is ever taken */
-    enum { REST = 144 << 10 };                 /* more than malloc has left when nobody has used it yet */
+    enum { HUGE = 2 << 20, ROOM = 4 * HUGE }; /* of the room only what is written to is ever taken */
+    enum { REST = 144 << 10 };                /* more than a library's constructor has left of its first growth */
+    enum { PAD = 128 << 10 };                 /* malloc's own */
     uintptr_t first = ((uintptr_t)sbrk(0) + REST + HUGE - 1) & -(uintptr_t)HUGE;
     if (brk((void *)(first - REST)))
         return;
     mallopt(M_TOP_PAD, ROOM);
-    mallopt(M_TRIM_THRESHOLD, 2 * ROOM);
-    mallopt(M_MMAP_THRESHOLD, HUGE);
     void *volatile more = malloc(REST - 4096); /* so the heap grows, from REST below the first page on */
+    mallopt(M_TRIM_THRESHOLD, 2 * ROOM);       /* and keeps the room */
     free(more);
+    mallopt(M_TOP_PAD, PAD); /* later growth, and the heaps of threads, ask for no such room */
+    mallopt(M_MMAP_THRESHOLD, HUGE);
     madvise((void *)first, ROOM - HUGE, MADV_HUGEPAGE); /* and nothing of it was written to yet */
 #endif
 }
