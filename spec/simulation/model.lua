@@ -143,6 +143,14 @@ function Model:idle_programs(talk)
   return idle
 end
 
+--- The program that lives for the session of a turn.
+function Model:program_of(ask)
+  local id = ask.session_now and ask.session_now()
+  for _, program in ipairs(self.world.programs) do
+    if id and not program.is_dead and session_of(program) == id then return program end
+  end
+end
+
 --- A pool ends one session before it starts another in its place.
 local function check_places(self)
   local living = 0

@@ -105,9 +105,17 @@ end
 
 function strikes.leave(_, _, ask) ask.was.left = true end
 
-function strikes.interrupt(run, _, ask)
+--- So many of the interrupts find a program that has gone at that moment.
+local GOES_TOO = 8
+
+function strikes.interrupt(run, strike, ask)
   ask.was.interrupted = true
   if not ask.interrupt then return end
+  local program = strike.which == GOES_TOO and run.model:program_of(ask)
+  if program then
+    run.model:strike("kill", program)
+    program:kill "SIGKILL"
+  end
   local now = run.world.time.now
   local is_under_way = ask.turn.mark == "long" and ask.taken == 1 and not ask.ended
     and now < ask.taken_at + plans.LONG_MS // 2 and run.model:is_undisturbed(ask)
