@@ -117,7 +117,8 @@ function strikes.interrupt(run, strike, ask)
     program:kill "SIGKILL"
   end
   local now = run.world.time.now
-  local is_under_way = ask.turn.mark == "long" and ask.taken == 1 and not ask.ended
+  local is_begun = run.plan.first_message ~= "argument" or ask.users > 0 -- what went with the start is none until then
+  local is_under_way = ask.turn.mark == "long" and ask.taken == 1 and is_begun and not ask.ended
     and now < ask.taken_at + plans.LONG_MS // 2 and run.model:is_undisturbed(ask)
   local ok, has_turn = pcall(ask.interrupt)
   if not ok then return run.model:wrong("an interrupt raised %s", tostring(has_turn)) end
