@@ -240,8 +240,8 @@ static void use_huge_pages(void)
     void *volatile more = malloc(REST - 4096); /* so the heap grows, from REST below the first page on */
     mallopt(M_TRIM_THRESHOLD, 2 * ROOM);       /* and keeps the room */
     free(more);
-    mallopt(M_TOP_PAD, PAD); /* later growth, and the heaps of threads, ask for no such room */
-    mallopt(M_MMAP_THRESHOLD, HUGE);
+    mallopt(M_TOP_PAD, PAD);         /* later growth, and the heaps of threads, ask for no such room */
+    mallopt(M_MMAP_THRESHOLD, HUGE); /* which malloc would learn by itself, had nothing been set */
     madvise((void *)first, ROOM - HUGE, MADV_HUGEPAGE); /* and nothing of it was written to yet */
 #endif
 }

@@ -105,7 +105,7 @@ end
 
 function strikes.leave(_, _, ask) ask.was.left = true end
 
---- So many of the interrupts find a program that has gone at that moment.
+--- An interrupt with this `which`, one in eight, finds a program that has gone at that moment.
 local GOES_TOO = 8
 
 function strikes.interrupt(run, strike, ask)

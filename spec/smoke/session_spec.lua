@@ -1,7 +1,7 @@
 -- The session layer on the real program: what DESIGN.md promises, against our Messages API.
 local core = require "parley.core"
-local descendants = require "parley.base.descendants"
 local default_dialogs = require "parley.policy.dialogs"
+local descendants = require "parley.base.descendants"
 local files = require "parley.base.files"
 local helper = require "spec.helper"
 local messages_api = require "parley.testing.messages_api"

@@ -270,9 +270,22 @@ function M.hash_history(messages, last)
   return digest.hex(hash)
 end
 
+--- The blocks of a message as a history may have them: a tool's result is left out whose call none of the messages
+--- before it has, for that is lost with a torn line of the transcript.
+---@param content table[]
+---@param called table<string, true>  the calls up to now; those of this message are added
+---@return table[] blocks  an array of `parley.json`
+function M.without_lost_calls(content, called)
+  local kept = json.array {}
+  for _, block in ipairs(content) do
+    if block.type == "tool_use" and block.id then called[block.id] = true end
+    if block.type ~= "tool_result" or called[block.tool_use_id] then table.insert(kept, block) end
+  end
+  return kept
+end
+
 --- What a turn has added to the conversation: its answers and tool results as messages. The echo of the prompt, what
---- the program wrote under the user's name, and reports of API errors are left out, and so is a tool's result whose
---- call was lost with a torn line of the transcript: no history may have one.
+--- the program wrote under the user's name, reports of API errors, and results of lost calls are left out.
 ---@param events parley.Event[]  as `complete` reported them
 ---@return table[] messages
 --- Raises `ValueError` for what are no events.
@@ -284,21 +297,13 @@ function M.synthesize_turn_messages(events)
   local messages, prompt_seen, called = {}, false, {}
   local function add(role, content)
     local last = messages[#messages]
+    content = M.without_lost_calls(content, called)
+    if role == "user" and not content[1] then return end
     if not last or last.role ~= role then
       last = { role = role, content = json.array {} }
       table.insert(messages, last)
     end
-    for _, block in ipairs(content) do
-      table.insert(last.content, block)
-      if block.type == "tool_use" and block.id then called[block.id] = true end
-    end
-  end
-  local function without_lost_calls(content)
-    local kept = {}
-    for _, block in ipairs(content) do
-      if block.type ~= "tool_result" or called[block.tool_use_id] then table.insert(kept, block) end
-    end
-    return kept
+    table.move(content, 1, #content, #last.content + 1, last.content)
   end
   for _, event in ipairs(events) do
     if event.type == "assistant" and not event.is_error then
@@ -306,8 +311,7 @@ function M.synthesize_turn_messages(events)
     elseif event.type == "user" and not event.is_meta then
       local is_prompt = not prompt_seen and #messages == 0
       prompt_seen = true
-      local said = without_lost_calls(event.content)
-      if not is_prompt and said[1] then add("user", said) end
+      if not is_prompt then add("user", event.content) end
     end
   end
   return messages

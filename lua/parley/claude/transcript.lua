@@ -8,6 +8,7 @@ local uv = require "luv"
 local core = require "parley.core"
 local errors = require "parley.base.errors"
 local files = require "parley.base.files"
+local history = require "parley.base.history"
 local claude_event = require "parley.claude.event"
 
 local M = {}
@@ -185,12 +186,12 @@ end
 
 --- The conversation as messages of the Messages API, to be used as a history: neighbours of one role are one message;
 --- what the program wrote for itself, reports of API errors, commands that the model did not answer, and the end of a
---- turn that was cut off inside a tool call are left out. After a compaction it begins with the summary, as for the
---- model.
+--- turn that was cut off inside a tool call are left out, and so are results of calls whose line was torn. After a
+--- compaction it begins with the summary, as for the model.
 ---@param events parley.Event[]  from `read`
 ---@return table[] messages
 function M.messages(events)
-  local messages, by_id, command = {}, {}, nil
+  local messages, by_id, called, command = {}, {}, {}, nil
   local function add(role, content)
     local last = messages[#messages]
     if not last or last.role ~= role then
@@ -201,28 +202,32 @@ function M.messages(events)
     return last
   end
   local function answer(event)
+    local content = history.without_lost_calls(event.content, called)
     if command then add("user", { { type = "text", text = command } }) end
     command = nil
     -- A call may be answered while the message still goes on: its later blocks belong in front of that answer.
     local begun = event.message_id and by_id[event.message_id]
     if begun and begun == messages[#messages - 1] then
-      table.move(event.content, 1, #event.content, #begun.content + 1, begun.content)
+      table.move(content, 1, #content, #begun.content + 1, begun.content)
     else
-      by_id[event.message_id or false] = add("assistant", event.content)
+      by_id[event.message_id or false] = add("assistant", content)
     end
   end
   for _, event in ipairs(events) do
     if event.type == "system" and event.subtype == "compact_boundary" then
-      messages, by_id, command = {}, {}, nil
+      messages, by_id, called, command = {}, {}, {}, nil
     elseif event.type == "assistant" and not event.is_error and #event.content > 0 then
       answer(event)
     elseif event.type == "user" then
       local kind = claude_event.kind(event)
       if kind == "command" then
         command = M.command_text(event)
-      elseif kind ~= "program" and #event.content > 0 then
-        command = nil
-        add("user", event.content)
+      elseif kind ~= "program" then
+        local content = history.without_lost_calls(event.content, called)
+        if content[1] then
+          command = nil
+          add("user", content)
+        end
       end
     end
   end

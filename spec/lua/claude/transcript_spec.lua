@@ -223,6 +223,18 @@ describe("transcript", function()
     end)
   end)
 
+  it("leaves out the result of a call whose line is torn, and makes a history that can be injected", function()
+    user "hello"
+    assistant(call "A")
+    lines[#lines] = lines[#lines]:sub(1, 40)
+    result "A"
+    assistant "done"
+    assert.same({ "a: done" }, told())
+    local seed = native_jsonl.prepare { history = messages(), text = "go on", session_id = core.uuid.generate(),
+      jsonl_path = folder .. "/seed.jsonl", cwd = folder }
+    assert.equal("go on", seed.text)
+  end)
+
   it("passes over lines that are no JSON, and a half one", function()
     user "hello"
     table.insert(lines, '{"uuid": broken')

@@ -62,6 +62,8 @@ describe("policies.load", function()
     assert.equal("the policy 'delivery' must return a string, or nil from 'argument', not one with a NUL byte",
       complaint_of("argument", "a\0b"))
     assert.matches("or nil from 'argument', not an empty one$", complaint_of("argument", ""))
+    assert.equal("the policy 'delivery': 'enter' must not be empty",
+      refused(policies.load, "delivery", { enter = "" }).message)
     assert.matches("or nil from 'argument', not true$", complaint_of("argument", true))
     for rest_ms, words in pairs { [math.huge] = "inf", [-1] = "-1", [-math.huge] = "-inf" } do
       assert.matches("from 'keystrokes', not a step whose 'rest_ms' is " .. words,
