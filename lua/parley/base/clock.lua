@@ -33,17 +33,23 @@ function real.wall()
   return seconds * 1e3 + microseconds / 1e3
 end
 
---- Calls back once, from the loop.
+--- Calls back once, from the loop, and no earlier than that.
 ---@param milliseconds number
 ---@param callback fun()
 ---@return parley.Timer timer  closed by the call
 function real.after(milliseconds, callback)
   local timer = setmetatable({ handle = uv.new_timer() }, Timer)
+  local due = real.now() + milliseconds
+  local function start(left)
+    timer.handle:start(left < LONGEST_MS and math.max(0, math.ceil(left)) or LONGEST_MS, 0, function()
+      local early = due - real.now() -- the loop counts whole milliseconds: it may call up to one too soon
+      if early > 0 then return start(early) end
+      timer:close()
+      callback()
+    end)
+  end
   uv.update_time() -- the loop's clock stands still while Lua runs
-  timer.handle:start(milliseconds < LONGEST_MS and math.max(0, math.ceil(milliseconds)) or LONGEST_MS, 0, function()
-    timer:close()
-    callback()
-  end)
+  start(milliseconds)
   return timer
 end
 

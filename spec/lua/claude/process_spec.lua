@@ -422,7 +422,7 @@ describe("process", function()
       local before = task.now()
       local record = child:close(50)
       assert.equal("SIGKILL", record.signal)
-      assert.is_true(task.now() - before >= 49)
+      assert.is_true(task.now() - before >= 50)
       assert.is_true(helper.has_ended(child:pid()))
     end))
 
