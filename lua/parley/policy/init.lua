@@ -146,7 +146,7 @@ function M.load(name, given)
     if own ~= nil then
       if type(own) ~= kind then refuse(name, "%s: '%s' must be a %s, not a %s", where, field, kind, type(own)) end
       if own == "" then refuse(name, "%s: '%s' must not be empty", where, field) end
-      is_known = is_known or kind == "function"
+      is_known = true
       policy[field] = kind == "function" and guarded(name, where, field, own, promise) or own
     end
   end

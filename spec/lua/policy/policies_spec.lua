@@ -20,6 +20,7 @@ describe("policies.load", function()
     local default = require "parley.policy.delivery"
     assert.equal("mine", policy.clear())
     assert.equal("\n", policy.enter)
+    assert.equal("\n", policies.load("delivery", { enter = "\n" }).enter)
     assert.equal(default.holds, policy.holds)
     assert.equal("the policy 'delivery'", policy.described)
   end)
