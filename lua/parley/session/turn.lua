@@ -174,6 +174,9 @@ end
 --- What the program writes behind a message that a hook of the user's has it stop at.
 local STOPPED = "^Operation stopped by hook:?%s*(.*)$"
 
+--- What stands there of a command that the program does not know: from the user on 2.1.110, later from the system.
+local UNKNOWN = "^Unknown command: /"
+
 --- What a command leaves in the transcript, each kind of command something else.
 local function is_of_command(record, event)
   if event.type == "system" then
@@ -182,7 +185,8 @@ local function is_of_command(record, event)
   end
   local text = event:text()
   return event.type == "user"
-    and (text:find "<command%-name>" or text:find "^<local%-command" or record.isCompactSummary == true)
+    and (text:find "<command%-name>" or text:find "^<local%-command" or text:find(UNKNOWN)
+      or record.isCompactSummary == true)
 end
 
 --- What a command writes last, when it starts no turn of the model. Before what it says stands its own name, on 2.1.197
@@ -191,7 +195,7 @@ local function ends_command(event)
   local is_name = tostring(event.message):find "^<command%-name>" ~= nil
   return event.type == "system" and not is_name
     and (event.subtype == "local_command" or event.subtype == "informational")
-    or event.type == "user" and event:text():find "^<local%-command%-stdout" ~= nil
+    or event.type == "user" and (event:text():find "^<local%-command%-stdout" or event:text():find(UNKNOWN)) ~= nil
 end
 
 --- Follows the records of this turn from the message on: each names the one before it.
