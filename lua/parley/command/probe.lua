@@ -138,13 +138,13 @@ local function read_receipts(live, turn)
   turn.is_verbatim = turn.received[1] ~= nil and live.policies.delivery.matches(turn.received[1], turn.prepared)
 end
 
---- Cancels a start in the middle, as leaving a loop early does.
+--- Cancels a start in the middle, as leaving a loop early does; nil when that was over before.
 local function cancel_start(given)
-  local live = new_session(given, { dialogs = {} })
+  local live <close> = new_session(given, { dialogs = {} })
   local starting = task.spawn(function() live:start() end)
   while not live.process:pid() and not starting:is_done() do live.changed:wait(50) end
   starting:cancel()
-  pcall(starting.await, starting)
+  if pcall(starting.await, starting) then return nil end
   local pid = live.process:pid()
   return { process = pid ~= nil and exists(pid) }
 end
