@@ -18,6 +18,8 @@ local LINE_MS = 10000
 local ENTER_AGAIN_MS = 1500
 --- So long where the status has changed since: a dialog took the Enter, or the message is taken and the screen is late.
 local ENTER_AGAIN_MOVED_MS = 5000
+--- So often at most: where the program gives the message back each time, that must not go on for ever.
+local MOST_ENTERS = 10
 --- So often whoever waits to be cleared looks whether it may be.
 local CLEAR_LOOK_MS = 1000
 --- A permission prompt may be on the screen before the call that it is about is in the transcript; so long it may take.
@@ -46,6 +48,7 @@ local clearing = setmetatable({}, { __mode = "v" }) ---@type table<string, parle
 ---@field package folder? string       of the transcripts, for `/clear`
 ---@field package beside? table<string, true>  the transcripts that were there before `/clear`
 ---@field package entered? parley.Entered  what was seen at the last Enter; nil where none is pressed
+---@field package entered_again integer  how often it was pressed again
 ---@field package stamp? any            of the status, before Enter
 ---@field package last_enter? number
 ---@field package free_since? number    since when nothing is in the way of the message
@@ -61,7 +64,7 @@ Course.__name = "parley.Course"
 function M.new(session, turn)
   local now = clock.now()
   return setmetatable({
-    turn = turn, began_at = now, deadline = math.huge, limit = session.options.turn_timeout_ms,
+    turn = turn, began_at = now, deadline = math.huge, limit = session.options.turn_timeout_ms, entered_again = 0,
     terminal = session.terminal, typist = session.typist, dialogs = session.dialogs, transcript = session.transcript,
     callbacks = session.callbacks, settling = session.policies.settling, withdrawn = session.withdrawn,
     deadlines = deadlines.new { terminal = session.terminal, transcript = session.transcript,
@@ -218,11 +221,14 @@ local function key_due(self, facts, state, now)
     if now >= terminal:next_escape() then terminal:escape() end
     return terminal:next_escape()
   end
-  if facts.state ~= "submitted" or facts.queued or not self.entered then return math.huge end
+  local waits = facts.state == "submitted" and not facts.queued and self.entered and self.entered_again < MOST_ENTERS
+  if not waits then return math.huge end
   local patience = terminal:stamp() == self.stamp and ENTER_AGAIN_MS or ENTER_AGAIN_MOVED_MS
   if now >= math.max(self.last_enter, self.free_since) + patience then
     self.last_enter = now
-    if self.typist:still_holds(self.turn.text, self.entered) then self.entered = self.typist:enter() end
+    if self.typist:still_holds(self.turn.text, self.entered) then
+      self.entered, self.entered_again = self.typist:enter(), self.entered_again + 1
+    end
   end
   return math.max(self.last_enter, self.free_since) + patience
 end

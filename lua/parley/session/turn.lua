@@ -156,17 +156,29 @@ function Turn:refuse(why)
 end
 
 local REFUSAL = "^UserPromptSubmit operation blocked by hook:%s*(.*)$"
+local PROMPT = "Original prompt: "
 
 local function trimmed(text) return text:match "^.*%S" or "" end
 
---- The record of such a refusal. It repeats the message, unless the hook suppresses that.
+local function places_of(part, text)
+  local places, at = {}, 0
+  while true do
+    at = text:find(part, at + 1, true)
+    if not at then return places end
+    table.insert(places, at)
+  end
+end
+
+--- The record of such a refusal. It repeats the message, unless the hook suppresses that. Before the message may stand
+--- the same words as the program puts there: a hook may give it as its reason.
 local function check_refusal(self, event)
   if event.type ~= "system" or event.subtype ~= "informational" then return end
   local said = tostring(event.message):match(REFUSAL)
   if not said then return end
   said = trimmed(said)
-  local from, to = said:find("Original prompt: ", 1, true)
-  if not from or self.matches(said:sub(to + 1), self.text) then
+  local places = places_of(PROMPT, said .. " ")
+  local from = places[#places - #places_of(PROMPT, self.text)]
+  if not from or self.matches(said:sub(from + #PROMPT), self.text) then
     self:refuse(from and trimmed(said:sub(1, from - 1)) or said)
   end
 end

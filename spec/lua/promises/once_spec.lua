@@ -29,6 +29,13 @@ describe("promise 1, once:", function()
       assert.same({ "hello" }, kit:taken())
     end)
 
+  each("Enter is not pressed again and again for one that stays in the composer, whatever becomes of it",
+    { script = { faults = { lose_returns = 40 } }, session = { file_wait_timeout_ms = 60000 } }, function(live, kit)
+      failure_of("SessionError", say, live, "hello")
+      assert.equal(11, select(2, kit:received():gsub("\r", "")))
+      assert.same({}, kit:taken())
+    end)
+
   on({ "2.1.330" }, "Enter is not pressed again for one whose record comes very late",
     { script = { faults = { late_flush_ms = 6000 } } }, function(live, kit)
       assert.equal("success", say(live, "hello").verdict)

@@ -115,6 +115,7 @@ describe("what is the user's own", function()
 
   for name, command in pairs {
     ["with its status"] = 'echo "no secrets" >&2; exit 2',
+    ["in words that end as the record does"] = 'echo "no secrets. Original prompt: my secret is 17" >&2; exit 2',
     ["in JSON"] = [[echo '{"decision":"block","reason":"no secrets"}']],
     ["in JSON that hides the message"] = [[echo '{"decision":"block","reason":"no secrets",]]
       .. [["hookSpecificOutput":{"hookEventName":"UserPromptSubmit","suppressOriginalPrompt":true}}']],

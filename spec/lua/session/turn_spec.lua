@@ -138,6 +138,17 @@ describe("turn", function()
       assert.matches("no secrets$", tostring(err))
     end)
 
+    it("fails when the hook's reason has the words that stand before the message, or the message itself", function()
+      local reasons = { hi = "no. Original prompt: hi", ["Original prompt: x"] = "no Original prompt: here" }
+      for text, reason in pairs(reasons) do
+        local live, write = sent(text)
+        local ok, err = pcall(live.take, live, write.system("informational",
+          { content = "UserPromptSubmit operation blocked by hook:\n" .. reason .. "\n\nOriginal prompt: " .. text }))
+        assert.same({ false, "refused" }, { ok, err and err.reason })
+        assert.equal("a hook (UserPromptSubmit) has refused the message: " .. reason, err.message)
+      end
+    end)
+
     it("is soon done with a refusal that is next to nothing", function()
       for _, text in pairs(helper.hollow) do
         helper.in_linear_time(function()
@@ -363,7 +374,8 @@ describe("turn", function()
       assert.equal("certain", live:facts().certainty)
     end)
 
-    it("that the program does not know is accepted and ended by the one record of it, before the screen tells", function()
+    it("that the program does not know is accepted and ended by the one record of it, before the screen tells",
+    function()
       local live, write = sent("/nosuch", { is_command = true })
       live:take(write.user "Unknown command: /nosuch")
       assert.same({ true, "running" }, { live:facts().finished, live:state() })
