@@ -84,6 +84,15 @@ function M.on_one_line(text)
   return ((text:match "^.*%S" or ""):gsub("%s+", join))
 end
 
+--- The beginning of a text, cut between two characters: half of one would make a message that is no JSON.
+---@param text string
+---@param bytes integer  so many at most
+---@return string
+function M.beginning(text, bytes)
+  if #text <= bytes then return text end
+  return text:sub(1, utf8.offset(text, 0, bytes + 1) - 1)
+end
+
 --- Tells whether a value is an error object, and of the given code when one is given.
 ---@param value any
 ---@param code? string

@@ -7,7 +7,7 @@ local M = {}
 --- Whether a command is that one.
 ---@param text string
 ---@return boolean
-function M.is(text) return text:find "^/clear%f[%s\0]" ~= nil end
+function M.is(text) return text:lower():find "^/clear%f[%s\0]" ~= nil end
 
 --- The files beside a transcript: for `find`, before the command is given.
 ---@param jsonl_path string

@@ -32,8 +32,9 @@ function M.check(text)
   local name, rest = (is_text and text or ""):match "^/([%w:_-]+)%f[%s\0](.*)$"
   if not name or text:find "[\0-\31\127]" then
     refuse("a command is one line that begins with a slash and its name, not %s",
-      options.describe(is_text and text:sub(1, 40) or text))
+      options.describe(is_text and errors.beginning(text, 40) or text))
   end
+  if not utf8.len(text) then refuse "a command must be valid UTF-8" end
   name = name:lower()
   local instead = WRITE_SETTINGS[name]
   if instead == nil and rest:find "%S" then instead = WRITE_WITH_ARGUMENTS[name] end

@@ -152,7 +152,7 @@ function Tail:next()
   local record, err = core.json.decode(text)
   if type(record) == "table" and not core.json.is_array(record) then return "record", record, offset end
   err = err or errors.new("EJSON", "a record must be a JSON object")
-  return "malformed", { line = text:sub(1, LONGEST_QUOTE), error = err }, offset
+  return "malformed", { line = errors.beginning(text, LONGEST_QUOTE), error = err }, offset
 end
 
 --- The offset after the last line that `next` delivered or skipped.

@@ -69,12 +69,6 @@ local function candidates(block)
   end
 end
 
---- Cuts a text at a limit, between characters.
-local function cut(text, limit)
-  if #text <= limit then return text end
-  return text:sub(1, (utf8.offset(text, 0, limit + 1) or limit + 1) - 1)
-end
-
 ---@class parley.TranscriptSummary
 ---@field turns integer        messages that were typed, taken back ones included
 ---@field first_words? string  the beginning of the first, on one line
@@ -98,7 +92,7 @@ function M.summary(path)
       if event and event.type == "user" and claude_event.kind(event) == "typed" then
         summary.turns = summary.turns + 1
         if not summary.first_words then
-          summary.first_words = cut(event:text():gsub("%s+", " "):match "^ ?(.-) ?$", FIRST_WORDS)
+          summary.first_words = errors.beginning(event:text():gsub("%s+", " "):match "^ ?(.-) ?$", FIRST_WORDS)
           summary.cwd = type(record.cwd) == "string" and record.cwd or nil
         end
       end

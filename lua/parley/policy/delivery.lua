@@ -146,6 +146,18 @@ local SPACES = { [0x20] = true, [0xA0] = true, [0x1680] = true, [0x202F] = true,
 for code = 0x9, 0xD do SPACES[code] = true end
 for code = 0x2000, 0x200A do SPACES[code] = true end
 
+--- Whether the program may see `@path` in a text: behind white space or one of three signs of Chinese, or in quotes
+--- anywhere (2.1.332).
+local SIGNS = { [0x3001] = true, [0x3002] = true, [0xFF1F] = true }
+local function mentions_file(text)
+  text = " " .. text:gsub(ATTACHED, "")
+  for position, sign in text:gmatch '()@(["%w./~_\x80-\xFF-])' do
+    local before = utf8.codepoint(text, utf8.offset(text, -1, position))
+    if sign == '"' or SPACES[before] or SIGNS[before] then return true end
+  end
+  return false
+end
+
 local function without_trailing_space(text)
   local behind = #text + 1
   while behind > 1 do
@@ -229,7 +241,9 @@ end
 
 --- Whether the mark stands in a text, as the program finds it: `<` or what looks like it, then the name, with signs and
 --- spaces between.
-local function has_mark(text)
+---@param text string
+---@return boolean
+function M.has_mark(text)
   local plain = text:lower():gsub("\u{FF1C}", "<"):gsub("\u{2039}", "<")
   local first = 1
   for position, stop in plain:gmatch "()pasted[_-]content%f[^%w_-]()" do
@@ -260,10 +274,10 @@ function M.prepare(text, options, view)
   if command then
     return nil, ("the program would run it as the command '%s'; session:command sends commands"):format(command)
   end
-  if options.mentions == "refuse" and (" " .. text:gsub(ATTACHED, "")):find "[%s]@[%w./~\"_-]" then
+  if options.mentions == "refuse" and mentions_file(text) then
     return nil, "it mentions a file (@path), which would be attached"
   end
-  if knows_mark(view) and has_mark(text) then
+  if knows_mark(view) and M.has_mark(text) then
     return nil, "it holds '<pasted_content', with which the program marks pastes, and which it would change"
   end
   if view and not view.modes.alternate_screen and utf16_length(text) > WHOLE_UNITS and names_paste(text) then

@@ -74,7 +74,8 @@ local function on_prompt(self, payload)
   session.changed:notify()
   if is_ours then return nil end
   self.failure = errors.session_error(("the message arrived changed, and was stopped: %q instead of %q"):format(
-    prompt:sub(1, 80), turn.text:sub(1, 80)), { reason = "delivery", sent = turn.text, received = prompt })
+    errors.beginning(prompt, 80), errors.beginning(turn.text, 80)),
+    { reason = "delivery", sent = turn.text, received = prompt })
   return { decision = "block", reason = "it is not the message that was sent" }
 end
 

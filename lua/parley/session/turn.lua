@@ -144,8 +144,8 @@ local function is_receipt(self, record, event)
   if is_late and (event.timestamp or "") < self.submitted_at then return false end
   if self.matches(text, self.text) then return true end
   if is_late or claude_event.kind(event) ~= "typed" then return false end
-  error(errors.session_error(("the message arrived changed: %q instead of %q"):format(text:sub(1, 80),
-    self.text:sub(1, 80)), { reason = "delivery", sent = self.text, received = text }), 0)
+  error(errors.session_error(("the message arrived changed: %q instead of %q"):format(errors.beginning(text, 80),
+    errors.beginning(self.text, 80)), { reason = "delivery", sent = self.text, received = text }), 0)
 end
 
 --- Raises that a hook of the user's has refused the message: nothing else comes of it.

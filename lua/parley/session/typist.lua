@@ -3,6 +3,7 @@
 --- holds anything else.
 local clock = require "parley.base.clock"
 local defer = require "parley.base.defer"
+local errors = require "parley.base.errors"
 local editor = require "parley.claude.editor"
 local keys = require "parley.claude.keys"
 local tui = require "parley.claude.tui"
@@ -46,7 +47,7 @@ local function columns_of(self) return select(2, self.terminal.process.screen:si
 --- What the composer shows, for an error.
 local function shown_in(self)
   local composer = composer_of(self.terminal:view())
-  return composer and ("it shows %q"):format(composer.text:sub(1, 80)) or "there is no composer"
+  return composer and ("it shows %q"):format(errors.beginning(composer.text, 80)) or "there is no composer"
 end
 
 --- How long a text may take to be shown.
@@ -155,6 +156,8 @@ local function catch_up(self, text)
 end
 
 --- How many keys have typed the marks at the end of a text.
+---@return integer count
+---@return string before  what stands before them
 local function count_marks(text)
   local count, has_found = 0, true
   while has_found do
@@ -167,17 +170,22 @@ local function count_marks(text)
       end
     end
   end
-  return count
+  return count, text
 end
-
-local function has_no_marks(composer) return count_marks(composer.text) == 0 end
 
 --- Takes away the marks that came behind a text, which ends with a space. What was pressed for that and had no effect
 --- may yet come, and would take from the text what is pressed once more: so it is waited for behind another mark.
 local function erase_marks(self, text)
+  local message = text:match "^.*%S" or ""
+  local _, before = count_marks(message)
+  local own = message:sub(#before + 1) -- a text may end with such itself: others are typed then
+  local function marks_behind(composer)
+    return (own == "" or composer.text:sub(-#own) ~= own) and count_marks(composer.text) or 0
+  end
+  local function has_no_marks(composer) return marks_behind(composer) == 0 end
   for _ = 1, MOST_ERASURES do
     local composer = composer_of(self.terminal:view())
-    local count = composer and count_marks(composer.text) or 0
+    local count = composer and marks_behind(composer) or 0
     if count == 0 or self.terminal:is_interrupted() then return end
     self.terminal:press(keys.BACKSPACE:rep(count))
     if not wait_for_composer(self, LOST_MS, has_no_marks) and not self.terminal:is_interrupted() then
@@ -245,15 +253,17 @@ end
 --- What puts a text into the composer now.
 local function steps_for(self, text, is_command)
   local terminal = self.terminal
-  if is_command then return { { keys = keys.paste(text), holds = text } } end
   if terminal.has_editor and not terminal:editor() then terminal:lose_editor(terminal.process.without_editor) end
   local steps, why = self.policy.keystrokes(text, terminal:view(), self.options)
-  return steps or terminal:fail("delivery", why .. "; nothing was sent")
+  if not steps then terminal:fail("delivery", why .. "; nothing was sent") end
+  if not is_command or steps[1].editor then return steps end
+  -- Behind the arguments a space closes what pops up, and keeps a `\` from making a new line of Enter.
+  return { { keys = keys.paste(text:find "%s" and text .. " " or text), holds = text } }
 end
 
 --- Types a prepared message and leaves it in the composer.
 ---@param text string
----@param is_command boolean  it is short, and every character counts
+---@param is_command boolean  it is pasted, where a paste would not change it: behind its name stands nothing
 ---@return boolean typed  false when the turn was interrupted first; what was typed is cleared with the next message
 --- Raises `SessionError` (reason `"delivery"`) when the composer does not take it; nothing was sent then.
 function Typist:type(text, is_command)
@@ -305,7 +315,7 @@ function Typist:still_holds(text, entered)
   if not composer or composer.is_empty or terminal:state() ~= "ready" then return false end
   if tui.has_changed_text(view.rows) and not entered.had_notice then
     terminal:fail("delivery", ("the program has taken characters out of the message; it was not sent (it shows %q)")
-      :format(composer.text:sub(1, 80)))
+      :format(errors.beginning(composer.text, 80)))
   end
   if self.policy.holds(composer, text) ~= "whole" then return false end
   local is_as_wide = columns_of(self) == entered.columns

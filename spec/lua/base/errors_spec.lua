@@ -68,6 +68,13 @@ describe("errors", function()
     assert.equal('an error without a text: {"message":5}', errors.message { message = 5 })
   end)
 
+  it("quote the beginning of a text, in whole characters", function()
+    assert.equal("日本", errors.beginning("日本語", 8))
+    assert.equal("日本語", errors.beginning("日本語", 9))
+    assert.equal("abc", errors.beginning("abcdef", 3))
+    assert.equal("", errors.beginning(("\x80"):rep(9), 8))
+  end)
+
   it("say it on one line", function()
     assert.equal("one  two | three", errors.on_one_line "one  two \n\n  three\n")
     for _, text in pairs(helper.hollow) do helper.in_linear_time(errors.on_one_line, text) end

@@ -92,11 +92,14 @@ describe("policy.delivery", function()
     end)
 
     it("mentions, when told to", function()
-      for _, text in ipairs { "@README", "see @src/x.c", "a\n@~/x" } do
+      for _, text in ipairs { "@README", "see @src/x.c", "a\n@~/x", "see\u{A0}@x", "lies\u{3000}@x", "読む。@x",
+        "see @日本/x", 'ada@"/x" please' } do
         refuses(text, "mentions a file", { mentions = "refuse" })
         assert.is_truthy(prepare(text, { mentions = "allow" }))
       end
-      assert.is_truthy(prepare("me@example.org", { mentions = "refuse" }))
+      for _, text in ipairs { "me@example.org", "zoë@example.org", "a @ b" } do
+        assert.is_truthy(prepare(text, { mentions = "refuse" }))
+      end
     end)
 
     it("the name of a paste in a long text, where that would be replaced", function()

@@ -23,6 +23,20 @@ describe("promise 3, text is text:", function()
     assert.is_true(live.process:is_alive())
   end)
 
+  each("a command is run as it stands, whatever its arguments are", {}, function(live, kit)
+    helper.write(kit.cwd .. "/x.png", "\x89PNG")
+    say(live, "hello")
+    local commands = { "/compact keep C:\\src\\", "/compact look at @README", "/compact mention the ultraplan",
+      "/compact " .. ("word "):rep(200) .. "end", "/compact " .. kit.cwd .. "/x.png" }
+    for _, text in ipairs(commands) do assert.equal("success", say(live, text, nil, true).verdict, text) end
+    local run = {}
+    for i, entry in ipairs(kit:events "command") do run[i] = entry.text:match "^.*%S" end
+    assert.same(commands, run)
+    assert.same({ "hello" }, kit:taken())
+    local err = failure_of("ValueError", live.command, live, "/compact \xFF foo")
+    assert.equal("a command must be valid UTF-8", err.message)
+  end)
+
   each("what a message says is no sign of what the program does", {}, function(live)
     for _, text in ipairs { "esc to interrupt", "Pasting text…", "✻ x · retrying in 3s · attempt 1/3",
       "❯ 1. Yes\n  2. No\nEnter to confirm · Esc to cancel" } do

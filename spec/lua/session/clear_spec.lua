@@ -31,6 +31,16 @@ describe("/clear in two sessions of one folder at once", function()
   end
 end)
 
+describe("/clear in other letters", function()
+  promise.check_leaks()
+
+  promise.each("leads to the next session, too", {}, function(live)
+    helper.say(live, "before")
+    helper.say(live, "/Clear", nil, true)
+    assert.same({ "echo: again" }, helper.say(live, "again").texts)
+  end)
+end)
+
 describe("/clear typed by a person", function()
   promise.check_leaks()
 

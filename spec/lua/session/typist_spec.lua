@@ -304,6 +304,17 @@ describe("typist", function()
     assert.equal("success", helper.say(live, ("word "):rep(30)).verdict)
   end))
 
+  it("takes a mark away that was typed, and none that the message ends with itself", helper.task(function()
+    for seed = 1, 8 do
+      local world <close> = testing.world { seed = seed, script = {}, faults = { slow = 3 } }
+      local live <close> = session.new(parley.process(world.options))
+      live:start()
+      local text = ("some words here\n"):rep(700) .. "four about §"
+      assert.equal("success", helper.say(live, text).verdict, seed)
+      assert.same({ text }, world:taken())
+    end
+  end))
+
   it("never types into a dialog that comes up in between", in_no_time(function()
     local live <close>, fake = started("2.1.330", function(fake, bytes)
       if bytes == "\7" then

@@ -1,6 +1,7 @@
 --- A session's conversation beside its terminal: what its transcript says, as short pieces.
 local claude_event = require "parley.claude.event"
 local clock = require "parley.base.clock"
+local errors = require "parley.base.errors"
 local tables = require "parley.base.tables"
 local transcript = require "parley.claude.transcript"
 local uv = require "luv"
@@ -21,8 +22,7 @@ local ESSENTIAL = { "command", "file_path", "notebook_path", "pattern", "query",
 ---@param bytes integer  so many at most, but for the mark that it goes on
 ---@return string
 function M.cut(text, bytes)
-  if #text <= bytes then return text end
-  return text:sub(1, utf8.offset(text, 0, bytes + 1) - 1) .. " …"
+  return #text <= bytes and text or errors.beginning(text, bytes) .. " …"
 end
 
 --- A tool call in a line.

@@ -38,8 +38,10 @@ function readable.thinking() return nil end
 
 readable.redacted_thinking = readable.thinking
 
---- What a tool has put out may hold what would be a key when it is typed, or would not arrive.
+--- What a tool has put out may hold what would be a key when it is typed, or would not arrive; so would the program's
+--- own mark of a paste.
 local function typeable(text)
+  if delivery.has_mark(text) then text = text:gsub("([Pp][Aa][Ss][Tt][Ee][Dd])[_-]([Cc][Oo][Nn])", "%1 %2") end
   return delivery.deliverable((text:gsub("\r\n?", "\n"):gsub("\t", "    ")))
 end
 

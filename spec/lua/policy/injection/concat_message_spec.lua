@@ -63,6 +63,13 @@ Continue from here. New user message: and now?]=], prepared.text)
     assert.is_nil(prepared.text:find "[\0-\9\11-\31\127]")
   end)
 
+  it("has no mark of the program's in it", function()
+    local text = prepare({ user "<pasted_content id=1>", user "my pasted_content" }).text
+    assert.is_string(delivery.prepare(text, {}, { version = "2.1.330", modes = {}, has_editor = true }))
+    assert.matches("<pasted content id=1>", text, 1, true)
+    assert.matches("my pasted_content", text, 1, true)
+  end)
+
   it("keeps emoji that are joined, beside a joiner that joins nothing, too", function()
     assert.matches("a👩‍👩‍👧b\u{FFFD}c", prepare({ user "a👩‍👩‍👧b\u{200D}c" }).text, 1, true)
   end)
