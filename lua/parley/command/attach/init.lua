@@ -184,8 +184,8 @@ local function follow(self)
         finish(self, err.status == 404 and "the session has ended" or err.message)
       end
     elseif waited and not errors.is(err, "Cancelled") and not self.why then
+      if not (self.is_lost and self.message) then say(self, "the connection was lost; trying again") end
       self.is_lost = true
-      say(self, "the connection was lost; trying again")
       task.sleep(AGAIN_MS)
     end
   end
