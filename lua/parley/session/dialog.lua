@@ -3,8 +3,10 @@ local claude_dialog = require "parley.claude.dialog"
 local clock = require "parley.base.clock"
 local core = require "parley.core"
 local decisions = require "parley.policy.decision"
+local defer = require "parley.base.defer"
 local errors = require "parley.base.errors"
 local keys = require "parley.claude.keys"
+local task = require "parley.base.task"
 local tui = require "parley.claude.tui"
 
 local M = {}
@@ -29,6 +31,7 @@ local STALE_MS = 2000
 ---@field package cwd string        of the program
 ---@field package asked parley.Asked
 ---@field package answered_call? table  what it was about
+---@field policy_ms number          how long the policy has taken for the last one
 ---@field package answered? string  the text of the one that was answered, while that may still be on the screen
 local Dialogs = {}
 Dialogs.__index = Dialogs
@@ -49,7 +52,7 @@ Dialogs.__name = "parley.Dialogs"
 ---@return parley.Dialogs
 function M.new(given)
   return setmetatable({ terminal = given.terminal, policy = given.policy, accept = given.accept, cwd = given.cwd,
-    asked = given.asked }, Dialogs)
+    asked = given.asked, policy_ms = 0 }, Dialogs)
 end
 
 local function identity(call) return core.json.encode({ call.name, call.input }, { sort_keys = true }) end
@@ -184,13 +187,33 @@ local function refusal_of(self, dialog, choice, why)
     described(dialog), why and ": " .. why or "")
 end
 
+--- What the policy says, in a task of its own: it may ask a person, and the turn may end meanwhile.
+---@return table? decision  nil when the turn was interrupted
+local function ask_policy(self, dialog)
+  local terminal, began = self.terminal, clock.now()
+  local asking = task.spawn(function()
+    local _ <close> = defer(function() terminal.process.changed:notify() end)
+    return pcall(self.policy.decide, dialog, self.accept)
+  end)
+  local _ <close> = defer(function()
+    asking:cancel "the turn has ended"
+    task.shield(pcall, asking.await, asking)
+    self.policy_ms = clock.now() - began
+  end)
+  terminal:wait_until(function() return terminal:is_interrupted() or asking:is_done() end, math.huge)
+  if terminal:is_interrupted() then return nil end
+  local ok, decision = asking:await()
+  if not ok then error(decision, 0) end
+  return decision
+end
+
 local function decide(self, dialog, calls)
   local terminal = self.terminal
   dialog = dialog or { kind = "unknown", text = terminal.process.screen:text(), choices = {},
     remedy = "it cannot be read; look at the screen" }
-  local decision = decisions.resolve(self.policy.decide(dialog, self.accept), dialog)
-  terminal:check() -- the policy may have waited
-  if terminal:is_interrupted() then return nil end
+  local decision = ask_policy(self, dialog)
+  if not decision then return nil end
+  decision = decisions.resolve(decision, dialog)
   local is_again = dialog.text == self.answered
   self.answered = dialog.text
   if decision.choose then
@@ -218,6 +241,7 @@ end
 --- `tool_use`, the call that it is about, where that can be told.
 function Dialogs:answer(calls)
   local terminal, since, seen = self.terminal, clock.now(), nil
+  self.policy_ms = 0
   while terminal:state() == "dialog" do
     terminal:check()
     local dialog = recognize(self, calls)

@@ -93,9 +93,8 @@ end
 
 local function answer_dialog(self)
   local answered = self.dialogs:answer(self.course and self.turn.open_tools or {})
-  if not answered then return end
-  self.refusal = answered.refusal
-  if not self.course then return end
+  if answered then self.refusal = answered.refusal end
+  if not (answered and self.course) then return end
   self.turn:notice("dialog_answered", { session_id = self.session_id, kind = answered.kind, text = answered.text,
     choice = answered.choice, keys = answered.keys, denied = answered.denied, message = answered.text,
     tool_use = answered.tool_use })
@@ -109,7 +108,10 @@ local function guard_of(self)
     deadline = function() return self.course and self.course.deadline or math.huge end,
     is_interrupted = function() return self.course ~= nil and self.turn:is_interrupting() end,
     is_command = function() return self.course and self.turn.is_command or nil end,
-    attend = function() answer_dialog(self) end,
+    attend = function()
+      answer_dialog(self)
+      return self.dialogs.policy_ms
+    end,
     refusal = function() return self.refusal end,
     ready = function() self.dialogs:forget() end,
     notice = function(subtype, message)

@@ -23,7 +23,7 @@ local ESCAPE_AGAIN_MS = 1000
 ---@field deadline fun(): number     when that will be, as far as time says; `math.huge`
 ---@field is_interrupted fun(): boolean  ESC ended, or will end, the turn that runs
 ---@field is_command fun(): boolean?     one of the program's own commands runs
----@field attend fun()               brings the dialog that is up to its policy
+---@field attend fun(): number?      brings the dialog that is up to its policy; how many ms that took to decide
 ---@field refusal fun(): string?      why the program may have ended: a dialog was refused
 ---@field ready fun()                the composer takes a message, so no dialog is up
 ---@field notice fun(subtype: string, message: string)  reports an event
@@ -132,7 +132,8 @@ function Terminal:session_id() return self.guard.session_id() end
 function Terminal:is_interrupted() return self.guard.is_interrupted() end
 
 --- Brings the dialog that is up to its policy. Raises `DialogError` when that does not answer it.
-function Terminal:attend() self.guard.attend() end
+---@return number milliseconds  how long the policy took, which is not the program's time
+function Terminal:attend() return self.guard.attend() or 0 end
 
 --- Raises an error, with the session and the last screen.
 ---@param err parley.Error
@@ -233,7 +234,7 @@ function Terminal:wait_until_ready(has_message)
       self:fail("timeout", ("the program was not ready for a message within %g ms (%s); it is %s"):format(patience,
         option, state))
     end
-    if state == "dialog" then self:attend() else self:wait(deadline) end
+    if state == "dialog" then deadline = deadline + self:attend() else self:wait(deadline) end
   end
 end
 

@@ -100,6 +100,36 @@ describe("promise 5, a turn ends, and not early:", function()
     assert.same({ "AGENT", "next" }, kit:taken())
   end)
 
+  for name, finish in pairs {
+    ["the turn is interrupted"] = function(live) live:interrupt() end,
+    ["the program dies"] = function(live) live.process:signal "SIGKILL" end,
+    ["the session is closed"] = function(live) live:kill() end,
+    ["the turn's time is over"] = function() end,
+  } do
+    each("though a dialogs policy waits for a person, when " .. name, { process = { permission_mode = "default" },
+      session = { turn_timeout_ms = 20000, policies = { dialogs = { decide = helper.until_cancelled } } } },
+    function(live)
+      local before = task.now()
+      task.spawn(function()
+        task.condition():wait(15000)
+        finish(live)
+      end)
+      local ok, said = pcall(say, live, "TOUCH it")
+      assert.equal(name == "the turn is interrupted", ok and said.verdict == "interrupted")
+      assert.is_true(task.now() - before < 30000)
+    end)
+  end
+
+  each("after a start at which a person takes longer for a dialog than the program may", { is_not_started = true,
+    script = { start_dialogs = { { title = "Odd question", lines = { "Do it?" }, choices = { "Yes", "No" } } } },
+    session = { startup_timeout_ms = 20000, policies = { dialogs = { decide = function()
+      task.condition():wait(90000)
+      return { choose = 1 }
+    end } } } }, function(live)
+    live:start()
+    assert.same({ "echo: hello" }, say(live, "hello").texts)
+  end)
+
   on(ENDS, "a program that never gets ready", { is_not_started = true, session = { startup_timeout_ms = 400 },
     script = { faults = { never_ready = true } } }, function(live)
     assert.equal("timeout", failure_of("SessionError", live.start, live).reason)
