@@ -187,23 +187,29 @@ local function refusal_of(self, dialog, choice, why)
     described(dialog), why and ": " .. why or "")
 end
 
---- What the policy says, in a task of its own: it may ask a person, and the turn may end meanwhile.
+--- What the policy says, which may ask a person: in a task of its own, for the turn may end meanwhile.
 ---@return table? decision  nil when the turn was interrupted
 local function ask_policy(self, dialog)
-  local terminal, began = self.terminal, clock.now()
-  local asking = task.spawn(function()
-    local _ <close> = defer(function() terminal.process.changed:notify() end)
-    return pcall(self.policy.decide, dialog, self.accept)
+  local terminal, began, failure = self.terminal, clock.now(), nil
+  local asking = task.spawn(pcall, self.policy.decide, dialog, self.accept)
+  local watching = task.spawn(function()
+    local function is_interrupted() return terminal:is_interrupted() end
+    local ok, err = pcall(terminal.wait_until, terminal, is_interrupted, math.huge)
+    failure = not ok and err or nil
+    asking:cancel "the turn has ended"
   end)
   local _ <close> = defer(function()
     asking:cancel "the turn has ended"
-    task.shield(pcall, asking.await, asking)
+    watching:cancel "the dialogs policy has decided"
+    task.shield(function()
+      for _, each in ipairs { asking, watching } do pcall(each.await, each) end
+    end)
     self.policy_ms = clock.now() - began
   end)
-  terminal:wait_until(function() return terminal:is_interrupted() or asking:is_done() end, math.huge)
+  local has_begun, ok, decision = pcall(asking.await, asking)
+  if failure then error(failure, 0) end
   if terminal:is_interrupted() then return nil end
-  local ok, decision = asking:await()
-  if not ok then error(decision, 0) end
+  if not (has_begun and ok) then error(has_begun and decision or ok, 0) end
   return decision
 end
 
