@@ -178,15 +178,18 @@ end
 --- has read by `fs_scandir` it keeps for ever.
 ---@param path string
 ---@return {name: string, type: string}[] entries  `type` as of `uv.fs_stat`, or `"unknown"`
+---@return boolean is_whole  false when it could not be read, or not to its end
 function M.entries(path)
   local entries, folder = {}, uv.fs_opendir(path, nil, ENTRIES_AT_ONCE)
+  local is_whole = false
   while folder do
-    local some = uv.fs_readdir(folder)
+    local some, problem = uv.fs_readdir(folder)
+    is_whole = not problem
     if not some then break end
     table.move(some, 1, #some, #entries + 1, entries)
   end
   if folder then uv.fs_closedir(folder) end
-  return entries
+  return entries, is_whole
 end
 
 --- The names in a folder, sorted; none when it is not there.

@@ -149,7 +149,7 @@ end
 local function begin(self, visit, request)
   check_room(self)
   local messages = asked.for_session(request)
-  if self.plain_folder then mentions.check(messages[#messages], self.plain_folder) end
+  if self.plain_folder then mentions.check(messages, self.backend.options) end
   local run = runs.new { asked = request, owner = visit.owner, scope = scope_of(visit, request), host = host_of(self),
     is_strict = self.is_strict }
   run.began_at = task.now()

@@ -188,7 +188,7 @@ local function make_backend(self, set)
   end
   local index = open_index(self, set, given)
   given.state = index or false
-  given.policies = tables.merged(given.policies, { routing = routing.new { plain_folder = self.plain_folder,
+  given.policies = tables.merged(given.policies, { routing = routing.new { plain = self.plain_folder and given,
     policy = (given.policies or {}).routing, accept = accept, index = index } })
   self.model = given.model
   self.backend = backends.new(given)

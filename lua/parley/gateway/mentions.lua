@@ -1,14 +1,16 @@
 --- Claude Code attaches the file that an `@path` in a message names. What a client of a plain model sends is text: such
 --- a path must not read the server's files, those of other clients' images among them.
+local files = require "parley.base.files"
 local history = require "parley.base.history"
+local launch = require "parley.claude.launch"
 local problems = require "parley.gateway.problems"
 local uv = require "luv"
 
 local M = {}
 
 --- A path without `.` and `..`, as the program resolves it: by its letters, whatever is a link.
-local function resolved(path, folder)
-  if path:sub(1, 1) == "~" then path = (os.getenv "HOME" or "") .. path:sub(2) end
+local function resolved(path, folder, home)
+  if path:sub(1, 1) == "~" then path = home .. path:sub(2) end
   if path:sub(1, 1) ~= "/" then path = folder .. "/" .. path end
   local parts = {}
   for part in path:gmatch "[^/]+" do
@@ -56,29 +58,67 @@ local function words_in(text)
   end
 end
 
+--- What tells whether there is something at a path. It looks first whether the folder, or the root, has a name of that
+--- kind at all: that costs nothing, and a text may have a million words.
+local function looker(folder)
+  folder = resolved(folder, "/")
+  local known = {}
+  local function may_have(parent, path)
+    if not known[parent] then
+      local entries, is_whole = files.entries(parent)
+      local names = { is_whole = is_whole }
+      for _, entry in ipairs(entries) do names["/" .. entry.name] = true end
+      known[parent] = names
+    end
+    local first = path:match("^/[^/]+", #parent == 1 and 1 or #parent + 1)
+    return not first or not known[parent].is_whole or known[parent][first]
+  end
+  return function(path)
+    local is_inside = path:sub(1, #folder + 1) == folder .. "/"
+    return may_have(is_inside and folder or "/", path) and uv.fs_lstat(path) ~= nil
+  end
+end
+
 --- The mention in a text of a file that is there.
 ---@param text string
----@param folder string  the program's
+---@param folder string  the program's, absolute
+---@param home? string    the program's, default none
 ---@return string? mention
-function M.find(text, folder)
+function M.find(text, folder, home)
+  local is_there, seen = looker(folder), { [""] = true }
   for _, word in ipairs(words_in(text)) do
-    for _, name in ipairs(names_in(word)) do
-      local is_path = name ~= "" and (name:find "[/~]" or name:find "^%.") or uv.fs_lstat(folder .. "/" .. name)
-      if is_path and uv.fs_lstat(resolved(name, folder)) then return "@" .. name end
+    for _, name in ipairs(seen[word] and {} or names_in(word)) do
+      if not seen[name] and is_there(resolved(name, folder, home or "")) then return "@" .. name end
+      seen[name] = true
     end
   end
 end
 
---- The text of a message must be text, and name no file of the server's.
----@param message table
----@param folder string  the program's
---- Raises a `parley.gateway.Problem`.
-function M.check(message, folder)
+--- What is kept of an answer when a transcript is written: see rules 2 and 3 of `native_jsonl`.
+local function says_something(message)
   for _, block in ipairs(history.blocks_of(message.content)) do
-    local mention = block.type == "text" and M.find(block.text, folder)
-    if mention then
-      problems.refuse("messages: '%s' names a file of the server, which Claude Code would attach: put a space behind "
-        .. "the @", mention)
+    if block.type ~= "thinking" and (block.type ~= "text" or block.text:find "%S") then return true end
+  end
+  return false
+end
+
+--- The texts of the user's at the end must be text, and name no file of the server's: those that come before an answer
+--- that says nothing may be typed with the last one.
+---@param messages table[]
+---@param set table  the program's options: `cwd`, `extra_env`
+--- Raises a `parley.gateway.Problem`.
+function M.check(messages, set)
+  local folder = uv.fs_realpath(set.cwd) or set.cwd
+  local home = launch.environment(set).HOME or (uv.os_get_passwd() or {}).homedir
+  for i = #messages, 1, -1 do
+    local message = messages[i]
+    if message.role == "assistant" and says_something(message) then return end
+    for _, block in ipairs(history.blocks_of(message.content)) do
+      local mention = block.type == "text" and M.find(block.text, folder, home)
+      if mention then
+        problems.refuse("messages: '%s' names a file of the server, which Claude Code would attach: put a space "
+          .. "behind the @", mention)
+      end
     end
   end
 end

@@ -60,9 +60,9 @@ local function own_route(user, request)
 end
 
 --- Makes the routing policy of a gateway's backend.
----@param given {policy?: any, plain_folder?: string, accept?: string[], index?: parley.sleep.Index}  `policy` is the
----       user's, as it was given; `accept`: what may be answered in another folder than the plain model's own; `index`:
----       what is known of sessions that sleep
+---@param given {policy?: any, plain?: table, accept?: string[], index?: parley.sleep.Index}  `policy` is the user's, as
+---       it was given; `plain`: the plain model's options; `accept`: what may be answered in another folder than its
+---       own; `index`: what is known of sessions that sleep
 ---@return table policy
 --- Raises `ValueError` for a bad policy.
 function M.new(given)
@@ -82,9 +82,11 @@ function M.new(given)
       answer.wait = answer.key and answer.wait
     end
     check_free(request.sessions, answer.key or run:first_key())
-    local moves = given.plain_folder and answer.options and answer.options.cwd
-    if moves then mentions.check(request.last, moves) end -- what the desk has looked for in the plain model's own
-    if moves and not answer.options.accept then
+    local own = given.plain and answer.options or {}
+    if own.cwd or own.extra_env then -- the desk has looked for files with the plain model's own
+      mentions.check(request.messages, tables.merged(given.plain, own))
+    end
+    if own.cwd and not own.accept then
       answer.options = tables.merged(answer.options, { accept = given.accept or {} })
     end
     return answer

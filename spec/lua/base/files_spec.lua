@@ -179,6 +179,11 @@ describe("files", function()
       assert.same({}, files.entries(folder .. "/file"))
     end)
 
+    it("say whether they are all", function()
+      assert.is_true((select(2, files.entries(folder))))
+      assert.is_false((select(2, files.entries(folder .. "/missing"))))
+    end)
+
     it("are all of them in a large folder", function()
       for i = 1, 600 do helper.write(("%s/%d"):format(folder, i), "") end
       assert.equal(600, #files.entries(folder))

@@ -30,6 +30,54 @@ describe("a mention", function()
     assert.is_true(os.clock() - began < 5) -- of the processor's; it was 37 s
   end)
 
+  it("is looked for in no time in many words, alike or not", function()
+    local began, folder = os.clock(), helper.temporary_folder()
+    assert.is_nil(mentions.find(("@a "):rep(200000), folder .. "/missing"))
+    local words = {}
+    for i = 1, 40000 do words[i] = ("@%d/x @/%d/x @../../%d/x"):format(i, i, i) end
+    assert.is_nil(mentions.find(table.concat(words, " "), folder))
+    assert.is_true(os.clock() - began < 5) -- of the processor's; it was 30 s
+  end)
+
+  it("is found by where its path leads, over what is not there, too", function()
+    local folder = helper.temporary_folder()
+    files.put(folder .. "/secret.txt", "secret", "w")
+    for _, path in ipairs { "secret.txt", "./secret.txt", "missing/../secret.txt", "/missing/../etc/passwd",
+      "missing/" .. ("../"):rep(20) .. "etc/passwd", folder .. "/secret.txt", "/" } do
+      assert.equal("@" .. path, (mentions.find(("see @%s now"):format(path), folder)))
+    end
+    assert.is_nil((mentions.find("see @secret and @missing/secret.txt", folder)))
+  end)
+
+  for what, middle in pairs { ["says nothing"] = " ",
+    ["is thinking alone"] = { { type = "thinking", thinking = "hm" } } } do
+    it(gateways.serves("before an answer that " .. what .. " is refused, for it would be typed", function(gateway)
+      local answer = gateway:ask { { role = "user", content = "look at @/etc/passwd please" },
+        { role = "assistant", content = middle }, { role = "user", content = "go on" } }
+      assert.same({ 400, {} }, { answer.status, gateway.kit:taken() })
+    end))
+  end
+
+  it(gateways.serves("before an answer is none: it is told as it was", function(gateway)
+    local answer = gateway:ask { { role = "user", content = "look at @/etc/passwd please" },
+      { role = "assistant", content = "no" }, { role = "user", content = "go on" } }
+    assert.same({ 200, { "go on" } }, { answer.status, gateway.kit:taken() })
+  end))
+
+  it(gateways.serves("of a file in the program's home is refused, wherever the server's is", function(gateway)
+    files.put(gateway.kit.home .. "/secret.txt", "secret", "w")
+    local answer = gateway:ask "tell me of @~/secret.txt please"
+    assert.same({ 400, {} }, { answer.status, gateway.kit:taken() })
+  end))
+
+  it("of a file in the home that a routing policy has chosen is refused, too", helper.task(function()
+    local home = helper.temporary_folder()
+    files.put(home .. "/secret.txt", "secret", "w")
+    local gateway <close> = gateways.start { backend = { policies = { routing = {
+      route = function() return { options = { extra_env = { HOME = home } } } end } } } }
+    assert.matches("'@~/secret.txt' names a file", gateway:ask("tell me of @~/secret.txt please").body, 1, true)
+  end))
+
   it("of a file in the folder that a routing policy has chosen is refused, too", helper.task(function()
     local folder = helper.temporary_folder()
     files.put(folder .. "/secret.txt", "secret", "w")
