@@ -205,9 +205,12 @@ local function read_results(asked)
   end
   if not results then return end
   for i, block in ipairs(history.blocks_of(last.content)) do
-    if block.type == "image" then check_picture(block, ("messages.%d.content.%d"):format(where, i - 1)) end
+    local here = ("messages.%d.content.%d"):format(where, i - 1)
+    if block.type == "image" then check_picture(block, here) end
     if block.type == "text" and block.text ~= "" or block.type == "image" then
       table.insert(final.content, { type = block.type, text = block.text, source = block.source })
+    elseif block.type ~= "text" and block.type ~= "tool_result" then
+      refuse("%s: a block of type %s cannot be given beside a result", here, options.describe(block.type))
     end
   end
   for _, result in pairs(results) do

@@ -60,6 +60,18 @@ describe("an address to listen on", function()
   end))
 end)
 
+describe("a document beside the result of a tool", function()
+  it("is refused, for nobody would be told of it", function()
+    local err = helper.failure_of("ApiError", asked.read, { model = "m", messages = {
+      { role = "user", content = "x" },
+      { role = "assistant", content = { { type = "tool_use", id = "a", name = "t", input = {} } } },
+      { role = "user", content = { { type = "tool_result", tool_use_id = "a", content = "5" },
+        { type = "document", source = { type = "text", media_type = "text/plain", data = "x" } } } } } })
+    assert.same({ 400, 'messages.2.content.1: a block of type "document" cannot be given beside a result' },
+      { err.status, err.message })
+  end)
+end)
+
 describe("a picture beside the result of a tool that has failed", function()
   it("is named as what cannot be had", helper.task(function()
     local tools = { { name = "t", input_schema = { type = "object" } } }
