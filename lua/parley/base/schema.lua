@@ -5,7 +5,8 @@
 --- `maxItems`; of objects `properties`, `required`, `additionalProperties` (a boolean or a schema); `anyOf`. `title`,
 --- `description`, `default`, `examples` and `$schema` say something to the reader. Every other keyword is an error:
 --- one that was passed over would promise what nobody holds. Where another reads the schema, too, as the model does
---- that of a tool, other keywords are passed over.
+--- that of a tool, other keywords are passed over, with what `patternProperties` and `prefixItems` describe, and `true`
+--- and `false` are schemas.
 local core = require "parley.core"
 local errors = require "parley.base.errors"
 local options = require "parley.base.options"
@@ -64,6 +65,7 @@ local function is_count(value) return math.type(value) == "integer" and value >=
 local function is_number(value) return type(value) == "number" and value == value end
 local function is_anything() return true end
 local function is_text(value) return type(value) == "string" end
+local function is_schema(value, passes_over) return is_object(value) or passes_over and type(value) == "boolean" end
 
 local function are_types(value)
   if type(value) == "string" then return TYPES[value] ~= nil end
@@ -85,7 +87,7 @@ local KEYWORDS = {
   exclusiveMinimum = { is_number, "a number" }, exclusiveMaximum = { is_number, "a number" },
   minLength = { is_count, "a whole number" }, maxLength = { is_count, "a whole number" },
   minItems = { is_count, "a whole number" }, maxItems = { is_count, "a whole number" },
-  items = { is_object, "a schema, a table" },
+  items = { is_schema, "a schema, a table" },
   properties = { is_object, "a table of schemas by name" },
   required = { are_names, "a list of names" },
   additionalProperties = { function(value) return type(value) == "boolean" or is_object(value) end,
@@ -96,9 +98,10 @@ local KEYWORDS = {
 }
 
 local function check_schema(schema, where, passes_over)
-  if not is_object(schema) then
+  if not is_schema(schema, passes_over) then
     error(errors.value_error(("%s must be a JSON Schema, a table, not %s"):format(where, options.describe(schema))), 0)
   end
+  if not is_object(schema) then return end
   for _, name in ipairs(sorted_names(schema)) do
     local keyword, value = KEYWORDS[name], schema[name]
     if not keyword and not passes_over then
@@ -106,7 +109,7 @@ local function check_schema(schema, where, passes_over)
       error(errors.value_error(("%s has the keyword '%s', which is not supported%s"):format(where, tostring(name),
         hint ~= "" and hint or ": known are " .. table.concat(sorted_names(KEYWORDS), ", "))), 0)
     end
-    if keyword and not keyword[1](value) then
+    if keyword and not keyword[1](value, passes_over) then
       error(errors.value_error(("%s.%s must be %s, not %s"):format(where, name, keyword[2],
         options.describe(value))), 0)
     end
@@ -163,12 +166,13 @@ end
 
 local function look_at_object(schema, value, path, report)
   local properties, more = schema.properties or {}, schema.additionalProperties
+  if is_object(schema.patternProperties) then more = nil end -- which names those take nobody knows here
   for _, name in ipairs(schema.required or {}) do
     if value[name] == nil then report(path, ("lacks '%s'"):format(name)) end
   end
   for _, name in ipairs(sorted_names(value)) do
     local below = ("%s.%s"):format(path, tostring(name))
-    if properties[name] then
+    if properties[name] ~= nil then
       look(properties[name], value[name], below, report)
     elseif more == false then
       report(below, "is one too many: " .. (next(properties) and "there may be "
@@ -198,7 +202,16 @@ local function look_at_choices(schemas, value, path, report)
   for _, problem in ipairs(fewest) do report(table.unpack(problem)) end
 end
 
+local function look_at_items(schema, value, path, report)
+  look_at_size(#value, schema.minItems, schema.maxItems, path, report, "items")
+  if schema.items == nil then return end
+  local before = type(schema.prefixItems) == "table" and #schema.prefixItems or 0
+  for i = before + 1, #value do look(schema.items, value[i], ("%s[%d]"):format(path, i - 1), report) end
+end
+
 function look(schema, value, path, report)
+  if schema == true then return end
+  if schema == false then return report(path, "is one too many") end
   if schema.anyOf then look_at_choices(schema.anyOf, value, path, report) end
   if schema.enum and not is_among(value, schema.enum) then
     return report(path, "must be one of " .. json.encode(json.array { table.unpack(schema.enum) }), value)
@@ -212,10 +225,7 @@ function look(schema, value, path, report)
   elseif type(value) == "string" then
     look_at_size(utf8.len(value) or #value, schema.minLength, schema.maxLength, path, report, "characters")
   elseif TYPES.array(value) then
-    look_at_size(#value, schema.minItems, schema.maxItems, path, report, "items")
-    for i, item in ipairs(schema.items and value or {}) do
-      look(schema.items, item, ("%s[%d]"):format(path, i - 1), report)
-    end
+    look_at_items(schema, value, path, report)
   elseif is_object(value) then
     look_at_object(schema, value, path, report)
   end

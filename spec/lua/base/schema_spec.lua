@@ -67,6 +67,8 @@ describe("a schema", function()
     ["an enum that is empty"] = { { enum = {} }, "schema%.enum must be a list of values" },
     ["a count that is none"] = { { minItems = -1 }, "schema%.minItems must be a whole number, not %-1" },
     ["a bound that is none"] = { { minimum = "1" }, "schema%.minimum must be a number, not \"1\"" },
+    ["true as a schema"] = { { properties = { a = true } }, "schema%.properties%.a must be a JSON Schema, a table" },
+    ["false as that of items"] = { { items = false }, "schema%.items must be a schema, a table, not false" },
     ["what is no schema"] = { "string", "schema must be a JSON Schema, a table, not \"string\"" },
     ["a list"] = { { { type = "string" } }, "schema must be a JSON Schema, a table, not a table" },
     ["what JSON cannot hold"] = { { const = print }, "schema cannot be written as JSON" },
@@ -96,6 +98,26 @@ describe("a schema", function()
     assert.is_nil(schema.problem(given, { a = "no date" }))
     assert.is_false((pcall(schema.check, { properties = { a = { format = "date", type = "text" } } }, "schema", true)))
   end)
+
+  local PASSED_OVER = {
+    { { patternProperties = { ["^S_"] = {} }, properties = { a = { type = "string" } }, additionalProperties = false },
+      { '{"S_name":1}', '{"a":"x"}' }, { '{"a":1}' } },
+    { { patternProperties = { ["^S_"] = {} }, additionalProperties = { type = "string" } }, { '{"S_name":1}' }, {} },
+    { { prefixItems = { { type = "string" } }, items = { type = "number" } }, { '["a",1]', '["a"]', "[]" },
+      { '["a","b"]' } },
+    { { prefixItems = { {}, {} }, items = false }, { "[1,2]", "[1]" }, { "[1,2,3]" } },
+    { { properties = { a = true, b = false }, additionalProperties = { type = "string" } }, { '{"a":1,"c":"x"}' },
+      { '{"b":"x"}', '{"c":1}' } },
+    { { items = true, anyOf = { false, { type = "array" } } }, { "[1]" }, { "{}" } },
+  }
+  for i, case in ipairs(PASSED_OVER) do
+    it(("%d: is right with keywords that another reads: %s"):format(i, json.encode(case[1], { sort_keys = true })),
+      function()
+        schema.check(case[1], "schema", true)
+        for _, text in ipairs(case[2]) do assert.is_nil(schema.problem(case[1], (json.decode(text))), text) end
+        for _, text in ipairs(case[3]) do assert.is_string(schema.problem(case[1], (json.decode(text))), text) end
+      end)
+  end
 
   it("says of a choice what is wrong with the nearest", function()
     local given = { anyOf = { { required = { "a", "b" } }, { required = { "c" } } } }
