@@ -54,7 +54,7 @@ local function ignore(asked, what) table.insert(asked.ignored, (what:gsub("[%z\1
 local function text_of(value, where)
   if is_null(value) then return nil end
   if type(value) == "string" then return value end
-  if type(value) ~= "table" then refuse("%s: must be a text or a list of text blocks", where) end
+  if not json.is_array(value) then refuse("%s: must be a text or a list of text blocks", where) end
   local parts = {}
   for i, block in ipairs(value) do
     if type(block) ~= "table" or block.type ~= "text" or type(block.text) ~= "string" then
@@ -110,7 +110,7 @@ local function nothing() return "" end
 
 local function read_tools(asked, body)
   if is_null(body.tools) then return end
-  if type(body.tools) ~= "table" then refuse "tools: must be a list" end
+  if not json.is_array(body.tools) then refuse "tools: must be a list" end
   local list = {}
   for i, given in ipairs(body.tools) do table.insert(list, read_tool(asked, given, ("tools.%d"):format(i - 1))) end
   if #list == 0 then return end

@@ -31,7 +31,7 @@ end
 local function content_of(content, where)
   if is_null(content) then return json.array {} end
   if type(content) == "string" then return json.array(content ~= "" and { { type = "text", text = content } } or {}) end
-  if type(content) ~= "table" then refuse("%s.content: must be a text or a list of parts", where) end
+  if not json.is_array(content) then refuse("%s.content: must be a text or a list of parts", where) end
   local blocks = json.array {}
   for i, part in ipairs(content) do blocks[i] = part_of(part, ("%s.content.%d"):format(where, i - 1)) end
   return blocks
@@ -61,8 +61,8 @@ function readers.user(messages, message, where) add(messages, "user", content_of
 
 function readers.assistant(messages, message, where)
   local blocks = content_of(message.content, where)
-  local calls = not is_null(message.tool_calls) and message.tool_calls or {}
-  if type(calls) ~= "table" then refuse("%s.tool_calls: must be a list", where) end
+  local calls = not is_null(message.tool_calls) and message.tool_calls or json.array {}
+  if not json.is_array(calls) then refuse("%s.tool_calls: must be a list", where) end
   for i, call in ipairs(calls) do
     table.insert(blocks, call_of(call, ("%s.tool_calls.%d"):format(where, i - 1)))
   end
@@ -85,7 +85,8 @@ local function texts_of(blocks, where)
 end
 
 local function read_messages(body)
-  if type(body.messages) ~= "table" or #body.messages == 0 then refuse "messages: at least one message is needed" end
+  if not is_null(body.messages) and not json.is_array(body.messages) then refuse "messages: must be a list" end
+  if is_null(body.messages) or #body.messages == 0 then refuse "messages: at least one message is needed" end
   local messages, system = json.array {}, {}
   for i, message in ipairs(body.messages) do
     local where = ("messages.%d"):format(i - 1)
@@ -105,7 +106,7 @@ end
 
 local function tools_of(body)
   if is_null(body.tools) then return nil end
-  if type(body.tools) ~= "table" then refuse "tools: must be a list" end
+  if not json.is_array(body.tools) then refuse "tools: must be a list" end
   local tools = json.array {}
   for i, tool in ipairs(body.tools) do
     local given = type(tool) == "table" and tool["function"]

@@ -1,6 +1,5 @@
 -- What is wrong with a request is said as such, and what is ignored is named, in each form of an answer.
 local asked = require "parley.gateway.asked"
-local errors = require "parley.base.errors"
 local gateways = require "spec.gateway"
 local helper = require "spec.helper"
 local json = require("parley.core").json
@@ -38,19 +37,39 @@ describe("an answer", function()
   end)
 end)
 
+--- The error of a request, as it comes over the wire.
+local function problem_of(body, is_openai)
+  return helper.failure_of("ApiError", function()
+    local came = assert(json.decode(assert(json.encode(body))))
+    asked.read(is_openai and openai.translate(came) or came)
+  end)
+end
+
 describe("a request of Chat Completions", function()
   for what, message in pairs {
     ["calls that are no list"] = { role = "assistant", tool_calls = 5 },
+    ["a call for a list of calls"] = { role = "assistant", tool_calls = { id = "a" } },
+    ["a part for a list of parts"] = { role = "user", content = { type = "text", text = "two" } },
     ["a system text that is none"] = { role = "system", content = { { type = "text", text = json.null } } },
   } do
     it(("with %s is a bad one"):format(what), function()
-      local messages = { message, { role = "user", content = "x" } }
-      local err = helper.error_of(function()
-        asked.read(openai.translate { model = "m", messages = messages })
-      end)
-      assert.is_true(errors.is(err, "ApiError"), tostring(err))
+      assert.matches("^messages%.0%.", problem_of({ model = "m", messages = { message, ask("x").messages[1] } }, true)
+        .message)
     end)
   end
+
+  it("with a message, or a tool, for a list of them is a bad one", function()
+    assert.equal("messages: must be a list", problem_of({ model = "m", messages = { role = "user" } }, true).message)
+    assert.equal("tools: must be a list", problem_of(ask("x", { tools = { type = "function" } }), true).message)
+  end)
+end)
+
+describe("a request", function()
+  it("with a block, or a tool, for a list of them is a bad one", function()
+    local text = { type = "text", text = "be good" }
+    assert.equal("system: must be a text or a list of text blocks", problem_of(ask("x", { system = text })).message)
+    assert.equal("tools: must be a list", problem_of(ask("x", { tools = { name = "probe" } })).message)
+  end)
 end)
 
 describe("an address to listen on", function()
@@ -62,11 +81,11 @@ end)
 
 describe("a document beside the result of a tool", function()
   it("is refused, for nobody would be told of it", function()
-    local err = helper.failure_of("ApiError", asked.read, { model = "m", messages = {
+    local err = problem_of { model = "m", messages = {
       { role = "user", content = "x" },
       { role = "assistant", content = { { type = "tool_use", id = "a", name = "t", input = {} } } },
       { role = "user", content = { { type = "tool_result", tool_use_id = "a", content = "5" },
-        { type = "document", source = { type = "text", media_type = "text/plain", data = "x" } } } } } })
+        { type = "document", source = { type = "text", media_type = "text/plain", data = "x" } } } } } }
     assert.same({ 400, 'messages.2.content.1: a block of type "document" cannot be given beside a result' },
       { err.status, err.message })
   end)
@@ -74,7 +93,7 @@ end)
 
 describe("a picture beside the result of a tool that has failed", function()
   it("is named as what cannot be had", helper.task(function()
-    local tools = { { name = "t", input_schema = { type = "object" } } }
+    local tools = json.array { { name = "t", input_schema = { type = "object" } } }
     local request = asked.read { model = "m", tools = tools, messages = {
       { role = "user", content = "x" },
       { role = "assistant", content = { { type = "tool_use", id = "a", name = "t", input = {} } } },
