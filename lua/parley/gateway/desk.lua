@@ -94,17 +94,18 @@ local function host_of(self)
       task.traceback(err) or "")) end,
     calls_open = function(run)
       for id in pairs(run.open) do self.calls[call_key(run.owner, id)] = run end
-      run.waits = (run.waits or 0) + 1
-      local number = run.waits
-      self.group:spawn(function()
+      local waiting
+      waiting = self.group:spawn(function()
         task.sleep(self.tool_wait_ms)
-        if run.waits == number and next(run.open) then
-          run:stop(problems.new(500, "the results of the tools did not come in time", { reason = "tool_wait" }))
-        end
+        if run.waiting ~= waiting then return end
+        run.waiting = nil
+        run:stop(problems.new(500, "the results of the tools did not come in time", { reason = "tool_wait" }))
       end)
+      run.waiting = waiting
     end,
     calls_closed = function(run)
-      run.waits = (run.waits or 0) + 1
+      if run.waiting then run.waiting:cancel "the results have come" end -- or it would keep the run all the time
+      run.waiting = nil
       for key, each in pairs(self.calls) do
         if each == run then self.calls[key] = nil end
       end

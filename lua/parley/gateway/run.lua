@@ -33,6 +33,7 @@ local SETTLE_MS = 100
 ---@field is_over boolean
 ---@field is_strict boolean
 ---@field task? parley.Task
+---@field waiting? parley.Task  ends it when results do not come in time
 ---@field package results table<string, table>
 ---@field package changed parley.Condition
 ---@field package host parley.gateway.RunHost

@@ -127,6 +127,14 @@ describe("a client's tools", function()
       assert.equal("done", gateways.text_of(gateway:ask(messages, { tools = TOOLS }).json))
     end)
 
+  serves("leave nothing running when their results have come", { kit = { script = { answers = ONE } } },
+    function(gateway)
+      local message, messages = start_work(gateway)
+      table.insert(messages, { role = "user", content = results(calls_of(message)) })
+      assert.equal("done", gateways.text_of(gateway:ask(messages, { tools = TOOLS }).json))
+      helper.eventually(function() return tostring(gateway.server.group) == "parley.Group (0 tasks)" end, 10000)
+    end)
+
   serves("are answered by their owner alone", { kit = { script = { answers = ONE } } }, function(gateway)
     local message, messages = start_work(gateway)
     table.insert(messages, { role = "user", content = results(calls_of(message)) })
