@@ -42,6 +42,7 @@ local NO_RESPONSE = "No response requested."
 ---@field wants_thinking boolean
 ---@field max_tokens? integer
 ---@field ignored string[]
+---@field places parley.gateway.Places  of the last message's blocks
 
 local function is_null(value) return value == nil or value == json.null end
 
@@ -111,12 +112,20 @@ local function nothing() return "" end
 local function read_tools(asked, body)
   if is_null(body.tools) then return end
   if not json.is_array(body.tools) then refuse "tools: must be a list" end
-  local list = {}
-  for i, given in ipairs(body.tools) do table.insert(list, read_tool(asked, given, ("tools.%d"):format(i - 1))) end
+  local list, places = {}, {}
+  for i, given in ipairs(body.tools) do
+    local place = ("tools.%d"):format(i - 1)
+    table.insert(list, read_tool(asked, given, place))
+    if list[#places + 1] then table.insert(places, place) end
+  end
   if #list == 0 then return end
   for i, tool in ipairs(list) do list[i] = tables.merged(tool, { run = nothing }) end
   local ok, checked = pcall(tools.check, list, "tools")
-  if not ok then refuse((checked.message:gsub("^tools: option 'tools'", "tools"))) end
+  if not ok then
+    refuse((checked.message:gsub("^tools: option 'tools'", "tools"):gsub("tools%[(%d+)%]", function(i)
+      return places[tonumber(i)]
+    end)))
+  end
   for _, tool in ipairs(checked) do tool.run = nil end
   asked.tools = checked
 end
@@ -194,23 +203,22 @@ end
 --- The results in the last message. What the user says beside them goes behind the last one: the turn that asked for
 --- them is still running, and takes nothing else.
 local function read_results(asked)
-  local last, where = asked.messages[#asked.messages], #asked.messages - 1
+  local last, places = asked.messages[#asked.messages], asked.places
   local results, final
   for i, block in ipairs(history.blocks_of(last.content)) do
     if block.type == "tool_result" then
       results = results or {}
-      final = result_of(block, ("messages.%d.content.%d"):format(where, i - 1))
+      final = result_of(block, places[i])
       results[block.tool_use_id] = final
     end
   end
   if not results then return end
   for i, block in ipairs(history.blocks_of(last.content)) do
-    local here = ("messages.%d.content.%d"):format(where, i - 1)
-    if block.type == "image" then check_picture(block, here) end
+    if block.type == "image" then check_picture(block, places[i]) end
     if block.type == "text" and block.text ~= "" or block.type == "image" then
       table.insert(final.content, { type = block.type, text = block.text, source = block.source })
     elseif block.type ~= "text" and block.type ~= "tool_result" then
-      refuse("%s: a block of type %s cannot be given beside a result", here, options.describe(block.type))
+      refuse("%s: a block of type %s cannot be given beside a result", places[i], options.describe(block.type))
     end
   end
   for _, result in pairs(results) do
@@ -263,6 +271,22 @@ local function merged(messages)
   return list
 end
 
+--- Where the blocks of the last message, as `merged` makes it, stand in the request.
+local function places_at_end(messages)
+  local last, places = #messages, {}
+  while messages[last].role == "assistant" do last = last - 1 end
+  local first = last
+  while first > 1 and messages[first - 1].role == "user" do first = first - 1 end
+  for i = first, last do
+    local content = messages[i].content
+    for j in ipairs(history.blocks_of(content)) do
+      table.insert(places, ("messages.%d.content%s"):format(i - 1, type(content) == "table" and "." .. j - 1 or ""))
+    end
+  end
+  places.whole = ("messages.%d"):format(last - 1)
+  return places
+end
+
 local function read_messages(asked, body)
   local given = without_system(body.messages)
   check_messages(given)
@@ -272,7 +296,7 @@ local function read_messages(asked, body)
     ignore(asked, "messages (an answer begun)")
   end
   if #messages == 0 then refuse "messages: the last one must be the user's" end
-  asked.messages = messages
+  asked.messages, asked.places = messages, places_at_end(given)
   read_results(asked)
 end
 
@@ -321,27 +345,31 @@ end
 
 --- Takes apart a last message that holds results of calls which nobody waits for: they are history, and the rest is
 --- said.
-local function split(message)
-  local results, rest = json.array {}, json.array {}
-  for _, block in ipairs(history.blocks_of(message.content)) do
-    table.insert(block.type == "tool_result" and results or rest, block)
+local function split(message, places)
+  local results, rest, places_of_rest = json.array {}, json.array {}, { whole = places.whole }
+  for i, block in ipairs(history.blocks_of(message.content)) do
+    local is_result = block.type == "tool_result"
+    table.insert(is_result and results or rest, block)
+    if not is_result then table.insert(places_of_rest, places[i]) end
   end
-  if #results == 0 then return { message } end
+  if #results == 0 then return { message }, places end
   if #rest == 0 then rest[1] = { type = "text", text = M.GO_ON } end
   return { { role = "user", content = results },
     { role = "assistant", content = json.array { { type = "text", text = NO_RESPONSE } } },
-    { role = "user", content = rest } }
+    { role = "user", content = rest } }, places_of_rest
 end
 
 --- The messages as a fresh session is told them.
 ---@param asked parley.gateway.Asked
----@return table[]
+---@return table[] messages
+---@return parley.gateway.Places places  of the last one's blocks
 function M.for_session(asked)
   local names, messages = {}, {}
   for _, tool in ipairs(asked.tools or {}) do names[tool.name] = true end
   for i, message in ipairs(asked.messages) do messages[i] = renamed(message, names) end
   local last = table.remove(messages)
-  return tables.joined(messages, split(last))
+  local said, places = split(last, asked.places)
+  return tables.joined(messages, said), places
 end
 
 return M

@@ -149,7 +149,7 @@ end
 
 local function begin(self, visit, request)
   check_room(self)
-  local messages = asked.for_session(request)
+  local messages, places = asked.for_session(request)
   if self.plain_folder then mentions.check(messages, self.backend.options) end
   local run = runs.new { asked = request, owner = visit.owner, scope = scope_of(visit, request), host = host_of(self),
     is_strict = self.is_strict }
@@ -161,7 +161,7 @@ local function begin(self, visit, request)
   end)
   if not ok then
     self.runs[run], self.running = nil, self.running - 1
-    error(problems.of(err), 0)
+    error(problems.of(err, places), 0)
   end
   run.task = self.group:spawn(run.play, run, function() return turn end)
   return run

@@ -66,9 +66,20 @@ local function of_dialog(err)
   return M.new(500, err.message, { is_final = true, cause = err, reason = "dialog" })
 end
 
+---@class parley.gateway.Places  where the blocks of the last message stand in the request: `messages.2.content.0`
+---@field [integer] string
+---@field whole string  the last message that has some of them: `messages.2`
+
+--- What the backend says of the last message that it was given, as the client knows that.
+local function in_request(message, places)
+  if not places then return message end
+  return (message:gsub("^messages%[%d+%]%.content%[(%d+)%]", function(i) return places[tonumber(i)] end)
+    :gsub("^messages%[%d+%]", places.whole))
+end
+
 local by_code = {
   ApiError = function(err) return err end,
-  ValueError = function(err) return M.new(400, err.message, { cause = err }) end,
+  ValueError = function(err, places) return M.new(400, in_request(err.message, places), { cause = err }) end,
   DialogError = of_dialog,
   CLINotFoundError = function(err)
     return M.new(500, err.message, { is_final = true, cause = err, reason = "executable" })
@@ -98,10 +109,11 @@ end
 
 --- The problem that something raised is.
 ---@param err any
+---@param places? parley.gateway.Places  of what the backend was given, where that has raised it
 ---@return parley.gateway.Problem
-function M.of(err)
+function M.of(err, places)
   local make = errors.is(err) and by_code[err.code]
-  if make then return make(err) end
+  if make then return make(err, places) end
   return M.new(500, errors.is(err) and err.message or "the server has failed", { cause = err, reason = "internal" })
 end
 

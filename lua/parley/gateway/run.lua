@@ -203,7 +203,7 @@ function Run:play(begin)
   local player = task.spawn(play, self, begin)
   local ok, err = pcall(player.await, player)
   self.is_over = true
-  local problem = not ok and (self.why or problems.of(err)) or nil
+  local problem = not ok and (self.why or problems.of(err, self.asked.places)) or nil
   if problem and problem.reason == "internal" then self.host.broken(err) end
   if problem and self.reply then self.reply:fail(problem) end
   self.open, self.results = {}, {}

@@ -128,7 +128,7 @@ describe("POST /v1/messages", function()
     ["a result nobody asked for"] = { { model = "sonnet", messages = { { role = "user", content = { { type =
       "tool_result", tool_use_id = "toolu_x", content = "x" } } } } }, "without its tool_use" },
     ["a tool without a name"] = { { model = "sonnet", messages = { { role = "user", content = "x" } },
-      tools = { { description = "x" } } }, "tools[1].name must be" },
+      tools = { { description = "x" } } }, "tools.0.name must be" },
     ["max_tokens of no number"] = { { model = "sonnet", max_tokens = "x", messages = { { role = "user",
       content = "x" } } }, "max_tokens: must be" },
     ["text that would press a key"] = { { model = "sonnet", messages = { { role = "user", content = "a\27b" } } },

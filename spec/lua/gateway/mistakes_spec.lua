@@ -70,6 +70,33 @@ describe("a request", function()
     assert.equal("system: must be a text or a list of text blocks", problem_of(ask("x", { system = text })).message)
     assert.equal("tools: must be a list", problem_of(ask("x", { tools = { name = "probe" } })).message)
   end)
+
+  local DOCUMENT = { type = "document", source = { type = "text", media_type = "text/plain", data = "x" } }
+  local NO_PICTURE = { type = "image", source = { type = "base64", media_type = "image/png", data = "a" } }
+  local CALL = { role = "assistant", content = { { type = "tool_use", id = "a", name = "t", input = {} } } }
+  local RESULT = { type = "tool_result", tool_use_id = "a", content = "5" }
+  local TEXT = { type = "text", text = "x" }
+  it("that cannot be sent is told where, as it counts itself", helper.task(function()
+    local gateway <close> = gateways.start()
+    local function said(messages) return gateway:ask(messages).json.error.message end
+    local first, answer = { role = "user", content = "x" }, { role = "assistant", content = "y" }
+    assert.matches("^messages%.3%.content%.1 is a block of type 'document'", said { first, answer, first,
+      { role = "user", content = { TEXT, DOCUMENT } } })
+    assert.matches("^messages%.2%.content%.2 is a block of type 'image'", said { first, CALL,
+      { role = "user", content = { RESULT, TEXT, NO_PICTURE } } })
+    assert.matches("^messages%.3%.content%.1: a block", said { first, first, CALL,
+      { role = "user", content = { RESULT, DOCUMENT } } })
+    assert.matches("^messages%.2 cannot be sent: ", said { first, first, { role = "user", content = "a\27b" }, answer })
+    assert.matches("^messages%.2 cannot be sent: ", said { { role = "user", content = "a\27b" },
+      { role = "assistant", content = " " }, first })
+    assert.same({}, gateway.kit:taken())
+  end))
+
+  it("with a name that two tools have says which", function()
+    local tool, other = { name = "a" }, { type = "web_search_20250305", name = "w" }
+    assert.equal("tools.3.name is 'a', which tools.1 has already",
+      problem_of(ask("x", { tools = { other, tool, other, tool } })).message)
+  end)
 end)
 
 describe("an address to listen on", function()
