@@ -73,7 +73,7 @@ function Metrics:mean(name)
   return series and series.sum / series.count * 1000 or nil
 end
 
-local function number(value) return math.type(value) == "integer" and tostring(value) or ("%.6g"):format(value) end
+local function number(value) return math.type(value) == "integer" and tostring(value) or ("%.14g"):format(value) end
 
 local function add_values(lines, name, values)
   local keys = {}

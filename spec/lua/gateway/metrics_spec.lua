@@ -67,4 +67,11 @@ describe("the metrics", function()
     end
     assert.is_false(pcall(made.count, made, "parley_unknown"))
   end)
+
+  it("grow by a turn of some seconds after months of them, too", function()
+    local made = metrics.new()
+    for _ = 1, 40000 do made:observe("parley_turn_seconds", 30125) end
+    made:observe("parley_turn_seconds", 4250)
+    assert.matches("parley_turn_seconds_sum 1205004.25\n", made:text {}, 1, true)
+  end)
 end)
