@@ -64,6 +64,14 @@ describe("parley serve", function()
     assert.is_nil(server.errors:find(token, 1, true)) -- and tells it nobody
   end))
 
+  it("leaves no token where the disk is full, and says so", helper.task(function()
+    local program = helper.run({ "sh", "-c", [[ulimit -f 0; exec "$0" serve --print-token]], helper.host },
+      { env = environment() })
+    assert.matches("cannot write the token to '.*': file too large", program.errors)
+    assert.same({}, helper.names_in(state .. "/parley"))
+    assert.equal(0, helper.run({ helper.host, "serve", "--print-token" }, { env = environment() }).status)
+  end))
+
   it("refuses a token's file that others may read", helper.task(function()
     helper.run({ helper.host, "serve", "--print-token" }, { env = environment() })
     assert(uv.fs_chmod(state .. "/parley/token", tonumber("644", 8)))

@@ -151,19 +151,22 @@ function M.save(path, text)
   if not ok then error(cannot_write(path, problem), 0) end
 end
 
---- Writes to a file where it stands, mode 0600 when it is new. What cannot be written whole may be there in part.
+--- Writes to a file where it stands, mode 0600 when it is new. What cannot be written whole may be there in part, but
+--- for what is made only where nothing is.
 ---@param path string
 ---@param text string
 ---@param how "a"|"w"|"wx"  behind what is there, in its place, or only where nothing is
 ---@return boolean? ok
 ---@return string? problem
+---@return string? code  the system's
 function M.put(path, text, how)
-  local descriptor, problem = uv.fs_open(path, how, 384)
-  if not descriptor then return nil, problem end
+  local descriptor, problem, code = uv.fs_open(path, how, 384)
+  if not descriptor then return nil, problem, code end
   local ok
-  ok, problem = write_all(descriptor, text)
+  ok, problem, code = write_all(descriptor, text)
   uv.fs_close(descriptor)
-  return ok, problem
+  if not ok and how == "wx" then uv.fs_unlink(path) end
+  return ok, problem, code
 end
 
 --- How long a file is.

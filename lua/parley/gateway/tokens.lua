@@ -36,7 +36,10 @@ function M.of_folder(folder)
   local made, problem = files.make_folder(folder)
   if not made then error(problem, 0) end
   local token = "parley-" .. core.digest.hex(assert(uv.random(32)))
-  files.put(path, token .. "\n", "wx") -- of two that start at a time one writes, and both read
+  local ok, failure, code = files.put(path, token .. "\n", "wx")
+  if not ok and code ~= "EEXIST" then -- of two that start at a time one writes, and both read
+    error(errors.new(code, ("cannot write the token to '%s': %s"):format(path, files.reason(failure))), 0)
+  end
   local text, why = files.read(path)
   if not text then error(errors.value_error(("cannot read the token in '%s': %s"):format(path, why)), 0) end
   local stat = uv.fs_stat(path)

@@ -150,6 +150,13 @@ describe("files", function()
       assert.is_true(files.put(folder .. "/b", "x", "wx"))
     end)
 
+    it("leaves nothing where nothing was when that cannot be written", helper.task(function()
+      local program = helper.run { "sh", "-c", ([[ulimit -f 0; exec "$0" -e '
+        io.stderr:write(select(3, require("parley.base.files").put("%s/a", "x", "wx")))']]):format(folder), helper.host }
+      assert.equal("EFBIG", program.errors)
+      assert.same({}, helper.names_in(folder))
+    end))
+
     it("gives nil and a problem where it cannot", function()
       local ok, problem = files.put(folder .. "/missing/a", "x", "a")
       assert.is_nil(ok)
