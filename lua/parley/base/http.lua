@@ -25,13 +25,20 @@ local function port_number(value)
   if value < 0 or value > 65535 then return "a port" end
 end
 
+--- Of a longer one libuv 1.44 binds the beginning.
+local LONGEST_PATH = 107
+
+local function socket_path(value)
+  if #value > LONGEST_PATH then return ("the path of a socket, at most %d bytes"):format(LONGEST_PATH) end
+end
+
 local function some_time(value)
   if value == 0 then return "more than 0" end
 end
 
 M.rules = {
   handler = { type = "callable", copy = false }, host = { type = "string", default = "127.0.0.1" },
-  port = { type = "integer", default = 0, check = port_number }, path = { type = "string" },
+  port = { type = "integer", default = 0, check = port_number }, path = { type = "string", check = socket_path },
   on_error = { type = "callable", copy = false }, limits = { type = "table", default = {} },
   is_detached = { type = "boolean", default = false }, makes_room = { type = "boolean", default = false },
 }
@@ -56,7 +63,7 @@ M.limits = {
 ---@field handler fun(request: parley.http.Request, response: parley.http.Response)
 ---@field host? string           an address, default 127.0.0.1
 ---@field port? integer          default 0, a free one
----@field path? string           a unix socket instead, for this user alone; removed at the end
+---@field path? string           a unix socket instead, for this user alone, at most 107 bytes; removed at the end
 ---@field limits? parley.http.Limits
 ---@field on_error? fun(err: any, request: parley.http.Request, traceback?: string)  default: to standard error
 ---@field is_detached? boolean  it outlives the task that has begun to serve

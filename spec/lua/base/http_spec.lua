@@ -546,6 +546,19 @@ describe("an HTTP server", function()
       end
       assert.is_nil(uv.fs_stat(path))
     end))
+
+    it("whose path is longer than the system takes is refused, and leaves none of another name", helper.task(function()
+      local folder = helper.temporary_folder()
+      local path = folder .. "/" .. ("x"):rep(106 - #folder)
+      do
+        local _ <close> = http.serve { path = path, handler = echo }
+        assert.is_not_nil(uv.fs_stat(path))
+      end
+      local err = error_of(http.serve, { path = path .. "y", handler = echo })
+      assert.equal("ValueError", err.code)
+      assert.matches("'path' must be the path of a socket, at most 107 bytes, not ", err.message, 1, true)
+      assert.same({}, helper.names_in(folder))
+    end))
   end)
 
   describe("that is closed", function()
