@@ -117,9 +117,10 @@ local function guard(path)
     cause = err.code }), 0)
 end
 
---- The file takes its mode from how it is made, and what stands beside it takes it from the file.
+--- The file takes its mode from how it is made, and what stands beside it takes it from the file. It may be made behind
+--- a link.
 local function make_file(path)
-  local descriptor = uv.fs_open(path, "wx", 384)
+  local descriptor = not uv.fs_stat(path) and uv.fs_open(path, "a", 384)
   if descriptor then return uv.fs_close(descriptor) end
   local stat = uv.fs_stat(path)
   if stat and stat.mode & 63 ~= 0 and stat.uid == uv.getuid() then uv.fs_chmod(path, 384) end

@@ -74,3 +74,16 @@ describe("the index's file, moved aside,", function()
     make()
   end)
 end)
+
+describe("the index's file", function()
+  after_each(helper.remove_folders)
+
+  it("is its user's alone behind a link, too, that led nowhere", helper.task(function()
+    local folder = helper.temporary_folder()
+    assert(uv.fs_symlink(folder .. "/there.db", folder .. "/sessions.db"))
+    local program = helper.run { "sh", "-c", ([[umask 022; exec "$0" -e '
+      require("parley.sleep.database").open("%s/sessions.db", "process"):close()']]):format(folder), helper.host }
+    assert.equal(0, program.status, program.errors)
+    assert.equal(384, uv.fs_stat(folder .. "/there.db").mode & 511) -- 0600
+  end))
+end)
