@@ -28,6 +28,7 @@ local M = {}
 ---@field private store? table
 ---@field private held table<parley.Session, parley.Held>
 ---@field private ours table<string, parley.Held>  the same, by session id
+---@field private waking table<string, true>  the sessions of those that were found and are not held yet
 ---@field private problem? parley.Error  why there is no index
 ---@field private changed parley.Condition  notified when something of ours is so no longer
 ---@field private closed? true
@@ -57,7 +58,7 @@ end
 ---       `state`: a file, an index that is open, true for the one by default, false for none
 ---@return parley.Keeper
 function M.new(given)
-  return setmetatable({ given = given, held = setmetatable({}, { __mode = "k" }), ours = {},
+  return setmetatable({ given = given, held = setmetatable({}, { __mode = "k" }), ours = {}, waking = {},
     changed = task.condition() }, Keeper)
 end
 
@@ -329,9 +330,11 @@ local function wake(self, entry, key, set)
     lease:release()
     return nil
   end
+  self.waking[id] = true
   local ok, cause, message = pcall(problem_of, entry, launch.environment(set))
-  if not (ok and cause) then
-    if ok then return { entry = entry, lease = lease } end
+  if ok and not cause then return { entry = entry, lease = lease } end
+  self.waking[id] = nil
+  if not ok then
     lease:release()
     error(cause, 0)
   end
@@ -359,7 +362,8 @@ function Keeper:find(key, set)
       if self.closed then error(errors.closed_error "the backend is closed", 0) end
     end
     local is_here = entry.path == ("%s/%s.jsonl"):format(folder, entry.session_id)
-    if is_here and not self.ours[entry.session_id] and has(entry.options.here, key) and can_follow(entry, set) then
+    local is_ours = self.ours[entry.session_id] or self.waking[entry.session_id]
+    if is_here and not is_ours and has(entry.options.here, key) and can_follow(entry, set) then
       local found, miss = wake(self, entry, key, set)
       if found then return found, missed end
       table.insert(missed, miss)
@@ -386,6 +390,7 @@ end
 ---@param found parley.Found  with a lease
 ---@param live parley.Session
 function Keeper:hold(found, live)
+  if found.entry then self.waking[found.entry.session_id] = nil end
   if self.closed then return found.lease:release() end
   local held = { id = live.session_id, lease = found.lease, entry = found.entry }
   self.held[live], self.ours[live.session_id] = held, held
@@ -396,6 +401,7 @@ end
 ---@param is_refused? boolean  the program does not take it
 function Keeper:leave(found, is_refused)
   local entry = found.entry
+  if entry then self.waking[entry.session_id] = nil end
   local is_lost = entry and not self.closed and (is_refused or transcript.problem_of(entry))
   if is_lost then self.store:forget(entry.session_id) end
   found.lease:release()

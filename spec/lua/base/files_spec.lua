@@ -152,7 +152,8 @@ describe("files", function()
 
     it("leaves nothing where nothing was when that cannot be written", helper.task(function()
       local program = helper.run { "sh", "-c", ([[ulimit -f 0; exec "$0" -e '
-        io.stderr:write(select(3, require("parley.base.files").put("%s/a", "x", "wx")))']]):format(folder), helper.host }
+        io.stderr:write(select(3, require("parley.base.files").put("%s/a", "x", "wx")))']]):format(folder),
+        helper.host }
       assert.equal("EFBIG", program.errors)
       assert.same({}, helper.names_in(folder))
     end))

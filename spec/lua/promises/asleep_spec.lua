@@ -325,7 +325,10 @@ describe("a conversation that sleeps", function()
     assert.equal(id, answers[first].result.session_id)
     assert.not_equal(id, answers[3 - first].result.session_id)
     assert.same({ "one", texts[first] }, said_in(id))
-    assert.same({ "one", texts[3 - first] }, said_in(answers[3 - first].result.session_id))
+    local other = answers[3 - first]
+    assert.same({ "one", texts[3 - first] }, said_in(other.result.session_id))
+    assert.same(kit:transcript(id)[1], kit:transcript(other.result.session_id)[1]) -- no history that was written anew
+    assert.same({}, of_subtype(other, "sleep_missed"))
   end))
 
   it("is not disturbed by a second continuation, which has all that stands in its beginning", helper.task(function()
