@@ -41,8 +41,8 @@ local function define(parser)
     .. "What runs then is held to its end, and --resume goes on.")
     :argname("USD"):convert(cli.dollars)
   parser:option("--shard", "Only part I of N, 1 to N, chosen by a hash of the id."):argname("I/N"):convert(shard_of)
-  parser:option("--report", "A page about the whole output, HTML, written at the end, as `parley report` makes it.")
-    :argname "FILE"
+  parser:option("--report", "A page about the whole output, HTML, written at the end, as `parley report` makes it; "
+    .. "- for standard output."):argname "FILE"
   parser:option("--tools", "A Lua file that returns a list of tools for the model: name, description, input_schema, "
     .. "run. A line may name its own."):argname "FILE"
   cli.backend_options(parser)
@@ -69,6 +69,7 @@ local function describe(result)
 end
 
 local function refuse_same_file(one, other)
+  if one == "-" or other == "-" then return end
   local left, right = uv.fs_stat(one), uv.fs_stat(other)
   if left and right and left.type == "file" and left.ino == right.ino and left.dev == right.dev then
     error(parley.errors.value_error(("'%s' is both the input and the output"):format(other)), 0)
@@ -81,6 +82,12 @@ local function check_report(arguments, results)
     error(parley.errors.value_error "--report needs a file of results: give --output", 0)
   end
   report.check_target(arguments.report, { arguments.output })
+end
+
+local function write_report(path, results)
+  local page = report.of_file(results)
+  if path == "-" then return cli.write(page) end
+  files.save(path, page)
 end
 
 --- What can be done next; nil when nothing is left to do.
@@ -127,7 +134,7 @@ local function main(arguments)
   if remedy then say(remedy) end
   local is_reported, why_not = true, nil
   if arguments.report then
-    is_reported, why_not = pcall(function() files.save(arguments.report, report.of_file(path)) end)
+    is_reported, why_not = pcall(write_report, arguments.report, path)
   end
   if not ok and not is_reported then say(parley.errors.text(why_not)) end
   if not ok then error(problem, 0) end

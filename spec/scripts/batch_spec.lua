@@ -189,6 +189,8 @@ describe("parley batch", function()
     local ids = {}
     for line in program.output:gmatch "[^\n]+" do ids[json.decode(line).id] = true end
     assert.same({ a = true, b = true }, ids)
+    helper.write(kit.folder .. "/-", "a file of this name is neither")
+    assert.equal(0, run(kit, { "-" }, '{"id":"a","turns":["x"]}').status)
   end))
 
   for what, case in pairs {

@@ -38,6 +38,16 @@ describe("parley report", function()
     assert.equal(page, files.read(kit.folder .. "/again.html"))
   end))
 
+  it("goes to standard output where batch is told so, and the results do not", helper.task(function()
+    local kit <close> = testing.kit()
+    helper.write(kit.folder .. "/in.jsonl", '{"turns":["hello"]}\n')
+    local program = batch(kit, "-o", "out.jsonl", "--report", "-")
+    assert.equal(0, program.status, program.errors)
+    assert.equal(run(kit, "report", "out.jsonl").output, program.output)
+    assert.matches("--report needs a file of results", batch(kit, "--report", "-").errors, 1, true)
+    assert.is_nil(files.size(kit.folder .. "/-"))
+  end))
+
   it("is written of a run that has ended early, too", helper.task(function()
     local kit <close> = testing.kit { trusted = false }
     helper.write(kit.folder .. "/in.jsonl", '{"turns":["hello"]}\n')
