@@ -59,6 +59,7 @@ describe("parley attach", function()
       { { "zzz" }, "no session 'zzz' lives there (parley attach lists them)" },
       { { "--url", "ftp://x" }, "--url must be like http://127.0.0.1:8765, not 'ftp://x'" },
       { { "--url", "http://127.0.0.1:1" }, "cannot reach parley serve at 127.0.0.1:1" },
+      { { "--url", "http://[::1]:1" }, "cannot reach parley serve at [::1]:1" },
       { { "--token", "wrong-token-0123456789" }, "a token is needed" },
       { { session_of(gateway) }, "parley attach shows a session in a terminal" },
     }

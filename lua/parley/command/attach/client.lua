@@ -25,7 +25,11 @@ function M.new(place) return setmetatable(place, Client) end
 local Connection = {}
 Connection.__index = Connection
 
-local function name_of(client) return client.path or ("%s:%d"):format(client.host, client.port) end
+--- How it is called in messages and in the header `Host`, where an address with colons has brackets.
+local function name_of(client)
+  if client.path then return client.path end
+  return (client.host:find ":" and "[%s]:%d" or "%s:%d"):format(client.host, client.port)
+end
 
 local function fail(client, code, problem)
   error(errors.new(code, ("cannot reach parley serve at %s: %s"):format(name_of(client), problem)), 0)
