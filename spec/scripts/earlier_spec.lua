@@ -3,6 +3,7 @@ local files = require "parley.base.files"
 local helper = require "spec.helper"
 local json = require("parley.core").json
 local parley = require "parley"
+local sleep_index = require "parley.sleep.index"
 local testing = require "parley.testing"
 local uv = require "luv"
 
@@ -63,6 +64,17 @@ describe("a command that goes on with a session", function()
       assert.same({ true, true }, { kinds.tool_use, kinds.tool_result })
     end))
   end
+
+  it("counts its turns on", helper.task(function()
+    local kit <close> = testing.kit()
+    assert.equal(0, run(kit, { "chat" }, "one\ntwo\n").status)
+    local id = first_session(kit)
+    assert.equal(0, run(kit, { "ask", "--continue", "three" }).status)
+    assert.equal(0, run(kit, { "ask", "--session", id, "four" }).status)
+    assert.equal(0, run(kit, { "chat", "--resume" }, "five\n").status)
+    local store <close> = assert(sleep_index.open { path = kit.home .. "/.local/state/parley/sessions.db" })
+    assert.equal(5, store:get(id).turns)
+  end))
 
   it("leaves one alone that is open elsewhere, and says so", helper.task(function()
     local kit <close> = testing.kit()

@@ -242,8 +242,11 @@ function M.begin(self, run)
     if found then self.keeper:leave(found) end
   end)
   local goes_on = go_on(self, run, adopted.id, adopted.path)
-  if goes_on and found then self.keeper:hold(found, run.session) end
-  if goes_on then return end
+  if goes_on and not found then return end
+  if goes_on then
+    if found.entry then run.session:succeed { turns = found.entry.turns, used = {} } end -- as of one that is woken
+    return self.keeper:hold(found, run.session)
+  end
   if found then self.keeper:leave(found, true) end
   M.tell(run, "injection_fallback",
     { message = ("the program did not go on with the session %s; another one has what was said"):format(adopted.id) })
