@@ -97,8 +97,8 @@ local function converse(run, conversation)
   run.counts.running = run.counts.running + 1
   local _ <close> = defer(function() run.counts.running = run.counts.running - 1 end)
   local record = { id = conversation.id, line = conversation.line, metadata = conversation.metadata, attempts = 0,
-    started_at = event.timestamp(), began = task.now(), usage = {}, turn_ms = {}, messages = core.json.array {},
-    on_turn = function(result) count_turn(run, result) end }
+    started_at = event.timestamp(), began = task.now(), usage = {}, turn_ms = core.json.array {},
+    messages = core.json.array {}, on_turn = function(result) count_turn(run, result) end }
   while true do
     record.attempts = record.attempts + 1
     if attempt(run, conversation, record) then return end

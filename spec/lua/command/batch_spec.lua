@@ -81,6 +81,13 @@ describe("a batch", function()
         { results.a.verdict, #log, #results.a.turn_ms, results.a.usage.output_tokens })
     end))
 
+    it("has its list of times and its usage without a backend, too", helper.task(function()
+      local results = run({ { id = "a", turns = { "x" } } }, { new_backend = function()
+        error(errors.value_error "no such model", 0)
+      end })
+      assert.matches('"turn_ms":[],"usage":{}', output.line_of(results.a), 1, true)
+    end))
+
     it("sends its last message, and then its turns", helper.task(function()
       local sent = {}
       local results = run({ { id = "a", messages = { { role = "user", content = "0" },
