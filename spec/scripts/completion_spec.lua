@@ -66,6 +66,8 @@ describe("completion", function()
       ["parley ask --cwd b"] = "bin/",
       ["parley new "] = "batch policy spec",
       ["parley new policy --kind d"] = "delivery dialogs",
+      ["parley new --kind permission "] = "batch policy spec",
+      ["parley new --kind=permission p"] = "policy",
       ["parley --traceback doc"] = "doctor",
       ["parley show ask --prob"] = "",
     } do
@@ -119,6 +121,16 @@ describe("completion", function()
       check(person, "parley new pol", "parley new policy")
       check(person, "parley new policy --kind perm", "--kind permission")
       check(person, "parley batch -o par", "-o parley.bash")
+      check(person, "parley new --kind permission pol", "--kind permission policy")
+    end))
+
+    it("completes names with spaces, and leaves folders open", helper.task(function()
+      uv.fs_mkdir(folder .. "/some where", 448)
+      helper.write(folder .. "/some where/it is.lua", "")
+      local person <close> = shell()
+      check(person, "parley ask --cwd so", "--cwd some\\ where/")
+      check(person, "parley batch -o some\\ where/it", "-o some\\ where/it\\ is.lua")
+      check(person, "parley ask --policy routing=so\ti", "routing=some\\ where/it\\ is.lua")
     end))
 
     it("completes the sessions of the folder", helper.task(function()

@@ -140,6 +140,8 @@ describe("parley help", function()
       assert.equal("batch policy spec", sorted(complete("parley", "new", "")))
       assert.is_nil(complete("parley", "new", "policy", "").policy)
       assert.equal("delivery dialogs", sorted(complete("parley", "new", "policy", "--kind", "d")))
+      assert.equal("batch policy spec", sorted(complete("parley", "new", "--kind", "permission", "")))
+      assert.equal("batch policy spec", sorted(complete("parley", "new", "--kind", "=", "permission", "")))
     end))
 
     it("completes the command that help explains", helper.task(function()

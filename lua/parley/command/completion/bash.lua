@@ -2,6 +2,27 @@
 local M = {}
 
 local HEAD = [==[
+_parley_files() {
+    compopt -o filenames 2>/dev/null
+    mapfile -t COMPREPLY < <(compgen "$1" -- "$cur")
+}
+# At which place behind the command an argument is being written, where these options take a word.
+_parley_place() {
+    local i word is_taken=""
+    place=-1
+    for ((i = 1; i < COMP_CWORD; i++)); do
+        word="${COMP_WORDS[i]}"
+        if [[ $word = "=" ]]; then
+            is_taken=""; i=$((i + 1))
+        elif [[ $is_taken ]]; then
+            is_taken=""
+        elif [[ " $1 " = *" $word "* ]]; then
+            is_taken=1
+        elif [[ $word != -* ]]; then
+            place=$((place + 1))
+        fi
+    done
+}
 _parley() {
     local cur="${COMP_WORDS[COMP_CWORD]}" prev="${COMP_WORDS[COMP_CWORD-1]}" before="${COMP_WORDS[COMP_CWORD-2]}"
     local command="" options="" values="" kind="none" word head="" place=0 name=""
@@ -11,12 +32,11 @@ _parley() {
         prev="$before"; name="$prev"
     fi
     for word in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
-        if [[ $word = -* ]]; then continue; fi
-        if [[ $command ]]; then place=$((place + 1)); else command="$word"; fi
+        if [[ $word != -* ]]; then command="$word"; break; fi
     done
     if [[ $name && $name != -* ]]; then
         for word in "${COMP_WORDS[@]:COMP_CWORD > 4 ? COMP_CWORD - 4 : 0:4}"; do
-            if [[ $word = --policy ]]; then COMPREPLY=($(compgen -f -- "$cur")); return; fi
+            if [[ $word = --policy ]]; then _parley_files -f; return; fi
         done
     fi
 ]==]
@@ -27,8 +47,8 @@ local TAIL = [==[
         list) if [[ $cur = *,* ]]; then head="${cur%,*},"; fi ;;
         pairs) compopt -o nospace 2>/dev/null ;;
         sessions) values="$(parley sessions --limit 50 2>/dev/null | sed -n '2,$s/ .*//p')" ;;
-        file) COMPREPLY=($(compgen -f -- "$cur")); return ;;
-        dir) COMPREPLY=($(compgen -d -- "$cur")); return ;;
+        file) _parley_files -f; return ;;
+        dir) _parley_files -d; return ;;
         free) COMPREPLY=(); compopt +o default +o bashdefault 2>/dev/null; return ;;
     esac
     if [[ $kind != list && $kind != pairs && $cur = -* ]]; then values="$options"; fi
@@ -46,10 +66,11 @@ local function words_of(taken)
 end
 
 local function arm_of(command)
-  local aliases, cases, places = {}, {}, {}
+  local aliases, takers, cases, places = {}, {}, {}, {}
   for _, option in ipairs(command.options) do
     table.move(option.aliases, 1, #option.aliases, #aliases + 1, aliases)
     if option.takes then
+      table.move(option.aliases, 1, #option.aliases, #takers + 1, takers)
       table.insert(cases, ("                %s) %s ;;\n"):format(table.concat(option.aliases, "|"),
         words_of(option.takes)))
     end
@@ -61,7 +82,7 @@ local function arm_of(command)
     end
   end
   local parts = { ('        %s)\n            options="%s"\n'):format(command.name, table.concat(aliases, " ")),
-    table.concat(places) }
+    places[1] and ('            _parley_place "%s"\n'):format(table.concat(takers, " ")) or "", table.concat(places) }
   if cases[1] then
     table.insert(parts, '            case "$prev" in\n' .. table.concat(cases) .. "            esac\n")
   end

@@ -11,10 +11,20 @@ function __parley_is
     end
     test -z "$argv[1]"
 end
-# At which place behind the command an argument is being written.
+# At which place behind the command an argument is being written, where the options behind the number take a word.
 function __parley_place
-    set -l count (count (string match -v -- '-*' (commandline -opc)))
-    test (math $count - 2) = $argv[1]
+    set -l place -1
+    set -l is_taken no
+    for word in (commandline -opc)[2..-1]
+        if test $is_taken = yes
+            set is_taken no
+        else if contains -- $word $argv[2..-1]
+            set is_taken yes
+        else if not string match -q -- '-*' $word
+            set place (math $place + 1)
+        end
+    end
+    test $place = $argv[1]
 end
 function __parley_list
     set -l head (string replace -r -- '[^,]*$' '' (string replace -r -- '^--[^=]*=' '' (commandline -ct)))
@@ -67,9 +77,10 @@ function M.write(commands)
   for _, command in ipairs(commands) do
     table.insert(lines, ("complete -c parley -n \"__parley_is ''\" -a %s -d %s\n"):format(command.name,
       quote(command.summary)))
-    local head = ('complete -c parley -n "__parley_is %s'):format(command.name)
+    local head, takers = ('complete -c parley -n "__parley_is %s'):format(command.name), {}
     for _, option in ipairs(command.options) do
       local takes = option.takes
+      if takes then table.move(option.aliases, 1, #option.aliases, #takers + 1, takers) end
       table.insert(lines, ('%s" %s -d %s%s\n'):format(head, names_of(option), quote(option.summary),
         takes and (takes.is_optional and " " or " -r ") .. offers(takes) or ""))
       if takes and takes.is_optional then -- fish knows no such option: what may stand behind it is an argument
@@ -79,7 +90,8 @@ function M.write(commands)
     end
     for i, argument in ipairs(command.arguments) do
       if argument.kind ~= "file" then
-        table.insert(lines, ('%s; and __parley_place %d" %s\n'):format(head, i - 1, offers(argument)))
+        table.insert(lines, ('%s; and __parley_place %d %s" %s\n'):format(head, i - 1, table.concat(takers, " "),
+          offers(argument)))
       end
     end
   end
