@@ -200,6 +200,12 @@ local function failure_of(self, result)
     result.message and ": " .. result.message or ""), { reason = "api" })
 end
 
+--- An error of the message itself, in the chat's words where it was refused as a command.
+local function explained(err, text)
+  local problem = errors.is(err, "ValueError") and err.index and commands.problem_of(text)
+  return problem and errors.value_error(problem) or err
+end
+
 local function report(self, err)
   if err and not (self.is_interactive and errors.is(err)) then error(err, 0) end
   if errors.is(err, "Cancelled") then
@@ -216,7 +222,7 @@ function Chat:send(text)
   local events, err = run_turn(self, function() return (self.talk:send(text)) end)
   local result = events[#events]
   if result and result.type == "result" then self.turns = self.turns + 1 end
-  report(self, err or failure_of(self, result))
+  report(self, explained(err, text) or failure_of(self, result))
   if not err and #self.talk.messages == before then self.talk:keep(self.turn) end -- it may have been interrupted
   if #self.talk.messages == before and self.is_interactive and not self.is_leaving then
     local how = self.input.has_history and "; Up brings it back" or ""

@@ -180,8 +180,11 @@ local function has_status(view) return view.status ~= nil and view.status.status
 
 --- The command that the program would see in a message. 2.1.330 looks behind leading white space. Whatever comes near a
 --- command's name is taken for it, `/exit.` for `/exit`, but no path; on 2.1.110, which tells no status, paths too.
-local function command_in(text, trimmed, view)
-  local name = trimmed:match "^/[%w:_-]*%f[%s\0]"
+---@param text string  valid UTF-8
+---@param view? parley.View  as for `prepare`
+---@return string? name  with its slash
+function M.command_in(text, view)
+  local name = without_leading_space(text):match "^/[%w:_-]*%f[%s\0]"
   if name then return name end
   local word = text:match "^/%w[^%s]*"
   if word and (not word:find("/", 2, true) or view and not has_status(view)) then return word end
@@ -270,7 +273,7 @@ function M.prepare(text, options, view)
   local at, code, problem = M.undeliverable(text)
   if at then return nil, ("the character U+%04X at byte %d %s"):format(code, at, problem) end
   if EXIT_WORDS[trimmed] then return nil, ("the program ends itself on the message '%s'"):format(trimmed) end
-  local command = command_in(text, trimmed, view)
+  local command = M.command_in(text, view)
   if command then
     return nil, ("the program would run it as the command '%s'; session:command sends commands"):format(command)
   end

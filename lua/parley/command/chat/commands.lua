@@ -1,6 +1,7 @@
 --- What begins with a slash. A command is a function of the chat and the rest of the line.
 local uv = require "luv"
 local clear = require "parley.claude.clear"
+local delivery = require "parley.policy.delivery"
 local errors = require "parley.base.errors"
 local history = require "parley.base.history"
 local messages_file = require "parley.base.messages_file"
@@ -203,6 +204,25 @@ function M.arguments()
   return takes
 end
 
+--- The command that claude would see in a text, and how it is run.
+---@param text string  valid UTF-8
+---@return string? name  nil when it would see none
+---@return string? advice
+local function command_of_claude(text)
+  local name = delivery.command_in(text)
+  local own = name and name:match "^/[%w:_-]+"
+  return name, own and ("/claude %s runs claude's own"):format(own)
+end
+
+--- Why a message was refused, where claude would run it as a command.
+---@param text string
+---@return string? problem  nil where it would not
+function M.problem_of(text)
+  if not utf8.len(text) then return nil end
+  local name, advice = command_of_claude(text)
+  return name and ("claude would run it as the command '%s'%s"):format(name, advice and ": " .. advice or "")
+end
+
 --- Runs what the line asks for.
 ---@param chat parley.Chat
 ---@param text string  begins with one slash
@@ -214,8 +234,10 @@ function M.run(chat, text)
     local names = {}
     for i, known in ipairs(COMMANDS) do names[i] = known[1] end
     name = text:match "^%S*"
-    error(errors.value_error(("there is no command '%s'%s (/help lists them; //%s sends it as text)"):format(name,
-      suggest.near(name, names), name:sub(2))), 0)
+    local is_own, advice = command_of_claude(text)
+    if not is_own then advice = ("/%s sends it as text"):format(name) end
+    error(errors.value_error(("there is no command '%s'%s (/help lists them%s)"):format(name,
+      suggest.near(name, names), advice and "; " .. advice or "")), 0)
   end
   command(chat, rest:match "^.*%S" or "", force == "!")
 end
