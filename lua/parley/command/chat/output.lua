@@ -43,7 +43,8 @@ end
 --- A row that never becomes two: the terminal's wrapping is off while it is written, for wide characters.
 local function row(self, style, text)
   local columns = self.options.has_status and self.options.columns() - 1 or PLAIN_COLUMNS
-  local line = self.options.paint(style, text:match "^ *" .. paint.line(text, columns))
+  local indent = text:match "^ *"
+  local line = self.options.paint(style, indent .. paint.line(text, columns - #indent))
   return self.options.has_status and "\27[?7l" .. line .. "\27[?7h" or line
 end
 

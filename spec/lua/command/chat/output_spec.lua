@@ -50,6 +50,14 @@ describe("output", function()
     assert.same({ "\27[?7l[Bash] xxxxxxxxxxx…\27[?7h\n" }, aside)
   end)
 
+  it("cuts a tool's result to one row, its indent included", function()
+    out = new { has_status = true }
+    for _, length in ipairs { 17, 18 } do
+      out:event(event.new { type = "user", content = { { type = "tool_result", content = ("x"):rep(length) } } })
+    end
+    assert.same({ "\27[?7l  xxxxxxxxxxxxxxxxx\27[?7h\n", "\27[?7l  xxxxxxxxxxxxxxxx…\27[?7h\n" }, aside)
+  end)
+
   it("wipes the status line away before it writes, and only then", function()
     out = new { has_status = true }
     out:status "wait"
