@@ -101,14 +101,22 @@ local function open_temporary(path)
   return descriptor, temporary
 end
 
+--- Gives a new file the mode of the one that it replaces. Where owner or group differ it would let others in.
+local function keep_mode(descriptor, former)
+  local own = uv.fs_fstat(descriptor)
+  if own.uid == former.uid and own.gid == former.gid then uv.fs_fchmod(descriptor, former.mode & 511) end
+end
+
 --- Writes a file whole, mode 0600: under a temporary name beside it, then renamed.
 ---@param path string
 ---@param text string
 ---@param is_passing? boolean  it need not be there when the machine has failed: the disk is not waited for
+---@param former? table  what `uv.fs_stat` says of a file whose mode it is to have
 --- Raises an error with the system's code; nothing is left behind then.
-function M.write(path, text, is_passing)
+function M.write(path, text, is_passing, former)
   local descriptor, temporary = open_temporary(path)
   local ok, problem, code = write_all(descriptor, text)
+  if ok and former then keep_mode(descriptor, former) end
   if ok and not is_passing then ok, problem, code = uv.fs_fsync(descriptor) end
   uv.fs_close(descriptor)
   if ok then ok, problem, code = uv.fs_rename(temporary, path) end
@@ -117,13 +125,15 @@ function M.write(path, text, is_passing)
   error(cannot_write(path, problem, code), 0)
 end
 
---- Where the file stands that a person has named, and whether it is written in its place, as a device is.
+--- Where the file stands that a person has named, whether it is written in its place, as a device is, and what is known
+--- of the one that is there.
 local function target_of(path)
   local found, link = uv.fs_stat(path), uv.fs_lstat(path)
   if not found and link then
     error(errors.value_error(("'%s' is a link to '%s', which is not there"):format(path, uv.fs_readlink(path))), 0)
   end
-  return uv.fs_realpath(path) or path, found ~= nil and found.type ~= "file" and found.type ~= "directory"
+  return uv.fs_realpath(path) or path, found ~= nil and found.type ~= "file" and found.type ~= "directory",
+    found
 end
 
 --- Tries whether `save` could write a file, and leaves nothing behind.
@@ -141,12 +151,13 @@ function M.check_save(path)
 end
 
 --- Writes the file that a person has named: through a link, and in its place what is no regular file, such as a device.
+--- One that is replaced keeps its mode.
 ---@param path string
 ---@param text string
 --- Raises an error with the system's code, or `ValueError` for a link that leads nowhere.
 function M.save(path, text)
-  local target, is_in_place = target_of(path)
-  if not is_in_place then return M.write(target, text) end
+  local target, is_in_place, former = target_of(path)
+  if not is_in_place then return M.write(target, text, false, former) end
   local ok, problem = M.put(path, text, "w")
   if not ok then error(cannot_write(path, problem), 0) end
 end

@@ -30,6 +30,24 @@ describe("files", function()
       assert.same({ "new", "link" }, { files.read(folder .. "/real"), uv.fs_lstat(folder .. "/link").type })
     end)
 
+    it("keeps the mode of a file that it replaces, and gives a new one to nobody else", function()
+      local path = folder .. "/page"
+      files.save(path, "new")
+      assert.equal("600", ("%o"):format(mode_of(path)))
+      for _, mode in ipairs { "644", "400", "664" } do
+        assert(uv.fs_chmod(path, tonumber(mode, 8)))
+        files.save(path, mode)
+        assert.same({ mode, mode }, { files.read(path), ("%o"):format(mode_of(path)) })
+      end
+    end)
+
+    it("lets nobody into what takes the place of another's file", function()
+      local path = helper.write(folder .. "/page", "old", "664")
+      if not uv.fs_chown(path, 12345, 12345) then return end -- root alone gives files away
+      files.save(path, "new")
+      assert.equal("600", ("%o"):format(mode_of(path)))
+    end)
+
     it("leaves a pipe where it is, and writes into it", helper.task(function()
       assert.equal(0, helper.run({ "/usr/bin/mkfifo", folder .. "/pipe" }).status)
       local reader <close> = helper.start { "/bin/cat", folder .. "/pipe" }
