@@ -79,7 +79,10 @@ local function main(arguments)
   local name, base = check_name(arguments.name)
   local kind = kind_of(what, name, arguments.kind)
   local path = written.path:format(written.of_base and base or name)
-  if written.of_base and not files.is_folder "spec" then assert(uv.fs_mkdir("spec", 511)) end
+  if written.of_base and not files.is_folder "spec" then
+    local ok, problem = uv.fs_mkdir("spec", 511)
+    if not ok then refuse("cannot make the folder 'spec': %s", files.reason(problem)) end
+  end
   local template = kind and what .. "/" .. kind or what
   local text = package.loaded["parley.bundle"].read(("scripts/templates/%s.lua"):format(template))
   write(path, (text:gsub("NAME", name):gsub("BASE", base)))

@@ -99,6 +99,13 @@ describe("parley new", function()
     assert.is_nil(files.read(folder .. "/nowhere"))
   end))
 
+  it("names a folder for specs that cannot be made", helper.task(function()
+    helper.write(folder .. "/spec", "")
+    local program = run("new", "spec", "quick")
+    assert.equal("parley: ValueError: cannot make the folder 'spec': file already exists\n", program.errors)
+    assert.equal(1, program.status)
+  end))
+
   for words, problem in pairs {
     ["policy --kind dialog x"] = "there is no policy 'dialog', but routing, injection, mcp_config, readiness, dialogs, "
       .. "delivery, settling, permission, sleeping; did you mean 'dialogs'?",
