@@ -1,5 +1,5 @@
--- Prints timings: start-up, fingerprints, JSON, the index, what a turn costs beyond the program's own way, and what it
--- costs to have the program call.
+-- Prints timings: start-up, fingerprints, JSON, the index, and what Parley adds to a turn.
+-- That is what a turn costs beyond the program's own way, and what it costs to have the program call.
 local parley = require "parley"
 local cli = require "parley.command.cli"
 local clock = require "parley.base.clock"

@@ -22,6 +22,12 @@ describe("parley help", function()
     assert.matches("\n  doctor +Looks for ", program.output)
   end))
 
+  it("says what each command does in a sentence of its own", helper.task(function()
+    local listed = helper.run({ helper.host, "help" }, { env = helper.environment { COLUMNS = "100" } }).output
+    listed = (listed:match "\nCommands[^\n]*\n(.*)$"):gsub("\n    +", " ")
+    for line in listed:gmatch "[^\n]+" do assert.matches("^  [%w-]+ +%u.*%.$", line) end
+  end))
+
   it("prints the help of each command, with examples", helper.task(function()
     for _, name in ipairs(commands(run("--help").output)) do
       local program = run("help", name)
