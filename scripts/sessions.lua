@@ -40,17 +40,18 @@ end
 
 local function row_of(entry, known, arguments, now)
   local summary, problem = index.summary(entry.path)
-  summary = summary or { turns = 0, first_words = "(cannot be read: " .. problem .. ")" }
+  summary = summary or {} -- of one that cannot be read
   if arguments.json then
     return assert(json.encode(tables.merged({ id = entry.id, path = entry.path, size = entry.size,
-      turns = summary.turns, modified = clock.date("!%Y-%m-%dT%H:%M:%SZ", entry.modified * 1000),
-      cwd = summary.cwd or json.null, first_words = summary.first_words or json.null,
+      turns = summary.turns or json.null, modified = clock.date("!%Y-%m-%dT%H:%M:%SZ", entry.modified * 1000),
+      cwd = summary.cwd or json.null, first_words = summary.first_words or json.null, problem = problem,
     }, known and kept.state_fields(known)), { sort_keys = true }))
   end
   local place = arguments.all and summary.cwd and paint.plain(summary.cwd) .. ": " or ""
   local state = arguments.has_states and ("%-14s  "):format(known and kept.state(known, now) or "-") or ""
-  return ("%-36s %7s %5d %9s  %s%s%s"):format(entry.id, kept.age(now - entry.modified), summary.turns,
-    paint.size(entry.size), state, place, paint.line(summary.first_words or "", 60))
+  local words = problem and ("(cannot be read: %s)"):format(problem) or summary.first_words or ""
+  return ("%-36s %7s %5s %9s  %s%s%s"):format(entry.id, kept.age(now - entry.modified), summary.turns or "-",
+    paint.size(entry.size), state, place, paint.line(words, 60))
 end
 
 local function list(arguments)

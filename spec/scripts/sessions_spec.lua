@@ -81,8 +81,19 @@ describe("parley sessions", function()
     assert.equal(kit.cwd, entry.cwd)
     assert.equal(2, entry.turns)
     assert.equal("hello", entry.first_words)
+    assert.is_nil(entry.problem)
     assert.equal(assert(uv.fs_stat(entry.path)).size, entry.size)
     assert.matches("^%d%d%d%d%-%d%d%-%d%dT%d%d:%d%d:%d%dZ$", entry.modified)
+  end))
+
+  it("says of one that cannot be read why, and counts nothing in it", helper.task(function()
+    local path = kit:transcript_path(talk { "hello" })
+    assert(uv.fs_unlink(path))
+    assert(uv.fs_symlink("/proc/self/mem", path)) -- nothing can be read at its beginning, not by root either
+    assert.matches(" +%- +0 B  %(cannot be read: Input/output error%)\n$", run({}).output)
+    local entry = assert(core.json.decode(run({ "--json" }).output))
+    assert.same({ core.json.null, core.json.null, "Input/output error" },
+      { entry.turns, entry.first_words, entry.problem })
   end))
 
   it("prints nothing that a terminal would obey", helper.task(function()

@@ -3,6 +3,7 @@ local helper = require "spec.helper"
 local parley = require "parley"
 local terminal = require "parley.testing.terminal"
 local testing = require "parley.testing"
+local uv = require "luv"
 
 describe("parley show", function()
   local check_leaks, kit
@@ -126,6 +127,14 @@ claude
       end
     end))
   end
+
+  it("names one that cannot be read once", helper.task(function()
+    local socket, path = uv.new_pipe(false), kit.folder .. "/socket"
+    assert(socket:bind(path))
+    local program = run { "show", path }
+    socket:close()
+    assert.equal(("parley: ValueError: cannot read '%s': No such device or address\n"):format(path), program.errors)
+  end))
 
   it("prints nothing that a terminal would obey", helper.task(function()
     local output = run({ "show", talk { "escape" } }).output

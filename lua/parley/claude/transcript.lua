@@ -38,7 +38,10 @@ local function read_records(path)
   problem = problem and files.reason(problem)
   if stat and stat.type == "directory" then problem = "it is a folder" end
   local file
-  if not problem then file, problem = io.open(path, "rb") end
+  if not problem then
+    file, problem = io.open(path, "rb")
+    problem = problem and problem:sub(#path + 3) -- what stands behind the path
+  end
   if not file then error(errors.value_error(("cannot read '%s': %s"):format(path, problem)), 0) end
   local _ <close> = file
   local records, is_transcript = {}, false

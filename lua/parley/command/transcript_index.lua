@@ -77,14 +77,15 @@ end
 --- What a transcript is about. Streams the file; only lines that may be messages are decoded.
 ---@param path string
 ---@return parley.TranscriptSummary? summary
----@return string? problem
+---@return string? problem  without the path
 function M.summary(path)
   local file, problem = io.open(path, "rb")
-  if not file then return nil, problem end
+  if not file then return nil, problem:sub(#path + 3) end -- what stands behind the path
   local _ <close> = file
   local summary = { turns = 0 }
   while true do
     local block, rest = file:read(BLOCK, "L")
+    if not block and rest then return nil, rest end -- what was wrong
     if not block then return summary end
     for line in candidates(rest and block .. rest or block) do
       local record = core.json.decode(line)

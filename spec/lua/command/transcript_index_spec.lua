@@ -119,7 +119,10 @@ describe("transcript_index", function()
     it("says why a file cannot be read", function()
       local found, problem = index.summary(folder .. "/none")
       assert.is_nil(found)
-      assert.matches("No such file", problem)
+      assert.equal("No such file or directory", problem)
+      found, problem = index.summary "/proc/self/mem" -- it is opened, and has nothing at its beginning
+      assert.is_nil(found)
+      assert.equal("Input/output error", problem)
     end)
   end)
 
