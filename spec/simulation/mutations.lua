@@ -24,10 +24,9 @@ end
 -- Delivery ------------------------------------------------------------------------------------------------------------
 
 add("looks at the composer before Enter again", "session/course",
-  "if self.typist:still_holds(self.turn.text, self.entered) then self.entered = self.typist:enter() end",
-  "self.entered = self.typist:enter()")
+  "if self.typist:still_holds(self.turn.text, self.entered) then", "if true then")
 add("presses Enter again", "session/course",
-  "if self.typist:still_holds(self.turn.text, self.entered) then self.entered = self.typist:enter() end", "")
+  "if self.typist:still_holds(self.turn.text, self.entered) then", "if false then")
 add("looks again before Enter, behind a paste", "session/typist",
   "if not wait_for_composer(self, LOST_MS, is_whole) then return false end\n    end",
   "end")
@@ -50,7 +49,7 @@ add("brings a dialog to its policy while it types", "session/typist",
   'if terminal:state() == "dialog" then\n      terminal:attend()\n      return nil,',
   'if false then\n      return nil,')
 add("keeps a message's end from Enter", "policy/delivery", 'local rest = text .. " "', "local rest = text")
-add("refuses what would be a command", "policy/delivery", 'local name = trimmed:match "^/',
+add("refuses what would be a command", "policy/delivery", 'local name = without_leading_space(text):match "^/',
   'local name = ("x"):match "^/')
 add("compares the receipt with the message", "session/turn",
   "if is_late or claude_event.kind(event) ~= \"typed\" then return false end",

@@ -131,6 +131,21 @@ describe("the window", function()
     assert.equal(1, count)
   end)
 
+  serves("gives what a lost answer had to whoever asks again by the same name, and to nobody else", function(gateway)
+    gateway:ask "one"
+    local id = only_id(gateway)
+    local function take_as(person)
+      return gateway:request(("/sessions/%s/take"):format(id), "", { ["parley-person"] = person })
+    end
+    local first = take_as "ada"
+    assert.same({ 200, 200 }, { first.status, take_as("ada").status })
+    assert.equal(first.json.hold, take_as("ada").json.hold)
+    assert.equal(409, take_as("bob").status)
+    assert.equal(409, take_as(nil).status)
+    assert.equal(200, give_back(gateway, id, first.json.hold).status)
+    assert.not_equal(first.json.hold, take_as("ada").json.hold)
+  end)
+
   serves("forgets no page because of another person's", function(gateway)
     local window = gateway.server.window
     local mine = { authorization = "Bearer " .. window:login "me" }

@@ -1,5 +1,6 @@
 --- A person in a terminal who looks into a session of `parley serve`, and may take it over.
 local base64 = require "parley.base.base64"
+local core = require "parley.core"
 local defer = require "parley.base.defer"
 local errors = require "parley.base.errors"
 local paint = require "parley.command.paint"
@@ -21,6 +22,7 @@ local AGAIN_MS, WAIT_S = 1000, 3600
 ---@field package id string
 ---@field package line table        the session's, as the server tells it
 ---@field package hold? string
+---@field package name string        of this person, for the server
 ---@field package typed string      and not sent yet
 ---@field package is_giving? boolean  back, once it is sent
 ---@field package is_in_paste? boolean
@@ -42,8 +44,8 @@ end
 local function path_of(self, what) return ("/sessions/%s/%s"):format(self.id, what) end
 
 local function post(self, what, body)
-  return self.client:ask("POST", path_of(self, what), { body = body, headers = self.hold and
-    { ["parley-hold"] = self.hold } or nil })
+  return self.client:ask("POST", path_of(self, what), { body = body,
+    headers = { ["parley-hold"] = self.hold, ["parley-person"] = self.name } })
 end
 
 local function finish(self, why)
@@ -252,7 +254,8 @@ function M.run(client, line, takes_it)
     error(errors.value_error "parley attach shows a session in a terminal, and standard input or output is none", 0)
   end
   local self = setmetatable({ client = client, id = line.id, line = line, typed = "", tail = "",
-    changed = task.condition(), has_marks = false, is_dirty = true }, Person)
+    name = core.digest.hex(assert(uv.random(16))), changed = task.condition(), has_marks = false, is_dirty = true },
+    Person)
   local input <close> = stdin.open(function(bytes) on_bytes(self, bytes) end)
   local rows, columns = input:size()
   self.picture = pictures.new { write = stdout.write, rows = rows, columns = columns }

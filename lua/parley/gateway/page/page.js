@@ -8,6 +8,7 @@
   let shown = null; // what is looked at: a session's id, or "" for the list
   let view = null; // of a session: its id, its terminal, the keys that were not sent yet
   let connection = null; // an AbortController
+  const PERSON = `page-${Math.random().toString(36).slice(2)}`; // who asks again gets what an aborted take over has given
   let holding = null; // what take over has given
   let asking = null; // an AbortController, while take over waits
   let leaving = false;
@@ -145,7 +146,8 @@
     asking = new AbortController();
     notice("The keyboard is yours when the turn that runs has ended. Click again not to wait.");
     try {
-      const response = await client.ask(`/sessions/${id}/take?wait=${WAIT_S}`, { method: "POST", signal: asking.signal });
+      const response = await client.ask(`/sessions/${id}/take?wait=${WAIT_S}`,
+        { method: "POST", headers: { "parley-person": PERSON }, signal: asking.signal });
       setHolding(id, (await response.json()).hold);
       notice("");
       connect(); // so that the server sees that somebody is there

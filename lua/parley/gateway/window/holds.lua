@@ -11,6 +11,7 @@ local M = {}
 ---@class parley.gateway.Hold
 ---@field id string          a secret of whoever has it
 ---@field owner string
+---@field person? string      a name that a client has for itself
 ---@field hold parley.Hold
 ---@field package streams integer   open ones
 ---@field package seen_at number
@@ -70,17 +71,25 @@ local function watch(self, one)
   end
 end
 
---- Takes a session over, once the turn that runs in it has ended.
+--- Takes a session over, once the turn that runs in it has ended. Who has it by a request that was given up, of which
+--- the answer was lost, gets it by the next one.
 ---@param entry parley.PoolEntry
 ---@param owner string
 ---@param wait_ms number  0: a turn that runs is a 409
+---@param person? string  a name that the client has for itself
 ---@return parley.gateway.Hold
-function Holds:take(entry, owner, wait_ms)
+function Holds:take(entry, owner, wait_ms, person)
   local session = entry.session
+  local function own()
+    local one = person and find_by_session(self, session)
+    if not one or one.owner ~= owner or one.person ~= person or one.ending then return nil end
+    one.seen_at = clock.now()
+    return one
+  end
   local function refuse(message, seconds)
     error(problems.new(409, message, { retry_after = seconds, reason = "taken" }), 0)
   end
-  if entry.taken then refuse("somebody has taken this session over already", 10) end
+  if entry.taken then return own() or refuse("somebody has taken this session over already", 10) end
   local limit_ms = entry.in_use and wait_ms or nil -- nobody waits for what is idle
   if limit_ms == 0 then refuse("a turn runs in this session: ask again when it has ended, or with ?wait=SECONDS", 2) end
   local ok, hold = pcall(task.timeout, limit_ms, self.backend.take_over, self.backend, session)
@@ -89,10 +98,10 @@ function Holds:take(entry, owner, wait_ms)
   elseif not ok then
     error(hold, 0)
   elseif not hold then
-    refuse("the session has ended, or somebody has taken it over already", 10)
+    return own() or refuse("the session has ended, or somebody has taken it over already", 10)
   end
-  local one = { id = "hold-" .. core.digest.hex(assert(uv.random(16))), owner = owner, hold = hold, streams = 0,
-    seen_at = clock.now(), session_id = session.session_id }
+  local one = { id = "hold-" .. core.digest.hex(assert(uv.random(16))), owner = owner, person = person, hold = hold,
+    streams = 0, seen_at = clock.now(), session_id = session.session_id }
   self.by_id[one.id] = one
   one.watcher = self.group:spawn(watch, self, one)
   return one

@@ -74,7 +74,8 @@ function handlers.take(call, id)
   if not seconds or seconds < 0 or seconds > LONGEST_WAIT_S then
     problems.refuse("wait: must be a number of seconds from 0 to %d", LONGEST_WAIT_S)
   end
-  local one = call.server.window.holds:take(entry, call.owner, seconds * 1000)
+  local one = call.server.window.holds:take(entry, call.owner, seconds * 1000,
+    call.request.headers["parley-person"])
   send_json(call, { hold = one.id })
 end
 
