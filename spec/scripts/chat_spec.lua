@@ -80,7 +80,7 @@ describe("parley chat", function()
     if not ok then assert.equal(text, body(terminal)) end
   end
 
-  local function it_does(sentence, fn) it(sentence, helper.task(fn, 40000)) end
+  local function it_does(sentence, fn) it(sentence, helper.task(fn, 120000)) end
 
   --- What stands for a long text in the line; its spaces are such as nobody types.
   local function name_of(number, lines, characters)

@@ -70,14 +70,14 @@ describe("the stand-in while it starts", function()
     assert.equal("", (terminal:wait_for(function() return terminal:composer() end)))
   end))
 
-  it("switches bracketed paste on before it takes keys", scene({ script = { startup_delay_ms = 150 } },
+  it("switches bracketed paste on before it takes keys", scene({ script = { startup_delay_ms = 1000 } },
     function(kit, open)
       local terminal = open({}, { is_ready = false })
       terminal:wait_for(function() return terminal.screen:modes().bracketed_paste end)
       assert.equal(0, #kit:events "ready")
     end))
 
-  it("shows its composer too early on 2.1.50", scene({ profile = "2.1.50", script = { startup_delay_ms = 250 } },
+  it("shows its composer too early on 2.1.50", scene({ profile = "2.1.50", script = { startup_delay_ms = 1000 } },
     function(kit, open)
       local terminal = open({}, { is_ready = false })
       terminal:wait_for(function() return terminal:composer() end)
