@@ -138,9 +138,10 @@ local function take(self, text)
   return text:sub((length or 1) + 1)
 end
 
---- Takes in bytes and reports the keys that are whole.
----@param bytes string
+--- Takes in bytes and reports the keys that are whole. Ctrl-C that comes alone is no part of a paste: its end was lost.
+---@param bytes string  of one read
 function Decoder:feed(bytes)
+  if self.pasted and bytes:find "^\3+$" then bytes = PASTE_END .. bytes end
   self.rest = self.rest .. bytes
   while self.rest ~= "" do
     local rest = take(self, self.rest)

@@ -64,6 +64,12 @@ describe("keys", function()
     assert.same({ name = "paste", text = "café" }, found)
   end)
 
+  it("ends a paste whose end was lost at a Ctrl-C that comes alone", function()
+    assert.equal("[ab]<interrupt>", (decode("\27[200~ab", "\3")))
+    assert.equal("[ab\u{FFFD}[2]<interrupt><interrupt>", (decode("\27[200~ab\27[2", "\3\3")))
+    assert.equal("[a\u{FFFD}b]", (decode("\27[200~", "a\3b", "\27[201~")))
+  end)
+
   it("takes in a paste in a time that grows as it does", function()
     local function seconds(size)
       local length
