@@ -230,8 +230,11 @@ local function names_paste(text)
   return (text:find "%[Pasted text #1[ %]]" or text:find("[...Truncated text #1 ", 1, true)) ~= nil
 end
 
-local NO_EDITOR = "it can only go through the program's editor, which does not open: the user's key bindings "
-  .. '(keybindings.json) must have "ctrl+g" do "chat:externalEditor"'
+local NO_BINDING = "the user's key bindings (keybindings.json) must have \"ctrl+g\" do \"chat:externalEditor\""
+
+local function no_editor(view)
+  return "it can only go through the program's editor, which does not open: " .. (view.editor_problem or NO_BINDING)
+end
 
 --- The last version that knows no mark of a paste. Later ones escape the mark where it stands in a message.
 local UNMARKED = 250
@@ -286,7 +289,7 @@ function M.prepare(text, options, view)
   if view and not view.modes.alternate_screen and utf16_length(text) > WHOLE_UNITS and names_paste(text) then
     return nil, "it is long and holds what the program names pastes with ('[Pasted text #1]'), and would replace"
   end
-  if view and not view.has_editor and not is_typable(text) then return nil, NO_EDITOR end
+  if view and not view.has_editor and not is_typable(text) then return nil, no_editor(view) end
   return text
 end
 
@@ -316,7 +319,7 @@ function M.keystrokes(text, view)
     if not text:find "\n" then return { { keys = rest, holds = text } } end
     return { { keys = keys.paste(rest), holds = text, rest_ms = PASTE_REST_MS } }
   end
-  if not view.has_editor then return nil, NO_EDITOR end
+  if not view.has_editor then return nil, no_editor(view) end
   return { { editor = rest, holds = text } }
 end
 

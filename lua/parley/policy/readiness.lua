@@ -20,6 +20,7 @@ M.contract = { state = contract.one_of { "starting", "ready", "busy", "dialog" }
 ---@field elapsed_ms number since the process was started
 ---@field has_started boolean  it was ready once: start-up dialogs come before that, those of tools after it
 ---@field has_editor boolean  the program's editor is a way to its composer, as far as was seen
+---@field editor_problem? string  why it is none, where it could not be made: a full disk, perhaps
 ---@field is_command? boolean   one of the program's own commands runs
 
 local function on_screen(view)

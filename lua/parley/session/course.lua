@@ -207,7 +207,7 @@ local function dialog_due(self, facts, state, now)
   self.dialog_since = self.dialog_since or now
   local due = self.dialog_since + (#calls == 0 and CALL_MS or OTHER_CALL_MS)
   local is_waited_for = not facts.is_command and now < due and not self.dialogs:has_call(calls)
-  if not is_waited_for then self.terminal:attend() end
+  if not is_waited_for then self.deadlines:spare(self.terminal:attend()) end
   self.free_since = clock.now()
   if is_waited_for then return due end
   self.dialog_since = nil
@@ -247,9 +247,10 @@ function Course:look(any, more)
   local verdict, settles_at = settle(self, facts, now)
   if verdict then return verdict end
   terminal:check()
+  local stalls_at = self.deadlines:stall_due(facts, now) -- first: a dialog that does not go away is brought each time
   local dialog_at = #turn.events == 0 and not more and dialog_due(self, facts, state, now)
   if not dialog_at then return nil, now end
-  return nil, math.min(settles_at, dialog_at, self.deadlines:stall_due(facts, now),
+  return nil, math.min(settles_at, dialog_at, stalls_at,
     self.deadlines:receipt_due(facts, now, self.free_since), key_due(self, facts, state, now))
 end
 

@@ -47,6 +47,10 @@ function Deadlines:look_for_life(now, has_happened, is_tool_running)
   if has_happened or has_moved then self.last_sign = now end
 end
 
+--- Does not count a time that a person has taken.
+---@param milliseconds number
+function Deadlines:spare(milliseconds) self.last_life = self.last_life + milliseconds end
+
 --- Since when the turn has been still, as the settling policy counts it. One that was not seen at work may still be
 --- about to begin: then the screen must be still as well.
 ---@param facts parley.TurnFacts

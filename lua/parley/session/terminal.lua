@@ -33,6 +33,7 @@ local ESCAPE_AGAIN_MS = 1000
 ---@field process parley.Process
 ---@field has_started boolean         it was ready once
 ---@field has_editor? boolean         the editor door is there, as far as was seen
+---@field editor_problem? string      why it is not, where it could not be made
 ---@field package readiness table     the policy
 ---@field package options table       `startup_timeout_ms`, `stall_timeout_ms`
 ---@field package guard parley.Guard
@@ -105,7 +106,7 @@ function Terminal:view()
   return {
     rows = picture.rows, cursor = picture.cursor, modes = picture.modes, title = picture.title,
     status = current, version = current and current.version or self.version, has_started = self.has_started,
-    has_editor = self.has_editor, is_command = self.guard.is_command(),
+    has_editor = self.has_editor, editor_problem = self.editor_problem, is_command = self.guard.is_command(),
     elapsed_ms = self.started_at and clock.now() - self.started_at or 0,
   }
 end
@@ -116,8 +117,9 @@ function Terminal:editor() return self.process.editor end
 
 --- Does without the program's editor from now on, and says so.
 ---@param why string
-function Terminal:lose_editor(why)
-  self.has_editor = false
+---@param problem? string  where it could not be made
+function Terminal:lose_editor(why, problem)
+  self.has_editor, self.editor_problem = false, problem
   self.guard.notice("editor_unavailable", why)
 end
 

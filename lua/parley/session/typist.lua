@@ -253,7 +253,10 @@ end
 --- What puts a text into the composer now.
 local function steps_for(self, text, is_command)
   local terminal = self.terminal
-  if terminal.has_editor and not terminal:editor() then terminal:lose_editor(terminal.process.without_editor) end
+  if terminal.has_editor and not terminal:editor() then
+    local problem = terminal.process.without_editor
+    terminal:lose_editor(problem, problem)
+  end
   local steps, why = self.policy.keystrokes(text, terminal:view(), self.options)
   if not steps then terminal:fail("delivery", why .. "; nothing was sent") end
   if not is_command or steps[1].editor then return steps end

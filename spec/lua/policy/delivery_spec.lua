@@ -120,6 +120,8 @@ describe("policy.delivery", function()
         assert.is_truthy(prepare(text, {}, NEWEST))
       end
       assert.equal("hello", prepare("hello", {}, view))
+      view = changed(view, { editor_problem = "ENOSPC: no space left" })
+      refuses("!ls", "editor, which does not open: ENOSPC: no space left", {}, view)
     end)
   end)
 

@@ -120,6 +120,31 @@ describe("promise 5, a turn ends, and not early:", function()
     end)
   end
 
+  for name, tool in pairs {
+    ["a call that is known"] = { name = "Bash", input = { command = "ls" } },
+    ["one that is not"] = { name = "Bash", input = { command = ("echo a line of it\n"):rep(60) } },
+    ["an MCP tool's"] = { name = "mcp__db__query", input = { sql = "select 1" } },
+  } do
+    tool.permission, tool.result = true, "done"
+    local function about(options)
+      return { process = { permission_mode = "default" }, session = options,
+        script = { answers = { { tool = tool, after = "after the tool" } } } }
+    end
+    on(ENDS, "though a person takes longer for a dialog than the program may be silent, about " .. name, about {
+      stall_timeout_ms = 20000, policies = { dialogs = { decide = function()
+        task.condition():wait(90000)
+        return { choose = 1 }
+      end } } }, function(live) assert.equal("success", say(live, "do it").verdict) end)
+
+    on(ENDS, "when a dialog does not go away, about " .. name, about { stall_timeout_ms = 20000,
+      policies = { dialogs = { decide = function() return { keys = "z" } end } } }, function(live)
+        local before = task.now()
+        local err = failure_of("SessionError", say, live, "do it")
+        assert.equal("timeout", err.reason)
+        assert.is_true(task.now() - before < 90000)
+      end)
+  end
+
   each("after a start at which a person takes longer for a dialog than the program may", { is_not_started = true,
     script = { start_dialogs = { { title = "Odd question", lines = { "Do it?" }, choices = { "Yes", "No" } } } },
     session = { startup_timeout_ms = 20000, policies = { dialogs = { decide = function()
