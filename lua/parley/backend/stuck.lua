@@ -21,8 +21,13 @@ function M.is_in_use(self, lease)
   return false
 end
 
---- Whether a lease may end while those who are stuck wait on.
-local function may_end(lease, stuck) return not (lease.task and task.hangs_on(lease.task, stuck)) end
+--- Whether a lease may end while those who are stuck wait on: its turn does not while a call in it hangs on them.
+local function may_end(lease, stuck)
+  for one in pairs(lease.session and lease.session.serving or {}) do
+    if task.hangs_on(one, stuck) then return false end
+  end
+  return not (lease.task and task.hangs_on(lease.task, stuck))
+end
 
 --- Whether a place may become free while those who are stuck wait on.
 local function may_have_place(self, stuck)

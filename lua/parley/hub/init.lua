@@ -1,6 +1,7 @@
 --- What the program of one session calls: `/SECRET/hooks/EVENT`. Who wants an event subscribes to it before the start;
 --- the folder that tells the program whom to call holds those events and no others.
 local core = require "parley.core"
+local defer = require "parley.base.defer"
 local errors = require "parley.base.errors"
 local hook_events = require "parley.claude.hook_events"
 local listener = require "parley.hub.listener"
@@ -20,15 +21,17 @@ local M = {}
 ---@field package folder? string
 ---@field package handlers table<string, parley.HookHandler[]>
 ---@field package on_failure fun(event: string, err: any)
+---@field package serving table<parley.Task, true>
 local Hub = {}
 Hub.__index = Hub
 Hub.__name = "parley.Hub"
 
 --- Makes a hub that nobody can call yet.
----@param given {on_failure: fun(event: string, err: any)}  told what a handler raises; the hook has no answer then
+---@param given {on_failure: fun(event: string, err: any), serving?: table<parley.Task, true>}  `on_failure` is told
+---       what a handler raises; the hook has no answer then. In `serving` stand the tasks in which handlers run
 ---@return parley.Hub
 function M.new(given)
-  return setmetatable({ handlers = {}, on_failure = given.on_failure }, Hub)
+  return setmetatable({ handlers = {}, on_failure = given.on_failure, serving = given.serving or {} }, Hub)
 end
 
 --- Subscribes to an event. Several handlers of one are called one after the other; their answers are joined, the first
@@ -76,7 +79,9 @@ end
 ---@param payload table
 ---@return table answer
 function Hub:dispatch(event, payload)
-  local answer = {}
+  local answer, here = {}, task.current()
+  self.serving[here] = true
+  local _ <close> = defer(function() self.serving[here] = nil end)
   for _, handler in ipairs(self.handlers[event] or {}) do
     local ok, said = pcall(ask, event, handler, payload)
     local cancellation = task.current():cancellation()

@@ -28,6 +28,7 @@ local TOOL_USE_ID = "claudecode/toolUseId"
 ---@field session_id fun(): string
 ---@field on_error fun(failure: parley.ToolFailure)
 ---@field on_known fun()  called when the program asks which tools there are
+---@field serving? table<parley.Task, true>  in which the tasks of calls stand
 
 ---@class parley.ToolFailure
 ---@field tool string          its name
@@ -50,7 +51,7 @@ Server.__name = "parley.ToolServer"
 ---@return parley.ToolServer
 function M.new(given)
   local self = setmetatable({ session_id = given.session_id, on_error = given.on_error, on_known = given.on_known,
-    calls = {}, requests = {} }, Server)
+    serving = given.serving or {}, calls = {}, requests = {} }, Server)
   self:use(given.tools)
   return self
 end
@@ -82,6 +83,9 @@ local function fail(server, call, err)
 end
 
 local function run(server, call, tool)
+  local here = task.current()
+  server.serving[here] = true
+  local _ <close> = defer(function() server.serving[here] = nil end)
   local problem = schema.problem(tool.input_schema, call.input, "input")
   if problem then return fail(server, call, errors.value_error(problem)) end
   local running = task.spawn(tool.run, call.input, call.facts)

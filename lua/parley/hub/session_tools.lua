@@ -54,7 +54,7 @@ end
 ---@return parley.SessionTools
 function M.new(session, list)
   return setmetatable({ server = mcp.new {
-    tools = list,
+    tools = list, serving = session.serving,
     session_id = function() return session.session_id end,
     on_error = function(failure) session:notice("tool_error", failure) end,
     on_known = function() session.changed:notify() end,

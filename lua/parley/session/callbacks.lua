@@ -185,7 +185,7 @@ end
 function M.new(session)
   local self = setmetatable({ session = session, needs = {}, wishes = {}, asking = 0,
     mode = session.process.permission_mode }, Callbacks)
-  self.hub = hub.new { on_failure = function(name, err)
+  self.hub = hub.new { serving = session.serving, on_failure = function(name, err)
     if session.course then
       session.turn:notice("hook_failed", { session_id = session.session_id, event = name,
         message = errors.text(err), error = err })

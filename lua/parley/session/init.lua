@@ -61,6 +61,7 @@ M.check = callbacks.check
 ---@field options table            checked, see `M.rules`
 ---@field reports_partial? boolean  the turns have partial events, where the option has the program tell of text
 ---@field delivery parley.DeliveryOptions
+---@field serving table<parley.Task, true>  that answer calls of the program's: its turn goes on when they have ended
 ---@field start_offset integer     what stands before it in the transcript is passed over
 ---@field terminal parley.Terminal
 ---@field typist parley.Typist
@@ -144,7 +145,7 @@ function M.new(process, given, resumed)
     delivery = { mentions = set.mentions },
     policies = policies.of_session(set.policies),
     turns = 0,
-    used = {},
+    used = {}, serving = {},
     asked = asked.new(),
     limits = limits.new(set),
   }, Session)
