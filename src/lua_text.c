@@ -1,4 +1,4 @@
-/* Unicode text: normalisation, by utf8proc, and the order of strings by their bytes. */
+/* Unicode text: normalisation and pictographs, by utf8proc, and the order of strings by their bytes. */
 #include "core.h"
 
 #include "fault.h"
@@ -96,7 +96,18 @@ static int text_precedes(lua_State *L)
     return 1;
 }
 
+/* text.is_pictograph(code) tells whether Unicode calls a character an extended pictograph: what emoji are made of. */
+static int text_is_pictograph(lua_State *L)
+{
+    lua_Integer code = luaL_checkinteger(L, 1);
+    luaL_argcheck(L, code >= 0 && code <= 0x10FFFF, 1, "no code point");
+    int class = utf8proc_get_property((utf8proc_int32_t)code)->boundclass;
+    lua_pushboolean(L, class == UTF8PROC_BOUNDCLASS_EXTENDED_PICTOGRAPHIC);
+    return 1;
+}
+
 static const luaL_Reg functions[] = {
+    {"is_pictograph", text_is_pictograph},
     {"nfc", text_nfc},
     {"precedes", text_precedes},
     {NULL, NULL},

@@ -103,7 +103,7 @@ add("believes the status file", "policy/readiness",
   'if status and status.status == "waiting" then return "dialog" end', "",
   "the screen shows each of the simulated dialogs, and beside that status nothing is ready")
 add("brings a dialog to its policy in a turn", "session/course",
-  "if not is_waited_for then self.terminal:attend() end", "")
+  "if not is_waited_for then self.deadlines:spare(self.terminal:attend()) end", "")
 add("waits for the call that a dialog is about", "session/course",
   "local is_waited_for = not facts.is_command and now < due and not self.dialogs:has_call(calls)",
   "local is_waited_for = false", "the plans' policy decides without the call")

@@ -69,12 +69,15 @@ return function(version)
         { text = "a\rb", arrives = "a\nb" }, { text = "a\r\nb\r\nc\r\nd\r\ne", arrives = "a\nb\nc\nd\ne" },
         { text = lines(30):gsub("\n", "\r\n"), arrives = lines(30) } }),
 
-    ["long ones"] = as_is(("y"):rep(799), ("y"):rep(800), ("y"):rep(801), ("y"):rep(1600), ("y"):rep(1601),
+    ["long ones"] = joined(as_is(("y"):rep(799), ("y"):rep(800), ("y"):rep(801), ("y"):rep(1600), ("y"):rep(1601),
       ("é"):rep(800), ("é"):rep(801), ("😀"):rep(400), ("😀"):rep(401), ("日本"):rep(700), ("word "):rep(500) .. "end",
       lines(100), lines(150, 60), lines(200), ("word "):rep(200) .. "end", ("word "):rep(1000) .. "end",
       ("שלום עולם "):rep(300) .. "סוף", ("word "):rep(20000) .. "end", lines(3000, 30),
       ("0123456789"):rep(1000), ("z "):rep(5000) .. "end", ("y"):rep(805) .. "\\",
-      lines(8) .. " @", ("a😀é日"):rep(600)),
+      lines(8) .. " @", ("a😀é日"):rep(600), "2024年、" .. ("日本語のテキスト。"):rep(1200),
+        "1 " .. ("שלום "):rep(2500) .. "ש", ("y"):rep(9600) .. "😀" .. ("x"):rep(498), ("😀"):rep(5001)),
+      is_oldest and {} or as_is("a [...Truncated text #7 +0 lines...] " .. ("y"):rep(10050)),
+      (is_marking and refused or as_is)(("x"):rep(499) .. "😀" .. ("y"):rep(9600))),
 
     ["indented ones"] = as_is("    " .. ("x"):rep(130) .. (" word"):rep(600),
       (" "):rep(120) .. ("word "):rep(300) .. "end", (" "):rep(801) .. "end", "  " .. ("日本"):rep(100) .. "end",
@@ -91,7 +94,8 @@ return function(version)
     ["other scripts"] = joined(
       as_is("é", "naïve café", "日本語のテキスト", "한국어", "עברית", "العربية", "ไทย", "हिन्दी", "русский", "ελληνικά", "ﬁ",
         "😀", "👍🏽", "👨‍👩‍👧‍👦", "🇩🇪", "🏴󠁧󠁢󠁥󠁮󠁧󠁿", "❤️", "☎︎", "1️⃣", "a😀b", "𝔘𝔫𝔦", "𠀀", "\u{FFFD}", "\u{FFFC}",
-        "\u{E000}", "\u{2800}", "می‌خواهم", "क्‍ष", "שלום \u{200F}abc", "«quoted» – “dash”…", "✓ ✗ → ←", "─────",
+        "\u{E000}", "\u{2800}", "می‌خواهم", "क्‍ष", "שלום \u{200F}abc", "ب\u{200D}", "❤️‍🔥", "👩🏽‍💻", "☺\u{FE0E}", "©️", "#️⃣",
+         "«quoted» – “dash”…", "✓ ✗ → ←", "─────",
         "❯ 1. Yes",
         "│ box │", "ẞ", "Ω"),
       { { text = "e\u{301}", arrives = "é" }, { text = "\u{212B}", arrives = "Å" },
@@ -108,7 +112,8 @@ return function(version)
       "a\u{9B}b", "a\u{9F}", "a\u{AD}b", "a\u{200B}b", "a\u{200C}b", "a\u{200D}b", "a\u{2060}b", "a\u{FEFF}b",
       "a\u{34F}b",
       "a\u{200E}b", "a\u{202E}b", "a\u{2066}b\u{2069}", "a\u{2028}b", "a\u{2029}b", "a\u{E0041}b", "a\u{E0100}b",
-      "a\u{180E}b", "a\u{3164}b", "a\u{115F}b", "a\u{FFF9}b", "\xFF", "a\xC3", "\xED\xA0\x80", "\xC0\xAF",
+      "👨\u{200D}a", "👨\u{200D}", "☺️\u{200D} b", "→\u{200D}→", "א\u{200C}א", "a\u{FE0F}", "1\u{FE0F} b", "日\u{FE0F}",
+      "x🏴\u{E0067}\u{E007F}", "ש\u{202B}x\u{202C}", "ש\u{2067}x\u{2069}", "a\u{180E}b", "a\u{3164}b", "a\u{115F}b", "a\u{FFF9}b", "\xFF", "a\xC3", "\xED\xA0\x80", "\xC0\xAF",
       "\xF5\x80\x80\x80"),
   }
 end

@@ -77,6 +77,12 @@ describe("text", function()
     end)
   end)
 
+  it("knows pictographs", function()
+    for _, code in utf8.codes "❤☺©👨🏴🔥" do assert.is_true(text.is_pictograph(code)) end
+    for _, code in utf8.codes "a1#→日א\u{200D}\u{FE0F}🏽" do assert.is_false(text.is_pictograph(code)) end
+    for _, code in ipairs { -1, 0x110000 } do assert.is_false((pcall(text.is_pictograph, code))) end
+  end)
+
   describe("precedes", function()
     it("compares by bytes", function()
       local sorted = { "", "\0", "A", "B", "a", "a\0", "ab", "b", "\u{E9}", "\u{FFFD}", "\u{10000}" }

@@ -11,6 +11,11 @@ local text = {}
 ---@return parley.Error? err
 function text.nfc(bytes) end
 
+---Tell whether Unicode calls a character an extended pictograph: what emoji are made of.
+---@param code integer a code point
+---@return boolean
+function text.is_pictograph(code) end
+
 ---Compare as `<` does, but by bytes: `<` goes by the locale, which a script may set.
 ---@param left string
 ---@param right string

@@ -57,18 +57,24 @@ local PASTE_REST_MS = 130
 --- Words that end the program when they are the whole message.
 local EXIT_WORDS = { exit = true, quit = true, [":q"] = true, [":q!"] = true, [":wq"] = true, [":wq!"] = true }
 
---- Characters that 2.1.330 takes out of a message, or turns into line breaks.
+--- Characters that 2.1.330 takes out of a message, or turns into line breaks. 2.1.332 does so with those that embed a
+--- direction, in any text.
 local REMOVED = {
   { 0x2028, 0x2029 }, { 0xAD, 0xAD }, { 0x34F, 0x34F }, { 0x115F, 0x1160 }, { 0x17B4, 0x17B5 }, { 0x180B, 0x180F },
-  { 0x200B, 0x200B }, { 0x2060, 0x2065 }, { 0x206A, 0x206F }, { 0x3164, 0x3164 }, { 0xFEFF, 0xFEFF },
+  { 0x200B, 0x200B }, { 0x202A, 0x202E }, { 0x2060, 0x206F }, { 0x3164, 0x3164 }, { 0xFEFF, 0xFEFF },
   { 0xFFA0, 0xFFA0 }, { 0xFFF0, 0xFFFB }, { 0x1BCA0, 0x1BCA3 }, { 0x1D173, 0x1D17A }, { 0xE0000, 0xE0FFF },
 }
 --- Those that it keeps where a script or an emoji needs them, and takes out between Latin letters.
-local JOINERS = { { 0x200C, 0x200D } }
-local JOINABLE = { { 0x590, 0xDFF }, { 0x2190, 0x2BFF }, { 0xFE0F, 0xFE0F }, { 0x1F000, 0x1FAFF } }
-local BIDI = { { 0x61C, 0x61C }, { 0x200E, 0x200F }, { 0x202A, 0x202E }, { 0x2066, 0x2069 } }
---- The letters of a flag: behind a black flag, or behind another of them.
-local TAGS, FLAG = { { 0xE0020, 0xE007F } }, 0x1F3F4
+local JOINERS, JOINER = { { 0x200C, 0x200D } }, 0x200D
+local JOINABLE = { { 0x600, 0xDFF } } -- Arabic and the scripts of India, not Hebrew
+local STYLES, EMOJI_STYLE, KEYCAP = { { 0xFE0E, 0xFE0F } }, 0xFE0F, 0x20E3
+local TONES = { { 0x1F3FB, 0x1F3FF } }
+local BIDI = { { 0x61C, 0x61C }, { 0x200E, 0x200F } }
+--- What makes a black flag that of England, Scotland or Wales; of others it knows no letters.
+local FLAG, FLAGS = 0x1F3F4, {}
+for i, name in ipairs { "gbeng", "gbsct", "gbwls" } do
+  FLAGS[i] = name:gsub(".", function(letter) return utf8.char(0xE0000 + letter:byte()) end) .. utf8.char(0xE007F)
+end
 
 local function is_in(code, ranges)
   for _, range in ipairs(ranges) do
@@ -82,10 +88,31 @@ local CONTROLS = { { 0, 8 }, { 11, 31 }, { 127, 159 } }
 
 --- The blocks of eight characters in which any of these stand: of most texts few characters are in one.
 local SUSPECT = {}
-for _, ranges in ipairs { CONTROLS, REMOVED, JOINERS, BIDI } do
+for _, ranges in ipairs { CONTROLS, REMOVED, JOINERS, STYLES, BIDI } do
   for _, range in ipairs(ranges) do
     for block = range[1] >> 3, range[2] >> 3 do SUSPECT[block] = true end
   end
+end
+
+--- Whether a joiner joins something.
+local function is_joined(code, before, after)
+  if is_in(before, JOINABLE) then return true end
+  local is_picture = before == EMOJI_STYLE or is_in(before, TONES) or core.text.is_pictograph(before)
+  return code == JOINER and is_picture and core.text.is_pictograph(after)
+end
+
+--- Whether a character is a picture that may be drawn in two ways, or the key of a keyboard.
+local function is_styled(code, before, after)
+  local is_key = code == EMOJI_STYLE and after == KEYCAP and before < 0x80 and utf8.char(before):find "[%d#*]"
+  return is_key or core.text.is_pictograph(before)
+end
+
+--- How long the letters of a flag are that stand somewhere.
+local function flag_at(text, position)
+  for _, letters in ipairs(FLAGS) do
+    if text:sub(position, position + #letters - 1) == letters then return #letters end
+  end
+  return 0
 end
 
 --- Goes over the characters that would not arrive. For what follows one it is as if another stood there.
@@ -93,20 +120,22 @@ end
 ---@param visit fun(position: integer, code: integer, why: string): boolean?  true when it has seen enough
 local function each_undeliverable(text, visit)
   if not text:find "[^\t\n\x20-\x7E]" then return end
-  local before, in_flag = 0, false
+  local before, flag_ends = 0, 0
   local letters = text:gsub("\u{61C}", "")
   local has_rtl = letters:find "[\xD6-\xDF]" ~= nil or letters:find "\xE0[\xA0-\xA3]" ~= nil
   for position, code in utf8.codes(text) do
-    local why, is_tag
+    local why
     if SUSPECT[code >> 3] then
-      is_tag = in_flag and is_in(code, TAGS)
-      local is_lost = is_in(code, REMOVED) and not is_tag or is_in(code, JOINERS) and not is_in(before, JOINABLE)
-        or is_in(code, BIDI) and not has_rtl
+      local following = position + #utf8.char(code)
+      local after = following <= #text and utf8.codepoint(text, following) or 0
+      local is_lost = is_in(code, REMOVED) and position >= flag_ends
+        or is_in(code, JOINERS) and not is_joined(code, before, after)
+        or is_in(code, STYLES) and not is_styled(code, before, after) or is_in(code, BIDI) and not has_rtl
       why = is_in(code, CONTROLS) and "would be taken as a key"
         or is_lost and "is invisible, and the program takes it out"
       if why and visit(position, code, why) then return end
     end
-    in_flag = is_tag or code == FLAG
+    if code == FLAG then flag_ends = position + 4 + flag_at(text, position + 4) end
     before = why and 0 or code
   end
 end
@@ -226,6 +255,19 @@ end
 --- replaced by the middle when it is sent.
 local WHOLE_UNITS = 9999
 
+--- So many units of each end are shown. 2.1.332 cuts a character of two in two there, and sends U+FFFD for each half.
+local END_UNITS = 500
+
+local function cuts_a_pair(text, is_at_end)
+  local ending = is_at_end and utf8.offset(text, -END_UNITS)
+  local part = ending and text:sub(ending) or text:sub(1, utf8.offset(text, END_UNITS + 1) - 1)
+  local codes, units = { utf8.codepoint(part, 1, -1) }, 0
+  for i = 1, #codes do
+    units = units + (codes[is_at_end and #codes + 1 - i or i] > 0xFFFF and 2 or 1)
+    if units >= END_UNITS then return units > END_UNITS end
+  end
+end
+
 local function names_paste(text)
   return (text:find "%[Pasted text #1[ %]]" or text:find("[...Truncated text #1 ", 1, true)) ~= nil
 end
@@ -289,6 +331,10 @@ function M.prepare(text, options, view)
   if view and not view.modes.alternate_screen and utf16_length(text) > WHOLE_UNITS and names_paste(text) then
     return nil, "it is long and holds what the program names pastes with ('[Pasted text #1]'), and would replace"
   end
+  if knows_mark(view) and utf16_length(text) > WHOLE_UNITS and cuts_a_pair(text) then
+    return nil, ("it is long, and the program would cut the character in two that begins with its UTF-16 unit %d: put "
+      .. "a space somewhere before it"):format(END_UNITS)
+  end
   if view and not view.has_editor and not is_typable(text) then return nil, no_editor(view) end
   return text
 end
@@ -306,7 +352,7 @@ end
 --- What puts a prepared text into the composer, Enter not among it.
 ---
 --- The space behind the text, which the program trims, closes the pop-ups that `@part` and `:word` open, and keeps a
---- `\` from making a new line of Enter.
+--- `\` from making a new line of Enter. A second one is where a character would be cut in two without.
 ---@param text string
 ---@param view parley.View
 ---@return parley.Step[]? steps
@@ -320,6 +366,7 @@ function M.keystrokes(text, view)
     return { { keys = keys.paste(rest), holds = text, rest_ms = PASTE_REST_MS } }
   end
   if not view.has_editor then return nil, no_editor(view) end
+  if utf16_length(text) > WHOLE_UNITS and cuts_a_pair(rest, true) then rest = rest .. " " end
   return { { editor = rest, holds = text } }
 end
 
@@ -378,16 +425,28 @@ end
 --- The end of a text, as much as a composer could show: a long one need not be looked through at every change.
 local function end_of(text, composer) return text:sub(-(16 * #composer.text + 65536)) end
 
---- What stands before and behind the middle that is left out. It has another name once an editor was opened on it, and
---- on 2.1.332 another number each time. Of a composer whose beginning is out of sight it may be the end of that name
---- which comes first.
-local function parts_of_long(shown, is_scrolled)
-  local first, last = shown:match "^(.-)%[%.%.%.Truncatedtext#%d+%+%d+lines%.%.%.%](.*)$"
-  if first then return first, last end
-  first, last = shown:match "^(.-)%[Pastedtext#%d+[^%]]*%](.*)$"
-  if first or not is_scrolled then return first, last end
-  last = shown:match "^[%w#+]*lines%.*%](.*)$"
-  return last and "", last
+--- The names that a middle which is left out may have: another once an editor was opened on it, and on 2.1.332 another
+--- number each time. Of a composer whose beginning is out of sight the end of the first may come first.
+local NAMES = { "()%[%.%.%.Truncatedtext#%d+%+%d+lines%.%.%.%]()", "()%[Pastedtext#%d+[^%]]*%]()" }
+local REST_OF_NAME = "^[%w#+]*lines%.*%]()"
+
+local function ends_with(text, ending) return ending == "" or text:sub(-#ending) == ending end
+
+--- Whether a composer may show a long text, whose middle is left out: the text may have such a name itself.
+---@return boolean? is_whole  nil where nothing is left out
+local function shows_ends(shown, text, wanted, is_scrolled)
+  local is_whole
+  local function look(from, past)
+    local first, last = plain(shown:sub(1, from - 1)), plain(shown:sub(past))
+    local is_begun = is_scrolled or plain(text:sub(1, 16 * from + 65536)):sub(1, #first) == first
+    is_whole = is_whole or is_begun and ends_with(plain(wanted), last)
+  end
+  for _, pattern in ipairs(NAMES) do
+    for from, past in shown:gmatch(pattern) do look(from, past) end
+  end
+  local past = is_whole == nil and is_scrolled and shown:match(REST_OF_NAME)
+  if past then look(1, past) end
+  return is_whole
 end
 
 --- Compares what the composer shows with what it should hold. It wraps at spaces, so white space does not count.
@@ -399,16 +458,13 @@ function M.holds(composer, text)
   if composer.is_empty then return text == "" and "whole" or "empty" end
   local visible = end_of(text, composer)
   local shown, wanted = without_space(composer.text), without_space(visible)
-  local first, last = parts_of_long(shown, composer.scrolled)
-  if first and #text > WHOLE_UNITS then
-    local begun = plain(text:sub(1, 16 * #first + 65536)):sub(1, #plain(first))
-    local is_begun = composer.scrolled or begun == plain(first)
-    return is_begun and plain(wanted):sub(-#plain(last)) == plain(last) and "whole" or "other"
-  end
+  local shows
+  if #text > WHOLE_UNITS then shows = shows_ends(shown, text, wanted, composer.scrolled) end
+  if shows ~= nil then return shows and "whole" or "other" end
   if composer.scrolled then
     if shown ~= "" and wanted:sub(-#shown) == shown then return "whole" end
     local drawn = plain(shown)
-    return drawn ~= "" and plain(wanted):sub(-#drawn) == drawn and "whole" or "other"
+    return drawn ~= "" and ends_with(plain(wanted), drawn) and "whole" or "other"
   end
   if #visible < #text then return "other" end
   local is_alike = shown == wanted or is_drawn_alike(shown, wanted)

@@ -177,7 +177,7 @@ local function check_refusal(self, event)
   if not said then return end
   said = trimmed(said)
   local places = places_of(PROMPT, said .. " ")
-  local from = places[#places - #places_of(PROMPT, self.text)]
+  local from = places[#places - #places_of(PROMPT, self.text .. " ")]
   if not from or self.matches(said:sub(from + #PROMPT), self.text) then
     self:refuse(from and trimmed(said:sub(1, from - 1)) or said)
   end

@@ -70,6 +70,24 @@ describe("policy.delivery", function()
         0x2066, 0x61C } do
         refuses("a" .. utf8.char(code) .. "b", "invisible")
       end
+      for _, text in ipairs { "👨\u{200D}", "👨\u{200D}a", "👨\u{200D} x", "☺️\u{200D} b", "👨\u{200C}👩", "→\u{200D}→",
+        "א\u{200C}א", "א\u{200D} b", "a\u{FE0F}", "1\u{FE0F} b", "\u{FE0F}", "日\u{FE0F}", "x🏴\u{E0067}\u{E007F}",
+        "ש\u{202B}x\u{202C}", "ש\u{2067}x\u{2069}" } do refuses(text, "invisible") end
+    end)
+
+    it("no invisible characters where they mean something", function()
+      local england = "🏴\u{E0067}\u{E0062}\u{E0065}\u{E006E}\u{E0067}\u{E007F}"
+      for _, text in ipairs { "👨\u{200D}👩", "❤️\u{200D}🔥", "👩🏽\u{200D}💻", "❤️", "☺\u{FE0E}", "©️", "1️⃣", "#️⃣",
+        england, "می\u{200C}خواهم", "क्\u{200D}ष", "ب\u{200D}", "ש\u{200F}x", "ش\u{61C}x" } do
+        assert.equal(text, prepare(text))
+      end
+    end)
+
+    it("a character that would be cut in two in a long text, on the versions that do that", function()
+      local text = ("x"):rep(499) .. "😀" .. ("y"):rep(9600)
+      refuses(text, "begins with its UTF%-16 unit 500", {}, NEWEST)
+      for _, other in ipairs { "x" .. text, text:sub(2), text:sub(1, 9000) } do assert.equal(other, prepare(other)) end
+      assert.equal(text, prepare(text, {}, MIDDLE))
     end)
 
     it("words that end the program", function()

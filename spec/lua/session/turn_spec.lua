@@ -139,7 +139,8 @@ describe("turn", function()
     end)
 
     it("fails when the hook's reason has the words that stand before the message, or the message itself", function()
-      local reasons = { hi = "no. Original prompt: hi", ["Original prompt: x"] = "no Original prompt: here" }
+      local reasons = { hi = "no. Original prompt: hi", ["Original prompt: x"] = "no Original prompt: here",
+        ["x Original prompt:"] = "no" }
       for text, reason in pairs(reasons) do
         local live, write = sent(text)
         local ok, err = pcall(live.take, live, write.system("informational",

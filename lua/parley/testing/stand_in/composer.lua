@@ -10,8 +10,9 @@ local M = {}
 --- A paste longer than this, in UTF-16 units or in newlines, is shown as one word.
 local PASTE_UNITS, PASTE_NEWLINES = 800, 2
 
---- A longer text is shown without its middle, in characters, and so much of its ends.
+--- A longer text is shown without its middle, in UTF-16 units, and so much of its ends.
 local LONG, LONG_ENDS = 10000, 500
+local LOST = "\u{FFFD}"
 
 local EMOJI = { heart = "❤️", rocket = "🚀", smile = "😄", tada = "🎉" }
 
@@ -353,17 +354,34 @@ end
 ---@return string
 function Composer:held() return self:with_pastes(self.text) end
 
---- Leaves the middle of a long text out, as if it had been pasted.
+--- Where a UTF-16 unit of a text begins, and whether it is the second half of a character.
+local function place_of(text, wanted)
+  local units = 0
+  for position, code in utf8.codes(text) do
+    if units >= wanted then return position, false end
+    units = units + (code > 0xFFFF and 2 or 1)
+    if units > wanted then return position, true end
+  end
+end
+
+--- Leaves the middle of a long text out, as if it had been pasted. A character that is cut in two there is lost on
+--- 2.1.332, half by half.
 function Composer:truncate()
-  local length = utf8.len(self.text)
+  local text, length = self.text, utf8.len(self.text) + select(2, self.text:gsub("[\xF0-\xF7]", ""))
   if length <= LONG then return end
-  local first, last = utf8.offset(self.text, LONG_ENDS + 1), utf8.offset(self.text, -LONG_ENDS)
-  local middle = self.text:sub(first, last - 1)
+  local first, cuts_first = place_of(text, LONG_ENDS)
+  local last, cuts_last = place_of(text, length - LONG_ENDS)
+  local middle = text:sub(first, last - 1)
+  local head, tail = text:sub(1, first - 1), text:sub(last)
+  if self.profile.halves_characters then
+    if cuts_first then head, middle = head .. LOST, LOST .. middle:sub(utf8.offset(middle, 2)) end
+    if cuts_last then middle, tail = middle .. LOST, LOST .. tail:sub(utf8.offset(tail, 2)) end
+  end
   self.paste_count = self.profile.counts_long_texts and self.paste_count + 1 or 1
   local number = self.paste_count
   local label = ("[...Truncated text #%d +%d lines...]"):format(number, select(2, middle:gsub("\n", "")))
   self.pastes[number], self.labels[number] = middle, label
-  self.text = self.text:sub(1, first - 1) .. label .. self.text:sub(last)
+  self.text = head .. label .. tail
 end
 
 --- Folds what was pasted before, where it still stands.

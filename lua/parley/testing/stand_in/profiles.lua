@@ -57,6 +57,7 @@ local M = {}
 ---@field takes_nearest_command boolean  `/exitx` runs `/exit`
 ---@field replaces_names boolean      what reads like the name of a paste is replaced by it, whoever wrote it
 ---@field counts_long_texts boolean   a text without its middle has another number each time
+---@field halves_characters boolean   it cuts a character of two UTF-16 units in two there
 ---@field first_editor_ms integer     how long it takes to open an editor for the first time
 ---@field editor_keeps_returns boolean  CRLF and CR in what an editor leaves stay what they are
 ---
@@ -152,7 +153,8 @@ local v2_1_50 = {
   wraps_pastes = false, pictures = "sentences", strips_invisible = false,
   has_emoji_popup = false, file_popup_holds = true, ends_go_on = true,
   leaves_shell_at_once = false, commands_behind_space = false, takes_nearest_command = true,
-  replaces_names = true, counts_long_texts = false, first_editor_ms = 40, editor_keeps_returns = true,
+  replaces_names = true, counts_long_texts = false, halves_characters = false,
+  first_editor_ms = 40, editor_keeps_returns = true,
 
   stop_reason = "none", turn_duration = false, duration_after_api_error = false, answers_overtake = false,
   ends_half_lines = false,
@@ -229,7 +231,7 @@ local v2_1_330 = derive(v2_1_197, {
   paste_settle = { cold_return_ms = 0, warm_return_ms = 0, key_ms = 0, paste_ms = 0 },
   wraps_pastes = true, pictures = "lines", strips_invisible = true, has_emoji_popup = true, file_popup_holds = false,
   leaves_shell_at_once = true, commands_behind_space = true, replaces_names = false,
-  counts_long_texts = true, first_editor_ms = 290, editor_keeps_returns = false,
+  counts_long_texts = true, halves_characters = true, first_editor_ms = 290, editor_keeps_returns = false,
   duration_after_api_error = false, answers_overtake = false, ends_half_lines = true,
   attachments = { "environment", "model", "deferred_tools_delta", "session_context" },
   user_fields = { origin = { kind = "human" }, promptSource = "typed", turnOrigin = "human" },

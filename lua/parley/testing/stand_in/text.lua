@@ -1,4 +1,6 @@
 --- Text as a terminal and as the composer see it: widths, wrapping, and what is taken out of a message.
+local core = require "parley.core"
+
 local M = {}
 
 --- Code points that take two cells, as pairs of first and last.
@@ -10,7 +12,8 @@ local EMPTY = { 0x300, 0x36F, 0x200B, 0x200F, 0x202A, 0x202E, 0x2060, 0x2064, 0x
 
 --- What 2.1.330 takes out of a message, besides control characters. Measured one by one.
 local INVISIBLE = { 0xAD, 0xAD, 0x34F, 0x34F, 0x115F, 0x115F, 0x180E, 0x180E, 0x200B, 0x200F, 0x202A, 0x202E, 0x2060,
-  0x2064, 0x2066, 0x2069, 0x3164, 0x3164, 0xFEFF, 0xFEFF, 0xFFF9, 0xFFFB, 0xE0000, 0xE007F, 0xE0100, 0xE01EF }
+  0x2064, 0x2066, 0x2069, 0x3164, 0x3164, 0xFE0E, 0xFE0F, 0xFEFF, 0xFEFF, 0xFFF9, 0xFFFB, 0xE0000, 0xE007F, 0xE0100,
+  0xE01EF }
 --- What turns the direction of text.
 local DIRECTION = { 0x200E, 0x200F, 0x202A, 0x202E, 0x2066, 0x2069 }
 --- What it makes a new line of.
@@ -78,8 +81,36 @@ function M.valid(text)
   return table.concat(pieces) .. text:sub(at)
 end
 
---- Whether a joiner behind this character means something: in scripts that shape their letters, and in emoji.
-local function is_joined(code) return code ~= nil and code >= 0x600 end
+--- Whether a joiner between these means something: in scripts that shape their letters, and in emoji.
+local function is_joined(code, previous, following)
+  if previous >= 0x600 and previous < 0xE00 then return true end
+  local is_picture = previous == 0xFE0F or previous >= 0x1F3FB and previous <= 0x1F3FF
+    or core.text.is_pictograph(previous)
+  return code == 0x200D and is_picture and core.text.is_pictograph(following)
+end
+
+--- Whether a character's style may be chosen: a picture's, and a key's of a keyboard.
+local function is_styled(previous, following)
+  return core.text.is_pictograph(previous)
+    or following == 0x20E3 and previous < 0x80 and ("0123456789#*"):find(utf8.char(previous), 1, true) ~= nil
+end
+
+--- The flags that are spelled with letters, behind a black one.
+local FLAGS = { "gbeng", "gbsct", "gbwls" }
+
+--- Whether the letter is one of a flag's.
+local function is_of_flag(codes, index)
+  local first = index
+  while codes[first - 1] and codes[first - 1] >= 0xE0000 and codes[first - 1] < 0xE0080 do first = first - 1 end
+  local name, last = "", first
+  while codes[last] and codes[last] >= 0xE0020 and codes[last] < 0xE007F do
+    name, last = name .. string.char(codes[last] - 0xE0000), last + 1
+  end
+  for _, known in ipairs(FLAGS) do
+    if name == known and codes[first - 1] == 0x1F3F4 and codes[last] == 0xE007F then return index <= last end
+  end
+  return false
+end
 
 --- Whether this is a letter of a script that runs from right to left.
 local function is_right_to_left(code) return code ~= nil and code >= 0x590 and code < 0x900 end
@@ -90,10 +121,15 @@ local function is_right_to_left(code) return code ~= nil and code >= 0x590 and c
 ---@return integer removed  how many characters it took out
 function M.without_invisible(text)
   if not text:find "[^\t\n\x20-\x7E]" then return text, 0 end
-  local pieces, removed, previous = {}, 0, nil
-  for _, code in utf8.codes(text, true) do
-    local is_kept = not is_taken_out[code] or (code == 0x200C or code == 0x200D) and is_joined(previous)
-      or is_in(code, DIRECTION) and is_right_to_left(previous)
+  local pieces, removed, codes = {}, 0, {}
+  for _, code in utf8.codes(text, true) do table.insert(codes, code) end
+  for i, code in ipairs(codes) do
+    local previous, following = codes[i - 1] or 0, codes[i + 1] or 0
+    local is_kept = not is_taken_out[code] or (code == 0x200C or code == 0x200D)
+        and is_joined(code, previous, following)
+      or (code == 0xFE0E or code == 0xFE0F) and is_styled(previous, following)
+      or (code == 0x200E or code == 0x200F) and is_right_to_left(previous)
+      or code >= 0xE0020 and code < 0xE0080 and is_of_flag(codes, i)
     if BREAKS[code] then
       table.insert(pieces, "\n")
     elseif is_kept then
@@ -101,7 +137,6 @@ function M.without_invisible(text)
     else
       removed = removed + 1
     end
-    previous = code
   end
   return table.concat(pieces), removed
 end
