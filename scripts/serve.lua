@@ -64,8 +64,7 @@ end
 local function say(text, ...) io.stderr:write("parley serve: ", text:format(...), "\n") end
 
 local function announce(server, arguments)
-  say("listening on %s", server.path or ("http://%s:%d"):format(server.host:find ":" and "[" .. server.host .. "]"
-    or server.host, server.port))
+  say("listening on %s", server.path or "http://" .. server.http:place())
   if server.port and assets.has_page() then say "the window is its page: parley attach --link has the address" end
   if arguments.agent then
     say("Claude Code with its own tools works in '%s'", server.backend.options.cwd or ".")

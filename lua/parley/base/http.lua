@@ -32,12 +32,19 @@ local function socket_path(value)
   if #value > LONGEST_PATH then return ("the path of a socket, at most %d bytes"):format(LONGEST_PATH) end
 end
 
+--- What libuv takes for one; of IPv4 the system knows shorter forms, too.
+local function address(value)
+  local found = uv.getaddrinfo(value, nil, { numerichost = true })
+  if not found or not value:find ":" and found[1].addr ~= value then return "an address, as 127.0.0.1 or ::1" end
+end
+
 local function some_time(value)
   if value == 0 then return "more than 0" end
 end
 
 M.rules = {
-  handler = { type = "callable", copy = false }, host = { type = "string", default = "127.0.0.1" },
+  handler = { type = "callable", copy = false },
+  host = { type = "string", default = "127.0.0.1", check = address },
   port = { type = "integer", default = 0, check = port_number }, path = { type = "string", check = socket_path },
   on_error = { type = "callable", copy = false }, limits = { type = "table", default = {} },
   is_detached = { type = "boolean", default = false }, makes_room = { type = "boolean", default = false },
@@ -199,8 +206,10 @@ local function accept(server)
   server.arrival:notify()
 end
 
+--- How a listener is called: an address with colons has brackets.
+local function place_of(at) return at.path or (at.host:find ":" and "[%s]:%d" or "%s:%d"):format(at.host, at.port) end
+
 local function listen(server, given)
-  local place = given.path or ("%s:%d"):format(given.host, given.port)
   local socket = given.path and uv.new_pipe(false) or uv.new_tcp()
   local ok, message, code
   if given.path then
@@ -216,7 +225,7 @@ local function listen(server, given)
   end
   if not ok then
     socket:close()
-    error(errors.new(code, ("cannot listen on %s: %s"):format(place, message)), 0)
+    error(errors.new(code, ("cannot listen on %s: %s"):format(place_of(given), message)), 0)
   end
   server.socket = socket
 end
@@ -276,8 +285,10 @@ end
 
 Server.__close = Server.close
 
-function Server:__tostring()
-  return ("%s (%s)"):format(Server.__name, self.path or ("%s:%d"):format(self.host, self.port))
-end
+--- Where it listens: the path of its socket, or address and port.
+---@return string
+function Server:place() return place_of(self) end
+
+function Server:__tostring() return ("%s (%s)"):format(Server.__name, self:place()) end
 
 return M

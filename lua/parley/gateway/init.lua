@@ -205,8 +205,9 @@ local function clear_socket(path)
 end
 
 local function check_address(host)
-  if uv.getaddrinfo(host, nil, { numerichost = true }) then return end
-  error(errors.value_error(("the host to listen on must be an address, as 127.0.0.1 or ::1, not '%s'"):format(host)), 0)
+  local expected = http.rules.host.check(host)
+  if not expected then return end
+  error(errors.value_error(("the host to listen on must be %s, not '%s'"):format(expected, host)), 0)
 end
 
 local function listen(self, set)
@@ -270,6 +271,6 @@ end
 
 Server.__close = Server.close
 
-function Server:__tostring() return ("%s (%s)"):format(Server.__name, self.path or self.host .. ":" .. self.port) end
+function Server:__tostring() return ("%s (%s)"):format(Server.__name, self.http:place()) end
 
 return M

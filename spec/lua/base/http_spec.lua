@@ -522,6 +522,10 @@ describe("an HTTP server", function()
       ["parley.http.serve: option 'handler' must be a function, not nothing"] = {},
       ["parley.http.serve has no option 'prot'; did you mean 'port'?"] = { handler = echo, prot = 1 },
       ["parley.http.serve: option 'port' must be a port, not 70000"] = { handler = echo, port = 70000 },
+      ["parley.http.serve: option 'host' must be an address, as 127.0.0.1 or ::1, not \"localhost\""] =
+        { handler = echo, host = "localhost" },
+      ["parley.http.serve: option 'host' must be an address, as 127.0.0.1 or ::1, not \"127.1\""] =
+        { handler = echo, host = "127.1" },
       ["parley.http.serve: limits has no option 'head_byte'; did you mean 'head_bytes'?"] =
         { handler = echo, limits = { head_byte = 1 } },
       ["parley.http.serve: limits: option 'idle_ms' must be more than 0, not 0"] =

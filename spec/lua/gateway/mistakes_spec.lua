@@ -104,6 +104,13 @@ describe("an address to listen on", function()
     local err = helper.failure_of("ValueError", gateways.start, { host = "localhost" })
     assert.matches("must be an address, as 127.0.0.1 or ::1, not 'localhost'", err.message, 1, true)
   end))
+
+  it("that has colons has brackets in what is said of it", helper.task(function()
+    local gateway <close> = gateways.start { host = "::1" }
+    local server = gateway.server
+    assert.equal(("parley.gateway.Server ([::1]:%d)"):format(server.port), tostring(server))
+    assert.equal(("parley.http.Server ([::1]:%d)"):format(server.port), tostring(server.http))
+  end))
 end)
 
 describe("a document beside the result of a tool", function()
