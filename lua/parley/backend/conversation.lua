@@ -103,14 +103,19 @@ end
 
 --- Takes a turn into the conversation that was left out of it: one that was interrupted, by a limit
 --- too, as far as it came.
----@param turn parley.Turn  of `send`, ended
+---@param turn parley.Turn  of `send`, of this conversation or another; its end is waited for
 ---@return boolean kept  false when there is nothing that one can go on from
+--- Raises `ValueError`, and what the turn raised.
 function Conversation:keep(turn)
+  check_self(self, "keep")
+  if type(turn) ~= "table" or not turn.kept_by then
+    error(errors.value_error("talk:keep takes a turn of talk:send, not " .. options.describe(turn)), 0)
+  end
   local answer = turn:messages()
   local result = turn:result()
-  if turn.kept_by == self then return true end -- by itself, as it ended well
+  if turn.kept_by[self] then return true end -- by itself, as it ended well
   if result.is_error and result.subtype ~= "error_limit" or not is_whole(answer) then return false end
-  turn.kept_by = self
+  turn.kept_by[self] = true
   table.insert(self.messages, turn.message)
   table.move(answer, 1, #answer, #self.messages + 1, self.messages)
   return true
@@ -127,7 +132,7 @@ local function begin(self, content, request)
   end
   fields.options = tables.merged(self.options, request.options or {})
   local turn = self.backend:complete(asked, fields)
-  turn.message, self.turn = message, turn
+  turn.message, turn.kept_by, self.turn = message, {}, turn
   function turn.on_result(ended)
     if ended:result().subtype == "success" then self:keep(ended) end
   end

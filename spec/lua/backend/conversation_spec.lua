@@ -117,8 +117,9 @@ describe("a conversation", function()
 
     it("that ends with a call without an id, which nothing can answer", helper.task(function()
       local call = { role = "assistant", content = { { type = "tool_use", name = "Bash", input = {} } } }
-      assert.is_false(backend:conversation():keep { messages = function() return { call } end,
-        result = function() return { subtype = "success" } end })
+      local turn = backend:conversation():send "one"
+      function turn.messages() return { call } end
+      assert.is_false(backend:conversation():keep(turn))
     end))
 
     it("that is kept already", helper.task(function()
@@ -127,6 +128,17 @@ describe("a conversation", function()
       turn:result()
       assert.is_true(talk:keep(turn))
       assert.equal(2, #talk.messages)
+    end))
+
+    it("that is kept already, and by another since", helper.task(function()
+      local talk, other = backend:conversation(), backend:conversation()
+      local turn = talk:send "one"
+      turn:result()
+      assert.is_true(other:keep(turn))
+      assert.is_true(talk:keep(turn))
+      assert.is_true(other:keep(turn))
+      assert.equal("u: one\na: echo: one", said(talk))
+      assert.equal("u: one\na: echo: one", said(other))
     end))
 
     it("that was left", helper.task(function()

@@ -83,6 +83,22 @@ local MISTAKES = {
     b:close()
     talk:ask "hi"
   end, "ClosedError", "the backend is closed" },
+  { "talk:keep of nothing", function(_, talk) talk:keep() end, "ValueError",
+    "talk:keep takes a turn of talk:send, not nothing" },
+  { "talk:keep of a number", function(_, talk) talk:keep(3) end, "ValueError", "a turn of talk:send, not 3" },
+  { "talk:keep of an answer", function(_, talk) talk:keep(talk:ask "hi") end, "ValueError",
+    "a turn of talk:send, not a table" },
+  { "talk:keep of a turn of no conversation", function(b, talk)
+    local turn = b:complete { { role = "user", content = "hi" } }
+    turn:result()
+    talk:keep(turn)
+  end, "ValueError", "a turn of talk:send, not a table" },
+  { "talk:keep of a command", function(_, talk)
+    talk:ask "hi"
+    local turn = talk:command "/compact"
+    turn:result()
+    talk:keep(turn)
+  end, "ValueError", "a turn of talk:send, not a table" },
   { "talk:rewind of what was not said", function(_, talk) talk:rewind() end, "ValueError",
     "cannot take back 1 turns: the conversation has 0" },
   { "talk:rewind of no turn", function(_, talk) talk:rewind(0) end, "ValueError",
