@@ -14,6 +14,7 @@ local login = require "parley.claude.login"
 local options = require "parley.base.options"
 local mcp_files = require "parley.backend.mcp_files"
 local own_options = require "parley.backend.own_options"
+local paths = require "parley.claude.paths"
 local policies = require "parley.policy"
 local pool = require "parley.backend.pool"
 local routing = require "parley.policy.routing"
@@ -409,9 +410,18 @@ end
 --- may have it open.
 ---@param messages table[]  what was said
 ---@param id? string        the session's; nil: it has none that is to be gone on with, nor one that sleeps
----@param path? string      its transcript, where a program of these options looks for it
+---@param path? string      its transcript; default: where a program of the backend's options looks for it
+--- Raises `ValueError`.
 function Backend:adopt(messages, id, path)
-  self.adopted = { hash = history.hash_history(messages), id = id, path = path }
+  local hash = history.hash_history(messages)
+  if path ~= nil and type(path) ~= "string" then
+    error(errors.value_error("the transcript of a session must be a path, not " .. options.describe(path)), 0)
+  end
+  if id ~= nil then
+    local usual = paths.resolve_jsonl_path(id, self.options.cwd, launch.environment(self.options))
+    path = path or usual
+  end
+  self.adopted = { hash = hash, id = id, path = path }
 end
 
 --- The processes that live now, idle ones included, by session id.

@@ -36,6 +36,15 @@ describe("a conversation whose transcript was adopted", function()
     assert.equal(2, #kit:events "started")
   end))
 
+  it("goes on in it where its path is not said, for the program looks there", helper.task(function()
+    kit = testing.kit()
+    local messages, id = earlier()
+    kit.options.state = false
+    local backend <close> = parley.backend(kit.options)
+    backend:adopt(messages, id)
+    assert.equal(id, backend:conversation(messages):ask("one").result.session_id)
+  end))
+
   it("goes on in it once: of two that go on from there one has a session of its own", helper.task(function()
     local backend <close>, messages, id = adopting()
     local function ask() return backend:conversation(messages):ask("x").result.session_id end

@@ -31,6 +31,11 @@ local MISTAKES = {
     "the options of the conversation must be a table, not \"opus\"" },
   { "backend:conversation with an option among the fields", function(b) b:conversation({}, {}, { model = "x" }) end,
     "ValueError", "or as options = { model = … }" },
+  { "backend:adopt with an id that is none", function(b) b:adopt({}, "my-session", "/tmp") end, "ValueError",
+    "a session id must be a UUID, not my-session" },
+  { "backend:adopt with a path that is none", function(b)
+    b:adopt({}, "11111111-1111-4111-8111-111111111111", 5)
+  end, "ValueError", "the transcript of a session must be a path, not 5" },
   { "talk:ask of nothing", function(_, talk) talk:ask() end, "ValueError",
     "talk:ask takes a text or a list of blocks, not nothing" },
   { "talk:ask of a number", function(_, talk) talk:ask(5) end, "ValueError", "a text or a list of blocks, not 5" },
