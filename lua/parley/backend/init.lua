@@ -176,6 +176,8 @@ local function acquire(self, run)
     starting.tell(run, "state_unavailable", { cause = problem,
       message = "conversations are not kept beyond their processes: " .. problem.message })
   end
+  local loss = self.keeper:loss()
+  if loss then starting.tell(run, loss.type, { path = loss.path, aside = loss.aside, message = loss.message }) end
 end
 
 local function begin_turn(self, run)

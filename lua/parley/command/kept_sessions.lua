@@ -28,7 +28,7 @@ end
 --- Raises `StateError`.
 function M.open(retention)
   local store, err = index.open { retention = retention, on_event = function(event)
-    io.stderr:write("parley: ", event.reason, "; it was moved to '", event.aside, "', and a new one begun\n")
+    io.stderr:write("parley: ", event.message, "\n")
   end }
   if not store then error(err, 0) end
   return store

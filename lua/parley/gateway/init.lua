@@ -166,7 +166,8 @@ end
 local function open_index(self, set, given)
   if given.state == false or type(given.state) == "table" then return given.state or nil end
   local path = type(given.state) == "string" and given.state or keeper.path_for(given.extra_env)
-  local index, problem = indexes.open { path = path, durability = given.durability, retention = given.retention }
+  local index, problem = indexes.open { path = path, durability = given.durability, retention = given.retention,
+    on_event = set.log and function(event) set.log(("parley serve: %s\n"):format(event.message)) end }
   if index then
     index:prune()
   elseif type(given.state) == "string" then

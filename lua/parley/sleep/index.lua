@@ -48,10 +48,13 @@ function M.default_path(environment) return state_folder.path(environment) .. "/
 
 -- The file ------------------------------------------------------------------------------------------------------------
 
+local function tell_of_damage(self, aside, err)
+  self.on_event { type = "index_moved_aside", path = self.path, aside = aside, reason = err.message,
+    message = ("%s; it was moved to '%s', and a new one begun"):format(err.message, aside) }
+end
+
 local function open_database(self)
-  self.database = database.open(self.path, self.durability, function(aside, err)
-    self.on_event { type = "index_moved_aside", path = self.path, aside = aside, reason = err.message }
-  end)
+  self.database = database.open(self.path, self.durability, function(aside, err) tell_of_damage(self, aside, err) end)
   self.identity = database.identity(self.path)
   state_folder.make(self.path:match "^(.*)/" .. "/locks")
 end
@@ -92,9 +95,7 @@ end
 local function repair(self, err)
   close_database(self)
   local aside = database.move_aside(self.path, self.identity)
-  if aside then
-    self.on_event { type = "index_moved_aside", path = self.path, aside = aside, reason = err.message }
-  end
+  if aside then tell_of_damage(self, aside, err) end
 end
 
 --- Runs what needs the file. Damage is met by a new one, and what was wanted is tried again there.

@@ -30,6 +30,7 @@ local M = {}
 ---@field private ours table<string, parley.Held>  the same, by session id
 ---@field private waking table<string, true>  the sessions of those that were found and are not held yet
 ---@field private problem? parley.Error  why there is no index
+---@field private damage table[]         events of the index that nobody was told of yet
 ---@field private changed parley.Condition  notified when something of ours is so no longer
 ---@field private closed? true
 local Keeper = {}
@@ -59,7 +60,7 @@ end
 ---@return parley.Keeper
 function M.new(given)
   return setmetatable({ given = given, held = setmetatable({}, { __mode = "k" }), ours = {}, waking = {},
-    changed = task.condition() }, Keeper)
+    damage = {}, changed = task.condition() }, Keeper)
 end
 
 --- Takes down why nothing is kept, to be told once; where the caller has named a file it is an error.
@@ -78,7 +79,8 @@ local function open(self)
   end
   local path = type(state) == "string" and state or M.path_for(self.given.extra_env)
   local store, err = index.open { path = path:sub(1, 1) == "/" and path or uv.cwd() .. "/" .. path,
-    durability = self.given.durability, retention = self.given.retention }
+    durability = self.given.durability, retention = self.given.retention,
+    on_event = function(event) table.insert(self.damage, event) end }
   if not store then
     self.has_failed = type(state) ~= "string"
     fail(self, err)
@@ -98,6 +100,10 @@ function Keeper:complaint()
     return problem
   end
 end
+
+--- What has become of an index that was damaged, once.
+---@return table? event  of the index
+function Keeper:loss() return table.remove(self.damage, 1) end
 
 -- What is stored ------------------------------------------------------------------------------------------------------
 

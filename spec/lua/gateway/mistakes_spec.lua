@@ -1,5 +1,6 @@
 -- What is wrong with a request is said as such, and what is ignored is named, in each form of an answer.
 local asked = require "parley.gateway.asked"
+local files = require "parley.base.files"
 local gateways = require "spec.gateway"
 local helper = require "spec.helper"
 local json = require("parley.core").json
@@ -110,6 +111,18 @@ describe("an address to listen on", function()
     local server = gateway.server
     assert.equal(("parley.gateway.Server ([::1]:%d)"):format(server.port), tostring(server))
     assert.equal(("parley.http.Server ([::1]:%d)"):format(server.port), tostring(server.http))
+  end))
+end)
+
+describe("an index of conversations that is damaged", function()
+  after_each(helper.remove_folders)
+
+  it("is told of in the log", helper.task(function()
+    local path = helper.temporary_folder() .. "/state/sessions.db"
+    files.make_folder(path:match "^(.*)/")
+    files.write(path, ("no database "):rep(1000))
+    local gateway <close> = gateways.start { backend = { state = path } }
+    assert.matches("^parley serve: .* is damaged .*; it was moved to '.*', and a new one begun\n$", gateway.lines[1])
   end))
 end)
 

@@ -378,6 +378,23 @@ describe("a conversation that sleeps", function()
     assert.not_equal(id, backend:conversation(messages):ask("two").result.session_id)
   end))
 
+  it("is forgotten with an index that is damaged, which is told of once", helper.task(function()
+    local path = keeper.path_for(kit.environment)
+    local id, messages = asleep()
+    files.write(path, ("no database "):rep(1000))
+    local backend <close> = backend_of()
+    local talk = backend:conversation(messages)
+    local answer = talk:ask "two"
+    local moved = of_subtype(answer, "index_moved_aside")
+    assert.equal(1, #moved)
+    assert.equal(path, moved[1].path)
+    assert.equal(("no database "):rep(1000), files.read(moved[1].aside))
+    assert.matches("is damaged .*; it was moved to '.*', and a new one begun$", moved[1].message)
+    assert.not_equal(id, answer.result.session_id)
+    assert.same({}, of_subtype(talk:ask "three", "index_moved_aside"))
+    assert.equal(answer.result.session_id, stored(answer.result.session_id).session_id)
+  end))
+
   it("is given up, and the turn is none the worse, when its folder goes away meanwhile", helper.task(function()
     local folder = kit.folder .. "/gone"
     assert(files.make_folder(folder))

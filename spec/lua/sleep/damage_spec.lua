@@ -51,6 +51,8 @@ describe("the index of conversations", function()
       assert.equal(1, #events)
       assert.same({ "index_moved_aside", path }, { events[1].type, events[1].path })
       assert.matches("is damaged (", events[1].reason, 1, true)
+      assert.equal(("%s; it was moved to '%s', and a new one begun"):format(events[1].reason, events[1].aside),
+        events[1].message)
       assert.equal(("no database "):rep(1000), files.read(events[1].aside))
     end)
 
