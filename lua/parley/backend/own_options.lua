@@ -58,13 +58,31 @@ function Rules:check_request(request, has_policy)
   end
 end
 
-local function digest_of(changes, where)
+--- A value as text, the same for the same. JSON has no numbers without end, and no bytes that are no UTF-8.
+local function spell(value)
+  local text, err = core.json.encode(value, { sort_keys = true })
+  if text then return text end
+  if type(value) == "number" or type(value) == "string" then return ("%q"):format(value) end
+  if not (options.is_of(value, "list of strings") or options.is_of(value, "map of strings")) then return nil, err end
+  local parts = {}
+  for key, item in pairs(value) do table.insert(parts, ("%q=%q"):format(key, item)) end
+  table.sort(parts)
+  return table.concat(parts, ",")
+end
+
+local function digest_of(changes, sources)
   if not next(changes) then return "" end
-  local told = {}
-  for name, value in pairs(changes) do told[name] = name == "tools" and tools.described(value) or value end
-  local text, err = core.json.encode(told, { sort_keys = true })
-  if not text then error(errors.value_error(("%s: %s"):format(where, err.message)), 0) end
-  return core.digest.hex(core.digest.blake2b(text, 16)) .. "/"
+  local parts = {}
+  for name, value in pairs(changes) do
+    local text, err = spell(name == "tools" and tools.described(value) or value)
+    if not text then
+      error(errors.value_error(("%s: option '%s' cannot be written as JSON: %s"):format(sources[name], name,
+        err.message), { option = name }), 0)
+    end
+    table.insert(parts, name .. "=" .. text)
+  end
+  table.sort(parts)
+  return core.digest.hex(core.digest.blake2b(table.concat(parts, "\0"), 16)) .. "/"
 end
 
 --- Whether a session that has the option in one way can do as well what it wants in the other.
@@ -87,7 +105,7 @@ end
 ---@return string kin     the same for all whose sessions can go on under each other's options
 --- Raises `ValueError`.
 function Rules:apply(of_backend, parts)
-  local changes = {}
+  local changes, sources = {}, {}
   for _, part in ipairs(parts) do
     if part.options ~= nil and type(part.options) ~= "table" then
       error(errors.value_error(("%s must be a table, not %s"):format(part.where, options.describe(part.options)),
@@ -98,7 +116,7 @@ function Rules:apply(of_backend, parts)
       launch.check_files(own, part.where)
       session_tools.check(own, part.where)
       policies.check_accept(own.accept, of_backend.policies, part.where)
-      for name in pairs(part.options) do changes[name] = own[name] end
+      for name in pairs(part.options) do changes[name], sources[name] = own[name], part.where end
     end
   end
   if not next(changes) then return of_backend, "", "" end
@@ -112,8 +130,7 @@ function Rules:apply(of_backend, parts)
     set[name] = value
     if not RENEWABLE[name] then firm[name] = changes[name] end
   end
-  local where = parts[#parts].where
-  return set, digest_of(changes, where), digest_of(firm, where)
+  return set, digest_of(changes, sources), digest_of(firm, sources)
 end
 
 ---@class parley.Started  under which options a session was started

@@ -219,6 +219,38 @@ describe("a conversation", function()
       assert.equal(1, #kit:events "started")
     end))
 
+    for what, options in pairs {
+      ["a time without an end"] = function() return { turn_timeout_ms = math.huge } end,
+      ["a variable that is no UTF-8"] = function(variables)
+        variables.NAME = "\xff"
+        return { extra_env = variables }
+      end,
+      ["a variable whose name is no UTF-8"] = function(variables)
+        variables["NAME\xff"] = "x"
+        return { extra_env = variables }
+      end,
+    } do
+      it("has " .. what .. " among them as a backend has, and keeps its session", helper.task(function()
+        local variables = {}
+        for name, value in pairs(kit.options.extra_env) do variables[name] = value end
+        local talk = backend:conversation(nil, options(variables))
+        talk:ask "one"
+        assert.equal(2, talk:ask("two").result.num_turns)
+        assert.equal(1, #kit:events "started")
+      end))
+    end
+
+    it("are told apart by what is no UTF-8", helper.task(function()
+      local talk = backend:conversation()
+      for i, value in ipairs { "\xff", "\xfe", "\xff" } do
+        local variables = { NAME = value }
+        for name, given in pairs(kit.options.extra_env) do variables[name] = given end
+        talk.options.extra_env = variables
+        talk:ask "one"
+        assert.equal(i, #kit:events "started")
+      end
+    end))
+
     local NONE, HALF = '{"type":"user","uu\n', '{"type":"user","uu'
     for what, line in pairs { ["a line that is none"] = NONE, ["half a line"] = HALF } do
       it("goes on in another transcript than one with " .. what, helper.task(function()
