@@ -65,6 +65,25 @@ describe("delivery to the real program", function()
     end)
   end)
 
+  converses("lines that their tabs make wider than the screen, or a word before", function(live, server)
+    local row = ("a\t"):rep(16) .. "e"
+    for _, text in ipairs { row, "first\n" .. row .. "\nlast", (("x"):rep(30) .. "\n"):rep(6) .. row,
+      ("prose "):rep(40) .. "\n" .. row, row .. "\n" .. ("word "):rep(40) .. "end",
+      (("cell\t"):rep(30) .. "\n"):rep(20) .. "e", "\t\t" .. ("word "):rep(40) .. "end", ("日\t"):rep(16) .. "日",
+      ("a\t"):rep(2000) .. "e" } do
+      if smoke.is_newest then
+        is_fine(live, server, text)
+      else
+        local requests = #server:turns()
+        assert.matches("wider than the screen", failure_of("ValueError", live.send, live, text).message)
+        assert.equal(requests, #server:turns())
+      end
+    end
+    for _, text in ipairs { ("a\t"):rep(14) .. "eee", ("x"):rep(130) .. "\ty\tz", "name\tcount\n\tone" } do
+      is_fine(live, server, text)
+    end
+  end)
+
   describe("of a text of 1 MB", function()
     local text = ("0123456789 bcdefghij\n"):rep(50000):sub(1, 1048570) .. "end"
 

@@ -86,6 +86,7 @@ local function starts_with(row, prefix) return row:sub(1, #prefix) == prefix end
 ---@field hidden integer  how many of its rows are out of sight, as far as it says
 ---@field first_row integer  where it begins on the screen: its prompt, or what is left of it
 ---@field last_row integer   and the rule below it
+---@field columns integer    of that rule, which goes over the whole screen
 
 --- Finds the composer: the rows between the prompt and the lower rule. The prompt's glyph is followed by a no-break
 --- space, which tells it from a dialog's pointer and from an old message.
@@ -112,7 +113,7 @@ function M.composer(rows, cursor)
           return {
             text = text, shell = prompt == "!", scrolled = may_be_scrolled,
             hidden = tonumber(row:match "↑ (%d+) more") or 0, first_row = is_promptless and i + 1 or i,
-            last_row = bottom, below = below,
+            last_row = bottom, below = below, columns = utf8.len(rows[bottom]),
             -- A suggestion stands in an empty composer too, with the cursor before it.
             is_empty = not scrolled and prompt ~= "!" and (text == "" or at_start and #lines == 1),
           }
@@ -123,7 +124,8 @@ function M.composer(rows, cursor)
         local has_cursor = not cursor or cursor.row < bottom
         if i == 1 and #lines > 10 and has_cursor then
           return { text = table.concat(lines, "\n"), shell = false, scrolled = true,
-            is_empty = false, hidden = 0, first_row = 1, last_row = bottom, below = below }
+            is_empty = false, hidden = 0, first_row = 1, last_row = bottom, below = below,
+            columns = utf8.len(rows[bottom]) }
         end
       end
     end

@@ -14,6 +14,7 @@
 local contract = require "parley.policy.contract"
 local core = require "parley.core"
 local keys = require "parley.claude.keys"
+local tabs = require "parley.claude.tabs"
 
 local M = {}
 
@@ -336,6 +337,11 @@ function M.prepare(text, options, view)
       .. "a space somewhere before it"):format(END_UNITS)
   end
   if view and not view.has_editor and not is_typable(text) then return nil, no_editor(view) end
+  local number = view and tabs.line_over_edge(text, view)
+  if number then
+    return nil, ("its line %d is wider than the screen with its tabs, and this version does not show such lines whole")
+      :format(number)
+  end
   return text
 end
 
@@ -461,6 +467,9 @@ function M.holds(composer, text)
   local shows
   if #text > WHOLE_UNITS then shows = shows_ends(shown, text, wanted, composer.scrolled) end
   if shows ~= nil then return shows and "whole" or "other" end
+  if tabs.is_cut_alike(composer, text) then
+    return (composer.scrolled or is_indented_alike(composer.text, text)) and "whole" or "other"
+  end
   if composer.scrolled then
     if shown ~= "" and wanted:sub(-#shown) == shown then return "whole" end
     local drawn = plain(shown)

@@ -13,6 +13,7 @@ M.contract = { state = contract.one_of { "starting", "ready", "busy", "dialog" }
 ---@class parley.View       what can be seen of a session
 ---@field rows string[]     the screen, top to bottom, trailing blanks cut
 ---@field cursor {row: integer, column: integer, visible: boolean}
+---@field columns integer  of the screen
 ---@field modes {bracketed_paste: boolean, alternate_screen: boolean}
 ---@field title string
 ---@field status? table     the status file (2.1.110 and later; `status` in it from 2.1.119 on)

@@ -105,6 +105,7 @@ function Terminal:view()
   local current, picture = self:status(), picture_of(self)
   return {
     rows = picture.rows, cursor = picture.cursor, modes = picture.modes, title = picture.title,
+    columns = select(2, self.process.screen:size()),
     status = current, version = current and current.version or self.version, has_started = self.has_started,
     has_editor = self.has_editor, editor_problem = self.editor_problem, is_command = self.guard.is_command(),
     elapsed_ms = self.started_at and clock.now() - self.started_at or 0,

@@ -194,8 +194,12 @@ local function erase_marks(self, text)
   end
 end
 
+--- Whether a text is not what it was once keys have been typed behind it: on every version a key makes spaces of its
+--- tabs, and the cursor stays where the end was.
+local function is_spoiled_by_keys(text) return text:find("\t", 1, true) ~= nil end
+
 --- Has the program's editor put a text in the place of what the composer holds, which is nothing.
----@return "taken"|"interrupted"|nil  nil when no editor comes
+---@return "taken"|"spoiled"|"interrupted"|nil  nil when no editor comes
 local function hand_over(self, text)
   local terminal, door, presses, dialogs = self.terminal, self.terminal:editor(), 0, 0
   local function outcome()
@@ -214,6 +218,10 @@ local function hand_over(self, text)
     if seen or terminal:is_interrupted() then return seen or "interrupted" end
     catch_up(self, text) -- a program that is only late shows what is typed behind the key once it has the text
     seen = outcome()
+    if seen == "taken" and is_spoiled_by_keys(text) then
+      clear(self)
+      return "spoiled"
+    end
     if seen == "taken" then erase_marks(self, text) end
     if seen then return seen end
     clear(self)

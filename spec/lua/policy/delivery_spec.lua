@@ -56,6 +56,17 @@ describe("policy.delivery", function()
       for _, text in ipairs { "", " ", "\n\t", "\u{A0}", "\u{3000} " } do refuses(text, "nothing") end
     end)
 
+    it("lines with tabs that are wider than the screen, where those are not shown", function()
+      local wide = "x\n" .. ("a\t"):rep(16) .. "e"
+      refuses(wide, "line 2 is wider than the screen", {}, changed(MIDDLE, { columns = 120 }))
+      refuses("\t\t" .. ("word "):rep(40) .. "end", "line 1", {}, changed(OLDEST, { columns = 120 }))
+      for _, text in ipairs { "\t" .. ("x"):rep(105), ("x"):rep(130) .. "\ty", ("word "):rep(40) } do
+        assert.is_string(prepare(text, {}, changed(MIDDLE, { columns = 120 })))
+      end
+      assert.equal(wide, prepare(wide, {}, changed(MIDDLE, { columns = 140 })))
+      assert.equal(wide, prepare(wide, {}, changed(NEWEST, { columns = 120 })))
+    end)
+
     it("control characters", function()
       for code = 0, 159 do
         local is_control = code < 32 or code >= 127
@@ -222,6 +233,36 @@ describe("policy.delivery", function()
       assert.equal("whole", holds("\n" .. ("x"):rep(130), "    " .. ("x"):rep(130)))
       assert.equal("other", holds(("x"):rep(130), "    " .. ("x"):rep(130)))
       assert.equal("whole", holds("      x", "\tx"))
+    end)
+
+    it("the beginning of one that is cut for its tabs, line by line, and of no other", function()
+      local function is_held(shown, text, changes)
+        local all = { columns = 120 }
+        for name, value in pairs(changes or {}) do all[name] = value end
+        return holds(shown, text, all) == "whole"
+      end
+      local row, cells = ("a\t"):rep(16) .. "e", ("a       "):rep(16)
+      for _, text in ipairs { row, row .. "\nmore", row .. ("b"):rep(1000) } do
+        assert.is_true(is_held(cells:sub(1, 117) .. "…", text))
+      end
+      assert.is_true(is_held("first\n" .. cells:sub(1, 109) .. "…", "first\n" .. row))
+      assert.is_true(is_held("x\n\n" .. cells:sub(1, 115) .. "…", "x\t\n\n" .. row))
+      assert.is_true(is_held(("x"):rep(89) .. "…\n", ("x"):rep(90) .. "\n" .. row))
+      assert.is_true(is_held("x\n" .. ("y"):rep(17) .. "…", "x\n" .. ("y"):rep(20) .. "\n" .. row))
+      assert.is_true(is_held(("日      "):rep(14) .. "日   …", ("日\t"):rep(16)))
+      assert.is_true(is_held(cells:sub(17, 133) .. "…", "x\ny\n" .. row, { scrolled = true }))
+
+      for _, shown in ipairs { cells:sub(1, 117), cells:sub(1, 40) .. "…", cells:sub(1, 118) .. "…",
+        "b" .. cells:sub(2, 117) .. "…", "first" .. cells:sub(1, 112) .. "…", "\n" .. cells:sub(1, 117) .. "…",
+        " " .. cells:sub(1, 116) .. "…", cells:sub(1, 117) .. "…\nmore", "a…", "…" } do
+        assert.is_false(is_held(shown, row), shown)
+      end
+      assert.is_false(is_held("firsta" .. cells:sub(2, 112) .. "…", "first\n" .. row))
+      assert.is_false(is_held(cells:sub(1, 117) .. "…", (row:gsub("\t", " "))))
+      assert.is_false(is_held(cells:sub(1, 117) .. "…", ("a\n\t"):rep(16) .. "e"))
+      assert.is_false(is_held("b" .. cells:sub(2, 117) .. "…", "x\n" .. row, { scrolled = true }))
+      assert.is_false(is_held("a…", "x\n" .. row, { scrolled = true }))
+      assert.equal("other", holds(cells:sub(1, 117) .. "…", row, { columns = 120, shell = true }))
     end)
 
     it("another one", function()

@@ -78,6 +78,38 @@ describe("promise 2, verbatim:", function()
     assert.same(texts, kit:taken())
   end)
 
+  each("lines that their tabs make wider than the screen, where the program shows their beginning", {},
+    function(live, kit)
+      local row, taken = ("a\t"):rep(16) .. "e", {}
+      local is_newest = live:view().version == "2.1.330"
+      for _, text in ipairs { row, "first\n" .. row .. "\nlast", (("x"):rep(30) .. "\n"):rep(6) .. row,
+        ("prose "):rep(40) .. "\n" .. row, row .. "\n" .. ("word "):rep(40) .. "end",
+        (("cell\t"):rep(30) .. "\n"):rep(20) .. "e", "\t\t" .. ("word "):rep(40) .. "end",
+        ("12\t34\t"):rep(1800) .. "e" } do
+        if is_newest then
+          assert.equal("success", say(live, text).verdict)
+          table.insert(taken, text)
+        else
+          local received = kit:received()
+          assert.matches("wider than the screen", failure_of("ValueError", live.send, live, text).message)
+          assert.equal(received, kit:received())
+        end
+      end
+      for _, text in ipairs { "name\tcount\n\tone", "still there?" } do
+        assert.equal("success", say(live, text).verdict)
+        table.insert(taken, text)
+      end
+      assert.same(taken, kit:taken())
+    end)
+
+  each("tabs, where the editor opens late and keys have been typed behind them", { script = {
+    profile_changes = { first_editor_ms = 2500 } } }, function(live, kit)
+    local is_newest = live:view().version == "2.1.330"
+    local text = is_newest and ("a\t"):rep(16) .. "e" or "name\tcount\n\tone"
+    assert.equal("success", say(live, text).verdict)
+    assert.same({ text }, kit:taken())
+  end)
+
   on({ "2.1.330" }, "one that the program has marked as a paste has arrived changed", { session = { policies = {
     delivery = { keystrokes = function(text)
       return { { keys = "\27[200~" .. text .. "\27[201~", holds = text } }

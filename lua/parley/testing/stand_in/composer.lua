@@ -79,9 +79,13 @@ local function find_popup(self)
   end
 end
 
+--- Makes spaces of the tabs that an editor has left, as the first key does. The cursor stays where it was.
+function Composer:lose_tabs() self.text = self.text:gsub("\t", "    ") end
+
 --- Puts a text where the cursor stands, as if it had been typed there.
 ---@param text string
 function Composer:insert(text)
+  self:lose_tabs()
   self.text = self.text:sub(1, self.cursor) .. text .. self.text:sub(self.cursor + 1)
   self.cursor = self.cursor + #text
   self.open_popup = find_popup(self)
@@ -209,6 +213,7 @@ local function line_bounds(text, cursor)
 end
 
 function Composer:delete(from, to)
+  self:lose_tabs()
   self.text = self.text:sub(1, from) .. self.text:sub(to + 1)
   self.cursor = from
   self.open_popup = find_popup(self)

@@ -54,7 +54,7 @@ function M.open(program)
   program.input:start()
   composer.notice = problem
   if text then composer:replace(text) end
-  program.screen.shown = {} -- whatever the editor has drawn
+  program.screen:forget() -- whatever the editor has drawn
 end
 
 return M

@@ -30,6 +30,8 @@ local M = {}
 ---@field draws_cursor boolean         an inverse cell at the insertion point
 ---@field composer_rows? integer       the composer scrolls when it is taller
 ---@field counts_hidden_rows boolean   and says how many rows are out of sight; on 2.1.290 nothing tells
+---@field cuts_wide_tabs boolean     where a row with tabs is too wide, so many cells are shown of all that it holds,
+---        and `…`; else tabs go to the terminal as they are
 ---@field loses_prompt_behind_stop boolean  continued after a stop it draws itself anew below what stood there, and the
 ---        composer's prompt only once it is empty
 ---@field placeholder? string          in the empty composer, until the first turn
@@ -142,7 +144,8 @@ local v2_1_50 = {
   settings_choices = { "Exit and fix manually", "Continue without these settings" },
   resume_needs = {}, prompt_ms = 20, flags_in_prompts = { "^%-p$", "^%-%-settings=" },
 
-  is_fullscreen = false, draws_cursor = false, counts_hidden_rows = true, loses_prompt_behind_stop = true,
+  is_fullscreen = false, draws_cursor = false, counts_hidden_rows = true, cuts_wide_tabs = false,
+  loses_prompt_behind_stop = true,
   placeholder = 'Try "edit <filepath> to..."',
   hook_row = "(running {event} hook)",
   retry_text = "Retrying in {seconds}s · attempt {attempt}/{attempts}",
@@ -222,7 +225,7 @@ local v2_1_330 = derive(v2_1_197, {
   startup_ms = 420, prompt_ms = 300, flags_in_prompts = {},
   numbered_choices = false, default_is_no = true, trust_escape_status = 0,
   resume_needs = {},
-  is_fullscreen = true, composer_rows = 14,
+  is_fullscreen = true, composer_rows = 14, cuts_wide_tabs = true,
   error_placeholder = "Resend your message to try again",
   hook_row = "(running {event} hook · {seconds}s)",
   retry_text = "{error} · retrying in {seconds}s · attempt {attempt}/{attempts}",

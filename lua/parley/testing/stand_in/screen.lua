@@ -58,6 +58,11 @@ function Screen:close()
   self.write "\27[?25h\27[?1004l\27[?2031l\27[?2004l\27]0;\7"
 end
 
+--- Draws all rows anew, the empty ones too: another program may have drawn there.
+function Screen:forget()
+  for index = 1, #self.shown do self.shown[index] = "\0" end
+end
+
 ---@param rows integer
 ---@param columns integer
 function Screen:resize(rows, columns)
@@ -110,8 +115,47 @@ function Screen:composer_rows(composer, placeholder)
   local text, cursor = composer:shown()
   local before = text_of.wrap(text:sub(1, cursor), columns)
   local rows = text_of.wrap(text == "" and placeholder or text, columns)
-  for index, row in ipairs(rows) do rows[index] = (index == 1 and prompt or "  ") .. row end
-  return rows, #before, 3 + text_of.width(before[#before])
+  local is_cut = self.profile.cuts_wide_tabs and text:find("\t", 1, true) ~= nil
+  for index, row in ipairs(rows) do
+    rows[index] = (index == 1 and prompt or "  ") .. (is_cut and text_of.expanded(row) or row)
+  end
+  return rows, #before, 3 + text_of.width(text_of.expanded(before[#before])), is_cut
+end
+
+local function widest_of(rows)
+  local widest = 0
+  for _, row in ipairs(rows) do widest = math.max(widest, text_of.width(row) - 2) end -- without the prompt
+  return widest
+end
+
+--- So many cells of all rows, the last of them an ellipsis.
+local function first_cells(rows, room)
+  local kept = {}
+  for index, row in ipairs(rows) do
+    local cells, stop = -2, 0
+    for at, code in utf8.codes(row) do
+      local width = text_of.width(utf8.char(code))
+      if cells + width >= room then break end
+      cells, stop = cells + width, at + #utf8.char(code) - 1
+    end
+    kept[index] = row
+    if stop < #row then
+      kept[index] = row:sub(1, stop) .. "…"
+      return kept
+    end
+    room = room - cells
+  end
+  return kept
+end
+
+--- What is shown of rows of which one, made wider by its tabs, has no room, nor has the cursor behind it. The program
+--- cuts twice: what it has cut is as wide as the widest row then.
+local function cut_rows(rows, columns)
+  if widest_of(rows) < columns - 2 then return rows end
+  local once = first_cells(rows, columns)
+  local twice = first_cells(once, math.min(columns - 2, widest_of(once)))
+  for index = #twice + 1, #once do twice[index] = "" end
+  return twice
 end
 
 --- Cuts a tall composer down to the rows around its cursor.
@@ -123,11 +167,13 @@ end
 
 function Screen:composer_block(view)
   local placeholder = #view.queued > 0 and "Press up to edit queued messages" or view.placeholder
-  local rows, cursor_row, cursor_column = self:composer_rows(view.composer, placeholder)
+  local rows, cursor_row, cursor_column, is_cut = self:composer_rows(view.composer, placeholder)
   self.is_promptless = self.is_promptless and not view.composer:is_empty()
   if self.is_promptless then rows[1] = "  " .. rows[1]:sub(#PROMPT + #NO_BREAK_SPACE + 1) end
   local hidden
   rows, cursor_row, hidden = scroll(rows, cursor_row, self.profile.composer_rows)
+  if is_cut then rows = cut_rows(rows, self.columns) end
+  cursor_row = math.min(cursor_row, #rows)
   local top = self:rule()
   if hidden > 0 and not self.profile.counts_hidden_rows then
     rows[1] = PROMPT .. NO_BREAK_SPACE .. rows[1]:sub(3)
