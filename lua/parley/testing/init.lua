@@ -52,12 +52,12 @@
 --- one API message each. An answer that says nothing for the model echoes.
 ---
 --- For the whole turn: `api_error` (`{status, text, error, retries, retry_ms}`; without a status it is one of the
---- program's own, as "Not logged in · Please run /login" with the error "authentication_failed"), `retries` and
---- `retry_ms` (shown, then the answer), `own_turn` (`{text, after_ms, status}`: a turn that the program starts
---- afterwards by itself), `behind` (`{tasks, crons}`: of how many of each its Stop hooks are told), `hang`, `crash`
---- (`"before_record"`, `"after_user"`, `"mid_line"`, `"during_tool"`, `"after_answer"`) with `crash_status` (default:
---- SIGKILL), `half_line_ms` (a pause inside the last line), `reorder` (the answer and its end before the message),
---- `omit_turn_duration`.
+--- program's own, as "Not logged in · Please run /login" with the error "authentication_failed"; a `/compact` that it
+--- fits fails with its text, at once), `retries` and `retry_ms` (shown, then the answer), `own_turn` (`{text, after_ms,
+--- status}`: a turn that the program starts afterwards by itself), `behind` (`{tasks, crons}`: of how many of each its
+--- Stop hooks are told), `hang`, `crash` (`"before_record"`, `"after_user"`, `"mid_line"`, `"during_tool"`,
+--- `"after_answer"`) with `crash_status` (default: SIGKILL), `half_line_ms` (a pause inside the last line), `reorder`
+--- (the answer and its end before the message), `omit_turn_duration`.
 ---
 --- Without an answer that fits, these words in a message pick one: USETOOL TWOTOOLS SLOWTOOL TOUCH AGENT THINK EMPTY
 --- SLOW DRIP LONG CUT COUNT MAXTOK REFUSE STOPSEQ PAUSE ERR400 ERR401 ERR413 ERR429 ERR500 ERR529 NOLOGIN USAGELIMIT.

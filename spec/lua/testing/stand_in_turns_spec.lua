@@ -541,6 +541,17 @@ describe("the stand-in's commands", function()
     assert.equal(1, #records(kit, id, "assistant"))
   end))
 
+  for version, told in pairs { ["2.1.110"] = { "stderr", "Error: Error" }, ["2.1.197"] = { "stdout", "Error" },
+    ["2.1.330"] = { "stderr", "Error" } } do
+    it("fail as the API has it: /compact on " .. version, session({ profile = version, script = { answers = {
+      { on = "/compact", api_error = { status = 400 } } } } }, function(kit, terminal, id)
+      send(terminal, "/compact")
+      local stream, beginning = table.unpack(told)
+      assert.equal(("<local-command-%s>%s during compaction: API Error: 400 as asked</local-command-%s>"):format(stream,
+        beginning, stream), play.wait_for_records(kit, id, "system", "local_command")[1].content)
+    end))
+  end
+
   it("write a boundary: /compact", session(nil, function(kit, terminal, id)
     send(terminal, "/compact")
     play.wait_for_records(kit, id, "system", "compact_boundary")

@@ -1,4 +1,5 @@
 --- What a taken text is: an exit word, a `/` command, a shell command or a message. And what commands do.
+local answers = require "parley.testing.stand_in.answers"
 local core = require "parley.core"
 local dialogs = require "parley.testing.stand_in.dialogs"
 
@@ -80,9 +81,16 @@ end
 
 function commands.compact(program, arguments)
   program:set_status "busy"
-  program.transcript:compact "manual"
-  record_call(program, "compact", arguments)
-  record_output(program, "user", "Compacted")
+  local failed = answers.choose(program.script, "/compact " .. arguments, program.turn_count, program).api_error
+  if failed then
+    local fields = { text = answers.api_error(failed).text }
+    record_call(program, "compact", arguments)
+    record_output(program, "system", nil, (program.profile.failed_compaction:gsub("{(%w+)}", fields)))
+  else
+    program.transcript:compact "manual"
+    record_call(program, "compact", arguments)
+    record_output(program, "user", "Compacted")
+  end
   program:set_status "idle"
 end
 

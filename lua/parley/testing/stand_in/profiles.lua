@@ -80,6 +80,7 @@ local M = {}
 ---@field cost_is_dialog boolean
 ---@field clear_changes_status boolean the status file names the new session
 ---@field unknown_command "system"|"user"  the record's type
+---@field failed_compaction string     what `/compact` writes when the API refuses it, with {text}
 ---@field refusal "continue"|"error"   what it does about stop_reason `refusal`
 ---@field refusal_stop_reason? string  stop_reason of the error line
 ---@field interruption_names_message boolean
@@ -165,6 +166,7 @@ local v2_1_50 = {
   records_max_tokens = false, records_empty_reply = false, records_retries = true,
   records_panels = true, panel_footer = "Esc to cancel",
   cost_is_dialog = false, clear_changes_status = false, unknown_command = "user",
+  failed_compaction = "<local-command-stderr>Error: Error during compaction: {text}</local-command-stderr>",
   refusal = "error", refusal_stop_reason = "stop_sequence", interruption_names_message = false,
   tells_costs_as_text = true,
 
@@ -214,6 +216,7 @@ local v2_1_197 = derive(v2_1_110, {
   user_fields = { origin = { kind = "human" }, promptSource = "typed" },
   records_empty_reply = true, records_retries = false, tells_costs_as_text = false,
   cost_is_dialog = true, clear_changes_status = true,
+  failed_compaction = "<local-command-stdout>Error during compaction: {text}</local-command-stdout>",
   unknown_command = "system", refusal_stop_reason = "refusal", interruption_names_message = true,
   resumes_model = true, hooks_have_prompt_id = true, stop_tells_behind = true, hooks_hide_messages = true,
   file_begins_with_message = false,
@@ -238,6 +241,7 @@ local v2_1_330 = derive(v2_1_197, {
   duration_after_api_error = false, answers_overtake = false, ends_half_lines = true,
   attachments = { "environment", "model", "deferred_tools_delta", "session_context" },
   user_fields = { origin = { kind = "human" }, promptSource = "typed", turnOrigin = "human" },
+  failed_compaction = "<local-command-stderr>Error during compaction: {text}</local-command-stderr>",
   records_max_tokens = true, records_panels = false, panel_footer = "←/→ to switch · Esc to close",
   refusal = "continue",
   permission_choices = { "Yes", "Yes, and always allow access to {folder} from this project",
