@@ -712,6 +712,18 @@ describe("parley chat", function()
       assert.truthy(program.errors:find "there is no command '/nonsense'")
     end)
 
+    for profile, beginning in pairs { ["2.1.110"] = "Error: Error", ["2.1.197"] = "Error", ["2.1.330"] = "Error" } do
+      it_does("stops at a command that fails, on " .. profile, function()
+        kit:use { profile = profile }
+        local program = filter "one\n/claude /compact ERR400\nfour\n"
+        assert.equal("echo: one\n", program.output)
+        assert.equal("parley: SessionError: the turn ended with error_command: " .. beginning
+          .. " during compaction: API Error: 400 as asked\n", program.errors)
+        assert.equal(1, program.status)
+        assert.same({ "one" }, kit:taken())
+      end)
+    end
+
     for _, profile in ipairs { "2.1.110", "2.1.330" } do
       it_does("stops at a command that claude does not know, on " .. profile, function()
         kit:use { profile = profile }

@@ -92,6 +92,32 @@ describe("parley chat with the real program", function()
     leave(terminal)
   end))
 
+  it("stops at a command that fails, on no terminal, and goes on behind it at one", helper.task(function()
+    local server <close> = messages_api.start()
+    local home <close> = offline_home.new { base_url = server.url }
+    local program <close> = helper.start({ helper.host, "chat", "--executable", claude, "--preserve-provider-env" },
+      { env = helper.environment({}, home.extra_env), cwd = home.cwd,
+        input = "one\ntwo\n/claude /compact ERR400 please\nthree\n" })
+    program:wait()
+    assert.equal("echo: one\necho: two\n", program.output)
+    assert.matches("^parley: SessionError: the turn ended with error_command: .*compaction: API Error: 400",
+      program.errors)
+    assert.equal(1, program.status)
+    local terminal <close> = open(home)
+    for _, text in ipairs { "one", "two" } do
+      terminal:write(text .. "\r")
+      terminal:wait_for(("echo: %s\n\n>"):format(text))
+    end
+    terminal:write "/claude /compact ERR400 please\r"
+    terminal:wait_for "the turn ended with error_command: "
+    terminal:write "three\r"
+    terminal:wait_for "echo: three\n\n>"
+    assert.truthy(assert(json.encode(server:last_messages())):find("echo: one", 1, true))
+    terminal:write "/session\r"
+    terminal:wait_for "turns          3\n\n>"
+    leave(terminal)
+  end, 300000))
+
   it("shows what commands show, and the model nothing of it", helper.task(function()
     local server <close> = messages_api.start()
     local home <close> = offline_home.new { base_url = server.url }

@@ -205,7 +205,7 @@ local function leaves_words(events)
   for _, event in ipairs(events) do
     had_panel = had_panel or event.subtype == "dialog_answered" and event.kind == "panel"
     if had_panel and event.subtype == "local_command" then return true end
-    if event.type == "user" and event:text():find "^Unknown command: /" then return true end
+    if event.type == "user" and event:text():find(commands.UNKNOWN) then return true end
   end
   return false
 end
@@ -226,12 +226,13 @@ local function keep(self, run, result, names)
   self.spares:encourage()
 end
 
+--- Errors behind which a session is what it was.
+local CHANGES_NOTHING = { error_command = true, error_no_output = true }
+
 --- Stores the session for what the client will send next, or ends it after a failed turn.
 local function settle(self, run, result)
   local is_stopped = result.subtype == "interrupted" or result.subtype == "error_limit"
-  if result.is_error and not is_stopped and result.subtype ~= "error_no_output" then
-    return drop(self, run.session)
-  end
+  if result.is_error and not is_stopped and not CHANGES_NOTHING[result.subtype] then return drop(self, run.session) end
   if run.command then
     local is_emptied = clear.is(run.command) -- what it goes on with is not this conversation
     if is_emptied or leaves_words(run.events) then return drop(self, run.session) end

@@ -36,8 +36,9 @@ M.cli_not_found_error = constructor "CLINotFoundError"
 --- A session's trouble. `reason` is one of `"start"`, `"busy"`, `"delivery"`, `"refused"` (by a hook), `"dialog"`,
 --- `"transcript"`, `"timeout"`, `"exit"`, `"crash"` (the program stands still after a failure in its own code),
 --- `"api"`, `"deadlock"` (a wait that would never end), `"tools"` (the program does not ask which there are), or, where
---- an answer was waited for, the `subtype` of a `result` that is none, such as `"interrupted"`; `screen` holds the last
---- screen as text; `at_start` is true when the program had not been ready for its first message.
+--- an answer was waited for, the `subtype` of a `result` that is none, such as `"interrupted"` or `"error_command"` (a
+--- command of the program's own failed); `screen` holds the last screen as text; `at_start` is true when the program
+--- had not been ready for its first message.
 ---@type fun(message: string, fields?: table): parley.Error
 M.session_error = constructor "SessionError"
 

@@ -43,4 +43,26 @@ function M.check(text)
     instead and "use " .. instead or "run it in `claude`")
 end
 
+--- What stands there of a command that the program does not know: from the user on 2.1.110, later from the system.
+M.UNKNOWN = "^Unknown command: /"
+
+--- What a command writes that has failed. 2.1.197 has it in the place of what others show, and only its words tell.
+local FAILURES = { "^<local%-command%-stderr>%s*(.-)%s*</local%-command%-stderr>",
+  "^<local%-command%-stdout>%s*(Error during compaction: .-)%s*</local%-command%-stdout>",
+  "^<local%-command%-stdout>%s*(Compaction failed · .-)%s*</local%-command%-stdout>" }
+
+--- What the program says of a command that has failed, or that it does not know.
+---@param event parley.Event  of the command's turn
+---@return string? words  nil: the event says nothing of the kind
+function M.failure_in(event)
+  local text = event.type == "user" and event:text() or event.message
+  local is_said = event.type == "user" or event.subtype == "local_command" or event.subtype == "informational"
+  if not is_said or type(text) ~= "string" then return nil end
+  if text:find(M.UNKNOWN) then return text end
+  for _, pattern in ipairs(FAILURES) do
+    local words = text:match(pattern)
+    if words then return words end
+  end
+end
+
 return M

@@ -1,5 +1,6 @@
 --- A conversation with somebody at a terminal, or with what comes through a pipe.
 local uv = require "luv"
+local claude_commands = require "parley.claude.commands"
 local cli = require "parley.command.cli"
 local commands = require "parley.command.chat.commands"
 local completer = require "parley.command.chat.completer"
@@ -191,13 +192,19 @@ end
 
 --- The error that a turn ended with, if it did. That the person has interrupted it is none.
 local function failure_of(self, result)
-  if not (result and result.type == "result") or result.subtype == "success" then return nil end
+  if not (result and result.type == "result") then return nil end
   if result.subtype == "interrupted" and self.is_interrupting then
     self.output:note("(interrupted)", "red")
     return nil
   end
-  return errors.session_error(("the turn ended with %s%s"):format(result.subtype,
-    result.message and ": " .. result.message or ""), { reason = "api" })
+  local ok, err = pcall(self.turn.check, self.turn)
+  return not ok and err or nil
+end
+
+--- It in the chat's words where the person has typed a command that the program does not know.
+local function explained_command(err)
+  local said = err and err.reason == "error_command" and err.result.message
+  return said and said:find(claude_commands.UNKNOWN) and errors.value_error(said) or err
 end
 
 --- An error of the message itself, in the chat's words where it was refused as a command.
@@ -231,20 +238,11 @@ function Chat:send(text)
   if self.backend:live_session_count() == 0 and self.is_interrupting and not self.is_leaving then self:start_ahead() end
 end
 
---- The error that a command ended with that the program does not know.
-local function unknown_command(events)
-  for _, event in ipairs(events) do
-    local said = event.subtype == "informational" and event.message or event.type == "user" and event:text() -- 2.1.110
-    local problem = type(said) == "string" and said:match "^Unknown command: /[^\n]*"
-    if problem then return errors.value_error(problem) end
-  end
-end
-
 --- Runs one of the program's own commands and shows what follows.
 ---@param text string  `"/compact"`
 function Chat:run_command(text)
   local events, err = run_turn(self, function() return (self.talk:command(text)) end)
-  report(self, err or failure_of(self, events[#events]) or unknown_command(events))
+  report(self, err or explained_command(failure_of(self, events[#events])))
   if self.backend:live_session_count() == 0 and not self.is_leaving then self:start_ahead() end
 end
 

@@ -49,6 +49,7 @@ local function verdict_of(facts)
   if facts.api_error then return "error_api" end
   if facts.interrupting and not facts.duration and not is_answered(facts) then return "interrupted" end
   if facts.stopped then return "error_hook" end
+  if facts.failed then return "error_command" end
   -- A call whose result never came, in a program that says nothing more: the answer is missing.
   local is_cut_off = facts.certainty ~= "certain" and (facts.open_tools or 0) > 0
   if (facts.assistant_blocks == 0 or is_cut_off) and not facts.is_command then return "error_no_output" end
@@ -71,6 +72,7 @@ end
 ---@field interrupting boolean      ESC was pressed
 ---@field interrupted boolean       the transcript says that the user interrupted
 ---@field stopped boolean           a hook of the user's has the program give no answer
+---@field failed boolean            the program says that the command has failed, or that it does not know it
 ---@field api_error boolean         the last block reports an API error
 ---@field last_is_answer boolean    the last record was a block of an answer
 ---@field assistant_blocks integer  since the message was accepted
@@ -78,7 +80,7 @@ end
 ---@field agents integer            sub-agents that it has started in the background and not heard of again
 
 ---@class parley.Verdict
----@field subtype "success"|"interrupted"|"error_api"|"error_hook"|"error_no_output"
+---@field subtype "success"|"interrupted"|"error_api"|"error_hook"|"error_command"|"error_no_output"
 ---@field stop_reason? string
 
 --- Judges whether the turn is over.

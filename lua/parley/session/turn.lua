@@ -3,6 +3,7 @@
 local core = require "parley.core"
 local errors = require "parley.base.errors"
 local claude_event = require "parley.claude.event"
+local commands = require "parley.claude.commands"
 local retries = require "parley.claude.retries"
 local used = require "parley.base.usage"
 
@@ -28,6 +29,7 @@ local M = {}
 ---@field package withdrawn? string     the message before, whose record may still come
 ---@field package submitted_at? string  when Enter was pressed, as records have it
 ---@field package stopped? string       why a hook of the user's has the program give no answer
+---@field package failed? string        what the program says of the command, which has failed
 ---@field package api_error? parley.Event  the last answer, when it is an error
 ---@field package last_retry? parley.Retry
 ---@field package seen? table     the machine's facts, until the next record
@@ -89,6 +91,7 @@ function Turn:facts()
   local facts = self.machine:facts()
   facts.is_command, facts.queued, facts.open_tools = self.is_command, self.queued, #self.open_tools
   facts.stopped = self.stopped ~= nil and facts.assistant_blocks == 0
+  facts.failed = self.failed ~= nil and facts.assistant_blocks == 0
   return facts
 end
 
@@ -186,9 +189,6 @@ end
 --- What the program writes behind a message that a hook of the user's has it stop at.
 local STOPPED = "^Operation stopped by hook:?%s*(.*)$"
 
---- What stands there of a command that the program does not know: from the user on 2.1.110, later from the system.
-local UNKNOWN = "^Unknown command: /"
-
 --- What a command leaves in the transcript, each kind of command something else.
 local function is_of_command(record, event)
   if event.type == "system" then
@@ -197,7 +197,7 @@ local function is_of_command(record, event)
   end
   local text = event:text()
   return event.type == "user"
-    and (text:find "<command%-name>" or text:find "^<local%-command" or text:find(UNKNOWN)
+    and (text:find "<command%-name>" or text:find "^<local%-command" or text:find(commands.UNKNOWN)
       or record.isCompactSummary == true)
 end
 
@@ -207,7 +207,8 @@ local function ends_command(event)
   local is_name = tostring(event.message):find "^<command%-name>" ~= nil
   return event.type == "system" and not is_name
     and (event.subtype == "local_command" or event.subtype == "informational")
-    or event.type == "user" and (event:text():find "^<local%-command%-stdout" or event:text():find(UNKNOWN)) ~= nil
+    or event.type == "user"
+      and (event:text():find "^<local%-command%-std" or event:text():find(commands.UNKNOWN)) ~= nil
 end
 
 --- Follows the records of this turn from the message on: each names the one before it.
@@ -376,7 +377,10 @@ function Turn:take(record)
   if self:is_accepted() then
     take_early(self)
     take_endings(self)
-    if self.is_command and event and ends_command(event) then apply(self, "finished") end
+    if self.is_command and event then
+      self.failed = commands.failure_in(event) or self.failed
+      if ends_command(event) then apply(self, "finished") end
+    end
   end
   return ending
 end
@@ -436,6 +440,8 @@ function Turn:conclude(verdict, fields)
   elseif verdict.subtype == "error_hook" then
     fields.message = "a hook (UserPromptSubmit) has the program stop at the message"
       .. (self.stopped ~= "" and ": " .. self.stopped or "")
+  elseif verdict.subtype == "error_command" then
+    fields.message = self.failed
   end
   table.insert(self.events, claude_event.new(fields))
 end

@@ -167,6 +167,17 @@ describe("complete on a pty", function()
     assert.equal(1, backend:live_session_count()) -- what /clear goes on with is nobody's conversation
   end)
 
+  on_pty("goes on in the same session behind a command that has failed", {}, function(kit, backend)
+    local conversation = backend:conversation()
+    conversation:ask "one"
+    local err = raised("SessionError", function() conversation:command "/compact ERR400":check() end)
+    assert.same({ "error_command", "error_command" }, { err.reason, err.result.subtype })
+    assert.matches("the turn ended with error_command: Error during compaction: API Error: 400 as asked", err.message)
+    assert.equal(2, #conversation.messages)
+    assert.equal(3, conversation:ask "two".result.num_turns)
+    assert.equal(1, #started(kit))
+  end)
+
   on_pty("goes on behind a compaction in mid-turn, of which the history has nothing", { script = { answers = {
     { on = "one", steps = { { tool = { name = "Bash", input = { command = "ls" }, result = "a" } },
       { text = "done", compacts = true } } },

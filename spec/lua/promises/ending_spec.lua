@@ -60,6 +60,21 @@ describe("promise 5, a turn ends, and not early:", function()
     assert.equal(1, count_of(said, "api_retry"))
   end)
 
+  each("on a command that fails, or that is unknown, and the session goes on", { script = { answers = {
+    { on = "no room", api_error = { status = 400 } } } } }, function(live, kit)
+    assert.same({ "echo: one" }, say(live, "one").texts)
+    local said = say(live, "/compact no room", nil, true)
+    assert.same({ "error_command", true }, { said.verdict, said.result.is_error })
+    assert.matches("^[^<>]*Error during compaction: API Error: 400 as asked$", said.result.message)
+    assert.same({ "echo: two" }, say(live, "two").texts)
+    said = say(live, "/nosuch x", nil, true)
+    assert.same({ "error_command", true, "Unknown command: /nosuch" }, { said.verdict, said.result.is_error,
+      said.result.message })
+    assert.equal("success", say(live, "/compact", nil, true).verdict)
+    assert.same({ "echo: three" }, say(live, "three").texts)
+    assert.same({ "one", "two", "three" }, kit:taken())
+  end)
+
   each("by its deadline, with what was tried", { session = { turn_timeout_ms = 1500 }, script = { answers = {
     { api_error = { status = 529, retries = 50, retry_ms = 300 } } } } }, function(live)
     local err = failure_of("SessionError", say, live, "hello")

@@ -383,6 +383,49 @@ describe("turn", function()
       live:observe("ready", true)
       assert.same({ "certain", "Unknown command: /nosuch" }, { live:facts().certainty, live.events[1]:text() })
     end)
+
+    local REFUSED = "Error during compaction: API Error: 400 as asked"
+    for name, told in pairs {
+      ["as its error"] = { "system", "<local-command-stderr>%s</local-command-stderr>", REFUSED },
+      ["as its error, from the user"] = { "user", "<local-command-stderr>%s</local-command-stderr>", REFUSED },
+      ["where others have what they show"] = { "system", "<local-command-stdout>%s</local-command-stdout>", REFUSED },
+      ["in other words there"] = { "system", "<local-command-stdout>%s</local-command-stdout>",
+        "Compaction failed · conversation could not be reduced below the context limit" },
+      ["by not knowing it"] = { "informational", "%s", "Unknown command: /compact" },
+      ["by not knowing it, from the user"] = { "user", "%s", "Unknown command: /compact" },
+    } do
+      it("that has failed ends with what the program says, " .. name, function()
+        local live, write = sent("/compact", { is_command = true })
+        local kind, frame, words = table.unpack(told)
+        local text = frame:format(words)
+        if kind == "user" then
+          live:take(write.user(text))
+        else
+          live:take(write.system(kind == "system" and "local_command" or kind, { content = text }))
+        end
+        live:observe("ready", true)
+        assert.same({ "certain", true }, { live:facts().certainty, live:facts().failed })
+        live:conclude({ subtype = "error_command" }, {})
+        local result = live.events[#live.events]
+        assert.same({ "error_command", true, words }, { result.subtype, result.is_error, result.message })
+      end)
+    end
+
+    it("has not failed by what it shows, nor by words that the model answers", function()
+      local live, write = sent("/cost", { is_command = true })
+      live:take(write.system("local_command", { content = "<local-command-stdout>Error: $0</local-command-stdout>" }))
+      assert.is_false(live:facts().failed)
+      live, write = sent("/mine", { is_command = true })
+      live:take(write.user "Unknown command: /is what it prints. Why?")
+      live:take(write.text("who knows", "end_turn"))
+      assert.is_false(live:facts().failed)
+    end)
+
+    it("does not take a message for one that has failed", function()
+      local live, write = accepted()
+      live:take(write.system("local_command", { content = "<local-command-stderr>no</local-command-stderr>" }))
+      assert.is_false(live:facts().failed)
+    end)
   end)
 
   describe("observes", function()

@@ -3,6 +3,7 @@
 ---
 --- Nothing that came from the model or a tool reaches the terminal with its control characters.
 local answer = require "parley.command.chat.answer"
+local claude_commands = require "parley.claude.commands"
 local errors = require "parley.base.errors"
 local json = require "parley.core".json
 local paint = require "parley.command.paint"
@@ -150,11 +151,13 @@ function writers.user(self, event)
   for _, block in ipairs(event:blocks "tool_result") do
     line(self, block.is_error == true and "red" or "dim", "  " .. M.describe_result(block))
   end
+  if claude_commands.failure_in(event) then return end
   for _, part in ipairs(command_output(event:text())) do self:note(part) end
 end
 
 function writers.system(self, event)
   local message = event.message
+  if claude_commands.failure_in(event) then return end -- it becomes the command's error
   if event.subtype == "api_retry" then
     line(self, "red", ("%s; attempt %d of %d"):format(message, event.attempt, event.max_attempts))
   elseif event.subtype == "local_command" and type(message) == "string" then
@@ -162,7 +165,7 @@ function writers.system(self, event)
   elseif event.subtype == "dialog_answered" and event.kind == "panel" then
     self:note((event.text:gsub("\n[^\n]*Esc to %l+$", ""))) -- without the row that tells how to close it
   elseif event.subtype == "informational" and type(message) == "string" then
-    if not message:find "^Unknown command: /" then self:note(message, "red") end -- which becomes the command's error
+    self:note(message, "red")
   elseif event.subtype == "injection_fallback" or event.subtype == "compact_boundary" then
     line(self, "dim", message or event.subtype)
   end
