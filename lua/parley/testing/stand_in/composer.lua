@@ -79,15 +79,16 @@ local function find_popup(self)
   end
 end
 
---- Makes spaces of the tabs that an editor has left, as the first key does. The cursor stays where it was.
+--- Makes spaces of the tabs that an editor has left, as the first key does. The cursor stays
+--- where it was, among them.
 function Composer:lose_tabs() self.text = self.text:gsub("\t", "    ") end
 
 --- Puts a text where the cursor stands, as if it had been typed there.
 ---@param text string
 function Composer:insert(text)
-  self:lose_tabs()
   self.text = self.text:sub(1, self.cursor) .. text .. self.text:sub(self.cursor + 1)
   self.cursor = self.cursor + #text
+  self:lose_tabs()
   self.open_popup = find_popup(self)
 end
 
@@ -213,9 +214,9 @@ local function line_bounds(text, cursor)
 end
 
 function Composer:delete(from, to)
-  self:lose_tabs()
   self.text = self.text:sub(1, from) .. self.text:sub(to + 1)
   self.cursor = from
+  self:lose_tabs()
   self.open_popup = find_popup(self)
 end
 
