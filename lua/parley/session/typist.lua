@@ -58,6 +58,7 @@ local function patience_for(text) return LOST_MS + math.min(#text * MS_PER_BYTE,
 ---@field package policy table                    the delivery policy
 ---@field package options parley.DeliveryOptions
 ---@field package keys_may_follow boolean  more may come into the composer than has been seen to
+---@field package attended_ms number   that the dialogs policy has taken, which is not the program's time
 ---@field package marks_typed integer  how many marks there were to be typed, those passed over among them
 local Typist = {}
 Typist.__index = Typist
@@ -75,7 +76,15 @@ Typist.__name = "parley.Typist"
 ---@return parley.Typist
 function M.new(terminal, policy, options)
   return setmetatable({ terminal = terminal, policy = policy, options = options, keys_may_follow = false,
-    marks_typed = 0 }, Typist)
+    marks_typed = 0, attended_ms = 0 }, Typist)
+end
+
+--- Brings the dialog that is up to its policy.
+---@return number milliseconds  that it took
+local function attend(self)
+  local milliseconds = self.terminal:attend()
+  self.attended_ms = self.attended_ms + milliseconds
+  return milliseconds
 end
 
 --- Waits until the composer satisfies the predicate. The time counts from its last change: a long text takes a while.
@@ -88,7 +97,7 @@ local function wait_for_composer(self, milliseconds, predicate)
     local composer = composer_of(terminal:view())
     if composer and predicate(composer) then return "there" end
     if terminal:state() == "dialog" then
-      terminal:attend()
+      last_deadline = last_deadline + attend(self)
       return nil, math.min(clock.now() + milliseconds, last_deadline) -- the time that it took is not the composer's
     end
     local shown = composer and composer.hidden .. composer.text
@@ -142,7 +151,7 @@ end
 
 --- Waits until no keys of an attempt before are on their way, which would join those of the next.
 local function catch_up(self, text)
-  local deadline = clock.now() + MARK_MS + patience_for(text)
+  local deadline, attended_ms = clock.now() + MARK_MS + patience_for(text), self.attended_ms
   local mark = next_mark(self, text)
   local function has_mark(composer) return composer.text:find(mark, 1, true) ~= nil end
   repeat
@@ -151,7 +160,7 @@ local function catch_up(self, text)
     if composer_of(self.terminal:view()) then self.terminal:press(TO_INSERT .. mark) end
     if wait_for_composer(self, LOST_MS, has_mark) then return rest(self, MARK_REST_MS) end
     if self.terminal:is_interrupted() then return end
-  until clock.now() >= deadline
+  until clock.now() >= deadline + self.attended_ms - attended_ms
   self.terminal:fail("delivery", "the program does not show what is typed; nothing was sent")
 end
 
@@ -206,7 +215,7 @@ local function hand_over(self, text)
     if terminal:is_interrupted() then return "interrupted" end
     if door:taken() then return "taken" end
     if terminal:state() == "dialog" then
-      terminal:attend()
+      attend(self)
       dialogs = dialogs + 1
     end
   end

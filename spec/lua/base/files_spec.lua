@@ -43,7 +43,7 @@ describe("files", function()
 
     it("lets nobody into what takes the place of another's file", function()
       local path = helper.write(folder .. "/page", "old", "664")
-      if not uv.fs_chown(path, 12345, 12345) then return end -- root alone gives files away
+      if not uv.fs_chown(path, 12345, 12345) then return pending "root alone gives files away" end
       files.save(path, "new")
       assert.equal("600", ("%o"):format(mode_of(path)))
     end)

@@ -315,6 +315,21 @@ describe("typist", function()
     end
   end))
 
+  it("does not count the time that a person takes for a dialog that comes up meanwhile", helper.task(function()
+    local text = ("some words here\n"):rep(800) .. "end"
+    for milliseconds = 700, 900, 20 do
+      local world <close> = testing.world { seed = milliseconds, faults = { slow = 3 },
+        script = { faults = { dialog_ms = milliseconds } } }
+      local live <close> = session.new(parley.process(world.options), { policies = { dialogs = { decide = function()
+        task.condition():wait(120000)
+        return { choose = 1 }
+      end } } })
+      live:start()
+      assert.equal("success", helper.say(live, text).verdict)
+      assert.same({ text }, world:taken())
+    end
+  end))
+
   it("never types into a dialog that comes up in between", in_no_time(function()
     local live <close>, fake = started("2.1.330", function(fake, bytes)
       if bytes == "\7" then
