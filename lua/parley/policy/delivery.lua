@@ -381,15 +381,14 @@ local ARGUMENT_BYTES = 131071
 
 --- The word of a command line that has the program take a prepared text as its first message.
 ---
---- A word alone may be one of its own commands (`doctor`, `update`), or `code`, which it passes over: with a space
---- behind it is neither. Other texts arrive without. What begins like a flag may be taken for one, though `--` stands
---- before it: `-p` on 2.1.197, `--settings=…` on 2.1.110.
+--- A word alone may be one of its own commands (`doctor`, `update`), or `code`, which it passes over; a space behind it
+--- would reach the model. What begins like a flag may be taken for one, though `--` stands before it: `-p` on 2.1.197,
+--- `--settings=…` on 2.1.110.
 ---@param text string
 ---@return string? word  nil for a text that must be put into the composer
 function M.argument(text)
-  if text:sub(1, 1) == "-" then return nil end
-  local word = text:find "%s" and text or text .. " "
-  return #word <= ARGUMENT_BYTES and word or nil
+  local is_known = text:sub(1, 1) == "-" or not text:find "%S%s+%S"
+  return not is_known and #text <= ARGUMENT_BYTES and text or nil
 end
 
 --- The keys that send what the composer holds.
