@@ -1,9 +1,11 @@
-/* Unicode text: normalisation and pictographs, by utf8proc, and the order of strings by their bytes. */
+/* Unicode text: normalisation and pictographs, by utf8proc; the order of strings by their bytes; base64, by libsodium.
+ */
 #include "core.h"
 
 #include "fault.h"
 
 #include <lauxlib.h>
+#include <sodium.h>
 #include <stdbool.h>
 #include <string.h>
 #include <utf8proc.h>
@@ -106,11 +108,39 @@ static int text_is_pictograph(lua_State *L)
     return 1;
 }
 
+static int text_to_base64(lua_State *L)
+{
+    size_t length;
+    const char *bytes = luaL_checklstring(L, 1, &length);
+    size_t size = sodium_base64_encoded_len(length, sodium_base64_VARIANT_ORIGINAL);
+    luaL_Buffer buffer;
+    char *text = luaL_buffinitsize(L, &buffer, size);
+    sodium_bin2base64(text, size, (const unsigned char *)bytes, length, sodium_base64_VARIANT_ORIGINAL);
+    luaL_pushresultsize(&buffer, size - 1);
+    return 1;
+}
+
+/* text.from_base64(text) gives nil for what is none. For libsodium the NUL behind the characters to be passed over is
+ * one of them. */
+static int text_from_base64(lua_State *L)
+{
+    size_t length, size;
+    const char *text = luaL_checklstring(L, 1, &length), *end;
+    luaL_Buffer buffer;
+    char *bytes = luaL_buffinitsize(L, &buffer, length);
+    int failed = sodium_base642bin((unsigned char *)bytes, length, text, length, " \t\n\v\f\r", &size, &end,
+                                   sodium_base64_VARIANT_ORIGINAL);
+    if (failed || end != text + length || memchr(text, '\0', length)) {
+        luaL_pushfail(L);
+        return 1;
+    }
+    luaL_pushresultsize(&buffer, size);
+    return 1;
+}
+
 static const luaL_Reg functions[] = {
-    {"is_pictograph", text_is_pictograph},
-    {"nfc", text_nfc},
-    {"precedes", text_precedes},
-    {NULL, NULL},
+    {"from_base64", text_from_base64}, {"is_pictograph", text_is_pictograph}, {"nfc", text_nfc},
+    {"precedes", text_precedes},       {"to_base64", text_to_base64},         {NULL, NULL},
 };
 
 int luaopen_parley_text(lua_State *L)

@@ -1,6 +1,5 @@
 -- Delivery on the real program, beside the corpus: what else may be in the composer, long texts, mentions.
 local attachments = require "parley.backend.attachments"
-local base64 = require "parley.base.base64"
 local core = require "parley.core"
 local helper = require "spec.helper"
 local messages_api = require "parley.testing.messages_api"
@@ -171,7 +170,7 @@ describe("delivery to the real program", function()
   converses("attaches a picture as what it is", function(live, server)
     local own = attachments.new()
     local text = own:text_of({ { type = "text", text = "look" }, { type = "image", source = { type = "base64",
-      media_type = "image/png", data = base64.encode(smoke.PICTURE) } } }, 1)
+      media_type = "image/png", data = core.text.to_base64(smoke.PICTURE) } } }, 1)
     local said = say(live, text)
     own:close()
     assert.equal("success", said.verdict)

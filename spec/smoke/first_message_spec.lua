@@ -43,8 +43,8 @@ describe("the first message as an argument of the real program", function()
     ["a line"] = "hello there", ["the name of a command"] = "doctor", ["what it takes for a mistake"] = "code",
     ["what begins like a flag"] = "--settings={} is a flag", ["a flag"] = "-p",
     ["tabs and signs"] = "  a\tb `$HOME` 'x' \"y\" 日本 😀\n!ls\n# note \\", ["the end of a pop-up"] = "look @",
-    ["60 lines"] = ("line\n"):rep(59) .. "end", ["100 kB"] = ("0123456789"):rep(10000),
-    ["what is too long for one"] = ("0123456789"):rep(13200),
+    ["60 lines"] = ("line\n"):rep(59) .. "end", ["100 kB"] = ("012345678 "):rep(10000) .. "end",
+    ["what is too long for one"] = ("012345678 "):rep(13200) .. "end",
   } do
     converses("arrives: " .. name, {}, function(live, server)
       local said, pieces = begin(live, text)

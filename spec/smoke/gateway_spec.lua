@@ -1,6 +1,5 @@
 -- The gateway over the real program: what a plain model is told, text as it streams, a client's tools; the official
 -- clients, and the program itself, as clients.
-local base64 = require "parley.base.base64"
 local core = require "parley.core"
 local files = require "parley.base.files"
 local gateways = require "spec.gateway"
@@ -167,7 +166,7 @@ describe("the gateway, on the real program,", function()
   for how, idle_ms in pairs { ["in a session that lives on"] = 900000, ["in one that is woken for each"] = 1 } do
     serves("has a picture in each later turn, though its file goes with its own, " .. how, function(gateway, api)
       local messages, ids = { { role = "user", content = { text "look", { type = "image", source = {
-        type = "base64", media_type = "image/png", data = base64.encode(live.PICTURE) } } } } }, {}
+        type = "base64", media_type = "image/png", data = core.text.to_base64(live.PICTURE) } } } } }, {}
       for _, next_words in ipairs { "and?", "so?", "" } do
         local answer = gateway:ask(messages)
         assert.equal(200, answer.status, answer.body)

@@ -91,4 +91,34 @@ describe("text", function()
       end
     end)
   end)
+
+  describe("base64", function()
+    it("is what RFC 4648 says, both ways", function()
+      for bytes, base64 in pairs {
+        [""] = "", f = "Zg==", fo = "Zm8=", foo = "Zm9v", foob = "Zm9vYg==", fooba = "Zm9vYmE=", foobar = "Zm9vYmFy",
+        ["\0"] = "AA==", ["\xFB\xFF\xBF"] = "+/+/",
+      } do
+        assert.equal(base64, text.to_base64(bytes))
+        assert.equal(bytes, text.from_base64(base64))
+      end
+    end)
+
+    it("passes over white space", function()
+      assert.equal("foobar", text.from_base64 " Zm9v\r\n\tYm\v\fFy\n")
+      assert.equal("fo", text.from_base64 "Zm8\n=\n")
+    end)
+
+    it("is none with another character, too few or too many, or bits behind the end", function()
+      for _, none in ipairs { "Zg", "Zg=", "Zg===", "Z", "Zm9v=", "Zm9v\0", "Zm\0v", "Zm-_", "Zh==", "=", "é" } do
+        assert.is_nil(text.from_base64(none), none)
+      end
+    end)
+
+    it("takes 25 MB without a halt", function()
+      local bytes = ("0123456789"):rep(1876543)
+      local began = os.clock()
+      assert.is_true(bytes == text.from_base64(text.to_base64(bytes)))
+      assert.is_true(os.clock() - began < 5) -- in Lua it took 50 s
+    end)
+  end)
 end)

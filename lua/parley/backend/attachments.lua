@@ -4,7 +4,6 @@
 --- The transcript has the pictures themselves, so files are needed for their turn alone (2.1.110 to 2.1.332): each
 --- message has a folder of its own, which goes with its turn, and is no other's.
 local uv = require "luv"
-local base64 = require "parley.base.base64"
 local core = require "parley.core"
 local defer = require "parley.base.defer"
 local errors = require "parley.base.errors"
@@ -39,7 +38,7 @@ local function content_of(block)
   end
   local ending = ENDINGS[source.media_type]
   if not ending then return nil, ("of the kind '%s', which cannot be sent"):format(tostring(source.media_type)) end
-  local bytes = type(source.data) == "string" and base64.decode(source.data)
+  local bytes = type(source.data) == "string" and core.text.from_base64(source.data)
   if not bytes or bytes == "" then return nil, "whose data is no base64" end
   return bytes, ending
 end

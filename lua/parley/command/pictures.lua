@@ -1,5 +1,5 @@
 --- Pictures in files, as blocks of a message.
-local base64 = require "parley.base.base64"
+local core = require "parley.core"
 local errors = require "parley.base.errors"
 local files = require "parley.base.files"
 local tables = require "parley.base.tables"
@@ -19,7 +19,7 @@ function M.block(path)
   local bytes, problem = files.read(path)
   if not bytes then return nil, "cannot be read: " .. problem end
   if bytes == "" then return nil, "is empty" end
-  return { type = "image", source = { type = "base64", media_type = kind, data = base64.encode(bytes) } }
+  return { type = "image", source = { type = "base64", media_type = kind, data = core.text.to_base64(bytes) } }
 end
 
 local function copied(list) return setmetatable(tables.merged(list), debug.getmetatable(list)) end

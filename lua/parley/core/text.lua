@@ -1,7 +1,7 @@
 ---@meta parley.core.text
 -- luacheck: ignore 212
 
----Unicode, from utf8proc, and the order of bytes.
+---Unicode, from utf8proc, the order of bytes, and base64, from libsodium.
 ---@class parley.Text
 local text = {}
 
@@ -21,5 +21,15 @@ function text.is_pictograph(code) end
 ---@param right string
 ---@return boolean is_before
 function text.precedes(left, right) end
+
+---Write bytes as base64 with `=` at the end (RFC 4648).
+---@param bytes string
+---@return string
+function text.to_base64(bytes) end
+
+---Read base64 with its `=` at the end. White space in it does not count.
+---@param base64 string
+---@return string? bytes nil for what is none
+function text.from_base64(base64) end
 
 return text

@@ -1,6 +1,6 @@
 local uv = require "luv"
 local attachments = require "parley.backend.attachments"
-local base64 = require "parley.base.base64"
+local core = require "parley.core"
 local errors = require "parley.base.errors"
 local files = require "parley.base.files"
 local parley = require "parley"
@@ -11,7 +11,7 @@ local PICTURE = "\137PNG\r\n\26\n and so on\0"
 
 local function image(data, media_type)
   return { type = "image", source = { type = "base64", media_type = media_type or "image/png",
-    data = data or base64.encode(PICTURE) } }
+    data = data or core.text.to_base64(PICTURE) } }
 end
 
 describe("attachments", function()
@@ -22,7 +22,7 @@ describe("attachments", function()
   it("are private files that the text mentions, where they stood, one for what is the same", helper.task(function()
     local own = attachments.new()
     local and_more = { type = "text", text = "and" }
-    local other = image(base64.encode "GIF", "image/gif")
+    local other = image(core.text.to_base64 "GIF", "image/gif")
     local text, folder = own:text_of({ { type = "text", text = "see" }, image(), and_more, other, image() }, 1)
     local first, second, third = text:match "^see\n@(%S+%.png)\nand\n@(%S+%.gif)\n@(%S+)$"
     assert.equal(PICTURE, (files.read(first)))
@@ -123,17 +123,4 @@ describe("attachments", function()
     assert.is_false(pcall(backend.complete, backend, { asking "what is this" }))
     assert.same({}, backend.attachments.folders)
   end))
-end)
-
-describe("base64", function()
-  it("gives back what it was given", function()
-    local bytes = {}
-    for i = 0, 255 do bytes[i + 1] = string.char(i) end
-    local all = table.concat(bytes)
-    for length = 0, 8 do assert.equal(all:sub(1, length), base64.decode(base64.encode(all:sub(1, length)))) end
-    assert.equal(all, base64.decode(base64.encode(all)))
-    assert.equal("cGFybGV5", base64.encode "parley")
-    assert.equal("parley!", base64.decode "cGFy\nbGV5IQ==")
-    for _, text in ipairs { "a", "ab=c", "a===", "ab*d", "abc" } do assert.is_nil(base64.decode(text), text) end
-  end)
 end)

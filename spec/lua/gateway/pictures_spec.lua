@@ -1,5 +1,5 @@
 -- Pictures in a client's messages: files of their turn alone, which nobody else's session can have.
-local base64 = require "parley.base.base64"
+local core = require "parley.core"
 local files = require "parley.base.files"
 local gateways = require "spec.gateway"
 local helper = require "spec.helper"
@@ -11,7 +11,7 @@ local SLOW = { kit = { script = { answers = { { on = "slow", text = "a slow answ
 
 local function asking(words)
   return { role = "user", content = { { type = "text", text = words },
-    { type = "image", source = { type = "base64", media_type = "image/png", data = base64.encode(BYTES) } } } }
+    { type = "image", source = { type = "base64", media_type = "image/png", data = core.text.to_base64(BYTES) } } } }
 end
 
 local function answered(text) return { role = "assistant", content = text } end

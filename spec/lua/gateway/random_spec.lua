@@ -1,7 +1,6 @@
 -- Clients of every kind at once: some talk, some call tools, some go away, ask again, send rubbish or read slowly.
 -- Nothing is lost, doubled or crossed, and in the end nothing is left. With PARLEY_LONG=1 for two minutes, with
 -- PARLEY_LONG=600 for ten; the long form prints what happened.
-local base64 = require "parley.base.base64"
 local core = require "parley.core"
 local gateways = require "spec.gateway"
 local helper = require "spec.helper"
@@ -85,7 +84,7 @@ describe("random clients", function()
   end
 
   local PICTURE = { type = "image", source = { type = "base64", media_type = "image/png",
-    data = base64.encode "\137PNG and so on" } }
+    data = core.text.to_base64 "\137PNG and so on" } }
 
   function acts.picture(gateway)
     local message = ask(gateway, said { { type = "text", text = text_of "picture" }, PICTURE })

@@ -1,5 +1,4 @@
 -- The window's routes over the simulated claude.
-local base64 = require "parley.base.base64"
 local core = require "parley.core"
 local gateways = require "spec.gateway"
 local helper = require "spec.helper"
@@ -13,12 +12,12 @@ local function watch(gateway, id, headers)
   local takes = {}
   function takes.snapshot(data)
     seen.screen = core.screen.new(data.rows, data.columns)
-    seen.screen:feed(base64.decode(data.data))
+    seen.screen:feed(core.text.from_base64(data.data))
     seen.to = data.to
   end
   function takes.bytes(data)
     assert.equal(seen.to, data.from)
-    seen.screen:feed(base64.decode(data.data))
+    seen.screen:feed(core.text.from_base64(data.data))
     seen.to = data.to
   end
   function takes.conversation(data)

@@ -61,7 +61,10 @@ describe("the first message as an argument", function()
     end)
   end
 
-  for what, text in pairs { ["begins like a flag"] = "-p", ["is a word, as its commands are"] = "doctor", ["is too long for one"] = ("0123456789"):rep(13108) } do
+  for what, text in pairs {
+    ["begins like a flag"] = "-p", ["is a word, as its commands are"] = "doctor",
+    ["is too long for one"] = ("0123456789 "):rep(11916) .. "end",
+  } do
     each("is typed where it " .. what, not_started(), function(live, kit)
       assert.equal("success", begin(live, text).verdict)
       assert.is_nil(message_of(kit))

@@ -1,5 +1,4 @@
 --- A person in a terminal who looks into a session of `parley serve`, and may take it over.
-local base64 = require "parley.base.base64"
 local core = require "parley.core"
 local defer = require "parley.base.defer"
 local errors = require "parley.base.errors"
@@ -148,13 +147,13 @@ end
 local takes = {}
 
 function takes.snapshot(self, data)
-  self.picture:begin(data.rows, data.columns, base64.decode(data.data))
+  self.picture:begin(data.rows, data.columns, core.text.from_base64(data.data))
   self.to = data.to
 end
 
 function takes.bytes(self, data)
   if data.from ~= self.to then return follow_again(self) end
-  self.picture:feed(base64.decode(data.data))
+  self.picture:feed(core.text.from_base64(data.data))
   self.to = data.to
 end
 

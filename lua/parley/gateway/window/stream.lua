@@ -1,6 +1,5 @@
 --- What a person who looks at a session is sent, as server-sent events: its terminal, its conversation, its line in the
 --- list, and all the others' lines. One stream for all, for browsers open few connections to one server.
-local base64 = require "parley.base.base64"
 local clock = require "parley.base.clock"
 local conversation = require "parley.gateway.window.conversation"
 local core = require "parley.core"
@@ -54,7 +53,7 @@ end
 
 local function send_look(call, look)
   local data = { from = look.from, to = look.to, rows = look.rows, columns = look.columns,
-    data = base64.encode(look.bytes) }
+    data = core.text.to_base64(look.bytes) }
   call.response:event(look.kind, encode(data), tostring(look.to))
 end
 
