@@ -35,6 +35,8 @@ static int turn_lua_apply(lua_State *L)
         detail.stop_reason = luaL_optstring(L, -1, NULL); /* stays on the stack during the call */
         lua_getfield(L, 3, "api_error");
         detail.api_error = lua_toboolean(L, -1);
+        lua_getfield(L, 3, "broken_off");
+        detail.broken_off = lua_toboolean(L, -1);
     }
     if (turn_apply(turn, (enum turn_event)event, &detail))
         return luaL_error(L, "a turn that is %s takes no event '%s'", turn_state_name(turn->state), name);
@@ -82,6 +84,7 @@ static int turn_facts(lua_State *L)
     set_boolean(L, "interrupting", turn->interrupting);
     set_boolean(L, "interrupted", turn->interrupted);
     set_boolean(L, "api_error", turn->api_error);
+    set_boolean(L, "broken_off", turn->broken_off);
     set_boolean(L, "last_is_answer", turn->last_is_answer);
     set_integer(L, "assistant_blocks", turn->assistant_blocks);
     set_integer(L, "agents", turn->agents);

@@ -88,15 +88,14 @@ static void note(struct turn *turn, enum turn_event event, const struct turn_det
         turn->assistant_blocks++;
         turn->last_is_answer = true;
         turn->api_error = detail->api_error;
+        turn->broken_off = detail->broken_off;
         if (detail->stop_reason)
             snprintf(turn->stop_reason, sizeof turn->stop_reason, "%s", detail->stop_reason);
         break;
     case TURN_TOOL_RESULT:
+    case TURN_META: /* the program goes on */
         record_seen(turn);
-        break;
-    case TURN_META:
-        record_seen(turn);
-        turn->api_error = false;
+        turn->api_error = turn->broken_off = false;
         break;
     case TURN_INTERRUPTED:
         record_seen(turn);
@@ -165,7 +164,7 @@ enum turn_certainty turn_certainty(const struct turn *turn)
         return TURN_CERTAIN;
     if (turn->agents > 0) /* a report starts a turn by the program itself: for whoever asked, it is this one */
         return TURN_LIKELY;
-    bool is_last_seen = turn->duration || turn->stop_hook || turn->finished || turn->api_error;
+    bool is_last_seen = turn->duration || turn->stop_hook || turn->finished || (turn->api_error && !turn->broken_off);
     return is_last_seen ? TURN_CERTAIN : TURN_LIKELY;
 }
 

@@ -48,11 +48,12 @@ enum turn_certainty {
 struct turn_detail {
     const char *stop_reason; /* NULL for none; copied */
     bool api_error;
+    bool broken_off; /* the error cut an answer off behind a call, which the program runs, and goes on */
 };
 
 struct turn {
     enum turn_state state;
-    bool busy_seen, quiet, stop_hook, finished, duration, interrupting, interrupted, api_error;
+    bool busy_seen, quiet, stop_hook, finished, duration, interrupting, interrupted, api_error, broken_off;
     bool last_is_answer;  /* the last record was a block of an answer */
     int assistant_blocks; /* since the message was accepted */
     int agents;           /* in the background and not heard of again: what they report belongs to the answer */

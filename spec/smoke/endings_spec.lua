@@ -43,6 +43,25 @@ describe("with the real program", function()
         is_fine(live, server)
       end)
 
+    -- The program says that the connection was lost, runs the call, which was whole, and goes on. 2.1.110 may have
+    -- asked once more, and runs both.
+    converses("with the answer behind a call, where the connection was cut behind that", {
+      variables = { CLAUDE_CODE_MAX_RETRIES = "1" }, script = {
+        { on = "CUT", cut_behind_ms = 300, blocks = { { type = "text", text = "I look" },
+          { type = "tool_use", name = "Bash", input = { command = "sleep 1; echo one", description = "x" } } } },
+        { on = "CUT", step = 1, delay_ms = 1000, blocks = { { type = "text", text = "the answer" } } },
+        { on = "CUT", step = 2, delay_ms = 1000, blocks = { { type = "text", text = "the answer" } } },
+        { on = "FAIL", blocks = { { type = "tool_use", name = "Bash", input = { command = "true" } } } },
+        { on = "FAIL", step = 1, status = 400 } } }, function(live, server)
+      for _ = 1, 2 do
+        local said = say(live, "CUT please")
+        assert.equal("success", said.verdict)
+        assert.equal("the answer", said.texts[#said.texts])
+      end
+      assert.equal("error_api", say(live, "FAIL please").verdict)
+      is_fine(live, server)
+    end)
+
     converses("when the API is silent, though the spinner goes on counting", { session = { stall_timeout_ms = 4000 },
       script = { { on = "SILENT", delay_ms = 60000 } } }, function(live, server)
       is_fine(live, server)

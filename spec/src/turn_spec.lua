@@ -191,6 +191,14 @@ describe("turn", function()
       assert.equal("likely", accepted(block { api_error = true }, "meta", "quiet"):facts().certainty)
       assert.equal("likely", accepted(block { api_error = true }, block(), "quiet"):facts().certainty)
     end)
+
+    it("when the API error cut an answer off behind a call", function()
+      local cut = block { api_error = true, broken_off = true }
+      assert.equal("likely", accepted(cut, "quiet"):facts().certainty)
+      assert.equal("certain", accepted(cut, block { api_error = true }, "quiet"):facts().certainty)
+      assert.equal("certain", accepted(cut, "duration"):facts().certainty)
+      assert.is_false(accepted(cut, "tool_result"):facts().api_error)
+    end)
   end)
 
   describe("says that it is certainly over", function()
@@ -221,8 +229,8 @@ describe("turn", function()
     it("nothing at first", function()
       assert.same({
         state = "idle", certainty = "goes_on", busy_seen = false, quiet = false, stop_hook = false, duration = false,
-        interrupting = false, interrupted = false, api_error = false, last_is_answer = false, assistant_blocks = 0,
-        agents = 0, finished = false,
+        interrupting = false, interrupted = false, api_error = false, broken_off = false, last_is_answer = false,
+        assistant_blocks = 0, agents = 0, finished = false,
       }, turn.new():facts())
     end)
 

@@ -27,6 +27,7 @@ local methods = {}
 ---@field interrupting boolean      ESC was pressed
 ---@field interrupted boolean       the transcript says that the user interrupted
 ---@field api_error boolean         the last block reports an API error
+---@field broken_off boolean        it cut an answer off behind a call, which the program runs, and goes on
 ---@field last_is_answer boolean    the last record was a block of an answer
 ---@field assistant_blocks integer  since the message was accepted
 ---@field agents integer            sub-agents at work in the background, not heard of again
@@ -38,7 +39,7 @@ function turn.new() end
 ---Apply an event. An event that is unknown, or illegal in this state, raises an error that names both and changes
 ---nothing.
 ---@param event parley.TurnEvent
----@param detail? {stop_reason?: string, api_error?: boolean} Of `assistant`.
+---@param detail? {stop_reason?: string, api_error?: boolean, broken_off?: boolean} Of `assistant`.
 ---@return parley.TurnState state That follows.
 function methods:apply(event, detail) end
 

@@ -37,6 +37,7 @@ local function patience(facts)
   end
   if facts.agents > 0 then return M.AGENTS_MS end
   if (facts.open_tools or 0) > 0 and not facts.stopped then return TOOLS_MS end
+  if facts.broken_off then return facts.offers_duration and OWED_MS or FLUSH_MS end
   if facts.is_command then return FLUSH_MS end
   if facts.stopped then return ANSWERED_MS end
   if facts.assistant_blocks == 0 then return NOTHING_MS end
@@ -74,6 +75,7 @@ end
 ---@field stopped boolean           a hook of the user's has the program give no answer
 ---@field failed boolean            the program says that the command has failed, or that it does not know it
 ---@field api_error boolean         the last block reports an API error
+---@field broken_off boolean        it cut an answer off behind a call, which the program runs, and goes on
 ---@field last_is_answer boolean    the last record was a block of an answer
 ---@field assistant_blocks integer  since the message was accepted
 ---@field open_tools integer        tool calls without a result

@@ -31,6 +31,8 @@ local M = {}
 ---@field package stopped? string       why a hook of the user's has the program give no answer
 ---@field package failed? string        what the program says of the command, which has failed
 ---@field package api_error? parley.Event  the last answer, when it is an error
+---@field package message_id? string    of the answer that came last, errors aside
+---@field package calls_tools? boolean  that answer has a call
 ---@field package last_retry? parley.Retry
 ---@field package seen? table     the machine's facts, until the next record
 local Turn = {}
@@ -129,6 +131,7 @@ end
 function Turn:goes_on()
   local facts = seen_by(self)
   local is_last = facts.last_is_answer and facts.stop_reason ~= nil and facts.stop_reason ~= "tool_use"
+    and not facts.broken_off
   return self:is_accepted() and not facts.interrupting and not is_last and facts.certainty ~= "certain"
 end
 
@@ -256,20 +259,34 @@ local function take_user(self, record, event)
     self.open_tools = {}
     apply(self, "interrupted")
   elseif #results > 0 then
+    self.api_error = nil
     apply(self, "tool_result")
   else
     apply(self, "meta")
   end
 end
 
+--- Whether an error cut an answer off behind a whole call: the program has the call run and goes on (2.1.110, 2.1.197,
+--- 2.1.332), and the error's record may come before the result or behind it. An error that the API gave in place of an
+--- answer has a status.
+local function is_broken_off(self, event)
+  return event.is_error and self.calls_tools and not event.api_error_status or false
+end
+
 local function take_assistant(self, event)
-  for _, block in ipairs(event:blocks "tool_use") do
+  local calls = event:blocks "tool_use"
+  for _, block in ipairs(calls) do
     table.insert(self.open_tools, block)
     if block.id then self.calls[block.id] = true end
   end
+  if not event.is_error then
+    self.calls_tools = calls[1] ~= nil or self.calls_tools and event.message_id == self.message_id
+    self.message_id = event.message_id
+  end
   local is_whole = event.stop_reason and not event.is_error
   self.answered_at = is_whole and event.timestamp or self.answered_at
-  apply(self, "assistant", { stop_reason = event.stop_reason, api_error = event.is_error })
+  apply(self, "assistant", { stop_reason = event.stop_reason, api_error = event.is_error,
+    broken_off = is_broken_off(self, event) })
   self.api_error = event.is_error and event or nil
   if event.message_id and event.usage then self.usage[event.message_id] = event.usage end
 end

@@ -36,6 +36,7 @@
 ---   usage        `{ input_tokens, output_tokens }`, default 10 and 5
 ---   delay_ms, drip_ms, line_ms   waits: before the first byte, after each block, after each line of a text or thought
 ---   cut          true: the connection ends after the first delta
+---   cut_behind_ms  it ends so long after the blocks, of a stream, in a text that begins there
 ---
 --- Each rule that applies adds what those before it left open. Or `script` is `function(text, request)`, asked at every
 --- step, which returns one such table without `on`, `times` and `step`, or nil for the echo. What it returns wrong, or
@@ -150,6 +151,7 @@ end
 ---@field drip_ms? number
 ---@field line_ms? number
 ---@field cut? boolean
+---@field cut_behind_ms? number
 
 ---@class parley.testing.MessagesApi
 ---@field port integer
@@ -194,6 +196,7 @@ local ANSWER = {
   status = { type = "integer" }, message = { type = "string" }, headers = { type = "map of strings" },
   usage = { type = "table", check = check_usage }, delay_ms = { type = "milliseconds" },
   drip_ms = { type = "milliseconds" }, line_ms = { type = "milliseconds" }, cut = { type = "boolean" },
+  cut_behind_ms = { type = "milliseconds" },
 }
 local RULES = options.merge(ANSWER, { on = { type = { "string", "function" } }, times = { type = "positive integer" },
   step = { type = "integer" } })

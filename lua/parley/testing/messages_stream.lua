@@ -48,7 +48,7 @@ end
 
 --- The answer as the steps of a stream of server-sent events.
 ---@param message table  the message without its content
----@param answer table   `blocks`, `stop_reason`, `usage`, `line_ms`, `drip_ms`, `cut`
+---@param answer table   `blocks`, `stop_reason`, `usage`, `line_ms`, `drip_ms`, `cut`, `cut_behind_ms`
 ---@return parley.testing.HttpStep[]
 function M.steps(message, answer)
   local steps = {}
@@ -74,6 +74,13 @@ function M.steps(message, answer)
     end
     event("content_block_stop", { index = index })
     if answer.drip_ms then table.insert(steps, { wait_ms = answer.drip_ms }) end
+  end
+  if answer.cut_behind_ms then
+    local index = #answer.blocks
+    event("content_block_start", { index = index, content_block = { type = "text", text = "" } })
+    event("content_block_delta", { index = index, delta = { type = "text_delta", text = "and" } })
+    table.insert(steps, { wait_ms = answer.cut_behind_ms, cut = true })
+    return steps
   end
   local outcome = { stop_reason = answer.stop_reason, stop_sequence = json.null }
   event("message_delta", { delta = outcome, usage = { output_tokens = answer.usage.output_tokens } })

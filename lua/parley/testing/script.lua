@@ -164,7 +164,7 @@ local STEP = {
   text = text, thinking = text, blocks = list_of(block), tool = tool, tools = list_of(tool), empty = flag,
   stop_reason = like { "end_turn", "max_tokens", "stop_sequence", "tool_use", "pause_turn", "refusal" },
   delay_ms = milliseconds, block_delay_ms = milliseconds, line_ms = milliseconds, breaks_off = text,
-  dialog = dialog, compacts = flag,
+  dialog = dialog, compacts = flag, cut_behind_calls = flag,
 }
 
 local function has_tools(step) return step.tool ~= nil or step.tools ~= nil and #step.tools > 0 end
@@ -175,6 +175,7 @@ local function check_step(step, where)
   for _, name in ipairs(step.empty and { "text", "thinking", "blocks", "tool", "tools" } or {}) do
     if step[name] ~= nil then refuse(where, "is 'empty' and has '%s'", name) end
   end
+  if step.cut_behind_calls and not has_tools(step) then refuse(where, "is cut_behind_calls and has no tool call") end
 end
 
 local function check_answer(answer, where)

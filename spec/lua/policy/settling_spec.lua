@@ -44,6 +44,8 @@ describe("policy.settling", function()
     assert.is_true(patience { assistant_blocks = 0 } > 6000) -- a program that stands still so long
     assert.is_true(patience { agents = 1 } > 600000)
     assert.is_true(patience { stop_reason = "tool_use", open_tools = 1 } > 5000)
+    assert.equal(3000, patience { broken_off = true, offers_duration = true, stop_reason = "stop_sequence" })
+    assert.equal(1500, patience { broken_off = true, stop_reason = "stop_sequence" })
     assert.is_true(patience { interrupting = true, state = "submitted" } > 1000)
     assert.equal(300, patience { interrupting = true })
     assert.is_true(patience { interrupting = true, open_tools = 1 } > 1000)

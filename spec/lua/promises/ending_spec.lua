@@ -60,6 +60,22 @@ describe("promise 5, a turn ends, and not early:", function()
     assert.equal(1, count_of(said, "api_retry"))
   end)
 
+  local CALL = { name = "Bash", input = { command = "echo one" }, result = "one", duration_ms = 400 }
+  local LAST = { text = "the answer", delay_ms = 1000 }
+  each("with the answer behind a call, where the connection was cut behind that", { script = { flush_ms = 100,
+    answers = { { on = "cut", steps = { { text = "I look", tool = CALL, cut_behind_calls = true }, LAST } },
+      { on = "twice", steps = { { tool = CALL, cut_behind_calls = true }, { tool = CALL, cut_behind_calls = true },
+        LAST } },
+      { on = "lost", api_error = { error = "server_error", text = "API Error: Connection error.", retries = 0 } } } },
+  }, function(live)
+    for _, message in ipairs { "cut", "twice", "cut again" } do
+      local said = say(live, message)
+      assert.same({ "success", false, "end_turn" }, { said.verdict, said.result.is_error, said.result.stop_reason })
+      assert.equal("the answer", said.texts[#said.texts])
+    end
+    assert.equal("error_api", say(live, "lost").verdict)
+  end)
+
   each("on a command that fails, or that is unknown, and the session goes on", { script = { answers = {
     { on = "no room", api_error = { status = 400 } } } } }, function(live, kit)
     assert.same({ "echo: one" }, say(live, "one").texts)

@@ -306,6 +306,29 @@ describe("turn", function()
         result.message })
     end)
 
+    it("takes an error behind a call for no end, unless the API gave it in place of an answer", function()
+      for status, certainty in pairs { [0] = "likely", [400] = "certain" } do
+        for _, is_late in ipairs { false, true } do
+          local live, write = accepted()
+          local result = write.user({ { type = "tool_result", tool_use_id = "c", content = "x" } })
+          local call = write.assistant({ { type = "tool_use", id = "c", name = "Bash", input = {} } }, "tool_use")
+          live:take(call)
+          live:take(write.assistant({ { type = "text", text = "b" } }, "tool_use", { message = {
+            id = call.message.id, role = "assistant", content = { { type = "text", text = "b" } } } }))
+          if not is_late then live:take(result) end
+          live:take(write.assistant({ { type = "text", text = "API Error" } }, "stop_sequence",
+            { isApiErrorMessage = true, error = "server_error", apiErrorStatus = status > 0 and status or nil }))
+          live:apply "quiet"
+          assert.equal(certainty, live:facts().certainty)
+          assert.is_true(live:facts().api_error)
+          if is_late then live:take(result) end
+          live:take(write.text("a", "end_turn"))
+          live:conclude({ subtype = "success" }, {})
+          assert.is_nil(live.events[#live.events].message)
+        end
+      end
+    end)
+
     it("announces each retry once, from the screen or from the transcript", function()
       local live, write = accepted()
       live:announce_retry({ attempt = 1, max_attempts = 3, wait_ms = 1000, message = "API error" }, "s")

@@ -81,6 +81,8 @@ local M = {}
 ---@field clear_changes_status boolean the status file names the new session
 ---@field unknown_command "system"|"user"  the record's type
 ---@field failed_compaction string     what `/compact` writes when the API refuses it, with {text}
+---@field connection_lost string      the error line of an answer that was cut off behind a call
+---@field cut_off_has_reason boolean  it has the answer's stop_reason
 ---@field refusal "continue"|"error"   what it does about stop_reason `refusal`
 ---@field refusal_stop_reason? string  stop_reason of the error line
 ---@field interruption_names_message boolean
@@ -168,6 +170,7 @@ local v2_1_50 = {
   cost_is_dialog = false, clear_changes_status = false, unknown_command = "user",
   failed_compaction = "<local-command-stderr>Error: Error during compaction: {text}</local-command-stderr>",
   refusal = "error", refusal_stop_reason = "stop_sequence", interruption_names_message = false,
+  connection_lost = "API Error: The socket connection was closed unexpectedly.", cut_off_has_reason = false,
   tells_costs_as_text = true,
 
   permission_choices = { "Yes", "Yes, and always allow access to {folder}/ from this project", "No" },
@@ -217,6 +220,7 @@ local v2_1_197 = derive(v2_1_110, {
   records_empty_reply = true, records_retries = false, tells_costs_as_text = false,
   cost_is_dialog = true, clear_changes_status = true,
   failed_compaction = "<local-command-stdout>Error during compaction: {text}</local-command-stdout>",
+  connection_lost = "API Error: Connection closed mid-response. The response above may be incomplete.",
   unknown_command = "system", refusal_stop_reason = "refusal", interruption_names_message = true,
   resumes_model = true, hooks_have_prompt_id = true, stop_tells_behind = true, hooks_hide_messages = true,
   file_begins_with_message = false,
@@ -243,7 +247,8 @@ local v2_1_330 = derive(v2_1_197, {
   user_fields = { origin = { kind = "human" }, promptSource = "typed", turnOrigin = "human" },
   failed_compaction = "<local-command-stderr>Error during compaction: {text}</local-command-stderr>",
   records_max_tokens = true, records_panels = false, panel_footer = "←/→ to switch · Esc to close",
-  refusal = "continue",
+  refusal = "continue", cut_off_has_reason = true,
+  connection_lost = "API Error: Connection lost mid-response. The response above may be incomplete.",
   permission_choices = { "Yes", "Yes, and always allow access to {folder} from this project",
     "Yes, and switch to auto mode · auto mode handles these prompts for you", "No" },
   edit_choices = { "Yes", "Yes, and switch to accept edits for this session (shift+tab)", "No" },

@@ -150,12 +150,23 @@ function Turn:run_step(step, is_last_step)
   end
   message.is_last = is_last_step
   self:write_message()
+  if step.cut_behind_calls then self:tell_of_cut(step) end
   for _, tool in ipairs(step.tools) do
     if self.answer.crash == "during_tool" then self:crash_now() end
     if not tools.run(self, tool) then return false end
   end
   self:after_stop(step)
   return true
+end
+
+--- The error of an answer whose connection ended behind its calls: a branch of its own, the results follow the calls.
+function Turn:tell_of_cut(step)
+  local transcript, profile = self.program.transcript, self.program.profile
+  local parent = transcript.parent
+  transcript:api_error(profile.connection_lost, { error = "server_error" },
+    profile.cut_off_has_reason and step.stop_reason or nil)
+  transcript.parent = parent
+  self.program:show("● ", profile.connection_lost)
 end
 
 --- What the program does by itself about a stop reason.
