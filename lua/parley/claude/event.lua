@@ -97,6 +97,24 @@ function readers.assistant(record, fields)
   return fields
 end
 
+--- What was sent to the program while it was at work, and handed to the model with the next result of a tool; nil for
+--- other attachments, and for what the program tells itself that way (2.1.110 to 2.1.332).
+---@param record table
+---@return string|table[]? content  of the message
+function M.queued_message(record)
+  local given = record.type == "attachment" and present(record.attachment, "table")
+  if not given or given.type ~= "queued_command" or given.commandMode ~= "prompt" or present(given.isMeta) then
+    return nil
+  end
+  local origin = present(given.origin, "table") -- 2.1.110 names none
+  return (not origin or origin.kind == "human") and content_of { content = given.prompt } or nil
+end
+
+function readers.attachment(record, fields)
+  fields.type, fields.content = "user", M.queued_message(record)
+  return fields.content and fields
+end
+
 function readers.system(record, fields)
   fields.subtype = present(record.subtype)
   fields.message = present(record.content)

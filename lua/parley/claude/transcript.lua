@@ -63,12 +63,13 @@ end
 
 --- Whether it is a message, and not a sub-agent's.
 function M.is_said(record)
-  return (record.type == "user" or record.type == "assistant") and type(record.message) == "table"
-    and record.isSidechain ~= true
+  local is_message = (record.type == "user" or record.type == "assistant") and type(record.message) == "table"
+  return (is_message or claude_event.queued_message(record) ~= nil) and record.isSidechain ~= true
 end
 
 local function blocks_of(record)
-  return type(record.message.content) == "table" and record.message.content or {}
+  local content = record.message and record.message.content
+  return type(content) == "table" and content or {}
 end
 
 --- Adds the other blocks of the messages on the way, and the results of their calls.

@@ -20,6 +20,7 @@ local M = {}
 ---@field package wishes string[]    what is only missed then
 ---@field package asking integer     calls that the permission policy is at
 ---@field package heard? parley.LiveTurn  the last one whose message the program has told of
+---@field package was_called? true  the program has told of a message, its own or another
 ---@field package checked? parley.LiveTurn  the last one for which that was looked at
 ---@field package failure? parley.Error  for the turn that runs
 ---@field package mode string        the caller's permission mode
@@ -60,6 +61,7 @@ end
 local function on_prompt(self, payload)
   local session = self.session
   local turn = session.course and session.turn
+  self.was_called = true
   if not turn or turn:state() ~= "submitted" then return nil end
   local prompt = tostring(payload.prompt)
   local is_ours = turn.is_command or turn:expects(prompt)
@@ -234,10 +236,11 @@ function Callbacks:open()
   if self.desk then process:prepare { permission_mode = permission.mode_for(self.mode, "parley.session") } end
 end
 
---- Looks whether the program calls: its message is told of before the transcript has it.
+--- Looks whether the program calls: its message is told of before the transcript has it, but 2.1.197 tells of none
+--- that has joined a turn.
 local function check_armed(self, turn)
   self.checked = turn
-  if self.heard == turn then return end
+  if self.heard == turn or turn.has_joined and self.was_called then return end
   if #self.needs > 0 then error(no_hooks(unavailable(self)), 0) end
   if not self.has_told then self.lack = unavailable(self) end
 end

@@ -22,6 +22,7 @@ local M = {}
 ---@field package early table[]   records that came before the message's own and may follow from it
 ---@field package chain table<string, true>     the records of this turn, by `uuid`
 ---@field package endings table<string, string>  kind of a last record to the record that it follows
+---@field has_joined? boolean     it is a part of a turn of the program's own
 ---@field limit? parley.LimitReached  why the turn was interrupted
 ---@field answered_at? string    when the last answer came, as its record has it
 ---@field package usage table<string, table>     of each answer, by its message's id
@@ -355,12 +356,30 @@ local function take_early(self)
   end
 end
 
+--- Follows the message through the queue behind a turn of the program's own. What leaves that is often not named: it is
+--- taken for the message, which then is waited for while the program works, and `file_wait_timeout_ms` longer.
+local function follow_queue(self, record)
+  local is_named = type(record.content) == "string"
+  local is_ours = is_named and self.matches(record.content, self.text)
+  if record.operation == "enqueue" then
+    self.queued = self.queued or is_ours
+  elseif is_ours or not is_named then
+    self.queued = false
+  end
+end
+
+--- Says that the message is a part of a turn of the program's own: a result of a tool has carried it to the model.
+local function tell_of_joining(self, record, event)
+  self.has_joined = record.type == "attachment"
+  if not self.has_joined then return end
+  self:notice("message_joined", { session_id = event.session_id, message = "the program had begun a turn of its own, "
+    .. "and gave the model the message within it, in words of its own around it" })
+end
+
 --- Takes in a record that came after Enter and may be the message's own.
 local function take_submitted(self, record, event)
   local arrived
-  if record.type == "queue-operation" and record.operation == "enqueue" and type(record.content) == "string" then
-    self.queued = self.queued or self.matches(record.content, self.text)
-  end
+  if record.type == "queue-operation" then follow_queue(self, record) end
   if self.is_command then
     arrived = event and is_of_command(record, event)
   else
@@ -374,6 +393,7 @@ local function take_submitted(self, record, event)
   apply(self, "accept")
   follow(self, record, true)
   table.insert(self.events, event)
+  tell_of_joining(self, record, event)
 end
 
 --- Takes in a record of the transcript. Those before the message belong to no turn and are passed over.

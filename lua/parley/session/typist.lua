@@ -267,6 +267,16 @@ local function go_steps(self, steps)
   return true
 end
 
+--- Waits for a turn that the program has begun by itself meanwhile: Enter would put the message into its queue, and the
+--- next result of a tool would carry it to the model, in the program's words.
+---@return boolean is_there  the text still is; false also when the turn was interrupted first
+local function outlast_own_turn(self, text)
+  local terminal, holds = self.terminal, self.policy.holds
+  if terminal:state() ~= "busy" then return true end
+  return terminal:wait_until_ready()
+    and wait_for_composer(self, LOST_MS, function(composer) return holds(composer, text) == "whole" end)
+end
+
 --- What puts a text into the composer now.
 local function steps_for(self, text, is_command)
   local terminal = self.terminal
@@ -295,7 +305,7 @@ function Typist:type(text, is_command)
     clear(self)
     if terminal:is_interrupted() then return false end
     self.keys_may_follow = true
-    if go_steps(self, steps) then
+    if go_steps(self, steps) and outlast_own_turn(self, steps[#steps].holds) then
       self.keys_may_follow = false
       return true
     end

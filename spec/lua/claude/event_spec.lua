@@ -47,6 +47,20 @@ describe("event.from_record", function()
       event:blocks "tool_result")
   end)
 
+  it("reads what was sent to a program at work as the user's, and nothing else of the kind", function()
+    local line = [[{"type":"attachment","uuid":"u1","attachment":{"type":"queued_command","prompt":"say hi",%s}}]]
+    for _, fields in ipairs { [["commandMode":"prompt"]], [["commandMode":"prompt","origin":{"kind":"human"}]] } do
+      local event = read(line:format(fields))
+      assert.same({ "user", "u1", "say hi" }, { event.type, event.uuid, event:text() })
+      assert.equal("typed", claude_event.kind(event))
+    end
+    for _, fields in ipairs { [["commandMode":"task-notification"]], [["commandMode":"prompt","isMeta":true]],
+      [["commandMode":"prompt","origin":{"kind":"task-notification"}]] } do
+      assert.is_nil(read(line:format(fields)))
+    end
+    assert.is_nil(read [[{"type":"attachment","attachment":{"type":"date","date":"2026-11-30"}}]])
+  end)
+
   it("marks what the program wrote itself", function()
     assert.is_true(read([[{"type":"user","isMeta":true,"message":{"content":"go on"}}]]).is_meta)
     assert.is_nil(read([[{"type":"user","isMeta":false,"message":{"content":"go on"}}]]).is_meta)

@@ -110,6 +110,15 @@ describe("transcript", function()
     assert.same({ "u: hello", "a: hi", "u: again" }, told())
   end)
 
+  it("has the message that a result of a tool has carried to the model", function()
+    user "before"
+    assistant(call "A")
+    result "A"
+    record("attachment", { attachment = { type = "queued_command", prompt = "hello", commandMode = "prompt" } })
+    assistant "hi"
+    assert.same({ "u: before", "a: A", "u: A, hello", "a: hi" }, told())
+  end)
+
   it("leaves out sub-agents and what the program wrote for itself", function()
     user "hello"
     local answer = assistant "hi"

@@ -2,6 +2,7 @@
 -- promise is broken.
 local helper = require "spec.helper"
 local promise = require "spec.promise"
+local task = require "parley.base.task"
 
 local ENDS, failure_of, say, count_of = promise.ENDS, helper.failure_of, helper.say, promise.count_of
 local on, each = promise.on, promise.each
@@ -87,6 +88,54 @@ describe("promise 1, once:", function()
     local said = say(live, "second")
     assert.same({ "echo: second" }, said.texts)
     assert.equal("success", said.verdict)
+    assert.same({ "first", "second" }, kit:taken())
+  end)
+
+  local CALLS = { script = { answers = {
+    { on = "first", text = "one", own_turn = { text = "<task-notification>x", after_ms = 1000 } },
+    { on = "task-notification", steps = { { text = "let me look", tool = { name = "Bash", duration_ms = 4000 } },
+      { text = "about it" } } },
+  } } }
+
+  --- Has the program's own turn begin before the first key that is pressed, or the first that is this one, goes to it.
+  local function hold(live, held)
+    local write = live.process.write
+    function live.process.write(self, bytes, ...)
+      if not held or bytes == held then
+        live.process.write = nil
+        task.condition():wait(2000)
+      end
+      return write(self, bytes, ...)
+    end
+  end
+
+  each("within a turn of the program's own that calls a tool it is taken once, and its answer is the one behind it",
+    CALLS, function(live, kit)
+      assert.same({ "one" }, say(live, "first").texts)
+      hold(live, "\r")
+      local said = say(live, "second")
+      assert.same({ "echo: second" }, said.texts)
+      assert.equal("success", said.verdict)
+      assert.equal(1, count_of(said, "message_joined"))
+      assert.equal("second", said.events[1]:text())
+      assert.same({ "first", "second" }, kit:taken())
+      assert.same({ "echo: third" }, say(live, "third").texts)
+    end)
+
+  local decides = { policies = { permission = { decide = function() return { allow = true } end } } }
+  each("a permission policy is kept in such a turn, too", { script = CALLS.script, session = decides },
+    function(live)
+      assert.same({ "one" }, say(live, "first").texts)
+      hold(live, "\r")
+      assert.same({ "echo: second" }, say(live, "second").texts)
+    end)
+
+  each("where that has begun before Enter is pressed it is waited for", CALLS, function(live, kit)
+    assert.same({ "one" }, say(live, "first").texts)
+    hold(live)
+    local said = say(live, "second")
+    assert.same({ "echo: second" }, said.texts)
+    assert.equal(0, count_of(said, "message_joined"))
     assert.same({ "first", "second" }, kit:taken())
   end)
 end)

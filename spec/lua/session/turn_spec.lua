@@ -33,6 +33,9 @@ local function writer()
   function self.result(id, tool_use_result)
     return self.user({ { type = "tool_result", tool_use_id = id, content = "x" } }, { toolUseResult = tool_use_result })
   end
+  function self.queued(text)
+    return record("attachment", { attachment = { type = "queued_command", prompt = text, commandMode = "prompt" } })
+  end
   function self.system(subtype, fields)
     local all = { subtype = subtype }
     for name, value in pairs(fields or {}) do all[name] = value end
@@ -244,6 +247,30 @@ describe("turn", function()
       live:take(write.user "hi")
       assert.equal("goes_on", live:facts().certainty)
       assert.same({ "user" }, types(live))
+    end)
+
+    it("is no longer queued once it has left the queue, though that is not named", function()
+      local live = sent()
+      live:take { type = "queue-operation", operation = "enqueue", content = "hi" }
+      live:take { type = "queue-operation", operation = "remove", content = "another" }
+      assert.is_true(live:facts().queued)
+      live:take { type = "queue-operation", operation = "remove" }
+      assert.is_false(live:facts().queued)
+    end)
+
+    it("takes what a result of a tool has carried to the model for its message", function()
+      local live, write = sent()
+      live:take { type = "queue-operation", operation = "enqueue", content = "hi" }
+      live:take(write.call "t")
+      live:take(write.result "t")
+      live:take(write.queued "hi")
+      assert.equal("running", live:state())
+      assert.same({ "user", "message_joined" }, types(live))
+      assert.equal("hi", live.events[1]:text())
+      assert.is_string(live.events[1].uuid)
+      live:take(write.text("mine", "end_turn"))
+      live:take(write.system "turn_duration")
+      assert.equal("certain", live:facts().certainty)
     end)
 
     it("passes over the late record of the message before, which was interrupted", function()

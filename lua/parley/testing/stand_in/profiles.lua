@@ -104,6 +104,7 @@ local M = {}
 ---@field hooks_have_prompt_id boolean
 ---@field hooks_hide_messages boolean  a hook that refuses a message may have that left out of the record
 ---@field hook_texts_are_meta boolean  what a hook says is marked as not the user's
+---@field hooks_tell_queued boolean   of a message, too, that a result of a tool carries to the model
 ---@field stop_tells_behind boolean   a Stop hook is told what runs behind the turn
 ---@field gives_back_refused boolean   a refused message returns to the composer
 ---@field file_begins_with_message boolean  before the first there is no transcript
@@ -181,7 +182,7 @@ local v2_1_50 = {
   hook_events = set("SessionStart", "UserPromptSubmit", "PreToolUse", "PostToolUse", "Stop", "SubagentStop",
     "Notification", "PermissionRequest", "SessionEnd"),
   names_denying_hook = false, streams_again = false, hooks_have_prompt_id = false, hooks_hide_messages = false,
-  stop_tells_behind = false, hook_texts_are_meta = false, fails_on_resume = false,
+  hooks_tell_queued = false, stop_tells_behind = false, hook_texts_are_meta = false, fails_on_resume = false,
   resumes_model = false, gives_back_refused = false,
   file_begins_with_message = true, agents_run_behind = false,
 
@@ -255,7 +256,7 @@ local v2_1_330 = derive(v2_1_197, {
   permission_footer = "Esc to cancel · Tab to amend", rules_around_input = true,
   asks_at_limit = false, question_waits_for = "input needed",
   names_denying_hook = true, streams_again = true, hook_texts_are_meta = true, gives_back_refused = true,
-  agents_run_behind = true,
+  agents_run_behind = true, hooks_tell_queued = true,
   mcp_discovers = true, mcp_is_awaited = true, mcp_background_ms = 120000, mcp_idle_ms = 0,
   hook_events = with(v2_1_197.hook_events, "PreModelSwitch", "PostModelSwitch", "DirectoryAdded"),
 })

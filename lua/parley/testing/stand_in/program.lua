@@ -213,6 +213,21 @@ function Program:submit(entry)
   self.queued:notify()
 end
 
+--- Gives the model what was submitted meanwhile, with the result of a tool.
+---@return string? text  the last of it
+function Program:hand_over_queued()
+  local text
+  while self.queue[1] and self.queue[1].is_announced do
+    text = table.remove(self.queue, 1).text
+    table.remove(self.view.queued, 1)
+    self.transcript:note("queue-operation", { operation = "remove" })
+    if self.profile.hooks_tell_queued then self.turn:run_hooks("UserPromptSubmit", { prompt = text }) end
+    self.transcript:chain("attachment", { attachment = { type = "queued_command", prompt = text,
+      commandMode = "prompt", origin = self.profile.user_fields.origin } })
+  end
+  return text
+end
+
 --- What an interrupted turn leaves: its records, or its text, which returns to the composer unless a message waits.
 function Program:end_interrupted(current)
   if current:has_begun_to_answer() or #self.queue > 0 then

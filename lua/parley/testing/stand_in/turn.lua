@@ -133,6 +133,13 @@ function Turn:display(step)
   self.shown = nil
 end
 
+--- Goes on with the answer to what was submitted meanwhile, instead of what was to be said.
+function Turn:take_in_queued()
+  local program = self.program
+  local text = program:hand_over_queued()
+  if text then self.steps = answers.choose(program.script, text, self.number, program).steps end
+end
+
 --- One API message. Returns false when the user's no to a tool ended the turn.
 function Turn:run_step(step, is_last_step)
   if step.delay_ms then task.sleep(step.delay_ms) end
@@ -155,6 +162,7 @@ function Turn:run_step(step, is_last_step)
     if self.answer.crash == "during_tool" then self:crash_now() end
     if not tools.run(self, tool) then return false end
   end
+  if step.tools[1] then self:take_in_queued() end
   self:after_stop(step)
   return true
 end
@@ -310,8 +318,9 @@ function Turn:run()
   if answer.api_error then
     self:fail(answer.api_error)
   else
-    for index, step in ipairs(answer.steps) do
-      if not self:run_step(step, index == #answer.steps) then return self:reject() end
+    self.steps = answer.steps
+    while self.steps[1] do
+      if not self:run_step(table.remove(self.steps, 1), not self.steps[1]) then return self:reject() end
     end
   end
   if answer.crash == "after_answer" then self:crash_now() end

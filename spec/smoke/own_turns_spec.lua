@@ -1,0 +1,55 @@
+-- Turns that the real program begins by itself: what becomes of the message beside them.
+local core = require "parley.core"
+local helper = require "spec.helper"
+local smoke = require "spec.smoke.live"
+local task = require "parley.base.task"
+
+local say = helper.say
+
+local function bash(command, is_behind)
+  return { blocks = { { type = "tool_use", name = "Bash",
+    input = { command = command, description = "x", run_in_background = is_behind or nil } } } }
+end
+
+describe("beside a turn of its own, the real program", function()
+  if not smoke.claude then return pending "needs PARLEY_CLAUDE: run make smoke" end
+  local check_leaks
+
+  before_each(function() check_leaks = helper.leaks() end)
+  after_each(function() check_leaks() end)
+
+  local has_begun = task.condition()
+  local looks, is_answered = 0, false
+  local function script(text, request)
+    local all = core.json.encode(request.body.messages)
+    if all:find "next message" then
+      local is_first = not is_answered
+      is_answered = true
+      return is_first and { blocks = { { type = "text", text = "to the next" } } } or nil
+    elseif all:find "<task%-notification>" then
+      looks = looks + 1
+      has_begun:notify()
+      return looks == 1 and bash "sleep 5" or nil
+    end
+    return text:find "^BEHIND" and request.step == 0 and bash("sleep 2", true) or nil
+  end
+
+  smoke.converses("has a message that was entered in it answered once, as the turn that it is", { script = script },
+    function(live, server)
+      say(live, "BEHIND please")
+      local write = live.process.write
+      function live.process.write(self, bytes, ...)
+        if bytes == "\r" then
+          while looks == 0 do has_begun:wait() end
+          live.process.write = nil
+        end
+        return write(self, bytes, ...)
+      end
+      local said = say(live, "next message")
+      assert.equal("success", said.verdict)
+      assert.equal("next message", said.events[1]:text())
+      assert.equal("to the next", said.texts[#said.texts])
+      assert.equal(smoke.is_oldest and 0 or 1, #smoke.of_subtype(said, "message_joined"))
+      smoke.is_fine(live, server)
+    end)
+end)
