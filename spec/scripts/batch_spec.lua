@@ -21,12 +21,12 @@ describe("parley batch", function()
     local kit <close> = testing.kit()
     local function picture(path) return { type = "image", source = { type = "file", path = path } } end
     local function turn(block) return { { { type = "text", text = "Look" }, block } } end
-    helper.write(kit.folder .. "/a.png", "one")
-    helper.write(kit.folder .. "/b.png", "two")
+    helper.write(kit.folder .. "/a.png", "GIF89a one")
+    helper.write(kit.folder .. "/b.png", "GIF89a two")
     local function inline(data)
       return { type = "image", source = { type = "base64", media_type = "image/png", data = data } }
     end
-    local two = inline "dHdv"
+    local two = inline "R0lGODlhIHR3bw=="
     write_input(kit, {
       { id = "file", turns = turn(picture "a.png") },
       { id = "data", messages = { { role = "user", content = { two } } } },
@@ -37,7 +37,7 @@ describe("parley batch", function()
     local by_line = {}
     for _, result in ipairs((read_results(kit))) do by_line[result.line] = result end
     assert.same({ "success", "success" }, { by_line[1].verdict, by_line[2].verdict })
-    assert.equal("b25l", by_line[1].messages[1].content[2].source.data)
+    assert.equal("R0lGODlhIG9uZQ==", by_line[1].messages[1].content[2].source.data)
     assert.equal(2, select(2, table.concat(kit:taken(), "\n"):gsub("@/%S+%.png", "")))
     for line, expected in pairs { [3] = "'no.png' cannot be read: No such file", [4] = "'in.jsonl' is no picture",
       [5] = "content[2] is a block of type 'image'" } do

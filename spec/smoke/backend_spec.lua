@@ -1,4 +1,5 @@
 -- The backend on the real program: conversations, histories, cancellation. What the model sees is what our API got.
+local core = require "parley.core"
 local errors = require "parley.base.errors"
 local fake_backends = require "spec.fake_backends"
 local files = require "parley.base.files"
@@ -11,6 +12,8 @@ local uv = require "luv"
 
 local user, assistant, text = fake_backends.user, fake_backends.assistant, fake_backends.text
 local collect, talk = fake_backends.collect, fake_backends.talk
+
+local PICTURE = require("spec.smoke.live").PICTURE
 
 local claude = os.getenv "PARLEY_CLAUDE"
 
@@ -69,6 +72,38 @@ describe("the backend on the real program", function()
       body(server, backend)
     end, 240000))
   end
+
+  --- The pictures of the last request, and the places of those that were told of as missing.
+  local function seen_of(server, backend, ...)
+    local content, missing, pictures = { text "look" }, {}, 0
+    for i, bytes in ipairs { ... } do
+      content[i + 1] = { type = "image", source = { type = "base64", media_type = "image/png",
+        data = core.text.to_base64(bytes) } }
+    end
+    for _, event in ipairs(collect(backend, { { role = "user", content = content } })) do
+      if event.subtype == "attachment_missing" then table.insert(missing, event.index) end
+    end
+    for _, message in ipairs(server:last_messages()) do
+      for _, block in ipairs(type(message.content) == "table" and message.content or {}) do
+        pictures = pictures + (block.type == "image" and 1 or 0)
+      end
+    end
+    return pictures, missing
+  end
+
+  talks("tells of pictures that the program does not attach, and of no others", {}, function(server, backend)
+    local pictures, missing = seen_of(server, backend, PICTURE, PICTURE .. ("rubbish\0"):rep(800000), PICTURE .. "x")
+    assert.equal(2, pictures)
+    assert.same({ 3 }, missing)
+  end)
+
+  talks("tells of pictures that the settings forbid to read", {
+    settings = { permissions = { deny = { "Read(//**/parley-attached-*/**)" } } },
+  }, function(server, backend)
+    local pictures, missing = seen_of(server, backend, PICTURE)
+    assert.equal(0, pictures)
+    assert.same({ 2 }, missing)
+  end)
 
   talks("takes a fresh turn", {}, function(server, backend)
     local events = collect(backend, { user "say hi" })

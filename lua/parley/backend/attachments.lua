@@ -15,17 +15,32 @@ local M = {}
 --- The kinds that the program attaches as what they are, and their endings.
 local ENDINGS = { ["image/png"] = "png", ["image/jpeg"] = "jpg", ["image/gif"] = "gif", ["image/webp"] = "webp" }
 
+--- How such files begin, of which the program needs one that it knows (2.1.197, 2.1.332). A picture may be called by
+--- another's name: it is attached as what it is (2.1.110 to 2.1.332).
+local BEGINNINGS = { "^\137PNG\r\n\26\n", "^\xFF\xD8\xFF", "^GIF8[79]a", "^RIFF....WEBP" }
+
 --- What the program reads behind an `@` ends at a space.
 local SAFE = "^[%w/._-]+$"
 
+---@class parley.AttachedFile
+---@field path string
+---@field index integer  where in the content of the message it stands first
+
 ---@class parley.Attachments
----@field private folders table<string, true>  of the messages whose turns run
+---@field private folders table<string, parley.AttachedFile[]>  of the messages whose turns run, with what is in them
 local Attachments = {}
 Attachments.__index = Attachments
 Attachments.__name = "parley.Attachments"
 
 ---@return parley.Attachments
 function M.new() return setmetatable({ folders = {} }, Attachments) end
+
+local function is_picture(bytes)
+  for _, beginning in ipairs(BEGINNINGS) do
+    if bytes:find(beginning) then return true end
+  end
+  return false
+end
 
 --- What is in a block, or why it cannot be sent.
 ---@return string? bytes
@@ -40,6 +55,7 @@ local function content_of(block)
   if not ending then return nil, ("of the kind '%s', which cannot be sent"):format(tostring(source.media_type)) end
   local bytes = type(source.data) == "string" and core.text.from_base64(source.data)
   if not bytes or bytes == "" then return nil, "whose data is no base64" end
+  if not is_picture(bytes) then return nil, "whose data is no picture (png, jpeg, gif, webp)" end
   return bytes, ending
 end
 
@@ -47,7 +63,7 @@ local function make_folder(self)
   for _, parent in ipairs { uv.os_tmpdir(), "/tmp", "/dev/shm" } do
     local ok, folder = pcall(mark.folder, "attached", parent)
     if ok and folder:find(SAFE) then
-      self.folders[folder] = true
+      self.folders[folder] = {}
       return folder
     elseif ok then
       files.remove_tree(folder)
@@ -88,12 +104,20 @@ function Attachments:text_of(blocks, index)
     parts[i] = block.text
     if found[i] then
       local path = folder .. "/" .. found[i].name
-      if not uv.fs_stat(path) then files.write(path, found[i].bytes, true) end
+      if not uv.fs_stat(path) then
+        files.write(path, found[i].bytes, true)
+        table.insert(self.folders[folder], { path = path, index = i })
+      end
       parts[i] = "@" .. path
     end
   end
   return table.concat(parts, "\n"), folder
 end
+
+--- What was written for a message.
+---@param folder string
+---@return parley.AttachedFile[]
+function Attachments:files(folder) return self.folders[folder] or {} end
 
 --- Removes what was written for a message. A second call does nothing.
 ---@param folder string

@@ -189,6 +189,9 @@ local function begin_turn(self, run)
   if run.set.tools then live.tools:use(run.set.tools) end
   starting.prepare(self, live, run.set)
   run.steps = run.command and live:command(run.command, said) or live:send(run.payload, said)
+  if run.attached and live.turn and live.turn.expect_attached then -- one of the caller's own may have none
+    live.turn:expect_attached(self.attachments:files(run.attached))
+  end
 end
 
 --- Whether a session had died since its last turn, before anything of this one was sent.

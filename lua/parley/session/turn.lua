@@ -30,6 +30,8 @@ local M = {}
 ---@field package withdrawn? string     the message before, whose record may still come
 ---@field package submitted_at? string  when Enter was pressed, as records have it
 ---@field package stopped? string       why a hook of the user's has the program give no answer
+---@field package attached table<string, true>  the files that the program has attached, by their paths
+---@field package expected? parley.AttachedFile[]  those that it should
 ---@field package failed? string        what the program says of the command, which has failed
 ---@field package api_error? parley.Event  the last answer, when it is an error
 ---@field package message_id? string    of the answer that came last, errors aside
@@ -51,7 +53,7 @@ function M.new(text, matches, is_command)
   return setmetatable({
     text = text, matches = matches, is_command = is_command or false, machine = machine,
     events = {}, early = {}, chain = {}, endings = {}, usage = {}, open_tools = {}, agents = {}, queued = false,
-    calls = {}, decisions = {},
+    calls = {}, decisions = {}, attached = {},
   }, Turn)
 end
 
@@ -65,6 +67,10 @@ local function seen_by(self)
   self.seen = self.seen or self.machine:facts()
   return self.seen
 end
+
+--- Says what the message has the program attach.
+---@param expected parley.AttachedFile[]
+function Turn:expect_attached(expected) self.expected = expected end
 
 ---@return string  see `turn:state()` in `parley.core`
 function Turn:state() return self.machine:state() end
@@ -331,6 +337,7 @@ local function take_accepted(self, record, event)
   follow(self, record, false)
   if record.type == "attachment" and type(record.attachment) == "table" then
     follow_agents(self, record, tostring(record.attachment.prompt))
+    if record.attachment.filename then self.attached[record.attachment.filename] = true end
   end
   if not event then return end
   if event.type == "user" then take_user(self, record, event) end
@@ -456,6 +463,20 @@ end
 ---@return table<string, true>
 function Turn:reported_calls() return self.calls end
 
+--- Tells of what the program should have attached to a message that it has taken, and has not: it says nothing of a
+--- picture that it cannot read, or may not. One that it was interrupted before may be attached yet.
+local function report_missing(self, verdict)
+  local is_early = verdict.subtype == "interrupted" and seen_by(self).assistant_blocks == 0
+  if not self:is_accepted() or is_early then return end
+  for _, file in ipairs(self.expected or {}) do
+    if not self.attached[file.path] then
+      self:notice("attachment_missing", { path = file.path, index = file.index,
+        message = ("the program has not attached the picture content[%d] of the message, so the model has no more of "
+          .. "it than a name: it may be broken or too large, or the settings forbid to read it"):format(file.index) })
+    end
+  end
+end
+
 --- What a verdict is called: a turn that a limit has interrupted says so.
 local function subtype_of(self, verdict)
   return self.limit and verdict.subtype == "interrupted" and "error_limit" or verdict.subtype
@@ -465,6 +486,7 @@ end
 ---@param verdict parley.Verdict
 ---@param fields table  further fields of the result
 function Turn:conclude(verdict, fields)
+  report_missing(self, verdict)
   apply(self, "end")
   report_decisions(self, true)
   local failure = self.api_error

@@ -34,6 +34,7 @@
 ---       never_ready = true,      -- nothing is ever shown
 ---       startup_exit = { text = "…", status = 1 },
 ---       drop_hooks_ms = 50,      -- what is called over HTTP is not waited for longer
+---       no_attachments = true,   -- pictures that a message mentions are not attached
 ---       no_telemetry = true,     -- nothing is told of API requests, whatever the environment says
 ---       ignore_sigterm = true, survive_hangup = true, stop_reading = true,
 ---     }

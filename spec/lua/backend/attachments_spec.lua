@@ -22,11 +22,11 @@ describe("attachments", function()
   it("are private files that the text mentions, where they stood, one for what is the same", helper.task(function()
     local own = attachments.new()
     local and_more = { type = "text", text = "and" }
-    local other = image(core.text.to_base64 "GIF", "image/gif")
+    local other = image(core.text.to_base64 "GIF89a", "image/gif")
     local text, folder = own:text_of({ { type = "text", text = "see" }, image(), and_more, other, image() }, 1)
     local first, second, third = text:match "^see\n@(%S+%.png)\nand\n@(%S+%.gif)\n@(%S+)$"
     assert.equal(PICTURE, (files.read(first)))
-    assert.equal("GIF", (files.read(second)))
+    assert.equal("GIF89a", (files.read(second)))
     assert.equal(first, third)
     assert.equal(folder, first:match "^(.*)/")
     assert.equal("700", ("%o"):format(uv.fs_stat(folder).mode & 511))
@@ -58,6 +58,7 @@ describe("attachments", function()
       ["source is 'url': only 'base64'"] = { type = "image", source = { type = "url", url = "https://x/y.png" } },
       ["of the kind 'image/tiff'"] = image(nil, "image/tiff"),
       ["data is no base64"] = image "no base64!",
+      ["data is no picture"] = image(core.text.to_base64 "this is no picture at all"),
       ["of type 'document', which cannot be sent"] = { type = "document", source = { type = "base64" } },
     } do
       local ok, err = pcall(own.text_of, own, { image(), block }, 3)
@@ -67,6 +68,14 @@ describe("attachments", function()
       assert.matches(problem, err.message)
     end
     assert.same({}, own.folders)
+  end))
+
+  it("may be called by another's name", helper.task(function()
+    local own = attachments.new()
+    for _, bytes in ipairs { PICTURE, "\xFF\xD8\xFF\xE0", "GIF87a", "RIFF\n\0\0\0WEBP" } do
+      assert.matches("%.jpg$", (own:text_of({ image(core.text.to_base64(bytes), "image/jpeg") }, 1)))
+    end
+    own:close()
   end))
 
   local function path_in(text) return text:match "^.*\n@(/%S+)$" end
@@ -114,6 +123,39 @@ describe("attachments", function()
       assert.is_nil(uv.fs_stat(others))
     end))
   end
+
+  --- The events of a turn about two pictures, of a message that has one of them twice.
+  local function asked_about_two(faults)
+    local kit <close> = testing.kit { script = { faults = faults } }
+    local backend <close> = parley.backend(kit.options)
+    local of_turn = { missing = {} }
+    local message = asking "what are these"
+    table.insert(message.content, image(core.text.to_base64 "GIF89a", "image/gif"))
+    table.insert(message.content, image())
+    for event in backend:complete { message } do
+      if event.subtype == "attachment_missing" then table.insert(of_turn.missing, event) end
+      of_turn.last = event
+    end
+    return of_turn
+  end
+
+  it("that the program does not attach are told of, before the result", helper.task(function()
+    local of_turn = asked_about_two { no_attachments = true }
+    assert.equal("success", of_turn.last.subtype)
+    assert.equal(2, #of_turn.missing)
+    for i, index in ipairs { 2, 3 } do
+      assert.equal("system", of_turn.missing[i].type)
+      assert.equal(index, of_turn.missing[i].index)
+      assert.matches(("content[%d]"):format(index), of_turn.missing[i].message, 1, true)
+      assert.matches("/parley%-attached%-[^/]+/%x+%.%l+$", of_turn.missing[i].path)
+    end
+  end))
+
+  it("that the program attaches are not told of", helper.task(function()
+    local of_turn = asked_about_two()
+    assert.equal("success", of_turn.last.subtype)
+    assert.same({}, of_turn.missing)
+  end))
 
   it("are gone with a request that is refused", helper.task(function()
     local kit <close> = testing.kit()

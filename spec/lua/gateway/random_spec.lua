@@ -84,7 +84,7 @@ describe("random clients", function()
   end
 
   local PICTURE = { type = "image", source = { type = "base64", media_type = "image/png",
-    data = core.text.to_base64 "\137PNG and so on" } }
+    data = core.text.to_base64 "\137PNG\r\n\26\n and so on" } }
 
   function acts.picture(gateway)
     local message = ask(gateway, said { { type = "text", text = text_of "picture" }, PICTURE })

@@ -112,6 +112,25 @@ function Transcript:user(content, fields)
   return uuid
 end
 
+local KINDS = { ["\137PNG\r\n\26\n"] = "image/png", ["\xFF\xD8\xFF"] = "image/jpeg", GIF8 = "image/gif",
+  RIFF = "image/webp" }
+
+--- The pictures that a message mentions, once each; of what is none there is no record.
+---@param text string
+function Transcript:attach_pictures(text)
+  local is_done = {}
+  for path in (" " .. text):gmatch "%s@(/[%w/._-]+%.%l+)" do
+    local bytes = not is_done[path] and files.read(path) or ""
+    is_done[path] = true
+    for beginning, kind in pairs(KINDS) do
+      if bytes:sub(1, #beginning) == beginning then
+        self:chain("attachment", { attachment = { type = "file", filename = path, content = { type = "image",
+          file = { type = kind, base64 = core.text.to_base64(bytes), originalSize = #bytes } } } })
+      end
+    end
+  end
+end
+
 --- A message, with the snapshot of the files that the program makes before each.
 ---@param content string
 ---@param fields? table

@@ -308,6 +308,7 @@ function Turn:run()
   if answer.crash == "before_record" then program:crash(answer.crash_status) end
   transcript.is_held = answer.reorder or false
   transcript:message(self.text, { promptId = self.prompt_id, promptSource = self.source })
+  if not program.faults.no_attachments then transcript:attach_pictures(self.text) end
   program.telemetry:prompted()
   if answer.crash == "after_user" then self:crash_now() end
   if answer.hang then
