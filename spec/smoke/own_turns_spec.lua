@@ -1,5 +1,6 @@
 -- Turns that the real program begins by itself: what becomes of the message beside them.
 local core = require "parley.core"
+local files = require "parley.base.files"
 local helper = require "spec.helper"
 local smoke = require "spec.smoke.live"
 local task = require "parley.base.task"
@@ -52,4 +53,22 @@ describe("beside a turn of its own, the real program", function()
       assert.equal(smoke.is_oldest and 0 or 1, #smoke.of_subtype(said, "message_joined"))
       smoke.is_fine(live, server)
     end)
+
+  smoke.converses("has the answer of a skill that runs as a sub-agent in the events of its command", {
+    script = { { on = "SUBPROMPT", blocks = { { type = "text", text = "the skill's answer" } }, delay_ms = 2000 } },
+    prepare = function(home)
+      local folder = home.home .. "/.claude/skills/apart"
+      assert(files.make_folder(folder))
+      files.write(folder .. "/SKILL.md", "---\nname: apart\ndescription: d\ncontext: fork\n---\nSUBPROMPT $ARGUMENTS\n")
+    end,
+  }, function(live, server)
+    local said = smoke.run(live, "/apart now")
+    assert.equal("success", said.verdict)
+    local heard = 0
+    for _, event in ipairs(said.events) do
+      if event.content and event:text():find "the skill's answer" then heard = heard + 1 end
+    end
+    assert.is_true(heard >= 1)
+    smoke.is_fine(live, server)
+  end)
 end)

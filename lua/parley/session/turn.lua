@@ -235,13 +235,25 @@ local function close_tool(self, id)
   end
 end
 
---- Follows the sub-agents that 2.1.330 lets work in the background: they are started by a tool's result and heard of in
---- a notification, which starts a turn of the program's own or comes as an attachment to the one that runs.
-local function follow_agents(self, record, text)
+--- The sub-agent that a record tells the start of: a tool's result, or what a command leaves that is a skill with
+--- `context: fork`.
+---@return string?
+local function started_agent(record)
   local result = record.toolUseResult
   if type(result) == "table" and result.isAsync == true and type(result.agentId) == "string" then
-    if not self.agents[result.agentId] then apply(self, "agent") end
-    self.agents[result.agentId] = true
+    return result.agentId
+  end
+  local output = record.subtype == "local_command" and tostring(record.content) or ""
+  return output:match '\n<forked%-skill%-launch>{"agentId":"([%w_-]+)"'
+end
+
+--- Follows the sub-agents that 2.1.330 lets work in the background: they are heard of in a notification, which starts a
+--- turn of the program's own or comes as an attachment to the one that runs.
+local function follow_agents(self, record, text)
+  local started = started_agent(record)
+  if started and not self.agents[started] then
+    apply(self, "agent")
+    self.agents[started] = true
   end
   for id in text:gmatch "<task%-id>([%w_-]+)</task%-id>" do
     if self.agents[id] then apply(self, "report") end
@@ -342,6 +354,7 @@ local function take_accepted(self, record, event)
   if not event then return end
   if event.type == "user" then take_user(self, record, event) end
   if event.type == "assistant" then take_assistant(self, event) end
+  if event.type == "system" then follow_agents(self, record, "") end
   local retry = event.type == "system" and retries.in_record(record)
   if retry then return self:announce_retry(retry, event.session_id) end
   self.last_retry = nil
@@ -401,6 +414,7 @@ local function take_submitted(self, record, event)
   follow(self, record, true)
   table.insert(self.events, event)
   tell_of_joining(self, record, event)
+  follow_agents(self, record, "")
 end
 
 --- Takes in a record of the transcript. Those before the message belong to no turn and are passed over.
@@ -423,7 +437,7 @@ function Turn:take(record)
     take_endings(self)
     if self.is_command and event then
       self.failed = commands.failure_in(event) or self.failed
-      if ends_command(event) then apply(self, "finished") end
+      if ends_command(event) and not started_agent(record) then apply(self, "finished") end
     end
   end
   return ending

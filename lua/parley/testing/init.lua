@@ -57,7 +57,8 @@
 --- program's own, as "Not logged in · Please run /login" with the error "authentication_failed"; a `/compact` that it
 --- fits fails with its text, at once), `retries` and `retry_ms` (shown, then the answer), `own_turn` (`{text, after_ms,
 --- status}`: a turn that the program starts afterwards by itself), `behind` (`{tasks, crons}`: of how many of each its
---- Stop hooks are told), `hang`, `crash` (`"before_record"`, `"after_user"`, `"mid_line"`, `"during_tool"`,
+--- Stop hooks are told), `fork` (`{text, after_ms}`: a command that it fits is a skill with `context: fork`, whose
+--- sub-agent says that), `hang`, `crash` (`"before_record"`, `"after_user"`, `"mid_line"`, `"during_tool"`,
 --- `"after_answer"`) with `crash_status` (default: SIGKILL), `half_line_ms` (a pause inside the last line), `reorder`
 --- (the answer and its end before the message), `omit_turn_duration`.
 ---

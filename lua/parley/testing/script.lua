@@ -210,6 +210,7 @@ local ANSWER = {
   retries = integer, retry_ms = milliseconds, hang = flag,
   own_turn = record { text = text, after_ms = milliseconds, status = one_of { "idle", "busy", "waiting", "shell" } },
   behind = record { tasks = integer, crons = integer },
+  fork = record({ text = text, after_ms = milliseconds }, { "text" }),
   crash = one_of { "before_record", "after_user", "mid_line", "during_tool", "after_answer" }, crash_status = integer,
   half_line_ms = milliseconds, reorder = flag, omit_turn_duration = flag,
 }

@@ -125,6 +125,21 @@ describe("promise 5, a turn ends, and not early:", function()
     end)
   end
 
+  each("the answer of a skill that runs as a sub-agent is a part of its command's", {
+    script = { answers = { { on = "/skill x", fork = { text = "the skill's answer", after_ms = 3000 } } } },
+  }, function(live, kit)
+    local said = say(live, "/skill x", nil, true)
+    assert.equal("success", said.verdict)
+    local last
+    for _, event in ipairs(said.events) do
+      local text = event.type == "user" and event:text() or ""
+      if text:find "the skill's answer" then last = event end
+    end
+    assert.is_table(last)
+    say(live, "next")
+    assert.same({ "next" }, kit:taken())
+  end)
+
   on({ "2.1.197", "2.1.330" }, "a sub-agent's report is a part of it", {}, function(live, kit)
     assert.equal("success", say(live, "AGENT").verdict)
     assert.same({ "echo: next" }, say(live, "next").texts)

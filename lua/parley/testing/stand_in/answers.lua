@@ -160,6 +160,17 @@ function M.choose(script, text, turn_number, program)
   return chosen
 end
 
+--- What the sub-agent says whom a command starts; nil: it is no such command.
+---@param script table
+---@param command string
+---@param turn_number integer
+---@return {text: string, after_ms?: number}?
+function M.fork(script, command, turn_number)
+  for _, answer in ipairs(script.answers or {}) do
+    if answer.fork and matches(answer.on, command, turn_number) then return answer.fork end
+  end
+end
+
 --- The text and the fields of an API error.
 ---@param given {status?: integer, text?: string, error?: string, retries?: integer}  no status: nothing was sent
 ---@return {text: string, error: string, status?: integer, retries: integer, is_usage_limit: boolean}

@@ -2,6 +2,7 @@
 local answers = require "parley.testing.stand_in.answers"
 local core = require "parley.core"
 local dialogs = require "parley.testing.stand_in.dialogs"
+local task = require "parley.base.task"
 
 local M = {}
 
@@ -117,6 +118,27 @@ function commands.model(program, arguments)
   record_output(program, "user", "Set model to " .. program.model)
 end
 
+--- Runs a skill of the user's with `context: fork`: its sub-agent answers in the command's own words, or in a turn
+--- behind it.
+local function fork(program, name, arguments, given)
+  local transcript = program.transcript
+  transcript:user("<local-command-caveat>", { isMeta = true })
+  transcript:user(("/%s %s"):format(name, arguments))
+  if not program.profile.agents_run_behind then
+    program:start_spinner "Forking"
+    program:set_status "busy"
+    task.sleep(given.after_ms or 0)
+    record_output(program, "user", "\n" .. given.text .. "\n")
+    program:stop_spinner()
+    return program:set_status "idle"
+  end
+  local id = program.new_id "agent"
+  record_output(program, "system", nil, ("<local-command-stdout>Running in the background as @%s</local-command-stdout>\n"
+    .. '<forked-skill-launch>{"agentId":"%s","skillName":"%s"}</forked-skill-launch>'):format(name, id, name))
+  program:run_own_turn { after_ms = given.after_ms, text = ("<task-notification>\n<task-id>%s</task-id>\n"
+    .. "<status>completed</status>\n<result>%s</result>\n</task-notification>"):format(id, given.text) }
+end
+
 --- Runs a `/` command, inside the program's own task.
 ---@param program parley.testing.Program
 ---@param name string
@@ -124,6 +146,8 @@ end
 function M.run(program, name, arguments)
   local known = find(name, program.profile)
   if known then return commands[known](program, arguments) end
+  local given = answers.fork(program.script, ("/%s %s"):format(name, arguments), program.turn_count)
+  if given then return fork(program, name, arguments, given) end
   local problem = "Unknown command: /" .. name
   program:show("● ", problem)
   if program.profile.unknown_command == "user" then program.transcript:user(problem) end
