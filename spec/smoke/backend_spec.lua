@@ -176,6 +176,25 @@ describe("the backend on the real program", function()
     assert.equal(1, backend:live_session_count())
   end)
 
+  talks("tells the calls of a history apart that have one id", {}, function(server, backend)
+    local messages = {}
+    for _, word in ipairs { "one", "two" } do
+      table.move({ user(word), assistant { { type = "tool_use", id = "call_0", name = "Bash",
+        input = { command = word } } }, user { { type = "tool_result", tool_use_id = "call_0", content = word } },
+        assistant "Done." }, 1, 4, #messages + 1, messages)
+    end
+    local conversation = backend:conversation(messages)
+    local id = conversation:ask("three").result.session_id
+    local told = { "user: one", "assistant: call Bash one", "user: result one", "assistant: Done.", "user: two",
+      "assistant: call Bash two", "user: result two", "assistant: Done.", "user: three" }
+    assert.same(told, seen_by(server:turns()[1]))
+    assert.equal(id, conversation:ask("four").result.session_id)
+    conversation:rewind(1)
+    conversation:ask "five"
+    table.move({ "assistant: echo: three", "user: five" }, 1, 2, #told + 1, told)
+    assert.same(told, seen_by(server:turns()[#server:turns()]))
+  end)
+
   talks("has the model that it would have without a written history", {}, function(server, backend)
     talk(backend, { user "hello" })
     talk(backend, with_history "What is my name?")

@@ -14,8 +14,11 @@
 ---     an answer of its own between them;
 ---  7. a history that ends with a tool that the user has interrupted gets the answer that the program itself puts there
 ---     when it resumes: "No response requested.";
----  8. a `ValueError`: a tool result without its call, a second one for a call, a history that ends with a tool call or
----     a tool result (the answer is missing), one that ends with an image, which would have to be typed.
+---  8. a tool call whose id one before it has had, as of a client that numbers them anew in each answer, gets an id of its
+---     own, and so does its result: the program would leave both out, without a word;
+---  9. a `ValueError`: a tool result without its call, a second one for a call, two calls of one id in a message, a
+---     history that ends with a tool call or a tool result (the answer is missing), one that ends with an image, which
+---     would have to be typed.
 local clock = require "parley.base.clock"
 local core = require "parley.core"
 local errors = require "parley.base.errors"
@@ -71,7 +74,7 @@ local function missing_result(id)
     content = "The conversation has no result for this call." }
 end
 
---- A user's message behind the calls of the one before: rules 4, 5 and 8.
+--- A user's message behind the calls of the one before: rules 4, 5 and 9.
 local function with_results(message, calls)
   local content, rest, answered = json.array {}, {}, {}
   for _, block in ipairs(message.content) do
@@ -95,6 +98,7 @@ local function calls_in(message)
   local calls = {}
   for _, block in ipairs(message.role == "assistant" and message.content or {}) do
     if block.type == "tool_use" then
+      if calls[block.id] then refuse("has two calls of the id '%s' in one message", block.id) end
       table.insert(calls, block.id)
       calls[block.id] = true
     end
@@ -110,6 +114,28 @@ local function paired(messages)
   end
   if calls[1] then refuse("ends with the call of a tool ('%s') without its result", calls[1]) end
   return result
+end
+
+--- Rule 8. An id depends on those before it alone: a longer history has the same ones at its beginning.
+local function with_own_ids(messages)
+  local taken, counts, given = {}, {}, {}
+  for _, message in ipairs(messages) do
+    for i, block in ipairs(message.content) do
+      local old = block.type == "tool_use" and block.id
+      if old then
+        local id = old
+        while taken[id] do
+          counts[old] = (counts[old] or 1) + 1
+          id = old .. "-" .. counts[old] -- with a "_" 2.1.332 takes it for the same
+        end
+        taken[id], given[old] = true, id
+        message.content[i] = tables.merged(block, { id = id })
+      elseif block.type == "tool_result" then
+        message.content[i] = tables.merged(block, { tool_use_id = given[block.tool_use_id] })
+      end
+    end
+  end
+  return messages
 end
 
 --- Whether a block says that the user has interrupted the tool whose result stands before it.
@@ -184,7 +210,7 @@ end
 ---@return parley.Injection
 --- Raises `ValueError` for a history that cannot be told faithfully, or the system's error; nothing is left then.
 function M.prepare(request)
-  local messages = paired(merged(request.history))
+  local messages = with_own_ids(paired(merged(request.history)))
   local text = words_at_end(messages) .. request.text
   if #messages == 0 then return { text = text } end
   local lines = {}

@@ -110,6 +110,29 @@ describe("native_jsonl", function()
     for i = 4, 7 do assert.equal(records[i - 1].uuid, records[i].parentUuid) end
   end)
 
+  it("gives a call whose id is another's an id of its own, and its result the same", function()
+    local history = {}
+    for _, id in ipairs { "call_0", "call_0", "call_0-2", "call_0" } do
+      table.move({ user "go", assistant { text "let me", call(id) }, user { result(id, "out of " .. #history) },
+        assistant { text "done" } }, 1, 4, #history + 1, history)
+    end
+    local before = json.encode(history, { sort_keys = true })
+    local messages, ids = told(history), {}
+    for i = 1, #messages, 4 do
+      local block, answer = messages[i + 1].content[2], messages[i + 2].content[1]
+      assert.equal(block.id, answer.tool_use_id)
+      assert.equal("out of " .. i - 1, answer.content)
+      table.insert(ids, block.id)
+    end
+    assert.same({ "call_0", "call_0-2", "call_0-2-2", "call_0-3" }, ids)
+    assert.equal(before, json.encode(history, { sort_keys = true })) -- the client's own stay as they are
+  end)
+
+  it("refuses two calls of one id in a message, which no API would take", function()
+    assert.matches("two calls of the id 't1'", refused { user "go", assistant { call "t1", call "t1" },
+      user { result "t1" }, assistant { text "done" } })
+  end)
+
   it("has the records' times in their order, none of the future", function()
     local history = {}
     for i = 1, 2500 do history[i] = (i % 2 == 1 and user or assistant) "x" end
