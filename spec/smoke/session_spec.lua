@@ -409,6 +409,21 @@ describe("a session of the real program", function()
   end)
 
   describe("interrupts", function()
+    converses("text that streams", { script = { { on = "LINES", line_ms = 400, delay_ms = 1500,
+      blocks = { { type = "text", text = ("I shall\n"):rep(30) } } } } }, function(live, server)
+      is_fine(live, server)
+      local waiter = task.spawn(function()
+        helper.eventually(function() return live.process.screen:text():find("● I shall\n", 1, true) end, 30000)
+        task.condition():wait(1000)
+        live:interrupt()
+      end)
+      local said = say(live, "LINES please")
+      waiter:await()
+      assert.equal("interrupted", said.verdict)
+      assert.equal("aborted", server:turns()[#server:turns()].state)
+      is_fine(live, server)
+    end)
+
     converses("before the first token, twice in a row", function(live, server)
       for number = 1, 2 do
         local text = "SLOW number " .. number

@@ -134,13 +134,28 @@ end
 
 local SPINNERS = { ["·"] = true, ["✢"] = true, ["✳"] = true, ["✶"] = true, ["✻"] = true, ["✽"] = true, ["*"] = true }
 
---- What says that a turn runs, where there is no status file: the row above the composer whose glyph stands at the left
---- edge, where no row of a message or an answer has one. Not what is below it: a status line of the user's own has the
---- program leave its hint out there, and may read like one.
+--- The title of a program at work begins with a glyph that turns, that of an idle one with `✳` (2.1.110, 2.1.118 and
+--- 2.1.197; 2.1.332 has others).
+local WORKING = { ["⠂"] = true, ["⠐"] = true }
+
+--- Whether the program's row below the composer has its hint how to interrupt, of which a narrow screen may show ` ·`
+--- alone (2.1.110).
+local function has_hint(row)
+  local is_mode = starts_with(row, "  ⏵⏵ ") or starts_with(row, "  ⏸ ")
+  return starts_with(row, "  esc to interrupt") or is_mode and (row:find " · es" or row:find " ·$") ~= nil
+end
+
+--- What says that a turn runs, where there is no status file: the title, which the model's text does not reach, or the
+--- row above the composer whose glyph stands at the left edge, where no row of a message or an answer has one. That row
+--- is gone while text streams. Where the user has the program set no title, its hint is left, but for one with a status
+--- line of the user's own, which takes the hint's place and may read like it.
 ---@param rows string[]
+---@param title? string  of the terminal
 ---@return boolean
-function M.is_busy(rows)
+function M.is_busy(rows, title)
+  if WORKING[(title or ""):match "^(%S+) "] then return true end
   local composer = M.composer(rows)
+  if title == "" and composer and has_hint(rows[composer.last_row + 1] or "") then return true end
   for i = composer and composer.first_row - 1 or 0, 1, -1 do
     local glyph = rows[i] ~= "" and rows[i]:match "^([^ ]+) "
     if glyph and SPINNERS[glyph] and rows[i]:find("…", 1, true) then return true end
@@ -320,18 +335,18 @@ end
 
 --- Makes a function of what it looks for on rows that looks once, where they are kept.
 ---@generic T
----@param look fun(rows: string[], cursor?: table): T
----@return fun(rows: string[], cursor?: table): T
+---@param look fun(rows: string[], beside?: any): T
+---@return fun(rows: string[], beside?: any): T
 function M.once(look)
-  return function(rows, cursor)
+  return function(rows, beside)
     local known = kept[rows]
-    if not known then return look(rows, cursor) end
+    if not known then return look(rows, beside) end
     local seen = known[look] or {}
     known[look] = seen
-    local found = seen[cursor or NOTHING]
+    local found = seen[beside or NOTHING]
     if found == nil then
-      found = look(rows, cursor)
-      seen[cursor or NOTHING] = found == nil and NOTHING or found
+      found = look(rows, beside)
+      seen[beside or NOTHING] = found == nil and NOTHING or found
     end
     if found == NOTHING then return nil end
     return found

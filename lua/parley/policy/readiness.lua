@@ -15,7 +15,7 @@ M.contract = { state = contract.one_of { "starting", "ready", "busy", "dialog" }
 ---@field cursor {row: integer, column: integer, visible: boolean}
 ---@field columns integer  of the screen
 ---@field modes {bracketed_paste: boolean, alternate_screen: boolean}
----@field title string
+---@field title string      of the terminal; empty where the user has the program set none
 ---@field status? table     the status file (2.1.110 and later; `status` in it from 2.1.119 on)
 ---@field version? string   of the program, as far as it has shown
 ---@field elapsed_ms number since the process was started
@@ -26,7 +26,7 @@ M.contract = { state = contract.one_of { "starting", "ready", "busy", "dialog" }
 
 local function on_screen(view)
   if tui.composer(view.rows, view.cursor) then
-    return tui.is_busy(view.rows) and "busy" or "ready"
+    return tui.is_busy(view.rows, view.title) and "busy" or "ready"
   end
   return (tui.choices(view.rows) or tui.has_dialog_footer(view.rows)) and "dialog" or "starting"
 end
@@ -36,7 +36,7 @@ end
 --- The status file is believed first. It says `idle` exactly when keys are taken (`shell` while a command runs on in
 --- the background), and never while a dialog is up; 2.1.141 says `busy` then all the same, and the screen decides. A
 --- file without a status, of a version that has one (2.1.119 and later), will have it in a moment. Without either, the
---- screen decides: a composer, and no hint how to interrupt.
+--- screen decides: a composer, and neither the title nor a spinner that says that a turn runs.
 ---@param view parley.View
 ---@return "starting"|"ready"|"busy"|"dialog"
 function M.state(view)

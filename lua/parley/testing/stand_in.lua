@@ -79,7 +79,8 @@ local function run_on_terminal(program)
   end
   program.input = opened
   local rows, columns = opened:size()
-  program.screen = screen.new { profile = program.profile, write = outside.write, rows = rows, columns = columns }
+  program.screen = screen.new { profile = program.profile, write = outside.write, rows = rows, columns = columns,
+    has_no_title = program.environment.CLAUDE_CODE_DISABLE_TERMINAL_TITLE == "1" }
   local _ <close> = watch_signals(program)
   return live(program)
 end

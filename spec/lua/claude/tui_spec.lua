@@ -134,6 +134,28 @@ describe("tui looks above the composer", function()
     end
   end)
 
+  it("and at the title, whose glyph turns while text streams and no spinner is there", function()
+    for _, title in ipairs { "⠂ Claude Code", "⠐ what it is about" } do
+      assert.is_true(tui.is_busy(screen { "● line 1" }, title), title)
+    end
+    for _, title in ipairs { "✳ Claude Code", "Claude ⠂ Code", "⠂", "" } do
+      assert.is_false(tui.is_busy(screen { "● line 1" }, title), title)
+    end
+  end)
+
+  it("and below it for the program's hint, where there is no title", function()
+    for _, row in ipairs { "  esc to interrupt", "  ⏵⏵ accept edits on (shift+tab to cycle) · esc to interrupt",
+      "  ⏵⏵ bypass permissions on (shift+tab to cycle) · es…", "  ⏸ plan mode on (shift+tab to      ·" } do
+      assert.is_true(tui.is_busy(screen({}, { "" }, { row }), ""), row)
+      assert.is_false(tui.is_busy(screen({}, { "" }, { row }), "✳ Claude Code"), row)
+      assert.is_false(tui.is_busy(screen({}, { "" }, { "  a status line", row }), ""), row)
+    end
+    for _, row in ipairs { "  a · esc to interrupt", "  ? for shortcuts",
+      "  ⏵⏵ bypass permissions on (shift+tab to cycle)   Failed to install · Will retry" } do
+      assert.is_false(tui.is_busy(screen({ "  esc to interrupt" }, { "" }, { row }), ""), row)
+    end
+  end)
+
   it("and not at what a message says, nor at a status line", function()
     local said = { "❯ * x…", "● esc to interrupt", "  * one…", "✻ Baked for 3s" }
     assert.is_false(tui.is_busy(screen(said, { "* x…" }, { "✻ Baking…", "  esc to interrupt" })))

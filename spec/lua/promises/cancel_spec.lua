@@ -52,6 +52,21 @@ describe("promise 6, cancel is clean:", function()
     assert.same({ "SLOW", "SLOW", "SLOW", "next" }, kit:taken())
   end)
 
+  each("an interrupt while text streams has the program end", { script = { answers = {
+    { on = "COUNT", text = ("line\n"):rep(200), line_ms = 200, delay_ms = 2000 } } } }, function(live, kit)
+    local waiter = task.spawn(function()
+      helper.eventually(function() return live.turn and live.turn:state() == "running" end)
+      task.condition():wait(8000)
+      live:interrupt()
+    end)
+    local said = say(live, "COUNT")
+    waiter:await()
+    assert.equal("interrupted", said.verdict)
+    assert.matches("^%[Request interrupted by user", said.events[#said.events - 1]:text())
+    assert.same({ "echo: next" }, say(live, "next").texts)
+    assert.same({ "COUNT", "next" }, kit:taken())
+  end)
+
   each("an interrupt in a tool, or in the typing, is one too", {}, function(live, kit)
     assert.equal("interrupted", say(live, "SLOWTOOL", function(event)
       if #event:blocks "tool_use" > 0 then live:interrupt() end

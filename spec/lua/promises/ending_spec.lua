@@ -23,6 +23,12 @@ describe("promise 5, a turn ends, and not early:", function()
     assert.same({ "echo: fine" }, say(live, "fine").texts)
   end)
 
+  each("when its text takes longer than a program is waited for that stands still", { script = { answers = {
+    { on = "COUNT", text = ("line\n"):rep(70) .. "the end", line_ms = 200, delay_ms = 2000 } } } }, function(live)
+    assert.same({ ("line\n"):rep(70) .. "the end" }, say(live, "COUNT").texts)
+    assert.same({ "echo: fine" }, say(live, "fine").texts)
+  end)
+
   each("when lines come late, in halves and out of order", { script = { answers = {
     { on = "half", half_line_ms = 100,
       blocks = { { type = "text", text = "one" }, { type = "text", text = "two" } } },

@@ -1,7 +1,7 @@
 --- What the program tells of a message's text while it shows it (`MessageDisplay`): whole lines, the first at once,
 --- then at most every 100 ms what has come since; the last piece is what is left at the message's end. It does not wait
 --- for one call's answer before the next, so that calls may overtake each other (2.1.332), and tells of what was shown
---- before an interruption a moment after it.
+--- before an interruption a moment after it. Meanwhile no spinner stands on the screen (2.1.110, 2.1.197, 2.1.332).
 local core = require "parley.core"
 local defer = require "parley.base.defer"
 local task = require "parley.base.task"
@@ -67,7 +67,10 @@ end
 ---@param line_ms? number
 ---@param is_cut? boolean  the connection breaks off behind it
 function Display:run(text, line_ms, is_cut)
+  local view = self.turn.program.view
+  view.streams = true
   local _ <close> = defer(function(err)
+    view.streams = nil
     if err ~= nil then tell_rest(self) end
   end)
   local whole, rest = text:match "^(.*\n)([^\n]*)$"

@@ -38,6 +38,7 @@ local M = {}
 ---@field error_placeholder? string    in the empty composer, after an API error
 ---@field hook_row string              with {event} and {seconds}
 ---@field retry_text string            with {error}, {seconds}, {attempt} and {attempts}
+---@field title_glyphs string[]       with one of them the title begins while a turn runs
 ---@field shows_done_time boolean
 ---@field default_mode_row string      the last row in permission mode `default`
 ---
@@ -153,6 +154,7 @@ local v2_1_50 = {
   placeholder = 'Try "edit <filepath> to..."',
   hook_row = "(running {event} hook)",
   retry_text = "Retrying in {seconds}s · attempt {attempt}/{attempts}",
+  title_glyphs = { "⠂", "⠐" },
   shows_done_time = false,
   default_mode_row = "? for shortcuts",
 
@@ -237,6 +239,7 @@ local v2_1_330 = derive(v2_1_197, {
   error_placeholder = "Resend your message to try again",
   hook_row = "(running {event} hook · {seconds}s)",
   retry_text = "{error} · retrying in {seconds}s · attempt {attempt}/{attempts}",
+  title_glyphs = { "◐", "◑" },
   shows_done_time = true,
   default_mode_row = "⏸ manual mode on · ? for shortcuts",
   paste_settle = { cold_return_ms = 0, warm_return_ms = 0, key_ms = 0, paste_ms = 0 },

@@ -6,6 +6,7 @@ local M = {}
 
 local PROMPT, SHELL_PROMPT, NO_BREAK_SPACE = "❯", "!", "\u{A0}"
 local POPUP_ROWS = 5
+local IDLE = "✳"
 local SPINNER = { "·", "✢", "*", "✶", "✻", "✽" }
 local MODES = {
   bypassPermissions = "⏵⏵ bypass permissions on (shift+tab to cycle)",
@@ -19,6 +20,8 @@ local MODES = {
 ---@field rows integer
 ---@field columns integer
 ---@field private shown string[]  the rows that stand there, as they were before they were cut
+---@field has_no_title boolean  the user wants none
+---@field private glyph? string   with which the title begins
 ---@field private is_promptless? boolean  the composer stands there without its prompt
 local Screen = {}
 Screen.__index = Screen
@@ -34,7 +37,15 @@ end
 
 --- Switches on what the program switches on before it takes keys.
 function Screen:announce()
-  self.write "\27[?2004h\27[?1004h\27[?2031h\27]0;✳ Claude Code\7"
+  self.write "\27[?2004h\27[?1004h\27[?2031h"
+  self:set_title(IDLE)
+end
+
+--- Names the terminal behind a glyph that says whether a turn runs, unless the user wants no title.
+function Screen:set_title(glyph)
+  if glyph == self.glyph or self.has_no_title then return end
+  self.glyph = glyph
+  self.write("\27]0;" .. glyph .. " Claude Code\7")
 end
 
 --- Takes the screen over, and asks the terminal what it is, as the program does once it is up.
@@ -200,7 +211,8 @@ function Screen:composer_block(view)
     .. (MODES[view.permission_mode] or self.profile.default_mode_row)
   local status_rows = view.status_rows or {}
   local has_hint = view.busy and (self.profile.is_fullscreen or #status_rows == 0)
-  if has_hint then status = status .. " · esc to interrupt" end
+  local is_replaced = not MODES[view.permission_mode] and not self.profile.is_fullscreen
+  if has_hint then status = is_replaced and "  esc to interrupt" or status .. " · esc to interrupt" end
   table.move(status_rows, 1, #status_rows, #block + 1, block)
   table.insert(block, hint and "  " .. hint or status)
   return block, cursor_row + above, cursor_column
@@ -263,7 +275,7 @@ end
 function Screen:body(view)
   local said = self:said_rows(view)
   local rows = table.move(said, 1, #said, 1, {})
-  if view.busy and not view.dialog then
+  if view.busy and not view.dialog and (view.retry or not view.streams) then
     table.insert(rows, "")
     table.insert(rows, self:busy_row(view))
   end
@@ -318,6 +330,8 @@ end
 --- Draws.
 ---@param view table
 function Screen:draw(view)
+  local glyphs = self.profile.title_glyphs
+  self:set_title(view.busy and not view.dialog and glyphs[view.seconds % #glyphs + 1] or IDLE)
   local rows, cursor_row, cursor_column = self:layout(view)
   local first = math.max(0, #rows - self.rows) -- what does not fit has scrolled away
   local output, shown = {}, self.shown
