@@ -88,6 +88,39 @@ describe("conversations that sleep, with the real program", function()
     assert.is_nil(next(seen))
   end, 580000))
 
+  local function calls(on, name, input)
+    return { on = on, blocks = { { type = "tool_use", name = name, input = input } } }
+  end
+
+  it("are woken in the worktree that the model has entered", helper.task(function()
+    local server <close> = messages_api.start { script = { calls("ENTER", "EnterWorktree", { name = "wt1" }),
+      { on = "ENTER", step = 1, blocks = { { type = "text", text = "entered" } } },
+      calls("WHERE", "Bash", { command = "pwd", description = "look" }) } }
+    local home <close> = offline_home.new { base_url = server.url }
+    for _, words in ipairs { { "init" }, { "commit", "--allow-empty", "-m", "x" } } do
+      local command = { "/usr/bin/git", "-C", home.cwd, "-c", "user.name=a", "-c", "user.email=a@b",
+        table.unpack(words) }
+      assert.equal(0, helper.run(command).status)
+    end
+    local options = { executable = smoke.claude, cwd = home.cwd, extra_env = home.extra_env }
+    local talk, id
+    do
+      local first <close> = parley.backend(options)
+      talk = first:conversation()
+      id = talk:ask("hello").result.session_id
+      talk:ask "ENTER"
+      talk:ask "on"
+    end
+    local second <close> = parley.backend(options)
+    local answer, folder = second:conversation(talk.messages):ask "WHERE", nil
+    for _, event in ipairs(answer.events) do
+      assert.not_equal("sleep_missed", event.subtype)
+      for _, block in ipairs(event.type == "user" and event:blocks "tool_result" or {}) do folder = block.content end
+    end
+    assert.same({ id, 4 }, { answer.result.session_id, answer.result.num_turns })
+    assert.equal(home.cwd .. "/.claude/worktrees/wt1", folder)
+  end, 240000))
+
   local BEHIND = { on = "BEHIND", blocks = { { type = "tool_use", name = "Bash", input = { command = "sleep 300",
     run_in_background = true, description = "wait" } } } }
 

@@ -425,7 +425,7 @@ function Backend:adopt(messages, id, path)
   end
   if id ~= nil then
     local usual = paths.resolve_jsonl_path(id, self.options.cwd, launch.environment(self.options))
-    path = path or usual
+    path = path or paths.moved_to(usual) or usual
   end
   self.adopted = { hash = hash, id = id, path = path }
 end

@@ -81,10 +81,16 @@ end
 --- Flags that turn the interactive program into one that prints and ends.
 local PRINT_FLAGS = { ["--print"] = true, ["-p"] = true, ["--output-format"] = true, ["--input-format"] = true }
 
+--- It has the program keep its transcript where nobody can say before it has started (2.1.197, 2.1.332).
+local WORKTREE_FLAGS = { ["--worktree"] = true, ["-w"] = true }
+
 local function are_interactive(words)
   for _, word in ipairs(words) do
     if word:match "^[^=]*" == SCREEN_READER_FLAG then
       return ("arguments without %s: that mode shows no composer to type into"):format(word)
+    end
+    if WORKTREE_FLAGS[word:match "^[^=]*"] then
+      return ("arguments without %s: make the worktree yourself, and give it as 'cwd'"):format(word)
     end
     if PRINT_FLAGS[word:match "^[^=]*"] then return "arguments of the interactive program, without " .. word end
   end

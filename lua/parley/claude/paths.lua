@@ -105,6 +105,19 @@ function M.resolve_jsonl_path(session_id, cwd, environment)
   return ("%s/%s.jsonl"):format(M.project_folder(cwd, environment), session_id)
 end
 
+--- Where the program has moved a transcript to: when the model enters a worktree it goes to that folder's, and back
+--- when it leaves that (2.1.332). `--resume` in the first folder finds it there.
+---@param jsonl_path string
+---@return string? path  nil while it is in its place, and where it is nowhere
+function M.moved_to(jsonl_path)
+  local projects, name = jsonl_path:match "^(.*/projects)/[^/]+/([^/]+%.jsonl)$"
+  if not projects or uv.fs_stat(jsonl_path) then return nil end
+  for _, folder in ipairs(files.names(projects)) do
+    local path = ("%s/%s/%s"):format(projects, folder, name)
+    if uv.fs_stat(path) then return path end
+  end
+end
+
 local function parent_of(path)
   return path:match "^(.+)/+[^/]+/*$" or path:sub(1, 1) == "/" and "/" or "."
 end

@@ -20,6 +20,8 @@ local ENTER_AGAIN_MS = 1500
 local ENTER_AGAIN_MOVED_MS = 5000
 --- So often at most: where the program gives the message back each time, that must not go on for ever.
 local MOST_ENTERS = 10
+--- A transcript of which nothing is there so long after Enter may have been moved before it was read.
+local MISSING_MS = 1000
 --- So often whoever waits to be cleared looks whether it may be.
 local CLEAR_LOOK_MS = 1000
 --- A permission prompt may be on the screen before the call that it is about is in the transcript; so long it may take.
@@ -125,6 +127,12 @@ end
 ---@return boolean any
 ---@return boolean more  there may be more of it
 function Course:read() return self.transcript:read(self.turn) end
+
+--- Whether there should be something of the transcript by now, and there is none where it was looked for.
+---@return boolean
+function Course:misses_transcript()
+  return self.entered_at ~= nil and self.transcript:offset() == 0 and clock.now() >= self.entered_at + MISSING_MS
+end
 
 --- The session that `/clear` has started.
 ---@return string? session_id

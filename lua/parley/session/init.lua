@@ -235,6 +235,7 @@ function Session:start(text, request)
   self.terminal:start()
   self.transcript:open(self.jsonl_path, self.start_offset)
   self.terminal:wait_until_ready(self.ahead ~= nil)
+  self.jsonl_path = self.transcript:follow()
   if self.tools then self.tools:wait_until_known(self.terminal, self.options.startup_timeout_ms) end
 end
 
@@ -260,6 +261,7 @@ local function follow(self, id)
 end
 
 local function conclude(self, verdict)
+  self.jsonl_path = self.transcript:follow()
   local now, began_at = clock.now(), self.course.began_at
   local state = self.turn:state()
   if state ~= "typing" then self.withdrawn = state == "submitted" and self.turn.text or nil end -- it may still come
@@ -308,6 +310,8 @@ end
 local function look(self)
   if self.closed then check(self) end
   local any, more = self.course:read()
+  local is_missing = self.course:misses_transcript()
+  if is_missing or self.transcript.has_moved then self.jsonl_path = self.transcript:follow(is_missing) end
   self.callbacks:look()
   local id = self.course:next_session()
   if id and id ~= self.session_id then follow(self, id) end

@@ -9,6 +9,7 @@ local M = {}
 ---@field offers_duration boolean   this program writes a last record for each turn
 ---@field is_damaged boolean  a line of it could not be read: whoever goes on from it may miss what that said
 ---@field path string
+---@field has_moved? boolean  the program has said so, and it was not followed yet
 ---@field package terminal parley.Terminal
 ---@field package tail? parley.Tail  while it is open
 ---@field package held integer   bytes of a line that had no end when all else was read
@@ -35,6 +36,11 @@ local function records_before(path, offset)
   return seen
 end
 
+local function open_tail(self, offset)
+  local changed = self.terminal.process.changed
+  self.tail = tail.open { path = self.path, offset = offset, on_change = function() changed:notify() end }
+end
+
 --- Begins to read, another file in the place of the one before.
 ---@param path string
 ---@param offset integer  what stands before it is passed over
@@ -42,8 +48,21 @@ function Transcript:open(path, offset)
   self:close()
   self.path, self.seen, self.reads_again = path, records_before(path, offset), false
   self.is_damaged, self.held = false, 0
-  local changed = self.terminal.process.changed
-  self.tail = tail.open { path = path, offset = offset, on_change = function() changed:notify() end }
+  open_tail(self, offset)
+end
+
+--- Goes on to read where the program has moved the file to.
+---@param is_due? boolean  there must be one, of which nothing was read: there is none before the first message
+---@return string path  where it is
+function Transcript:follow(is_due)
+  self.has_moved = false
+  local offset = self.tail and self.tail:offset() or 0
+  local path = (is_due or offset > 0) and paths.moved_to(self.path)
+  if not path then return self.path end
+  self.tail:close()
+  self.path, self.held = path, 0
+  open_tail(self, offset)
+  return path
 end
 
 --- What keeps the program from writing it, if anything does.
@@ -70,6 +89,7 @@ end
 
 local function take(self, turn, record)
   if type(record.version) == "string" then self.terminal:learn_version(record.version) end
+  self.has_moved = self.has_moved or record.type == "relocated"
   if turn:take(record) == "duration" then self.offers_duration = true end
 end
 

@@ -215,9 +215,11 @@ local function note(self, live, turn)
   local word = store and turn.keys[1] and scope.of(turn.set)
   if not word then return end
   local size, digest = index.look(live.jsonl_path)
-  local held = size and take(self, live)
+  local held = (size or self.held[live]) and take(self, live)
   if not held then return end
   local former, set = held.entry or {}, turn.set
+  size, digest = size or former.size, digest or former.digest -- it is gone: who wants to wake it is told so
+  if not size then return end
   local used = turn.facts
   local here = without_doubles(turn.keys)
   local before = before_of(held, here)
@@ -255,8 +257,11 @@ local function rest(self, live)
   local held = let_go(self, live)
   if not held or self.closed then return end
   local entry = held.entry
+  if entry then entry.path = paths.moved_to(entry.path) or entry.path end
   local size, digest = index.look(entry and entry.path or live.jsonl_path)
-  if entry and size and transcript.is_readable(entry.path, held.read_to or entry.size) then
+  if entry and not size then
+    entry = tables.merged(entry, { state = "asleep" }) -- who wants to wake it is told that its transcript is gone
+  elseif entry and transcript.is_readable(entry.path, held.read_to or entry.size) then
     entry = tables.merged(entry, { size = size, digest = digest, state = "asleep" })
   elseif entry then
     self.store:forget(entry.session_id)
@@ -299,6 +304,13 @@ end
 ---@field cause string    `"gone"`, `"shorter"`, `"grown"`, `"rewritten"`, `"torn"`, `"open"`, `"held"`, `"options"`
 ---@field message string
 
+--- Whether the program would go on with a session in a folder: it finds a transcript there, or where it has moved it.
+local function is_of(entry, folder, projects)
+  local path = entry.path
+  return entry.cwd == folder and path:sub(1, #projects + 1) == projects .. "/"
+    and path:sub(#projects + 2):match "^[^/]+/(.*)$" == entry.session_id .. ".jsonl"
+end
+
 --- Where the conversation stood when it had this key.
 local function point_of(entry, key)
   local before = entry.options.before
@@ -331,7 +343,9 @@ local function wake(self, entry, key, set)
     if other and other.code then return missed("state", other.message) end
     return missed("held", ("another host has it, process %d"):format(other and other.pid or 0))
   end
+  local path = entry.path
   entry = lease.entry
+  if entry then entry.path = path end
   if not entry or not has(entry.options.here, key) then -- somebody was faster
     lease:release()
     return nil
@@ -360,14 +374,16 @@ function Keeper:find(key, set)
   local word = store and scope.of(set)
   if not word then return nil, missed end
   local fork
-  local folder = paths.project_folder(set.cwd, launch.environment(set))
+  local folder = paths.real_folder(set.cwd)
+  local projects = paths.config_folder(launch.environment(set), folder) .. "/projects"
   for _, entry in ipairs(store:find(key, word) or {}) do
     local held = self.ours[entry.session_id]
     if held and held.is_leaving then
       self.changed:wait_until(function() return self.closed or self.ours[entry.session_id] ~= held end)
       if self.closed then error(errors.closed_error "the backend is closed", 0) end
     end
-    local is_here = entry.path == ("%s/%s.jsonl"):format(folder, entry.session_id)
+    local is_here = is_of(entry, folder, projects)
+    if is_here then entry.path = paths.moved_to(entry.path) or entry.path end
     local is_ours = self.ours[entry.session_id] or self.waking[entry.session_id]
     if is_here and not is_ours and has(entry.options.here, key) and can_follow(entry, set) then
       local found, miss = wake(self, entry, key, set)

@@ -146,7 +146,7 @@ local function tool_input(value, where)
 end
 
 local tool = record({ name = text, input = tool_input, result = text, is_error = flag, duration_ms = milliseconds,
-  permission = flag, ask_after_ms = milliseconds, leaves = text,
+  permission = flag, ask_after_ms = milliseconds, leaves = text, enters = text,
   question = record({ title = text, text = text, choices = texts }, { "text", "choices" }, check_choices) },
   { "name" })
 

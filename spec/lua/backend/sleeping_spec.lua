@@ -78,6 +78,19 @@ describe("the sleeping policy", function()
       assert.matches("no idea", of_subtype(talk:ask "two", "policy_failed").message)
     end)
 
+  in_world("is no matter to one whose transcript the program moves in its first turn, before it was read", {
+    script = { answers = { { on = "enter", tool = { name = "EnterWorktree", enters = "wt" } } } },
+    options = { max_sessions = 1 },
+  }, function(backend)
+    local talk = backend:conversation()
+    local id = talk:ask("enter").result.session_id
+    talk:ask "one"
+    backend:conversation():ask "other"
+    local answer = talk:ask "two"
+    assert.same({ id, 3 }, { answer.result.session_id, answer.result.num_turns })
+    assert.is_nil(of_subtype(answer, "sleep_missed"))
+  end)
+
   it("tells a request of what has ended in the background only where there was something", function()
     local made, lease = sleeping.new {}, {}
     local live = { session_id = "one", state = function() return "busy" end } -- its status is behind its last record

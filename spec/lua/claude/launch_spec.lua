@@ -199,6 +199,12 @@ describe("the options of a process", function()
     launch.check { extra_env = { CLAUDE_AX_SCREEN_READER = "0" } }
   end)
 
+  it("refuse to have the program make a worktree, whose transcript would be looked for elsewhere", function()
+    for _, word in ipairs { "--worktree", "--worktree=wt", "-w" } do
+      assert_refused("extra_args", { extra_args = { word, "wt" } })
+    end
+  end)
+
   it("refuse what is no variable's name", function()
     for _, variable in ipairs { "", "=", "A=B", "A\0" } do
       assert_refused("extra_env", { extra_env = { [variable] = "x" } })

@@ -65,6 +65,52 @@ describe("a conversation that sleeps", function()
     no_leaks()
   end)
 
+  --- A conversation whose model enters a worktree, and one that has gone on with it behind its process.
+  local function entered(between)
+    kit:close()
+    kit = testing.kit { script = { answers = { { on = "ENTER", tool = { name = "EnterWorktree", enters = "wt1" } },
+      { on = "LEAVE", tool = { name = "ExitWorktree", enters = "" } } } } }
+    local first <close> = backend_of()
+    local talk = first:conversation()
+    local id = talk:ask("hello").result.session_id
+    talk:ask "ENTER"
+    local answer = talk:ask "in it"
+    assert.equal(id, answer.result.session_id)
+    local path = stored(id).path
+    assert.not_equal(kit:transcript_path(id), path)
+    if between then between(talk, path) end
+    first:close()
+    local second <close> = backend_of()
+    local last = second:conversation(talk.messages):ask "and now"
+    return id, last, path
+  end
+
+  it("is woken where the program has moved its transcript, as the model entered a worktree", helper.task(function()
+    local id, last, path = entered()
+    assert.same({}, of_subtype(last, "sleep_missed"))
+    assert.equal(id, last.result.session_id)
+    assert.equal(4, last.result.num_turns)
+    assert.matches('"and now"', (files.read(path)))
+    assert.equal("--resume " .. id, starts()[2])
+  end))
+
+  it("is woken where it was when the model has left the worktree again", helper.task(function()
+    local id, last = entered(function(talk, path)
+      talk:ask "LEAVE"
+      assert.is_nil(files.size(path))
+    end)
+    assert.equal(id, last.result.session_id)
+    assert.equal("and now", said_in(id)[5])
+  end))
+
+  it("whose transcript is gone by the end of its process is told of", helper.task(function()
+    local id, last = entered(function(_, path) files.remove(path) end)
+    assert.not_equal(id, last.result.session_id)
+    local missed = of_subtype(last, "sleep_missed")
+    assert.equal("gone", missed[1] and missed[1].cause)
+    assert.equal(id, missed[1].missed)
+  end))
+
   it("is woken in its own transcript, with the same flags, when its place was needed", helper.task(function()
     local backend <close> = backend_of { max_sessions = 1, extra_args = { "--verbose" } }
     local one, other = backend:conversation(), backend:conversation()

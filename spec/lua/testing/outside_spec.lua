@@ -56,6 +56,7 @@ local function outside_of(place, kit)
     table.insert(place.commands, request.url)
     return { status = 404, headers = {}, body = "" }
   end
+  function world.rename(from, to) table.insert(place.commands, from .. " " .. to) end
   function world.leave(command) table.insert(place.commands, command) end
   return world
 end

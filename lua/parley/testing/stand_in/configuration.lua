@@ -242,9 +242,21 @@ function M.project_name(path)
 end
 
 ---@param session_id string
+---@param cwd? string  default: where the program was started
 ---@return string path
-function Configuration:transcript_path(session_id)
-  return ("%s/projects/%s/%s.jsonl"):format(self.folder, M.project_name(self.cwd), session_id)
+function Configuration:transcript_path(session_id, cwd)
+  return ("%s/projects/%s/%s.jsonl"):format(self.folder, M.project_name(cwd or self.cwd), session_id)
+end
+
+--- Where a transcript is that is not among those of the folder in which the program was started.
+---@param session_id string
+---@return string? path
+function Configuration:moved_transcript(session_id)
+  if files.size(self:transcript_path(session_id)) then return nil end
+  for _, name in ipairs(files.names(self.folder .. "/projects")) do
+    local path = ("%s/projects/%s/%s.jsonl"):format(self.folder, name, session_id)
+    if files.size(path) then return path end
+  end
 end
 
 ---@param pid integer

@@ -157,6 +157,11 @@ function Outside.leave(command)
   end)
 end
 
+--- Moves a file.
+---@param from string
+---@param to string
+function Outside.rename(from, to) assert(uv.fs_rename(from, to)) end
+
 -- The network ---------------------------------------------------------------------------------------------------------
 
 --- Asks a server on loopback, and waits for its answer.

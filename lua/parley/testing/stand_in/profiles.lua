@@ -69,6 +69,7 @@ local M = {}
 ---@field turn_duration boolean        the last record of a turn
 ---@field duration_after_api_error boolean
 ---@field answers_overtake boolean     in a new file's first batch what the program says stands before the message
+---@field moves_transcript boolean     into another folder's when it goes on working there, and is found there again
 ---@field ends_half_lines boolean      what it goes on with begins on a line of its own, where half a line is the last
 ---@field head string[]                record types before the first message
 ---@field attachments string[]         attachment types behind the first message
@@ -166,7 +167,7 @@ local v2_1_50 = {
   first_editor_ms = 40, editor_keeps_returns = true,
 
   stop_reason = "none", turn_duration = false, duration_after_api_error = false, answers_overtake = false,
-  ends_half_lines = false,
+  ends_half_lines = false, moves_transcript = false,
   head = { "permission-mode", "file-history-snapshot" }, attachments = {}, user_fields = {},
   records_max_tokens = false, records_empty_reply = false, records_retries = true,
   records_panels = true, panel_footer = "Esc to cancel",
@@ -247,6 +248,7 @@ local v2_1_330 = derive(v2_1_197, {
   leaves_shell_at_once = true, commands_behind_space = true, replaces_names = false,
   counts_long_texts = true, halves_characters = true, first_editor_ms = 290, editor_keeps_returns = false,
   duration_after_api_error = false, answers_overtake = false, ends_half_lines = true,
+  moves_transcript = true,
   attachments = { "environment", "model", "deferred_tools_delta", "session_context" },
   user_fields = { origin = { kind = "human" }, promptSource = "typed", turnOrigin = "human" },
   failed_compaction = "<local-command-stderr>Error during compaction: {text}</local-command-stderr>",

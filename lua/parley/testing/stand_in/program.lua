@@ -106,10 +106,19 @@ function Program.new_id(prefix) return prefix .. "_" .. core.uuid.generate():gsu
 function Program:begin_session(session_id)
   self.session_id = session_id
   self.transcript = transcript.new {
-    path = self.configuration:transcript_path(session_id), session_id = session_id, cwd = self.cwd,
+    path = self.configuration:transcript_path(session_id, self.cwd), session_id = session_id, cwd = self.cwd,
     profile = self.profile, permission_mode = self.permission_mode,
     flush_ms = (self.script.flush_ms or FLUSH_MS) + (self.faults.late_flush_ms or 0),
   }
+end
+
+--- Goes on working in another folder, as when the model enters a worktree.
+---@param name string  of one below the first one; "": that itself
+function Program:work_in(name)
+  local folder = (self.configuration.cwd .. "/" .. name):gsub("/$", "")
+  self.cwd, self.status_file.cwd = folder, folder
+  if not self.profile.moves_transcript then return end
+  self.transcript:move(self.configuration:transcript_path(self.session_id, folder), folder, self.outside.rename)
 end
 
 -- What others see -----------------------------------------------------------------------------------------------------

@@ -50,10 +50,20 @@ local function model_in(records)
   end
 end
 
+--- The records of a session, which may have been moved to another folder's, and the folder in which it goes on.
+local function find(program, session_id)
+  local own = program.configuration
+  local moved = program.profile.moves_transcript and own:moved_transcript(session_id)
+  local records, folder = transcript.read(moved or own:transcript_path(session_id)), program.cwd
+  for _, record in ipairs(moved and records or {}) do folder = record.relocatedCwd or folder end
+  return records, folder
+end
+
 local function resume(program, session_id, fork_id)
-  local records = transcript.read(program.configuration:transcript_path(session_id))
+  local records, folder = find(program, session_id)
   local problem = problem_with(records, program.profile, session_id)
   if problem then return problem end
+  program.cwd = folder
   program:begin_session(fork_id or session_id)
   if fork_id then
     for _, record in ipairs(records) do program.transcript:append(record) end

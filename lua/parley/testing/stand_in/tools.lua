@@ -155,6 +155,8 @@ function M.run(turn, tool)
     result = ('Your questions have been answered: "%s"="%s".'):format(tool.question.text, choice)
   elseif entry.call.name:find "^mcp__" then
     result, is_error = call_server(program, tool, entry.call)
+  elseif tool.enters then
+    program:work_in(tool.enters)
   elseif tool.leaves then
     program.outside.leave(tool.leaves)
   elseif tool.duration_ms then

@@ -234,6 +234,19 @@ function Transcript:write(bytes)
   files.put(self.path, bytes, "a") -- where that fails the program goes on without a word
 end
 
+--- Goes on writing in another place, to which the file is moved: another folder's.
+---@param path string
+---@param cwd string
+---@param rename fun(from: string, to: string)
+function Transcript:move(path, cwd, rename)
+  self:stop_timer()
+  self:flush()
+  files.make_folder(path:match "^(.*)/")
+  rename(self.path, path)
+  self.path, self.cwd = path, cwd
+  self:note("relocated", { relocatedCwd = cwd })
+end
+
 --- Takes what waits, in the order in which this batch is written.
 function Transcript:take()
   local lines, late = {}, {}

@@ -121,6 +121,17 @@ function Disk:settle(program)
   end
 end
 
+--- Moves a file, behind all that its program has written.
+---@param program parley.testing.WorldProgram
+---@param from string
+---@param to string
+function Disk:rename(program, from, to)
+  self:settle(program)
+  assert(uv.fs_rename(from, to))
+  self:changed(from, true)
+  self:changed(to, true)
+end
+
 local function add(self, program, operation)
   local queue = program.writes[operation.path]
   if not queue then

@@ -51,6 +51,7 @@ local function outside_of(self, given)
   function outside.shell(command, input) return self.world:shell(command, input) end
   function outside.edit(words) return self.world:edit(self, words) end
   function outside.http(request) return self.world.calls:request(self, request) end
+  function outside.rename(from, to) self.world.disk:rename(self, from, to) end
   function outside.leave(command) self.world:shell(command, "") end
   return outside
 end
