@@ -166,6 +166,22 @@ function M.check_files(set, where)
   end
 end
 
+--- It has the program write no transcript (2.1.110 to 2.1.332), which is where its answers are read.
+local NO_TRANSCRIPT = "CLAUDE_CODE_SKIP_PROMPT_HISTORY"
+local ON = { ["1"] = true, ["true"] = true, yes = true, on = true } -- all else is off, "2" too
+
+--- Checks that the program will write a transcript.
+---@param set table  from `check`
+---@param where string
+--- Raises `ValueError` that names the variable.
+function M.check_environment(set, where)
+  local value = M.environment(set)[NO_TRANSCRIPT] or ""
+  if not ON[value:lower()] then return end
+  error(errors.value_error(("%s: with the variable %s the program writes no transcript, where its answers are read: "
+    .. "unset it, or give extra_env = { %s = \"0\" }"):format(where, NO_TRANSCRIPT, NO_TRANSCRIPT),
+    { option = "extra_env" }), 0)
+end
+
 local function is_filled(list)
   return list and #list > 0
 end

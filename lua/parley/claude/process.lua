@@ -46,6 +46,7 @@ Process.__name = "parley.Process"
 function M.new(given)
   local set = launch.check(given)
   launch.check_files(set, "parley.process")
+  launch.check_environment(set, "parley.process")
   local size = set.dimensions
   return setmetatable({
     set = set,

@@ -205,6 +205,26 @@ describe("the options of a process", function()
     end
   end)
 
+  it("refuse an environment in which no transcript is written, wherever it comes from", function()
+    local name = "CLAUDE_CODE_SKIP_PROMPT_HISTORY"
+    local function try(base, own)
+      local ok, err = pcall(launch.check_environment, { base_env = base, extra_env = own }, "here")
+      return ok or errors.is(err, "ValueError") and err.message
+    end
+    for _, value in ipairs { "1", "True", "yes" } do
+      assert.matches("^here: .*" .. name, try({ [name] = value }))
+      assert.matches("^here: .*" .. name, try({}, { [name] = value }))
+    end
+    for _, value in ipairs { "", "0", "false", "2" } do assert.is_true(try({ [name] = "1" }, { [name] = value })) end
+    assert.is_true(try {})
+  end)
+
+  it("is refused in a backend, before anything is started", function()
+    local ok, err = pcall(require("parley").backend, { extra_env = { CLAUDE_CODE_SKIP_PROMPT_HISTORY = "1" } })
+    assert.is_false(ok)
+    assert.equal("ValueError", err.code)
+  end)
+
   it("refuse what is no variable's name", function()
     for _, variable in ipairs { "", "=", "A=B", "A\0" } do
       assert_refused("extra_env", { extra_env = { [variable] = "x" } })
