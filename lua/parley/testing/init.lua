@@ -42,8 +42,8 @@
 --- An answer is for the messages that `on` fits: a plain substring, or `function(text, turn_number)`; without it, for
 --- every message. `times` says how often it may be used, by all processes of the kit together. What the model says:
 --- `text`, `thinking`, `blocks` (as in the Messages API), `tool` or `tools` (`{name, input, result, is_error,
---- duration_ms, permission, ask_after_ms, question, leaves, enters}`; `permission = true` has the program ask whether it
---- may run, `ask_after_ms` after the call, in every permission mode, though the real one asks nothing in
+--- duration_ms, permission, ask_after_ms, question, leaves, enters}`; `permission = true` has the program ask whether
+--- it may run, `ask_after_ms` after the call, in every permission mode, though the real one asks nothing in
 --- `bypassPermissions`: `kit.options.permission_mode = "default"` goes with it; `question` is `{text, choices}`; a
 --- tool of an MCP server, by the server's name for it or the whole one, is really called, and its result counts;
 --- `leaves` is a shell command that is really run and may leave something running; `enters` is a folder below its

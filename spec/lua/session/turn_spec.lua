@@ -406,8 +406,8 @@ describe("turn", function()
 
     it("is not over either where a command has started it", function()
       local live, write = sent("/skill", { is_command = true })
-      live:take(write.system("local_command", { content = "<local-command-stdout>Running in the background as @skill"
-        .. '</local-command-stdout>\n<forked-skill-launch>{"agentId":"a1","skillName":"skill"}</forked-skill-launch>' }))
+      live:take(write.system("local_command", { content = "<local-command-stdout>Running in the background as @x"
+        .. '</local-command-stdout>\n<forked-skill-launch>{"agentId":"a1","skillName":"x"}</forked-skill-launch>' }))
       live:observe("ready", true)
       assert.equal(1, live:facts().agents)
       assert.equal("likely", live:facts().certainty)

@@ -37,7 +37,8 @@ describe("a script", function()
           half_line_ms = 5, omit_turn_duration = true },
         { api_error = { status = 429, text = "a", error = "b", retries = 1, retry_ms = 2 } },
         { retries = 1, retry_ms = 2, own_turn = { text = "x", after_ms = 1, status = "shell" } },
-        { on = "/skill", fork = { text = "x", after_ms = 1 } }, { hang = true }, { empty = true, stop_reason = "one_of_tomorrow" },
+        { on = "/skill", fork = { text = "x", after_ms = 1 } }, { hang = true },
+        { empty = true, stop_reason = "one_of_tomorrow" },
       },
     }
   end)

@@ -14,8 +14,8 @@
 ---     an answer of its own between them;
 ---  7. a history that ends with a tool that the user has interrupted gets the answer that the program itself puts there
 ---     when it resumes: "No response requested.";
----  8. a tool call whose id one before it has had, as of a client that numbers them anew in each answer, gets an id of its
----     own, and so does its result: the program would leave both out, without a word;
+---  8. a tool call whose id one before it has had, as of a client that numbers them anew in each answer, gets an id of
+---     its own, and so does its result: the program would leave both out, without a word;
 ---  9. a `ValueError`: a tool result without its call, a second one for a call, two calls of one id in a message, a
 ---     history that ends with a tool call or a tool result (the answer is missing), one that ends with an image, which
 ---     would have to be typed.
