@@ -71,4 +71,16 @@ describe("beside a turn of its own, the real program", function()
     assert.is_true(heard >= 1)
     smoke.is_fine(live, server)
   end)
+
+  smoke.converses("answers a message beside the one that an agent of the user's begins with", {
+    settings = { agent = "starter" },
+    prepare = function(home)
+      assert(files.make_folder(home.home .. "/.claude/agents"))
+      files.write(home.home .. "/.claude/agents/starter.md",
+        "---\nname: starter\ndescription: d\ninitialPrompt: do the first thing\n---\nYou are one.\n")
+    end,
+  }, function(live, server)
+    smoke.is_fine(live, server, "hello")
+    smoke.is_fine(live, server)
+  end)
 end)

@@ -75,9 +75,7 @@ local function on_prompt(self, payload)
   session.asked:forget()
   session.changed:notify()
   if is_ours then return nil end
-  self.failure = errors.session_error(("the message arrived changed, and was stopped: %q instead of %q"):format(
-    errors.beginning(prompt, 80), errors.beginning(turn.text, 80)),
-    { reason = "delivery", sent = turn.text, received = prompt })
+  self.failure = turn:changed(prompt, ", and was stopped")
   return { decision = "block", reason = "it is not the message that was sent" }
 end
 

@@ -148,17 +148,30 @@ function Turn:is_accepted()
   return state == "running" or state == "waiting"
 end
 
+--- The error that another text has arrived.
+---@param received string
+---@param consequence string
+---@return parley.Error
+function Turn:changed(received, consequence)
+  local message = "the message arrived changed%s: %q instead of %q (unless an agent of the user's has begun by itself: "
+    .. "`initialPrompt`)"
+  message = message:format(consequence, errors.beginning(received, 80), errors.beginning(self.text, 80))
+  return errors.session_error(message, { reason = "delivery", sent = self.text, received = received })
+end
+
 --- The record that proves that the message has arrived. One that differs is an error: it is not what was sent. But the
---- message before this one may have been interrupted so early that its record comes only now.
+--- message before this one may have been interrupted so early that its record comes only now, and the program may have
+--- given one to itself before Enter, or while the message waits in its queue: an agent of the user's has one to begin
+--- with (`initialPrompt`; 2.1.197 and 2.1.332 write its record seconds later).
 local function is_receipt(self, record, event)
   if record.promptSource == "system" or event.is_meta or #event:blocks "tool_result" > 0 then return false end
   local text = event:text()
   local is_late = self.withdrawn and self.matches(text, self.withdrawn)
   if is_late and (event.timestamp or "") < self.submitted_at then return false end
   if self.matches(text, self.text) then return true end
-  if is_late or claude_event.kind(event) ~= "typed" then return false end
-  error(errors.session_error(("the message arrived changed: %q instead of %q"):format(errors.beginning(text, 80),
-    errors.beginning(self.text, 80)), { reason = "delivery", sent = self.text, received = text }), 0)
+  local is_before = event.timestamp and event.timestamp < self.submitted_at
+  if is_late or is_before or self.queued or claude_event.kind(event) ~= "typed" then return false end
+  error(self:changed(text, ""), 0)
 end
 
 --- Raises that a hook of the user's has refused the message: nothing else comes of it.

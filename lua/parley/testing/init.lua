@@ -20,6 +20,7 @@
 ---     startup_delay_ms = 420     -- until keys are taken; the kit's default is 20
 ---     flush_ms = 100             -- from a record to the transcript; the kit's default is 5
 ---     connect_delay_ms = 300     -- from then until MCP servers over HTTP are connected; the kit's default is 5
+---     initial_prompt = "begin"   -- what it has been told to begin with, by an agent of the user's
 ---     notification_ms = 6000     -- from a permission prompt to the Notification hook
 ---     start_dialogs = { … }      -- more dialogs at the start, each as `dialog` below, with
 ---                                -- `exit_on = { ["Leave"] = 1 }`: the answers that end the program, and its status

@@ -225,7 +225,7 @@ local FAULTS = {
 
 local script = record {
   profile = one_of(profiles.versions), profile_changes = record(facts()), startup_delay_ms = milliseconds,
-  flush_ms = milliseconds, connect_delay_ms = milliseconds, notification_ms = milliseconds,
+  initial_prompt = text, flush_ms = milliseconds, connect_delay_ms = milliseconds, notification_ms = milliseconds,
   start_dialogs = list_of(start_dialog), answers = list_of(record(ANSWER, nil, check_answer)),
   faults = record(FAULTS), log = text,
 }

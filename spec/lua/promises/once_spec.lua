@@ -91,6 +91,13 @@ describe("promise 1, once:", function()
     assert.same({ "first", "second" }, kit:taken())
   end)
 
+  each("behind a message that the program begins with it is taken once, though the record of that comes late",
+    { script = { initial_prompt = "begin", faults = { late_flush_ms = 2000 } } }, function(live, kit)
+      local said = say(live, "second")
+      assert.same({ "echo: second" }, said.texts)
+      assert.same({ "begin", "second" }, kit:taken())
+    end)
+
   local CALLS = { script = { answers = {
     { on = "first", text = "one", own_turn = { text = "<task-notification>x", after_ms = 1000 } },
     { on = "task-notification", steps = { { text = "let me look", tool = { name = "Bash", duration_ms = 4000 } },

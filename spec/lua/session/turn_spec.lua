@@ -273,6 +273,25 @@ describe("turn", function()
       assert.equal("certain", live:facts().certainty)
     end)
 
+    it("passes over what the program has given to itself before Enter", function()
+      local live, write = sent()
+      live:take(write.user("begin", { timestamp = "2000-01-01T00:00:00.000Z" }))
+      assert.equal("submitted", live:state())
+      live:take(write.user "hi")
+      assert.equal("running", live:state())
+    end)
+
+    it("passes over another while its own waits in the queue, and not behind that", function()
+      local live, write = sent()
+      live:take { type = "queue-operation", operation = "enqueue", content = "hi" }
+      live:take(write.user "begin")
+      assert.equal("submitted", live:state())
+      live:take { type = "queue-operation", operation = "dequeue" }
+      local err = helper.failure_of("SessionError", live.take, live, write.user "hj")
+      assert.equal("delivery", err.reason)
+      assert.matches("initialPrompt", err.message)
+    end)
+
     it("passes over the late record of the message before, which was interrupted", function()
       local live, write = sent("hi", { withdrawn = "before" })
       live:take(write.user "before")
@@ -406,8 +425,8 @@ describe("turn", function()
 
     it("is not over either where a command has started it", function()
       local live, write = sent("/skill", { is_command = true })
-      live:take(write.system("local_command", { content = "<local-command-stdout>Running in the background as @x"
-        .. '</local-command-stdout>\n<forked-skill-launch>{"agentId":"a1","skillName":"x"}</forked-skill-launch>' }))
+      live:take(write.system("local_command", { content = "<local-command-stdout>Running</local-command-stdout>\n"
+        .. '<forked-skill-launch>{"agentId":"a1","skillName":"skill"}</forked-skill-launch>' }))
       live:observe("ready", true)
       assert.equal(1, live:facts().agents)
       assert.equal("likely", live:facts().certainty)

@@ -20,7 +20,7 @@ describe("a script", function()
     for name, value in pairs(dialog) do start[name] = value end
     script.check {
       profile = "2.1.197", profile_changes = { status_file = "none", placeholder = false, composer_rows = 5 },
-      startup_delay_ms = 0, flush_ms = 1.5, notification_ms = 10, start_dialogs = { start },
+      startup_delay_ms = 0, initial_prompt = "x", flush_ms = 1.5, notification_ms = 10, start_dialogs = { start },
       faults = { lose_keys = 1, lose_returns = 2, lose_editor = 1, late_flush_ms = 3, dialog_ms = 4,
         dialog_at_return = true, never_ready = true, startup_exit = { text = "x", status = 3 }, ignore_sigterm = true,
         survive_hangup = true,
@@ -37,8 +37,8 @@ describe("a script", function()
           half_line_ms = 5, omit_turn_duration = true },
         { api_error = { status = 429, text = "a", error = "b", retries = 1, retry_ms = 2 } },
         { retries = 1, retry_ms = 2, own_turn = { text = "x", after_ms = 1, status = "shell" } },
-        { on = "/skill", fork = { text = "x", after_ms = 1 } }, { hang = true },
-        { empty = true, stop_reason = "one_of_tomorrow" },
+        { on = "/skill", fork = { text = "x", after_ms = 1 } },
+        { hang = true }, { empty = true, stop_reason = "one_of_tomorrow" },
       },
     }
   end)

@@ -133,8 +133,9 @@ local function fork(program, name, arguments, given)
     return program:set_status "idle"
   end
   local id = program.new_id "agent"
+  local launch = ('<forked-skill-launch>{"agentId":"%s","skillName":"%s"}</forked-skill-launch>'):format(id, name)
   record_output(program, "system", nil, ("<local-command-stdout>Running in the background as @%s"
-    .. '</local-command-stdout>\n<forked-skill-launch>{"agentId":"%s","skillName":"%s"}</forked-skill-launch>'):format(name, id, name))
+    .. "</local-command-stdout>\n%s"):format(name, launch))
   program:run_own_turn { after_ms = given.after_ms, text = ("<task-notification>\n<task-id>%s</task-id>\n"
     .. "<status>completed</status>\n<result>%s</result>\n</task-notification>"):format(id, given.text) }
 end

@@ -322,6 +322,7 @@ function Program:run()
     self.input:stop()
     self.log:add("deaf", {})
   end
+  if self.script.initial_prompt then self:submit { kind = "message", text = self.script.initial_prompt } end
   if self.flags.prompt then self:take_prompt(self.flags.prompt) end
   self:work()
 end
