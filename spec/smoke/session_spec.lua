@@ -424,6 +424,25 @@ describe("a session of the real program", function()
       is_fine(live, server)
     end)
 
+    local function is_compaction(text) return #text > 400 and text:find("summary", 1, true) ~= nil end
+
+    converses("a compaction of the program's own", { process = { model = "claude-sonnet-4-5" }, script = function(said)
+      if is_compaction(said) then return { delay_ms = 60000, blocks = { { type = "text", text = "x" } } } end
+      local input_tokens = said:find "^BIG" and 1195000 or 10
+      return { usage = { input_tokens = input_tokens, output_tokens = 5 }, blocks = { { type = "text", text = "ok" } } }
+    end, variables = { CLAUDE_CODE_DISABLE_PRECOMPACT_SKIP = "1", CLAUDE_CODE_AUTO_COMPACT_WINDOW = "100000" } },
+    function(live, server)
+      say(live, "one")
+      say(live, "BIG two")
+      local waiter = task.spawn(function()
+        server:wait_for(function(request) return request.kind == "turn" and is_compaction(request.text) end)
+        task.condition():wait(500)
+        live:interrupt()
+      end)
+      assert.equal("interrupted", say(live, "three").verdict)
+      waiter:await()
+    end)
+
     converses("before the first token, twice in a row", function(live, server)
       for number = 1, 2 do
         local text = "SLOW number " .. number

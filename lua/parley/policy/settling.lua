@@ -71,10 +71,10 @@ end
 ---@field offers_duration boolean   this program has a last record for each turn
 ---@field asking boolean            a permission policy is at a call; then this one is not asked
 ---@field interrupting boolean      ESC was pressed
----@field interrupted boolean       the transcript says that the user interrupted
+---@field interrupted boolean       the transcript says that the user interrupted, or reports an API error since then
 ---@field stopped boolean           a hook of the user's has the program give no answer
 ---@field failed boolean            the program says that the command has failed, or that it does not know it
----@field api_error boolean         the last block reports an API error
+---@field api_error boolean         the last block reports an API error, and none that ESC has led to
 ---@field broken_off boolean        it cut an answer off behind a call, which the program runs, and goes on
 ---@field last_is_answer boolean    the last record was a block of an answer
 ---@field assistant_blocks integer  since the message was accepted

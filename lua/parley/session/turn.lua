@@ -36,6 +36,7 @@ local M = {}
 ---@field package api_error? parley.Event  the last answer, when it is an error
 ---@field package message_id? string    of the answer that came last, errors aside
 ---@field package calls_tools? boolean  that answer has a call
+---@field package interrupted_at? string  when ESC was asked for, as records have it
 ---@field package last_retry? parley.Retry
 ---@field package seen? table     the machine's facts, until the next record
 local Turn = {}
@@ -77,7 +78,10 @@ function Turn:state() return self.machine:state() end
 
 --- Tells of an event that is no record: `"submit"`, `"interrupt"`, `"end"`, ….
 ---@param name string
-function Turn:apply(name) apply(self, name) end
+function Turn:apply(name)
+  if name == "interrupt" then self.interrupted_at = claude_event.timestamp() end
+  apply(self, name)
+end
 
 --- Tells that Enter is about to be pressed.
 ---@param withdrawn? string  the message before, when it was interrupted and its record had not come by then
@@ -94,10 +98,18 @@ function Turn:is_interrupting() return seen_by(self).interrupting end
 ---@return boolean
 function Turn:is_certain() return seen_by(self).certainty == "certain" end
 
+--- Whether the API error that came last is the interruption: 2.1.110 and 2.1.197 say "Prompt is too long" of a
+--- conversation whose compaction ESC has cut off.
+local function is_cut_off(self)
+  local failure = self.api_error
+  return failure ~= nil and self.interrupted_at ~= nil and (failure.timestamp or "") >= self.interrupted_at
+end
+
 --- What the settling policy judges by.
 ---@return parley.TurnFacts  without `offers_duration`
 function Turn:facts()
   local facts = self.machine:facts()
+  if facts.api_error and is_cut_off(self) then facts.api_error, facts.interrupted = false, true end
   facts.is_command, facts.queued, facts.open_tools = self.is_command, self.queued, #self.open_tools
   facts.stopped = self.stopped ~= nil and facts.assistant_blocks == 0
   facts.failed = self.failed ~= nil and facts.assistant_blocks == 0
@@ -521,7 +533,7 @@ function Turn:conclude(verdict, fields)
   fields.is_error = fields.subtype ~= "success" and fields.subtype ~= "interrupted"
   fields.usage = self:used()
   if self.limit then fields.limit, fields.message = self.limit.name, self.limit.message end
-  if failure and fields.is_error then
+  if failure and fields.is_error and fields.subtype ~= "error_limit" then
     fields.error, fields.api_error_status, fields.message = failure.error, failure.api_error_status, failure:text()
   elseif verdict.subtype == "error_hook" then
     fields.message = "a hook (UserPromptSubmit) has the program stop at the message"

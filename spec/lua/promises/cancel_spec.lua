@@ -67,6 +67,15 @@ describe("promise 6, cancel is clean:", function()
     assert.same({ "COUNT", "next" }, kit:taken())
   end)
 
+  each("an interrupt while the program compacts is one", { script = { answers = {
+    { on = "LONG", text = "at last", compacts = true, delay_ms = 60000 } } } }, function(live)
+    say(live, "hello")
+    assert.equal("interrupted", say(live, "LONG", function(event)
+      if event.type == "user" then live:interrupt() end
+    end).verdict)
+    assert.same({ "echo: next" }, say(live, "next").texts)
+  end)
+
   each("an interrupt in a tool, or in the typing, is one too", {}, function(live, kit)
     assert.equal("interrupted", say(live, "SLOWTOOL", function(event)
       if #event:blocks "tool_use" > 0 then live:interrupt() end

@@ -375,6 +375,23 @@ describe("turn", function()
       end
     end)
 
+    it("takes an API error behind an interrupt for the interruption, and one before it for what it is", function()
+      local live, write = accepted()
+      local given = { { type = "text", text = "Prompt is too long" } }
+      local function fail(timestamp)
+        live:take(write.assistant(given, "stop_sequence", { isApiErrorMessage = true, timestamp = timestamp }))
+      end
+      fail "2025-01-01T00:00:00.000Z"
+      live:apply "interrupt"
+      assert.same({ true, false }, { live:facts().api_error, live:facts().interrupted })
+      fail "2999-01-01T00:00:00.000Z"
+      assert.same({ false, true }, { live:facts().api_error, live:facts().interrupted })
+      live:stop_at { name = "max_tool_calls", message = "too many calls" }
+      live:conclude({ subtype = "interrupted" }, {})
+      local result = live.events[#live.events]
+      assert.same({ "error_limit", "too many calls" }, { result.subtype, result.message })
+    end)
+
     it("announces each retry once, from the screen or from the transcript", function()
       local live, write = accepted()
       live:announce_retry({ attempt = 1, max_attempts = 3, wait_ms = 1000, message = "API error" }, "s")

@@ -85,6 +85,7 @@ local M = {}
 ---@field failed_compaction string     what `/compact` writes when the API refuses it, with {text}
 ---@field connection_lost string      the error line of an answer that was cut off behind a call
 ---@field cut_off_has_reason boolean  it has the answer's stop_reason
+---@field interrupted_compaction? string  the API error that ESC in a compaction of the program's own leaves
 ---@field refusal "continue"|"error"   what it does about stop_reason `refusal`
 ---@field refusal_stop_reason? string  stop_reason of the error line
 ---@field interruption_names_message boolean
@@ -173,6 +174,7 @@ local v2_1_50 = {
   records_panels = true, panel_footer = "Esc to cancel",
   cost_is_dialog = false, clear_changes_status = false, unknown_command = "user",
   failed_compaction = "<local-command-stderr>Error: Error during compaction: {text}</local-command-stderr>",
+  interrupted_compaction = "Prompt is too long",
   refusal = "error", refusal_stop_reason = "stop_sequence", interruption_names_message = false,
   connection_lost = "API Error: The socket connection was closed unexpectedly.", cut_off_has_reason = false,
   tells_costs_as_text = true,
@@ -253,7 +255,7 @@ local v2_1_330 = derive(v2_1_197, {
   user_fields = { origin = { kind = "human" }, promptSource = "typed", turnOrigin = "human" },
   failed_compaction = "<local-command-stderr>Error during compaction: {text}</local-command-stderr>",
   records_max_tokens = true, records_panels = false, panel_footer = "←/→ to switch · Esc to close",
-  refusal = "continue", cut_off_has_reason = true,
+  interrupted_compaction = false, refusal = "continue", cut_off_has_reason = true,
   connection_lost = "API Error: Connection lost mid-response. The response above may be incomplete.",
   permission_choices = { "Yes", "Yes, and always allow access to {folder} from this project",
     "Yes, and switch to auto mode · auto mode handles these prompts for you", "No" },

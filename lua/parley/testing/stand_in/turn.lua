@@ -26,6 +26,7 @@ local RETRY_MS, RECONNECT_MS = 1000, 500
 ---@field shown? parley.testing.Display  its text, while it comes
 ---@field failure? table        what the StopFailure hook gets
 ---@field own_turn? table       a turn that the program starts afterwards by itself
+---@field is_compacting? boolean  the conversation, before it answers
 ---@field status_after string
 local Turn = {}
 Turn.__index = Turn
@@ -142,7 +143,9 @@ end
 
 --- One API message. Returns false when the user's no to a tool ended the turn.
 function Turn:run_step(step, is_last_step)
+  self.is_compacting = step.compacts
   if step.delay_ms then task.sleep(step.delay_ms) end
+  self.is_compacting = nil
   if step.dialog then self.program:ask(dialogs.custom(step.dialog)) end
   if step.compacts then self.program.transcript:compact "auto" end
   if step.echoes then step.blocks = { { type = "text", text = tools.echo(step.echoes) } } end
