@@ -4,10 +4,12 @@ local default_dialogs = require "parley.policy.dialogs"
 local descendants = require "parley.base.descendants"
 local files = require "parley.base.files"
 local helper = require "spec.helper"
+local history = require "parley.base.history"
 local messages_api = require "parley.testing.messages_api"
 local offline_home = require "parley.testing.offline_home"
 local smoke = require "spec.smoke.live"
 local task = require "parley.base.task"
+local transcript = require "parley.claude.transcript"
 local uv = require "luv"
 
 local claude, is_oldest, is_newest = smoke.claude, smoke.is_oldest, smoke.is_newest
@@ -49,6 +51,44 @@ describe("a session of the real program", function()
       local config = folder == "" and home.home .. "/.claude" or home.home .. "/of/claude"
       assert.equal(config, uv.fs_realpath(live.jsonl_path):match "^(.*)/projects/")
       assert.is_nil(files.size(home.cwd .. "/projects"))
+    end)
+  end
+
+  --- Messages in short, without what the program says to the model.
+  local function in_short(messages)
+    local list = {}
+    for _, message in ipairs(messages) do
+      local parts = { message.role }
+      for _, block in ipairs(history.blocks_of(message.content)) do
+        local is_own = block.type == "text" and block.text:find "^<system%-reminder>"
+        if not is_own then table.insert(parts, block.type == "text" and block.text:sub(1, 30) or block.type) end
+      end
+      if message.role ~= "system" then table.insert(list, table.concat(parts, " ")) end
+    end
+    return list
+  end
+
+  for where, word in pairs { ["in mid-turn"] = "BIG TOOL", ["before a message"] = "BIG" } do
+    converses("is read back as the model has it, compacted " .. where, { process = { model = "claude-sonnet-4-5" },
+      variables = { CLAUDE_CODE_DISABLE_PRECOMPACT_SKIP = "1", CLAUDE_CODE_AUTO_COMPACT_WINDOW = "100000" },
+      script = function(said, request)
+        local is_compaction = #said > 400 and said:find("summary", 1, true) ~= nil
+        if is_compaction then
+          return { blocks = { { type = "text", text = request.step == 0 and "<summary>s</summary>" or "done" } } }
+        end
+        local answer = { blocks = { { type = "text", text = "echo: " .. said } } }
+        if said:find "^BIG" then answer.usage = { input_tokens = 1195000, output_tokens = 50 } end
+        if said:find "^BIG TOOL" and request.step == 0 then
+          answer.blocks[2] = { type = "tool_use", name = "Bash", input = { command = "echo A", description = "d" } }
+        end
+        return answer
+      end }, function(live, server)
+      for _, text in ipairs { "one", word, "three" } do assert.equal("success", say(live, text).verdict) end
+      local told = in_short(transcript.messages(transcript.read(live.jsonl_path)))
+      assert.matches("^user This session is being", told[1])
+      assert.equal("success", say(live, "four").verdict)
+      table.insert(told, "user four")
+      assert.same(in_short(server:turns()[#server:turns()].body.messages), told)
     end)
   end
 

@@ -94,7 +94,7 @@ local function add_branches(records, active)
   end
 end
 
-local function parent_of(record, by_uuid) return by_uuid[text_or_nil(record.parentUuid) or record.logicalParentUuid] end
+local function parent_of(record, by_uuid) return by_uuid[text_or_nil(record.parentUuid)] end
 
 --- The records in the order of the file, but for those that stand before what they follow from: they come behind it.
 local function in_order(records, by_uuid)
@@ -111,26 +111,78 @@ local function in_order(records, by_uuid)
   return ordered
 end
 
---- The records that lead to the last thing said, in the order of the tree. A compaction starts a new tree, whose root
---- names the end of the old one as its logical parent.
+local function is_boundary(record) return record.subtype == "compact_boundary" and record.isSidechain ~= true end
+
+--- The records that the model keeps beside a compaction's summary, in their order.
+local function kept_at(boundary, by_uuid)
+  local about = type(boundary.compactMetadata) == "table" and boundary.compactMetadata or {}
+  local list, given = {}, type(about.preservedMessages) == "table" and about.preservedMessages.uuids
+  for _, uuid in ipairs(type(given) == "table" and given or {}) do table.insert(list, by_uuid[uuid]) end
+  return list
+end
+
+--- Where each compaction stands: what is kept there, and which record came before it. Its `logicalParentUuid` names
+--- that, but for one in the middle of a turn, where it may name one behind the summary (2.1.332).
+local function compactions_in(records, by_uuid)
+  local before, kept, keeper, seen, newest = {}, {}, {}, {}, nil
+  for i, record in ipairs(records) do
+    if is_boundary(record) then
+      local named = by_uuid[text_or_nil(record.logicalParentUuid)]
+      before[record] = named and seen[named] and named or records[i - 1]
+      kept[record] = kept_at(record, by_uuid)
+      for _, each in ipairs(kept[record]) do keeper[each] = record end
+      newest = record
+    end
+    seen[record] = true
+  end
+  return { before = before, kept = kept, keeper = keeper, newest = newest }
+end
+
+--- The records that lead to the last thing said. A compaction starts a new tree; what was kept of the old one may have
+--- the new messages hang on it (2.1.197).
+local function active_in(said, by_uuid, compactions)
+  local active, last, newest = {}, said[#said], compactions.newest
+  while last and not active[last.uuid] do
+    active[last.uuid] = true
+    if newest and compactions.keeper[last] == newest then active[newest.uuid] = true end
+    last = parent_of(last, by_uuid) or compactions.before[last]
+  end
+  for boundary, kept in pairs(compactions.kept) do
+    for _, record in ipairs(active[boundary.uuid] and kept or {}) do active[record.uuid] = true end
+  end
+  add_branches(said, active)
+  return active
+end
+
+--- The records of the conversation, in the order of the tree: what a compaction has kept stands behind its summary.
 local function active_records(records)
   local by_uuid = {}
   for _, record in ipairs(records) do by_uuid[record.uuid] = record end
+  local compactions = compactions_in(records, by_uuid)
   records = in_order(records, by_uuid)
-  local said = {}
+  local said, boundary, list = {}, nil, {}
   for _, record in ipairs(records) do
     if M.is_said(record) then table.insert(said, record) end
   end
-  local active, last = {}, said[#said]
-  while last and not active[last.uuid] do
-    active[last.uuid] = true
-    last = parent_of(last, by_uuid)
+  local active = active_in(said, by_uuid, compactions)
+  local function add_kept()
+    for _, record in ipairs(boundary and compactions.kept[boundary] or {}) do
+      if compactions.keeper[record] == boundary then table.insert(list, record) end
+    end
+    boundary = nil
   end
-  add_branches(said, active)
-  local list = {}
   for _, record in ipairs(records) do
-    if active[record.uuid] and by_uuid[record.uuid] == record then table.insert(list, record) end
+    local is_summary = record.isCompactSummary == true and boundary ~= nil
+    local keeper = compactions.keeper[record]
+    local is_elsewhere = keeper and active[keeper.uuid] or by_uuid[record.uuid] ~= record
+    if (active[record.uuid] or is_summary) and not is_elsewhere then
+      if M.is_said(record) and not is_summary then add_kept() end
+      table.insert(list, record)
+      if compactions.kept[record] then boundary = record end
+      if is_summary then add_kept() end
+    end
   end
+  add_kept()
   return list
 end
 

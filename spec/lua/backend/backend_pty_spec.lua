@@ -8,6 +8,7 @@ local kernel = require "parley.claude.kernel"
 local parley = require "parley"
 local task = require "parley.base.task"
 local testing = require "parley.testing"
+local transcript_of = require "parley.claude.transcript"
 local uv = require "luv"
 
 local user, assistant, with_history = fake_backends.user, fake_backends.assistant, fake_backends.with_history
@@ -191,6 +192,10 @@ describe("complete on a pty", function()
     for _, added in ipairs(parley.synthesize_turn_messages(events)) do table.insert(messages, added) end
     assert.equal(4, #messages)
     assert.same({ "tool_result" }, { messages[3].content[1].type, messages[3].content[2] })
+    local kept = transcript_of.messages(transcript_of.read(kit:transcript_path(events[#events].session_id)))
+    assert.matches("^This session is being continued", kept[1].content[1].text)
+    table.remove(kept, 1)
+    assert.equal(parley.hash_history(table.move(messages, 2, 4, 1, {})), parley.hash_history(kept))
     table.insert(messages, user "two")
     local result, said, longer = talk(backend, messages)
     assert.equal("echo: two", said)

@@ -179,6 +179,97 @@ describe("transcript", function()
     assert.equal("long ago", first:text())
   end)
 
+  describe("after a compaction that has kept the end of what was said", function()
+    local KEPT = { "u: what went before", "a: working, A", "u: A", "a: done", "u: three", "a: echo: three" }
+
+    --- A turn that is compacted behind its call. Returns the uuids of what is kept.
+    local function long_turn()
+      user "long ago"
+      assistant "forgotten"
+      user "two"
+      return { assistant("working", { id = "m1" }), assistant(call "A", { id = "m1" }), (result "A") }
+    end
+
+    local function boundary(kept, logical_parent)
+      last = json.null
+      return record("system", { subtype = "compact_boundary", logicalParentUuid = logical_parent,
+        compactMetadata = { trigger = "auto", preservedMessages = { uuids = kept } } })
+    end
+
+    local function summary() return user("what went before", { isCompactSummary = true }) end
+
+    local function three()
+      assistant "done"
+      user "three"
+      assistant "echo: three"
+    end
+
+    it("has that behind the summary", function()
+      local kept = long_turn()
+      boundary(kept, kept[3])
+      summary()
+      three()
+      assert.same(KEPT, told())
+    end)
+
+    it("has so where the boundary names a record behind it as what came before (2.1.332)", function()
+      local kept, behind = long_turn(), core.uuid.generate()
+      boundary(kept, behind)
+      summary()
+      record("attachment", { uuid = behind })
+      three()
+      assert.same(KEPT, told())
+      assert.equal("long ago", transcript.read(folder .. "/t.jsonl")[1]:text())
+    end)
+
+    it("has so where what came next hangs on what was kept", function()
+      local kept = long_turn()
+      boundary(kept, kept[3])
+      summary()
+      last = kept[3]
+      three()
+      assert.same(KEPT, told())
+    end)
+
+    it("has so where the message itself was kept", function()
+      user "long ago"
+      assistant "forgotten"
+      user "two"
+      local kept = { assistant "echo: two", (user "three") }
+      boundary(kept, kept[2])
+      summary()
+      assistant "echo: three"
+      assert.same({ "u: what went before", "a: echo: two", "u: three", "a: echo: three" }, told())
+    end)
+
+    it("has what the last of two has kept", function()
+      local kept = long_turn()
+      boundary(kept, kept[3])
+      summary()
+      three()
+      user "four"
+      local end_of_it = { assistant "echo: four" }
+      boundary(end_of_it, end_of_it[1])
+      user("all of it", { isCompactSummary = true })
+      user "five"
+      assistant "echo: five"
+      assert.same({ "u: all of it", "a: echo: four", "u: five", "a: echo: five" }, told())
+    end)
+
+    it("has what was said before it, when that was gone on with", function()
+      user "one"
+      local answer = assistant "echo: one"
+      user "two"
+      local kept = { assistant "echo: two" }
+      boundary(kept, kept[1])
+      summary()
+      last = answer
+      user "instead of two"
+      assistant "echo: instead"
+      assert.same({ "u: one", "a: echo: one", "u: instead of two", "a: echo: instead" }, told())
+    end)
+  end)
+
   describe("with slash commands", function()
     local command = "<command-message>review</command-message>\n<command-name>/review</command-name>\n"
       .. "<command-args>src lib</command-args>"

@@ -86,6 +86,8 @@ local M = {}
 ---@field connection_lost string      the error line of an answer that was cut off behind a call
 ---@field cut_off_has_reason boolean  it has the answer's stop_reason
 ---@field interrupted_compaction? string  the API error that ESC in a compaction of the program's own leaves
+---@field compacts_behind boolean      in mid-turn the boundary of a compaction names one behind the summary as the one
+---        before it
 ---@field refusal "continue"|"error"   what it does about stop_reason `refusal`
 ---@field refusal_stop_reason? string  stop_reason of the error line
 ---@field interruption_names_message boolean
@@ -177,6 +179,7 @@ local v2_1_50 = {
   interrupted_compaction = "Prompt is too long",
   refusal = "error", refusal_stop_reason = "stop_sequence", interruption_names_message = false,
   connection_lost = "API Error: The socket connection was closed unexpectedly.", cut_off_has_reason = false,
+  compacts_behind = false,
   tells_costs_as_text = true,
 
   permission_choices = { "Yes", "Yes, and always allow access to {folder}/ from this project", "No" },
@@ -255,7 +258,7 @@ local v2_1_330 = derive(v2_1_197, {
   user_fields = { origin = { kind = "human" }, promptSource = "typed", turnOrigin = "human" },
   failed_compaction = "<local-command-stderr>Error during compaction: {text}</local-command-stderr>",
   records_max_tokens = true, records_panels = false, panel_footer = "←/→ to switch · Esc to close",
-  interrupted_compaction = false, refusal = "continue", cut_off_has_reason = true,
+  interrupted_compaction = false, refusal = "continue", cut_off_has_reason = true, compacts_behind = true,
   connection_lost = "API Error: Connection lost mid-response. The response above may be incomplete.",
   permission_choices = { "Yes", "Yes, and always allow access to {folder} from this project",
     "Yes, and switch to auto mode · auto mode handles these prompts for you", "No" },

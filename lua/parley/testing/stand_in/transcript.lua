@@ -68,6 +68,7 @@ function Transcript:chain(kind, fields)
   for name, value in pairs(fields) do record[name] = value end
   self.parent = record.uuid
   self.count = self.count + 1
+  self:follow_tail(record)
   self:append(record)
   return record.uuid
 end
@@ -146,14 +147,32 @@ function Transcript:meta(text)
 end
 
 --- A compaction: a new tree begins, with a summary for the model under the user's name. The model takes so long for it
---- that what came before is in the file.
+--- that what came before is in the file. Kept is all from the answer that came last on. In the middle of a turn the
+--- boundary names a record that comes behind the summary as the one before it (2.1.332).
 ---@param trigger "auto"|"manual"
 function Transcript:compact(trigger)
   if not self.is_held then self:flush() end
+  local tail = self.tail or {}
+  local kept = table.move(tail, 1, #tail, 1, core.json.array {})
+  local behind = self.profile.compacts_behind and self.tail_has_result and core.uuid.generate() or nil
+  local anchor = core.uuid.generate()
   self:chain("system", { subtype = "compact_boundary", content = "Conversation compacted", level = "info",
-    isMeta = false, parentUuid = null, logicalParentUuid = self.parent, compactMetadata = { trigger = trigger } })
-  self:chain("user", { isCompactSummary = true, isVisibleInTranscriptOnly = true, promptId = core.uuid.generate(),
+    isMeta = false, parentUuid = null, logicalParentUuid = behind or self.parent, compactMetadata = { trigger = trigger,
+      preservedMessages = kept[1] and { anchorUuid = anchor, uuids = kept, allUuids = kept } or nil } })
+  self:chain("user", { uuid = anchor, isCompactSummary = true, isVisibleInTranscriptOnly = true,
+    promptId = core.uuid.generate(),
     message = { role = "user", content = "This session is being continued from a previous conversation." } })
+  if behind then self:chain("attachment", { uuid = behind, attachment = { type = "total_tokens_reminder" } }) end
+end
+
+--- Follows what a compaction would keep: the last answer, and what has come since.
+function Transcript:follow_tail(record)
+  local id = record.type == "assistant" and record.message.id
+  if record.isCompactSummary or id and id ~= self.tail_id then self.tail, self.tail_has_result = nil, false end
+  self.tail_id = id or self.tail_id
+  if id then self.tail = self.tail or core.json.array {} end
+  if self.tail then table.insert(self.tail, record.uuid) end
+  self.tail_has_result = record.sourceToolAssistantUUID ~= nil
 end
 
 local function usage(output_tokens)
