@@ -51,8 +51,8 @@ add("brings a dialog to its policy while it types", "session/typist",
 add("keeps a message's end from Enter", "policy/delivery", 'local rest = text .. " "', "local rest = text")
 add("refuses what would be a command", "policy/delivery", 'local name = without_leading_space(text):match "^/',
   'local name = ("x"):match "^/')
-add("compares the receipt with the message", "session/turn",
-  "if is_late or is_before or self.queued or claude_event.kind(event) ~= \"typed\" then return false end",
+add("compares the receipt with the message", "session/receipt",
+  "if is_late or is_before or turn.queued or claude_event.kind(event) ~= \"typed\" then return false end",
   "do return true end")
 add("takes back keys that did not go", "claude/outbox", "        table.remove(self.queue, i)\n", "")
 add("ends a paste that is cut off", "claude/outbox",

@@ -8,6 +8,7 @@ local hub = require "parley.hub"
 local limits = require "parley.session.limits"
 local partials = require "parley.session.partials"
 local permission = require "parley.hub.permission"
+local receipt = require "parley.session.receipt"
 local task = require "parley.base.task"
 local versions = require "parley.claude.version"
 
@@ -75,7 +76,7 @@ local function on_prompt(self, payload)
   session.asked:forget()
   session.changed:notify()
   if is_ours then return nil end
-  self.failure = turn:changed(prompt, ", and was stopped")
+  self.failure = receipt.changed(turn, prompt, ", and was stopped")
   return { decision = "block", reason = "it is not the message that was sent" }
 end
 

@@ -5,6 +5,7 @@ local clock = require "parley.base.clock"
 local core = require "parley.core"
 local deadlines = require "parley.session.deadlines"
 local files = require "parley.base.files"
+local receipt = require "parley.session.receipt"
 local retries = require "parley.claude.retries"
 local tui = require "parley.claude.tui"
 local versions = require "parley.claude.version"
@@ -165,7 +166,7 @@ end
 local function check_refusal(self, state)
   if state ~= "ready" or self.turn.is_command or self.turn:state() ~= "submitted" then return end
   local why = tui.refusal(self.terminal:view().rows)
-  if why and not files.size(self.transcript.path) and self.typist:is_empty() then self.turn:refuse(why) end
+  if why and not files.size(self.transcript.path) and self.typist:is_empty() then receipt.refuse(self.turn, why) end
 end
 
 --- Takes in what the program is seen to be doing. `any`: there was a record.

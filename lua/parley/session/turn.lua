@@ -1,9 +1,9 @@
 --- One message and all that follows until it is answered: takes in the transcript's records and what the program is
 --- seen to be doing, and keeps what the settling policy judges by. The state machine below it is `parley.core`'s.
 local core = require "parley.core"
-local errors = require "parley.base.errors"
 local claude_event = require "parley.claude.event"
 local commands = require "parley.claude.commands"
+local receipt = require "parley.session.receipt"
 local retries = require "parley.claude.retries"
 local used = require "parley.base.usage"
 
@@ -18,7 +18,7 @@ local M = {}
 ---@field package calls table<string, true>       the tool calls that were reported, by id
 ---@field package decisions {id: string, fields: table}[]  about calls that were not reported yet
 ---@field package machine parley.TurnMachine
----@field package matches fun(recorded: string, sent: string): boolean  the delivery policy's comparison
+---@field matches fun(recorded: string, sent: string): boolean  the delivery policy's comparison
 ---@field package early table[]   records that came before the message's own and may follow from it
 ---@field package chain table<string, true>     the records of this turn, by `uuid`
 ---@field package endings table<string, string>  kind of a last record to the record that it follows
@@ -27,8 +27,8 @@ local M = {}
 ---@field answered_at? string    when the last answer came, as its record has it
 ---@field package usage table<string, table>     of each answer, by its message's id
 ---@field package agents table<string, true>     sub-agents in the background that were not heard of again
----@field package withdrawn? string     the message before, whose record may still come
----@field package submitted_at? string  when Enter was pressed, as records have it
+---@field withdrawn? string     the message before, whose record may still come
+---@field submitted_at? string  when Enter was pressed, as records have it
 ---@field package stopped? string       why a hook of the user's has the program give no answer
 ---@field package attached table<string, true>  the files that the program has attached, by their paths
 ---@field package expected? parley.AttachedFile[]  those that it should
@@ -160,91 +160,8 @@ function Turn:is_accepted()
   return state == "running" or state == "waiting"
 end
 
---- The error that another text has arrived.
----@param received string
----@param consequence string
----@return parley.Error
-function Turn:changed(received, consequence)
-  local message = "the message arrived changed%s: %q instead of %q (unless an agent of the user's has begun by itself: "
-    .. "`initialPrompt`)"
-  message = message:format(consequence, errors.beginning(received, 80), errors.beginning(self.text, 80))
-  return errors.session_error(message, { reason = "delivery", sent = self.text, received = received })
-end
-
---- The record that proves that the message has arrived. One that differs is an error: it is not what was sent. But the
---- message before this one may have been interrupted so early that its record comes only now, and the program may have
---- given one to itself before Enter, or while the message waits in its queue: an agent of the user's has one to begin
---- with (`initialPrompt`; 2.1.197 and 2.1.332 write its record seconds later).
-local function is_receipt(self, record, event)
-  if record.promptSource == "system" or event.is_meta or #event:blocks "tool_result" > 0 then return false end
-  local text = event:text()
-  local is_late = self.withdrawn and self.matches(text, self.withdrawn)
-  if is_late and (event.timestamp or "") < self.submitted_at then return false end
-  if self.matches(text, self.text) then return true end
-  local is_before = event.timestamp and event.timestamp < self.submitted_at
-  if is_late or is_before or self.queued or claude_event.kind(event) ~= "typed" then return false end
-  error(self:changed(text, ""), 0)
-end
-
---- Raises that a hook of the user's has refused the message: nothing else comes of it.
----@param why string
-function Turn:refuse(why)
-  error(errors.session_error("a hook (UserPromptSubmit) has refused the message: " .. why,
-    { reason = "refused", sent = self.text }), 0)
-end
-
-local REFUSAL = "^UserPromptSubmit operation blocked by hook:%s*(.*)$"
-local PROMPT = "Original prompt: "
-
-local function trimmed(text) return text:match "^.*%S" or "" end
-
-local function places_of(part, text)
-  local places, at = {}, 0
-  while true do
-    at = text:find(part, at + 1, true)
-    if not at then return places end
-    table.insert(places, at)
-  end
-end
-
---- The record of such a refusal. It repeats the message, unless the hook suppresses that. Before the message may stand
---- the same words as the program puts there: a hook may give it as its reason.
-local function check_refusal(self, event)
-  if event.type ~= "system" or event.subtype ~= "informational" then return end
-  local said = tostring(event.message):match(REFUSAL)
-  if not said then return end
-  said = trimmed(said)
-  local places = places_of(PROMPT, said .. " ")
-  local from = places[#places - #places_of(PROMPT, self.text .. " ")]
-  if not from or self.matches(said:sub(from + #PROMPT), self.text) then
-    self:refuse(from and trimmed(said:sub(1, from - 1)) or said)
-  end
-end
-
 --- What the program writes behind a message that a hook of the user's has it stop at.
 local STOPPED = "^Operation stopped by hook:?%s*(.*)$"
-
---- What a command leaves in the transcript, each kind of command something else.
-local function is_of_command(record, event)
-  if event.type == "system" then
-    return event.subtype == "local_command" or event.subtype == "compact_boundary"
-      or event.subtype == "informational"
-  end
-  local text = event:text()
-  return event.type == "user"
-    and (text:find "<command%-name>" or text:find "^<local%-command" or text:find(commands.UNKNOWN)
-      or record.isCompactSummary == true)
-end
-
---- What a command writes last, when it starts no turn of the model. Before what it says stands its own name, on 2.1.197
---- and later in a record of the same kind.
-local function ends_command(event)
-  local is_name = tostring(event.message):find "^<command%-name>" ~= nil
-  return event.type == "system" and not is_name
-    and (event.subtype == "local_command" or event.subtype == "informational")
-    or event.type == "user"
-      and (event:text():find "^<local%-command%-std" or event:text():find(commands.UNKNOWN)) ~= nil
-end
 
 --- Follows the records of this turn from the message on: each names the one before it.
 local function follow(self, record, starts)
@@ -423,15 +340,8 @@ end
 
 --- Takes in a record that came after Enter and may be the message's own.
 local function take_submitted(self, record, event)
-  local arrived
   if record.type == "queue-operation" then follow_queue(self, record) end
-  if self.is_command then
-    arrived = event and is_of_command(record, event)
-  else
-    if event then check_refusal(self, event) end
-    arrived = event and event.type == "user" and is_receipt(self, record, event)
-  end
-  if not arrived then
+  if not receipt.has_come(self, record, event) then
     if type(record.uuid) == "string" then table.insert(self.early, record) end
     return
   end
@@ -462,7 +372,7 @@ function Turn:take(record)
     take_endings(self)
     if self.is_command and event then
       self.failed = commands.failure_in(event) or self.failed
-      if ends_command(event) and not started_agent(record) then apply(self, "finished") end
+      if receipt.ends_command(event) and not started_agent(record) then apply(self, "finished") end
     end
   end
   return ending
