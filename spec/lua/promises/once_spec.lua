@@ -98,6 +98,20 @@ describe("promise 1, once:", function()
       assert.same({ "begin", "second" }, kit:taken())
     end)
 
+  each("behind two messages of a person's, of which the second waits in the queue, it is taken once",
+    { script = { answers = { { on = "mine", text = "yours", delay_ms = 2000 } } } }, function(live, kit)
+      say(live, "first")
+      for _, text in ipairs { "mine", "and mine" } do
+        live.process:write(text)
+        helper.eventually(function() return live.process.screen:text():find("❯[^\n]*" .. text .. "%s*\n") end)
+        live.process:write "\r"
+        helper.eventually(function() return live:state() == "busy" end)
+      end
+      local said = say(live, "second")
+      assert.same({ "echo: second" }, said.texts)
+      assert.same({ "first", "mine", "and mine", "second" }, kit:taken())
+    end)
+
   local CALLS = { script = { answers = {
     { on = "first", text = "one", own_turn = { text = "<task-notification>x", after_ms = 1000 } },
     { on = "task-notification", steps = { { text = "let me look", tool = { name = "Bash", duration_ms = 4000 } },
