@@ -108,12 +108,14 @@ describe("parley ask", function()
   end))
 
   it("sends pictures with the message", helper.task(function()
-    local path = helper.write(kit.home .. "/shot.PNG", "picture")
+    local path = helper.write(kit.home .. "/shot.PNG", "GIF89a and so on")
     assert.equal(0, ask({ "--image", path, "Look at it." }).status)
     assert.matches("^Look at it.\n@/%S+/parley%-attached%-[%w-]+/%x+%.png$", kit:taken()[1])
-    local program = ask { "--image", "note.txt", "Look at it." }
-    assert.equal(1, program.status)
-    assert.matches("'note.txt' is no picture", program.errors)
+    for _, name in ipairs { "note.txt", helper.write(kit.home .. "/note.png", "a picture, by its name") } do
+      local program = ask { "--image", name, "Look at it." }
+      assert.equal(1, program.status)
+      assert.matches(("'%s' is no picture"):format(name), program.errors, 1, true)
+    end
   end))
 
   it("reads the message from standard input", helper.task(function()

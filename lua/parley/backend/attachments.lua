@@ -35,7 +35,10 @@ Attachments.__name = "parley.Attachments"
 ---@return parley.Attachments
 function M.new() return setmetatable({ folders = {} }, Attachments) end
 
-local function is_picture(bytes)
+--- Whether bytes begin as a picture that can be sent does.
+---@param bytes string
+---@return boolean
+function M.is_picture(bytes)
   for _, beginning in ipairs(BEGINNINGS) do
     if bytes:find(beginning) then return true end
   end
@@ -55,7 +58,7 @@ local function content_of(block)
   if not ending then return nil, ("of the kind '%s', which cannot be sent"):format(tostring(source.media_type)) end
   local bytes = type(source.data) == "string" and core.text.from_base64(source.data)
   if not bytes or bytes == "" then return nil, "whose data is no base64" end
-  if not is_picture(bytes) then return nil, "whose data is no picture (png, jpeg, gif, webp)" end
+  if not M.is_picture(bytes) then return nil, "whose data is no picture (png, jpeg, gif, webp)" end
   return bytes, ending
 end
 

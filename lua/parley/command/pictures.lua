@@ -1,10 +1,13 @@
 --- Pictures in files, as blocks of a message.
+local attachments = require "parley.backend.attachments"
 local core = require "parley.core"
 local errors = require "parley.base.errors"
 local files = require "parley.base.files"
 local tables = require "parley.base.tables"
 
 local M = {}
+
+local NO_PICTURE = "is no picture (png, jpg, gif, webp)"
 
 --- The kinds that can go with a message, by their endings.
 local KINDS = { png = "image/png", jpg = "image/jpeg", jpeg = "image/jpeg", gif = "image/gif", webp = "image/webp" }
@@ -15,10 +18,11 @@ local KINDS = { png = "image/png", jpg = "image/jpeg", jpeg = "image/jpeg", gif 
 ---@return string? problem  as the rest of a sentence that begins with the file
 function M.block(path)
   local kind = KINDS[(path:match "%.(%w+)$" or ""):lower()]
-  if not kind then return nil, "is no picture (png, jpg, gif, webp)" end
+  if not kind then return nil, NO_PICTURE end
   local bytes, problem = files.read(path)
   if not bytes then return nil, "cannot be read: " .. problem end
   if bytes == "" then return nil, "is empty" end
+  if not attachments.is_picture(bytes) then return nil, NO_PICTURE end
   return { type = "image", source = { type = "base64", media_type = kind, data = core.text.to_base64(bytes) } }
 end
 

@@ -12,8 +12,8 @@ local M = {}
 ---@param consequence? string
 ---@return parley.Error
 function M.changed(turn, received, consequence)
-  local message = "the message arrived changed%s: %q instead of %q (unless somebody else has entered that: a person, or "
-    .. "an agent's `initialPrompt`)"
+  local message = "the message arrived changed%s: %q instead of %q (unless somebody else has entered that: a person, "
+    .. "or an agent's `initialPrompt`)"
   message = message:format(consequence or "", errors.beginning(received, 80), errors.beginning(turn.text, 80))
   return errors.session_error(message, { reason = "delivery", sent = turn.text, received = received })
 end

@@ -85,7 +85,7 @@ local M = {}
 ---@field failed_compaction string     what `/compact` writes when the API refuses it, with {text}
 ---@field connection_lost string      the error line of an answer that was cut off behind a call
 ---@field cut_off_has_reason boolean  it has the answer's stop_reason
----@field interrupted_compaction? string  the API error that ESC in a compaction of the program's own leaves
+---@field interrupted_compaction string  the API error that ESC in a compaction of the program's own leaves, or ""
 ---@field compacts_behind boolean      in mid-turn the boundary of a compaction names one behind the summary as the one
 ---        before it
 ---@field refusal "continue"|"error"   what it does about stop_reason `refusal`
@@ -258,7 +258,7 @@ local v2_1_330 = derive(v2_1_197, {
   user_fields = { origin = { kind = "human" }, promptSource = "typed", turnOrigin = "human" },
   failed_compaction = "<local-command-stderr>Error during compaction: {text}</local-command-stderr>",
   records_max_tokens = true, records_panels = false, panel_footer = "←/→ to switch · Esc to close",
-  interrupted_compaction = false, refusal = "continue", cut_off_has_reason = true, compacts_behind = true,
+  interrupted_compaction = "", refusal = "continue", cut_off_has_reason = true, compacts_behind = true,
   connection_lost = "API Error: Connection lost mid-response. The response above may be incomplete.",
   permission_choices = { "Yes", "Yes, and always allow access to {folder} from this project",
     "Yes, and switch to auto mode · auto mode handles these prompts for you", "No" },

@@ -239,7 +239,7 @@ end
 
 --- What an interrupted turn leaves: its records, or its text, which returns to the composer unless a message waits.
 function Program:end_interrupted(current)
-  if current.is_compacting and self.profile.interrupted_compaction then
+  if current.is_compacting and self.profile.interrupted_compaction ~= "" then
     self.transcript:api_error(self.profile.interrupted_compaction, { error = "invalid_request" })
   elseif current:has_begun_to_answer() or #self.queue > 0 then
     current:interrupt()
