@@ -17,6 +17,10 @@ local LOOK_AGAIN_MS = 1000
 --- An ESC that changed nothing for so long (it reached another turn, or a dialog) is pressed again. Not sooner: two
 --- presses that find nothing to interrupt open a menu.
 local ESCAPE_AGAIN_MS = 1000
+--- What a person has left in the composer's place, the transcript's view for one (Ctrl+O), does not go by itself. What
+--- stands there for so long gets ESC, then after twice as long, and so on: it may take more than one, and two presses
+--- on a composer that was only late open a menu.
+local LEFT_OVER_MS = 2000
 
 ---@class parley.Guard  what a terminal asks of the session that it belongs to
 ---@field check fun()                raises when nothing more may be waited for
@@ -35,7 +39,7 @@ local ESCAPE_AGAIN_MS = 1000
 ---@field has_editor? boolean         the editor door is there, as far as was seen
 ---@field editor_problem? string      why it is not, where it could not be made
 ---@field package readiness table     the policy
----@field package options table       `startup_timeout_ms`, `stall_timeout_ms`
+---@field package options table       `startup_timeout_ms`, `stall_timeout_ms`, `file_wait_timeout_ms`
 ---@field package guard parley.Guard
 ---@field package status_file? parley.Status
 ---@field package started_at? number  of the process
@@ -50,7 +54,7 @@ Terminal.__name = "parley.Terminal"
 
 --- Makes the terminal of a process that is not started yet.
 ---@param given {process: parley.Process, readiness: table, options: table, guard: parley.Guard}  `readiness`: the
----       policy; `options`: `startup_timeout_ms`, `stall_timeout_ms`
+---       policy; `options`: `startup_timeout_ms`, `stall_timeout_ms`, `file_wait_timeout_ms`
 ---@return parley.Terminal
 function M.new(given)
   return setmetatable({ process = given.process, readiness = given.readiness, options = given.options,
@@ -214,30 +218,68 @@ end
 --- there is no status file yet; a later one is the turn's affair.
 local function is_at_work(self, state) return state == "busy" or state == "dialog" and self:status() ~= nil end
 
+--- Closes what stands in the composer's place, if it has for long enough: by ESC, which consents to nothing. A program
+--- that Ctrl+Z has stopped is continued. Raises when nothing has helped, and for the agents view: there ESC ends
+--- 2.1.197, and has 2.1.332 go on in a process of its own, where no message comes to the transcript that is read.
+---@param left {since: number, patience: number, due: number, has_continued?: boolean}
+---@return number instant  when to look again
+local function close_left_over(self, left)
+  local now, limit, view = clock.now(), math.max(self.options.file_wait_timeout_ms, 2 * LEFT_OVER_MS), self:view()
+  if now >= left.since + limit then
+    local shown = table.concat(view.rows, "\n"):gsub("%s*\n%s*", " | "):gsub("^[ |]+", ""):gsub("[ |]+$", "")
+    self:fail("timeout", ("the program shows something else than its composer for %g ms (file_wait_timeout_ms): %s")
+      :format(limit, errors.beginning(shown, 120)))
+  end
+  if now >= left.due then
+    if tui.shows_agents(view.title) then
+      self:fail("delivery", "somebody has opened the agents view (←): the program has moved the session to its "
+        .. "background, where nothing tells what it does; nothing was sent")
+    end
+    left.patience = 2 * left.patience
+    left.due = now + left.patience
+    if not left.has_continued and tui.is_suspended(view.rows) then
+      left.has_continued = true
+      self.process:signal "SIGCONT"
+    else
+      self:escape()
+    end
+  end
+  return math.min(left.due, left.since + limit)
+end
+
 --- Waits until the composer takes a message, answering dialogs on the way. A program that works by itself, for a task
---- in the background has ended, is waited for as long as it shows signs of life.
+--- in the background has ended, is waited for as long as it shows signs of life. What a person has left in the
+--- composer's place is closed.
 ---@param has_message? boolean  it was started with one: that it is at work will do
 ---@return boolean ready  false when the turn was interrupted first
 function Terminal:wait_until_ready(has_message)
   local patience, option = patience_of(self)
-  local seen, deadline
+  local seen, deadline, left
   while true do
     self:check()
     if self:is_interrupted() then return false end
-    local state = self:state()
+    local view = self:view()
+    local state = self.readiness.state(view)
     if state == "ready" or has_message and is_at_work(self, state) then
       self.has_started = true
       if state == "ready" then self.guard.ready() end
       return true
     end
-    local signs = state == "busy" and tui.signs_of_life(self:view().rows) or seen
+    local is_covered = self.has_started and state == "starting" and not tui.composer(view.rows, view.cursor)
+    left = is_covered and (left or { since = clock.now(), patience = LEFT_OVER_MS,
+      due = clock.now() + LEFT_OVER_MS }) or nil
+    local signs = state == "busy" and tui.signs_of_life(view.rows) or seen
     if not deadline or signs ~= seen then deadline = clock.now() + patience end
     seen = signs
     if clock.now() >= deadline then
       self:fail("timeout", ("the program was not ready for a message within %g ms (%s); it is %s"):format(patience,
         option, state))
     end
-    if state == "dialog" then deadline = deadline + self:attend() else self:wait(deadline) end
+    if state == "dialog" then
+      deadline = deadline + self:attend()
+    else
+      self:wait(left and math.min(deadline, close_left_over(self, left)) or deadline)
+    end
   end
 end
 

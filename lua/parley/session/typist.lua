@@ -157,6 +157,7 @@ local function catch_up(self, text)
   repeat
     -- A dialog may stand there, and the status file not say so yet. It is brought to its policy while the mark is
     -- waited for; what is typed at once would join the key that answers it.
+    if self.terminal:state() == "starting" then self.terminal:wait_until_ready() end -- a person has pressed Ctrl+O
     if composer_of(self.terminal:view()) then self.terminal:press(TO_INSERT .. mark) end
     if wait_for_composer(self, LOST_MS, has_mark) then return rest(self, MARK_REST_MS) end
     if self.terminal:is_interrupted() then return end

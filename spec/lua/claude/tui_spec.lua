@@ -119,6 +119,15 @@ describe("tui.composer", function()
     assert.is_nil(tui.composer(rows, { row = 22, column = 2 }))
   end)
 
+  it("is none while keys go to a search of the history", function() -- 2.1.110 and 2.1.197
+    local rows = { RULE, "❯\u{A0}first", RULE, "  search prompts: fir  ⏵⏵ bypass permissions on" }
+    assert.is_nil(tui.composer(rows))
+    rows[4] = "  no matching prompt: x"
+    assert.is_nil(tui.composer { table.unpack(rows) })
+    rows[4] = "  ? for shortcuts · search prompts: fir"
+    assert.equal("first", tui.composer { table.unpack(rows) }.text)
+  end)
+
   it("is no dialog, and no old message between rules", function()
     assert.is_nil(tui.composer { RULE, "  ❯ 1. Yes", "    2. No", RULE })
     assert.is_nil(tui.composer { RULE, "❯\u{A0}", RULE, "Enter to confirm · Esc to cancel" })

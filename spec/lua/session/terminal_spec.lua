@@ -15,7 +15,7 @@ describe("a session's terminal", function()
       refusal = function() end,
       session_id = function() return "an id" end }
     live = terminal.new { process = fake, readiness = { state = function() return "busy" end },
-      options = { startup_timeout_ms = 50, stall_timeout_ms = 100 }, guard = guard }
+      options = { startup_timeout_ms = 50, stall_timeout_ms = 1e6, file_wait_timeout_ms = 30000 }, guard = guard }
     live:start()
   end)
 
@@ -56,6 +56,62 @@ describe("a session's terminal", function()
         assert.same({ "timeout", "an id" }, { err.reason, err.session_id })
         assert.matches(option, tostring(err))
       end
+    end)
+
+    describe("with something in the composer's place", function()
+      local state
+
+      before_each(function()
+        state = "starting"
+        live.readiness, live.has_started = { state = function() return state end }, true
+      end)
+
+      it("presses ESC when it has stood there for a while, and again", helper.task(function()
+        local pressed = {}
+        function fake.options.on_write()
+          table.insert(pressed, time)
+          if #pressed == 2 then state = "ready" end
+        end
+        assert.is_true(live:wait_until_ready())
+        assert.same({ 2000, 6000 }, pressed)
+        assert.equal("\27\27", fake:written())
+      end))
+
+      for version, row in pairs { ["2.1.332"] = "Claude Code is suspended. Run `fg` to bring it back.",
+        ["2.1.197"] = "Claude Code has been suspended. Run `fg` to bring Claude Code back.───" } do
+        it("continues a program that Ctrl+Z has stopped, on " .. version, helper.task(function()
+          fake:feed(row)
+          function fake:signal(name)
+            table.insert(self.signals, name)
+            state = "ready"
+          end
+          assert.is_true(live:wait_until_ready())
+          assert.same({ { "SIGCONT" }, "" }, { fake.signals, fake:written() })
+        end))
+      end
+
+      it("says what is there instead when nothing helps", helper.task(function()
+        fake:feed "\r\n  A view\r\n\r\n  of something"
+        local err = helper.failure_of("SessionError", live.wait_until_ready, live)
+        assert.same({ "timeout", 30000 }, { err.reason, time })
+        assert.matches("something else than its composer .*: A view | of something$", err.message)
+        assert.is_nil(fake:written():find "[^\27]")
+      end))
+
+      it("presses nothing in the agents view", helper.task(function()
+        fake:feed "\27]0;1 awaiting input · claude agents\7"
+        local err = helper.failure_of("SessionError", live.wait_until_ready, live)
+        assert.same({ "delivery", "" }, { err.reason, fake:written() })
+      end))
+
+      it("leaves alone a program that has not started, or whose composer is there", helper.task(function()
+        live.has_started = false
+        helper.failure_of("SessionError", live.wait_until_ready, live)
+        live.has_started, live.options.stall_timeout_ms = true, 40000
+        fake:feed(("─"):rep(20) .. "\r\n❯\u{A0}\r\n" .. ("─"):rep(20))
+        assert.matches("stall_timeout_ms", helper.failure_of("SessionError", live.wait_until_ready, live).message)
+        assert.equal("", fake:written())
+      end))
     end)
 
     it("knows when ESC may be pressed next", helper.task(function()

@@ -198,6 +198,13 @@ function M.panel(profile, rows)
     indent = "  ", footer = profile.panel_footer, waiting_for = "dialog open" }
 end
 
+--- The view of the transcript, which Escape closes too.
+---@return parley.testing.Dialog
+function M.transcript(profile)
+  return { kind = "transcript", rows = {}, choices = {}, selected = 0, is_numbered = false, indent = "  ",
+    footer = profile.transcript_footer }
+end
+
 --- What is asked when a usage limit was hit.
 ---@return parley.testing.Dialog
 function M.usage_limit()

@@ -82,6 +82,17 @@ local function press_return(program)
   program:submit { kind = kind, text = taken.text, name = name, arguments = arguments }
 end
 
+--- Opens the transcript's view, of which no status tells.
+local function open_transcript(program)
+  if not program.turn_task then program.view.dialog = dialogs.transcript(program.profile) end
+end
+
+local function press_in_transcript(program, key)
+  if key.name ~= "escape" and key.name ~= "ctrl-o" then return end
+  program.view.dialog = nil
+  program.answered:notify() -- whoever waits to ask something
+end
+
 local function answer_dialog(program, dialog, key)
   local is_answered, answer = dialogs.key(dialog, key)
   if is_answered then program:close_dialog(answer) end
@@ -94,7 +105,9 @@ local function press(program, key)
     faults.dialog_at_return = nil
     program:open_dialog(dialogs.surprise())
   end
-  if program.view.dialog then
+  if program.view.dialog and program.view.dialog.kind == "transcript" then
+    press_in_transcript(program, key)
+  elseif program.view.dialog then
     answer_dialog(program, program.view.dialog, key)
   elseif not program.takes_keys then
     return
@@ -114,6 +127,8 @@ local function press(program, key)
     press_to_leave(program, key.name)
   elseif key.name == "ctrl-g" then
     editor.open(program)
+  elseif key.name == "ctrl-o" then
+    open_transcript(program)
   elseif program.view.mode ~= "normal" then
     composer:edit(key.name, key.is_alone)
   end

@@ -9,7 +9,8 @@ local PASTE_START, PASTE_END = "\27[200~", "\27[201~"
 local CONTROL = {
   [1] = "home", [2] = "left", [3] = "ctrl-c", [4] = "ctrl-d", [5] = "end", [6] = "right", [7] = "ctrl-g",
   [8] = "backspace",
-  [9] = "tab", [10] = "newline", [11] = "ctrl-k", [12] = "ctrl-l", [13] = "return", [14] = "down", [16] = "up",
+  [9] = "tab", [10] = "newline", [11] = "ctrl-k", [12] = "ctrl-l", [13] = "return", [14] = "down", [15] = "ctrl-o",
+  [16] = "up",
   [21] = "ctrl-u", [23] = "ctrl-w", [25] = "ctrl-y", [127] = "backspace",
 }
 

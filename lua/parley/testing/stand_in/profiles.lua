@@ -79,6 +79,7 @@ local M = {}
 ---@field records_retries boolean      each try leaves a record, and no row on the screen
 ---@field records_panels boolean       what a command shows leaves word in the transcript that it was closed
 ---@field panel_footer string
+---@field transcript_footer string    the last row of the transcript's view (Ctrl+O)
 ---@field cost_is_dialog boolean
 ---@field clear_changes_status boolean the status file names the new session
 ---@field unknown_command "system"|"user"  the record's type
@@ -174,6 +175,7 @@ local v2_1_50 = {
   head = { "permission-mode", "file-history-snapshot" }, attachments = {}, user_fields = {},
   records_max_tokens = false, records_empty_reply = false, records_retries = true,
   records_panels = true, panel_footer = "Esc to cancel",
+  transcript_footer = "Showing detailed transcript · ctrl+o to toggle · ctrl+e to show all",
   cost_is_dialog = false, clear_changes_status = false, unknown_command = "user",
   failed_compaction = "<local-command-stderr>Error: Error during compaction: {text}</local-command-stderr>",
   interrupted_compaction = "Prompt is too long",
@@ -258,6 +260,7 @@ local v2_1_330 = derive(v2_1_197, {
   user_fields = { origin = { kind = "human" }, promptSource = "typed", turnOrigin = "human" },
   failed_compaction = "<local-command-stderr>Error during compaction: {text}</local-command-stderr>",
   records_max_tokens = true, records_panels = false, panel_footer = "←/→ to switch · Esc to close",
+  transcript_footer = "Showing detailed transcript · ctrl+o to toggle · ↑/↓ to scroll · v to open in sh",
   interrupted_compaction = "", refusal = "continue", cut_off_has_reason = true, compacts_behind = true,
   connection_lost = "API Error: Connection lost mid-response. The response above may be incomplete.",
   permission_choices = { "Yes", "Yes, and always allow access to {folder} from this project",
