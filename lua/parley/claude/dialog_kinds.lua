@@ -55,6 +55,11 @@ M.in_turn = {
   { kind = "resume", row = "less%.$", label = "^Resume from summary", yes = RESUME.yes, remedy = RESUME.remedy },
   { kind = "usage_limit", row = "^What do you want to do%?$", label = "^Stop and wait for limit to reset",
     remedy = "wait until the limit is reset" }, -- up to 2.1.197, behind a turn that has hit the limit
+  -- What `/cd` and `/add-dir` ask of a folder that is not trusted.
+  { kind = "trust", of_command = true, row = "^Security guide$", label = "^No, stay put$",
+    yes = { "^Yes, move here$" }, remedy = "accept = { \"trust\" } (--accept trust)" },
+  { kind = "trust", of_command = true, row = "^Security guide$", label = "^No, leave it out$",
+    yes = { "^Yes, add it$" }, remedy = "accept = { \"trust\" } (--accept trust)" },
   { kind = "permission", row = "^Do you want to .*%?$", yes = { "^Yes$" },
     remedy = "give a dialogs policy, allowed_tools or another permission_mode, or accept = { \"permission\" }" },
 }

@@ -37,6 +37,7 @@ M.contract = {
 ---                         permission policy, `hooks`, a limit on calls), the one that it has named, a sub-agent's too;
 ---                         else the only one of those that wait whose input it shows, whole. Where neither tells, nil:
 ---                         judge by `text`, or refuse
+---@field is_refused_by_escape? boolean  ESC says no to it, and the program goes on
 ---@field remedy? string    what a person would do
 
 --- What a command shows, and the menu that two presses of ESC open: ESC closes it.
@@ -79,14 +80,28 @@ local function text_of(rows, edge)
   return table.concat(lines, "\n")
 end
 
+--- Whether nothing of ours is asked about, so that a person has opened it: before our message, and no tool's prompt.
+local function is_left_over(view)
+  local waiting_for = view.status and view.status.waitingFor
+  return view.is_before_message and (waiting_for == nil or waiting_for == "dialog open")
+    and not claude_dialog.has_question_footer(view.rows)
+end
+
 --- Whether the last row says that ESC closes it, and not that Enter confirms something: a panel with choices.
 local function is_closable(view)
   for i = #view.rows, 1, -1 do
     local row = view.rows[i]
     if row ~= "" then
-      return row:find "Esc to close$" or view.is_command and row:find "Esc" and not row:find "Enter to confirm"
+      local may_be_panel = view.is_command or is_left_over(view)
+      return row:find "Esc to close$" or may_be_panel and row:find "Esc" and not row:find "Enter to confirm"
     end
   end
+end
+
+--- Whether it is a menu of the program's own: that of two presses of ESC, or one of `/model`, which a person has left
+--- (2.1.110: Enter confirms there).
+local function is_menu(view, text)
+  return view.has_started and (text:find "^Rewind\n" or text:find "^Select model\n" and is_left_over(view))
 end
 
 --- Reads the dialog that the screen shows.
@@ -97,9 +112,9 @@ function M.recognize(view, call)
   local choices = tui.choices(view.rows)
   local edge = claude_dialog.upper_edge(view.rows, choices)
   local text = text_of(view.rows, edge)
-  local is_menu = view.has_started and text:find "^Rewind\n"
-  local entry = is_menu and PANEL or view.has_started and known_in_turn(view.rows, choices, call)
+  local entry = is_menu(view, text) and PANEL or view.has_started and known_in_turn(view.rows, choices, call)
     or known_at_start(text)
+  if entry.of_command and (view.is_before_message or not view.is_command) then entry = PANEL end -- a person's
   if entry.kind == "unknown" and view.has_started and is_closable(view) then
     entry = PANEL
   elseif entry.kind == "unknown" and not choices then
@@ -111,7 +126,7 @@ function M.recognize(view, call)
   return {
     kind = entry.kind, text = text, is_cut = view.has_started and choices ~= nil and edge == nil or nil,
     choices = choices and choices.labels or {}, selected = choices and choices.selected,
-    first_number = choices and choices.first_number,
+    first_number = choices and choices.first_number, is_refused_by_escape = entry.of_command,
     remedy = entry.remedy,
   }
 end
@@ -127,7 +142,7 @@ function M.decide(dialog, accept)
     local consent = kind == dialog.kind and decision.consent_to(dialog)
     if consent then return consent end
   end
-  local is_closed = dialog.kind == "panel" or dialog.kind == "usage_limit"
+  local is_closed = dialog.kind == "panel" or dialog.kind == "usage_limit" or dialog.is_refused_by_escape
   if is_closed then return { keys = keys.ESCAPE } end -- which consents to nothing
   return { fail = dialog.remedy or UNKNOWN.remedy }
 end

@@ -22,7 +22,8 @@ M.contract = { state = contract.one_of { "starting", "ready", "busy", "dialog" }
 ---@field has_started boolean  it was ready once: start-up dialogs come before that, those of tools after it
 ---@field has_editor boolean  the program's editor is a way to its composer, as far as was seen
 ---@field editor_problem? string  why it is none, where it could not be made: a full disk, perhaps
----@field is_command? boolean   one of the program's own commands runs
+---@field is_command? boolean   one of the program's own commands runs, or is about to
+---@field is_before_message? boolean  no message or command of ours has been sent that was not answered
 
 local function on_screen(view)
   if tui.composer(view.rows, view.cursor) then

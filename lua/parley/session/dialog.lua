@@ -21,7 +21,8 @@ local POINTER_STILL_MS = 200
 local STEP_MS, POINTER_MS = 1000, 30000
 --- The key that is to show whether those before it were read: what has not moved the pointer for so long was lost.
 local PROBE_MS = 5000
---- One that was answered stays on the screen for a while; one whose rows say nothing yet is still being drawn.
+--- One that was answered stays on the screen for a while; one whose rows say nothing yet is still being drawn, and so
+--- is one that has Enter confirm and no pointer (2.1.332, `/add-dir`: for 500 ms).
 local STALE_MS = 2000
 
 ---@class parley.Dialogs
@@ -254,6 +255,7 @@ function Dialogs:answer(calls)
     local text = dialog and dialog.text
     if text ~= seen then since, seen = clock.now(), text end
     local is_stale = text == nil or text == self.answered or dialog.kind == "unknown"
+      or not dialog.selected and text:find "Enter to confirm[^\n]*$"
     local due = since + (is_stale and STALE_MS or STILL_MS)
     if clock.now() >= due then return decide(self, dialog, calls) end
     terminal:wait(due)

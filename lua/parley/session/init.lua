@@ -109,6 +109,7 @@ local function guard_of(self)
     deadline = function() return self.course and self.course.deadline or math.huge end,
     is_interrupted = function() return self.course ~= nil and self.turn:is_interrupting() end,
     is_command = function() return self.course and self.turn.is_command or nil end,
+    is_before_message = function() return not self.course or self.turn:state() == "typing" end,
     attend = function()
       answer_dialog(self)
       return self.dialogs.policy_ms

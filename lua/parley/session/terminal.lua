@@ -26,7 +26,8 @@ local LEFT_OVER_MS = 2000
 ---@field check fun()                raises when nothing more may be waited for
 ---@field deadline fun(): number     when that will be, as far as time says; `math.huge`
 ---@field is_interrupted fun(): boolean  ESC ended, or will end, the turn that runs
----@field is_command fun(): boolean?     one of the program's own commands runs
+---@field is_command fun(): boolean?     one of the program's own commands runs, or is about to
+---@field is_before_message fun(): boolean  nothing was sent that was not answered
 ---@field attend fun(): number?      brings the dialog that is up to its policy; how many ms that took to decide
 ---@field refusal fun(): string?      why the program may have ended: a dialog was refused
 ---@field ready fun()                the composer takes a message, so no dialog is up
@@ -112,6 +113,7 @@ function Terminal:view()
     columns = select(2, self.process.screen:size()),
     status = current, version = current and current.version or self.version, has_started = self.has_started,
     has_editor = self.has_editor, editor_problem = self.editor_problem, is_command = self.guard.is_command(),
+    is_before_message = self.guard.is_before_message(),
     elapsed_ms = self.started_at and clock.now() - self.started_at or 0,
   }
 end

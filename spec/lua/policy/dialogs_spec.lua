@@ -180,6 +180,35 @@ describe("policy.dialogs", function()
       assert.equal("unknown", kind_of(" Enter to confirm · Esc to cancel", true))
     end)
 
+    it("what a person has left open, before a message of ours", function()
+      local function kind_of(is_before_message, waiting_for, title, footer)
+        local view = turn(title, "", " ❯ 1. One", "   2. Other", "", footer)
+        view.is_before_message, view.status = is_before_message, waiting_for and { waitingFor = waiting_for }
+        return recognize(view).kind
+      end
+      local GO_BACK = " ↓ to navigate · ↑ to switch tabs · Esc to go back"
+      local MODEL = " s to use this session only · Enter to save · Esc to cancel"
+      assert.equal("panel", kind_of(true, "dialog open", " Settings", GO_BACK))
+      assert.equal("panel", kind_of(true, nil, " Settings", " Space to change · Esc to cancel"))
+      assert.equal("panel", kind_of(true, "dialog open", " Select model", MODEL))
+      assert.equal("panel", kind_of(true, nil, " Select model", " Enter to confirm · Esc to exit"))
+      assert.equal("unknown", kind_of(false, "dialog open", " Settings", GO_BACK))
+      assert.equal("unknown", kind_of(true, "permission prompt", " Settings", GO_BACK))
+      assert.equal("unknown", kind_of(false, nil, " Select model", " Enter to confirm · Esc to exit"))
+      assert.equal("unknown", kind_of(true, "dialog open", " Settings", " Enter to confirm · Esc to cancel"))
+    end)
+
+    it("what a command asks about another folder, which ESC refuses", function()
+      local view = turn(" Moving to a new directory:", "", " Security guide", "", " ❯ No, stay put",
+        "   Yes, move here", "", " Enter to confirm · Esc to cancel")
+      view.is_command = true
+      local dialog = recognize(view)
+      assert.same({ "trust", { keys = "\27" } }, { dialog.kind, dialogs.decide(dialog, {}) })
+      assert.same({ choose = 2 }, dialogs.decide(dialog, { "trust" }))
+      view.is_before_message = true -- a person's
+      assert.same({ keys = "\27" }, dialogs.decide(recognize(view), { "trust" }))
+    end)
+
     it("the menu of two presses of ESC", function()
       assert.equal("panel", recognize(turn(" Rewind", "", " ❯ (current)", "", " Enter to continue")).kind)
     end)

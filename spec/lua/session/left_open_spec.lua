@@ -32,5 +32,46 @@ describe("what a person has left open", function()
       assert.equal("success", helper.say(live, "next").verdict)
       assert.same({ "before", "next" }, world:taken())
     end))
+
+    it("is closed where it is /config, on " .. profile, with_keys(profile, function(live, world)
+      live.process:write "/config"
+      helper.eventually(function() return live.process.screen:text():find("❯\u{A0}/config", 1, true) end)
+      live.process:write "\r"
+      helper.eventually(function() return live:state() == "dialog" end)
+      assert.equal("success", helper.say(live, "next").verdict)
+      assert.same({ "before", "next" }, world:taken())
+    end))
+  end
+
+  local function move(live, is_command)
+    if is_command then return helper.say(live, "/cd /tmp", nil, true) end
+    live.process:write "/cd /tmp"
+    helper.eventually(function() return live.process.screen:text():find("❯\u{A0}/cd", 1, true) end)
+    live.process:write "\r"
+    helper.eventually(function() return live:state() == "dialog" end)
+    return helper.say(live, "next")
+  end
+
+  for what, of in pairs {
+    ["no, and moves nowhere, where a person has left it"] = { is_left = true, accept = { "trust" } },
+    ["no where it is a command's and nobody accepts"] = { accept = {} },
+    ["yes where it is a command's and the caller accepts"] = { accept = { "trust" }, is_moved = true },
+  } do
+    it("and is whether another folder is trusted: " .. what, helper.task(function()
+      local world <close> = testing.world {}
+      local live <close> = promise.new(world, { accept = of.accept })
+      live:start()
+      helper.say(live, "before")
+      local said = move(live, not of.is_left)
+      assert.equal("success", said.verdict)
+      local asked
+      for _, event in ipairs(said.events) do
+        if event.subtype == "dialog_answered" then asked = event end
+      end
+      assert.equal(of.is_left and "panel" or "trust", asked.kind)
+      assert.same({ not of.is_moved and "\27" or nil, of.is_moved and "Yes, move here" or nil },
+        { asked.keys, asked.choice })
+      assert.equal("success", helper.say(live, "last").verdict)
+    end))
   end
 end)

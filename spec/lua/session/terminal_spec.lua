@@ -11,7 +11,8 @@ describe("a session's terminal", function()
     check_leaks = helper.leaks()
     fake = fake_process.new {}
     guard = { check = function() end, deadline = function() return math.huge end, ready = function() end,
-      is_interrupted = function() return false end, is_command = function() end, attend = function() end,
+      is_interrupted = function() return false end, is_command = function() end,
+      is_before_message = function() end, attend = function() end,
       refusal = function() end,
       session_id = function() return "an id" end }
     live = terminal.new { process = fake, readiness = { state = function() return "busy" end },

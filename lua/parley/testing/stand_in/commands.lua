@@ -104,6 +104,17 @@ function commands.status(program)
     "Session ID:  " .. program.session_id }, "Settings")
 end
 
+function commands.config(program)
+  for _, footer in ipairs(program.profile.settings_footers) do program:ask(dialogs.settings_list(footer)) end
+end
+
+--- Asks whether another folder is trusted.
+function commands.cd(program, arguments)
+  local answer = program:ask(dialogs.move(program.profile, arguments))
+  record_call(program, "cd", arguments)
+  record_output(program, "user", answer == "yes" and "Moved to " .. arguments or "Staying in " .. program.cwd)
+end
+
 function commands.cost(program, arguments)
   if program.profile.cost_is_dialog then
     return show(program, "usage", { TABS, "", "Session", "", "Total cost:  $0.00" }, "Settings")

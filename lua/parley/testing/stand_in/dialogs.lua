@@ -198,6 +198,27 @@ function M.panel(profile, rows)
     indent = "  ", footer = profile.panel_footer, waiting_for = "dialog open" }
 end
 
+--- What `/config` shows.
+---@return parley.testing.Dialog
+function M.settings_list(footer)
+  return M.custom { title = "Settings  Status   Config   Usage   Stats", numbered = false,
+    choices = { "Auto-compact     on", "Show tips        on" }, footer = footer }
+end
+
+--- What `/cd` asks. Answers "yes", and "no" for Escape too.
+---@return parley.testing.Dialog
+function M.move(profile, folder)
+  local dialog = start_up(profile, {
+    kind = "move", indent = " ",
+    rows = { "Moving to a new directory:", "", folder, "", "Is this a folder that you know and trust?", "",
+      "Security guide", "" },
+    choices = { { label = "No, stay put", answer = "no" }, { label = "Yes, move here", answer = "yes" } },
+    selected = 1, escape = "no",
+  })
+  dialog.is_whole_screen, dialog.waiting_for = false, "dialog open"
+  return dialog
+end
+
 --- The view of the transcript, which Escape closes too.
 ---@return parley.testing.Dialog
 function M.transcript(profile)

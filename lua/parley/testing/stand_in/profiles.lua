@@ -79,6 +79,7 @@ local M = {}
 ---@field records_retries boolean      each try leaves a record, and no row on the screen
 ---@field records_panels boolean       what a command shows leaves word in the transcript that it was closed
 ---@field panel_footer string
+---@field settings_footers string[]   those of `/config`, from one Escape to the next
 ---@field transcript_footer string    the last row of the transcript's view (Ctrl+O)
 ---@field cost_is_dialog boolean
 ---@field clear_changes_status boolean the status file names the new session
@@ -175,6 +176,8 @@ local v2_1_50 = {
   head = { "permission-mode", "file-history-snapshot" }, attachments = {}, user_fields = {},
   records_max_tokens = false, records_empty_reply = false, records_retries = true,
   records_panels = true, panel_footer = "Esc to cancel",
+  settings_footers = { "Type to filter · Enter/↓ to select · ↑ to tabs · Esc to clear",
+    "Space to change · Enter to save · / to search · Esc to cancel" },
   transcript_footer = "Showing detailed transcript · ctrl+o to toggle · ctrl+e to show all",
   cost_is_dialog = false, clear_changes_status = false, unknown_command = "user",
   failed_compaction = "<local-command-stderr>Error: Error during compaction: {text}</local-command-stderr>",
@@ -260,6 +263,8 @@ local v2_1_330 = derive(v2_1_197, {
   user_fields = { origin = { kind = "human" }, promptSource = "typed", turnOrigin = "human" },
   failed_compaction = "<local-command-stderr>Error during compaction: {text}</local-command-stderr>",
   records_max_tokens = true, records_panels = false, panel_footer = "←/→ to switch · Esc to close",
+  settings_footers = { "↓ to navigate · ↑ to switch tabs · Esc to go back",
+    "↑/↓ to navigate · Space to toggle · / to search · Esc to close" },
   transcript_footer = "Showing detailed transcript · ctrl+o to toggle · ↑/↓ to scroll · v to open in sh",
   interrupted_compaction = "", refusal = "continue", cut_off_has_reason = true, compacts_behind = true,
   connection_lost = "API Error: Connection lost mid-response. The response above may be incomplete.",
