@@ -268,6 +268,17 @@ describe("a session of the real program", function()
       assert.matches("^Unknown command: /nosuchcommand", said.result.message)
       is_fine(live, server, "five")
     end)
+
+    converses("and tells nothing again of what a branch has copied", function(live, server)
+      is_fine(live, server, "one")
+      local before, used = live.session_id, live.used.output_tokens
+      local said = run(live, "/branch")
+      assert.equal("success", said.verdict)
+      assert.same({}, said.texts)
+      assert.equal(used, live.used.output_tokens)
+      assert.are_not.equal(before, live.session_id)
+      is_fine(live, server, "two")
+    end)
   end)
 
   describe("at a dialog of the start", function()

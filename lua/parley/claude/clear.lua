@@ -1,13 +1,16 @@
---- Where a program goes on after `/clear`: it starts a new session in the same process. 2.1.197 and later say so in the
---- status file, older ones only by a new transcript.
+--- Where a program goes on after `/clear` or `/branch`: it starts a new session in the same process. 2.1.197 and later
+--- say so in the status file, older ones only by a new transcript.
 local files = require "parley.base.files"
 
 local M = {}
 
---- Whether a command is that one.
+--- Whether a command is one of these.
 ---@param text string
 ---@return boolean
-function M.is(text) return text:lower():find "^/clear%f[%s\0]" ~= nil end
+function M.is(text)
+  local name = text:lower():match "^/(%l+)%f[%s\0]"
+  return name == "clear" or name == "branch"
+end
 
 --- The files beside a transcript: for `find`, before the command is given.
 ---@param jsonl_path string
@@ -19,16 +22,17 @@ function M.remember(jsonl_path)
 end
 
 --- Finds the transcript that was begun since. Another session of the folder may have begun one too: it holds no
---- `/clear`.
+--- `/clear`, and nothing that was copied from this one (`/branch`, which has written no word of its own by then).
 ---@param jsonl_path string
 ---@param before table<string, true>  from `remember`
 ---@return string? session_id
 function M.find(jsonl_path, before)
-  local folder = jsonl_path:match "^(.*)/"
+  local folder, own = jsonl_path:match "^(.*)/(.*)%.jsonl$"
+  local is_copy = '"forkedFrom":{[^}]*"sessionId":"' .. own:gsub("%p", "%%%0") .. '"'
   for _, name in ipairs(files.names(folder)) do
     local id = not before[name] and name:match "^(.*)%.jsonl$"
     local text = id and files.read(folder .. "/" .. name)
-    if text and text:find("<command-name>/clear", 1, true) then return id end
+    if text and (text:find("<command-name>/clear", 1, true) or text:find(is_copy)) then return id end
   end
 end
 

@@ -1,5 +1,6 @@
 --- The course of one turn, from its first key to its verdict: what was seen when, and what is waited for until when. It
 --- is made with the message and dropped with the result.
+local claude_event = require "parley.claude.event"
 local clear = require "parley.claude.clear"
 local clock = require "parley.base.clock"
 local core = require "parley.core"
@@ -40,6 +41,7 @@ local clearing = setmetatable({}, { __mode = "v" }) ---@type table<string, parle
 ---@field deadline number               `turn_timeout_ms` from there; `math.huge`
 ---@field package limit? number         `turn_timeout_ms`
 ---@field entered_at? number            when Enter was pressed first
+---@field package entered_time? string  the same, as records have it
 ---@field package terminal parley.Terminal
 ---@field package typist parley.Typist
 ---@field package dialogs parley.Dialogs
@@ -85,6 +87,7 @@ end
 local function count_from_now(self)
   local now = clock.now()
   self.entered_at, self.last_enter, self.free_since = now, now, now
+  self.entered_time = claude_event.timestamp()
   self.deadlines:restart(now)
 end
 
@@ -135,7 +138,7 @@ function Course:misses_transcript()
   return self.entered_at ~= nil and self.transcript:offset() == 0 and clock.now() >= self.entered_at + MISSING_MS
 end
 
---- The session that `/clear` has started.
+--- The session that a command has gone on to, `/clear` for one.
 ---@return string? session_id
 function Course:next_session()
   if not self.turn.is_command then return nil end
@@ -145,9 +148,11 @@ function Course:next_session()
 end
 
 --- Tells that it goes on there.
+---@return string? since  when the command was entered, as records have it
 function Course:follow()
   self.beside = nil
   self:let_go()
+  return self.entered_time
 end
 
 --- A command leaves no receipt that all versions share; an empty composer says that it was taken. A dialog does not: it

@@ -253,12 +253,11 @@ function Session:as_typed(text)
   return prepared
 end
 
---- Goes on with the session that `/clear` has started.
+--- Goes on with the session that `/clear` or `/branch` has started, or `/resume` has opened.
 local function follow(self, id)
   self.turn:notice("session_changed", { session_id = id, message = "the program goes on in session " .. id })
   self.session_id, self.jsonl_path = id, self.jsonl_path:gsub("[^/]*$", id .. ".jsonl")
-  self.course:follow()
-  self.transcript:open(self.jsonl_path, 0)
+  self.transcript:open(self.jsonl_path, 0, self.course:follow())
 end
 
 local function conclude(self, verdict)

@@ -15,6 +15,7 @@ local M = {}
 ---@field package held integer   bytes of a line that had no end when all else was read
 ---@field package seen table<string, true>  the records that were taken in, by what tells them apart
 ---@field package reads_again boolean  the file was replaced, or cut and written anew: it may hold them once more
+---@field package since? string  what has an earlier time was said before it was opened
 local Transcript = {}
 Transcript.__index = Transcript
 Transcript.__name = "parley.Transcript"
@@ -44,9 +45,12 @@ end
 --- Begins to read, another file in the place of the one before.
 ---@param path string
 ---@param offset integer  what stands before it is passed over
-function Transcript:open(path, offset)
+---@param since? string    and so is what has an earlier time: a session that goes on under another id may have the
+---                        conversation up to there copied (`/branch`) or in its file already (`/resume`), times and all
+function Transcript:open(path, offset, since)
   self:close()
   self.path, self.seen, self.reads_again = path, records_before(path, offset), false
+  self.since = since
   self.is_damaged, self.held = false, 0
   open_tail(self, offset)
 end
@@ -78,8 +82,9 @@ function Transcript:check(consequence)
     problem), { path = self.path })
 end
 
---- Whether a record was taken in before.
+--- Whether a record was taken in before, or is of before.
 local function is_repeated(self, record)
+  if self.since and type(record.timestamp) == "string" and record.timestamp < self.since then return true end
   local id = record.uuid or record.timestamp -- what stands outside the chain has no uuid
   if type(id) ~= "string" then return false end
   local is_seen = self.seen[id]

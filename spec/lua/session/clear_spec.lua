@@ -1,4 +1,4 @@
--- /clear in two sessions of one folder at once, also where the status file does not tell of it.
+-- /clear in two sessions of one folder at once, also where the status file does not tell of it; and /branch.
 local helper = require "spec.helper"
 local promise = require "spec.promise"
 local tables = require "parley.base.tables"
@@ -38,6 +38,23 @@ describe("/clear in other letters", function()
     helper.say(live, "before")
     helper.say(live, "/Clear", nil, true)
     assert.same({ "echo: again" }, helper.say(live, "again").texts)
+  end)
+end)
+
+describe("/branch", function()
+  promise.check_leaks()
+
+  promise.each("leads to a copy, of which nothing is told or counted again", {}, function(live)
+    helper.say(live, "first")
+    helper.say(live, "second")
+    local id, used = live.session_id, live.used.output_tokens
+    local said = helper.say(live, "/branch", nil, true)
+    assert.equal("success", said.verdict)
+    assert.are_not.equal(id, live.session_id)
+    assert.same({}, said.texts)
+    assert.equal(used, live.used.output_tokens)
+    for _, event in ipairs(said.events) do assert.is_true(event.type == "system" or event.type == "result") end
+    assert.same({ "echo: third" }, helper.say(live, "third").texts)
   end)
 end)
 

@@ -80,6 +80,16 @@ function commands.clear(program, arguments)
   program.hooks:run("SessionStart", { source = "clear", model = program.model })
 end
 
+function commands.branch(program)
+  local former = program.transcript
+  former:flush()
+  program:begin_session(core.uuid.generate())
+  program.transcript:copy(former)
+  if program.profile.clear_changes_status then program:set_status "idle" end
+  record_output(program, "system", nil, "<command-name>/branch</command-name>")
+  record_output(program, "system", "Branched. Back to the original: /resume " .. former.session_id)
+end
+
 function commands.compact(program, arguments)
   program:set_status "busy"
   local failed = answers.choose(program.script, "/compact " .. arguments, program.turn_count, program).api_error

@@ -132,6 +132,18 @@ function Transcript:attach_pictures(text)
   end
 end
 
+--- Takes over what another session has said, times and all, and goes on from there.
+---@param from parley.testing.TranscriptWriter
+function Transcript:copy(from)
+  for _, record in ipairs(M.read(from.path) or {}) do
+    if record.uuid then
+      record.sessionId, record.forkedFrom = self.session_id, { sessionId = from.session_id, messageUuid = record.uuid }
+      self:write(core.json.encode(record, IN_ORDER) .. "\n")
+    end
+  end
+  self.parent, self.has_head, self.is_new = from.parent, from.has_head, from.is_new
+end
+
 --- A message, with the snapshot of the files that the program makes before each.
 ---@param content string
 ---@param fields? table
