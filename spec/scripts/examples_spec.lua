@@ -245,6 +245,36 @@ describe("scripts/examples", function()
     end)
   end)
 
+  describe("answer_questions", function()
+    local policy = dofile(example "answer_questions")
+
+    it("answers each question of a call as it should be", helper.task(function()
+      local function question(text, ...)
+        local options = {}
+        for i, label in ipairs { ... } do options[i] = { label = label } end
+        return { name = "AskUserQuestion", input = { questions = { { question = text, options = options } } },
+          question = { text = text, choices = { ... } } }
+      end
+      local top, bread = question("What shall be on top?", "Ham", "Egg", "Cheese"), question("Which bread?", "Rye")
+      top.question.several = true
+      kit:use { answers = { { on = "top", tool = top }, { on = "bread", tool = bread } } }
+      with({ dialogs = example "answer_questions" }, { permission_mode = "default" })
+      for text, answer in pairs { ["on top"] = "Egg, Cheese", ["what bread"] = "Rye" } do
+        local _, result = ask { text }
+        assert.equal("success", result.subtype)
+        local said = assert(files.read(kit:transcript_path(result.session_id)))
+        assert.truthy(said:gsub("\\", ""):find(('="%s"'):format(answer), 1, true))
+      end
+    end))
+
+    it("answers nothing else", function()
+      local dialog = { kind = "question", text = "Whose?", choices = { "Mine" }, tool_use = { name = "AskUserQuestion",
+        input = { questions = { { question = "Whose?", options = {} } } } } }
+      assert.truthy(policy.decide(dialog, {}).fail)
+      assert.truthy(policy.decide({ kind = "permission", text = "?", choices = { "Yes", "No" } }, {}).fail)
+    end)
+  end)
+
   it("call_budget ends the turn that calls too often", helper.task(function()
     local budget = dofile(example "call_budget")
     for _ = 1, 20 do assert.is_nil(budget.decide { session_id = "one" }) end

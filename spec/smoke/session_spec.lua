@@ -399,6 +399,51 @@ describe("a session of the real program", function()
       assert.matches("=.?\"Blue", answer)
     end)
 
+    do
+      local function question(name, several, preview)
+        local options = {}
+        for i, label in ipairs { "Ham", "Egg", "Cheese" } do
+          options[i] = { label = label, description = label:lower(), preview = preview and preview .. label }
+        end
+        return { question = ("Which %s?"):format(name), header = name, multiSelect = several, options = options }
+      end
+      local wanted = { ["Which top?"] = { Egg = true, Cheese = true }, ["Which base?"] = { Ham = true },
+        ["Which look?"] = { Egg = true }, ["Which sides?"] = { Cheese = true } }
+      local asked = {}
+      local function decide(dialog)
+        table.insert(asked, { dialog.kind, dialog.tool_use and dialog.tool_use.name })
+        for text, labels in pairs(wanted) do
+          for i, label in ipairs(dialog.text:find(text, 1, true) and not dialog.text:find "Review" and dialog.choices
+            or {}) do
+            if labels[label] and not (dialog.checked and dialog.checked[i]) then return { choose = i } end
+          end
+        end
+        return { choose = not dialog.checked and "Submit answers" or dialog.choices[5] }
+      end
+      for name, questions in pairs {
+        ["one that takes several answers"] = { question("top", true) },
+        ["several questions"] = { question("top", true), question("base"), question("sides", true) },
+        ["one with previews"] = { question("look", false, "+---+\n|") },
+      } do
+        converses("answers a question: " .. name, { process = by_default,
+          session = { policies = { dialogs = { decide = decide } } },
+          script = { { on = "ask me", blocks = { { type = "tool_use", name = "AskUserQuestion",
+            input = { questions = core.json.array(questions) } } } } } }, function(live, server)
+          asked = {}
+          assert.equal("success", say(live, "ask me").verdict)
+          local answer = assert(core.json.encode(server:last_messages())):gsub('\\"', '"')
+          for _, each in ipairs(questions) do
+            local labels = {}
+            for _, option in ipairs(each.options) do
+              if wanted[each.question][option.label] then table.insert(labels, option.label) end
+            end
+            assert.truthy(answer:find(("%q=%q"):format(each.question, table.concat(labels, ", ")), 1, true), answer)
+          end
+          for _, each in ipairs(asked) do assert.same({ "question", "AskUserQuestion" }, each) end
+        end)
+      end
+    end
+
     converses("does not answer a question unasked", { process = by_default,
       session = { accept = { "permission", "plan", "trust" } } }, function(live)
       local err = failure_of("DialogError", say, live, "ASKUSER please")

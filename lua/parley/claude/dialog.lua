@@ -249,6 +249,13 @@ local function shows_question(rows, choices, input)
   return false
 end
 
+--- Whether it is the page behind several answers, which shows them and names no call.
+local function is_review(rows, choices)
+  local above = rows_above(rows, choices, 1)
+  return choices.labels[1] == "Submit answers" and not M.has_question_footer(rows, choices)
+    and table.concat(above or {}, "\n"):find "^%s*Review your answers\n" ~= nil
+end
+
 --- Whether a plan is to be approved, and this one. It is drawn as Markdown: its letters are what can be compared.
 local function shows_plan(rows, choices, input)
   local above = rows_above(rows, choices, 0)
@@ -295,7 +302,9 @@ end
 function M.shows(rows, choices, call, cwd)
   local input = type(call.input) == "table" and call.input or {}
   local asks = M.is_question(rows, choices)
-  if call.name == "AskUserQuestion" then return asks and shows_question(rows, choices, input) end
+  if call.name == "AskUserQuestion" then
+    return asks and (shows_question(rows, choices, input) or is_review(rows, choices))
+  end
   if asks then return false end
   if call.name == "ExitPlanMode" then return shows_plan(rows, choices, input) end
   local fits, prompt = tools[call.name], read_prompt(rows, choices)

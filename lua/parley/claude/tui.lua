@@ -3,6 +3,7 @@
 ---
 --- Measured on 2.1.110, 2.1.197 and 2.1.330 at 120x40 with `NO_COLOR=1`.
 local dialog = require "parley.claude.dialog"
+local question = require "parley.claude.question"
 
 local M = {}
 
@@ -231,6 +232,7 @@ end
 ---@field labels string[]   from top to bottom, without numbers
 ---@field selected integer  where the pointer stands
 ---@field first_number? integer  of the topmost, where they are numbered: a digit picks one then
+---@field checked? table<integer, boolean>  of a question that takes several answers: those with a box, ticked or not
 ---@field first_row integer
 ---@field last_row integer
 
@@ -258,6 +260,8 @@ end
 ---@param rows string[]
 ---@return parley.Choices?
 function M.choices(rows)
+  local asked = question.choices(rows)
+  if asked then return asked end
   for at = #rows, 1, -1 do
     local _, column, number, pointed
     if rows[at] ~= "" and rows[at]:find(POINTER, 1, true) then _, column, number, pointed = label_of(rows[at]) end

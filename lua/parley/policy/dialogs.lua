@@ -32,7 +32,10 @@ M.contract = {
 ---@field is_cut? boolean    its beginning is out of sight, for it is taller than the screen (`dimensions`)
 ---@field choices string[]  the labels, top to bottom
 ---@field selected? integer where the pointer stands
----@field first_number? integer  of the first choice, where they are numbered
+---@field first_number? integer  of the first choice, where a digit picks one
+---@field checked? table<integer, boolean>  of a question that takes several answers, by the number of the choice:
+---                         whether it is ticked. To choose one ticks it, or takes the tick away; then the dialog comes
+---                         again. The choice "Submit", or "Next", has no tick, and goes on
 ---@field tool_use? table   the tool call that it is about, a block of the Messages API: where the program calls back (a
 ---                         permission policy, `hooks`, a limit on calls), the one that it has named, a sub-agent's too;
 ---                         else the only one of those that wait whose input it shows, whole. Where neither tells, nil:
@@ -126,7 +129,8 @@ function M.recognize(view, call)
   return {
     kind = entry.kind, text = text, is_cut = view.has_started and choices ~= nil and edge == nil or nil,
     choices = choices and choices.labels or {}, selected = choices and choices.selected,
-    first_number = choices and choices.first_number, is_refused_by_escape = entry.of_command,
+    first_number = choices and choices.first_number, checked = choices and choices.checked,
+    is_refused_by_escape = entry.of_command,
     remedy = entry.remedy,
   }
 end

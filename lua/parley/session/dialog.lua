@@ -155,7 +155,10 @@ local function choose(self, dialog, choice, calls, is_again)
       return current ~= nil and current.selected == before
     end
     if before == choice then
-      if lasts(self, still_ms, stays) then return terminal:press(keys.ENTER) end
+      if lasts(self, still_ms, stays) then
+        self.answered = current.text -- the pointer may have changed it
+        return terminal:press(keys.ENTER)
+      end
     else
       terminal:press(before < choice and keys.DOWN or keys.UP)
       if lasts(self, step_ms, stays) then step_ms, still_ms = 2 * step_ms, 2 * step_ms end

@@ -45,7 +45,8 @@
 --- `text`, `thinking`, `blocks` (as in the Messages API), `tool` or `tools` (`{name, input, result, is_error,
 --- duration_ms, permission, ask_after_ms, question, leaves, enters}`; `permission = true` has the program ask whether
 --- it may run, `ask_after_ms` after the call, in every permission mode, though the real one asks nothing in
---- `bypassPermissions`: `kit.options.permission_mode = "default"` goes with it; `question` is `{text, choices}`; a
+--- `bypassPermissions`: `kit.options.permission_mode = "default"` goes with it; `question` is `{text, choices}`, with
+--- `several = true` where it takes several answers, and with `previews`, a list of what stands beside each choice; a
 --- tool of an MCP server, by the server's name for it or the whole one, is really called, and its result counts;
 --- `leaves` is a shell command that is really run and may leave something running; `enters` is a folder below its
 --- first one in which the program works from then on, as when the model enters a worktree, or "" as when it leaves one)

@@ -147,7 +147,8 @@ end
 
 local tool = record({ name = text, input = tool_input, result = text, is_error = flag, duration_ms = milliseconds,
   permission = flag, ask_after_ms = milliseconds, leaves = text, enters = text,
-  question = record({ title = text, text = text, choices = texts }, { "text", "choices" }, check_choices) },
+  question = record({ title = text, text = text, choices = texts, several = flag, previews = texts },
+    { "text", "choices" }, check_choices) },
   { "name" })
 
 local block_type = like { "text", "thinking", "redacted_thinking", "tool_use", "server_tool_use", "image" }

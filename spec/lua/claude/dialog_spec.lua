@@ -198,6 +198,16 @@ describe("claude.dialog", function()
     assert.is_false(asks("Which?", "Red", "Green"))
   end)
 
+  it("knows the page behind several answers as a question's", function()
+    local rows = { EDGE, "←  ☒ Colour  ✔ Submit  →", "", "Review your answers", "", " ● Which?", "   → Red", "",
+      "❯ 1. Submit answers", "  2. Cancel" }
+    local input = { questions = { { question = "Which?", options = { { label = "Red" } } } } }
+    assert.is_true(shows(rows, "AskUserQuestion", input))
+    assert.is_false(shows(rows, "Bash", { command = "ls" }))
+    rows[4] = "Another page"
+    assert.is_false(shows(rows, "AskUserQuestion", input))
+  end)
+
   it("takes what the model asks for a question only where it is one", function()
     local rows = { EDGE, " ☐ Colour", "", "Which?", "", "❯ 1. Red", "  2. Blue", EDGE, "",
       "Enter to select · ↑/↓ to navigate · Esc to cancel" }

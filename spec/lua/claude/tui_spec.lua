@@ -267,6 +267,54 @@ describe("tui.choices", function()
   end)
 end)
 
+describe("tui.choices of a question", function()
+  local FOOTER = "Enter to select · ↑/↓ to navigate · Esc to cancel"
+
+  local function several(pointed, footer)
+    local rows = { RULE, "←  ☐ Top  ✔ Submit  →", "", "Which?", "", "  1. [ ] Ham", "         smoked", "  2. [✔] Egg",
+      "  boiled", "  3. [ ] Type something", "     Submit", RULE, "  4. Chat about this", "", footer or FOOTER }
+    rows[pointed] = rows[pointed]:gsub("^ ", "❯")
+    return tui.choices(rows)
+  end
+
+  it("that takes several answers are without boxes, and with the one that goes on", function()
+    local choices = several(6)
+    assert.same({ "Ham", "Egg", "Type something", "Submit", "Chat about this" }, choices.labels)
+    assert.same({ false, true, false }, choices.checked)
+    assert.same({ 6, 13 }, { choices.first_row, choices.last_row })
+    assert.is_nil(choices.first_number) -- a digit would tick "Chat about this" by another number
+    for i, row in ipairs { 6, 8, 10, 11, 13 } do assert.equal(i, several(row).selected) end
+  end)
+
+  it("with previews are without these, and take no digits", function()
+    local rows = { RULE, " ☐ Lay", "", "Which?", "", "  1. A ham of a length that is    ┌─────┐",
+      "    not at all usual here         │ +-+ │", "❯ 2. Egg                          └─────┘",
+      "  3. Bacon                        Notes: press n to add notes", "", RULE, "  Chat about this", "",
+      "Enter to select · ↑/↓ to navigate · n to add notes · Esc to cancel" }
+    local choices = tui.choices(rows)
+    assert.same({ "A ham of a length that is not at all usual here", "Egg", "Bacon", "Chat about this" },
+      choices.labels)
+    assert.same({ 2 }, { choices.selected, choices.first_number, choices.checked })
+    rows[12] = "❯ Chat about this" -- the pointer is there, and is drawn where it was, too
+    assert.equal(4, tui.choices(rows).selected)
+  end)
+
+  it("take no digits where one may type", function()
+    local rows = { RULE, " ☐ Colour", "", "Which?", "", "  1. Red", "     like a rose", "❯ 2. Type something.", RULE,
+      "  3. Chat about this", "", FOOTER }
+    assert.equal(1, tui.choices(rows).first_number)
+    rows[12] = "Enter to select · ↑/↓ to navigate · ctrl+g to edit in Vim · Esc to cancel"
+    assert.is_nil(tui.choices(rows).first_number)
+    assert.same({ "Red", "Type something.", "Chat about this" }, tui.choices(rows).labels)
+  end)
+
+  it("are not the numbers of the question", function()
+    local rows = { RULE, " ☐ Colour", "", "Which?", "  1. Not this", "  2. Nor this", "", "❯ 1. Red", "  2. Blue", "",
+      FOOTER }
+    assert.same({ "Red", "Blue" }, tui.choices(rows).labels)
+  end)
+end)
+
 describe("tui.version", function()
   it("is the banner's", function()
     assert.equal("2.1.330", tui.version { " x  Claude Code v2.1.330", "" })

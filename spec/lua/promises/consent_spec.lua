@@ -182,6 +182,45 @@ describe("promise 4, consent is the user's:", function()
     assert.equal("question", failure_of("DialogError", say, live, "ask").dialog.kind)
   end)
 
+  --- Answers with these labels, and keeps what was asked.
+  local function answers(wanted, asked)
+    return { dialogs = { decide = function(dialog)
+      table.insert(asked, dialog)
+      for i, label in ipairs(dialog.choices) do
+        if wanted[label] and not (dialog.checked and dialog.checked[i]) then return { choose = i } end
+      end
+      return { choose = "Submit" }
+    end } }
+  end
+
+  local function question_of(text, several, previews, ...)
+    local options = {}
+    for i, label in ipairs { ... } do options[i] = { label = label } end
+    return { name = "AskUserQuestion", input = { questions = { { question = text, options = options } } },
+      question = { text = text, several = several, previews = previews, choices = { ... } } }
+  end
+
+  for _, case in ipairs {
+    { "several answers", question_of("What on top?", true, nil, "Ham", "Egg", "Cheese"), { "Egg", "Cheese" } },
+    { "several answers, the first of them", question_of("What on top?", true, nil, "Ham", "Egg"), { "Ham" } },
+    { "an answer with a preview", question_of("Which?", false, { "+-+", "+=+" }, "Ham", "Egg"), { "Egg" } },
+  } do
+    local wanted, asked = {}, {}
+    for _, label in ipairs(case[3]) do wanted[label] = true end
+    each("a question gets " .. case[1], { process = by_default, session = { policies = answers(wanted, asked) },
+      script = { answers = { { tool = case[2] } } } }, function(live)
+        local before = #asked
+        assert.equal("success", say(live, "ask").verdict)
+        local result = ("%q=%q"):format(case[2].question.text, table.concat(case[3], ", "))
+        assert.truthy(files.read(live.jsonl_path):gsub("\\", ""):find(result, 1, true))
+        for _, dialog in ipairs(asked) do
+          assert.same({ "question", "AskUserQuestion" }, { dialog.kind, dialog.tool_use and dialog.tool_use.name })
+        end
+        local more = case[2].question.several and 2 or 0 -- Submit, and the page behind it
+        assert.equal(#case[3] + more, #asked - before)
+      end)
+  end
+
   on(ENDS, "nothing is pressed on a dialog that nobody knows", { session = { accept = { "trust", "permission" } },
     script = { answers = { { dialog = { title = "A new thing", choices = { "Yes", "No" } }, text = "x" } } } },
   function(live, kit)

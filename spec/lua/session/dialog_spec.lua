@@ -181,6 +181,29 @@ describe("a session's dialogs", function()
     assert.same({ "\r" }, fake.writes)
   end))
 
+  it("answers one once that its pointer changes, however long it stays", in_no_time(function()
+    local selected, asked = 1, 0
+    local function previews()
+      local rows = { "───", " ☐ Lay", "", "Which?", "", "  1. Ham        ┌─" .. selected .. "─┐",
+        "  2. Egg        └───┘", "", "Enter to select · ↑/↓ to navigate · n to add notes · Esc to cancel" }
+      rows[5 + selected] = rows[5 + selected]:gsub("^ ", "❯")
+      return rows
+    end
+    local live, fake = before(previews(), { policies = { dialogs = { decide = function()
+      asked = asked + 1
+      return { choose = 2 }
+    end } } }, function(fake, keys)
+      selected = keys == "\27[B" and 2 or selected
+      draw(fake, previews())
+    end)
+    live.terminal.has_started = true
+    answer(live)
+    local ok = pcall(require("parley.base.task").timeout, 1500, answer, live)
+    assert.is_false(ok)
+    assert.equal(1, asked)
+    assert.same({ "\27[B", "\r" }, fake.writes)
+  end))
+
   describe("answers one that stays again", function()
     local function numbered(selected)
       local rows = { "Something to decide", "" }

@@ -7,7 +7,7 @@ local M = {}
 ---@class parley.testing.Dialog
 ---@field kind string
 ---@field rows string[]        above the choices
----@field choices {label: string, answer: any}[]
+---@field choices parley.testing.Choice[]
 ---@field selected integer
 ---@field is_numbered boolean  choices are counted, and a digit picks one
 ---@field escape any           the answer that Escape gives
@@ -15,6 +15,18 @@ local M = {}
 ---@field indent string
 ---@field is_laid_out? boolean the rows are indented as they should be
 ---@field is_whole_screen boolean  a start-up dialog, instead of the composer below the text
+---@field digits_move? boolean  a digit puts the pointer there, no more
+---@field is_edited? boolean    the pointer came to the row in which one may type
+
+---@class parley.testing.Choice
+---@field label string
+---@field answer any
+---@field is_bare? boolean    it has no number
+---@field is_ticked? boolean  of one with a box
+---@field is_input? boolean   one may type there
+---@field goes_on? boolean   its answer is what is ticked
+---@field beside? string      what stands to the right of it
+---@field rule? string        above it
 
 local CONFIRM = "Enter to confirm · Esc to cancel"
 
@@ -165,15 +177,45 @@ function M.permission(profile, tool, cwd, columns)
   }
 end
 
---- A question of the model's (the tool AskUserQuestion). The answer is the label chosen, or "deny".
----@param question {title?: string, text: string, choices: string[]}
-function M.question(profile, question)
-  local choices = {}
-  for index, label in ipairs(question.choices) do choices[index] = { label = label, answer = label } end
+local SELECT = "Enter to select · ↑/↓ to navigate · Esc to cancel"
+local EDITED, NOTES = "· ctrl+g to edit in Sh · Esc", "· n to add notes · Esc"
+
+--- A question of the model's (the tool AskUserQuestion). The answer is the label chosen, a list of them, or "deny".
+---@param question {title?: string, text: string, choices: string[], several?: boolean, previews?: string[]}
+---@param columns integer  of the screen
+function M.question(profile, question, columns)
+  local choices, title = {}, "☐ " .. (question.title or "Question")
+  for index, label in ipairs(question.choices) do
+    choices[index] = { label = label, answer = label, beside = question.previews and "│ " .. question.previews[index] }
+    if question.several then choices[index].is_ticked = false end
+  end
+  local chat = { label = "Chat about this", answer = "deny", rule = ("─"):rep(columns) }
+  if question.several then
+    table.insert(choices, { label = "Type something", is_ticked = false, is_input = true })
+    table.insert(choices, { label = "   Submit", is_bare = true, goes_on = true })
+  elseif question.previews then
+    chat.is_bare = true
+  else
+    table.insert(choices, { label = "Type something.", is_input = true })
+  end
+  table.insert(choices, chat)
   return {
-    kind = "question", rows = { "☐ " .. (question.title or "Question"), "", question.text, "" }, choices = choices,
-    selected = 1, is_numbered = true, escape = "deny", footer = "Enter to select · ↑/↓ to navigate · Esc to cancel",
+    kind = "question",
+    rows = { question.several and "←  " .. title .. "  ✔ Submit  →" or title, "", question.text, "" },
+    choices = choices, selected = 1, is_numbered = true, escape = "deny",
+    footer = question.previews and SELECT:gsub("· Esc", NOTES) or SELECT, digits_move = question.previews ~= nil,
     indent = "", waiting_for = profile.question_waits_for,
+  }
+end
+
+--- The page behind several answers. Answers "submit" and "deny".
+function M.review(profile, question, answer)
+  return {
+    kind = "question", rows = { "←  ☒ " .. (question.title or "Question") .. "  ✔ Submit  →", "",
+      "Review your answers", "", " ● " .. question.text, "   → " .. answer, "" },
+    choices = { { label = "Submit answers", answer = "submit" }, { label = "Cancel", answer = "deny" } },
+    selected = 1, is_numbered = true, escape = "deny", footer = "", indent = "",
+    waiting_for = profile.question_waits_for,
   }
 end
 
@@ -237,6 +279,37 @@ end
 ---@return parley.testing.Dialog
 function M.surprise() return M.custom { title = "Something to decide", choices = { "Later", "Now" } } end
 
+local function ticked(dialog)
+  local labels = {}
+  for _, choice in ipairs(dialog.choices) do
+    if choice.is_ticked and not choice.is_input then table.insert(labels, choice.label) end
+  end
+  return table.concat(labels, ", ")
+end
+
+--- What picking a choice does: it ticks one with a box.
+local function pick(dialog, choice)
+  if choice.is_ticked ~= nil then
+    choice.is_ticked = not choice.is_ticked
+    return false
+  end
+  return choice.answer ~= nil or choice.goes_on == true, choice.goes_on and ticked(dialog) or choice.answer
+end
+
+--- The choice with a number.
+local function numbered_choice(dialog, number)
+  for index, choice in ipairs(dialog.choices) do
+    if not choice.is_bare then number = number - 1 end
+    if number == 0 then return choice, index end
+  end
+end
+
+local function move(dialog, by)
+  dialog.selected = (dialog.selected - 1 + by) % #dialog.choices + 1
+  local choice = dialog.choices[dialog.selected]
+  dialog.is_edited = choice.is_input or dialog.is_edited and choice.is_ticked == nil
+end
+
 --- Applies a key.
 ---@param dialog parley.testing.Dialog
 ---@param key table
@@ -244,14 +317,17 @@ function M.surprise() return M.custom { title = "Something to decide", choices =
 ---@return any answer
 function M.key(dialog, key)
   if key.kind == "key" then
-    if key.name == "return" and #dialog.choices > 0 then return true, dialog.choices[dialog.selected].answer end
+    if key.name == "return" and #dialog.choices > 0 then return pick(dialog, dialog.choices[dialog.selected]) end
     if key.name == "escape" or key.name == "ctrl-c" then return true, dialog.escape end
     if #dialog.choices == 0 then return false end
-    if key.name == "down" then dialog.selected = dialog.selected % #dialog.choices + 1 end
-    if key.name == "up" then dialog.selected = (dialog.selected - 2) % #dialog.choices + 1 end
+    if key.name == "down" then move(dialog, 1) end
+    if key.name == "up" then move(dialog, -1) end
+  elseif key.kind == "text" and #dialog.choices > 0 and dialog.choices[dialog.selected].is_input then
+    dialog.choices[dialog.selected].label = key.text
   elseif key.kind == "text" and dialog.is_numbered then
-    local choice = dialog.choices[tonumber(key.text:match "^%d$" or 0)]
-    if choice then return true, choice.answer end
+    local choice, index = numbered_choice(dialog, tonumber(key.text:match "^%d$" or 0))
+    if choice and not dialog.digits_move then return pick(dialog, choice) end
+    dialog.selected = index or dialog.selected
   end
   return false
 end
@@ -264,12 +340,18 @@ function M.rows(dialog)
   local indent = dialog.is_laid_out and "" or dialog.indent
   for _, row in ipairs(dialog.rows) do table.insert(rows, row == "" and "" or indent .. row) end
   if dialog.is_whole_screen then table.insert(rows, "") end
+  local count = 0
   for index, choice in ipairs(dialog.choices) do
-    local number = dialog.is_numbered and index .. ". " or ""
-    table.insert(rows, dialog.indent .. (index == dialog.selected and "❯ " or "  ") .. number .. choice.label)
+    if choice.rule then table.insert(rows, choice.rule) end
+    if not choice.is_bare then count = count + 1 end
+    local number = dialog.is_numbered and not choice.is_bare and count .. ". " or ""
+    local box = choice.is_ticked == nil and "" or choice.is_ticked and "[✔] " or "[ ] "
+    local row = (index == dialog.selected and "❯ " or "  ") .. number .. box .. choice.label
+    table.insert(rows, dialog.indent .. (choice.beside and ("%-36s%s"):format(row, choice.beside) or row))
   end
+  if dialog.footer == "" then return rows end
   table.insert(rows, "")
-  table.insert(rows, dialog.indent .. dialog.footer)
+  table.insert(rows, dialog.indent .. (dialog.is_edited and dialog.footer:gsub("· Esc", EDITED) or dialog.footer))
   return rows
 end
 

@@ -150,7 +150,11 @@ function M.run(turn, tool)
     result, is_error = reason or "Permission to use " .. tool.name .. " was denied.", true
     turn.refused = result
   elseif tool.question then
-    local choice = program:ask(dialogs.question(program.profile, tool.question))
+    local choice = program:ask(dialogs.question(program.profile, tool.question, program.screen.columns))
+    if choice ~= "deny" and tool.question.several then
+      local is_sent = program:ask(dialogs.review(program.profile, tool.question, choice)) == "submit"
+      choice = is_sent and choice or "deny"
+    end
     if choice == "deny" then return false end
     result = ('Your questions have been answered: "%s"="%s".'):format(tool.question.text, choice)
   elseif entry.call.name:find "^mcp__" then
