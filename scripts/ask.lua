@@ -97,6 +97,11 @@ end
 
 local function tell(text, ...) io.stderr:write("parley: ", paint.plain(text:format(...)), "\n") end
 
+--- Says that the model was not given a picture of the message.
+local function tell_of_missing(event)
+  if event.subtype == "attachment_missing" then tell("%s", event.message) end
+end
+
 local function main(arguments)
   local options = cli.to_backend(arguments)
   local schema = arguments.schema and schema_of(arguments.schema)
@@ -114,6 +119,7 @@ local function main(arguments)
   if schema then
     local answer = talk:ask(content, { schema = schema })
     progress.clear()
+    for _, event in ipairs(answer.events) do tell_of_missing(event) end
     cli.write(assert(parley.json.encode(answer.value, { sort_keys = true })), "\n")
     return 0
   end
@@ -131,6 +137,7 @@ local function main(arguments)
     elseif event.type == "system" and event.subtype == "api_retry" then
       tell("%s; attempt %d of %d", event.message, event.attempt, event.max_attempts)
     end
+    tell_of_missing(event)
     if event.type == "result" and event.subtype ~= "success" then -- nobody here has interrupted it
       tell("the turn ended with %s%s", event.subtype, event.message and ": " .. event.message or "")
       return 1

@@ -118,6 +118,17 @@ describe("parley ask", function()
     end
   end))
 
+  it("says of a picture that the model was not given it", helper.task(function()
+    kit:use { answers = { { text = "7" } }, faults = { no_attachments = true } }
+    local path = helper.write(kit.home .. "/shot.png", "GIF89a and so on")
+    local schema = helper.write(kit.home .. "/schema.json", '{"type":"integer"}')
+    for _, more in ipairs { {}, { "--schema", schema } } do
+      local program = ask { "--image", path, "Look at it.", table.unpack(more) }
+      assert.equal("7\n", program.output)
+      assert.matches("^parley: the program has not attached the picture", program.errors)
+    end
+  end))
+
   it("reads the message from standard input", helper.task(function()
     local program = ask({ "-" }, "How is the weather\nin Rome?\n")
     assert.equal("Sunny.\n", program.output)

@@ -47,6 +47,17 @@ describe("parley batch", function()
     assert.equal(2, #kit:events "started")
   end))
 
+  it("fails a conversation whose picture the model was not given", helper.task(function()
+    local kit <close> = testing.kit { script = { faults = { no_attachments = true } } }
+    helper.write(kit.folder .. "/a.png", "GIF89a one")
+    write_input(kit, { { id = "one", turns = { { { type = "text", text = "Look" },
+      { type = "image", source = { type = "file", path = "a.png" } } } } } })
+    assert.equal(1, run(kit, basic()).status)
+    local result = read_results(kit)[1]
+    assert.same({ "failed", "attachment_missing" }, { result.verdict, result.error.code })
+    assert.equal("success", result.result.subtype)
+  end))
+
   it("holds the conversations of its input and writes a line each", helper.task(function()
     local kit <close> = testing.kit()
     write_input(kit, {

@@ -74,8 +74,9 @@ local function scope_of(visit, request)
   return core.digest.hex(core.digest.blake2b(text, 16)) .. "/"
 end
 
---- What a session lacks is told once: text that does not stream, conversations that are not kept.
-local LACKS = { hooks_unavailable = true, state_unavailable = true }
+--- What a session lacks is told once: text that does not stream, conversations that are not kept, pictures that are not
+--- attached.
+local LACKS = { hooks_unavailable = true, state_unavailable = true, attachment_missing = true }
 
 local function tell_lack(self, event)
   if not LACKS[event.subtype] or self.said[event.message] or not self.say then return end

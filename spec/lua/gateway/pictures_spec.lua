@@ -42,6 +42,12 @@ describe("a picture in a client's message", function()
     assert.equal(1, #gateway.kit:events "started")
   end)
 
+  serves("that the program does not attach is told of in the log",
+    { kit = { script = { faults = { no_attachments = true } } } }, function(gateway)
+    assert.equal(200, gateway:ask { asking "look" }.status)
+    assert.matches("has not attached the picture content[2]", table.concat(gateway.lines), 1, true)
+  end)
+
   serves("is gone with a client that went away", { kit = { script = { answers = { { on = "slow", hang = true } } } },
     grace_ms = 1 }, function(gateway)
     local reader = gateway:open("/v1/messages", { model = "sonnet", messages = { asking "slow" } })

@@ -42,13 +42,14 @@ end
 
 --- Sends the last message and adds what the turn brought.
 local function take_turn(backend, conversation, record)
-  local messages, events = record.messages, {}
+  local messages, events, missing = record.messages, {}, nil
   local began = task.now()
   record.turn = #record.turn_ms + 1
   local about = { id = conversation.id, metadata = conversation.metadata, turn = record.turn }
   for event in backend:complete(messages, about) do
     table.insert(events, event)
     if event.type == "result" then record.result = summary_of(event) end
+    if event.subtype == "attachment_missing" then missing = event end
   end
   table.insert(record.turn_ms, round(task.now() - began))
   local result = record.result
@@ -61,6 +62,7 @@ local function take_turn(backend, conversation, record)
     error(errors.new(result.subtype, result.message or ("the turn ended with " .. result.subtype),
       { reason = result.error }), 0)
   end
+  if missing then error(errors.new(missing.subtype, missing.message), 0) end -- what answers has not seen it
 end
 
 --- Adds the next message of the user's; false when there is none.

@@ -155,6 +155,10 @@ function writers.user(self, event)
   for _, part in ipairs(command_output(event:text())) do self:note(part) end
 end
 
+--- Notices that are shown as they come.
+local NOTICES = { informational = "red", attachment_missing = "red", message_joined = "dim", injection_fallback = "dim",
+  compact_boundary = "dim" }
+
 function writers.system(self, event)
   local message = event.message
   if claude_commands.failure_in(event) then return end -- it becomes the command's error
@@ -164,10 +168,8 @@ function writers.system(self, event)
     for _, part in ipairs(command_output(message)) do self:note(part) end
   elseif event.subtype == "dialog_answered" and event.kind == "panel" then
     self:note((event.text:gsub("\n[^\n]*Esc to %l+$", ""))) -- without the row that tells how to close it
-  elseif event.subtype == "informational" and type(message) == "string" then
-    self:note(message, "red")
-  elseif event.subtype == "injection_fallback" or event.subtype == "compact_boundary" then
-    line(self, "dim", message or event.subtype)
+  elseif NOTICES[event.subtype] then
+    self:note(type(message) == "string" and message or event.subtype, NOTICES[event.subtype])
   end
 end
 

@@ -86,6 +86,13 @@ describe("output", function()
     assert.same({ "compacted\n", "compacted\n" }, aside)
   end)
 
+  it("shows what has become of a message that is not as it should be", function()
+    for _, subtype in ipairs { "attachment_missing", "message_joined" } do
+      out:event(event.new { type = "system", subtype = subtype, message = subtype })
+    end
+    assert.same({ "attachment_missing\n", "message_joined\n" }, aside)
+  end)
+
   it("describes a result that is next to nothing, and long", function()
     for name, expected in pairs { spaces = "a +b", spaces_alone = "b", lines = "a %(%+300000 lines, 300.0 kB%)",
       lines_alone = "%(nothing%)" } do
