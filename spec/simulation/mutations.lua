@@ -52,7 +52,7 @@ add("keeps a message's end from Enter", "policy/delivery", 'local rest = text ..
 add("refuses what would be a command", "policy/delivery", 'local name = without_leading_space(text):match "^/',
   'local name = ("x"):match "^/')
 add("compares the receipt with the message", "session/receipt",
-  "if is_late or is_before or turn.queued or claude_event.kind(event) ~= \"typed\" then return false end",
+  "if is_late or turn.queued or claude_event.kind(event) ~= \"typed\" then return false end",
   "do return true end")
 add("takes back keys that did not go", "claude/outbox", "        table.remove(self.queue, i)\n", "")
 add("ends a paste that is cut off", "claude/outbox",
@@ -97,7 +97,7 @@ add("ends a turn that takes too long", "session/init",
 -- Dialogs -------------------------------------------------------------------------------------------------------------
 
 add("takes a screen without a composer for no ready one", "policy/readiness",
-  'return tui.composer(view.rows, view.cursor) and "ready" or "starting"', 'return "ready"',
+  'return has_composer(view) and "ready" or "starting"', 'return "ready"',
   "whoever types waits ten seconds for the composer all the same, and no simulated program starts so slowly")
 add("believes the status file", "policy/readiness",
   'if status and status.status == "waiting" then return "dialog" end', "",

@@ -63,7 +63,8 @@ local function content_of(block)
 end
 
 local function make_folder(self)
-  for _, parent in ipairs { uv.os_tmpdir(), "/tmp", "/dev/shm" } do
+  -- The program names what it has attached by a path without `..` and `//`.
+  for _, parent in ipairs { uv.fs_realpath(uv.os_tmpdir()) or "/tmp", "/tmp", "/dev/shm" } do
     local ok, folder = pcall(mark.folder, "attached", parent)
     if ok and folder:find(SAFE) then
       self.folders[folder] = {}

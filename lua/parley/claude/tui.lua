@@ -78,10 +78,6 @@ end
 
 local function starts_with(row, prefix) return row:sub(1, #prefix) == prefix end
 
---- Whether keys go to a search of the history (Ctrl+R), for which 2.1.110 and 2.1.197 leave the composer where it is.
-local function is_search(row)
-  return starts_with(row, "  search prompts: ") or starts_with(row, "  no matching prompt: ")
-end
 
 ---@class parley.Composer
 ---@field text string     what it shows, rows joined by newlines, without the prompt
@@ -103,7 +99,6 @@ function M.composer(rows, cursor)
   if M.has_dialog_footer(rows) then return nil end
   for bottom = #rows, 2, -1 do
     if is_rule(rows[bottom]) then
-      if is_search(rows[bottom + 1] or "") then return nil end
       local lines, below = {}, cursor and math.max(0, bottom - 1 - cursor.row) or 0
       for i = bottom - 1, 1, -1 do
         local row = rows[i]
@@ -185,6 +180,15 @@ function M.refusal(rows)
   end
 end
 
+--- Whether keys go to a search of the history (Ctrl+R), for which 2.1.110 and 2.1.197 leave the composer where it is.
+---@param rows string[]
+---@param composer parley.Composer
+---@return boolean
+function M.is_search(rows, composer)
+  local row = rows[composer.last_row + 1] or ""
+  return starts_with(row, "  search prompts: ") or starts_with(row, "  no matching prompt: ")
+end
+
 --- Whether Ctrl+Z has stopped the program, as far as the screen shows (2.1.110, 2.1.197 and 2.1.332).
 ---@param rows string[]
 ---@return boolean
@@ -198,7 +202,7 @@ end
 --- Whether the program shows its list of sessions, the agents view (2.1.197 and 2.1.332).
 ---@param title string  of the terminal
 ---@return boolean
-function M.shows_agents(title) return title:find "claude agents$" ~= nil end
+function M.shows_agents(title) return title:find "^claude agents$" ~= nil or title:find " · claude agents$" ~= nil end
 
 --- Whether a program that has ended says that it does not go on from a session. Its rows may break anywhere.
 ---@param screen string

@@ -74,11 +74,11 @@ local function scope_of(visit, request)
   return core.digest.hex(core.digest.blake2b(text, 16)) .. "/"
 end
 
---- What a session lacks is told once: text that does not stream, conversations that are not kept, pictures that are not
---- attached.
-local LACKS = { hooks_unavailable = true, state_unavailable = true, attachment_missing = true }
+--- What a session lacks is told once: text that does not stream, conversations that are not kept.
+local LACKS = { hooks_unavailable = true, state_unavailable = true }
 
 local function tell_lack(self, event)
+  if event.subtype == "attachment_missing" and self.say then return self.say(event.message) end
   if not LACKS[event.subtype] or self.said[event.message] or not self.say then return end
   self.said[event.message] = true
   self.say(event.message)

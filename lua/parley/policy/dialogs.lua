@@ -83,11 +83,15 @@ local function text_of(rows, edge)
   return table.concat(lines, "\n")
 end
 
---- Whether nothing of ours is asked about, so that a person has opened it: before our message, and no tool's prompt.
-local function is_left_over(view)
-  local waiting_for = view.status and view.status.waitingFor
-  return view.is_before_message and (waiting_for == nil or waiting_for == "dialog open")
-    and not claude_dialog.has_question_footer(view.rows)
+--- What a person may have left open, by its title: `/config`, and `/model`, which ESC leaves as it was. No other is
+--- closed before our message: of one that nobody knows, ESC may decline what it asks, or end the program.
+local LEFT_OPEN = { "^Settings  Status ", "^Status   Config ", "^Select model\n" }
+
+local function is_left_open(view, text)
+  for _, title in ipairs(view.is_before_message and LEFT_OPEN or {}) do
+    if text:find(title) then return true end
+  end
+  return false
 end
 
 --- Whether the last row says that ESC closes it, and not that Enter confirms something: a panel with choices.
@@ -95,16 +99,14 @@ local function is_closable(view)
   for i = #view.rows, 1, -1 do
     local row = view.rows[i]
     if row ~= "" then
-      local may_be_panel = view.is_command or is_left_over(view)
-      return row:find "Esc to close$" or may_be_panel and row:find "Esc" and not row:find "Enter to confirm"
+      return row:find "Esc to close$" or view.is_command and row:find "Esc" and not row:find "Enter to confirm"
     end
   end
 end
 
---- Whether it is a menu of the program's own: that of two presses of ESC, or one of `/model`, which a person has left
---- (2.1.110: Enter confirms there).
+--- Whether it is a menu of the program's own: that of two presses of ESC, or what a person has left open.
 local function is_menu(view, text)
-  return view.has_started and (text:find "^Rewind\n" or text:find "^Select model\n" and is_left_over(view))
+  return view.has_started and (text:find "^Rewind\n" ~= nil or is_left_open(view, text))
 end
 
 --- Reads the dialog that the screen shows.

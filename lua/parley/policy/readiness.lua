@@ -25,8 +25,15 @@ M.contract = { state = contract.one_of { "starting", "ready", "busy", "dialog" }
 ---@field is_command? boolean   one of the program's own commands runs, or is about to
 ---@field is_before_message? boolean  no message or command of ours has been sent that was not answered
 
+--- Whether there is a composer that takes keys, as far as a message of ours is to come: a search that a person has left
+--- there is no matter while a turn runs.
+local function has_composer(view)
+  local composer = tui.composer(view.rows, view.cursor)
+  return composer ~= nil and not (view.is_before_message and tui.is_search(view.rows, composer))
+end
+
 local function on_screen(view)
-  if tui.composer(view.rows, view.cursor) then
+  if has_composer(view) then
     return tui.is_busy(view.rows, view.title) and "busy" or "ready"
   end
   return (tui.choices(view.rows) or tui.has_dialog_footer(view.rows)) and "dialog" or "starting"
@@ -48,7 +55,7 @@ function M.state(view)
   end
   if status and status.status == "waiting" then return "dialog" end
   if status and (status.status == "idle" or status.status == "shell") then
-    return tui.composer(view.rows, view.cursor) and "ready" or "starting"
+    return has_composer(view) and "ready" or "starting"
   end
   local seen = on_screen(view)
   if status and versions.has_status(status.version) and seen ~= "dialog" then return "starting" end

@@ -249,6 +249,11 @@ local function close_left_over(self, left)
   return math.min(left.due, left.since + limit)
 end
 
+local function is_composer_covered(view)
+  local composer = tui.composer(view.rows, view.cursor)
+  return not composer or tui.is_search(view.rows, composer)
+end
+
 --- Waits until the composer takes a message, answering dialogs on the way. A program that works by itself, for a task
 --- in the background has ended, is waited for as long as it shows signs of life. What a person has left in the
 --- composer's place is closed.
@@ -267,7 +272,7 @@ function Terminal:wait_until_ready(has_message)
       if state == "ready" then self.guard.ready() end
       return true
     end
-    local is_covered = self.has_started and state == "starting" and not tui.composer(view.rows, view.cursor)
+    local is_covered = self.has_started and state == "starting" and is_composer_covered(view)
     left = is_covered and (left or { since = clock.now(), patience = LEFT_OVER_MS,
       due = clock.now() + LEFT_OVER_MS }) or nil
     local signs = state == "busy" and tui.signs_of_life(view.rows) or seen

@@ -119,13 +119,14 @@ describe("tui.composer", function()
     assert.is_nil(tui.composer(rows, { row = 22, column = 2 }))
   end)
 
-  it("is none while keys go to a search of the history", function() -- 2.1.110 and 2.1.197
-    local rows = { RULE, "❯\u{A0}first", RULE, "  search prompts: fir  ⏵⏵ bypass permissions on" }
-    assert.is_nil(tui.composer(rows))
-    rows[4] = "  no matching prompt: x"
-    assert.is_nil(tui.composer { table.unpack(rows) })
-    rows[4] = "  ? for shortcuts · search prompts: fir"
-    assert.equal("first", tui.composer { table.unpack(rows) }.text)
+  it("stands there while keys go to a search of the history", function() -- 2.1.110 and 2.1.197
+    local function is_search(row)
+      local rows = { RULE, "❯\u{A0}first", RULE, row }
+      return tui.is_search(rows, tui.composer(rows))
+    end
+    assert.is_true(is_search "  search prompts: fir  ⏵⏵ bypass permissions on")
+    assert.is_true(is_search "  no matching prompt: x")
+    assert.is_false(is_search "  ? for shortcuts · search prompts: fir")
   end)
 
   it("is no dialog, and no old message between rules", function()
@@ -162,6 +163,13 @@ describe("tui looks above the composer", function()
     for _, row in ipairs { "  a · esc to interrupt", "  ? for shortcuts",
       "  ⏵⏵ bypass permissions on (shift+tab to cycle)   Failed to install · Will retry" } do
       assert.is_false(tui.is_busy(screen({ "  esc to interrupt" }, { "" }, { row }), ""), row)
+    end
+  end)
+
+  it("and at the title, too, for the list of sessions", function()
+    for title, expected in pairs { ["claude agents"] = true, ["1 awaiting input · claude agents"] = true,
+      ["✳ Configure claude agents"] = false } do
+      assert.equal(expected, tui.shows_agents(title), title)
     end
   end)
 

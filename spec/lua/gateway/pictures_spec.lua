@@ -44,8 +44,8 @@ describe("a picture in a client's message", function()
 
   serves("that the program does not attach is told of in the log",
     { kit = { script = { faults = { no_attachments = true } } } }, function(gateway)
-    assert.equal(200, gateway:ask { asking "look" }.status)
-    assert.matches("has not attached the picture content[2]", table.concat(gateway.lines), 1, true)
+    for _ = 1, 2 do assert.equal(200, gateway:ask { asking "look" }.status) end
+    assert.equal(2, select(2, table.concat(gateway.lines):gsub("has not attached the picture content%[2%]", "")))
   end)
 
   serves("is gone with a client that went away", { kit = { script = { answers = { { on = "slow", hang = true } } } },

@@ -180,22 +180,22 @@ describe("policy.dialogs", function()
       assert.equal("unknown", kind_of(" Enter to confirm · Esc to cancel", true))
     end)
 
-    it("what a person has left open, before a message of ours", function()
-      local function kind_of(is_before_message, waiting_for, title, footer)
+    it("what a person has left open, before a message of ours, and no other", function()
+      local function kind_of(is_before_message, title, footer)
         local view = turn(title, "", " ❯ 1. One", "   2. Other", "", footer)
-        view.is_before_message, view.status = is_before_message, waiting_for and { waitingFor = waiting_for }
+        view.is_before_message, view.status = is_before_message, { waitingFor = "dialog open" }
         return recognize(view).kind
       end
-      local GO_BACK = " ↓ to navigate · ↑ to switch tabs · Esc to go back"
-      local MODEL = " s to use this session only · Enter to save · Esc to cancel"
-      assert.equal("panel", kind_of(true, "dialog open", " Settings", GO_BACK))
-      assert.equal("panel", kind_of(true, nil, " Settings", " Space to change · Esc to cancel"))
-      assert.equal("panel", kind_of(true, "dialog open", " Select model", MODEL))
-      assert.equal("panel", kind_of(true, nil, " Select model", " Enter to confirm · Esc to exit"))
-      assert.equal("unknown", kind_of(false, "dialog open", " Settings", GO_BACK))
-      assert.equal("unknown", kind_of(true, "permission prompt", " Settings", GO_BACK))
-      assert.equal("unknown", kind_of(false, nil, " Select model", " Enter to confirm · Esc to exit"))
-      assert.equal("unknown", kind_of(true, "dialog open", " Settings", " Enter to confirm · Esc to cancel"))
+      local SETTINGS = " Settings  Status   Config   Usage   Stats"
+      for _, footer in ipairs { " ↓ to navigate · ↑ to switch tabs · Esc to go back", " / to search · Esc to clear",
+        " Enter to save · Esc to cancel", " Enter to confirm · Esc to exit" } do
+        for _, title in ipairs { SETTINGS, SETTINGS:gsub("Settings ", ""), " Select model" } do
+          assert.equal("panel", kind_of(true, title, footer))
+          assert.equal("unknown", kind_of(false, title, footer))
+        end
+        assert.equal("unknown", kind_of(true, " Updated terms", footer))
+        assert.equal("unknown", kind_of(true, " Do you want to make this edit to", footer))
+      end
     end)
 
     it("what a command asks about another folder, which ESC refuses", function()

@@ -29,6 +29,17 @@ describe("policy.readiness", function()
       assert.equal("starting", state(PANEL, { status = "idle" }))
     end)
 
+    it("is not ready for a message while a search of the history has the keys, which is no matter to a turn", function()
+      local rows = { RULE, "❯\u{A0}first", RULE, "  search prompts: fir" }
+      for _, status in ipairs { { status = "idle" }, {} } do
+        for is_before_message, expected in pairs { [true] = "starting", [false] = "ready" } do
+          local view = { rows = rows, status = status, is_before_message = is_before_message,
+            cursor = { row = 2, column = 8, visible = false } }
+          assert.equal(expected, readiness.state(view))
+        end
+      end
+    end)
+
     it("sees a dialog below which a version says that it is busy, and believes the others", function()
       local rows = { "● Write(a)", RULE, " Do you want to?", " ❯ 1. Yes", "   2. No", "", " Esc to cancel" }
       assert.equal("dialog", state(rows, { status = "busy", version = "2.1.141" }))

@@ -275,8 +275,10 @@ describe("turn", function()
 
     it("passes over what the program has given to itself before Enter", function()
       local live, write = sent()
-      live:take(write.user("begin", { timestamp = "2000-01-01T00:00:00.000Z" }))
-      assert.equal("submitted", live:state())
+      for _, text in ipairs { "begin", "hi" } do
+        live:take(write.user(text, { timestamp = "2000-01-01T00:00:00.000Z" }))
+        assert.equal("submitted", live:state())
+      end
       live:take(write.user "hi")
       assert.equal("running", live:state())
     end)
