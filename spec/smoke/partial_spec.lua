@@ -100,10 +100,15 @@ describe("partial text with the real program", function()
       assert.same({ name, (text:gsub("%s+$", "")) }, { name, (whole[1]:gsub("%s+$", "")) })
     end
     for _, text in ipairs { "THINK a while", "USETOOL please" } do
-      local said = helper.say(live, text)
-      local shown, whole = joined(said)
-      local texts = {}
-      for _, each in ipairs(whole) do table.insert(texts, each ~= "" and each or nil) end
+      local shown, texts
+      for _ = 1, 5 do -- 2.1.197 tells of a short text behind its record where the machine is busy: that is not reported
+        local whole
+        shown, whole = joined(helper.say(live, text))
+        texts = {}
+        for _, each in ipairs(whole) do table.insert(texts, each ~= "" and each or nil) end
+        for _, each in ipairs(shown) do assert.truthy(table.concat(texts, "\n"):find(each, 1, true)) end
+        if #shown == #texts then break end
+      end
       assert.same(texts, shown)
     end
     smoke.is_fine(live, server)
