@@ -74,13 +74,14 @@ local function scope_of(visit, request)
   return core.digest.hex(core.digest.blake2b(text, 16)) .. "/"
 end
 
---- What a session lacks is told once: text that does not stream, conversations that are not kept.
-local LACKS = { hooks_unavailable = true, state_unavailable = true }
+--- What is told of what cannot be had: what a session lacks once (text that does not stream, conversations that are not
+--- kept), a picture that the model was not given each time.
+local LACKS = { hooks_unavailable = "once", state_unavailable = "once", attachment_missing = "each" }
 
 local function tell_lack(self, event)
-  if event.subtype == "attachment_missing" and self.say then return self.say(event.message) end
-  if not LACKS[event.subtype] or self.said[event.message] or not self.say then return end
-  self.said[event.message] = true
+  local times = LACKS[event.subtype]
+  if not times or self.said[event.message] or not self.say then return end
+  self.said[event.message] = times == "once"
   self.say(event.message)
 end
 

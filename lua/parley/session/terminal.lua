@@ -224,9 +224,10 @@ local function is_at_work(self, state) return state == "busy" or state == "dialo
 --- that Ctrl+Z has stopped is continued. Raises when nothing has helped, and for the agents view: there ESC ends
 --- 2.1.197, and has 2.1.332 go on in a process of its own, where no message comes to the transcript that is read.
 ---@param left {since: number, patience: number, due: number, has_continued?: boolean}
+---@param view parley.View
 ---@return number instant  when to look again
-local function close_left_over(self, left)
-  local now, limit, view = clock.now(), math.max(self.options.file_wait_timeout_ms, 2 * LEFT_OVER_MS), self:view()
+local function close_left_over(self, left, view)
+  local now, limit = clock.now(), math.max(self.options.file_wait_timeout_ms, 2 * LEFT_OVER_MS)
   if now >= left.since + limit then
     local shown = table.concat(view.rows, "\n"):gsub("%s*\n%s*", " | "):gsub("^[ |]+", ""):gsub("[ |]+$", "")
     self:fail("timeout", ("the program shows something else than its composer for %g ms (file_wait_timeout_ms): %s")
@@ -285,7 +286,7 @@ function Terminal:wait_until_ready(has_message)
     if state == "dialog" then
       deadline = deadline + self:attend()
     else
-      self:wait(left and math.min(deadline, close_left_over(self, left)) or deadline)
+      self:wait(left and math.min(deadline, close_left_over(self, left, view)) or deadline)
     end
   end
 end

@@ -98,6 +98,14 @@ describe("promise 1, once:", function()
       assert.same({ "begin", "second" }, kit:taken())
     end)
 
+  each("behind one in the very words of it, too, and the answer is its own", { script = { initial_prompt = "hi",
+    faults = { late_flush_ms = 2000 }, answers = {
+      { on = function(_, number) return number == 1 end, text = "to the agent's" }, { text = "to ours" } } } },
+    function(live, kit)
+      assert.same({ "to ours" }, say(live, "hi").texts)
+      assert.same({ "hi", "hi" }, kit:taken())
+    end)
+
   each("behind two messages of a person's, of which the second waits in the queue, it is taken once",
     { script = { answers = { { on = "mine", text = "yours", delay_ms = 2000 } } } }, function(live, kit)
       say(live, "first")
