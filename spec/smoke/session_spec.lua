@@ -269,6 +269,16 @@ describe("a session of the real program", function()
       is_fine(live, server, "five")
     end)
 
+    for _, name in ipairs { "/new", "/reset", is_oldest and "/fork" or nil } do
+      converses("of another name, " .. name .. ", and goes on", function(live, server)
+        is_fine(live, server, "one")
+        local before = live.session_id
+        assert.equal("success", run(live, name).verdict)
+        assert.are_not.equal(before, live.session_id)
+        is_fine(live, server, "two")
+      end)
+    end
+
     converses("and tells nothing again of what a branch has copied", function(live, server)
       is_fine(live, server, "one")
       local before, used = live.session_id, live.used.output_tokens

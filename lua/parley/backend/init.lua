@@ -1,7 +1,6 @@
 --- `complete(messages)`: a conversation in, the events of its next turn out; behind it live sessions, found again by
 --- the fingerprint of the history.
 local attachments = require "parley.backend.attachments"
-local clear = require "parley.claude.clear"
 local commands = require "parley.claude.commands"
 local conversation = require "parley.backend.conversation"
 local defer = require "parley.base.defer"
@@ -202,11 +201,13 @@ local function was_dead(run, err)
     and #run.events == 0 and last:state() == "typing"
 end
 
---- Whether a command has left words for the model with the next message: that a panel was closed (2.1.197 and before),
---- or that the command is unknown (2.1.110).
-local function leaves_words(events)
+--- Whether what the program goes on with after a command is not this conversation: another session, or one with words
+--- for the model that come with the next message, that a panel was closed (2.1.197 and before), or that the command is
+--- unknown (2.1.110).
+local function leaves_conversation(events)
   local had_panel = false
   for _, event in ipairs(events) do
+    if event.subtype == "session_changed" then return true end
     had_panel = had_panel or event.subtype == "dialog_answered" and event.kind == "panel"
     if had_panel and event.subtype == "local_command" then return true end
     if event.type == "user" and event:text():find(commands.UNKNOWN) then return true end
@@ -238,8 +239,7 @@ local function settle(self, run, result)
   local is_stopped = result.subtype == "interrupted" or result.subtype == "error_limit"
   if result.is_error and not is_stopped and not CHANGES_NOTHING[result.subtype] then return drop(self, run.session) end
   if run.command then
-    local is_emptied = clear.is(run.command) -- what it goes on with is not this conversation
-    if is_emptied or leaves_words(run.events) then return drop(self, run.session) end
+    if leaves_conversation(run.events) then return drop(self, run.session) end
     if #run.request.history > 0 then return keep(self, run, result, { run.name }) end
     return self.pool:release(run.session, { run.key })
   end

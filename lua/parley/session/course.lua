@@ -50,7 +50,8 @@ local clearing = setmetatable({}, { __mode = "v" }) ---@type table<string, parle
 ---@field package settling table        the policy
 ---@field package deadlines parley.Deadlines
 ---@field package withdrawn? string     the message before, whose record may still come
----@field package folder? string       of the transcripts, for `/clear`
+---@field package clears? "clear"|"branch"  the command begins another session
+---@field package folder string        of the transcripts
 ---@field package beside? table<string, true>  the transcripts that were there before `/clear`
 ---@field package entered? parley.Entered  what was seen at the last Enter; nil where none is pressed
 ---@field package entered_again integer  how often it was pressed again
@@ -74,7 +75,7 @@ function M.new(session, turn)
     callbacks = session.callbacks, settling = session.policies.settling, withdrawn = session.withdrawn,
     deadlines = deadlines.new { terminal = session.terminal, transcript = session.transcript,
       options = session.options, now = now },
-    folder = turn.is_command and clear.is(turn.text) and session.jsonl_path:match "^(.*)/" or nil,
+    clears = turn.is_command and clear.kind(turn.text) or nil, folder = session.jsonl_path:match "^(.*)/",
   }, Course)
 end
 
@@ -110,12 +111,12 @@ end
 
 --- Has another session of the folder be cleared. May be called again.
 function Course:let_go()
-  if self.folder and clearing[self.folder] == self then clearing[self.folder] = nil end
+  if clearing[self.folder] == self then clearing[self.folder] = nil end
 end
 
 --- Types the message and presses Enter, unless the turn is interrupted first.
 function Course:deliver()
-  if self.folder then prepare_to_clear(self) end
+  if self.clears then prepare_to_clear(self) end
   local terminal, turn = self.terminal, self.turn
   local is_ready = terminal:wait_until_ready()
   self.transcript:check "nothing was sent"
@@ -144,7 +145,7 @@ function Course:next_session()
   if not self.turn.is_command then return nil end
   local current = self.terminal:status()
   local id = current and current.status and current.sessionId
-  return core.uuid.is_valid(id or "") and id or self.beside and clear.find(self.transcript.path, self.beside)
+  return core.uuid.is_valid(id or "") and id or self.beside and clear.find(self.transcript.path, self.beside, self.clears)
 end
 
 --- Tells that it goes on there.

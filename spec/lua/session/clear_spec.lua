@@ -1,4 +1,4 @@
--- /clear in two sessions of one folder at once, also where the status file does not tell of it; and /branch.
+-- /clear in two sessions of one folder at once, also where the status file does not tell of it; its other names; and /branch.
 local helper = require "spec.helper"
 local promise = require "spec.promise"
 local tables = require "parley.base.tables"
@@ -31,14 +31,33 @@ describe("/clear in two sessions of one folder at once", function()
   end
 end)
 
-describe("/clear in other letters", function()
+for _, name in ipairs { "/Clear", "/new", "/reset" } do
+  describe(name .. ", another name of /clear,", function()
+    promise.check_leaks()
+
+    promise.each("leads to the next session, too", {}, function(live)
+      helper.say(live, "before")
+      local id = live.session_id
+      helper.say(live, name, nil, true)
+      assert.are_not.equal(id, live.session_id)
+      assert.same({ "echo: again" }, helper.say(live, "again").texts)
+    end)
+  end)
+end
+
+describe("/fork, another name of /branch (2.1.110),", function()
   promise.check_leaks()
 
-  promise.each("leads to the next session, too", {}, function(live)
+  it("leads to the copy, too", helper.task(function()
+    local kit <close> = testing.world { script = { profile = "2.1.110" } }
+    local live <close> = promise.new(kit)
+    live:start()
     helper.say(live, "before")
-    helper.say(live, "/Clear", nil, true)
+    local id = live.session_id
+    assert.equal("success", helper.say(live, "/fork", nil, true).verdict)
+    assert.are_not.equal(id, live.session_id)
     assert.same({ "echo: again" }, helper.say(live, "again").texts)
-  end)
+  end))
 end)
 
 describe("/branch", function()

@@ -187,7 +187,7 @@ end
 commands["/claude"] = function(chat, word)
   if word == "" then error(errors.value_error "which command? /claude /compact", 0) end
   local text = word:sub(1, 1) == "/" and word or "/" .. word
-  if clear.is(text) then
+  if clear.kind(text) == "clear" then
     error(errors.value_error "use /new: it forgets the conversation on both sides", 0)
   end
   chat:run_command(text)

@@ -9,10 +9,14 @@ local M = {}
 local EXIT_WORDS = { exit = true, quit = true, [":q"] = true, [":q!"] = true, [":wq"] = true, [":wq!"] = true }
 
 local commands = {}
+--- Other names of theirs.
+local ALIASES = { new = "clear", reset = "clear" }
 
 --- Finds the command that a word names. 2.1.110 takes the first of its pop-up when the word goes on after a name.
 local function find(name, profile)
   name = name:lower()
+  if name == "fork" and profile.fork_is_branch then return "branch" end
+  name = ALIASES[name] or name
   if commands[name] then return name end
   for known in pairs(profile.takes_nearest_command and commands or {}) do
     if name:sub(1, #known) == known and name:sub(#known + 1):find "^%w+$" then return known end

@@ -83,6 +83,7 @@ local M = {}
 ---@field transcript_footer string    the last row of the transcript's view (Ctrl+O)
 ---@field cost_is_dialog boolean
 ---@field clear_changes_status boolean the status file names the new session
+---@field fork_is_branch boolean      `/fork` is another name of `/branch`
 ---@field unknown_command "system"|"user"  the record's type
 ---@field failed_compaction string     what `/compact` writes when the API refuses it, with {text}
 ---@field connection_lost string      the error line of an answer that was cut off behind a call
@@ -179,7 +180,8 @@ local v2_1_50 = {
   settings_footers = { "Type to filter · Enter/↓ to select · ↑ to tabs · Esc to clear",
     "Space to change · Enter to save · / to search · Esc to cancel" },
   transcript_footer = "Showing detailed transcript · ctrl+o to toggle · ctrl+e to show all",
-  cost_is_dialog = false, clear_changes_status = false, unknown_command = "user",
+  cost_is_dialog = false, clear_changes_status = false, fork_is_branch = true,
+  unknown_command = "user",
   failed_compaction = "<local-command-stderr>Error: Error during compaction: {text}</local-command-stderr>",
   interrupted_compaction = "Prompt is too long",
   refusal = "error", refusal_stop_reason = "stop_sequence", interruption_names_message = false,
@@ -232,7 +234,7 @@ local v2_1_197 = derive(v2_1_110, {
   attachments = { "agent_listing_delta", "skill_listing" },
   user_fields = { origin = { kind = "human" }, promptSource = "typed" },
   records_empty_reply = true, records_retries = false, tells_costs_as_text = false,
-  cost_is_dialog = true, clear_changes_status = true,
+  cost_is_dialog = true, clear_changes_status = true, fork_is_branch = false,
   failed_compaction = "<local-command-stdout>Error during compaction: {text}</local-command-stdout>",
   connection_lost = "API Error: Connection closed mid-response. The response above may be incomplete.",
   unknown_command = "system", refusal_stop_reason = "refusal", interruption_names_message = true,
