@@ -1,6 +1,7 @@
 -- What a person has left open in a session's terminal, on the real program: the next message closes it.
 local helper = require "spec.helper"
 local smoke = require "spec.smoke.live"
+local task = require "parley.base.task"
 
 describe("what a person has left open in the real program", function()
   if not smoke.claude then return pending "needs PARLEY_CLAUDE: run make smoke" end
@@ -23,6 +24,21 @@ describe("what a person has left open in the real program", function()
     smoke.converses("is closed where it comes up meanwhile, and is " .. what, function(live, server)
       helper.say(live, "first")
       live.process:write(key)
+      smoke.is_fine(live, server)
+    end)
+  end
+
+  for ending, verdict in pairs { success = "success", ["an interrupt"] = "interrupted" } do
+    smoke.converses("while a turn runs keeps it not from its end, " .. ending, { script = {
+      { on = "LATE", delay_ms = verdict == "success" and 4000 or 60000, blocks = { { type = "text", text = "done" } } },
+    } }, function(live, server)
+      helper.say(live, "first")
+      local saying = task.spawn(helper.say, live, "LATE")
+      helper.eventually(function() return live:state() == "busy" and #server:turns() == 2 end, 30000)
+      live.process:write "\15"
+      helper.eventually(function() return live.process.screen:text():find("detailed transcript", 1, true) end)
+      if verdict == "interrupted" then live:interrupt() end
+      assert.equal(verdict, saying:await().verdict)
       smoke.is_fine(live, server)
     end)
   end

@@ -165,6 +165,15 @@ function M.is_busy(rows, title)
   return false
 end
 
+--- Whether the program waits for a message, by other than its screen.
+---@param status? table    the status file
+---@param title string     of the terminal; it decides where there is no status (2.1.110 to 2.1.118)
+---@return boolean
+function M.is_at_rest(status, title)
+  if status and status.status then return status.status == "idle" or status.status == "shell" end
+  return starts_with(title, "✳ ")
+end
+
 --- Finds what the program says last, above the composer, of a message that a hook has refused.
 ---@param rows string[]
 ---@return string? why  in one line

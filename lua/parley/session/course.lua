@@ -22,7 +22,8 @@ local ENTER_AGAIN_MS = 1500
 local ENTER_AGAIN_MOVED_MS = 5000
 --- So often at most: where the program gives the message back each time, that must not go on for ever.
 local MOST_ENTERS = 10
---- A transcript of which nothing is there so long after Enter may have been moved before it was read.
+--- A transcript of which nothing is there so long after Enter may have been moved before it was read; so often it is
+--- looked for.
 local MISSING_MS = 1000
 --- So often whoever waits to be cleared looks whether it may be.
 local CLEAR_LOOK_MS = 1000
@@ -56,6 +57,7 @@ local clearing = setmetatable({}, { __mode = "v" }) ---@type table<string, parle
 ---@field package entered? parley.Entered  what was seen at the last Enter; nil where none is pressed
 ---@field package entered_again integer  how often it was pressed again
 ---@field package stamp? any            of the status, before Enter
+---@field package sought_at? number    when the transcript was looked for elsewhere
 ---@field package last_enter? number
 ---@field package free_since? number    since when nothing is in the way of the message
 ---@field package dialog_since? number  since when the dialog that is up waits to be answered
@@ -133,10 +135,15 @@ end
 ---@return boolean more  there may be more of it
 function Course:read() return self.transcript:read(self.turn) end
 
---- Whether there should be something of the transcript by now, and there is none where it was looked for.
+--- Whether the transcript is to be looked for elsewhere now: there should be something of it, and there is none in its
+--- place. Not at each look: it goes through all folders of `projects`.
 ---@return boolean
 function Course:misses_transcript()
-  return self.entered_at ~= nil and self.transcript:offset() == 0 and clock.now() >= self.entered_at + MISSING_MS
+  if not self.entered_at or self.transcript:offset() > 0 then return false end
+  local now = clock.now()
+  if now < (self.sought_at or self.entered_at) + MISSING_MS then return false end
+  self.sought_at = now
+  return true
 end
 
 --- The session that a command has gone on to, `/clear` for one.
@@ -256,7 +263,7 @@ end
 function Course:look(any, more)
   local turn, terminal = self.turn, self.terminal
   if not turn:is_certain() then terminal:check() end
-  local state = terminal:state()
+  local state = terminal:turn_state()
   local now = observe(self, state, any)
   local facts = facts_of(self)
   local verdict, settles_at = settle(self, facts, now)

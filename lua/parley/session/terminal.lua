@@ -134,6 +134,16 @@ end
 ---@return "starting"|"ready"|"busy"|"dialog"
 function Terminal:state() return self.readiness.state(self:view()) end
 
+--- The same, of a turn that runs: where something covers the composer, which a person has opened meanwhile (Ctrl+O), the
+--- program is at rest as soon as its status or its title says so. The next message closes what is there.
+---@return "starting"|"ready"|"busy"|"dialog"
+function Terminal:turn_state()
+  local view = self:view()
+  local state = self.readiness.state(view)
+  local is_covered = state == "starting" and self.has_started and not tui.composer(view.rows, view.cursor)
+  return is_covered and tui.is_at_rest(view.status, view.title) and "ready" or state
+end
+
 ---@return string
 function Terminal:session_id() return self.guard.session_id() end
 

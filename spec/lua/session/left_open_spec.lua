@@ -1,6 +1,7 @@
 -- What a person who has a session's terminal in hand has left open there, when the next message comes.
 local helper = require "spec.helper"
 local promise = require "spec.promise"
+local task = require "parley.base.task"
 local testing = require "parley.testing"
 
 local CTRL_O, VIEW = "\15", "Showing detailed transcript"
@@ -32,6 +33,25 @@ describe("what a person has left open", function()
       assert.equal("success", helper.say(live, "next").verdict)
       assert.same({ "before", "next" }, world:taken())
     end))
+
+    for ending, texts in pairs { success = { "done" }, interrupted = {} } do
+      it(("does not keep a turn from its end, %s, on %s"):format(ending, profile), helper.task(function()
+        local world <close> = testing.world { script = { profile = profile, answers = {
+          { on = "slow", delay_ms = 3000, text = "done" } } } }
+        local live <close> = promise.new(world, { stall_timeout_ms = 60000 })
+        live:start()
+        local saying = task.spawn(helper.say, live, "slow")
+        helper.eventually(function() return live:state() == "busy" end)
+        live.process:write(CTRL_O)
+        helper.eventually(function() return live.process.screen:text():find(VIEW, 1, true) end)
+        if ending == "interrupted" then live:interrupt() end
+        local said = saying:await()
+        assert.equal(ending, said.verdict)
+        assert.same(texts, said.texts)
+        assert.equal("success", helper.say(live, "next").verdict)
+        assert.same({ "slow", "next" }, world:taken())
+      end))
+    end
 
     it("is closed where it is /config, on " .. profile, with_keys(profile, function(live, world)
       live.process:write "/config"

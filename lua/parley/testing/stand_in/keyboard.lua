@@ -83,9 +83,7 @@ local function press_return(program)
 end
 
 --- Opens the transcript's view, of which no status tells.
-local function open_transcript(program)
-  if not program.turn_task then program.view.dialog = dialogs.transcript(program.profile) end
-end
+local function open_transcript(program) program.view.dialog = dialogs.transcript(program.profile) end
 
 local function press_in_transcript(program, key)
   if key.name ~= "escape" and key.name ~= "ctrl-o" then return end

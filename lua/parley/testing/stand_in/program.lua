@@ -259,8 +259,11 @@ function Program:run_turn(entry)
   self:set_status "busy"
   self.turn_task = task.spawn(current.run, current)
   local ok, err = pcall(self.turn_task.await, self.turn_task)
-  if self.view.dialog then self.log:tell("answered", { text = "it goes with the turn" }) end
-  self.turn_task, self.turn, self.view.dialog = nil, nil, nil
+  self.turn_task, self.turn = nil, nil
+  if self.view.dialog and self.view.dialog.kind ~= "transcript" then -- that view stays
+    self.log:tell("answered", { text = "it goes with the turn" })
+    self.view.dialog = nil
+  end
   self:stop_spinner()
   if not ok then
     if not errors.is(err, "Cancelled") or err.message ~= Program.INTERRUPT then error(err, 0) end

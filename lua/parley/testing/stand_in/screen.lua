@@ -331,7 +331,8 @@ end
 ---@param view table
 function Screen:draw(view)
   local glyphs = self.profile.title_glyphs
-  self:set_title(view.busy and not view.dialog and glyphs[view.seconds % #glyphs + 1] or IDLE)
+  local asks = view.dialog and view.dialog.kind ~= "transcript"
+  self:set_title(view.busy and not asks and glyphs[view.seconds % #glyphs + 1] or IDLE)
   local rows, cursor_row, cursor_column = self:layout(view)
   local first = math.max(0, #rows - self.rows) -- what does not fit has scrolled away
   local output, shown = {}, self.shown
