@@ -40,13 +40,14 @@ local function children_by_parent()
   return children
 end
 
-local function has_mark(pid, wanted)
-  return mark.is_in(files.read(("/proc/%d/environ"):format(pid)) or "", wanted)
+--- Whether a process carries a mark of this one's, which nobody has who is older: there may be thousands of those.
+local function has_mark(one, wanted, since)
+  return tonumber(one.started) >= since and mark.is_in(files.read(("/proc/%d/environ"):format(one.pid)) or "", wanted)
 end
 
 --- Finds the descendants of some processes.
 ---@param roots integer[]  process ids
----@param wanted? string   a mark: those that carry it, and their descendants, are among them
+---@param wanted? string   a mark of this process': those that carry it, and their descendants, are among them
 ---@return parley.Descendant[]  the roots not among them; a child comes behind its parent, or behind one with a mark
 function M.of(roots, wanted)
   local children, found, known = children_by_parent(), {}, {}
@@ -58,9 +59,10 @@ function M.of(roots, wanted)
     table.insert(found, one)
     table.insert(queue, one.pid)
   end
+  local since = tonumber(M.started(uv.os_getpid()) or "0")
   for _, siblings in pairs(wanted and children or {}) do
     for _, one in ipairs(siblings) do
-      if has_mark(one.pid, wanted) then add(one) end
+      if has_mark(one, wanted, since) then add(one) end
     end
   end
   while queue[1] do

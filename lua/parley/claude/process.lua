@@ -302,6 +302,18 @@ local function end_left_over(self, known)
   signal_left_over(self, left, "sigkill")
 end
 
+--- Lets go of the program, which is killed if it still runs, and of its terminal.
+local function let_go(self)
+  self.is_discarded = true
+  close_handle(self.pipe)
+  self.outbox:close "the process does not run"
+  close_editor(self)
+  if self.ending then self.ending:close() end
+  if self.pty:close() then close_handle(self.child_signal) end -- or it is reaped at SIGCHLD
+  self.exit = self.exit or self.pty:poll_exit() or { signal = "SIGKILL" }
+  self.changed:notify()
+end
+
 --- Ends the program: SIGTERM, a grace time, SIGKILL; reaps it and closes the terminal. What its tools have started and
 --- it has left behind is ended too. A second call gives the same answer. A cancellation does not end it half-way. In a
 --- libuv callback, which cannot wait, it is `kill`.
@@ -312,9 +324,9 @@ function Process:close(grace_ms)
   if not self.pty then return { not_started = true } end
   if self.is_discarded then return self.exit end
   return task.wherever(function()
-    local known = {}
-    if not self.exit then
-      known = left_over(self) -- one that dropped the mark can be told only while its parent lives
+    local known = self.known or {}
+    if not self.exit then -- one that dropped the mark can be told only while its parent lives
+      for _, one in ipairs(left_over(self)) do table.insert(known, one) end
       self.pty:signal "SIGTERM"
       if not wait_for_exit(self, grace_ms or 2000) then
         self.pty:signal "SIGKILL"
@@ -323,7 +335,7 @@ function Process:close(grace_ms)
     end
     end_left_over(self, known)
     self:drain(50)
-    self:discard()
+    if not self.is_discarded then let_go(self) end
     return self.exit
   end, function()
     self:kill(grace_ms)
@@ -346,17 +358,10 @@ end
 --- wait.
 function Process:discard()
   if not self.pty or self.is_discarded then return end
-  self.is_discarded = true
-  close_handle(self.pipe)
-  self.outbox:close "the process does not run"
-  close_editor(self)
-  if self.ending then self.ending:close() end
   local left = left_over(self)
-  if self.pty:close() then close_handle(self.child_signal) end -- or it is reaped at SIGCHLD
+  let_go(self)
   kernel.signal(self.known or {}, "sigkill")
   kernel.signal(left, "sigkill")
-  self.exit = self.exit or self.pty:poll_exit() or { signal = "SIGKILL" }
-  self.changed:notify()
 end
 
 Process.__close = function(self) self:close() end

@@ -17,7 +17,9 @@ local ON_A_FULL_DISK = [[
   local function fill()
     local file = assert(io.open(folder .. "/filler", "ab"))
     file:setvbuf "no"
-    repeat until not file:write "."
+    for _, piece in ipairs { ("."):rep(65536), "." } do
+      repeat until not file:write(piece)
+    end
     file:close()
   end
 
