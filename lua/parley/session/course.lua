@@ -152,7 +152,8 @@ function Course:next_session()
   if not self.turn.is_command then return nil end
   local current = self.terminal:status()
   local id = current and current.status and current.sessionId
-  return core.uuid.is_valid(id or "") and id or self.beside and clear.find(self.transcript.path, self.beside, self.clears)
+  if core.uuid.is_valid(id or "") then return id end
+  return self.beside and clear.find(self.transcript.path, self.beside, self.clears)
 end
 
 --- Tells that it goes on there.

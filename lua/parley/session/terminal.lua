@@ -134,8 +134,8 @@ end
 ---@return "starting"|"ready"|"busy"|"dialog"
 function Terminal:state() return self.readiness.state(self:view()) end
 
---- The same, of a turn that runs: where something covers the composer, which a person has opened meanwhile (Ctrl+O), the
---- program is at rest as soon as its status or its title says so. The next message closes what is there.
+--- The same, of a turn that runs: where something covers the composer, which a person has opened meanwhile (Ctrl+O),
+--- the program is at rest as soon as its status or its title says so. The next message closes what is there.
 ---@return "starting"|"ready"|"busy"|"dialog"
 function Terminal:turn_state()
   local view = self:view()

@@ -1,4 +1,5 @@
--- /clear in two sessions of one folder at once, also where the status file does not tell of it; its other names; and /branch.
+-- /clear in two sessions of one folder at once, also where the status file does not tell of it; its other names;
+-- and /branch.
 local helper = require "spec.helper"
 local promise = require "spec.promise"
 local tables = require "parley.base.tables"
