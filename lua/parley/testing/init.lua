@@ -145,18 +145,18 @@ end
 
 --- The fields of /proc/PID/stat behind the name: state, parent, …
 local function process_facts(pid)
-  local stat = files.read(("/proc/%d/stat"):format(pid))
+  local stat = files.read(("/proc/%s/stat"):format(pid))
   local state, parent = (stat or ""):match "%) (%a) (%d+)"
   return state, tonumber(parent)
 end
 
+--- The children of this process. Not every kernel lists those of a thread; the main one alone starts programs.
 local function children()
   local found, own = {}, uv.os_getpid()
-  for _, name in ipairs(files.names "/proc") do
-    if name:find "^%d+$" then
-      local state, parent = process_facts(tonumber(name))
-      if parent == own then found[("%s (%s)"):format(name, state)] = true end
-    end
+  local listed = files.read(("/proc/self/task/%d/children"):format(own)) or table.concat(files.names "/proc", " ")
+  for pid in listed:gmatch "%f[%w]%d+%f[%s\0]" do
+    local state, parent = process_facts(pid)
+    if parent == own then found[("%s (%s)"):format(pid, state)] = true end
   end
   return found
 end
