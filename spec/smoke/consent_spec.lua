@@ -4,6 +4,7 @@ local files = require "parley.base.files"
 local dialogs = require "parley.policy.dialogs"
 local helper = require "spec.helper"
 local smoke = require "spec.smoke.live"
+local task = require "parley.base.task"
 local uv = require "luv"
 
 local READ_ONLY = require "spec.read_only_dialogs"
@@ -157,6 +158,19 @@ describe("a permission prompt of the real program", function()
       assert.equal(one.name, asked[1].tool_use.name)
       assert.is_nil(asked[1].is_cut)
     end
+  end))
+
+  it("that a person answers at the terminal is waited for no longer", smoke.conversation({ process = ASK,
+    script = { { on = "DOIT", blocks = { bash("echo done", "say it") } } },
+    session = { policies = { dialogs = { decide = helper.until_cancelled } } } }, function(live, server)
+    local saying = task.spawn(helper.say, live, "DOIT please")
+    helper.eventually(function() return live:state() == "dialog" end, 30000)
+    task.condition():wait(1500) -- until it has stood still, and the policy is at it
+    live.process:write "1"
+    local said = saying:await()
+    assert.equal("success", said.verdict)
+    assert.same({}, smoke.of_subtype(said, "dialog_answered"))
+    smoke.is_fine(live, server)
   end))
 
   it("of the start that a policy denies ends the program, and says so", smoke.conversation({

@@ -1,8 +1,8 @@
 --- What to do with a dialog.
 ---
 --- To replace it, return a table with `decide`, and with `recognize` for dialogs that this one does not know. `decide`
---- may wait (`parley.task`), to ask a person. The user's consent is the user's: by default nothing is answered that
---- `accept` does not name.
+--- may wait (`parley.task`), to ask a person, and is cancelled when the dialog goes: somebody at the terminal has
+--- answered it. The user's consent is the user's: by default nothing is answered that `accept` does not name.
 local claude_dialog = require "parley.claude.dialog"
 local decision = require "parley.policy.decision"
 local dialog_kinds = require "parley.claude.dialog_kinds"

@@ -191,16 +191,36 @@ local function refusal_of(self, dialog, choice, why)
     described(dialog), why and ": " .. why or "")
 end
 
---- What the policy says, which may ask a person: in a task of its own, for the turn may end meanwhile.
----@return table? decision  nil when the turn was interrupted
-local function ask_policy(self, dialog)
-  local terminal, began, failure = self.terminal, clock.now(), nil
+--- Whether the dialog that the policy was asked about is there no more: it has gone, or another one stands there. A
+--- person at the terminal has answered it, or the program has taken it away. One that cannot be read is being drawn.
+local function has_gone(self, text, calls)
+  if self.terminal:state() ~= "dialog" then return true end
+  local current = recognize(self, calls)
+  return current ~= nil and current.text ~= text
+end
+
+--- Waits until a dialog has gone for so long that it is not only drawn anew, or until the turn is interrupted.
+local function wait_until_gone(self, text, calls)
+  local terminal, since = self.terminal, nil
+  terminal:wait_until(function()
+    if terminal:is_interrupted() then return true end
+    since = has_gone(self, text, calls) and (since or clock.now()) or nil
+    local due = (since or math.huge) + STILL_MS
+    return clock.now() >= due, due
+  end, math.huge)
+end
+
+--- What the policy says, which may ask a person: in a task of its own, for the turn may end meanwhile, and somebody else
+--- may answer.
+---@param text? string  of the dialog; nil: it cannot be read
+---@return table? decision  nil when the dialog has gone, or the turn was interrupted
+local function ask_policy(self, dialog, text, calls)
+  local began, is_over, failure = clock.now(), false, nil
   local asking = task.spawn(pcall, self.policy.decide, dialog, self.accept)
   local watching = task.spawn(function()
-    local function is_interrupted() return terminal:is_interrupted() end
-    local ok, err = pcall(terminal.wait_until, terminal, is_interrupted, math.huge)
-    failure = not ok and err or nil
-    asking:cancel "the turn has ended"
+    local ok, err = pcall(wait_until_gone, self, text, calls)
+    is_over, failure = true, not ok and err or nil
+    asking:cancel "nobody waits for the decision any more"
   end)
   local _ <close> = defer(function()
     asking:cancel "the turn has ended"
@@ -212,16 +232,16 @@ local function ask_policy(self, dialog)
   end)
   local has_begun, ok, decision = pcall(asking.await, asking)
   if failure then error(failure, 0) end
-  if terminal:is_interrupted() then return nil end
+  if is_over or self.terminal:is_interrupted() then return nil end
   if not (has_begun and ok) then error(has_begun and decision or ok, 0) end
   return decision
 end
 
 local function decide(self, dialog, calls)
-  local terminal = self.terminal
+  local terminal, text = self.terminal, dialog and dialog.text
   dialog = dialog or { kind = "unknown", text = terminal.process.screen:text(), choices = {},
     remedy = "it cannot be read; look at the screen" }
-  local decision = ask_policy(self, dialog)
+  local decision = ask_policy(self, dialog, text, calls)
   if not decision then return nil end
   decision = decisions.resolve(decision, dialog)
   local is_again = dialog.text == self.answered

@@ -172,6 +172,21 @@ describe("promise 5, a turn ends, and not early:", function()
     end)
   end
 
+  each("though a dialogs policy waits for a person, when another one answers at the terminal", {
+    process = { permission_mode = "default" },
+    session = { policies = { dialogs = { decide = helper.until_cancelled } } },
+  }, function(live, kit)
+    local saying = task.spawn(say, live, "TOUCH it")
+    helper.eventually(function() return live:state() == "dialog" end)
+    task.condition():wait(15000)
+    live.process:write "1"
+    local said = saying:await()
+    assert.equal("success", said.verdict)
+    assert.equal(0, count_of(said, "dialog_answered"))
+    assert.same({ "echo: next" }, say(live, "next").texts)
+    assert.same({ "TOUCH it", "next" }, kit:taken())
+  end)
+
   for name, tool in pairs {
     ["a call that is known"] = { name = "Bash", input = { command = "ls" } },
     ["one that is not"] = { name = "Bash", input = { command = ("echo a line of it\n"):rep(60) } },

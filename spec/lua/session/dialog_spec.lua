@@ -5,6 +5,7 @@ local fake_process = require "parley.testing.fake_process"
 local helper = require "spec.helper"
 local in_no_time = require("spec.simulated_clock").task
 local session = require "parley.session"
+local task = require "parley.base.task"
 
 local NUMBERED = { " Do you want to proceed?", " ❯ 1. Yes", "   2. Yes, and always", "   3. No", "", " Esc to cancel" }
 
@@ -166,6 +167,31 @@ describe("a session's dialogs", function()
       assert.same({}, fake.writes)
     end
   end))
+
+  it("asks no longer about one that has gone, or in whose place another stands; one that is drawn anew stays the same",
+    in_no_time(function()
+      local asked, live, fake = {}
+      local function prompt(command)
+        return { "───", " Bash command", "", "   " .. command, "", " Do you want to proceed?", " ❯ 1. Yes", "   2. No",
+          "", " Esc to cancel" }
+      end
+      local function decide(seen)
+        table.insert(asked, (seen.text:match "command\n([^\n]*)"))
+        return not task.condition():wait(60000) and { choose = 2 } or nil
+      end
+      live, fake = before(prompt "ls", { policies = { dialogs = { decide = decide } } })
+      live.terminal.has_started = true
+      local began = clock.now()
+      clock.after(5000, function() draw(fake, { "half of it" }) end)
+      clock.after(5200, function() draw(fake, prompt "ls") end)
+      clock.after(20000, function() draw(fake, prompt "rm -rf x") end)
+      assert.is_nil(answer(live))
+      clock.after(20000, function() draw(fake, { "gone" }) end)
+      assert.is_nil(answer(live))
+      assert.same({ "ls", "rm -rf x" }, asked)
+      assert.is_true(clock.now() - began < 45000)
+      assert.same({}, fake.writes)
+    end))
 
   it("answers one dialog once, however long its rows stay", in_no_time(function()
     local asked = 0
