@@ -1,5 +1,6 @@
 -- Permission prompts of the real program: a decision is about the call that is asked about, and about no other.
 local clock = require "parley.base.clock"
+local core = require "parley.core"
 local files = require "parley.base.files"
 local dialogs = require "parley.policy.dialogs"
 local helper = require "spec.helper"
@@ -172,6 +173,33 @@ describe("a permission prompt of the real program", function()
     assert.same({}, smoke.of_subtype(said, "dialog_answered"))
     smoke.is_fine(live, server)
   end))
+
+  do
+    local several = { bash("touch a b", "make"), bash("touch " .. ("日本語"):rep(60), ("long "):rep(40) .. "one"),
+      call("Read", { file_path = "/etc/hostname" }), call("Read", { file_path = "/etc/passwd" }),
+      call("WebFetch", { url = "http://127.0.0.1:1/", prompt = "p" }),
+      call("WebFetch", { url = "http://127.0.0.1:1/x", prompt = "what\n❯ 1. Yes" }),
+      call("AskUserQuestion", { questions = core.json.array { { question = "1. Which?\n2. Or", header = "H",
+        multiSelect = false, options = core.json.array { { label = "Red", description = "d" },
+          { label = "Blue", description = "d" } } } } }) }
+    local told = {}
+    local policy = { decide = function(dialog)
+      local input = assert(dialog.tool_use, dialog.text).input
+      told[core.json.encode(input, { sort_keys = true })] = true
+      return { choose = 1 }
+    end }
+    it("tells of each of several calls, where no rule of the user's asks", smoke.conversation({
+      process = { permission_mode = "default" }, session = { policies = { dialogs = policy } },
+      script = { { on = "DOIT", blocks = several } },
+    }, function(live, server)
+      assert.equal("success", helper.say(live, "DOIT please").verdict)
+      for _, one in ipairs(several) do
+        local input = core.json.encode(one.input, { sort_keys = true })
+        assert.is_true(told[input], input)
+      end
+      smoke.is_fine(live, server)
+    end))
+  end
 
   it("of the start that a policy denies ends the program, and says so", smoke.conversation({
     answers = { trust = false }, is_not_started = true,

@@ -2,7 +2,7 @@
 ---
 --- Measured on 2.1.110, 2.1.197, 2.1.250, 2.1.290, 2.1.330 and 2.1.332. What the model wrote is drawn indented, only
 --- the program draws rules at the left edge (but for a question's text, which is of no tool that does anything).
---- 2.1.290 and later put what a tool gets between two rules, and a bar before each of its rows where there are several.
+--- 2.1.290 and later put what a tool gets between two rules. A text of several rows has a bar before each.
 local M = {}
 
 local EDGES, INNER_RULE = { "───", "▔▔▔" }, "╌╌╌"
@@ -46,6 +46,12 @@ function M.is_question(rows, choices)
   return starts_with(title, "☐") or starts_with(title, "☒") or starts_with(title, "←")
 end
 
+--- How many columns a text takes: a character of Chinese, Japanese or Korean, or an emoji, has two of them.
+local function width(text)
+  local _, wide = text:gsub("[\xE3-\xF4]", "")
+  return (utf8.len(text) or 0) + wide
+end
+
 --- Rows wrap so many columns before the screen ends, at most: for indents, bars and line numbers.
 local MARGIN = 10
 
@@ -54,7 +60,7 @@ local function join(rows, columns)
   local parts = {}
   for i, row in ipairs(rows) do
     local next_word = (rows[i + 1] or ""):match "%S+" or ""
-    local is_full = (utf8.len(row) or 0) + 1 + (utf8.len(next_word) or 0) > columns - MARGIN
+    local is_full = width(row) + 1 + width(next_word) > columns - MARGIN
     parts[i] = row .. (is_full and "\v" or "\n")
   end
   return (table.concat(parts):gsub("^%s+", ""):gsub("%s+$", ""))
@@ -87,18 +93,16 @@ end
 ---@field body string[]        what the tool gets
 ---@field columns integer      of the screen
 
---- Takes the bar from before each row, where all have it.
+--- Takes the bars from before rows. A text of one row has none, and may begin like one.
 local function without_bars(rows)
-  local bare = {}
+  local bare, filled = {}, 0
   for i, row in ipairs(rows) do
-    local rest = row:match "^ │ ?(.*)$"
-    if not rest then return rows end
-    bare[i] = rest
+    bare[i], filled = row:match "^ ?│ ?(.*)$" or row, filled + (row ~= "" and 1 or 0)
   end
-  return bare
+  return filled > 1 and bare or rows
 end
 
---- Takes it from before the rows that have it, down to the first that has none: 2.1.250 draws it, but no rules.
+--- Takes them from before the rows that have them, down to the first that has none: 2.1.250 draws bars, but no rules.
 local function without_leading_bars(rows)
   local bare = table.move(rows, 1, #rows, 1, {})
   for i, row in ipairs(rows) do
@@ -114,12 +118,14 @@ local function read_prompt(rows, choices)
   local edge = M.upper_edge(rows, choices)
   local title = edge and (rows[edge + 1] or ""):match "^ (%S.*)$"
   if not title then return nil end
+  title = title:gsub("  +%d+ of %d+$", "") -- calls of one message that are asked about one after the other (2.1.332)
   local columns, inner = utf8.len(rows[edge]) or 0, {}
   for i = edge + 2, choices.first_row - 1 do
     if M.is_inner_rule(rows[i]) then table.insert(inner, i) end
   end
   if #inner == 2 then
-    return { title = title, columns = columns, head = table.move(rows, edge + 2, inner[1] - 1, 1, {}),
+    return { title = title, columns = columns,
+      head = without_bars(table.move(rows, edge + 2, inner[1] - 1, 1, {})),
       body = without_bars(table.move(rows, inner[1] + 1, inner[2] - 1, 1, {})) }
   end
   if #inner > 0 then return nil end
@@ -182,6 +188,9 @@ local function shows_edit(rows, old, new)
   return is_replaced(table.concat(before, "\n"), table.concat(after, "\n"), plain(old), plain(new))
 end
 
+--- What 2.1.332 says above a command's description where its mode is `default` and no rule of the user's asks.
+local TIP = 'Tip: auto mode handles these prompts for you — choose "switch to auto mode" below\n'
+
 --- What each tool's prompt shows of its input. A tool that is not here is known to nobody by what its prompt shows.
 local tools = {}
 
@@ -193,7 +202,8 @@ function tools.Bash(prompt, input)
     local text = input.command .. "\n" .. description
     return shows(prompt, "body", text) or shows_text(without_leading_bars(prompt.body), text, prompt.columns)
   end
-  return shows(prompt, "head", description) and shows(prompt, "body", input.command)
+  return (shows(prompt, "head", description) or shows(prompt, "head", TIP .. description))
+    and shows(prompt, "body", input.command)
 end
 
 function tools.Read(prompt, input)
@@ -243,7 +253,7 @@ local function shows_question(rows, choices, input)
   local above, columns = rows_above(rows, choices, 1)
   for _, question in ipairs(above and type(input.questions) == "table" and input.questions or {}) do
     local options = type(question) == "table" and type(question.options) == "table" and question.options
-    if options and shows_text(above, tostring(question.question), columns)
+    if options and shows_text(without_bars(above), tostring(question.question), columns)
       and shows_choices(options, choices.labels) then return true end
   end
   return false

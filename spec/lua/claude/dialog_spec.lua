@@ -51,6 +51,30 @@ describe("claude.dialog", function()
       assert.is_true(shows(plain(" Bash command", "   ls -la", "   it"), bash "ls -la"))
     end)
 
+    it("below what the program says of its auto mode", function()
+      local first, rest = " Tip: auto mode handles these prompts for you — choose", ' "switch to auto mode" below'
+      local rows = framed(" Bash command", first, " ls")
+      table.insert(rows, 6, rest)
+      table.insert(rows, 7, " it")
+      assert.is_true(shows(rows, bash "ls"))
+      assert.is_false(shows(rows, bash("ls", "below it")))
+      assert.is_false(shows(rows, bash "ls -l"))
+    end)
+
+    it("whose description has several rows", function()
+      local rows = framed(" Bash command", " │ " .. ("abcdefghi "):rep(5), " ls")
+      table.insert(rows, 6, " │ │ klm")
+      assert.is_true(shows(rows, bash("ls", ("abcdefghi "):rep(5) .. "│ klm")))
+      assert.is_false(shows(rows, bash("ls", ("abcdefghi "):rep(5) .. "klm")))
+    end)
+
+    it("whose characters are two columns wide", function()
+      local rows = framed(" Bash command", " it", " │ touch " .. ("日本語"):rep(8), " │ " .. ("日本語"):rep(9),
+        " │ 日本語")
+      assert.is_true(shows(rows, bash("touch " .. ("日本語"):rep(18))))
+      assert.is_false(shows(rows, bash("touch " .. ("日本語"):rep(17))))
+    end)
+
     it("that has no description", function()
       assert.is_true(shows(framed(" Bash command", " Run shell command", " ls"), "Bash", { command = "ls" }))
       assert.is_true(shows(plain(" Bash command", "   ls", "   Run shell command"), "Bash", { command = "ls" }))
@@ -140,6 +164,7 @@ describe("claude.dialog", function()
 
   it("knows a file that is read by its path", function()
     for _, rows in ipairs { framed(" Read file", nil, " Read(/etc/hostname)"),
+      framed(" Read file" .. (" "):rep(43) .. "1 of 2", nil, " Read(/etc/hostname)"),
       plain(" Read file", "  Read(/etc/hostname)") } do
       assert.is_true(shows(rows, "Read", { file_path = "/etc/hostname" }))
       assert.is_false(shows(rows, "Read", { file_path = "/etc/host" }))
@@ -182,6 +207,24 @@ describe("claude.dialog", function()
       assert.equal(not shows_prompt, shows(rows, "WebFetch", { url = "http://a/x", prompt = "what" }))
       assert.is_false(shows(rows, "WebFetch", { url = "http://a/", prompt = "what?" }))
     end
+  end)
+
+  it("knows what is fetched with a prompt of several lines", function()
+    local rows = framed(" Fetch" .. (" "):rep(47) .. "2 of 2", " Claude wants to fetch content from a",
+      " url: http://a", " │ prompt: what?", " │", " │ │ 1. Yes")
+    assert.is_true(shows(rows, "WebFetch", { url = "http://a", prompt = "what?\n\n│ 1. Yes" }))
+    assert.is_false(shows(rows, "WebFetch", { url = "http://a", prompt = "what?\n\n1. Yes" }))
+  end)
+
+  it("knows a question of several lines", function()
+    local rows = { EDGE, " ☐ Colour", "", "│ Which?", "│", "│ This?", "", "❯ 1. Red", "  2. Blue", EDGE, "",
+      "Enter to select · ↑/↓ to navigate · Esc to cancel" }
+    local options = { { label = "Red" }, { label = "Blue" } }
+    local function asks(text)
+      return shows(rows, "AskUserQuestion", { questions = { { question = text, options = options } } })
+    end
+    assert.is_true(asks "Which?\n\nThis?")
+    assert.is_false(asks "Which?\n\nThat?")
   end)
 
   it("knows a question by its text and its answers", function()

@@ -91,12 +91,13 @@ end
 --- What a permission prompt is called, what it asks and what it shows of the input.
 local PROMPTS = {
   Bash = { title = "Bash command", question = "Do you want to proceed?", field = "command",
-    description = "Run shell command" },
-  Read = { title = "Read file", question = "Do you want to proceed?", shown = "Read({file_path})" },
+    description = "Run shell command", has_tip = true },
+  Read = { title = "Read file", question = "Do you want to proceed?", shown = "Read({file_path})", is_counted = true },
   Write = { title = "Create file", question = "Do you want to create {file}?", is_edit = true },
   Edit = { title = "Edit file", question = "Do you want to make this edit to {file}?", is_edit = true },
-  WebFetch = { title = "Fetch", question = "Do you want to allow Claude to fetch this content?",
-    shown = "url: {url}\nprompt: {prompt}", shown_before = 'url: "{url}", prompt: "{prompt}"' },
+  WebFetch = { title = "Fetch", question = "Do you want to allow Claude to fetch this content?", is_counted = true,
+    shown = "url: {url}\nprompt: {prompt}", shown_before = 'url: "{url}", prompt: "{prompt}"',
+    description = "Claude wants to fetch content from {host}" },
 }
 local OTHER_TOOL = { title = "Tool use", question = "Do you want to proceed?" }
 
@@ -119,7 +120,14 @@ local function change_of(input)
   return numbered(numbered({}, tostring(input.old_string), "-"), tostring(input.new_string), "+")
 end
 
---- What a tool gets, between rules: with a bar before each row where there are several.
+--- A text's rows: with a bar before each, where there are several.
+local function barred(text, columns)
+  local rows = lines_of(text, columns - 4)
+  for i, row in ipairs(rows) do rows[i] = (#rows > 1 and " │ " or " ") .. row end
+  return rows
+end
+
+--- What a tool gets, between rules.
 local function between_rules(head, rows, columns)
   local rule = INNER_RULE:rep(columns)
   local framed = table.move(head, 1, #head, 1, {})
@@ -130,7 +138,7 @@ local function between_rules(head, rows, columns)
 end
 
 --- What stands between the title and the question.
-local function describe_call(profile, prompt, tool, cwd, columns)
+local function describe_call(profile, prompt, tool, cwd, columns, is_ruled)
   local input = tool.input or {}
   if prompt.is_edit then
     local path = tostring(input.file_path)
@@ -138,15 +146,22 @@ local function describe_call(profile, prompt, tool, cwd, columns)
     return between_rules({ " " .. path }, change_of(input), columns)
   end
   local form = not profile.rules_around_input and prompt.shown_before or prompt.shown
-  local shown = form and form:gsub("{(%g-)}", function(name) return tostring(input[name]) end)
-    or tostring(input[prompt.field] or tool.name)
-  local about = input.description or prompt.description
+  local values = { host = tostring(input.url):match "//([^/:]*)" }
+  local function value(name) return values[name] or tostring(input[name]) end
+  local function filled(text) return (text:gsub("{(%g-)}", value)) end
+  local about = input.description or prompt.description and filled(prompt.description)
   if profile.rules_around_input then
-    local rows, heads = lines_of(shown, columns - 8), {}
-    for i, row in ipairs(rows) do rows[i] = (#rows > 1 and " │ " or " ") .. row end
-    for i, row in ipairs(about and lines_of(about, columns - 4) or {}) do heads[i] = " " .. row end
+    local rows, heads = {}, about and barred(about, columns) or {}
+    for part in (form or "{" .. (prompt.field or "") .. "}"):gmatch "[^\n]+" do
+      local one = form and filled(part) or tostring(input[prompt.field] or tool.name)
+      for _, row in ipairs(barred(one, columns)) do table.insert(rows, row) end
+    end
+    if prompt.has_tip and profile.permission_tip ~= "" and not is_ruled then
+      for i, row in ipairs(lines_of(profile.permission_tip, columns - 4)) do table.insert(heads, i, " " .. row) end
+    end
     return between_rules(heads, rows, columns)
   end
+  local shown = form and filled(form) or tostring(input[prompt.field] or tool.name)
   local rows = { "" }
   for _, row in ipairs(lines_of(about and shown .. "\n" .. about or shown, columns - 8)) do
     table.insert(rows, row == "" and "" or "   " .. row)
@@ -157,7 +172,9 @@ end
 
 --- A tool call's permission. Answers "allow", "always", "acceptEdits", "auto", "deny".
 ---@param columns integer  of the screen
-function M.permission(profile, tool, cwd, columns)
+---@param asked {is_ruled: boolean, place: integer, count: integer}  whether a rule of the user's wants it to be asked
+---       about, and which of several calls it is
+function M.permission(profile, tool, cwd, columns, asked)
   local prompt, input = PROMPTS[tool.name] or OTHER_TOOL, tool.input or {}
   local labels = prompt.is_edit and profile.edit_choices or profile.permission_choices
   local answers = { "allow", prompt.is_edit and "acceptEdits" or "always", "auto" }
@@ -166,8 +183,11 @@ function M.permission(profile, tool, cwd, columns)
     choices[index] = { label = (label:gsub("{folder}", (cwd:gsub("%%", "%%%%")))),
       answer = index == #labels and "deny" or answers[index] }
   end
-  local rows = { " " .. prompt.title }
-  local details = describe_call(profile, prompt, tool, cwd, columns)
+  local is_counted = profile.counts_prompts and prompt.is_counted and asked.count > 1
+  local place = is_counted and ("%d of %d"):format(asked.place, asked.count) or ""
+  local gap = (" "):rep(place == "" and 0 or columns - 2 - #prompt.title - #place)
+  local rows = { " " .. prompt.title .. gap .. place }
+  local details = describe_call(profile, prompt, tool, cwd, columns, asked.is_ruled)
   table.move(details, 1, #details, 2, rows)
   local file = tostring(input.file_path or ""):match "[^/]*$"
   table.insert(rows, " " .. prompt.question:gsub("{file}", (file:gsub("%%", "%%%%"))))

@@ -74,6 +74,18 @@ local function linger(program, milliseconds)
   program.view.busy = busy
 end
 
+--- Which of a message's calls of one tool the first that waits is, and of how many.
+local function place_of(turn)
+  local first = turn.pending[1]
+  local count = 0
+  for i, entry in ipairs(first.place and {} or turn.pending) do
+    if entry.call.name ~= first.call.name then break end
+    entry.place, count = i, i
+  end
+  for i = 1, count do turn.pending[i].count = count end
+  return first.place, first.count
+end
+
 --- Asks for a permission, by hook or by dialog.
 ---@return "allow"|"refuse"|"deny"  `deny` is the user's no, which ends the turn; `refuse` is a rule's
 ---@return string? reason
@@ -97,7 +109,9 @@ local function ask(turn, tool, facts)
     facts.tool_use_id = id
     if (is_to_ask and decision ~= "deny" or not decision) and not tool.question then
       if tool.ask_after_ms then linger(program, tool.ask_after_ms) end
-      local answer = program:ask(dialogs.permission(program.profile, tool, program.cwd, program.screen.columns))
+      local place, count = place_of(turn)
+      local answer = program:ask(dialogs.permission(program.profile, tool, program.cwd, program.screen.columns,
+        { is_ruled = is_to_ask, place = place, count = count }))
       if answer == "always" then program.always_allowed = true end
       if answer == "auto" or answer == "acceptEdits" then program.permission_mode = answer end
       return answer == "deny" and "deny" or "allow"
