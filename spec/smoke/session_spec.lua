@@ -345,6 +345,16 @@ describe("a session of the real program", function()
       is_fine(live, server)
     end)
 
+    -- Where an earlier version was used before, it comes up at three starts. 2.1.110 has none.
+    converses("what the program itself offers is declined", { is_not_started = true,
+      variables = { CLAUDE_CODE_FORCE_FULLSCREEN_UPSELL = "1" } }, function(live, server, home)
+      live:start()
+      is_fine(live, server)
+      local state = assert(core.json.decode(files.read(home.home .. "/.claude.json")))
+      assert.equal(not is_oldest and 3 or nil, state.fullscreenUpsellSeenCount)
+      assert.is_nil(files.read(home.home .. "/.claude/settings.json"):find "tui")
+    end)
+
     converses("onboarding, accepted, ends where the network is missing", {
       answers = { onboarding = false, api_key = false }, is_not_started = true,
       session = { accept = { "onboarding", "api_key" } },

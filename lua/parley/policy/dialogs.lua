@@ -132,7 +132,7 @@ function M.recognize(view, call)
     kind = entry.kind, text = text, is_cut = view.has_started and choices ~= nil and edge == nil or nil,
     choices = choices and choices.labels or {}, selected = choices and choices.selected,
     first_number = choices and choices.first_number, checked = choices and choices.checked,
-    is_refused_by_escape = entry.of_command,
+    is_refused_by_escape = entry.of_command or entry.is_offer,
     remedy = entry.remedy,
   }
 end

@@ -42,9 +42,10 @@ end
 --- Says what the program is doing.
 ---
 --- The status file is believed first. It says `idle` exactly when keys are taken (`shell` while a command runs on in
---- the background), and never while a dialog is up; 2.1.141 says `busy` then all the same, and the screen decides. A
---- file without a status, of a version that has one (2.1.119 and later), will have it in a moment. Without either, the
---- screen decides: a composer, and neither the title nor a spinner that says that a turn runs.
+--- the background), and never while a dialog is up, but for the offer at the start, of which 2.1.197 does not tell, and
+--- 2.1.332 late, at both its ends; 2.1.141 says `busy` while one is up, and the screen decides. A file without a status,
+--- of a version that has one (2.1.119 and later), will have it in a moment. Without either, the screen decides: a
+--- composer, and neither the title nor a spinner that says that a turn runs.
 ---@param view parley.View
 ---@return "starting"|"ready"|"busy"|"dialog"
 function M.state(view)
@@ -53,9 +54,12 @@ function M.state(view)
     local may_be_dialog = not versions.tells_dialogs(status.version) and tui.shows_dialog(view.rows)
     return may_be_dialog and "dialog" or "busy"
   end
-  if status and status.status == "waiting" then return "dialog" end
+  if status and status.status == "waiting" then
+    return not view.has_started and has_composer(view) and "starting" or "dialog"
+  end
   if status and (status.status == "idle" or status.status == "shell") then
-    return has_composer(view) and "ready" or "starting"
+    if has_composer(view) then return "ready" end
+    return not view.has_started and tui.choices(view.rows) and "dialog" or "starting"
   end
   local seen = on_screen(view)
   if status and versions.has_status(status.version) and seen ~= "dialog" then return "starting" end

@@ -7,17 +7,25 @@ local HINT_ALONE = { RULE, "❯\u{A0}", RULE, "  esc to interrupt" } -- a status
 local DIALOG = { " Do you trust it?", " ❯ 1. Yes", "   2. No", "", " Enter to confirm · Esc to cancel" }
 local PANEL = { RULE, "  general  commands", "", "  Esc to cancel" }
 
-local function state(rows, status)
+local function state(rows, status, has_started)
   local row = rows == BUSY and 3 or 2
-  return readiness.state { rows = rows, status = status, cursor = { row = row, column = 3, visible = false } }
+  return readiness.state { rows = rows, status = status, has_started = has_started,
+    cursor = { row = row, column = 3, visible = false } }
 end
 
 describe("policy.readiness", function()
   describe("with a status", function()
     it("believes it before the screen", function()
       assert.equal("busy", state(COMPOSER, { status = "busy" }))
-      assert.equal("dialog", state(COMPOSER, { status = "waiting" }))
+      assert.equal("dialog", state(COMPOSER, { status = "waiting" }, true))
       assert.equal("ready", state(BUSY, { status = "idle" }))
+    end)
+
+    it("believes it not of what is offered at the start, which it tells of late, or not at all", function()
+      assert.equal("dialog", state(DIALOG, { status = "idle" }))
+      assert.equal("starting", state(DIALOG, { status = "idle" }, true))
+      assert.equal("dialog", state(DIALOG, { status = "waiting" }))
+      assert.equal("starting", state(COMPOSER, { status = "waiting" }))
     end)
 
     it("is ready too while a command works in the background", function()

@@ -39,6 +39,13 @@ describe("promise 4, consent is the user's:", function()
     end)
   end
 
+  on({ "2.1.197", "2.1.330" }, "an offer of the program's own is declined, and keeps nobody from the start",
+    { is_not_started = true, extra_env = { CLAUDE_CODE_FORCE_FULLSCREEN_UPSELL = "1" } }, function(live, kit)
+      live:start()
+      assert.equal("success", say(live, "hello").verdict)
+      assert.is_nil(files.read(kit.home .. "/.claude/settings.json"):find "tui")
+    end)
+
   --- What some accounts are asked when a long conversation is woken.
   local function asks_about_length(where)
     local dialog = { title = "This session is 2h 5m old and 123k tokens.", lines = {

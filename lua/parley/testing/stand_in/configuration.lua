@@ -203,13 +203,18 @@ function Configuration:is_bypass_accepted()
   return false
 end
 
-function Configuration:accept_bypass()
+--- Writes a setting into the user's own file.
+---@param name string
+---@param value any
+function Configuration:set(name, value)
   local path = self.folder .. "/settings.json"
   local settings = read_json(path) or {}
-  settings.skipDangerousModePermissionPrompt = true
+  settings[name] = value
   files.make_folder(self.folder)
   files.write(path, core.json.encode(settings))
 end
+
+function Configuration:accept_bypass() self:set("skipDangerousModePermissionPrompt", true) end
 
 --- A folder's name under `projects/`.
 ---@param path string

@@ -88,6 +88,15 @@ function M.settings(profile, unknown)
   return dialog
 end
 
+--- What is offered where an earlier version was used before. Answers "yes" and "no".
+---@return parley.testing.Dialog
+function M.renderer()
+  return { kind = "renderer", is_numbered = true, footer = CONFIRM, indent = "  ",
+    rows = { "Try the new fullscreen renderer?", "", "· Mouse support", "" },
+    choices = { { label = "Yes, try it", answer = "yes" }, { label = "Not now", answer = "no" } },
+    selected = 1, escape = "no", waiting_for = "dialog open" }
+end
+
 --- What a permission prompt is called, what it asks and what it shows of the input.
 local PROMPTS = {
   Bash = { title = "Bash command", question = "Do you want to proceed?", field = "command",

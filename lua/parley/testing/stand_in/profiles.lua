@@ -18,6 +18,7 @@ local M = {}
 ---@field bypass_implies_trust boolean bypassPermissions skips the trust dialog
 ---@field settings_problem "error"|"warning"  the dialog about a hook name that the version does not know
 ---@field settings_choices string[]    of that dialog
+---@field renderer_offer? "untold"|"late"  whether the status file says that it is up
 ---@field resume_needs {timestamp?: true, model?: true}  what each record of a resumed file must have
 ---@field fails_on_resume boolean      it fails in its own code then, and stands still (2.1.120)
 ---@field resumes_model boolean        without `--model` a resumed session has the last model of its file, where the
@@ -224,7 +225,7 @@ local v2_1_110 = derive(v2_1_50, {
 
 local v2_1_197 = derive(v2_1_110, {
   version = "2.1.197", model = "claude-opus-4-8", model_name = "Opus 4.8 (1M context)",
-  startup_ms = 600, status_file = "live", prompt_ms = 250, flags_in_prompts = { "^%-p$" },
+  startup_ms = 600, status_file = "live", renderer_offer = "untold", prompt_ms = 250, flags_in_prompts = { "^%-p$" },
   resume_needs = { timestamp = true, model = true },
   settings_choices = { "Continue", "Fix with Claude", "Exit and fix manually" },
   draws_cursor = true, loses_prompt_behind_stop = false,
@@ -247,7 +248,7 @@ local v2_1_197 = derive(v2_1_110, {
 
 local v2_1_330 = derive(v2_1_197, {
   version = "2.1.330", model = "claude-opus-5-5", model_name = "Opus 5.5",
-  startup_ms = 420, prompt_ms = 300, flags_in_prompts = {},
+  startup_ms = 420, renderer_offer = "late", prompt_ms = 300, flags_in_prompts = {},
   numbered_choices = false, default_is_no = true, trust_escape_status = 0,
   resume_needs = {},
   is_fullscreen = true, composer_rows = 14, cuts_wide_tabs = true,

@@ -153,6 +153,25 @@ local function ask_at_start(program)
   end
 end
 
+--- How far the status file is behind the offer, at both its ends. It was 700 ms on a busy machine.
+local OFFER_LAG_MS = 400
+
+--- Waits until the offer is answered that is up.
+local function settle_offer(program)
+  local is_told = program.profile.renderer_offer == "late"
+  if is_told then
+    program.answered:wait(OFFER_LAG_MS)
+    program:set_status("waiting", "dialog open")
+  end
+  while not program.is_answered do program.answered:wait() end
+  program.configuration:update(function(state) state.fullscreenUpsellSeenCount = 3 end)
+  if program.dialog_answer == "yes" then program.configuration:set("tui", "fullscreen") end
+  if is_told then
+    task.sleep(OFFER_LAG_MS)
+    program:set_status "idle"
+  end
+end
+
 local function surprise(program)
   task.sleep(program.faults.dialog_ms)
   program:surprise()
@@ -202,6 +221,8 @@ function M.run(program)
   program.status_file:create(program.session_id)
   local early = program.profile.composer_lead_ms > 0 and math.min(delay, program.profile.composer_lead_ms)
   program.is_drawn = early ~= false
+  local is_offered = program.profile.renderer_offer and program.environment.CLAUDE_CODE_FORCE_FULLSCREEN_UPSELL == "1"
+  if is_offered then program:open_dialog(dialogs.renderer()) end
   program:redraw()
   task.sleep(early or lead)
   program.takes_keys, program.is_drawn = true, true
@@ -209,6 +230,7 @@ function M.run(program)
   task.spawn(show_status_line, program)
   program.hooks:run("SessionStart", { source = program.is_resumed and "resume" or "startup", model = program.model })
   program:set_status "idle"
+  if is_offered then settle_offer(program) end
   program.log:add("ready", { session_id = program.session_id })
   if program.faults.dialog_ms then task.spawn(surprise, program) end
 end
