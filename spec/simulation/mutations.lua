@@ -97,10 +97,10 @@ add("ends a turn that takes too long", "session/init",
 -- Dialogs -------------------------------------------------------------------------------------------------------------
 
 add("takes a screen without a composer for no ready one", "policy/readiness",
-  'return has_composer(view) and "ready" or "starting"', 'return "ready"',
+  'if has_composer(view) then return "ready" end', 'do return "ready" end',
   "whoever types waits ten seconds for the composer all the same, and no simulated program starts so slowly")
 add("believes the status file", "policy/readiness",
-  'if status and status.status == "waiting" then return "dialog" end', "",
+  'if status and status.status == "waiting" then', "if false then",
   "the screen shows each of the simulated dialogs, and beside that status nothing is ready")
 add("brings a dialog to its policy in a turn", "session/course",
   "if not is_waited_for then self.deadlines:spare(self.terminal:attend()) end", "")
