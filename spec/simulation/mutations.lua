@@ -91,8 +91,8 @@ add("tells of what is said before it is whole", "session/partials",
 add("gives up a receipt that does not come", "session/deadlines",
   'if facts.state ~= "submitted" or facts.is_command or facts.queued then return math.huge end',
   "do return math.huge end")
-add("ends a turn that takes too long", "session/init",
-  "if not self.course or clock.now() < self.course.deadline then return end", "do return end")
+add("ends a turn that takes too long", "session/course",
+  "if clock.now() < self.deadline then return end", "do return end")
 
 -- Dialogs -------------------------------------------------------------------------------------------------------------
 
@@ -143,7 +143,7 @@ add("ends the program of a closed session", "session/init", "  self.process:clos
 -- The pool ------------------------------------------------------------------------------------------------------------
 
 add("starts again for a session that has died", "backend/init",
-  "    if not was_dead(run, event) then error(event, 0) end",
+  "    if not was_lost(run, event) then error(event, 0) end",
   "    do error(event, 0) end")
 add("forgets idle sessions that have ended", "backend/pool",
   "return entry.is_idle and not (entry.ending or session.process:is_alive())",

@@ -69,8 +69,18 @@ describe("the backend on the real program", function()
       local all = { executable = claude, cwd = home.cwd, extra_env = home.extra_env, turn_timeout_ms = 60000 }
       for option, value in pairs(options) do all[option] = value end
       local backend <close> = parley.backend(all)
-      body(server, backend)
+      body(server, backend, home)
     end, 240000))
+  end
+
+  ---Whether one of its transcripts begins behind a /clear.
+  local function has_cleared(home)
+    local folder = parley.resolve_jsonl_path(core.uuid.generate(), home.cwd, { HOME = home.home }):match "^(.*)/"
+    for _, name in ipairs(files.names(folder)) do
+      if name:find "%.jsonl$" and files.read(folder .. "/" .. name):find("<command-name>/clear", 1, true) then
+        return true
+      end
+    end
   end
 
   --- The pictures of the last request, and the places of those that were told of as missing.
@@ -119,6 +129,30 @@ describe("the backend on the real program", function()
     backend:close()
     assert.is_true(is_gone(pid))
   end)
+
+  for when, words in pairs { ["between two turns"] = "first", ["while a turn runs"] = "SLOWTOOL first" } do
+    talks("goes on in another process where a person has entered /clear " .. when, {}, function(server, backend, home)
+      local one = backend:conversation()
+      local asking = task.spawn(one.ask, one, words)
+      server:wait_for(function(request) return request.kind == "turn" end, 60000)
+      if when == "between two turns" then asking:await() end
+      for _, process in pairs(backend:live_sessions()) do
+        process:write "/clear"
+        helper.eventually(function() return process.screen:text():find "❯%S*%s?/clear" end)
+        process:write "\r"
+      end
+      asking:await()
+      helper.eventually(function() return has_cleared(home) end)
+      local answer = one:ask "next"
+      assert.equal("echo: next", answer.text)
+      assert.equal("session_left", answer.events[1].subtype)
+      local count = 0
+      for _, request in ipairs(server:turns()) do count = count + (request.text == "next" and 1 or 0) end
+      assert.equal(1, count)
+      local turns = server:turns()
+      assert.equal("user: " .. words, seen_by(turns[#turns])[1])
+    end)
+  end
 
   talks("goes on in the live session, tool cycle and thinking and all", {}, function(server, backend)
     local result, _, messages = talk(backend, { user "USETOOL one" })

@@ -194,11 +194,26 @@ local function begin_turn(self, run)
   end
 end
 
---- Whether a session had died since its last turn, before anything of this one was sent.
-local function was_dead(run, err)
+--- Whether a session was lost since its last turn, before anything of this one was sent: it has died, or somebody has
+--- had its program go on in another one.
+local function was_lost(run, err)
   local last = run.session and run.session.turn -- nil: somebody has closed the turn
-  return run.is_leased and errors.is(err, "SessionError") and err.reason == "exit" and last ~= nil
-    and #run.events == 0 and last:state() == "typing"
+  return run.is_leased and errors.is(err, "SessionError") and (err.reason == "exit" or err.other_session_id ~= nil)
+    and last ~= nil and #run.events == 0 and last:state() == "typing"
+end
+
+--- Begins the turn again in another process.
+local function begin_again(self, run, err)
+  if err.other_session_id then
+    starting.renew(self, run)
+    starting.tell(run, "session_left", { other_session_id = err.other_session_id,
+      message = ("somebody has had the program go on in another session, %s (/clear, /branch or /resume): another "
+        .. "process goes on with this conversation"):format(err.other_session_id) })
+  else
+    starting.discard(self, run, true)
+    starting.begin(self, run)
+  end
+  begin_turn(self, run)
 end
 
 --- Whether what the program goes on with after a command is not this conversation: another session, or one with words
@@ -266,10 +281,8 @@ local function next_event(self, run)
   if notice then return notice end
   local ok, event = pcall(run.steps)
   if not ok then
-    if not was_dead(run, event) then error(event, 0) end
-    starting.discard(self, run, true)
-    starting.begin(self, run)
-    begin_turn(self, run)
+    if not was_lost(run, event) then error(event, 0) end
+    begin_again(self, run, event)
     return next_event(self, run)
   end
   if event then table.insert(run.events, event) end

@@ -3,7 +3,6 @@
 local claude_event = require "parley.claude.event"
 local clear = require "parley.claude.clear"
 local clock = require "parley.base.clock"
-local core = require "parley.core"
 local deadlines = require "parley.session.deadlines"
 local files = require "parley.base.files"
 local receipt = require "parley.session.receipt"
@@ -25,16 +24,12 @@ local MOST_ENTERS = 10
 --- A transcript of which nothing is there so long after Enter may have been moved before it was read; so often it is
 --- looked for.
 local MISSING_MS = 1000
---- So often whoever waits to be cleared looks whether it may be.
-local CLEAR_LOOK_MS = 1000
+--- A program that has gone on to another session may have taken the message before: its record may be so late.
+local LEFT_MS = 2000
 --- A permission prompt may be on the screen before the call that it is about is in the transcript; so long it may take.
 local CALL_MS = 5000
 --- And so long where others are there already: not every dialog is about a call that is in the transcript.
 local OTHER_CALL_MS = 1500
-
---- Where the program does not say which session `/clear` has started, its transcript is told by being new: so in one
---- folder one session is cleared at a time. By folder.
-local clearing = setmetatable({}, { __mode = "v" }) ---@type table<string, parley.Course>
 
 ---@class parley.Course
 ---@field turn parley.LiveTurn
@@ -48,17 +43,17 @@ local clearing = setmetatable({}, { __mode = "v" }) ---@type table<string, parle
 ---@field package dialogs parley.Dialogs
 ---@field package transcript parley.Transcript
 ---@field package callbacks parley.Callbacks
+---@field package successor parley.Successor
 ---@field package settling table        the policy
 ---@field package deadlines parley.Deadlines
 ---@field package withdrawn? string     the message before, whose record may still come
 ---@field package clears? "clear"|"branch"  the command begins another session
----@field package folder string        of the transcripts
----@field package beside? table<string, true>  the transcripts that were there before `/clear`
 ---@field package entered? parley.Entered  what was seen at the last Enter; nil where none is pressed
 ---@field package entered_again integer  how often it was pressed again
 ---@field package stamp? any            of the status, before Enter
 ---@field package sought_at? number    when the transcript was looked for elsewhere
 ---@field package last_enter? number
+---@field package left_since? number    since when the program is in another session
 ---@field package free_since? number    since when nothing is in the way of the message
 ---@field package dialog_since? number  since when the dialog that is up waits to be answered
 local Course = {}
@@ -75,9 +70,10 @@ function M.new(session, turn)
     turn = turn, began_at = now, deadline = math.huge, limit = session.options.turn_timeout_ms, entered_again = 0,
     terminal = session.terminal, typist = session.typist, dialogs = session.dialogs, transcript = session.transcript,
     callbacks = session.callbacks, settling = session.policies.settling, withdrawn = session.withdrawn,
+    successor = session.successor,
     deadlines = deadlines.new { terminal = session.terminal, transcript = session.transcript,
       options = session.options, now = now },
-    clears = turn.is_command and clear.kind(turn.text) or nil, folder = session.jsonl_path:match "^(.*)/",
+    clears = turn.is_command and clear.kind(turn.text) or nil,
   }, Course)
 end
 
@@ -85,6 +81,15 @@ end
 function Course:begin()
   self.began_at = clock.now()
   self.deadline = self.began_at + (self.limit or math.huge)
+end
+
+--- Raises when its time is over.
+function Course:check_time()
+  if clock.now() < self.deadline then return end
+  local retry = self.turn:retry()
+  self.terminal:fail("timeout", ("the turn took longer than %g ms (turn_timeout_ms)%s"):format(self.limit,
+    retry and (", as the program tried again: %s, attempt %d of %d"):format(retry.message, retry.attempt,
+      retry.max_attempts) or ""), { retry = retry })
 end
 
 local function count_from_now(self)
@@ -100,30 +105,19 @@ function Course:sent_ahead()
   count_from_now(self)
 end
 
---- Waits until no other session of the folder is being cleared, and notes what is there.
-local function prepare_to_clear(self)
-  local terminal, current = self.terminal, self.terminal:status()
-  if current and current.status then return end -- it will say where it goes on
-  while clearing[self.folder] and not terminal:is_interrupted() do
-    terminal:wait_until(function() return terminal:is_interrupted() or not clearing[self.folder] end, CLEAR_LOOK_MS)
-  end
-  if terminal:is_interrupted() then return end
-  clearing[self.folder], self.beside = self, clear.remember(self.transcript.path)
-end
-
 --- Has another session of the folder be cleared. May be called again.
-function Course:let_go()
-  if clearing[self.folder] == self then clearing[self.folder] = nil end
-end
+function Course:let_go() self.successor:let_go() end
 
 --- Types the message and presses Enter, unless the turn is interrupted first.
 function Course:deliver()
-  if self.clears then prepare_to_clear(self) end
+  if self.clears then self.successor:prepare() end
   local terminal, turn = self.terminal, self.turn
   local is_ready = terminal:wait_until_ready()
+  if is_ready then self.successor:check() end
   self.transcript:check "nothing was sent"
   self.transcript:read(turn) -- what came after the last verdict is no part of this turn
   if not is_ready or not self.typist:type(turn.text, turn.is_command) then return end
+  self.successor:check() -- what a person has entered before may have waited for a turn of the program's own
   self.stamp = terminal:stamp()
   turn:submit(self.withdrawn)
   count_from_now(self)
@@ -149,17 +143,12 @@ end
 --- The session that a command has gone on to, `/clear` for one.
 ---@return string? session_id
 function Course:next_session()
-  if not self.turn.is_command then return nil end
-  local current = self.terminal:status()
-  local id = current and current.status and current.sessionId
-  if core.uuid.is_valid(id or "") then return id end
-  return self.beside and clear.find(self.transcript.path, self.beside, self.clears)
+  return self.turn.is_command and self.successor:next(self.clears) or nil
 end
 
 --- Tells that it goes on there.
 ---@return string? since  when the command was entered, as records have it
 function Course:follow()
-  self.beside = nil
   self:let_go()
   return self.entered_time
 end
@@ -256,6 +245,18 @@ local function key_due(self, facts, state, now)
   return math.max(self.last_enter, self.free_since) + patience
 end
 
+--- When a message is given up that the program may have taken in another session. Raises when that is now.
+local function left_due(self, facts, now)
+  local is_sent = facts.state == "submitted" and not facts.is_command and not facts.interrupting
+  local id = is_sent and self.successor:named_elsewhere()
+  self.left_since = id and (self.left_since or now) or nil
+  local due = (self.left_since or math.huge) + LEFT_MS
+  if now < due then return due end
+  self.terminal:fail("delivery", ("the program has gone on to another session, %s, as the message was sent: somebody "
+    .. "has entered /clear, /branch or /resume, and it may have taken the message there"):format(id),
+    { other_session_id = id })
+end
+
 --- Looks at everything once: queues events, gives the verdict.
 ---@param any boolean   there was a record
 ---@param more boolean  there may be more of them
@@ -273,7 +274,7 @@ function Course:look(any, more)
   local stalls_at = self.deadlines:stall_due(facts, now) -- first: a dialog that does not go away is brought each time
   local dialog_at = #turn.events == 0 and not more and dialog_due(self, facts, state, now)
   if not dialog_at then return nil, now end
-  return nil, math.min(settles_at, dialog_at, stalls_at,
+  return nil, math.min(settles_at, dialog_at, stalls_at, left_due(self, facts, now),
     self.deadlines:receipt_due(facts, now, self.free_since), key_due(self, facts, state, now))
 end
 

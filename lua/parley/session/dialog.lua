@@ -210,8 +210,8 @@ local function wait_until_gone(self, text, calls)
   end, math.huge)
 end
 
---- What the policy says, which may ask a person: in a task of its own, for the turn may end meanwhile, and somebody else
---- may answer.
+--- What the policy says, which may ask a person: in a task of its own, for the turn may end meanwhile, and somebody
+--- else may answer.
 ---@param text? string  of the dialog; nil: it cannot be read
 ---@return table? decision  nil when the dialog has gone, or the turn was interrupted
 local function ask_policy(self, dialog, text, calls)

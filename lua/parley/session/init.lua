@@ -6,7 +6,6 @@ local asked = require "parley.session.asked"
 local callbacks = require "parley.session.callbacks"
 local clock = require "parley.base.clock"
 local commands = require "parley.claude.commands"
-local core = require "parley.core"
 local costs = require "parley.hub.costs"
 local course = require "parley.session.course"
 local defer = require "parley.base.defer"
@@ -18,6 +17,7 @@ local options = require "parley.base.options"
 local paths = require "parley.claude.paths"
 local policies = require "parley.policy"
 local session_tools = require "parley.hub.session_tools"
+local successor = require "parley.session.successor"
 local terminal = require "parley.session.terminal"
 local transcript = require "parley.session.transcript"
 local tui = require "parley.claude.tui"
@@ -67,6 +67,7 @@ M.check = callbacks.check
 ---@field typist parley.Typist
 ---@field dialogs parley.Dialogs
 ---@field transcript parley.Transcript
+---@field successor parley.Successor
 ---@field callbacks parley.Callbacks
 ---@field asked parley.Asked
 ---@field course? parley.Course    of the turn that runs
@@ -85,11 +86,7 @@ Session.__name = "parley.Session"
 --- Raises when the session was closed, or when the turn's time is over.
 local function check(self)
   if self.closed then error(errors.closed_error "the session is closed", 0) end
-  if not self.course or clock.now() < self.course.deadline then return end
-  local retry = self.turn:retry()
-  self.terminal:fail("timeout", ("the turn took longer than %g ms (turn_timeout_ms)%s"):format(
-    self.options.turn_timeout_ms, retry and (", as the program tried again: %s, attempt %d of %d"):format(
-      retry.message, retry.attempt, retry.max_attempts) or ""), { retry = retry })
+  if self.course then self.course:check_time() end
 end
 
 local function answer_dialog(self)
@@ -160,6 +157,7 @@ function M.new(process, given, resumed)
     guard = guard_of(self) }
   self.typist = typist.new(self.terminal, self.policies.delivery, self.delivery)
   self.transcript = transcript.new(self.terminal, self.jsonl_path)
+  self.successor = successor.new(self.terminal, self.transcript)
   self.dialogs = dialog.new { terminal = self.terminal, policy = self.policies.dialogs, accept = set.accept,
     cwd = process.cwd, asked = self.asked }
   self.callbacks = callbacks.new(self)
@@ -237,6 +235,7 @@ function Session:start(text, request)
   self.transcript:open(self.jsonl_path, self.start_offset)
   self.terminal:wait_until_ready(self.ahead ~= nil)
   self.jsonl_path = self.transcript:follow()
+  self.successor:begin()
   if self.tools then self.tools:wait_until_known(self.terminal, self.options.startup_timeout_ms) end
 end
 
@@ -254,10 +253,10 @@ function Session:as_typed(text)
 end
 
 --- Goes on with the session that `/clear` or `/branch` has started, or `/resume` has opened.
-local function follow(self, id)
-  self.turn:notice("session_changed", { session_id = id, message = "the program goes on in session " .. id })
+local function follow(self, id, since)
   self.session_id, self.jsonl_path = id, self.jsonl_path:gsub("[^/]*$", id .. ".jsonl")
-  self.transcript:open(self.jsonl_path, 0, self.course:follow())
+  self.transcript:open(self.jsonl_path, 0, since)
+  self.successor:begin()
 end
 
 local function conclude(self, verdict)
@@ -314,7 +313,10 @@ local function look(self)
   if is_missing or self.transcript.has_moved then self.jsonl_path = self.transcript:follow(is_missing) end
   self.callbacks:look()
   local id = self.course:next_session()
-  if id and id ~= self.session_id then follow(self, id) end
+  if id and id ~= self.session_id then
+    self.turn:notice("session_changed", { session_id = id, message = "the program goes on in session " .. id })
+    follow(self, id, self.course:follow())
+  end
   local verdict, due = self.course:look(any, more)
   take_stock(self, any)
   due = not verdict and due or await_costs(self)
@@ -411,11 +413,8 @@ end
 
 --- Goes by what the program says of itself, between turns: somebody may have typed `/clear` into it.
 function Session:recognise()
-  local status = self.terminal:status()
-  local id = status and status.sessionId
-  if not core.uuid.is_valid(id or "") or id == self.session_id then return end
-  self.session_id, self.jsonl_path = id, self.jsonl_path:gsub("[^/]*$", id .. ".jsonl")
-  self.transcript:open(self.jsonl_path, 0) -- nothing of it was read
+  local id = self.successor:elsewhere()
+  if id then follow(self, id) end -- nothing of it was read
 end
 
 --- Says whether the turns from now on report their text as it comes.

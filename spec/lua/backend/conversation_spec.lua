@@ -54,6 +54,28 @@ describe("a conversation", function()
     assert.equal(1, #kit:events "started")
   end))
 
+  it("goes on in another process where a person has entered /clear, and its next message is told once", helper.task(
+    function()
+      local talk = backend:conversation()
+      local id = talk:ask("one").result.session_id
+      for _, process in pairs(backend:live_sessions()) do
+        process:write "/clear"
+        helper.eventually(function() return process.screen:text():find("❯\u{A0}/clear", 1, true) end)
+        process:write "\r"
+        helper.eventually(function() return kit:events("command")[1] end)
+      end
+      task.condition():wait(1000) -- until the status says so
+      local answer = talk:ask "two"
+      assert.equal("echo: two", answer.text)
+      assert.same({ id, 2 }, { answer.result.session_id, answer.result.num_turns })
+      assert.equal("session_left", answer.events[1].subtype)
+      assert.are_not.equal(id, answer.events[1].other_session_id)
+      assert.equal("echo: three", talk:ask("three").text)
+      assert.same({ "one", "two", "three" }, kit:taken())
+      assert.matches("--resume " .. id, argv(2), 1, true)
+      assert.equal(6, #helper.texts_in(kit:transcript_path(id)))
+    end))
+
   it("has the text of the last message, behind tool calls", helper.task(function()
     kit:use { answers = { { text = "let me look", tool = { name = "Bash", input = { command = "ls" }, result = "a" },
       after = "one file" } } }

@@ -1,5 +1,6 @@
 -- /clear in two sessions of one folder at once, also where the status file does not tell of it; its other names;
--- and /branch.
+-- /branch; and what a person has entered of them.
+local files = require "parley.base.files"
 local helper = require "spec.helper"
 local promise = require "spec.promise"
 local tables = require "parley.base.tables"
@@ -81,6 +82,91 @@ end)
 describe("/clear typed by a person", function()
   promise.check_leaks()
 
+  ---Types it, and waits until the program has begun the next session.
+  local function clear(live)
+    live.process:write "/clear"
+    helper.eventually(function() return live.process.screen:text():find("/clear", 1, true) end)
+    live.process:write "\r"
+  end
+
+  ---The session that was begun, once its transcript says so.
+  local function next_session(live)
+    local folder, own = live.jsonl_path:match "^(.*)/(.*)$"
+    for _, name in ipairs(files.names(folder)) do
+      local id = name ~= own and name:match "^(.*)%.jsonl$"
+      if id and files.read(folder .. "/" .. name):find("<command-name>/clear", 1, true) then return id end
+    end
+  end
+
+  ---Sends a message, and checks that it went nowhere.
+  local function goes_nowhere(live, kit, taken)
+    local err = helper.failure_of("SessionError", helper.say, live, "next")
+    assert.same({ "delivery", next_session(live) }, { err.reason, err.other_session_id })
+    assert.matches("nothing was sent", err.message)
+    assert.same(taken, kit:taken())
+    assert.is_false(live.process:is_alive())
+  end
+
+  promise.each("has the next message raise, and go nowhere", {}, function(live, kit)
+    helper.say(live, "before")
+    clear(live)
+    helper.eventually(function() return next_session(live) end)
+    goes_nowhere(live, kit, { "before" })
+  end)
+
+  promise.each("while a turn runs does too, once that has ended", { script = { answers = {
+    { on = "slow", delay_ms = 5000, text = "done" } } } }, function(live, kit)
+    helper.say(live, "before")
+    local saying = task.spawn(helper.say, live, "slow")
+    helper.eventually(function() return live:state() == "busy" end)
+    clear(live)
+    assert.same({ "done" }, saying:await().texts)
+    goes_nowhere(live, kit, { "before", "slow" })
+  end)
+
+  promise.each("is waited for as a command of ours is, and the session goes on there", {}, function(live, kit)
+    helper.say(live, "before")
+    helper.say(live, "/clear", nil, true)
+    helper.say(live, "between")
+    helper.say(live, "/clear", nil, true)
+    assert.same({ "echo: next" }, helper.say(live, "next").texts)
+    assert.same({ "before", "between", "next" }, kit:taken())
+  end)
+
+  it("that another session of ours has gone through is no matter (2.1.110)", helper.task(function()
+    local kit <close> = testing.world { script = { profile = "2.1.110" } }
+    local one <close> = promise.new(kit)
+    local other <close> = promise.new(kit)
+    for _, live in ipairs { one, other } do
+      live:start()
+      helper.say(live, "first")
+    end
+    helper.say(one, "/clear", nil, true)
+    assert.same({ "echo: next" }, helper.say(other, "next").texts)
+    assert.same({ "echo: next" }, helper.say(one, "next").texts)
+  end))
+
+  it("that runs as the message is entered is told of, and soon", helper.task(function()
+    local kit <close> = testing.world {}
+    local live <close> = promise.new(kit)
+    live:start()
+    helper.say(live, "before")
+    local status, other = live.terminal.status, "11111111-1111-4111-8111-111111111111"
+    live.terminal.status = function(...)
+      local is_sent = live.turn:state() == "submitted"
+      return is_sent and tables.merged(status(...), { sessionId = other }) or status(...)
+    end
+    local read = live.transcript.read
+    live.transcript.read = function(self, turn)
+      if turn:state() == "submitted" then return false, false end -- what it writes goes elsewhere
+      return read(self, turn)
+    end
+    local before = task.now()
+    local err = helper.failure_of("SessionError", helper.say, live, "next")
+    assert.same({ "delivery", other }, { err.reason, err.other_session_id })
+    assert.is_true(task.now() - before < 10000)
+  end))
+
   it("leads to a transcript of which nothing was read", helper.task(function()
     local kit <close> = testing.world {}
     local live <close> = promise.new(kit)
@@ -88,9 +174,7 @@ describe("/clear typed by a person", function()
     helper.say(live, "before")
     local id, path = live.session_id, live.jsonl_path
     assert.is_true(live:read_to() > 0)
-    live.process:write "/clear"
-    helper.eventually(function() return live.process.screen:text():find("/clear", 1, true) end)
-    live.process:write "\r"
+    clear(live)
     helper.eventually(function()
       live:recognise()
       return live.session_id ~= id
