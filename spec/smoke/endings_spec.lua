@@ -62,6 +62,20 @@ describe("with the real program", function()
       is_fine(live, server)
     end)
 
+    converses("soon after a person has pressed ESC before the first word",
+      { script = { { on = "LATE", delay_ms = 60000 } } }, function(live, server)
+        is_fine(live, server, "one")
+        local saying = task.spawn(say, live, "LATE please")
+        helper.eventually(function() return live.turn:state() == "running" and live:state() == "busy" end, 30000)
+        server:wait_for(function(request) return request.text == "LATE please" end, 30000)
+        live.process:write "\27"
+        helper.eventually(function() return live:state() == "ready" end, 30000)
+        local before = task.now()
+        assert.equal("interrupted", saying:await().verdict)
+        assert.is_true(task.now() - before < 8000) -- 10 s of silence would be no answer
+        is_fine(live, server)
+      end)
+
     converses("when the API is silent, though the spinner goes on counting", { session = { stall_timeout_ms = 4000 },
       script = { { on = "SILENT", delay_ms = 60000 } } }, function(live, server)
       is_fine(live, server)

@@ -35,6 +35,7 @@ local function patience(facts)
   if facts.interrupting then -- a call that was cut off has a result that says so
     return (facts.state == "submitted" or (facts.open_tools or 0) > 0) and FLUSH_MS or ANSWERED_MS
   end
+  if facts.given_back then return FLUSH_MS end
   if facts.agents > 0 then return M.AGENTS_MS end
   if (facts.open_tools or 0) > 0 and not facts.stopped then return TOOLS_MS end
   if facts.broken_off then return facts.offers_duration and OWED_MS or FLUSH_MS end
@@ -46,7 +47,7 @@ local function patience(facts)
 end
 
 local function verdict_of(facts)
-  if facts.interrupted then return "interrupted" end
+  if facts.interrupted or facts.given_back then return "interrupted" end
   if facts.api_error then return "error_api" end
   if facts.interrupting and not facts.duration and not is_answered(facts) then return "interrupted" end
   if facts.stopped then return "error_hook" end
@@ -72,6 +73,7 @@ end
 ---@field asking boolean            a permission policy is at a call; then this one is not asked
 ---@field interrupting boolean      ESC was pressed
 ---@field interrupted boolean       the transcript says that the user interrupted, or reports an API error since then
+---@field given_back boolean        the message stands in the composer again, unanswered: somebody has pressed ESC
 ---@field stopped boolean           a hook of the user's has the program give no answer
 ---@field failed boolean            the program says that the command has failed, or that it does not know it
 ---@field api_error boolean         the last block reports an API error, and none that ESC has led to

@@ -357,6 +357,15 @@ function Typist:still_holds(text, entered)
   return true
 end
 
+--- Whether the message stands in the composer of a program that takes one, whoever has put it there.
+---@param text string
+---@return boolean
+function Typist:shows(text)
+  local composer = self.terminal:state() == "ready" and composer_of(self.terminal:view())
+  return composer ~= nil and composer ~= false and not composer.is_empty
+    and self.policy.holds(composer, text) == "whole"
+end
+
 --- Whether the composer is there and empty.
 ---@return boolean
 function Typist:is_empty()

@@ -152,6 +152,21 @@ describe("promise 5, a turn ends, and not early:", function()
     assert.same({ "AGENT", "next" }, kit:taken())
   end)
 
+  for name, key in pairs { ESC = "\27", ["Ctrl+C"] = "\3" } do
+    each("when a person interrupts before the first word: " .. name, { script = { answers = {
+      { on = "slow", delay_ms = 60000 } } } }, function(live, kit)
+      local saying = task.spawn(say, live, "slow")
+      helper.eventually(function() return live.turn and live.turn:state() == "running" end)
+      task.condition():wait(3000)
+      local before = task.now()
+      live.process:write(key)
+      assert.equal("interrupted", saying:await().verdict)
+      assert.is_true(task.now() - before < 4000)
+      assert.same({ "echo: next" }, say(live, "next").texts)
+      assert.same({ "slow", "next" }, kit:taken())
+    end)
+  end
+
   for name, finish in pairs {
     ["the turn is interrupted"] = function(live) live:interrupt() end,
     ["the program dies"] = function(live) live.process:signal "SIGKILL" end,
