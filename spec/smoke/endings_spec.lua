@@ -76,6 +76,20 @@ describe("with the real program", function()
         is_fine(live, server)
       end)
 
+    converses("before a message that a person has entered meanwhile",
+      { script = { { on = "LATE", delay_ms = 5000, blocks = { { type = "text", text = "mine" } } } } },
+      function(live, server)
+        is_fine(live, server, "one")
+        local saying = task.spawn(say, live, "LATE please")
+        server:wait_for(function(request) return request.text == "LATE please" end, 30000)
+        live.process:write "another one"
+        helper.eventually(function() return live.process.screen:text():find("another one", 1, true) end)
+        live.process:write "\r"
+        assert.same({ "mine" }, saying:await().texts)
+        is_fine(live, server)
+        assert.equal("another one", server:turns()[3].text)
+      end)
+
     converses("when the API is silent, though the spinner goes on counting", { session = { stall_timeout_ms = 4000 },
       script = { { on = "SILENT", delay_ms = 60000 } } }, function(live, server)
       is_fine(live, server)

@@ -27,9 +27,12 @@ M.AGENTS_MS = 30 * 60 * 1000
 --- Stop reasons after which the program goes on by itself.
 local GOES_ON = { tool_use = true, max_tokens = true, refusal = true }
 
-local function is_answered(facts)
-  return facts.last_is_answer and facts.stop_reason and not GOES_ON[facts.stop_reason]
-end
+--- Whether the program has nothing left to do behind an answer with this stop reason.
+---@param stop_reason? string
+---@return boolean
+function M.is_final(stop_reason) return stop_reason ~= nil and not GOES_ON[stop_reason] end
+
+local function is_answered(facts) return facts.last_is_answer and M.is_final(facts.stop_reason) end
 
 local function patience(facts)
   if facts.interrupting then -- a call that was cut off has a result that says so

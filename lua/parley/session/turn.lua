@@ -5,6 +5,7 @@ local claude_event = require "parley.claude.event"
 local commands = require "parley.claude.commands"
 local receipt = require "parley.session.receipt"
 local retries = require "parley.claude.retries"
+local settling = require "parley.policy.settling"
 local used = require "parley.base.usage"
 
 local M = {}
@@ -284,6 +285,14 @@ local function take_endings(self)
   end
 end
 
+--- Whether a record is of a message that somebody at the terminal has entered, and that the program takes behind the
+--- answer to this one: where it writes no last record (2.1.110), nothing else lies between the two.
+local function begins_another(self, record, event)
+  local facts = record.type == "user" and claude_event.kind(event) == "typed" and not self.is_command and seen_by(self)
+  return facts and facts.last_is_answer and settling.is_final(facts.stop_reason) and not facts.broken_off
+    and facts.agents == 0
+end
+
 local ENDINGS = { turn_duration = "duration", stop_hook_summary = "stop" }
 
 --- Takes in a record of a turn whose message was seen.
@@ -362,6 +371,8 @@ function Turn:take(record)
   if ending then
     self.endings[ending] = record.parentUuid
     follow(self, record, false)
+  elseif self:is_accepted() and event and begins_another(self, record, event) then
+    apply(self, "duration")
   elseif self:is_accepted() then
     take_accepted(self, record, event)
   elseif self.machine:state() == "submitted" then

@@ -167,6 +167,20 @@ describe("promise 5, a turn ends, and not early:", function()
     end)
   end
 
+  each("before a message that a person has entered meanwhile, whose answer is none of its own", { script = { answers = {
+    { on = "slow", delay_ms = 5000, text = "one" }, { on = "mine", delay_ms = 3000, text = "two" } } } },
+  function(live, kit)
+    local saying = task.spawn(say, live, "slow")
+    helper.eventually(function() return live:state() == "busy" end)
+    live.process:write "mine"
+    helper.eventually(function() return live.process.screen:text():find("mine", 1, true) end)
+    live.process:write "\r"
+    local said = saying:await()
+    assert.same({ "success", { "one" } }, { said.verdict, said.texts })
+    assert.same({ "echo: next" }, say(live, "next").texts)
+    assert.same({ "slow", "mine", "next" }, kit:taken())
+  end)
+
   for name, finish in pairs {
     ["the turn is interrupted"] = function(live) live:interrupt() end,
     ["the program dies"] = function(live) live.process:signal "SIGKILL" end,

@@ -89,6 +89,26 @@ describe("turn", function()
     end)
   end)
 
+  describe("behind whose answer somebody has entered another message", function()
+    it("is over", function()
+      local live, write = accepted()
+      live:take(write.text("done", "end_turn"))
+      live:take(write.user "another")
+      assert.equal("certain", live:facts().certainty)
+      assert.same({ "assistant" }, types(live))
+    end)
+
+    it("goes on where the answer is none yet, or the record is no message", function()
+      for _, case in ipairs { { "tool_use", "x" }, { "max_tokens", "x" }, { "end_turn", "<bash-stdout>x" } } do
+        local live, write = accepted()
+        live:take(write.text("done", case[1]))
+        live:take(write.user(case[2]))
+        assert.equal("goes_on", live:facts().certainty)
+        assert.same({ "assistant", "user" }, types(live))
+      end
+    end)
+  end)
+
   describe("that was sent", function()
     it("is accepted by the record of its message", function()
       local live, write = sent()
