@@ -308,7 +308,8 @@ local function take_accepted(self, record, event)
   if event.type == "system" then follow_agents(self, record, "") end
   local retry = event.type == "system" and retries.in_record(record)
   if retry then return self:announce_retry(retry, event.session_id) end
-  self.last_retry = nil
+  -- A call's result may be written late, behind the request that has it and is tried again.
+  if event.type == "assistant" or event.subtype == "compact_boundary" then self.last_retry = nil end
   table.insert(self.events, event)
   report_decisions(self, false)
 end
