@@ -90,6 +90,26 @@ describe("with the real program", function()
         assert.equal("another one", server:turns()[3].text)
       end)
 
+    if smoke.is_newest then
+      converses("with a word of a message that a person has sent into it", { script = {
+        { on = "another one", blocks = { { type = "text", text = "both" } } }, { on = "LATE", delay_ms = 60000 } } },
+        function(live, server)
+          is_fine(live, server, "one")
+          local saying = task.spawn(say, live, "LATE please")
+          server:wait_for(function(request) return request.text == "LATE please" end, 30000)
+          live.process:write "another one"
+          helper.eventually(function() return live.process.screen:text():find("another one", 1, true) end)
+          live.process:write "\r"
+          helper.eventually(function() return live.process.screen:text():find("Press up to edit", 1, true) end)
+          live.process:write "\24"
+          live.process:write "\19"
+          local said = saying:await()
+          assert.same({ "both" }, said.texts)
+          assert.equal(1, #smoke.of_subtype(said, "message_added"))
+          is_fine(live, server)
+        end)
+    end
+
     converses("when the API is silent, though the spinner goes on counting", { session = { stall_timeout_ms = 4000 },
       script = { { on = "SILENT", delay_ms = 60000 } } }, function(live, server)
       is_fine(live, server)

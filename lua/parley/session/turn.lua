@@ -208,6 +208,14 @@ end
 --- behind the message, which may begin with the same words.
 local SAID = { typed = true, results = true }
 
+--- Says that somebody has entered a message, which the program answers together with this one (2.1.332, Ctrl+X Ctrl+S).
+local function tell_of_addition(self, record, event)
+  local is_other = record.type == "user" and claude_event.kind(event) == "typed" and not self.is_command
+  if not is_other or self.withdrawn and self.matches(event:text(), self.withdrawn) then return end
+  self:notice("message_added", { session_id = event.session_id, message = "somebody has entered another message at the "
+    .. "terminal, and the program answers both as one" })
+end
+
 local function take_user(self, record, event)
   local results, text = event:blocks "tool_result", event:text()
   for _, block in ipairs(results) do close_tool(self, block.tool_use_id) end
@@ -311,6 +319,7 @@ local function take_accepted(self, record, event)
   -- A call's result may be written late, behind the request that has it and is tried again.
   if event.type == "assistant" or event.subtype == "compact_boundary" then self.last_retry = nil end
   table.insert(self.events, event)
+  if event.type == "user" then tell_of_addition(self, record, event) end
   report_decisions(self, false)
 end
 

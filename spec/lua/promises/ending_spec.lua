@@ -181,6 +181,23 @@ describe("promise 5, a turn ends, and not early:", function()
     assert.same({ "slow", "mine", "next" }, kit:taken())
   end)
 
+  on({ "2.1.330" }, "with a word of a message that a person has sent into it (Ctrl+X Ctrl+S)", { script = { answers = {
+    { on = "slow", delay_ms = 5000, text = "one" }, { on = "mine", delay_ms = 3000, text = "both" } } } },
+  function(live, kit)
+    local saying = task.spawn(say, live, "slow")
+    helper.eventually(function() return live.turn and live.turn:state() == "running" end)
+    live.process:write "mine"
+    helper.eventually(function() return live.process.screen:text():find("mine", 1, true) end)
+    live.process:write "\r"
+    helper.eventually(function() return live.process.screen:text():find("Press up to edit", 1, true) end)
+    live.process:write "\24\19"
+    local said = saying:await()
+    assert.same({ "success", { "both" } }, { said.verdict, said.texts })
+    assert.equal(1, count_of(said, "message_added"))
+    assert.same({ "echo: next" }, say(live, "next").texts)
+    assert.same({ "slow", "mine", "next" }, kit:taken())
+  end)
+
   for name, finish in pairs {
     ["the turn is interrupted"] = function(live) live:interrupt() end,
     ["the program dies"] = function(live) live.process:signal "SIGKILL" end,

@@ -96,9 +96,19 @@ local function answer_dialog(program, dialog, key)
   if is_answered then program:close_dialog(answer) end
 end
 
+--- Sends what is queued now (Ctrl+X Ctrl+S): the request that runs is given up for one that has both.
+local function send_now(program)
+  local entry, current = program.queue[1], program.turn
+  local may_be = program.profile.sends_queued_now and entry and entry.is_announced and current
+  if not may_be or current:has_begun_to_answer() then return end
+  program.turn_task:cancel(errors.cancelled(program.SEND_NOW))
+end
+
 local function press(program, key)
   local faults, composer = program.faults, program.composer
   program.view.hint = nil
+  local is_chord = program.has_chord
+  program.has_chord = key.name == "ctrl-x"
   if key.name == "return" and faults.dialog_at_return and program.takes_keys and not program.view.dialog then
     faults.dialog_at_return = nil
     program:open_dialog(dialogs.surprise())
@@ -125,6 +135,8 @@ local function press(program, key)
     press_to_leave(program, key.name)
   elseif key.name == "ctrl-g" then
     editor.open(program)
+  elseif key.name == "ctrl-s" and is_chord then
+    send_now(program)
   elseif key.name == "ctrl-o" then
     open_transcript(program)
   elseif program.view.mode ~= "normal" then

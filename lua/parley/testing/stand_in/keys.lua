@@ -11,7 +11,7 @@ local CONTROL = {
   [8] = "backspace",
   [9] = "tab", [10] = "newline", [11] = "ctrl-k", [12] = "ctrl-l", [13] = "return", [14] = "down", [15] = "ctrl-o",
   [16] = "up",
-  [21] = "ctrl-u", [23] = "ctrl-w", [25] = "ctrl-y", [127] = "backspace",
+  [19] = "ctrl-s", [21] = "ctrl-u", [23] = "ctrl-w", [24] = "ctrl-x", [25] = "ctrl-y", [127] = "backspace",
 }
 
 local SEQUENCES = {

@@ -56,6 +56,7 @@ local M = {}
 ---@field file_popup_holds boolean    Return picks from an `@` pop-up; with the cursor moved away it does nothing.
 ---        Otherwise only paths (`@./…`) are picked, and other words are sent as they are
 ---@field ends_go_on boolean          at an end of a line Ctrl-A and Ctrl-E go to that of the line beyond
+---@field sends_queued_now boolean    Ctrl+X Ctrl+S has the request that runs given up for one with what is queued
 ---@field leaves_shell_at_once boolean Backspace leaves shell mode even behind other keys of one write
 ---@field commands_behind_space boolean  leading white space does not protect a `/` command
 ---@field takes_nearest_command boolean  `/exitx` runs `/exit`
@@ -171,7 +172,7 @@ local v2_1_50 = {
   paste_settle = { cold_return_ms = 120, warm_return_ms = 80, key_ms = 40, paste_ms = 40 },
   wraps_pastes = false, pictures = "sentences", strips_invisible = false,
   has_emoji_popup = false, file_popup_holds = true, ends_go_on = true,
-  leaves_shell_at_once = false, commands_behind_space = false, takes_nearest_command = true,
+  leaves_shell_at_once = false, sends_queued_now = false, commands_behind_space = false, takes_nearest_command = true,
   replaces_names = true, counts_long_texts = false, halves_characters = false,
   first_editor_ms = 40, editor_keeps_returns = true,
 
@@ -260,7 +261,7 @@ local v2_1_330 = derive(v2_1_197, {
   default_mode_row = "⏸ manual mode on · ? for shortcuts",
   paste_settle = { cold_return_ms = 0, warm_return_ms = 0, key_ms = 0, paste_ms = 0 },
   wraps_pastes = true, pictures = "lines", strips_invisible = true, has_emoji_popup = true, file_popup_holds = false,
-  leaves_shell_at_once = true, commands_behind_space = true, replaces_names = false,
+  leaves_shell_at_once = true, sends_queued_now = true, commands_behind_space = true, replaces_names = false,
   counts_long_texts = true, halves_characters = true, first_editor_ms = 290, editor_keeps_returns = false,
   duration_after_api_error = false, answers_overtake = false, ends_half_lines = true,
   moves_transcript = true,

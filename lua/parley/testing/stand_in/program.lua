@@ -44,7 +44,7 @@ local HISTORY_ENTRIES = 200
 ---@field view table        what is drawn
 ---@field takes_keys boolean
 ---@field calls parley.Group  hooks whose answers nobody waits for
-local Program = { INTERRUPT = "the user pressed Escape" }
+local Program = { INTERRUPT = "the user pressed Escape", SEND_NOW = "the user has sent what was queued" }
 Program.__index = Program
 
 local M = {}
@@ -252,7 +252,8 @@ end
 
 function Program:run_turn(entry)
   self.turn_count = self.turn_count + 1
-  local current = turn.new(self, { text = entry.text, number = self.turn_count, source = entry.source })
+  local current = turn.new(self, { text = entry.text, number = self.turn_count, source = entry.source or
+    entry.is_sent_now and "queued" or nil })
   self.turn, self.view.placeholder = current, nil
   self:show("❯ ", entry.text)
   self:start_spinner(current.gerund)
@@ -265,6 +266,13 @@ function Program:run_turn(entry)
     self.view.dialog = nil
   end
   self:stop_spinner()
+  if not ok and errors.is(err, "Cancelled") and err.message == Program.SEND_NOW then
+    local queued = table.remove(self.queue, 1)
+    table.remove(self.view.queued, 1)
+    self.transcript:note("queue-operation", { operation = "dequeue" })
+    queued.is_sent_now = true
+    return self:run_turn(queued)
+  end
   if not ok then
     if not errors.is(err, "Cancelled") or err.message ~= Program.INTERRUPT then error(err, 0) end
     self:end_interrupted(current)
