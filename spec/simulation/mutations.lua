@@ -24,9 +24,9 @@ end
 -- Delivery ------------------------------------------------------------------------------------------------------------
 
 add("looks at the composer before Enter again", "session/course",
-  "if self.typist:still_holds(self.turn.text, self.entered) then", "if true then")
+  "if self.typist:still_holds(self.turn.text, self.entered) and self.typist:close_popup() then", "if true then")
 add("presses Enter again", "session/course",
-  "if self.typist:still_holds(self.turn.text, self.entered) then", "if false then")
+  "if self.typist:still_holds(self.turn.text, self.entered) and self.typist:close_popup() then", "if false then")
 add("looks again before Enter, behind a paste", "session/typist",
   "if not wait_for_composer(self, LOST_MS, is_whole) then return false end\n    end",
   "end")

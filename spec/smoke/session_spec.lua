@@ -269,6 +269,26 @@ describe("a session of the real program", function()
       is_fine(live, server, "five")
     end)
 
+    local function own_commands(home)
+      assert(files.make_folder(home.home .. "/.claude/commands"))
+      for name, text in pairs { ["deploy-prod"] = "description: deploys\n---\nDEPLOY $ARGUMENTS",
+        greet = "description: greets\narguments: [who, what]\n---\nGREET $who $what" } do
+        helper.write(("%s/.claude/commands/%s.md"):format(home.home, name), "---\n" .. text)
+      end
+    end
+    converses("as they were typed, or not at all", { prepare = own_commands }, function(live, server)
+      is_fine(live, server, "one")
+      for _, name in ipairs { "/deploy", "/deploy-prd", "/foo" } do
+        local said = run(live, name)
+        assert.equal("error_command", said.verdict)
+        assert.matches("^Unknown command: " .. name:gsub("%-", "%%-"), said.result.message)
+      end
+      assert.equal("one", last_text(server))
+      assert.equal("success", run(live, "/deploy-prod now").verdict)
+      assert.equal("DEPLOY now", last_text(server))
+      is_fine(live, server, "two")
+    end)
+
     for _, name in ipairs { "/new", "/reset", is_oldest and "/fork" or nil } do
       converses("of another name, " .. name .. ", and goes on", function(live, server)
         is_fine(live, server, "one")

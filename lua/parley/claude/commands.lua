@@ -51,6 +51,28 @@ local FAILURES = { "^<local%-command%-stderr>%s*(.-)%s*</local%-command%-stderr>
   "^<local%-command%-stdout>%s*(Error during compaction: .-)%s*</local%-command%-stdout>",
   "^<local%-command%-stdout>%s*(Compaction failed · .-)%s*</local%-command%-stdout>" }
 
+--- Other names that the program knows commands by (2.1.110 to 2.1.332), as far as they lead to another session; `/fork`
+--- is one on 2.1.110 alone. Of the others the list that pops up tells.
+local OTHER_NAMES = { new = "clear", reset = "clear", fork = "branch", cost = "usage", quit = "exit" }
+
+--- The command that the program says it runs.
+---@param event parley.Event
+---@return string? name  without its slash
+function M.name_in(event)
+  local text = event.type == "user" and event:text() or event.subtype == "local_command" and event.message
+  if type(text) ~= "string" or not text:find "^<command%-%a+>" then return nil end
+  return text:match "<command%-name>/?([^<]+)</command%-name>"
+end
+
+--- Whether a command is called that: a plugin's may be typed without the plugin's name.
+---@param text string  the command
+---@param name string  as the program has it
+---@return boolean
+function M.is_named(text, name)
+  local typed, ran = text:match "^/(%S+)":lower(), name:lower()
+  return typed == ran or OTHER_NAMES[typed] == ran or ran:sub(-#typed - 1) == ":" .. typed
+end
+
 --- What the program says of a command that has failed, or that it does not know.
 ---@param event parley.Event  of the command's turn
 ---@return string? words  nil: the event says nothing of the kind

@@ -317,6 +317,24 @@ function M.choices(rows)
   end
 end
 
+--- The description of a command in such a list goes on so far to the right.
+local DESCRIPTION = (" "):rep(20)
+
+--- Whether the list of commands has popped up, from which Enter would choose: right above the composer on 2.1.332,
+--- right below it on 2.1.110 and 2.1.197.
+---@param rows string[]
+---@return boolean
+function M.offers_commands(rows)
+  local composer = M.composer(rows)
+  if not composer then return false end
+  if (rows[composer.last_row + 1] or ""):find "^/%S" then return true end
+  for i = composer.first_row - 2, 1, -1 do
+    if rows[i]:find "^    /%S" or starts_with(rows[i], "  " .. POINTER .. " /") then return true end
+    if not starts_with(rows[i], DESCRIPTION) then return false end
+  end
+  return false
+end
+
 --- 2.1.330 has taken invisible characters out of the text in the composer, has not sent it, and wants Enter again.
 ---@param rows string[]
 ---@return boolean

@@ -116,8 +116,11 @@ function Course:deliver()
   if is_ready then self.successor:check() end
   self.transcript:check "nothing was sent"
   self.transcript:read(turn) -- what came after the last verdict is no part of this turn
-  if not is_ready or not self.typist:type(turn.text, turn.is_command) then return end
+  local typed, is_exact
+  if is_ready then typed, is_exact = self.typist:type(turn.text, turn.is_command) end
+  if not typed then return end
   self.successor:check() -- what a person has entered before may have waited for a turn of the program's own
+  turn.is_exact = is_exact
   self.stamp = terminal:stamp()
   turn:submit(self.withdrawn)
   count_from_now(self)
@@ -247,7 +250,7 @@ local function key_due(self, facts, state, now)
   local patience = terminal:stamp() == self.stamp and ENTER_AGAIN_MS or ENTER_AGAIN_MOVED_MS
   if now >= math.max(self.last_enter, self.free_since) + patience then
     self.last_enter = now
-    if self.typist:still_holds(self.turn.text, self.entered) then
+    if self.typist:still_holds(self.turn.text, self.entered) and self.typist:close_popup() then
       self.entered, self.entered_again = self.typist:enter(), self.entered_again + 1
     end
   end

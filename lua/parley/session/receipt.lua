@@ -93,6 +93,19 @@ function M.has_come(turn, record, event)
   return event.type == "user" and is_receipt(turn, record, event)
 end
 
+--- Raises where the program has run another command than the one that was typed, as the first that it names tells.
+---@param turn parley.LiveTurn  of a command
+---@param event parley.Event
+--- Raises `SessionError` (reason `"delivery"`).
+function M.check_command(turn, event)
+  local name = not turn.ran and commands.name_in(event)
+  if not name then return end
+  turn.ran = name
+  if turn.is_exact or commands.is_named(turn.text, name) then return end
+  error(errors.session_error(("the program has run /%s instead of %q (unless somebody else has entered that)"):format(
+    name, errors.beginning(turn.text, 80)), { reason = "delivery", sent = turn.text, received = "/" .. name }), 0)
+end
+
 --- What a command writes last, when it starts no turn of the model. Before what it says stands its own name, on 2.1.197
 --- and later in a record of the same kind.
 ---@param event parley.Event

@@ -13,6 +13,8 @@ local M = {}
 ---@class parley.LiveTurn
 ---@field text string             the message as it is typed
 ---@field is_command boolean      a slash command, which has an end of its own
+---@field is_exact? boolean       a command that the program has shown to be no other
+---@field ran? string             the command that the program says it runs
 ---@field events parley.Event[]   not yet reported
 ---@field open_tools table[]     tool_use blocks without a result, in the order of the calls
 ---@field queued boolean         the message waits behind a turn of the program's own
@@ -392,6 +394,7 @@ function Turn:take(record)
     take_early(self)
     take_endings(self)
     if self.is_command and event then
+      receipt.check_command(self, event)
       self.failed = commands.failure_in(event) or self.failed
       if receipt.ends_command(event) and not started_agent(record) then apply(self, "finished") end
     end

@@ -30,6 +30,8 @@ local MOST_ERASURES = 20
 local ONCE_UNITS = 9999
 --- And each key that edits a long text has it drawn again.
 local MS_PER_EDIT = 5
+--- The list of commands pops up with the name of one, on 2.1.110 up to 200 ms later.
+local POPUP_MS = 1000
 --- A composer that changes all the time is not waited for for ever: so many times as long as one that does not.
 local CHANGING = 5
 
@@ -59,6 +61,7 @@ local function patience_for(text) return LOST_MS + math.min(#text * MS_PER_BYTE,
 ---@field package options parley.DeliveryOptions
 ---@field package keys_may_follow boolean  more may come into the composer than has been seen to
 ---@field package attended_ms number   that the dialogs policy has taken, which is not the program's time
+---@field package is_command? boolean  what was typed last is one
 ---@field package marks_typed integer  how many marks there were to be typed, those passed over among them
 local Typist = {}
 Typist.__index = Typist
@@ -252,10 +255,10 @@ end
 
 --- Goes the steps of one attempt; false when keys were lost, or when the turn was interrupted.
 local function go_steps(self, steps)
-  local holds, marks_typed = self.policy.holds, self.marks_typed
+  local marks_typed = self.marks_typed
   for _, step in ipairs(steps) do
     if not begin_step(self, step) then return false end
-    local function is_whole(composer) return holds(composer, step.holds) == "whole" end
+    local function is_whole(composer) return self.policy.holds(composer, step.holds) == "whole" end
     if not wait_for_composer(self, patience_for(step.holds), is_whole) then return false end
     -- A dialog may come up meanwhile, or the user type; where marks were erased, half of what that has drawn may look
     -- like the text.
@@ -272,10 +275,10 @@ end
 --- next result of a tool would carry it to the model, in the program's words.
 ---@return boolean is_there  the text still is; false also when the turn was interrupted first
 local function outlast_own_turn(self, text)
-  local terminal, holds = self.terminal, self.policy.holds
+  local terminal = self.terminal
   if terminal:state() ~= "busy" then return true end
   return terminal:wait_until_ready()
-    and wait_for_composer(self, LOST_MS, function(composer) return holds(composer, text) == "whole" end)
+    and wait_for_composer(self, LOST_MS, function(composer) return self.policy.holds(composer, text) == "whole" end)
 end
 
 --- What puts a text into the composer now.
@@ -292,13 +295,37 @@ local function steps_for(self, text, is_command)
   return { { keys = keys.paste(text:find "%s" and text .. " " or text), holds = text } }
 end
 
+local function offers_commands(self) return tui.offers_commands(self.terminal:view().rows) end
+
+--- Closes the list of commands that has popped up over one. Enter would choose from it: run another command than what
+--- stands there, or put the names of its arguments behind it and run nothing (2.1.110 to 2.1.332). ESC closes it and
+--- does nothing else, in vim's INSERT mode too, and though the user's key bindings have it do something else.
+---@return boolean is_closed
+function Typist:close_popup()
+  if not self.is_command or not offers_commands(self) then return true end
+  self.terminal:escape()
+  return wait_for_composer(self, LOST_MS, function() return not offers_commands(self) end)
+end
+
+--- Has nothing but what was typed be run.
+---@return boolean is_safe  there is nothing that Enter would choose from
+---@return boolean is_exact  that is shown: the program takes what it runs for that, by another name perhaps
+local function settle_popup(self, text)
+  if not self.is_command then return true, false end
+  if text:find "%s" then return self:close_popup(), true end
+  local has_come = wait_for_composer(self, POPUP_MS, function() return offers_commands(self) end)
+  return self:close_popup(), has_come
+end
+
 --- Types a prepared message and leaves it in the composer.
 ---@param text string
 ---@param is_command boolean  it is pasted, where a paste would not change it: behind its name stands nothing
 ---@return boolean typed  false when the turn was interrupted first; what was typed is cleared with the next message
+---@return boolean? is_exact  of a command: the program has shown that Enter chooses no other
 --- Raises `SessionError` (reason `"delivery"`) when the composer does not take it; nothing was sent then.
 function Typist:type(text, is_command)
   local terminal = self.terminal
+  self.is_command = is_command
   for _ = 1, ATTEMPTS do
     if self.keys_may_follow then catch_up(self, text) end
     if not terminal:wait_until_ready() then return false end
@@ -307,8 +334,9 @@ function Typist:type(text, is_command)
     if terminal:is_interrupted() then return false end
     self.keys_may_follow = true
     if go_steps(self, steps) and outlast_own_turn(self, steps[#steps].holds) then
-      self.keys_may_follow = false
-      return true
+      local is_safe, is_exact = settle_popup(self, text)
+      self.keys_may_follow = not is_safe
+      if is_safe then return true, is_exact end
     end
     if terminal:is_interrupted() then return false end
     if steps[1].editor and terminal.has_editor and #text > ONCE_UNITS then

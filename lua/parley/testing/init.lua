@@ -25,6 +25,7 @@
 ---     start_dialogs = { … }      -- more dialogs at the start, each as `dialog` below, with
 ---                                -- `exit_on = { ["Leave"] = 1 }`: the answers that end the program, and its status
 ---     answers = { … }            -- the first that fits answers
+---     commands = { deploy = { text = "…", arguments = { "where" } } }  -- of the user's own: the model gets the text
 ---     faults = {
 ---       lose_keys = 1,           -- so many keys after the start are lost
 ---       lose_editor = 1,         -- so often Ctrl-G opens no editor
@@ -32,6 +33,7 @@
 ---       late_flush_ms = 500,     -- added to flush_ms
 ---       dialog_ms = 300,         -- a dialog comes up by itself, so long after the start
 ---       dialog_at_return = true, -- or just before the first Return, which answers it
+---       list_at_return = true,   -- the list of commands pops up just before the first Return, which chooses from it
 ---       never_ready = true,      -- nothing is ever shown
 ---       startup_exit = { text = "…", status = 1 },
 ---       drop_hooks_ms = 50,      -- what is called over HTTP is not waited for longer

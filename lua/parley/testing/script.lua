@@ -219,15 +219,24 @@ for name, kind in pairs(STEP) do ANSWER[name] = kind end
 
 local FAULTS = {
   lose_keys = count, lose_returns = count, lose_editor = count, late_flush_ms = milliseconds, dialog_ms = milliseconds,
-  dialog_at_return = flag, never_ready = flag, startup_exit = record { text = text, status = integer },
+  dialog_at_return = flag, list_at_return = flag, never_ready = flag,
+  startup_exit = record { text = text, status = integer },
   ignore_sigterm = flag, survive_hangup = flag, stop_reading = flag, drop_hooks_ms = milliseconds,
   no_telemetry = flag, no_attachments = flag,
 }
+
+local own_command = record({ text = text, arguments = texts }, { "text" })
+
+local function own_commands(value, where)
+  object(value, where)
+  for name, given in pairs(value) do own_command(given, ("%s[%q]"):format(where, tostring(name))) end
+end
 
 local script = record {
   profile = one_of(profiles.versions), profile_changes = record(facts()), startup_delay_ms = milliseconds,
   initial_prompt = text, flush_ms = milliseconds, connect_delay_ms = milliseconds, notification_ms = milliseconds,
   start_dialogs = list_of(start_dialog), answers = list_of(record(ANSWER, nil, check_answer)),
+  commands = own_commands,
   faults = record(FAULTS), log = text,
 }
 

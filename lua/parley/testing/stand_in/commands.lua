@@ -12,15 +12,25 @@ local commands = {}
 --- Other names of theirs.
 local ALIASES = { new = "clear", reset = "clear" }
 
---- Finds the command that a word names. 2.1.110 takes the first of its pop-up when the word goes on after a name.
+--- Finds the command that a word names.
 local function find(name, profile)
   name = name:lower()
   if name == "fork" and profile.fork_is_branch then return "branch" end
   name = ALIASES[name] or name
-  if commands[name] then return name end
-  for known in pairs(profile.takes_nearest_command and commands or {}) do
-    if name:sub(1, #known) == known and name:sub(#known + 1):find "^%w+$" then return known end
+  return commands[name] and name
+end
+
+--- All that there are, the user's own among them.
+---@param script table
+---@param profile parley.testing.Profile
+---@return table<string, {text?: string, arguments?: string[]}>
+function M.known(script, profile)
+  local known = {}
+  for _, names in ipairs { commands, ALIASES, { fork = profile.fork_is_branch or nil } } do
+    for name in pairs(names) do known[name] = {} end
   end
+  for name, given in pairs(script.commands or {}) do known[name] = given end
+  return known
 end
 
 --- Tells what a text is.
@@ -165,6 +175,14 @@ local function fork(program, name, arguments, given)
     .. "<status>completed</status>\n<result>%s</result>\n</task-notification>"):format(id, given.text) }
 end
 
+--- Runs a command of the user's own: the model gets its text.
+local function run_own(program, name, arguments, given)
+  local words = ("<command-message>%s</command-message>\n<command-name>/%s</command-name>"):format(name, name)
+  if arguments ~= "" then words = words .. ("\n<command-args>%s</command-args>"):format(arguments) end
+  program.transcript:user(words)
+  program:run_turn { text = given.text .. " " .. arguments, source = "command" }
+end
+
 --- Runs a `/` command, inside the program's own task.
 ---@param program parley.testing.Program
 ---@param name string
@@ -172,6 +190,8 @@ end
 function M.run(program, name, arguments)
   local known = find(name, program.profile)
   if known then return commands[known](program, arguments) end
+  local own = (program.script.commands or {})[name]
+  if own then return run_own(program, name, arguments, own) end
   local given = answers.fork(program.script, ("/%s %s"):format(name, arguments), program.turn_count)
   if given then return fork(program, name, arguments, given) end
   local problem = "Unknown command: /" .. name

@@ -2,6 +2,7 @@
 ---
 --- It does no I/O but listing the working directory for the `@` pop-up, and looking for pictures that are pasted.
 local core = require "parley.core"
+local command_list = require "parley.testing.stand_in.command_list"
 local files = require "parley.base.files"
 local text_of = require "parley.testing.stand_in.text"
 
@@ -24,15 +25,18 @@ local WIDE_SPACES = { "\u{A0}", "\u{2028}", "\u{2029}", "\u{3000}" }
 ---@field cursor integer     a byte offset: what stands before it
 ---@field is_shell boolean   `!` was pressed
 ---@field notice? string     a hint beneath the box
+---@field list_is_late? boolean  the list of commands has not come yet
 ---@field private pastes table<integer, string>
 local Composer = {}
 Composer.__index = Composer
 
 --- An empty composer.
----@param options {profile: parley.testing.Profile, cwd: string, now: fun(): number}
+---@param options {profile: parley.testing.Profile, cwd: string, now: (fun(): number), commands?: table<string, table>,
+---       list_is_late?: boolean}
 ---@return parley.testing.Composer
 function M.new(options)
   local self = setmetatable(options, Composer)
+  self.commands = options.commands or {}
   self.paste_count, self.picture_count, self.marker = 0, 0, ("%04x"):format(math.random(0, 0xFFFF))
   self:clear()
   return self
@@ -67,6 +71,8 @@ end
 --- Finds what a pop-up could offer for the word that ends at the cursor. `holds` says whether Return picks from it.
 local function find_popup(self)
   if self.is_shell or self.cursor < #self.text then return nil end
+  local list = not self.list_is_late and command_list.find(self.text, self.commands, self.profile)
+  if list then return list end
   local lead, part = self.text:match "^(.*)@([^%s@]*)$"
   if lead and (lead == "" or lead:find "%s$") then
     local choices = choices_for(part, self.cwd)
@@ -297,8 +303,18 @@ function Composer:edit(name, is_alone)
   if action then action(self, is_alone) end
 end
 
+--- Has the list of commands come now.
+function Composer:show_list()
+  self.list_is_late = false
+  self.open_popup = find_popup(self)
+end
+
+--- What is shown behind the text: the names of arguments.
+---@return string
+function Composer:hint() return command_list.hint(self.text, self.commands, self.profile) end
+
 --- The pop-up that is open. It opens and closes as the text changes; moving the cursor leaves it as it is.
----@return {token: string, choices: string[], holds: boolean}?
+---@return {token: string, choices: string[], holds: boolean}|parley.testing.CommandList|nil
 function Composer:popup() return self.open_popup end
 
 function Composer:close_popup() self.open_popup = nil end
@@ -418,11 +434,22 @@ function Composer:replace(text)
   self.open_popup = find_popup(self)
 end
 
+--- Takes the chosen command in the place of what was typed.
+---@return boolean is_whole  its arguments are not asked for first
+local function choose_command(self, name)
+  local has_arguments = self.commands[name].arguments ~= nil
+  self:close_popup()
+  self.text = "/" .. name .. (has_arguments and " " or "")
+  self.cursor = #self.text
+  return not has_arguments
+end
+
 --- Presses Return.
 ---@return {text: string, is_shell: boolean}? taken  nil when nothing is sent, whatever else happened
 function Composer:submit()
   if self:milliseconds_to_settle() > 0 then return nil end
   local popup = self.open_popup
+  if popup and popup.chosen and not choose_command(self, popup.chosen) then return nil end
   if popup and popup.holds then
     if self.cursor < #self.text and self.profile.file_popup_holds then return nil end -- and it stays open
     self:delete(self.cursor - #popup.token, self.cursor)

@@ -40,7 +40,7 @@ end
 
 local function press_escape(program)
   local composer = program.composer
-  if program.view.mode == "insert" then program.view.mode = "normal" end
+  if program.view.mode == "insert" and not composer:popup() then program.view.mode = "normal" end
   if composer:popup() then
     composer:close_popup()
   elseif program.turn_task then
@@ -76,6 +76,7 @@ local function press_return(program)
     return
   end
   if program.configuration:binding "enter" == "chat:newline" then return program.composer:edit "newline" end
+  if program.faults.list_at_return and program.composer.list_is_late then program.composer:show_list() end
   local taken = program.composer:submit()
   if not taken then return end
   local kind, name, arguments = commands.classify(taken, program.profile)

@@ -59,7 +59,9 @@ local M = {}
 ---@field sends_queued_now boolean    Ctrl+X Ctrl+S has the request that runs given up for one with what is queued
 ---@field leaves_shell_at_once boolean Backspace leaves shell mode even behind other keys of one write
 ---@field commands_behind_space boolean  leading white space does not protect a `/` command
----@field takes_nearest_command boolean  `/exitx` runs `/exit`
+---@field chooses_nearest_command boolean  Return runs the first of the list that pops up over a command, whatever was
+---        typed; else only one that begins with that
+---@field names_rest_of_arguments boolean  behind the first arguments of a command the names of the others are shown
 ---@field replaces_names boolean      what reads like the name of a paste is replaced by it, whoever wrote it
 ---@field counts_long_texts boolean   a text without its middle has another number each time
 ---@field halves_characters boolean   it cuts a character of two UTF-16 units in two there
@@ -172,7 +174,8 @@ local v2_1_50 = {
   paste_settle = { cold_return_ms = 120, warm_return_ms = 80, key_ms = 40, paste_ms = 40 },
   wraps_pastes = false, pictures = "sentences", strips_invisible = false,
   has_emoji_popup = false, file_popup_holds = true, ends_go_on = true,
-  leaves_shell_at_once = false, sends_queued_now = false, commands_behind_space = false, takes_nearest_command = true,
+  leaves_shell_at_once = false, sends_queued_now = false, commands_behind_space = false,
+  chooses_nearest_command = true, names_rest_of_arguments = false,
   replaces_names = true, counts_long_texts = false, halves_characters = false,
   first_editor_ms = 40, editor_keeps_returns = true,
 
@@ -232,7 +235,7 @@ local v2_1_197 = derive(v2_1_110, {
   draws_cursor = true, loses_prompt_behind_stop = false,
   retry_text = "{error} · Retrying in {seconds}s · attempt {attempt}/{attempts}",
   paste_settle = { cold_return_ms = 45, warm_return_ms = 0, key_ms = 45, paste_ms = 0 },
-  ends_go_on = false, takes_nearest_command = false,
+  ends_go_on = false,
   turn_duration = true, duration_after_api_error = true, answers_overtake = true,
   head = { "mode", "permission-mode", "file-history-snapshot" },
   attachments = { "agent_listing_delta", "skill_listing" },
@@ -262,6 +265,7 @@ local v2_1_330 = derive(v2_1_197, {
   paste_settle = { cold_return_ms = 0, warm_return_ms = 0, key_ms = 0, paste_ms = 0 },
   wraps_pastes = true, pictures = "lines", strips_invisible = true, has_emoji_popup = true, file_popup_holds = false,
   leaves_shell_at_once = true, sends_queued_now = true, commands_behind_space = true, replaces_names = false,
+  chooses_nearest_command = false, names_rest_of_arguments = true,
   counts_long_texts = true, halves_characters = true, first_editor_ms = 290, editor_keeps_returns = false,
   duration_after_api_error = false, answers_overtake = false, ends_half_lines = true,
   moves_transcript = true,

@@ -81,7 +81,8 @@ function M.new(script, flags, outside)
   self.view.cwd = self.cwd
   self.view.mode = self.configuration:setting "editorMode" == "vim" and "insert" or nil
   self.log = log.new(outside.environment.PARLEY_STAND_IN_LOG or script.log, outside.pid, outside.note)
-  self.composer = composer.new { profile = profile, cwd = self.cwd, now = task.now }
+  self.composer = composer.new { profile = profile, cwd = self.cwd, now = task.now,
+    commands = commands.known(script, profile), list_is_late = self.faults.list_at_return or false }
   self.view.composer = self.composer
   self.hooks = hooks.new { configuration = self.configuration, profile = profile, outside = outside,
     faults = self.faults,

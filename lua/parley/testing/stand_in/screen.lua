@@ -6,6 +6,7 @@ local M = {}
 
 local PROMPT, SHELL_PROMPT, NO_BREAK_SPACE = "❯", "!", "\u{A0}"
 local POPUP_ROWS = 5
+local CHOSEN = "  ❯ /"
 local IDLE = "✳"
 local SPINNER = { "·", "✢", "*", "✶", "✻", "✽" }
 local MODES = {
@@ -125,7 +126,7 @@ function Screen:composer_rows(composer, placeholder)
   local columns = self.columns - 4
   local text, cursor = composer:shown()
   local before = text_of.wrap(text:sub(1, cursor), columns)
-  local rows = text_of.wrap(text == "" and placeholder or text, columns)
+  local rows = text_of.wrap(text == "" and placeholder or text .. composer:hint(), columns)
   local is_cut = self.profile.cuts_wide_tabs and text:find("\t", 1, true) ~= nil
   for index, row in ipairs(rows) do
     rows[index] = (index == 1 and prompt or "  ") .. (is_cut and text_of.expanded(row) or row)
@@ -176,6 +177,20 @@ local function scroll(rows, cursor_row, height)
   return table.move(rows, first, first + height - 1, 1, {}), cursor_row - first + 1, first - 1
 end
 
+--- The rows of the pop-up that is open.
+local function offers_of(popup, is_fullscreen)
+  local rows = {}
+  for i, choice in ipairs(popup.choices or popup.names or {}) do
+    if popup.choices then
+      rows[i] = "+ " .. choice:gsub("^@", "")
+    else
+      rows[i] = not is_fullscreen and "/" .. choice or (choice == popup.chosen and CHOSEN or "    /") .. choice
+    end
+    if i == POPUP_ROWS then break end
+  end
+  return rows
+end
+
 function Screen:composer_block(view)
   local placeholder = #view.queued > 0 and "Press up to edit queued messages" or view.placeholder
   local rows, cursor_row, cursor_column, is_cut = self:composer_rows(view.composer, placeholder)
@@ -195,16 +210,15 @@ function Screen:composer_block(view)
   if self.profile.draws_cursor and view.composer:is_empty() and not placeholder then
     rows[1] = rows[1] .. "\27[7m \27[27m"
   end
-  local block, offers = {}, {}
-  for _, choice in ipairs((view.composer:popup() or {}).choices or {}) do
-    if #offers < POPUP_ROWS then table.insert(offers, "+ " .. choice:gsub("^@", "")) end
-  end
+  local popup = view.composer:popup() or {}
+  local block, offers = {}, offers_of(popup, self.profile.is_fullscreen)
   if self.profile.is_fullscreen then table.move(offers, 1, #offers, 1, block) end
   table.insert(block, top)
   local above = #block
   table.move(rows, 1, #rows, above + 1, block)
   table.insert(block, self:rule())
   if not self.profile.is_fullscreen then table.move(offers, 1, #offers, #block + 1, block) end
+  if popup.names and not self.profile.is_fullscreen then return block, cursor_row + above, cursor_column end
   local is_pasting = view.composer:milliseconds_to_settle() > 0
   local hint = is_pasting and "Pasting text…" or view.composer.notice or view.hint
   local status = "  " .. (view.mode == "insert" and "-- INSERT -- " or "")

@@ -33,7 +33,8 @@ Turn.__index = Turn
 
 --- A turn that has not begun.
 ---@param program parley.testing.Program
----@param given { text: string, number: integer, source?: "system" }  `source`: whose turn it is, when not the user's
+---@param given { text: string, number: integer, source?: "system"|"command" }  `source`: whose turn it is,
+---       when not the user's
 ---@return parley.testing.Turn
 function M.new(program, given)
   local text, number = given.text, given.number
@@ -310,7 +311,11 @@ function Turn:run()
   end
   if answer.crash == "before_record" then program:crash(answer.crash_status) end
   transcript.is_held = answer.reorder or false
-  transcript:message(self.text, { promptId = self.prompt_id, promptSource = self.source })
+  if self.source == "command" then
+    transcript:user(self.text, { promptId = self.prompt_id, isMeta = true })
+  else
+    transcript:message(self.text, { promptId = self.prompt_id, promptSource = self.source })
+  end
   if not program.faults.no_attachments then transcript:attach_pictures(self.text) end
   program.telemetry:prompted()
   if answer.crash == "after_user" then self:crash_now() end

@@ -1,0 +1,30 @@
+local helper = require "spec.helper"
+local promise = require "spec.promise"
+
+local say = helper.say
+local function run(live, command) return say(live, command, nil, true) end
+
+local COMMANDS = { ["deploy-prod"] = { text = "deploy to production" },
+  greet = { text = "greet", arguments = { "who" } }, move = { text = "move", arguments = { "what", "where" } } }
+
+describe("a command, over which the list of commands pops up,", function()
+  promise.check_leaks()
+
+  promise.each("is run as it was typed, or not at all", { script = { commands = COMMANDS } }, function(live)
+    for _, command in ipairs { "/deploy", "/deploy-prd", "/depl", "/clea" } do
+      local said = run(live, command)
+      assert.same({ "error_command", "Unknown command: " .. command }, { said.verdict, said.result.message })
+    end
+    assert.same({ "echo: deploy to production " }, run(live, "/deploy-prod").texts)
+    assert.same({ "echo: deploy to production now" }, run(live, "/deploy-prod now").texts)
+    assert.same({ "echo: still there?" }, say(live, "still there?").texts)
+  end)
+
+  promise.each("is told of where the list came late and another was run", { script = { commands = COMMANDS,
+    faults = { list_at_return = true } } }, function(live, _, profile)
+    local command = profile == "2.1.330" and "/deploy" or "/deploy-prd"
+    local err = helper.failure_of("SessionError", run, live, command)
+    assert.same({ "delivery", command, "/deploy-prod" }, { err.reason, err.sent, err.received })
+    assert.matches("^the program has run /deploy%-prod instead of \"" .. command:gsub("%-", "%%-") .. "\"", err.message)
+  end)
+end)
