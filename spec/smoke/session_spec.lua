@@ -289,6 +289,15 @@ describe("a session of the real program", function()
       is_fine(live, server, "two")
     end)
 
+    converses("whose arguments are missing", { prepare = own_commands }, function(live, server)
+      is_fine(live, server, "one")
+      for command, text in pairs { ["/greet"] = "GREET", ["/greet Bob"] = "GREET Bob",
+        ["/greet Bob well"] = "GREET Bob well" } do
+        assert.equal("success", run(live, command).verdict)
+        assert.equal(text, last_text(server):match "^.*%S")
+      end
+    end)
+
     for _, name in ipairs { "/new", "/reset", is_oldest and "/fork" or nil } do
       converses("of another name, " .. name .. ", and goes on", function(live, server)
         is_fine(live, server, "one")

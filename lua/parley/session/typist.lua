@@ -6,6 +6,7 @@ local defer = require "parley.base.defer"
 local errors = require "parley.base.errors"
 local editor = require "parley.claude.editor"
 local keys = require "parley.claude.keys"
+local tables = require "parley.base.tables"
 local tui = require "parley.claude.tui"
 
 local M = {}
@@ -253,12 +254,24 @@ local function begin_step(self, step)
   return seen == "taken"
 end
 
+--- A composer without what the program shows behind a command: the names of arguments that are missing.
+local function without_hint(composer, text)
+  local behind = composer.text:sub(1, #text) == text and composer.text:sub(#text + 1)
+  return behind and behind:find "^ +%[" and tables.merged(composer, { text = text }) or composer
+end
+
+--- Whether the composer holds what was typed.
+local function holds(self, composer, text)
+  if self.is_command then composer = without_hint(composer, text) end
+  return self.policy.holds(composer, text) == "whole"
+end
+
 --- Goes the steps of one attempt; false when keys were lost, or when the turn was interrupted.
 local function go_steps(self, steps)
   local marks_typed = self.marks_typed
   for _, step in ipairs(steps) do
     if not begin_step(self, step) then return false end
-    local function is_whole(composer) return self.policy.holds(composer, step.holds) == "whole" end
+    local function is_whole(composer) return holds(self, composer, step.holds) end
     if not wait_for_composer(self, patience_for(step.holds), is_whole) then return false end
     -- A dialog may come up meanwhile, or the user type; where marks were erased, half of what that has drawn may look
     -- like the text.
@@ -278,7 +291,7 @@ local function outlast_own_turn(self, text)
   local terminal = self.terminal
   if terminal:state() ~= "busy" then return true end
   return terminal:wait_until_ready()
-    and wait_for_composer(self, LOST_MS, function(composer) return self.policy.holds(composer, text) == "whole" end)
+    and wait_for_composer(self, LOST_MS, function(composer) return holds(self, composer, text) end)
 end
 
 --- What puts a text into the composer now.
@@ -376,7 +389,11 @@ function Typist:still_holds(text, entered)
     terminal:fail("delivery", ("the program has taken characters out of the message; it was not sent (it shows %q)")
       :format(errors.beginning(composer.text, 80)))
   end
-  if self.policy.holds(composer, text) ~= "whole" then return false end
+  if not holds(self, composer, text) then
+    if not self.is_command or not composer.text:find "^/%S+ +%[" then return false end
+    terminal:fail("delivery", ("the program's list of commands has put %q in the place of %q; nothing was run"):format(
+      errors.beginning(composer.text, 80), errors.beginning(text, 80)))
+  end
   local is_as_wide = columns_of(self) == entered.columns
   if is_as_wide and (lines_of(composer) or 0) > (entered.lines or math.huge) then
     terminal:fail("delivery", "Enter has made a new line and sent nothing: the user's key bindings (keybindings.json) "

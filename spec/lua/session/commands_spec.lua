@@ -27,4 +27,24 @@ describe("a command, over which the list of commands pops up,", function()
     assert.same({ "delivery", command, "/deploy-prod" }, { err.reason, err.sent, err.received })
     assert.matches("^the program has run /deploy%-prod instead of \"" .. command:gsub("%-", "%%-") .. "\"", err.message)
   end)
+
+  promise.each("is run where arguments that it names are missing", { script = { commands = COMMANDS } }, function(live)
+    for command, text in pairs { ["/greet"] = "greet ", ["/greet Bob"] = "greet Bob", ["/move"] = "move ",
+      ["/move it"] = "move it", ["/move it there"] = "move it there" } do
+      assert.same({ "echo: " .. text }, run(live, command).texts)
+    end
+  end)
+
+  promise.each("and where the list came late and has put those names behind it", { script = { commands = COMMANDS,
+    faults = { list_at_return = true } } }, function(live)
+    assert.same({ "echo: greet " }, run(live, "/greet").texts)
+  end)
+
+  promise.each("is not run where the list came late and has put another in its place", { script = { commands = COMMANDS,
+    faults = { list_at_return = true } } }, function(live, kit)
+    local err = helper.failure_of("SessionError", run, live, "/gree")
+    assert.equal("delivery", err.reason)
+    assert.matches('list of commands has put "/greet  %[who%]" in the place of "/gree"; nothing was run', err.message)
+    assert.same({}, kit:taken())
+  end)
 end)
