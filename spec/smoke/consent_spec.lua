@@ -201,6 +201,30 @@ describe("a permission prompt of the real program", function()
     end))
   end
 
+  do
+    local WORDS = ("long label "):rep(20)
+    local option = { { label = WORDS .. "one", description = ("desc "):rep(60) },
+      { label = WORDS .. "two", description = "d" }, { label = "Short", description = "d" } }
+    local steps = { [0] = bash(("touch abcdefg "):rep(6) .. "\nwget y", "it"), call("AskUserQuestion", {
+      questions = core.json.array { { question = "which?", header = "H", multiSelect = false,
+        options = core.json.array(option) } } }) }
+    local labels = {}
+    local policy = { decide = function(dialog)
+      table.insert(labels, dialog.choices)
+      return { choose = dialog.kind == "question" and WORDS .. "two" or 1 }
+    end }
+    it("has its labels whole, which go on in the next row", smoke.conversation({
+      process = { permission_mode = "default" }, session = { policies = { dialogs = policy } },
+      script = function(text, request) return text:find "DOIT" and { blocks = { steps[request.step] } } end,
+    }, function(live, server)
+      assert.equal("success", helper.say(live, "DOIT please").verdict)
+      assert.matches("^Yes, and don't ask again for .*/work$", labels[1][2])
+      assert.matches("^No", labels[1][#labels[1]])
+      assert.same({ WORDS .. "two", "Short" }, { labels[2][2], labels[2][3] })
+      smoke.is_fine(live, server)
+    end))
+  end
+
   it("of the start that a policy denies ends the program, and says so", smoke.conversation({
     answers = { trust = false }, is_not_started = true,
     session = { policies = { dialogs = { decide = function() return { deny = "not here" } end } } },

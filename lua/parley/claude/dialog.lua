@@ -47,7 +47,9 @@ function M.is_question(rows, choices)
 end
 
 --- How many columns a text takes: a character of Chinese, Japanese or Korean, or an emoji, has two of them.
-local function width(text)
+---@param text string
+---@return integer
+function M.width(text)
   local _, wide = text:gsub("[\xE3-\xF4]", "")
   return (utf8.len(text) or 0) + wide
 end
@@ -60,7 +62,7 @@ local function join(rows, columns)
   local parts = {}
   for i, row in ipairs(rows) do
     local next_word = (rows[i + 1] or ""):match "%S+" or ""
-    local is_full = width(row) + 1 + width(next_word) > columns - MARGIN
+    local is_full = M.width(row) + 1 + M.width(next_word) > columns - MARGIN
     parts[i] = row .. (is_full and "\v" or "\n")
   end
   return (table.concat(parts):gsub("^%s+", ""):gsub("%s+$", ""))
@@ -240,10 +242,12 @@ local function rows_above(rows, choices, skipped)
   return table.move(rows, edge + 1 + skipped, choices.first_row - 1, 1, {}), utf8.len(rows[edge]) or 0
 end
 
+local function without_spaces(text) return (text:gsub("%s+", "")) end -- a label may go on in another row
+
 local function shows_choices(options, labels)
   for i, option in ipairs(options) do
-    local label = type(option) == "table" and type(option.label) == "string" and option.label
-    if not (label and labels[i] and labels[i]:find(label, 1, true)) then return false end
+    local label = type(option) == "table" and type(option.label) == "string" and without_spaces(option.label)
+    if not (label and labels[i] and without_spaces(labels[i]):find(label, 1, true)) then return false end
   end
   return true
 end

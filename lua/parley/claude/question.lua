@@ -4,6 +4,8 @@
 --- number, the row that goes on: `Submit`, or `Next` where another question follows. One with previews has them to the
 --- right of the labels and `Chat about this` without a number; a digit moves the pointer there and picks nothing. In
 --- the row in which one may type, a digit is text.
+local label_rows = require "parley.claude.label"
+
 local M = {}
 
 local POINTER = "❯"
@@ -43,16 +45,15 @@ local function choices_above(rows, footer)
   local has_previews, found, expected = rows[footer]:find(NOTES, 1, true) ~= nil, {}, nil
   for i = footer - 1, 1, -1 do
     local row, is_pointed = without_pointer(rows[i])
-    local number, label = row:match "^  (%d+)%. +(.*)$"
-    number = tonumber(number)
+    local number, label = label_rows.numbered(row:match "^  ?(%d.*)$" or "")
     if number and (not expected or number == expected) then
       expected = number - 1
       table.insert(found, { at = i, number = number, is_pointed = is_pointed,
-        label = has_previews and whole_label(rows, i) or label })
+        label = has_previews and whole_label(rows, i) or label_rows.whole(rows, i, label) })
       if expected == 0 then break end
     elseif has_previews and not expected and row == CHAT then
       table.insert(found, { at = i, label = CHAT:match "%S.*", is_pointed = is_pointed })
-    elseif ON[row:match "^     (%a+)$"] and (rows[i - 1] or ""):find "%d+%. %[[^%]]+%] " then
+    elseif ON[row:match "^     (%a+)$"] and (rows[i - 1] or ""):find "%d+%. ?%[[^%]]+%] " then
       table.insert(found, { at = i, label = row:match "%a+", is_pointed = is_pointed, goes_on = true })
     end
   end

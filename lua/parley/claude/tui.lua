@@ -3,6 +3,7 @@
 ---
 --- Measured on 2.1.110, 2.1.197 and 2.1.330 at 120x40 with `NO_COLOR=1`.
 local dialog = require "parley.claude.dialog"
+local label_rows = require "parley.claude.label"
 local question = require "parley.claude.question"
 
 local M = {}
@@ -251,14 +252,14 @@ end
 
 local function label_of(row)
   local indent, rest = row:match "^( *)(.*)$"
-  local pointed = starts_with(rest, POINTER .. " ")
+  local pointed = rest:find("^" .. POINTER .. "[ %d]") ~= nil
   if pointed then
     local gap
-    gap, rest = rest:sub(#POINTER + 1):match "^( +)(.*)$"
+    gap, rest = rest:sub(#POINTER + 1):match "^( *)(.*)$"
     indent = indent .. " " .. gap -- the pointer is one column wide
   end
-  local number, label = rest:match "^(%d+)%. +(.*)$"
-  return label or rest, #indent, tonumber(number), pointed
+  local number, label = label_rows.numbered(rest)
+  return label or rest, #indent, number, pointed
 end
 
 --- Whether rows with a pointer are an answer's, which quotes some: a dialog or a panel has a rule above it, and only
@@ -284,10 +285,11 @@ function M.choices(rows)
       local function neighbour(i)
         if not rows[i] then return nil end
         local label, indent, its_number = label_of(rows[i])
-        if label == "" or indent ~= column or (its_number == nil) ~= (number == nil) then return nil end
-        return label, its_number
+        local is_in_column = indent == column or number and math.abs(indent - column) == 1 -- one that goes on
+        if label == "" or not is_in_column or (its_number == nil) ~= (number == nil) then return nil end
+        return number and label_rows.whole(rows, i, label) or label, its_number
       end
-      table.insert(labels, (label_of(rows[at])))
+      table.insert(labels, (neighbour(at)))
       local expected, missed = number, 0
       for i = at - 1, 1, -1 do
         local label, its_number = neighbour(i)

@@ -275,6 +275,41 @@ describe("tui.choices", function()
   end)
 end)
 
+describe("tui.choices whose labels go on", function()
+  local EDGE = ("─"):rep(60)
+  local START, END = "Yes, and always allow access to", "/a/long/folder/of/some/user from here"
+  for version, rows in pairs {
+    ["2.1.332"] = { " ❯ 1. Yes", "   2. " .. START, "      " .. END, "   3. No" },
+    ["2.1.197"] = { " ❯ 1. Yes", "   2." .. START, "     " .. END, "   3. No" },
+    ["2.1.110"] = { " ❯ 1. Yes", "  2." .. START, "    " .. END, "   3. No" },
+  } do
+    it("has them whole, on " .. version, function()
+      local choices = tui.choices { EDGE, " Bash command", " Do you want to proceed?", table.unpack(rows) }
+      assert.same({ "Yes", START .. " " .. END, "No" }, choices.labels)
+      assert.same({ 1, 1 }, { choices.selected, choices.first_number })
+    end)
+  end
+
+  for version, rows in pairs {
+    ["2.1.332"] = { "❯ 1. " .. ("abcd "):rep(10) .. "abc", "     efghi jkl", "     this explains it",
+      "  2. " .. ("日本"):rep(13) .. "日", "     本語", "     explained" },
+    ["2.1.197"] = { "❯ 1." .. ("abcd "):rep(10) .. "abc", "    efghi jkl", "     this explains it",
+      "  2." .. ("日本"):rep(13) .. "日", "    本語", "     explained" },
+    ["2.1.110"] = { "❯1. " .. ("abcd "):rep(10) .. "abc", "    efghi jkl", "     this explains it",
+      " 2. " .. ("日本"):rep(13) .. "日", "    本語", "     explained" },
+  } do
+    it("has them without what explains them, on " .. version, function()
+      local all = { EDGE, " ☐ Which", "", "Which?", "", table.unpack(rows) }
+      table.move({ "  3. Type something.", EDGE, "  4. Chat about this", "",
+        "Enter to select · ↑/↓ to navigate · Esc to cancel" }, 1, 5, #all + 1, all)
+      local choices = tui.choices(all)
+      assert.same({ ("abcd "):rep(10) .. "abc efghi jkl", ("日本"):rep(14) .. "語", "Type something.",
+        "Chat about this" }, choices.labels)
+      assert.equal(1, choices.selected)
+    end)
+  end
+end)
+
 describe("tui.choices of a question", function()
   local FOOTER = "Enter to select · ↑/↓ to navigate · Esc to cancel"
 

@@ -125,6 +125,12 @@ describe("promise 4, consent is the user's:", function()
     assert.same({ "echo: and on" }, say(live, "and on").texts)
   end)
 
+  each("a policy may deny where a label goes on", { process = { permission_mode = "default",
+    dimensions = { rows = 40, columns = 60 } }, session = { policies = { dialogs = {
+    decide = function() return { deny = "no" } end } } } }, function(live)
+    assert.equal("interrupted", say(live, "TOUCH it").verdict)
+  end)
+
   each("the word of a policy that denies is told, and who said it", { process = by_default,
     session = { policies = { dialogs = { decide = function() return { deny = "only git here" } end } } },
   }, function(live)
@@ -227,7 +233,12 @@ describe("promise 4, consent is the user's:", function()
       question = { text = text, several = several, previews = previews, choices = { ... } } }
   end
 
+  local LONG = ("long label "):rep(15)
   for _, case in ipairs {
+    { "an answer whose label goes on", question_of("Which?", false, nil, LONG .. "one", LONG .. "two", "Egg"),
+      { LONG .. "two" } },
+    { "several answers whose labels go on", question_of("Which?", true, nil, LONG .. "one", "Egg", LONG .. "two"),
+      { LONG .. "one", LONG .. "two" } },
     { "several answers", question_of("What on top?", true, nil, "Ham", "Egg", "Cheese"), { "Egg", "Cheese" } },
     { "several answers, the first of them", question_of("What on top?", true, nil, "Ham", "Egg"), { "Ham" } },
     { "an answer with a preview", question_of("Which?", false, { "+-+", "+=+" }, "Ham", "Egg"), { "Egg" } },

@@ -16,6 +16,8 @@ local M = {}
 ---@field is_laid_out? boolean the rows are indented as they should be
 ---@field is_whole_screen boolean  a start-up dialog, instead of the composer below the text
 ---@field digits_move? boolean  a digit puts the pointer there, no more
+---@field columns? integer      of the screen, where a label may go on in the next row
+---@field moves_labels? boolean one that does is drawn without the space behind its number
 ---@field is_edited? boolean    the pointer came to the row in which one may type
 
 ---@class parley.testing.Choice
@@ -203,6 +205,7 @@ function M.permission(profile, tool, cwd, columns, asked)
   return {
     kind = "permission", rows = rows, is_laid_out = true, choices = choices, selected = 1, is_numbered = true,
     escape = "deny", footer = profile.permission_footer, indent = " ", waiting_for = "permission prompt",
+    columns = columns, moves_labels = profile.moves_labels,
   }
 end
 
@@ -233,7 +236,8 @@ function M.question(profile, question, columns)
     rows = { question.several and "←  " .. title .. "  ✔ Submit  →" or title, "", question.text, "" },
     choices = choices, selected = 1, is_numbered = true, escape = "deny",
     footer = question.previews and SELECT:gsub("· Esc", NOTES) or SELECT, digits_move = question.previews ~= nil,
-    indent = "", waiting_for = profile.question_waits_for,
+    indent = "", waiting_for = profile.question_waits_for, moves_labels = profile.moves_labels,
+    columns = not question.previews and columns or nil,
   }
 end
 
@@ -361,6 +365,17 @@ function M.key(dialog, key)
   return false
 end
 
+--- A choice as rows.
+---@param head string  what stands before the label
+local function choice_rows(dialog, choice, head)
+  local width = text_of.width(head)
+  local rows = dialog.columns and text_of.wrap(choice.label, dialog.columns - width) or { choice.label }
+  if rows[2] and dialog.moves_labels then head, width = head:gsub("(%d%.) ", "%1"), width - 1 end
+  for i, row in ipairs(rows) do rows[i] = (i == 1 and head or (" "):rep(width)) .. row end
+  if choice.beside then rows[1] = ("%-36s%s"):format(rows[1], choice.beside) end
+  return rows
+end
+
 --- A dialog as rows, without the rule above it.
 ---@param dialog parley.testing.Dialog
 ---@return string[] rows
@@ -375,8 +390,8 @@ function M.rows(dialog)
     if not choice.is_bare then count = count + 1 end
     local number = dialog.is_numbered and not choice.is_bare and count .. ". " or ""
     local box = choice.is_ticked == nil and "" or choice.is_ticked and "[✔] " or "[ ] "
-    local row = (index == dialog.selected and "❯ " or "  ") .. number .. box .. choice.label
-    table.insert(rows, dialog.indent .. (choice.beside and ("%-36s%s"):format(row, choice.beside) or row))
+    local head = dialog.indent .. (index == dialog.selected and "❯ " or "  ") .. number .. box
+    for _, row in ipairs(choice_rows(dialog, choice, head)) do table.insert(rows, row) end
   end
   if dialog.footer == "" then return rows end
   table.insert(rows, "")

@@ -107,6 +107,7 @@ local M = {}
 ---@field rules_around_input boolean  what a tool gets stands between two rules, its description above (2.1.290 too)
 ---@field permission_tip string       above a command's description, where no rule of the user's asks
 ---@field counts_prompts boolean       the title says which of several calls of a message is asked about
+---@field moves_labels boolean         one that goes on in the next row has no space behind its number
 ---@field tells_dialogs boolean       a live status file says `waiting` while a dialog is up; 2.1.141's says `busy`, and
 ---        its spinner goes on below the dialog
 ---@field asks_at_limit boolean       behind an answer that says that the usage limit was hit
@@ -199,7 +200,7 @@ local v2_1_50 = {
   permission_choices = { "Yes", "Yes, and always allow access to {folder}/ from this project", "No" },
   edit_choices = { "Yes", "Yes, allow all edits during this session (shift+tab)", "No" },
   permission_footer = "Esc to cancel · Tab to amend · ctrl+e to explain", rules_around_input = false,
-  permission_tip = "", counts_prompts = false, tells_dialogs = true,
+  permission_tip = "", counts_prompts = false, moves_labels = true, tells_dialogs = true,
   asks_at_limit = true, question_waits_for = "permission prompt",
   hook_events = set("SessionStart", "UserPromptSubmit", "PreToolUse", "PostToolUse", "Stop", "SubagentStop",
     "Notification", "PermissionRequest", "SessionEnd"),
@@ -283,7 +284,7 @@ local v2_1_330 = derive(v2_1_197, {
   edit_choices = { "Yes", "Yes, and switch to accept edits for this session (shift+tab)", "No" },
   permission_footer = "Esc to cancel · Tab to amend", rules_around_input = true,
   permission_tip = 'Tip: auto mode handles these prompts for you — choose "switch to auto mode" below',
-  counts_prompts = true,
+  counts_prompts = true, moves_labels = false,
   asks_at_limit = false, question_waits_for = "input needed",
   names_denying_hook = true, streams_again = true, hook_texts_are_meta = true, gives_back_refused = true,
   agents_run_behind = true, hooks_tell_queued = true,
