@@ -121,6 +121,28 @@ describe("conversations that sleep, with the real program", function()
     assert.equal(home.cwd .. "/.claude/worktrees/wt1", folder)
   end, 240000))
 
+  for _, what in ipairs { "removed", "emptied" } do
+    it("are not woken without what was said first, where their transcript was " .. what, helper.task(function()
+      local server <close> = messages_api.start {}
+      local home <close> = offline_home.new { base_url = server.url }
+      local options = { executable = smoke.claude, cwd = home.cwd, extra_env = home.extra_env }
+      local talk, id
+      do
+        local first <close> = parley.backend(options)
+        talk = first:conversation()
+        id = talk:ask("c1.1").result.session_id
+        local path = parley.resolve_jsonl_path(id, home.cwd, home.extra_env)
+        if what == "removed" then files.remove(path) else assert(files.put(path, "", "w")) end
+        talk:ask "c1.2"
+        talk:ask "c1.3"
+      end
+      local second <close> = parley.backend(options)
+      assert.not_equal(id, second:conversation(talk.messages):ask("c1.4").result.session_id)
+      local turns = server:turns()
+      assert.equal("c1.1 c1.2 c1.3 c1.4", typed_in(turns[#turns]))
+    end, 240000))
+  end
+
   local BEHIND = { on = "BEHIND", blocks = { { type = "tool_use", name = "Bash", input = { command = "sleep 300",
     run_in_background = true, description = "wait" } } } }
 

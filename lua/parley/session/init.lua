@@ -424,7 +424,7 @@ function Session:report_partial(is_wanted) self.reports_partial = is_wanted end
 --- Whether a line of the transcript could not be read, so that a process that went on from it might not know all that
 --- was said.
 ---@return boolean
-function Session:has_damage() return self.transcript.is_damaged end
+function Session:has_damage() return self.transcript:is_damaged() end
 
 --- Up to where the transcript was taken in.
 ---@return integer?  nil before the start

@@ -1,4 +1,5 @@
 --- The transcript of a session: opened, checked, and read into the turn that runs.
+local core = require "parley.core"
 local files = require "parley.base.files"
 local paths = require "parley.claude.paths"
 local tail = require "parley.claude.tail"
@@ -7,7 +8,7 @@ local M = {}
 
 ---@class parley.Transcript
 ---@field offers_duration boolean   this program writes a last record for each turn
----@field is_damaged boolean  a line of it could not be read: whoever goes on from it may miss what that said
+---@field package is_torn boolean  a line of it could not be read
 ---@field path string
 ---@field has_moved? boolean  the program has said so, and it was not followed yet
 ---@field package terminal parley.Terminal
@@ -25,16 +26,19 @@ Transcript.__name = "parley.Transcript"
 ---@param path string
 ---@return parley.Transcript
 function M.new(terminal, path)
-  return setmetatable({ terminal = terminal, path = path, offers_duration = false, is_damaged = false, seen = {},
+  return setmetatable({ terminal = terminal, path = path, offers_duration = false, is_torn = false, seen = {},
     reads_again = false, held = 0 }, Transcript)
 end
 
---- The records that stand before an offset, by what tells them apart.
+--- The records that stand in a text, by what tells them apart.
+local function records_in(text)
+  local found = {}
+  for id in text:gmatch '"uuid":"([%x-]+)"' do found[id] = true end
+  return found
+end
+
 local function records_before(path, offset)
-  local seen = {}
-  local text = offset > 0 and files.read(path) or ""
-  for id in text:sub(1, offset):gmatch '"uuid":"([%x-]+)"' do seen[id] = true end
-  return seen
+  return records_in(offset > 0 and (files.read(path) or ""):sub(1, offset) or "")
 end
 
 local function open_tail(self, offset)
@@ -51,7 +55,7 @@ function Transcript:open(path, offset, since)
   self:close()
   self.path, self.seen, self.reads_again = path, records_before(path, offset), false
   self.since = since
-  self.is_damaged, self.held = false, 0
+  self.is_torn, self.held = false, 0
   open_tail(self, offset)
 end
 
@@ -119,7 +123,7 @@ function Transcript:read(turn)
       if not is_repeated(self, value) then take(self, turn, value) end
       if turn:is_certain() then return true, true end
     elseif kind == "malformed" then
-      self.is_damaged = true
+      self.is_torn = true
       turn:notice("malformed_line", { line = value.line, message = tostring(value.error) })
     else
       self.reads_again = true
@@ -127,6 +131,18 @@ function Transcript:read(turn)
     end
     any = true
   end
+end
+
+--- Whether whoever goes on from it may miss something: a line could not be read, or it was replaced or cut, and what
+--- stands there now has not all that was read before (the program that runs writes on, 2.1.110 to 2.1.332).
+---@return boolean
+function Transcript:is_damaged()
+  if self.is_torn or not self.reads_again then return self.is_torn end
+  local found = records_in(files.read(self.path) or "")
+  for id in pairs(self.seen) do
+    if core.uuid.is_valid(id) and not found[id] then return true end
+  end
+  return false
 end
 
 --- Whether the last line is not whole: the program is in the middle of a write.

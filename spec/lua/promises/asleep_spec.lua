@@ -312,6 +312,31 @@ describe("a conversation that sleeps", function()
     assert.same({ "one", "two", "three", "four" }, said_in(answer.result.session_id))
   end))
 
+  --- What others do to a transcript between two turns, and whether the next host wakes from it.
+  for what, given in pairs {
+    removed = { touch = files.remove, told = "transcript_replaced" },
+    emptied = { touch = function(path) files.put(path, "", "w") end, told = "transcript_truncated" },
+    ["without a message"] = { told = "transcript_replaced", touch = function(path)
+      files.write(path, (files.read(path):gsub('[^\n]*"type":"user"[^\n]*\n', ""))) end },
+    ["put back as it was"] = { touch = function(path) files.write(path, files.read(path)) end,
+      told = "transcript_replaced", is_whole = true },
+  } do
+    it("is woken only from a transcript that has all that was said: " .. what, helper.task(function()
+      local backend <close> = backend_of()
+      local talk = backend:conversation()
+      local id = talk:ask("one").result.session_id
+      given.touch(kit:transcript_path(id))
+      local second = talk:ask "two"
+      assert.equal(1, #of_subtype(second, given.told))
+      assert.equal(id, talk:ask("three").result.session_id) -- the process knows it all
+      backend:close()
+      local other <close> = backend_of()
+      local answer = other:conversation(talk.messages):ask "four"
+      assert.equal(given.is_whole == true, id == answer.result.session_id)
+      assert.same({ "one", "two", "three", "four" }, said_in(answer.result.session_id))
+    end))
+  end
+
   it("is not woken behind a turn that was cut off when the backend was closed", helper.task(function()
     local backend = backend_of()
     local talk = backend:conversation()
