@@ -76,9 +76,11 @@ end
 local function follow(state, record)
   local content = type(record.message) == "table" and record.message.content
   for _, block in ipairs(type(content) == "table" and content or {}) do
-    if block.type == "tool_use" and block.name == "CronCreate" and type(block.input) == "table" then
-      state.prompts[block.id or false] = block.input.prompt
-    elseif block.type == "tool_result" and record.type == "user" then
+    local kind = type(block) == "table" and block.type -- others may have written the line
+    if kind == "tool_use" and block.name == "CronCreate" and type(block.input) == "table" then
+      local prompt = block.input.prompt
+      state.prompts[block.id or false] = type(prompt) == "string" and prompt or nil
+    elseif kind == "tool_result" and record.type == "user" then
       follow_result(state, block)
     end
   end

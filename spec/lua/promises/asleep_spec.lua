@@ -312,6 +312,27 @@ describe("a conversation that sleeps", function()
     assert.same({ "one", "two", "three", "four" }, said_in(answer.result.session_id))
   end))
 
+  it("takes a line of somebody else's with blocks that are none", helper.task(function()
+    local backend <close> = backend_of()
+    local talk = backend:conversation()
+    local id = talk:ask("one").result.session_id
+    local odd, last = [[
+{"type":"user","message":{"role":"user","content":[null,1,{"type":7}]}}
+{"type":"assistant","message":{"role":"assistant","content":[null,{"type":"tool_use"}]}}
+{"type":"assistant","message":null}
+{"type":"attachment","attachment":null}
+]], nil
+    for event in talk:send "SLOWTOOL two" do
+      if event.type == "user" and odd then
+        files.put(kit:transcript_path(id), odd, "a")
+        odd = nil
+      end
+      last = event
+    end
+    assert.equal("success", last.subtype)
+    assert.equal(id, stored(id).session_id)
+  end))
+
   --- What others do to a transcript between two turns, and whether the next host wakes from it.
   for what, given in pairs {
     removed = { touch = files.remove, told = "transcript_replaced" },

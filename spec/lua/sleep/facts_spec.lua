@@ -49,6 +49,16 @@ describe("what a turn tells of its session", function()
     end)
   end
 
+  it("is nothing that stands in what is no block", function()
+    local odd = core.json.decode '{"role":"user","content":[null,1,"x",{"type":7},{"type":"tool_result","content":null}]}'
+    assert.same({}, facts.of({ event.new { type = "user", content = {}, record = { type = "user", message = odd } } })
+      .background)
+    local cron = core.json.decode '{"content":[{"type":"tool_use","name":"CronCreate","input":{"prompt":null}}]}'
+    local told = facts.of { event.new { type = "assistant", content = {}, record = { message = cron } },
+      result(BEGINS.c2) }
+    assert.same({ c2 = "" }, told.once)
+  end)
+
   it("is one and the other in a turn", function()
     assert.same({}, facts.of({ result(BEGINS.b1), said "<task-notification><task-id>b1</task-id>" }).background)
   end)
