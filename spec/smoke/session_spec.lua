@@ -320,6 +320,16 @@ describe("a session of the real program", function()
     end)
   end)
 
+  converses("goes on though the status file was torn in a turn", { session = { stall_timeout_ms = 60000 } },
+    function(live, server, home)
+      local function tear(event)
+        local path = ("%s/.claude/sessions/%d.json"):format(home.home, live.process:pid())
+        if event.type == "user" then helper.write(path, '{"pid":') end
+      end
+      assert.equal("success", helper.say(live, "USETOOL", tear).verdict)
+      is_fine(live, server, "two")
+    end)
+
   describe("at a dialog of the start", function()
     local function mcp_server(home)
       helper.write(home.cwd .. "/.mcp.json", '{"mcpServers":{"foo":{"command":"true"}}}')

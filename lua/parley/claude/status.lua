@@ -6,6 +6,9 @@ local kernel = require "parley.claude.kernel"
 
 local M = {}
 
+--- What is no JSON for longer is no write that goes on: the program writes none where it cannot read its own (2.1.332).
+local TORN_MS = 1000
+
 ---@class parley.Status
 local Status = {}
 Status.__index = Status
@@ -32,13 +35,25 @@ function M.watch(path, on_change)
   return self
 end
 
+--- Whether what was believed before holds: the file is caught in the middle of a write.
+local function is_torn(self, is_new)
+  if is_new or not self.torn_at then self.torn_at = clock.now() end
+  return self.value == nil or clock.now() < self.torn_at + TORN_MS
+end
+
 --- Reads the file again.
 function Status:read()
   local text = files.read(self.path)
-  if text == self.text then return end
+  local is_new = text ~= self.text
+  if not (is_new or self.torn_at) then return end
   self.text = text
   local value = text and core.json.decode(text)
-  if text and type(value) ~= "table" then return end -- caught in the middle of a write: the next event brings the rest
+  if text and type(value) ~= "table" then
+    if is_torn(self, is_new) then return end
+    value = nil
+  else
+    self.torn_at = nil
+  end
   if value and type(value.version) ~= "string" then value.version = nil end -- `null` says as much
   self.value = value
   self.on_change()

@@ -2,6 +2,8 @@ local uv = require "luv"
 local files = require "parley.base.files"
 local status = require "parley.claude.status"
 local helper = require "spec.helper"
+local in_no_time = require("spec.simulated_clock").task
+local task = require "parley.base.task"
 
 describe("status", function()
   local folder, path, watched, calls, check_leaks
@@ -84,6 +86,21 @@ describe("status", function()
     assert.equal("idle", watched.value.status)
     file:write [[sy"}]]
     wait_for "busy"
+  end))
+
+  it("believes the last word no longer where the file stays half written", in_no_time(function()
+    watch()
+    files.write(path, [[{"status":"busy"}]])
+    wait_for "busy"
+    helper.write(path, [[{"status":"id]])
+    watched:read()
+    assert.equal("busy", watched.value.status)
+    task.condition():wait(1000)
+    watched:read()
+    assert.is_nil(watched.value)
+    helper.write(path, [[{"status":"idle"}]])
+    watched:read()
+    assert.equal("idle", watched.value.status)
   end))
 
   it("takes nothing but an object for a status", helper.task(function()

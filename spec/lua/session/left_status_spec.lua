@@ -1,4 +1,5 @@
--- The status file of a killed program stays behind; a container that is started again gives the same numbers out.
+-- Status files that say what is not so. That of a killed program stays behind, and a container that is started again
+-- gives the same numbers out; the program writes none any more that it cannot read.
 local files = require "parley.base.files"
 local helper = require "spec.helper"
 local process = require "parley.claude.process"
@@ -22,4 +23,20 @@ describe("a status file that a killed program of the same number has left", func
       assert.equal("DialogError", helper.error_of(live.start, live).code)
     end))
   end
+end)
+
+describe("a status file that others have torn in a turn", function()
+  it("keeps the next message not waiting", helper.task(function()
+    local kit <close> = testing.kit { script = { answers = { { on = "work", after = "done", tool = { name = "Bash",
+      input = { command = "true" }, result = "", duration_ms = 3000 } } } } }
+    local live <close> = session.new(process.new(kit.options), { stall_timeout_ms = 20000 })
+    live:start()
+    local said = helper.say(live, "work", function(event)
+      if event.type ~= "assistant" or #event:blocks "tool_use" == 0 then return end
+      assert.equal("busy", live.terminal:status().status)
+      helper.write(("%s/.claude/sessions/%d.json"):format(kit.home, live.process:pid()), '{"pid":')
+    end)
+    assert.equal("success", said.verdict)
+    assert.same({ "echo: on" }, helper.say(live, "on").texts)
+  end))
 end)

@@ -41,13 +41,15 @@ function StatusFile:create(session_id)
   self:write {}
 end
 
---- Writes a status.
+--- Writes a status: not into a file that it cannot read (2.1.110 to 2.1.332).
 ---@param session_id string
 ---@param status string
 ---@param waiting_for? string
 function StatusFile:set(session_id, status, waiting_for)
   if self.kind == "none" then return end
   self.session_id = session_id
+  local former = files.read(self.path)
+  if former and not core.json.decode(former) then return end
   if self.kind ~= "live" then return self:write {} end
   self:write { status = status, waitingFor = waiting_for, updatedAt = now(), statusUpdatedAt = now() }
 end
