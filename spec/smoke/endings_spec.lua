@@ -90,6 +90,22 @@ describe("with the real program", function()
         assert.equal("another one", server:turns()[3].text)
       end)
 
+    converses("where a compaction fails behind a call, without waiting for more", {
+      process = { model = "claude-sonnet-4-5" }, variables = { CLAUDE_CODE_DISABLE_PRECOMPACT_SKIP = "1",
+        CLAUDE_CODE_AUTO_COMPACT_WINDOW = "100000", CLAUDE_CODE_MAX_RETRIES = "1" },
+      script = function(text, request)
+        if #text > 400 and text:find("summary", 1, true) then return { blocks = {} } end
+        if not text:find "^BIG" or request.step > 0 then return nil end
+        return { usage = { input_tokens = 1195000, output_tokens = 50 }, blocks = { { type = "tool_use", name = "Bash",
+          input = { command = "echo A", description = "d" } } } }
+      end }, function(live, server)
+        is_fine(live, server, "one")
+        local said = say(live, "BIG please")
+        assert.equal("error_api", said.verdict)
+        assert.matches("^Prompt is too long", said.result.message)
+        assert.is_false(live.turn:facts().broken_off)
+      end)
+
     if smoke.is_newest then
       converses("with a word of a message that a person has sent into it", { script = {
         { on = "another one", blocks = { { type = "text", text = "both" } } }, { on = "LATE", delay_ms = 60000 } } },

@@ -240,9 +240,10 @@ end
 
 --- Whether an error cut an answer off behind a whole call: the program has the call run and goes on (2.1.110, 2.1.197,
 --- 2.1.332), and the error's record may come before the result or behind it. An error that the API gave in place of an
---- answer has a status.
+--- answer has a status; a compaction that has failed, whatever it was, is called an invalid request.
 local function is_broken_off(self, event)
-  return event.is_error and self.calls_tools and not event.api_error_status or false
+  local is_cut = event.is_error and not event.api_error_status and event.error ~= "invalid_request"
+  return is_cut and self.calls_tools or false
 end
 
 local function take_assistant(self, event)

@@ -82,6 +82,16 @@ describe("promise 5, a turn ends, and not early:", function()
     assert.equal("error_api", say(live, "lost").verdict)
   end)
 
+  each("at once where a compaction fails behind a call", { script = {
+    answers = { { on = "full", steps = { { text = "I look", tool = CALL }, { compaction_fails = true } } } } },
+  }, function(live)
+    local before = task.now()
+    local said = say(live, "full")
+    assert.same({ "error_api", "Prompt is too long" }, { said.verdict, said.result.message })
+    assert.is_true(task.now() - before < 1500)
+    assert.equal("success", say(live, "next").verdict)
+  end)
+
   each("on a command that fails, or that is unknown, and the session goes on", { script = { answers = {
     { on = "no room", api_error = { status = 400 } } } } }, function(live, kit)
     assert.same({ "echo: one" }, say(live, "one").texts)

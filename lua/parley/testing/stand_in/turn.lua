@@ -148,6 +148,10 @@ function Turn:run_step(step, is_last_step)
   if step.delay_ms then task.sleep(step.delay_ms) end
   self.is_compacting = nil
   if step.dialog then self.program:ask(dialogs.custom(step.dialog)) end
+  if step.compaction_fails then
+    self:fail { error = "invalid_request", text = "Prompt is too long", retries = 0 }
+    return true
+  end
   if step.compacts then self.program.transcript:compact "auto" end
   if step.echoes then step.blocks = { { type = "text", text = tools.echo(step.echoes) } } end
   if step.is_about_calls and self.refused then
