@@ -106,6 +106,19 @@ describe("with the real program", function()
         assert.is_false(live.turn:facts().broken_off)
       end)
 
+    if not smoke.is_oldest then
+      converses("behind the answer to a command of the user's, by its last record", { prepare = function(home)
+        files.make_folder(home.cwd .. "/.claude/commands")
+        helper.write(home.cwd .. "/.claude/commands/tidy.md", "Tidy up $ARGUMENTS, please.")
+      end }, function(live, server)
+        is_fine(live, server, "one")
+        local said = run(live, "/tidy here")
+        assert.same({ "success", { "echo: Tidy up here, please." } }, { said.verdict, said.texts })
+        assert.is_true(live.turn:facts().duration)
+        is_fine(live, server)
+      end)
+    end
+
     if smoke.is_newest then
       converses("with a word of a message that a person has sent into it", { script = {
         { on = "another one", blocks = { { type = "text", text = "both" } } }, { on = "LATE", delay_ms = 60000 } } },

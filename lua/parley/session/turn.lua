@@ -308,7 +308,9 @@ local ENDINGS = { turn_duration = "duration", stop_hook_summary = "stop" }
 
 --- Takes in a record of a turn whose message was seen.
 local function take_accepted(self, record, event)
-  follow(self, record, false)
+  -- A command is accepted by what the screen shows: its first record comes behind that.
+  local is_first = self.is_command and next(self.chain) == nil and receipt.has_come(self, record, event)
+  follow(self, record, is_first)
   if record.type == "attachment" and type(record.attachment) == "table" then
     follow_agents(self, record, tostring(record.attachment.prompt))
     if record.attachment.filename then self.attached[record.attachment.filename] = true end

@@ -92,6 +92,17 @@ describe("promise 5, a turn ends, and not early:", function()
     assert.equal("success", say(live, "next").verdict)
   end)
 
+  on({ "2.1.197", "2.1.330" }, "at once behind the answer to a command that gives the model a text", { script = {
+    flush_ms = 100, commands = { tidy = { text = "# Tidy" } },
+    answers = { { on = "# Tidy up", delay_ms = 3000, text = "done" } } },
+  }, function(live)
+    say(live, "first")
+    local before = task.now()
+    local said = say(live, "/tidy up", nil, true)
+    assert.same({ "success", { "done" } }, { said.verdict, said.texts })
+    assert.is_true(task.now() - before < 4000)
+  end)
+
   each("on a command that fails, or that is unknown, and the session goes on", { script = { answers = {
     { on = "no room", api_error = { status = 400 } } } } }, function(live, kit)
     assert.same({ "echo: one" }, say(live, "one").texts)
