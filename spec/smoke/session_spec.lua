@@ -384,6 +384,15 @@ describe("a session of the real program", function()
       is_fine(live, server)
     end)
 
+    if is_newest then
+      converses("what it offers behind that is declined", { process = { permission_mode = "default" },
+        settings = { permissions = { defaultMode = "plan" } } }, function(live, server, home)
+        helper.eventually(function() return live.process.screen:text():find("Make auto mode your default", 1, true) end)
+        is_fine(live, server)
+        assert.is_truthy(files.read(home.home .. "/.claude/settings.json"):find '"plan"')
+      end)
+    end
+
     -- Where an earlier version was used before, it comes up at three starts. 2.1.110 has none.
     converses("what the program itself offers is declined", { is_not_started = true,
       variables = { CLAUDE_CODE_FORCE_FULLSCREEN_UPSELL = "1" } }, function(live, server, home)

@@ -40,6 +40,7 @@ M.at_start = {
   RESUME,
   -- Where an earlier version was used before, at three starts (2.1.197, 2.1.332). Yes would be kept in the settings.
   { kind = "offer", is_offer = true, row = "^Try the new fullscreen renderer%?$", remedy = "press ESC" },
+  { kind = "offer", is_offer = true, row = "^Make auto mode your default permission mode%?$", remedy = "press ESC" },
   { kind = "configuration_error", row = "^Configuration [Ee]rror", remedy = "mend .claude.json" },
 }
 
@@ -63,6 +64,9 @@ M.in_turn = {
     yes = { "^Yes, move here$" }, remedy = "accept = { \"trust\" } (--accept trust)" },
   { kind = "trust", of_command = true, row = "^Security guide$", label = "^No, leave it out$",
     yes = { "^Yes, add it$" }, remedy = "accept = { \"trust\" } (--accept trust)" },
+  -- 2.1.332 offers it 800 ms after its start, once, where the settings have the plan mode.
+  { kind = "offer", is_offer = true, row = "rest%.$", label = "^Yes, set auto mode as my default permission mode$",
+    remedy = "press ESC" },
   { kind = "permission", row = "^Do you want to .*%?$", yes = { "^Yes$" },
     remedy = "give a dialogs policy, allowed_tools or another permission_mode, or accept = { \"permission\" }" },
 }

@@ -46,6 +46,15 @@ describe("promise 4, consent is the user's:", function()
       assert.is_nil(files.read(kit.home .. "/.claude/settings.json"):find "tui")
     end)
 
+  for when, does_wait in pairs { ["before a message"] = true, ["in a turn"] = false } do
+    on({ "2.1.330" }, "an offer that comes up behind the start is declined, " .. when, { settings = { permissions = {
+      defaultMode = "plan" } }, process = { permission_mode = "default" } }, function(live, kit)
+      if does_wait then helper.eventually(function() return live:state() == "dialog" end) end
+      for _, text in ipairs { "SLOW", "hello" } do assert.equal("success", say(live, text).verdict) end
+      assert.is_truthy(files.read(kit.home .. "/.claude/settings.json"):find '"plan"')
+    end)
+  end
+
   --- What some accounts are asked when a long conversation is woken.
   local function asks_about_length(where)
     local dialog = { title = "This session is 2h 5m old and 123k tokens.", lines = {

@@ -99,6 +99,17 @@ function M.renderer()
     selected = 1, escape = "no", waiting_for = "dialog open" }
 end
 
+--- What is offered where the settings have the plan mode. Answers "yes" and "no".
+---@return parley.testing.Dialog
+function M.default_mode()
+  return { kind = "default mode", footer = "", indent = "  ", is_numbered = false,
+    rows = { "Make auto mode your default permission mode?", "", "Auto mode lets Claude handle permission prompts "
+      .. "automatically.", "It blocks the rest.", "" },
+    choices = { { label = "Yes, set auto mode as my default permission mode", answer = "yes" },
+      { label = "No, keep plan mode", answer = "no" } },
+    selected = 1, escape = "no", waiting_for = "dialog open" }
+end
+
 --- What a permission prompt is called, what it asks and what it shows of the input.
 local PROMPTS = {
   Bash = { title = "Bash command", question = "Do you want to proceed?", field = "command",

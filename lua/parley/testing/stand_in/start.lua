@@ -172,6 +172,17 @@ local function settle_offer(program)
   end
 end
 
+--- Comes up so long after the start, once.
+local DEFAULT_MODE_MS = 800
+
+--- Offers another mode than the plan mode of the settings.
+local function offer_default_mode(program)
+  task.sleep(DEFAULT_MODE_MS)
+  program.configuration:update(function(state) state.hasResetAutoModeOptInForDefaultOffer = true end)
+  local answer = program:ask(dialogs.default_mode())
+  if answer == "yes" then program.configuration:set("permissions", { defaultMode = "auto" }) end
+end
+
 local function surprise(program)
   task.sleep(program.faults.dialog_ms)
   program:surprise()
@@ -232,6 +243,12 @@ function M.run(program)
   program:set_status "idle"
   if is_offered then settle_offer(program) end
   program.log:add("ready", { session_id = program.session_id })
+  local configuration = program.configuration
+  local has_plan_mode = (configuration:setting "permissions" or {}).defaultMode == "plan"
+  if program.profile.offers_default_mode and has_plan_mode
+    and not configuration:setting "hasResetAutoModeOptInForDefaultOffer" then
+    task.spawn(offer_default_mode, program)
+  end
   if program.faults.dialog_ms then task.spawn(surprise, program) end
 end
 
