@@ -33,7 +33,7 @@ describe("a status file that others have torn in a turn", function()
     live:start()
     local said = helper.say(live, "work", function(event)
       if event.type ~= "assistant" or #event:blocks "tool_use" == 0 then return end
-      assert.equal("busy", live.terminal:status().status)
+      helper.eventually(function() return live.terminal:status().status == "busy" end)
       helper.write(("%s/.claude/sessions/%d.json"):format(kit.home, live.process:pid()), '{"pid":')
     end)
     assert.equal("success", said.verdict)

@@ -99,12 +99,14 @@ describe("turn", function()
     end)
 
     it("goes on where the answer is none yet, or the record is no message", function()
-      for _, case in ipairs { { "tool_use", "x" }, { "max_tokens", "x" }, { "end_turn", "<bash-stdout>x" } } do
+      local cases = { { "tool_use", "x", "message_added" }, { "max_tokens", "x", "message_added" },
+        { "end_turn", "<bash-stdout>x" } }
+      for _, case in ipairs(cases) do
         local live, write = accepted()
         live:take(write.text("done", case[1]))
         live:take(write.user(case[2]))
         assert.equal("goes_on", live:facts().certainty)
-        assert.same({ "assistant", "user" }, types(live))
+        assert.same({ "assistant", "user", case[3] }, types(live))
       end
     end)
   end)

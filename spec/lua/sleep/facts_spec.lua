@@ -50,7 +50,8 @@ describe("what a turn tells of its session", function()
   end
 
   it("is nothing that stands in what is no block", function()
-    local odd = core.json.decode '{"role":"user","content":[null,1,"x",{"type":7},{"type":"tool_result","content":null}]}'
+    local odd = core.json.decode
+      '{"role":"user","content":[null,1,"x",{"type":7},{"type":"tool_result","content":null}]}'
     assert.same({}, facts.of({ event.new { type = "user", content = {}, record = { type = "user", message = odd } } })
       .background)
     local cron = core.json.decode '{"content":[{"type":"tool_use","name":"CronCreate","input":{"prompt":null}}]}'
