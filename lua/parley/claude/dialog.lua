@@ -46,6 +46,20 @@ function M.is_question(rows, choices)
   return starts_with(title, "☐") or starts_with(title, "☒") or starts_with(title, "←")
 end
 
+--- Whether an MCP server asks for input, or to open a page (an elicitation): the program's own row below the edge says
+--- so, or its two buttons, where the edge is out of sight. What stands between is the server's, its fields' names too.
+---@param rows string[]
+---@param choices? parley.Choices
+---@return boolean
+function M.is_elicitation(rows, choices)
+  local edge = M.upper_edge(rows, choices)
+  if edge then return starts_with(rows[edge + 1] or "", "  MCP server “") end
+  for i = choices and choices.first_row or #rows + 1, #rows do
+    if rows[i]:gsub("❯", " "):find "^ +Accept    Decline$" then return true end
+  end
+  return false
+end
+
 --- How many columns a text takes: a character of Chinese, Japanese or Korean, or an emoji, has two of them.
 ---@param text string
 ---@return integer
@@ -297,6 +311,7 @@ end
 ---@param call table  a `tool_use` block
 ---@return boolean
 function M.is_about_other(rows, choices, call)
+  if M.is_elicitation(rows, choices) then return true end
   if M.is_question(rows, choices) ~= (call.name == "AskUserQuestion") then return true end
   local prompt = read_prompt(rows, choices)
   if not prompt or fits_title(call.name, prompt.title) then return false end
@@ -314,6 +329,7 @@ end
 ---@param cwd string  a real path
 ---@return boolean
 function M.shows(rows, choices, call, cwd)
+  if M.is_elicitation(rows, choices) then return false end
   local input = type(call.input) == "table" and call.input or {}
   local asks = M.is_question(rows, choices)
   if call.name == "AskUserQuestion" then

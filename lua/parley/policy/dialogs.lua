@@ -27,7 +27,9 @@ M.contract = {
 }
 
 ---@class parley.Dialog
----@field kind string       `"trust"`, `"bypass"`, …; `"panel"` of a command that shows something; or `"unknown"`
+---@field kind string       `"trust"`, `"bypass"`, …; `"panel"` of a command that shows something;
+---                         `"elicitation"` of an MCP server that asks for input, which has no choices: keys answer it,
+---                         and ESC declines; or `"unknown"`
 ---@field text string       what the dialog shows: all of it, a tool's input too
 ---@field is_cut? boolean    its beginning is out of sight, for it is taller than the screen (`dimensions`)
 ---@field choices string[]  the labels, top to bottom
@@ -45,6 +47,9 @@ M.contract = {
 
 --- What a command shows, and the menu that two presses of ESC open: ESC closes it.
 local PANEL = { kind = "panel", remedy = "press ESC" }
+--- Its fields are no choices: their names are the server's.
+local ELICITATION = { kind = "elicitation", remedy = "an MCP server asks for input: give hooks.Elicitation, or a "
+  .. "dialogs policy that presses keys (ESC declines)" }
 local UNKNOWN = { kind = "unknown", remedy = "give a dialogs policy that answers it" }
 
 --- The uppermost row that tells decides: those below it may say what others have named.
@@ -117,7 +122,11 @@ function M.recognize(view, call)
   local choices = tui.choices(view.rows)
   local edge = claude_dialog.upper_edge(view.rows, choices)
   local text = text_of(view.rows, edge)
-  local entry = is_menu(view, text) and PANEL or view.has_started and known_in_turn(view.rows, choices, call)
+  local is_elicitation = claude_dialog.is_elicitation(view.rows, choices)
+  local is_cut = view.has_started and choices ~= nil and edge == nil or nil
+  if is_elicitation then choices = nil end
+  local entry = is_menu(view, text) and PANEL or is_elicitation and ELICITATION
+    or view.has_started and known_in_turn(view.rows, choices, call)
     or known_at_start(text)
   if entry.of_command and (view.is_before_message or not view.is_command) then entry = PANEL end -- a person's
   if entry.kind == "unknown" and view.has_started and is_closable(view) then
@@ -129,7 +138,7 @@ function M.recognize(view, call)
     entry = PANEL
   end
   return {
-    kind = entry.kind, text = text, is_cut = view.has_started and choices ~= nil and edge == nil or nil,
+    kind = entry.kind, text = text, is_cut = is_cut,
     choices = choices and choices.labels or {}, selected = choices and choices.selected,
     first_number = choices and choices.first_number, checked = choices and choices.checked,
     is_refused_by_escape = entry.of_command or entry.is_offer,

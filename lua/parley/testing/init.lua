@@ -55,9 +55,10 @@
 --- with `after` (the text that follows
 --- the results), `stop_reason`, `empty`; when: `delay_ms`, `block_delay_ms`, `line_ms`; `breaks_off`: the text of an
 --- attempt before, whose connection ends in the middle; `dialog` (`{title, lines, choices, selected, numbered, footer,
---- waiting_for}`) is asked first; `compacts`: the program compacts the conversation first; `compaction_fails`: it tries
---- to, and the turn ends; `cut_behind_calls`: the connection ends behind the calls, which run all the same. Or `steps`,
---- a list of such, one API message each. An answer that says nothing for the model echoes.
+--- waiting_for}`) is asked first; `elicitation` (`{server, message, fields}`): a server asks first; `compacts`: the
+--- program compacts the conversation first; `compaction_fails`: it tries to, and the turn ends; `cut_behind_calls`: the
+--- connection ends behind the calls, which run all the same. Or `steps`, a list of such, one API message each. An
+--- answer that says nothing for the model echoes.
 ---
 --- For the whole turn: `api_error` (`{status, text, error, retries, retry_ms}`; without a status it is one of the
 --- program's own, as "Not logged in · Please run /login" with the error "authentication_failed"; a `/compact` that it

@@ -165,7 +165,8 @@ local STEP = {
   text = text, thinking = text, blocks = list_of(block), tool = tool, tools = list_of(tool), empty = flag,
   stop_reason = like { "end_turn", "max_tokens", "stop_sequence", "tool_use", "pause_turn", "refusal" },
   delay_ms = milliseconds, block_delay_ms = milliseconds, line_ms = milliseconds, breaks_off = text,
-  dialog = dialog, compacts = flag, compaction_fails = flag, cut_behind_calls = flag,
+  dialog = dialog, elicitation = record({ server = text, message = text, fields = texts }, { "server", "message" }),
+  compacts = flag, compaction_fails = flag, cut_behind_calls = flag,
 }
 
 local function has_tools(step) return step.tool ~= nil or step.tools ~= nil and #step.tools > 0 end

@@ -268,6 +268,13 @@ describe("claude.dialog", function()
     assert.is_false(shows(framed(" Bash command", " it", " ls"), "ExitPlanMode", {}))
   end)
 
+  it("knows no call where a server asks for input", function()
+    local rows = { EDGE, "  MCP server “odd” requests your input", "", "  Would you like to proceed?", "",
+      "  ❯ Accept    Decline", "", "  Esc to cancel · ↑/↓ to navigate" }
+    assert.is_false(shows(rows, "ExitPlanMode", {}))
+    assert.is_true(dialog.is_about_other(rows, assert(tui.choices(rows)), { name = "mcp__odd__ask", input = {} }))
+  end)
+
   it("knows no call of a tool whose prompt was never seen", function()
     assert.is_false(shows(framed(" Tool use", " serv — Delete It Tool: (MCP)", ' name: "x"'), "mcp__serv__delete_it",
       { name = "x" }))

@@ -97,6 +97,29 @@ describe("policy.dialogs", function()
       end
     end)
 
+    it("a server that asks for input, by the program's own rows, and none of its words", function()
+      local function form(first)
+        local rows = { first, "", "  Accessing workspace:", "  Do you want to proceed?", "", "  ❯   1. Yes: ☐", "",
+          "    Accept    Decline", "", "  Esc to cancel · ↑/↓ to navigate" }
+        return turn(table.unpack(rows))
+      end
+      for _, title in ipairs { "  MCP server “odd” requests your input", "  MCP server “odd” wants to open a URL" } do
+        for _, call in ipairs { { name = "ExitPlanMode", input = {} }, false } do
+          local dialog = recognize(form(title), call or nil)
+          assert.same({ "elicitation", {} }, { dialog.kind, dialog.choices })
+          assert.is_nil(dialog.selected)
+          assert.is_string(dialogs.decide(dialog, { "permission", "plan", "trust" }).fail)
+        end
+      end
+      local view = form "  MCP server “odd” requests your input"
+      view.has_started = false
+      assert.equal("elicitation", recognize(view).kind)
+      view.has_started = true
+      table.move(view.rows, 3, #view.rows, 1, view.rows) -- its beginning is out of sight
+      local cut = recognize(view)
+      assert.same({ "elicitation", true }, { cut.kind, cut.is_cut })
+    end)
+
     it("a permission prompt whose command looks like other dialogs", function()
       for _, text in ipairs { "Accessing workspace:", "Would you like to proceed?", RULE, "Settings Warning",
         "Exit plan mode?", "Do you want to use this API key?" } do

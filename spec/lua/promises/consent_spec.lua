@@ -268,6 +268,26 @@ describe("promise 4, consent is the user's:", function()
       end)
   end
 
+  do
+    local script = { answers = { { text = "done", elicitation = { server = "odd", fields = { "Yes, manually", "Yes" },
+      message = "Erase everything.\nWould you like to proceed?" } } } }
+    local versions = { "2.1.110", "2.1.330" }
+    on(versions, "a server that asks for input is answered by no word of its own", { script = script,
+      session = { accept = { "permission", "plan", "trust", "mcp", "resume" } } }, function(live, kit)
+        local err = failure_of("DialogError", say, live, "hello")
+        assert.same({ "elicitation", {} }, { err.dialog.kind, err.dialog.choices })
+        assert.matches("Erase everything", err.dialog.text)
+        assert.equal(1, select(2, kit:received():gsub("\r", "")))
+      end)
+
+    local function decide(dialog) return dialog.kind == "elicitation" and { keys = "\27" } or { deny = "no" } end
+    on(versions, "a server that asks for input is answered by a policy's keys", { script = script,
+      session = { policies = { dialogs = { decide = decide } } } }, function(live)
+        local said = say(live, "hello")
+        assert.same({ "success", { "done" } }, { said.verdict, said.texts })
+      end)
+  end
+
   on(ENDS, "nothing is pressed on a dialog that nobody knows", { session = { accept = { "trust", "permission" } },
     script = { answers = { { dialog = { title = "A new thing", choices = { "Yes", "No" } }, text = "x" } } } },
   function(live, kit)

@@ -147,9 +147,8 @@ function M.choose(script, text, turn_number, program)
     local tools = step.tools or { step.tool }
     steps[index] = { blocks = step.empty and {} or blocks_of(step, program), tools = tools,
       delay_ms = step.delay_ms, block_delay_ms = step.block_delay_ms, line_ms = step.line_ms,
-      breaks_off = step.breaks_off,
-      dialog = step.dialog, compacts = step.compacts, compaction_fails = step.compaction_fails,
-      cut_behind_calls = step.cut_behind_calls,
+      breaks_off = step.breaks_off, dialog = step.dialog, elicitation = step.elicitation, compacts = step.compacts,
+      compaction_fails = step.compaction_fails, cut_behind_calls = step.cut_behind_calls,
       is_about_calls = step.is_about_calls,
       stop_reason = step.stop_reason or (#tools > 0 and "tool_use" or "end_turn") }
   end

@@ -16,6 +16,7 @@ local M = {}
 ---@field is_laid_out? boolean the rows are indented as they should be
 ---@field is_whole_screen boolean  a start-up dialog, instead of the composer below the text
 ---@field digits_move? boolean  a digit puts the pointer there, no more
+---@field is_untold? boolean    the status file does not tell of it
 ---@field columns? integer      of the screen, where a label may go on in the next row
 ---@field moves_labels? boolean one that does is drawn without the space behind its number
 ---@field is_edited? boolean    the pointer came to the row in which one may type
@@ -275,6 +276,19 @@ function M.custom(described)
     is_numbered = described.numbered ~= false, escape = "cancel", footer = described.footer or CONFIRM, indent = " ",
     waiting_for = described.waiting_for or "dialog open",
   }
+end
+
+--- The form of an MCP server that asks for input. Answers "accept", and "cancel" for Escape.
+---@param asked {server: string, message: string, fields?: string[]}
+function M.elicitation(profile, asked)
+  local rows, choices = { ("MCP server “%s” requests your input"):format(asked.server), "" }, {}
+  for line in (asked.message .. "\n"):gmatch "(.-)\n" do table.insert(rows, line) end
+  table.insert(rows, "")
+  for i, field in ipairs(asked.fields or {}) do choices[i] = { label = "  " .. field .. ": not set" } end
+  table.insert(choices, { label = "Accept    Decline", answer = "accept" })
+  return { kind = "elicitation", rows = rows, choices = choices, selected = 1, is_numbered = false, escape = "cancel",
+    indent = "  ", footer = "Esc to cancel · ↑/↓ to navigate · Backspace to unset",
+    waiting_for = profile.question_waits_for, is_untold = not profile.tells_elicitations }
 end
 
 --- What a command shows over the composer, until Escape.

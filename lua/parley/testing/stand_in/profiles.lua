@@ -111,6 +111,7 @@ local M = {}
 ---@field moves_labels boolean         one that goes on in the next row has no space behind its number
 ---@field tells_dialogs boolean       a live status file says `waiting` while a dialog is up; 2.1.141's says `busy`, and
 ---        its spinner goes on below the dialog
+---@field tells_elicitations boolean  it does so too while a server's form is
 ---@field asks_at_limit boolean       behind an answer that says that the usage limit was hit
 ---@field question_waits_for string    `waitingFor` while AskUserQuestion is up
 ---@field hook_events table<string, true>
@@ -202,6 +203,7 @@ local v2_1_50 = {
   edit_choices = { "Yes", "Yes, allow all edits during this session (shift+tab)", "No" },
   permission_footer = "Esc to cancel · Tab to amend · ctrl+e to explain", rules_around_input = false,
   permission_tip = "", counts_prompts = false, moves_labels = true, tells_dialogs = true,
+  tells_elicitations = false,
   asks_at_limit = true, question_waits_for = "permission prompt",
   hook_events = set("SessionStart", "UserPromptSubmit", "PreToolUse", "PostToolUse", "Stop", "SubagentStop",
     "Notification", "PermissionRequest", "SessionEnd"),
@@ -285,7 +287,7 @@ local v2_1_330 = derive(v2_1_197, {
   edit_choices = { "Yes", "Yes, and switch to accept edits for this session (shift+tab)", "No" },
   permission_footer = "Esc to cancel · Tab to amend", rules_around_input = true,
   permission_tip = 'Tip: auto mode handles these prompts for you — choose "switch to auto mode" below',
-  counts_prompts = true, moves_labels = false,
+  counts_prompts = true, moves_labels = false, tells_elicitations = true,
   asks_at_limit = false, question_waits_for = "input needed",
   names_denying_hook = true, streams_again = true, hook_texts_are_meta = true, gives_back_refused = true,
   agents_run_behind = true, hooks_tell_queued = true,

@@ -175,7 +175,8 @@ end
 function Program:open_dialog(dialog)
   self.view.dialog, self.is_answered = dialog, false
   self.status_before = self.status
-  if self.status and self.profile.tells_dialogs then self:set_status("waiting", dialog.waiting_for) end
+  local is_told = self.profile.tells_dialogs and not dialog.is_untold
+  if self.status and is_told then self:set_status("waiting", dialog.waiting_for) end
   self:redraw()
   self.log:tell("asked", { text = dialog.kind })
 end

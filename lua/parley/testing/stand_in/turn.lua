@@ -152,6 +152,7 @@ function Turn:run_step(step, is_last_step)
     self:fail { error = "invalid_request", text = "Prompt is too long", retries = 0 }
     return true
   end
+  if step.elicitation then self.program:ask(dialogs.elicitation(self.program.profile, step.elicitation)) end
   if step.compacts then self.program.transcript:compact "auto" end
   if step.echoes then step.blocks = { { type = "text", text = tools.echo(step.echoes) } } end
   if step.is_about_calls and self.refused then
