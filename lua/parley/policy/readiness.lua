@@ -44,8 +44,8 @@ end
 --- The status file is believed first. It says `idle` exactly when keys are taken (`shell` while a command runs on in
 --- the background), and never while a dialog is up, but for the offer at the start, of which 2.1.197 does not tell,
 --- and 2.1.332 late, at both its ends; 2.1.141 says `busy` while one is up, and the screen decides. A file without a
---- status, of a version that has one (2.1.119 and later), will have it in a moment. Without either, the screen decides: a
---- composer, and neither the title nor a spinner that says that a turn runs.
+--- status, of a version that has one (2.1.119 and later), will have it in a moment. Without either, the screen decides:
+--- a composer, and neither the title nor a spinner that says that a turn runs.
 ---@param view parley.View
 ---@return "starting"|"ready"|"busy"|"dialog"
 function M.state(view)

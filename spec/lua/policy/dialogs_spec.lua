@@ -42,11 +42,11 @@ describe("policy.dialogs", function()
     end)
 
     it("an offer that nobody has asked for, which is declined", function()
-      local offer = recognize(start("  Try the new fullscreen renderer?", "", "  ❯ 1. Yes, try it", "    2. Not now", "",
-        "  Enter to confirm · Esc to cancel"))
+      local offer = recognize(start("  Try the new fullscreen renderer?", "", "  ❯ 1. Yes, try it", "    2. Not now",
+        "", "  Enter to confirm · Esc to cancel"))
       assert.equal("offer", offer.kind)
       assert.same({ keys = "\27" }, dialogs.decide(offer, {}))
-      assert.equal("unknown", recognize(start("  Try the new fullscreen renderer? No", "  ❯ 1. One", "    2. Two")).kind)
+      assert.equal("unknown", recognize(start(" Try the new fullscreen renderer? No", "  ❯ 1. One", "    2. Two")).kind)
     end)
 
     it("the security notes of the first start, which want a key", function()
