@@ -225,6 +225,40 @@ describe("a permission prompt of the real program", function()
     end))
   end
 
+  for name, decide in pairs {
+    ["is answered by no word of its own"] = dialogs.decide,
+    ["is answered by a policy's keys"] = function(dialog)
+      return dialog.kind == "elicitation" and { keys = "\27" } or { fail = "what is it?" }
+    end,
+  } do
+    it("of a server that asks for input " .. name, smoke.conversation({
+      process = { mcp_config = "mcp.json" },
+      session = { accept = { "plan", "permission", "trust" }, policies = { dialogs = { decide = decide } },
+        turn_timeout_ms = 60000 },
+      script = { { on = "CALL", blocks = { call("mcp__odd__ask", core.json.decode "{}") } } },
+      prepare = function(home)
+        local arguments = core.json.array { uv.cwd() .. "/spec/smoke/asking_server.lua" }
+        local server = { command = uv.exepath(), args = arguments }
+        helper.write(home.cwd .. "/mcp.json", core.json.encode { mcpServers = { odd = server } })
+      end,
+    }, function(live)
+      local function has(text) return (files.read(live.jsonl_path) or ""):find(text, 1, true) ~= nil end
+      local err
+      for i = 1, 20 do -- 2.1.197 waits for no server
+        local ok, said = pcall(helper.say, live, ("CALL %d"):format(i))
+        err = not ok and said or nil
+        if err or has "it says " then break end
+      end
+      if decide ~= dialogs.decide then
+        assert.is_nil(err)
+        assert.is_true(has "it says cancel")
+      else
+        assert.same({ "DialogError", "elicitation", {} }, { err.code, err.dialog.kind, err.dialog.choices })
+        assert.matches("Would you like to proceed", err.dialog.text)
+      end
+    end))
+  end
+
   it("of the start that a policy denies ends the program, and says so", smoke.conversation({
     answers = { trust = false }, is_not_started = true,
     session = { policies = { dialogs = { decide = function() return { deny = "not here" } end } } },

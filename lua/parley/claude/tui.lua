@@ -66,6 +66,13 @@ function M.shows_dialog(rows)
   return false
 end
 
+--- Whether the form of an MCP server stands there: 2.1.197's status file says `busy` all the while.
+---@param rows string[]
+---@return boolean
+function M.shows_elicitation(rows)
+  return M.has_dialog_footer(rows) and dialog.is_elicitation(rows, M.choices(rows))
+end
+
 --- So many rows of a composer are shown at most where it stands at the foot of the screen. 2.1.290 does not say that
 --- there are more, and puts its prompt before the first that is in sight.
 local function most_rows(height) return height // 2 - 5 end
@@ -411,8 +418,8 @@ function M.once(look)
   end
 end
 
-for _, name in ipairs { "has_dialog_footer", "shows_dialog", "composer", "is_busy", "refusal", "choices",
-  "signs_of_life" } do
+for _, name in ipairs { "has_dialog_footer", "shows_dialog", "shows_elicitation", "composer", "is_busy", "refusal",
+  "choices", "signs_of_life" } do
   M[name] = M.once(M[name])
 end
 

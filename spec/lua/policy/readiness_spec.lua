@@ -55,6 +55,14 @@ describe("policy.readiness", function()
       assert.equal("busy", state(COMPOSER, { status = "busy", version = "2.1.141" }))
     end)
 
+    it("sees a server's form, of which 2.1.197 says that it is busy", function()
+      local rows = { "● Calling odd…", RULE, "  MCP server “odd” requests your input", "", "  Which?", "",
+        "  ❯ * Your name: Type something…", "", "    Accept    Decline", "", "  Esc to cancel · ↑/↓ to navigate" }
+      assert.equal("dialog", state(rows, { status = "busy", version = "2.1.197" }))
+      table.move(BUSY, 1, #BUSY, #rows, rows)
+      assert.equal("busy", state(rows, { status = "busy", version = "2.1.197" }))
+    end)
+
     it("waits for one that names a version and tells no status yet", function()
       assert.equal("starting", state(COMPOSER, { version = "2.1.330" }))
       assert.equal("dialog", state(DIALOG, { version = "2.1.330" }))

@@ -271,8 +271,7 @@ describe("promise 4, consent is the user's:", function()
   do
     local script = { answers = { { text = "done", elicitation = { server = "odd", fields = { "Yes, manually", "Yes" },
       message = "Erase everything.\nWould you like to proceed?" } } } }
-    local versions = { "2.1.110", "2.1.330" }
-    on(versions, "a server that asks for input is answered by no word of its own", { script = script,
+    each("a server that asks for input is answered by no word of its own", { script = script,
       session = { accept = { "permission", "plan", "trust", "mcp", "resume" } } }, function(live, kit)
         local err = failure_of("DialogError", say, live, "hello")
         assert.same({ "elicitation", {} }, { err.dialog.kind, err.dialog.choices })
@@ -281,7 +280,7 @@ describe("promise 4, consent is the user's:", function()
       end)
 
     local function decide(dialog) return dialog.kind == "elicitation" and { keys = "\27" } or { deny = "no" } end
-    on(versions, "a server that asks for input is answered by a policy's keys", { script = script,
+    each("a server that asks for input is answered by a policy's keys", { script = script,
       session = { policies = { dialogs = { decide = decide } } } }, function(live)
         local said = say(live, "hello")
         assert.same({ "success", { "done" } }, { said.verdict, said.texts })
