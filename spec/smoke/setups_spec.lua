@@ -29,7 +29,13 @@ local function set(values) return { settings = values, prepare = remember(values
 
 local function status_line(text) return { type = "command", command = "printf '" .. text .. "'" } end
 
+--- One that runs the program, and goes on behind it.
+local WRAPPER = (os.getenv "TMPDIR" or "/tmp") .. "/claude-wrapper"
+
 local SETUPS = {
+  ["a wrapper that stays"] = { process = { executable = WRAPPER }, prepare = function()
+    helper.write_script(WRAPPER, ("'%s' \"$@\"\nstatus=$?\nexit $status"):format(smoke.claude))
+  end },
   ["vim mode"] = set { editorMode = "vim" },
   ["key bindings"] = { prepare = bind { ["ctrl+e"] = "chat:externalEditor", ["ctrl+u"] = core.json.null,
     ["ctrl+s"] = "chat:submit", ["ctrl+x ctrl+s"] = "chat:stash" } },
@@ -46,7 +52,10 @@ describe("the real program with", function()
   local check_leaks
 
   before_each(function() check_leaks = helper.leaks() end)
-  after_each(function() check_leaks() end)
+  after_each(function()
+    files.remove(WRAPPER)
+    check_leaks()
+  end)
 
   for name, given in pairs(SETUPS) do
     it(name .. " takes messages, and others after an interrupt", smoke.conversation(given, function(live, server)

@@ -99,7 +99,7 @@ function M.new(environment, on_change)
   return setmetatable({ folder = folder, visual = ("/bin/sh %s/editor"):format(folder), on_change = on_change }, Editor)
 end
 
---- Serves this process from now on.
+--- Serves this process, and no other, from now on.
 ---@param pid integer
 function Editor:serve(pid) files.write(self.folder .. "/pid", tostring(pid), true) end
 

@@ -3,6 +3,7 @@ local clock = require "parley.base.clock"
 local core = require "parley.core"
 local files = require "parley.base.files"
 local kernel = require "parley.claude.kernel"
+local paths = require "parley.claude.paths"
 
 local M = {}
 
@@ -14,15 +15,31 @@ local Status = {}
 Status.__index = Status
 Status.__name = "parley.Status"
 
+--- Finds the program where it is not the process that was started, but one that this has started: of a wrapper.
+---@param pid integer       of the wrapper
+---@param environment table<string, string>  the program's
+---@param session_id string  of the session that runs in it
+---@return integer? pid  of the program; nil where none has written that it is
+---@return string? path  of its status file
+function M.find(pid, environment, session_id)
+  for _, one in ipairs(kernel.descendants { pid }) do
+    local path = paths.status_file(one.pid, environment)
+    local value = core.json.decode(files.read(path) or "")
+    if type(value) == "table" and value.sessionId == session_id then return one.pid, path end
+  end
+end
+
 --- Watches the status file of a process that has only just begun: what is there now was left by another one of its
 --- number.
 ---@param path string
 ---@param on_change fun()
+---@param is_its_own? boolean  what is there now is the process's
 ---@return parley.Status
-function M.watch(path, on_change)
+function M.watch(path, on_change, is_its_own)
   local folder, name = path:match "^(.*)/([^/]+)$"
   files.make_folder(folder)
-  local self = setmetatable({ path = path, on_change = on_change, text = files.read(path) }, Status)
+  local text = not is_its_own and files.read(path) or nil
+  local self = setmetatable({ path = path, on_change = on_change, text = text }, Status)
   self.handle = kernel.new_watch()
   local ok = self.handle:start(folder, {}, function(_, changed)
     if changed == nil or changed == name then self:read() end

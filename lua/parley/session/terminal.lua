@@ -63,14 +63,27 @@ function M.new(given)
     escaped_at = -math.huge }, Terminal)
 end
 
+local function watch_status(self, path, is_its_own)
+  if self.status_file then self.status_file:close() end
+  self.status_file = status.watch(path, function() self.process.changed:notify() end, is_its_own)
+end
+
 --- Starts the program. Raises as `process:start`.
 function Terminal:start()
   self.started_at = clock.now()
   self.process:start()
   local pid = self.process:pid()
+  if pid then watch_status(self, paths.status_file(pid, self.process.environment)) end
+end
+
+--- Looks for the program behind a wrapper that has started it, and did not become it (`exec`): its status file has
+--- another number, and its editor another parent.
+local function look_behind_wrapper(self)
+  local process = self.process
+  local pid, path = status.find(process:pid(), process.environment, self:session_id())
   if not pid then return end
-  self.status_file = status.watch(paths.status_file(pid, self.process.environment),
-    function() self.process.changed:notify() end)
+  watch_status(self, path, true)
+  if process.editor then pcall(process.editor.serve, process.editor, pid) end -- else the first long text says so
 end
 
 --- What the status file says.
@@ -280,6 +293,7 @@ function Terminal:wait_until_ready(has_message)
     local state = self.readiness.state(view)
     if state == "ready" or has_message and is_at_work(self, state) then
       self.has_started = true
+      if self.status_file and not self:status() then look_behind_wrapper(self) end
       if state == "ready" then self.guard.ready() end
       return true
     end

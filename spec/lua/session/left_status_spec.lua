@@ -40,3 +40,24 @@ describe("a status file that others have torn in a turn", function()
     assert.same({ "echo: on" }, helper.say(live, "on").texts)
   end))
 end)
+
+describe("a program behind a wrapper that stays", function()
+  local folder
+  before_each(function() folder = helper.temporary_folder() end)
+  after_each(helper.remove_folders)
+
+  for _, profile in ipairs { "2.1.110", "2.1.330" } do
+    it("is found by its status file, and takes long texts through its editor: " .. profile, helper.task(function()
+      local kit <close> = testing.kit { script = { profile = profile } }
+      local wrapper, options = folder .. "/claude", { executable = folder .. "/claude" }
+      helper.write_script(wrapper, ("'%s' \"$@\"\nstatus=$?\nexit $status"):format(kit.executable))
+      for name, value in pairs(kit.options) do options[name] = options[name] or value end
+      local live <close> = session.new(process.new(options), { stall_timeout_ms = 20000 })
+      live:start()
+      local text = ("long line\n"):rep(100) .. "end"
+      assert.same({ "echo: " .. text }, helper.say(live, text).texts)
+      assert.not_equal(live.process:pid(), live.terminal:status().pid)
+      assert.equal(live.session_id, live.terminal:status().sessionId)
+    end))
+  end
+end)
