@@ -44,6 +44,20 @@ describe("the hub with the real program", function()
     return { deny = "not this one" }
   end
 
+  it("is called though the user has a plugin of the same name", function()
+    local folder, seen = helper.temporary_folder(), 0
+    assert(files.make_folder(folder .. "/.claude-plugin"))
+    helper.write(folder .. "/.claude-plugin/plugin.json", '{"name":"parley","version":"1.0.0","description":"d"}')
+    assert(files.make_folder(folder .. "/hooks"))
+    helper.write(folder .. "/hooks/hooks.json", '{"hooks":{"Stop":[{"hooks":[{"type":"command","command":"true"}]}]}}')
+    smoke.conversation({ process = { extra_args = { "--plugin-dir", folder } },
+      session = { hooks = { PostToolUse = function() seen = seen + 1 end } } }, function(live)
+      assert.equal("success", say(live, "USETOOL please").verdict)
+      assert.equal(1, seen)
+    end)()
+    helper.remove_folders()
+  end)
+
   for _, mode in ipairs { "default", "bypassPermissions" } do
     deciding(mode, only_a, "allows one of two calls and denies the other by its input, in " .. mode,
       function(live, server, _, calls)

@@ -9,7 +9,8 @@ local M = {}
 --- As long as anybody may think about a call.
 local TIMEOUT_S = 24 * 60 * 60
 
-M.NAME = "parley"
+--- Of two plugins of one name the program knows the hooks of the first only (2.1.110 to 2.1.332).
+local function new_name() return "parley-" .. core.uuid.generate() end
 
 local function write_json(path, value)
   files.write(path, assert(core.json.encode(value, { sort_keys = true })), true)
@@ -24,7 +25,7 @@ function M.write(given)
   local ok, problem = pcall(function()
     assert(files.make_folder(folder .. "/.claude-plugin"))
     assert(files.make_folder(folder .. "/hooks"))
-    write_json(folder .. "/.claude-plugin/plugin.json", { name = M.NAME, version = "1.0.0",
+    write_json(folder .. "/.claude-plugin/plugin.json", { name = new_name(), version = "1.0.0",
       description = "Parley listens to this session." })
     local hooks = {}
     for _, event in ipairs(given.events) do

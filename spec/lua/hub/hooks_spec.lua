@@ -108,6 +108,22 @@ describe("what the program calls", function()
     assert(kit)
   end)
 
+  it("is called though the user has a plugin of the same name", helper.task(function()
+    local folder, seen = helper.temporary_folder(), 0
+    for name, text in pairs { [".claude-plugin/plugin.json"] = '{"name":"parley"}', ["hooks/hooks.json"] =
+      '{"hooks":{"Stop":[{"hooks":[{"type":"command","command":"true"}]}]}}' } do
+      assert(files.make_folder(folder .. "/" .. name:match "^[^/]+"))
+      helper.write(folder .. "/" .. name, text)
+    end
+    local kit <close> = testing.kit { }
+    kit.options.extra_args = { "--plugin-dir", folder }
+    kit.options.hooks = { PostToolUse = function() seen = seen + 1 end }
+    local backend <close> = parley.backend(kit.options)
+    say(backend, "USETOOL please")
+    assert.equal(1, seen)
+    helper.remove_folders()
+  end))
+
   spec("leaves nothing behind a start that failed", { hooks = { PostToolUse = function() end } }, function(backend)
     helper.failure_of("DialogError", say, backend, "hello")
     assert.is_false(listener.is_open())

@@ -49,9 +49,13 @@ function M.load(environment, cwd, extra_settings, plugin_folders, sources)
     table.insert(self.settings, is_inline and core.json.decode(extra_settings) or read_json(path))
   end
   self.plugins = {}
+  local has_hooks = {} -- of two of one name the hooks of the first that has any count
   for _, folder in ipairs(plugin_folders or {}) do
-    local has_manifest = read_json(folder .. "/.claude-plugin/plugin.json") ~= nil
-    table.insert(self.plugins, has_manifest and read_json(folder .. "/hooks/hooks.json") or nil)
+    local manifest, hooks = read_json(folder .. "/.claude-plugin/plugin.json"), read_json(folder .. "/hooks/hooks.json")
+    if manifest and hooks and not has_hooks[manifest.name] then
+      has_hooks[manifest.name] = true
+      table.insert(self.plugins, hooks)
+    end
   end
   return self
 end
