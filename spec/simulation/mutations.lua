@@ -130,7 +130,7 @@ add("expects what an interrupt gives back", "session/init",
   "the composer is looked at before Enter, so that what comes late is cleared then")
 add("knows the record of a message that was interrupted", "session/init",
   'if state ~= "typing" then self.withdrawn = state == "submitted" and self.turn.text or nil end', "")
-add("presses Escape again", "session/course", "if now >= terminal:next_escape() then terminal:escape() end", "")
+add("presses Escape again", "session/course", "if now >= terminal:next_escape() then escape_again(self) end", "")
 add("presses Escape at all", "session/init",
   "local ok, err = pcall(self.terminal.escape, self.terminal)", "local ok, err = true, nil",
   "the course presses it where the caller listens, as all do here")

@@ -152,6 +152,18 @@ describe("with the real program", function()
       is_fine(live, server)
     end)
 
+    converses("though ESC does something else, which is told of", { script = { { on = "QUIETTOOL", blocks = { {
+      type = "tool_use", name = "Bash", input = { command = "sh -c 'sleep 9'", description = "waits" } } } } },
+      prepare = function(home)
+        helper.write(home.home .. "/.claude/keybindings.json",
+          '{"bindings":[{"context":"Chat","bindings":{"escape":"chat:undo"}}]}')
+      end }, function(live)
+      local said = say(live, "QUIETTOOL please", function(event)
+        if event.type == "assistant" then live:interrupt() end
+      end)
+      assert.same({ "success", 1 }, { said.verdict, #smoke.of_subtype(said, "interrupt_unheard") })
+    end)
+
     converses("not while the model thinks for longer than that", { session = { stall_timeout_ms = 4000 },
       script = { { on = "DEEP", line_ms = 1500, blocks = { { type = "thinking", thinking = ("hm\n"):rep(8),
         signature = "c2ln" }, { type = "text", text = "done" } } } } }, function(live)

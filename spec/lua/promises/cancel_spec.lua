@@ -67,6 +67,20 @@ describe("promise 6, cancel is clean:", function()
     assert.same({ "COUNT", "next" }, kit:taken())
   end)
 
+  for what, session in pairs { ["an interrupt"] = {}, ["a limit"] = { max_output_tokens = 5 } } do
+    each(what .. " that the user's key bindings keep from the program is told of, once", { session = session,
+      script = { answers = { { tool = { name = "Bash", input = {}, result = "done", duration_ms = 9000 } } } },
+    }, function(live, kit)
+      helper.write(kit.home .. "/.claude/keybindings.json",
+        '{"bindings":[{"context":"Chat","bindings":{"escape":"chat:undo"}}]}')
+      local said = say(live, "hello", function(event)
+        if what == "an interrupt" and #event:blocks "tool_use" > 0 then assert.is_true(live:interrupt()) end
+      end)
+      assert.equal(1, promise.count_of(said, "interrupt_unheard"))
+      assert.same({ "success", session.max_output_tokens and "max_output_tokens" }, { said.verdict, said.result.limit })
+    end)
+  end
+
   each("an interrupt while the program compacts is one", { script = { answers = {
     { on = "LONG", text = "at last", compacts = true, delay_ms = 60000 } } } }, function(live)
     say(live, "hello")

@@ -39,7 +39,8 @@ local function press_in_normal(program, text)
 end
 
 local function press_escape(program)
-  local composer = program.composer
+  local composer, binding = program.composer, program.configuration:binding "escape"
+  if binding ~= nil and binding ~= "chat:cancel" and not composer:popup() then return end
   if program.view.mode == "insert" and not composer:popup() then program.view.mode = "normal" end
   if composer:popup() then
     composer:close_popup()
