@@ -249,7 +249,8 @@ local function begin_step(self, step)
   local seen = hand_over(self, step.editor)
   if not seen then
     terminal:lose_editor("the program's editor does not open, so messages are typed, and only short and plain ones: "
-      .. 'the user\'s key bindings (keybindings.json) must have "ctrl+g" do "chat:externalEditor"')
+      .. 'the user\'s key bindings (keybindings.json) must have "ctrl+g" do "chat:externalEditor", and no settings may '
+      .. 'name a VISUAL or EDITOR in "env"')
   end
   return seen == "taken"
 end

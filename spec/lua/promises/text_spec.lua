@@ -121,6 +121,14 @@ describe("what is the user's own", function()
     assert.equal(1, select(2, kit:received():gsub("\r", "")))
   end)
 
+  each("is not put in by an editor that the settings name, which is an error that says so", { settings = {
+    env = { VISUAL = "false" } } }, function(live, kit)
+    local err = failure_of("SessionError", say, live, ("line\n"):rep(200))
+    assert.equal("delivery", err.reason)
+    assert.matches('no settings may name a VISUAL or EDITOR in "env"', tostring(err), 1, true)
+    assert.same({}, kit:taken())
+  end)
+
   ---Settings with a hook that does this with a message in which "secret" stands.
   local function hook(command)
     local all = { type = "command", command = "grep -q secret || exit 0; " .. command }

@@ -8,9 +8,10 @@ local M = {}
 --- What the key does unless it is bound to something else.
 local ACTION = "chat:externalEditor"
 
-local function editor_of(environment)
+--- Variables that the settings have count before those of the environment.
+local function editor_of(environment, settings)
   for _, name in ipairs { "VISUAL", "EDITOR" } do
-    local value = (environment[name] or ""):match "^%s*(.-)%s*$"
+    local value = (settings[name] or environment[name] or ""):match "^%s*(.-)%s*$"
     if value ~= "" then return value end
   end
 end
@@ -32,7 +33,8 @@ end
 --- Runs the user's editor, and takes into the composer what it leaves in the file.
 ---@param program parley.testing.Program
 function M.open(program)
-  local editor, composer = editor_of(program.outside.environment), program.composer
+  local composer, settings = program.composer, program.configuration:setting "env" or {}
+  local editor = editor_of(program.outside.environment, settings)
   local binding = program.configuration:binding "ctrl+g"
   if not editor or binding ~= nil and binding ~= ACTION then return end
   if (program.faults.lose_editor or 0) > 0 then
