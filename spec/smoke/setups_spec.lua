@@ -91,6 +91,12 @@ describe("the real program with", function()
     end))
   end
 
+  it("no folder for temporary files says so, where a text needs one", smoke.conversation({}, function(live, _, home)
+    files.remove_tree(home.extra_env.TMPDIR)
+    local err = helper.failure_of("SessionError", say, live, ("line\n"):rep(40) .. "end")
+    assert.matches("does not open: .*: there is no folder '", err.message)
+  end))
+
   it("an Enter that makes a new line says so at once", smoke.conversation({
     prepare = bind { enter = "chat:newline", ["ctrl+s"] = "chat:submit" } }, function(live, server)
     local started = task.now()

@@ -153,6 +153,15 @@ function M.transcript_problem(jsonl_path)
   return problem and problem:format(is_file and "file" or "folder", path) or nil
 end
 
+--- Why the program cannot write the file that its editor gets: it opens none then, without a word (2.1.110 to 2.1.332).
+---@param environment table<string, string>  the program's
+---@return string? problem
+function M.scratch_problem(environment)
+  local folder = environment.TMPDIR ~= "" and environment.TMPDIR or "/tmp"
+  if not uv.fs_stat(folder) then return ("there is no folder '%s'"):format(folder) end
+  return M.transcript_problem(folder .. "/claude-prompt.md")
+end
+
 --- The status file that 2.1.110 and later keep for a process.
 ---@param pid integer
 ---@param environment table<string, string>  the child's

@@ -6,6 +6,7 @@ local defer = require "parley.base.defer"
 local errors = require "parley.base.errors"
 local editor = require "parley.claude.editor"
 local keys = require "parley.claude.keys"
+local paths = require "parley.claude.paths"
 local tables = require "parley.base.tables"
 local tui = require "parley.claude.tui"
 
@@ -248,9 +249,12 @@ local function begin_step(self, step)
   if step.keys then return terminal:press(step.keys) end
   local seen = hand_over(self, step.editor)
   if not seen then
+    local problem = paths.scratch_problem(terminal.process.environment)
+    problem = problem and "the program cannot write what its editor is to get: " .. problem
+    local why = problem or 'the user\'s key bindings (keybindings.json) must have "ctrl+g" do "chat:externalEditor", '
+      .. 'and no settings may name a VISUAL or EDITOR in "env"'
     terminal:lose_editor("the program's editor does not open, so messages are typed, and only short and plain ones: "
-      .. 'the user\'s key bindings (keybindings.json) must have "ctrl+g" do "chat:externalEditor", and no settings may '
-      .. 'name a VISUAL or EDITOR in "env"')
+      .. why, problem)
   end
   return seen == "taken"
 end

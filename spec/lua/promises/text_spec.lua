@@ -129,6 +129,14 @@ describe("what is the user's own", function()
     assert.same({}, kit:taken())
   end)
 
+  each("is not blamed for an editor that does not open where the folder for temporary files is none",
+    { extra_env = { TMPDIR = "/dev/null" } }, function(live, kit)
+      local err = failure_of("SessionError", say, live, ("line\n"):rep(100) .. "end")
+      assert.equal("delivery", err.reason)
+      assert.matches("does not open: .*: '/dev/null' is not a folder; nothing was sent", err.message)
+      assert.same({}, kit:taken())
+    end)
+
   ---Settings with a hook that does this with a message in which "secret" stands.
   local function hook(command)
     local all = { type = "command", command = "grep -q secret || exit 0; " .. command }

@@ -45,7 +45,7 @@ function M.open(program)
   local folder = ("%s/claude-%d"):format(outside.environment.TMPDIR or "/tmp", outside.user) -- the real one's: in /tmp
   local path = ("%s/claude-prompt-%s.md"):format(folder, core.uuid.generate())
   files.make_folder(folder)
-  files.put(path, composer:held(), "wx")
+  if not files.put(path, composer:held(), "wx") then return end
   if not program.has_opened_editor then task.sleep(program.profile.first_editor_ms) end
   program.has_opened_editor = true
   program.input:stop()
