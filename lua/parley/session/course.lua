@@ -124,9 +124,8 @@ function Course:deliver()
   if is_ready then typed, is_exact = self.typist:type(turn.text, turn.is_command) end
   if not typed then return end
   self.successor:check() -- what a person has entered before may have waited for a turn of the program's own
-  turn.is_exact = is_exact
   self.stamp = terminal:stamp()
-  turn:submit(self.withdrawn)
+  turn:submit(self.withdrawn, is_exact)
   count_from_now(self)
   self.entered = self.typist:enter()
 end

@@ -93,15 +93,14 @@ function M.has_come(turn, record, event)
   return event.type == "user" and is_receipt(turn, record, event)
 end
 
---- Raises where the program has run another command than the one that was typed, as the first that it names tells.
+--- The command that the program says it runs: the first that it names.
 ---@param turn parley.LiveTurn  of a command
 ---@param event parley.Event
---- Raises `SessionError` (reason `"delivery"`).
-function M.check_command(turn, event)
-  local name = not turn.ran and commands.name_in(event)
-  if not name then return end
-  turn.ran = name
-  if turn.is_exact or commands.is_named(turn.text, name) then return end
+---@return string? name
+--- Raises `SessionError` (reason `"delivery"`) where it is another than the one that was typed.
+function M.command_run(turn, event)
+  local name = commands.name_in(event)
+  if not name or turn.is_exact or commands.is_named(turn.text, name) then return name end
   error(errors.session_error(("the program has run /%s instead of %q (unless somebody else has entered that)"):format(
     name, errors.beginning(turn.text, 80)), { reason = "delivery", sent = turn.text, received = "/" .. name }), 0)
 end

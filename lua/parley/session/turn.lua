@@ -88,9 +88,10 @@ end
 
 --- Tells that Enter is about to be pressed.
 ---@param withdrawn? string  the message before, when it was interrupted and its record had not come by then
-function Turn:submit(withdrawn)
+---@param is_exact? boolean  the program has shown that it runs this command and no other
+function Turn:submit(withdrawn, is_exact)
   apply(self, "submit")
-  self.withdrawn, self.submitted_at = withdrawn, claude_event.timestamp()
+  self.withdrawn, self.is_exact, self.submitted_at = withdrawn, is_exact, claude_event.timestamp()
 end
 
 --- Whether ESC has ended it, or will.
@@ -397,7 +398,7 @@ function Turn:take(record)
     take_early(self)
     take_endings(self)
     if self.is_command and event then
-      receipt.check_command(self, event)
+      self.ran = self.ran or receipt.command_run(self, event)
       self.failed = commands.failure_in(event) or self.failed
       if receipt.ends_command(event) and not started_agent(record) then apply(self, "finished") end
     end
