@@ -112,7 +112,7 @@ describe("a permission prompt of the real program", function()
       local events = smoke.of_subtype(helper.say(live, "DOIT please"), "dialog_answered")
       assert.is_true(has_victim(home))
       assert.equal("No", events[#events].choice)
-      local answers = typed.text:match "\27%[201~(.*)$" or typed.text:match "DOIT please (.*)$"
+      local answers = typed.text:match "DOIT please.*\27%[201~(.*)$" or typed.text:match "DOIT please (.*)$"
       assert.equal(1, select(2, answers:gsub("1", "")), answers) -- the next one could have it, were it repeated
       assert.equal("rm -rf victim", asked[#asked].tool_use.input.command)
       smoke.is_fine(live, server)
