@@ -398,8 +398,10 @@ describe("a session of the real program", function()
       variables = { CLAUDE_CODE_FORCE_FULLSCREEN_UPSELL = "1" } }, function(live, server, home)
       live:start()
       is_fine(live, server)
-      local state = assert(core.json.decode(files.read(home.home .. "/.claude.json")))
-      assert.equal(not is_oldest and 3 or nil, state.fullscreenUpsellSeenCount)
+      helper.eventually(function() -- it is written a moment later
+        local state = core.json.decode(files.read(home.home .. "/.claude.json"))
+        return is_oldest or state and state.fullscreenUpsellSeenCount == 3
+      end, 30000)
       assert.is_nil(files.read(home.home .. "/.claude/settings.json"):find "tui")
     end)
 
