@@ -69,7 +69,8 @@ describe("the type of a turn's facts", function()
     local told, of_core = {}, class_of("lua/parley/core/turn.lua", "parley.MachineFacts")
     for _, name in ipairs((class_of("lua/parley/policy/settling.lua", "parley.TurnFacts"))) do told[name] = true end
     local given = turn.new("text", function() return true end):facts()
-    given.offers_duration, given.asking, given.stop_reason = false, false, "end_turn" -- the session's, and an answer's
+    given.offers_duration, given.asking, given.given_back = false, false, false -- the session's
+    given.stop_reason = "end_turn" -- an answer's
     for _, name in ipairs(sorted_names(told)) do assert.is_not_nil(given[name], name .. " is not given") end
     for _, name in ipairs(of_core) do told[name] = true end
     for _, name in ipairs(sorted_names(given)) do assert.is_true(told[name], name .. " is not told of") end
