@@ -51,9 +51,12 @@ local FAILURES = { "^<local%-command%-stderr>%s*(.-)%s*</local%-command%-stderr>
   "^<local%-command%-stdout>%s*(Error during compaction: .-)%s*</local%-command%-stdout>",
   "^<local%-command%-stdout>%s*(Compaction failed · .-)%s*</local%-command%-stdout>" }
 
---- Other names that the program knows commands by (2.1.110 to 2.1.332), as far as they lead to another session; `/fork`
---- is one on 2.1.110 alone. Of the others the list that pops up tells.
-local OTHER_NAMES = { new = "clear", reset = "clear", fork = "branch", cost = "usage", quit = "exit" }
+--- Other names that the program knows commands by, as its own list has them (2.1.110 to 2.1.332; `/fork` on 2.1.110).
+local OTHER_NAMES = { new = "clear", reset = "clear", fork = "branch", continue = "resume", checkpoint = "rewind",
+  undo = "rewind", quit = "exit", cost = "usage", stats = "usage", settings = "config", bug = "feedback",
+  share = "bug", bashes = "tasks", name = "rename", checkup = "doctor", bg = "background", update = "restart",
+  proactive = "loop", routines = "schedule", app = "desktop", ios = "mobile", android = "mobile", rc = "remote-control",
+  remote = "session", tp = "teleport", plugins = "plugin", marketplace = "plugin", ["allowed-tools"] = "permissions" }
 
 --- The command that the program says it runs.
 ---@param event parley.Event

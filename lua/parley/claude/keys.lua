@@ -5,6 +5,10 @@ local M = {
   PASTE = "\27[200~", END_PASTE = "\27[201~",
 }
 
+--- Why the key that opens the program's editor opens none of ours, where nothing else tells.
+M.NO_EDITOR = "the user's key bindings (keybindings.json) must have \"ctrl+g\" do \"chat:externalEditor\", and no "
+  .. "settings may name a VISUAL or EDITOR in \"env\""
+
 --- A text as a terminal pastes it.
 ---@param text string
 ---@return string

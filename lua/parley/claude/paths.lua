@@ -155,11 +155,13 @@ end
 
 --- Why the program cannot write the file that its editor gets: it opens none then, without a word (2.1.110 to 2.1.332).
 ---@param environment table<string, string>  the program's
+---@param cwd string                          and where it works
 ---@return string? problem
-function M.scratch_problem(environment)
+function M.scratch_problem(environment, cwd)
   local folder = environment.TMPDIR ~= "" and environment.TMPDIR or "/tmp"
+  if folder:sub(1, 1) ~= "/" then folder = cwd .. "/" .. folder end
   if not uv.fs_stat(folder) then return ("there is no folder '%s'"):format(folder) end
-  return M.transcript_problem(folder .. "/claude-prompt.md")
+  return M.transcript_problem(("%s/claude-%d/claude-prompt.md"):format(folder, uv.getuid()))
 end
 
 --- The status file that 2.1.110 and later keep for a process.

@@ -273,11 +273,8 @@ local function names_paste(text)
   return (text:find "%[Pasted text #1[ %]]" or text:find("[...Truncated text #1 ", 1, true)) ~= nil
 end
 
-local NO_BINDING = "the user's key bindings (keybindings.json) must have \"ctrl+g\" do \"chat:externalEditor\", and no "
-  .. "settings may name a VISUAL or EDITOR in \"env\""
-
 local function no_editor(view)
-  return "it can only go through the program's editor, which does not open: " .. (view.editor_problem or NO_BINDING)
+  return "it can only go through the program's editor, which does not open: " .. (view.editor_problem or keys.NO_EDITOR)
 end
 
 --- The last version that knows no mark of a paste. Later ones escape the mark where it stands in a message.

@@ -249,12 +249,10 @@ local function begin_step(self, step)
   if step.keys then return terminal:press(step.keys) end
   local seen = hand_over(self, step.editor)
   if not seen then
-    local problem = paths.scratch_problem(terminal.process.environment)
+    local problem = paths.scratch_problem(terminal.process.environment, terminal.process.cwd)
     problem = problem and "the program cannot write what its editor is to get: " .. problem
-    local why = problem or 'the user\'s key bindings (keybindings.json) must have "ctrl+g" do "chat:externalEditor", '
-      .. 'and no settings may name a VISUAL or EDITOR in "env"'
     terminal:lose_editor("the program's editor does not open, so messages are typed, and only short and plain ones: "
-      .. why, problem)
+      .. (problem or keys.NO_EDITOR), problem)
   end
   return seen == "taken"
 end
@@ -327,10 +325,10 @@ end
 
 --- Has nothing but what was typed be run.
 ---@return boolean is_safe  there is nothing that Enter would choose from
----@return boolean is_exact  that is shown: the program takes what it runs for that, by another name perhaps
+---@return boolean is_exact  the program can take it for no other: its list was there and has gone, or it has arguments
 local function settle_popup(self, text)
   if not self.is_command then return true, false end
-  if text:find "%s" then return self:close_popup(), true end
+  if text:find "%s" then return self:close_popup(), true end -- the list chooses names alone
   local has_come = wait_for_composer(self, POPUP_MS, function() return offers_commands(self) end)
   return self:close_popup(), has_come
 end

@@ -1,5 +1,6 @@
 local commands = require "parley.claude.commands"
 local errors = require "parley.base.errors"
+local event = require "parley.claude.event"
 
 describe("claude.commands", function()
   local function refusal_of(text)
@@ -31,6 +32,28 @@ describe("claude.commands", function()
       "/fast on", "/focus", "/statusline", "/keybindings", "/logout", "/permissions x", "/allowed-tools x",
       "/plugin install x", "/plugins install x", "/marketplace add x", "/voice", "/voice off" } do
       assert.matches("changes the user's own settings", refusal_of(text), text)
+    end
+  end)
+
+  it("tells which one the program says it runs", function()
+    local function name_in(fields) return commands.name_in(event.new(fields)) end
+    local call = "<command-name>/clear</command-name>\n<command-message>clear</command-message>"
+    local function user(text) return name_in { type = "user", content = { { type = "text", text = text } } } end
+    assert.equal("clear", user(call))
+    assert.equal("mine:deploy", user "<command-message>x</command-message>\n<command-name>mine:deploy</command-name>")
+    assert.equal("branch", name_in { type = "system", subtype = "local_command", content = {},
+      message = "<command-name>/branch</command-name>" })
+    assert.is_nil(user("see " .. call))
+    assert.is_nil(name_in { type = "system", subtype = "informational", content = {}, message = call })
+  end)
+
+  it("knows a command by its names", function()
+    for text, name in pairs { ["/clear"] = "clear", ["/Clear now"] = "clear", ["/new"] = "clear", ["/cost"] = "usage",
+      ["/deploy it"] = "mine:deploy" } do
+      assert.is_true(commands.is_named(text, name), text)
+    end
+    for text, name in pairs { ["/deploy"] = "deploy-prod", ["/ploy"] = "mine:deploy", ["/foo"] = "loop" } do
+      assert.is_false(commands.is_named(text, name), text)
     end
   end)
 end)

@@ -211,10 +211,18 @@ describe("paths.transcript_problem", function()
 end)
 
 describe("paths.scratch_problem", function()
+  local folder
+  before_each(function() folder = helper.temporary_folder() end)
+  after_each(helper.remove_folders)
+
   it("names a folder for temporary files that is missing, or is none", function()
-    assert.equal("there is no folder '/no/such'", paths.scratch_problem { TMPDIR = "/no/such" })
-    assert.equal("'/dev/null' is not a folder", paths.scratch_problem { TMPDIR = "/dev/null" })
-    assert.equal(paths.scratch_problem { TMPDIR = "/tmp" }, paths.scratch_problem {})
-    assert.equal(paths.scratch_problem { TMPDIR = "/tmp" }, paths.scratch_problem { TMPDIR = "" })
+    local function problem_of(name) return paths.scratch_problem({ TMPDIR = name }, folder) end
+    assert.equal("there is no folder '/no/such'", problem_of "/no/such")
+    assert.equal(("there is no folder '%s/none'"):format(folder), problem_of "none")
+    assert.equal("'/dev/null' is not a folder", problem_of "/dev/null")
+    assert(uv.fs_mkdir(folder .. "/some", 448))
+    assert.is_nil(problem_of "some")
+    local own = helper.write(("%s/some/claude-%d"):format(folder, uv.getuid()), "")
+    assert.equal(("'%s' is not a folder"):format(own), problem_of "some")
   end)
 end)

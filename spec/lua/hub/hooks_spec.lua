@@ -109,6 +109,7 @@ describe("what the program calls", function()
   end)
 
   it("is called though the user has a plugin of the same name", helper.task(function()
+    finally(helper.remove_folders)
     local folder, seen = helper.temporary_folder(), 0
     for name, text in pairs { [".claude-plugin/plugin.json"] = '{"name":"parley"}', ["hooks/hooks.json"] =
       '{"hooks":{"Stop":[{"hooks":[{"type":"command","command":"true"}]}]}}' } do
@@ -121,7 +122,6 @@ describe("what the program calls", function()
     local backend <close> = parley.backend(kit.options)
     say(backend, "USETOOL please")
     assert.equal(1, seen)
-    helper.remove_folders()
   end))
 
   spec("leaves nothing behind a start that failed", { hooks = { PostToolUse = function() end } }, function(backend)
