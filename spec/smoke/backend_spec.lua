@@ -130,7 +130,9 @@ describe("the backend on the real program", function()
     assert.is_true(is_gone(pid))
   end)
 
-  for when, words in pairs { ["between two turns"] = "first", ["while a turn runs"] = "SLOWTOOL first" } do
+  local cleared = smoke.is_oldest and {} -- nothing tells of it there
+    or { ["between two turns"] = "first", ["while a turn runs"] = "SLOWTOOL first" }
+  for when, words in pairs(cleared) do
     talks("goes on in another process where a person has entered /clear " .. when, {}, function(server, backend, home)
       local one = backend:conversation()
       local asking = task.spawn(one.ask, one, words)

@@ -24,7 +24,7 @@ end
 --- Finds the transcript that was begun since. Another session of the folder may have begun one too: it holds no
 --- `/clear`, and nothing that was copied from this one (`/branch`, which has written no word of its own by then).
 ---@param jsonl_path string
----@param before table<string, true>  from `remember`; what surely is none is added
+---@param before table<string, true>  from `remember`
 ---@param kind "clear"|"branch"
 ---@return string? session_id
 function M.find(jsonl_path, before, kind)
@@ -35,7 +35,6 @@ function M.find(jsonl_path, before, kind)
     local id = not before[name] and name:match "^(.*)%.jsonl$"
     local text = id and files.read(folder .. "/" .. name)
     if text and text:find(mark) then return id end
-    if text and text:find('"type":"assistant"', 1, true) then before[name] = true end -- it begins with something else
   end
 end
 

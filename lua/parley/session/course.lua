@@ -273,7 +273,7 @@ end
 --- When a message is given up that the program may have taken in another session. Raises when that is now.
 local function left_due(self, facts, now)
   local is_sent = facts.state == "submitted" and not facts.is_command and not facts.interrupting
-  local id = is_sent and self.successor:named_elsewhere()
+  local id = is_sent and self.successor:elsewhere()
   self.left_since = id and (self.left_since or now) or nil
   local due = (self.left_since or math.huge) + LEFT_MS
   if now < due then return due end

@@ -1,6 +1,6 @@
 --- Where the program goes on: `/clear`, `/branch` and `/resume` lead to another session in the same process, whether a
---- command of ours has them or a person has entered them. 2.1.197 and later name it in the status file; of what came
---- before them a new transcript tells that begins with `/clear`.
+--- command of ours has them or a person has entered them. 2.1.119 and later name it in the status file. Before them a
+--- new transcript tells, of a command of ours alone: of a person's it could be anybody's.
 local clear = require "parley.claude.clear"
 local core = require "parley.core"
 
@@ -12,15 +12,12 @@ local CLEAR_LOOK_MS = 1000
 --- Where the program does not say which session `/clear` has started, its transcript is told by being new: so in one
 --- folder one session is cleared at a time. By folder.
 local clearing = setmetatable({}, { __mode = "v" }) ---@type table<string, parley.Successor>
---- The transcripts of sessions of ours, by their folders and names.
-local ours = {} ---@type table<string, table<string, true>>
 
 ---@class parley.Successor
 ---@field package terminal parley.Terminal
 ---@field package transcript parley.Transcript
 ---@field package own? string   what the status file has called the session since it began
----@field package beside? table<string, true>  where it names none: the transcripts that there were then
----@field package before? table<string, true>  those that there were before a command of ours
+---@field package before? table<string, true>  where it names none: the transcripts before a command of ours
 ---@field package folder? string  where they are
 local Successor = {}
 Successor.__index = Successor
@@ -43,19 +40,8 @@ end
 
 local function folder_of(self) return self.transcript.path:match "^(.*)/" end
 
---- The names of those that stand in the session's folder.
-local function ours_beside(self)
-  local folder = folder_of(self)
-  ours[folder] = ours[folder] or {}
-  return ours[folder]
-end
-
 --- Takes what the program is in now for the session.
-function Successor:begin()
-  self.own = named(self)
-  self.beside = not self.own and clear.remember(self.transcript.path) or nil
-  ours_beside(self)[self.transcript.path:match "[^/]*$"] = true
-end
+function Successor:begin() self.own = named(self) end
 
 --- Waits until no other session of the folder is being cleared.
 ---@return boolean may_go_on  false when the turn was interrupted first
@@ -90,23 +76,14 @@ end
 
 --- The session that the program says it has gone on to.
 ---@return string? session_id
-function Successor:named_elsewhere()
+function Successor:elsewhere()
   local id = named(self)
   self.own = self.own or id
-  return id ~= self.own and id or nil
-end
-
---- The session that the program has gone on to, by all that tells.
----@return string? session_id
-function Successor:elsewhere()
-  if named(self) or not self.beside then return self:named_elsewhere() end
-  for name in pairs(ours_beside(self)) do self.beside[name] = true end
-  return clear.find(self.transcript.path, self.beside, "clear")
+  return id ~= self.own and id ~= self.terminal:session_id() and id or nil
 end
 
 --- Raises when the program has gone on to another session: a message would go there.
 function Successor:check()
-  if self.beside and not named(self) and not wait_for_others(self) then return end
   local id = self:elsewhere()
   if not id then return end
   self.terminal:fail("delivery", ("the program is in another session now, %s: somebody has entered /clear, /branch or "
