@@ -13,7 +13,7 @@ local uv = require "luv"
 local user, assistant, text = fake_backends.user, fake_backends.assistant, fake_backends.text
 local collect, talk = fake_backends.collect, fake_backends.talk
 
-local PICTURE = require("spec.smoke.live").PICTURE
+local smoke = require "spec.smoke.live"
 
 local claude = os.getenv "PARLEY_CLAUDE"
 
@@ -102,7 +102,8 @@ describe("the backend on the real program", function()
   end
 
   talks("tells of pictures that the program does not attach, and of no others", {}, function(server, backend)
-    local pictures, missing = seen_of(server, backend, PICTURE, PICTURE .. ("rubbish\0"):rep(800000), PICTURE .. "x")
+    local large, odd = smoke.PICTURE .. ("rubbish\0"):rep(800000), smoke.PICTURE .. "x"
+    local pictures, missing = seen_of(server, backend, smoke.PICTURE, large, odd)
     assert.equal(2, pictures)
     assert.same({ 3 }, missing)
   end)
@@ -110,7 +111,7 @@ describe("the backend on the real program", function()
   talks("tells of pictures that the settings forbid to read", {
     settings = { permissions = { deny = { "Read(//**/parley-attached-*/**)" } } },
   }, function(server, backend)
-    local pictures, missing = seen_of(server, backend, PICTURE)
+    local pictures, missing = seen_of(server, backend, smoke.PICTURE)
     assert.equal(0, pictures)
     assert.same({ 2 }, missing)
   end)

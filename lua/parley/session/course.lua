@@ -246,8 +246,8 @@ local function escape_again(self)
   self.escapes = self.escapes + 1
   if self.escapes ~= UNHEARD_ESCAPES then return end
   self.turn:notice("interrupt_unheard", { session_id = self.terminal:session_id(), message = "the program goes on, "
-    .. "though ESC was pressed to interrupt it: the user's key bindings (keybindings.json) must have \"escape\" do "
-    .. "\"chat:cancel\"" })
+    .. "though ESC was pressed to interrupt it: perhaps the user's key bindings (keybindings.json) have \"escape\" do "
+    .. "something else than \"chat:cancel\"" })
 end
 
 --- Presses a key again that had no effect. Returns when that is to be looked for next.

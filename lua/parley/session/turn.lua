@@ -14,6 +14,7 @@ local M = {}
 ---@field text string             the message as it is typed
 ---@field is_command boolean      a slash command, which has an end of its own
 ---@field is_exact? boolean       a command that the program has shown to be no other
+---@field package parent? any       what the record of the message follows from
 ---@field ran? string             the command that the program says it runs
 ---@field events parley.Event[]   not yet reported
 ---@field open_tools table[]     tool_use blocks without a result, in the order of the calls
@@ -211,14 +212,6 @@ end
 --- behind the message, which may begin with the same words.
 local SAID = { typed = true, results = true }
 
---- Says that somebody has entered a message, which the program answers together with this one (2.1.332, Ctrl+X Ctrl+S).
-local function tell_of_addition(self, record, event)
-  local is_other = record.type == "user" and claude_event.kind(event) == "typed" and not self.is_command
-  if not is_other or self.withdrawn and self.matches(event:text(), self.withdrawn) then return end
-  self:notice("message_added", { session_id = event.session_id, message = "somebody has entered another message at the "
-    .. "terminal, and the program answers both as one" })
-end
-
 local function take_user(self, record, event)
   local results, text = event:blocks "tool_result", event:text()
   for _, block in ipairs(results) do close_tool(self, block.tool_use_id) end
@@ -297,12 +290,11 @@ local function take_endings(self)
   end
 end
 
---- Whether a record is of a message that somebody at the terminal has entered, and that the program takes behind the
---- answer to this one: where it writes no last record (2.1.110), nothing else lies between the two.
-local function begins_another(self, record, event)
-  local facts = record.type == "user" and claude_event.kind(event) == "typed" and not self.is_command and seen_by(self)
-  return facts and facts.last_is_answer and settling.is_final(facts.stop_reason) and not facts.broken_off
-    and facts.agents == 0
+--- Whether a record is of a message that a person at the terminal has entered behind this one.
+local function is_anothers(self, record, event)
+  if self.is_command or event.type ~= "user" or claude_event.kind(event) ~= "typed" then return false end
+  if type(record.origin) == "table" and record.origin.kind ~= "human" then return false end
+  return not (self.withdrawn and self.matches(event:text(), self.withdrawn))
 end
 
 local ENDINGS = { turn_duration = "duration", stop_hook_summary = "stop" }
@@ -325,8 +317,25 @@ local function take_accepted(self, record, event)
   -- A call's result may be written late, behind the request that has it and is tried again.
   if event.type == "assistant" or event.subtype == "compact_boundary" then self.last_retry = nil end
   table.insert(self.events, event)
-  if event.type == "user" then tell_of_addition(self, record, event) end
   report_decisions(self, false)
+end
+
+--- Takes in a message of a person's. Behind the answer it ends the turn, for where the program writes no last record
+--- (2.1.110) nothing else lies between the two. One that goes on from where this one did has come in its place: the
+--- person has pressed ESC and entered something else. Else the program answers both as one (2.1.332, Ctrl+X Ctrl+S, or
+--- a message that was queued while a tool ran).
+local function take_anothers(self, record, event)
+  local facts = seen_by(self)
+  local is_answered = facts.last_is_answer and settling.is_final(facts.stop_reason) and not facts.broken_off
+    and facts.agents == 0
+  local is_instead = facts.assistant_blocks == 0 and record.parentUuid == self.parent
+  if record.type == "user" and (is_answered or is_instead) then
+    if is_instead then apply(self, "interrupted") end
+    return apply(self, "duration")
+  end
+  take_accepted(self, record, event)
+  self:notice("message_added", { session_id = event.session_id, message = "somebody has entered another message at the "
+    .. "terminal, and the program answers both as one" })
 end
 
 --- Lines may overtake each other in the first flush: what came before the message and follows from it is taken in now.
@@ -371,24 +380,28 @@ local function take_submitted(self, record, event)
     return
   end
   apply(self, "accept")
+  self.parent = record.type == "user" and record.parentUuid
   follow(self, record, true)
   table.insert(self.events, event)
   tell_of_joining(self, record, event)
   follow_agents(self, record, "")
 end
 
---- Takes in a record of the transcript. Those before the message belong to no turn and are passed over.
+--- Takes in a record of the transcript. Those before the message belong to no turn and are passed over; a command has
+--- no receipt, and is told by the time from what a turn of the program's own writes late.
 ---@param record table
 ---@return string? ending  `"duration"` or `"stop"` when this is a record that the program writes last
 --- Raises `SessionError` when the message has arrived changed (reason `"delivery"`), or was refused (`"refused"`).
 function Turn:take(record)
+  local time = self.is_command and record.timestamp
+  if type(time) == "string" and time < (self.submitted_at or "") then return nil end
   local event = claude_event.from_record(record)
   local ending = event and event.type == "system" and ENDINGS[event.subtype] or nil
   if ending then
     self.endings[ending] = record.parentUuid
     follow(self, record, false)
-  elseif self:is_accepted() and event and begins_another(self, record, event) then
-    apply(self, "duration")
+  elseif self:is_accepted() and event and is_anothers(self, record, event) then
+    take_anothers(self, record, event)
   elseif self:is_accepted() then
     take_accepted(self, record, event)
   elseif self.machine:state() == "submitted" then

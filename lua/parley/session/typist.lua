@@ -315,10 +315,12 @@ local function offers_commands(self) return tui.offers_commands(self.terminal:vi
 
 --- Closes the list of commands that has popped up over one. Enter would choose from it: run another command than what
 --- stands there, or put the names of its arguments behind it and run nothing (2.1.110 to 2.1.332). ESC closes it and
---- does nothing else, in vim's INSERT mode too, and though the user's key bindings have it do something else.
+--- does nothing else, in vim's INSERT mode too, and though the user's key bindings have it do something else. While a
+--- turn runs it is not pressed: it might interrupt that.
 ---@return boolean is_closed
 function Typist:close_popup()
   if not self.is_command or not offers_commands(self) then return true end
+  if self.terminal:state() ~= "ready" then return false end
   self.terminal:escape()
   return wait_for_composer(self, LOST_MS, function() return not offers_commands(self) end)
 end
@@ -349,10 +351,11 @@ function Typist:type(text, is_command)
     clear(self)
     if terminal:is_interrupted() then return false end
     self.keys_may_follow = true
-    if go_steps(self, steps) and outlast_own_turn(self, steps[#steps].holds) then
-      local is_safe, is_exact = settle_popup(self, text)
-      self.keys_may_follow = not is_safe
-      if is_safe then return true, is_exact end
+    local is_safe, is_exact
+    if go_steps(self, steps) then is_safe, is_exact = settle_popup(self, text) end
+    if is_safe and outlast_own_turn(self, steps[#steps].holds) then
+      self.keys_may_follow = false
+      return true, is_exact
     end
     if terminal:is_interrupted() then return false end
     if steps[1].editor and terminal.has_editor and #text > ONCE_UNITS then

@@ -219,6 +219,38 @@ describe("promise 5, a turn ends, and not early:", function()
     assert.same({ "slow", "mine", "next" }, kit:taken())
   end)
 
+  each("with a word of a message that a person has entered while a tool ran", { script = { answers = { { on = "work",
+    after = "both", tool = { name = "Bash", input = { command = "true" }, result = "", duration_ms = 5000 } } } } },
+  function(live, kit)
+    local saying = task.spawn(say, live, "work")
+    helper.eventually(function() return live.turn and live.turn.open_tools[1] end)
+    live.process:write "mine"
+    helper.eventually(function() return live.process.screen:text():find("mine", 1, true) end)
+    live.process:write "\r"
+    local said = saying:await()
+    assert.same({ "success", 1 }, { said.verdict, count_of(said, "message_added") })
+    assert.same({ "work", "mine" }, kit:taken())
+  end)
+
+  each("interrupted, when a person takes the message back and sends another in its place", { script = { answers = {
+    { on = "other", delay_ms = 3000, text = "to the other" }, { on = "slow", delay_ms = 60000 } } } },
+  function(live, kit)
+    say(live, "before")
+    local saying = task.spawn(say, live, "slow")
+    helper.eventually(function() return live.turn:state() == "running" end)
+    task.condition():wait(2000)
+    live.process:write "\27"
+    task.condition():wait(400)
+    live.process:write " other"
+    task.condition():wait(300)
+    live.process:write "\r"
+    local said = saying:await()
+    assert.same({ "interrupted", {} }, { said.verdict, said.texts })
+    assert.equal(0, count_of(said, "message_added"))
+    assert.same({ "echo: next" }, say(live, "next").texts)
+    assert.same({ "before", "slow", "slow other", "next" }, kit:taken())
+  end)
+
   for name, finish in pairs {
     ["the turn is interrupted"] = function(live) live:interrupt() end,
     ["the program dies"] = function(live) live.process:signal "SIGKILL" end,

@@ -47,4 +47,22 @@ describe("a command, over which the list of commands pops up,", function()
     assert.matches('list of commands has put "/greet  %[who%]" in the place of "/gree"; nothing was run', err.message)
     assert.same({}, kit:taken())
   end)
+
+  promise.on({ "2.1.197", "2.1.330" }, "waits for a turn of the program's own, of which nothing is the command's", {
+    script = { answers = {
+      { on = "BG", text = "started",
+        own_turn = { after_ms = 500, text = "<task-notification>done</task-notification>" } },
+      { on = "<task-notification>", after = "own",
+        tool = { name = "Bash", input = { command = "x" }, result = "r", duration_ms = 4000 } },
+    } } }, function(live)
+    say(live, "BG")
+    local state
+    local enter = live.typist.enter
+    live.typist.enter = function(...)
+      state = live.terminal:state()
+      return enter(...)
+    end
+    local said = run(live, "/qqqq")
+    assert.same({ "ready", "error_command", {} }, { state, said.verdict, said.texts })
+  end)
 end)
