@@ -109,24 +109,29 @@ end
 ---@field body string[]        what the tool gets
 ---@field columns integer      of the screen
 
---- Takes the bars from before rows. A text of one row has none, and may begin like one.
+local function part(rows, first, last) return table.move(rows, first, last, 1, {}) end
+
+--- Takes the bars from before the rows of a text: all of them have one, or what looks like one is the text's own. A
+--- text of one row has none, and may begin like one.
 local function without_bars(rows)
   local bare, filled = {}, 0
   for i, row in ipairs(rows) do
-    bare[i], filled = row:match "^ ?│ ?(.*)$" or row, filled + (row ~= "" and 1 or 0)
+    bare[i] = row == "" and row or row:match "^ ?│ ?(.*)$"
+    if not bare[i] then return rows end
+    filled = filled + (row ~= "" and 1 or 0)
   end
   return filled > 1 and bare or rows
 end
 
 --- Takes them from before the rows that have them, down to the first that has none: 2.1.250 draws bars, but no rules.
 local function without_leading_bars(rows)
-  local bare = table.move(rows, 1, #rows, 1, {})
+  local bare, filled = part(rows, 1, #rows), 0
   for i, row in ipairs(rows) do
     local rest = row:match "^ +│ ?(.*)$"
     if not rest and row ~= "" then break end
-    bare[i] = rest or row
+    bare[i], filled = rest or row, filled + (rest and 1 or 0)
   end
-  return bare
+  return filled > 1 and bare or rows
 end
 
 --- Takes a permission prompt apart.
@@ -141,8 +146,7 @@ local function read_prompt(rows, choices)
   end
   if #inner == 2 then
     return { title = title, columns = columns,
-      head = without_bars(table.move(rows, edge + 2, inner[1] - 1, 1, {})),
-      body = without_bars(table.move(rows, inner[1] + 1, inner[2] - 1, 1, {})) }
+      head = part(rows, edge + 2, inner[1] - 1), body = part(rows, inner[1] + 1, inner[2] - 1) }
   end
   if #inner > 0 then return nil end
   local body = {}
@@ -158,11 +162,20 @@ local function shown_path(path, cwd)
   return starts_with(path, cwd .. "/") and path:sub(#cwd + 2) or path
 end
 
-local function shows(prompt, part, text) return shows_text(prompt[part], text, prompt.columns) end
+--- Whether rows show a text, with the bars before it where it has any.
+local function shows(rows, text, columns) return shows_text(without_bars(rows), text, columns) end
+
+--- Whether rows show two texts, one below the other, each with bars of its own.
+local function shows_both(rows, upper, lower, columns)
+  for i = 1, #rows - 1 do
+    if shows(part(rows, 1, i), upper, columns) and shows(part(rows, i + 1, #rows), lower, columns) then return true end
+  end
+  return false
+end
 
 local function has_path(prompt, input, cwd)
   return type(input.file_path) == "string" and prompt.head ~= nil
-    and shows(prompt, "head", shown_path(input.file_path, cwd))
+    and shows(prompt.head, shown_path(input.file_path, cwd), prompt.columns)
 end
 
 --- The rows of a file's lines without their numbers; those that go on with a line have none.
@@ -205,7 +218,7 @@ local function shows_edit(rows, old, new)
 end
 
 --- What 2.1.332 says above a command's description where its mode is `default` and no rule of the user's asks.
-local TIP = 'Tip: auto mode handles these prompts for you — choose "switch to auto mode" below\n'
+local TIP = 'Tip: auto mode handles these prompts for you — choose "switch to auto mode" below'
 
 --- What each tool's prompt shows of its input. A tool that is not here is known to nobody by what its prompt shows.
 local tools = {}
@@ -214,16 +227,17 @@ function tools.Bash(prompt, input)
   local description = input.description or "Run shell command"
   if not starts_with(prompt.title, "Bash command") or type(input.command) ~= "string"
     or type(description) ~= "string" then return false end
-  if not prompt.head then
+  local head, body, columns = prompt.head, prompt.body, prompt.columns
+  if not head then
     local text = input.command .. "\n" .. description
-    return shows(prompt, "body", text) or shows_text(without_leading_bars(prompt.body), text, prompt.columns)
+    return shows_text(body, text, columns) or shows_text(without_leading_bars(body), text, columns)
   end
-  return (shows(prompt, "head", description) or shows(prompt, "head", TIP .. description))
-    and shows(prompt, "body", input.command)
+  return (shows(head, description, columns) or shows_both(head, TIP, description, columns))
+    and shows(body, input.command, columns)
 end
 
 function tools.Read(prompt, input)
-  return prompt.title == "Read file" and shows(prompt, "body", ("Read(%s)"):format(input.file_path))
+  return prompt.title == "Read file" and shows(prompt.body, ("Read(%s)"):format(input.file_path), prompt.columns)
 end
 
 function tools.Write(prompt, input, cwd)
@@ -239,12 +253,13 @@ end
 
 function tools.WebFetch(prompt, input)
   if prompt.title ~= "Fetch" or type(input.url) ~= "string" or type(input.prompt) ~= "string" then return false end
-  local lines = ("url: %s\nprompt: %s"):format(input.url, input.prompt)
-  if prompt.head then return shows(prompt, "body", lines) end
+  local url, asked = "url: " .. input.url, "prompt: " .. input.prompt
+  if prompt.head then return shows_both(prompt.body, url, asked, prompt.columns) end
   local rows = without_leading_bars(prompt.body)
   while rows[1] and not rows[#rows]:find "^ +Claude wants to fetch content from" do table.remove(rows) end
   table.remove(rows)
-  for _, text in ipairs { lines, ('url: "%s", prompt: "%s"'):format(input.url, input.prompt), input.url } do
+  local quoted = ('url: "%s", prompt: "%s"'):format(input.url, input.prompt)
+  for _, text in ipairs { url .. "\n" .. asked, quoted, input.url } do
     if shows_text(rows, text, prompt.columns) then return true end -- 2.1.250, 2.1.197, 2.1.110
   end
   return false
@@ -271,7 +286,7 @@ local function shows_question(rows, choices, input)
   local above, columns = rows_above(rows, choices, 1)
   for _, question in ipairs(above and type(input.questions) == "table" and input.questions or {}) do
     local options = type(question) == "table" and type(question.options) == "table" and question.options
-    if options and shows_text(without_bars(above), tostring(question.question), columns)
+    if options and shows(above, tostring(question.question), columns)
       and shows_choices(options, choices.labels) then return true end
   end
   return false

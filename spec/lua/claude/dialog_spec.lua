@@ -61,6 +61,34 @@ describe("claude.dialog", function()
       assert.is_false(shows(rows, bash "ls -l"))
     end)
 
+    local function below_tip(...)
+      local rows = framed(" Bash command", ' Tip: auto mode handles these prompts for you — choose', " ls")
+      for i, row in ipairs { ' "switch to auto mode" below', ... } do table.insert(rows, 5 + i, row) end
+      return rows
+    end
+
+    it("whose only row begins like one with a bar, and no other", function()
+      assert.is_true(shows(framed(" Bash command", " it", " │ ls"), bash "│ ls"))
+      assert.is_false(shows(framed(" Bash command", " it", " │ ls"), bash "ls"))
+      assert.is_true(shows(plain(" Bash command", "   │ ls", "   it"), bash "│ ls"))
+      assert.is_false(shows(plain(" Bash command", "   │ ls", "   it"), bash "ls"))
+      for _, rows in ipairs { framed(" Bash command", " │ it", " ls"), below_tip " │ it" } do
+        assert.is_true(shows(rows, bash("ls", "│ it")))
+        assert.is_false(shows(rows, bash "ls"))
+      end
+    end)
+
+    it("whose description has several rows below that", function()
+      local rows = below_tip(" │ " .. ("abcdefghi "):rep(5), " │ │ klm")
+      assert.is_true(shows(rows, bash("ls", ("abcdefghi "):rep(5) .. "│ klm")))
+      assert.is_false(shows(rows, bash("ls", ("abcdefghi "):rep(5) .. "klm")))
+    end)
+
+    it("that begins like one with bars in some of its rows only", function()
+      local rows = framed(" Bash command", " it", " cat <<E", " │ x")
+      assert.is_false(shows(rows, bash "cat <<E\nx"))
+    end)
+
     it("whose description has several rows", function()
       local rows = framed(" Bash command", " │ " .. ("abcdefghi "):rep(5), " ls")
       table.insert(rows, 6, " │ │ klm")
