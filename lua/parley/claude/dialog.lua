@@ -52,6 +52,7 @@ end
 ---@param choices? parley.Choices
 ---@return boolean
 function M.is_elicitation(rows, choices)
+  if M.has_question_footer(rows, choices) then return false end -- an edge may be the question's own
   local edge = M.upper_edge(rows, choices)
   if edge then return starts_with(rows[edge + 1] or "", "  MCP server “") end
   for i = choices and choices.first_row or #rows + 1, #rows do

@@ -120,6 +120,16 @@ describe("policy.dialogs", function()
       assert.same({ "elicitation", true }, { cut.kind, cut.is_cut })
     end)
 
+    it("a question whose text looks like a server's that asks for input", function()
+      for _, call in ipairs { { name = "AskUserQuestion", input = {} }, false } do
+        local dialog = recognize(turn(" ☐ Colour", "", "───", "  MCP server “odd” requests your input", "", "❯ 1. Red",
+          "  2. Blue", "  3. Type something.", RULE, "  4. Chat about this", "",
+          "Enter to select · ↑/↓ to navigate · Esc to cancel"), call or nil)
+        assert.same({ "question", { "Red", "Blue", "Type something.", "Chat about this" } },
+          { dialog.kind, dialog.choices })
+      end
+    end)
+
     it("a permission prompt whose command looks like other dialogs", function()
       for _, text in ipairs { "Accessing workspace:", "Would you like to proceed?", RULE, "Settings Warning",
         "Exit plan mode?", "Do you want to use this API key?" } do
