@@ -46,8 +46,24 @@ function M.is_question(rows, choices)
   return starts_with(title, "☐") or starts_with(title, "☒") or starts_with(title, "←")
 end
 
+--- What the last row of a server's form says: one of a permission prompt goes on with Tab.
+local FORM_FOOTERS = { "^ +Esc to [%w ]+ · ↑/↓ to navigate", "^ +Esc to [%w ]+ · ←/→ to switch" }
+
+--- Whether the last rows are those of a server's form: its two buttons, and its footer.
+local function has_form_buttons(rows)
+  local last = #rows
+  local function filled_row()
+    while last > 1 and (rows[last] == "" or rows[last]:find "^ *↑ %d+ more lines?$") do last = last - 1 end
+    last = last - 1
+    return rows[last + 1] or ""
+  end
+  local footer, buttons = filled_row(), filled_row()
+  return (footer:find(FORM_FOOTERS[1]) or footer:find(FORM_FOOTERS[2]))
+    and buttons:gsub("❯", " "):find "^ +Accept    Decline$" ~= nil or false
+end
+
 --- Whether an MCP server asks for input, or to open a page (an elicitation): the program's own row below the edge says
---- so, or its two buttons, where the edge is out of sight. What stands between is the server's, its fields' names too.
+--- so, or its buttons, where the edge is out of sight. What stands between is the server's, its fields' names too.
 ---@param rows string[]
 ---@param choices? parley.Choices
 ---@return boolean
@@ -55,10 +71,7 @@ function M.is_elicitation(rows, choices)
   if M.has_question_footer(rows, choices) then return false end -- an edge may be the question's own
   local edge = M.upper_edge(rows, choices)
   if edge then return starts_with(rows[edge + 1] or "", "  MCP server “") end
-  for i = choices and choices.first_row or #rows + 1, #rows do
-    if rows[i]:gsub("❯", " "):find "^ +Accept    Decline$" then return true end
-  end
-  return false
+  return has_form_buttons(rows)
 end
 
 --- How many columns a text takes: a character of Chinese, Japanese or Korean, or an emoji, has two of them.

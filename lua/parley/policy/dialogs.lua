@@ -123,7 +123,7 @@ function M.recognize(view, call)
   local edge = claude_dialog.upper_edge(view.rows, choices)
   local text = text_of(view.rows, edge)
   local is_elicitation = claude_dialog.is_elicitation(view.rows, choices)
-  local is_cut = view.has_started and choices ~= nil and edge == nil or nil
+  local is_cut = view.has_started and (choices ~= nil or is_elicitation) and edge == nil or nil
   if is_elicitation then choices = nil end
   local entry = is_menu(view, text) and PANEL or is_elicitation and ELICITATION
     or view.has_started and known_in_turn(view.rows, choices, call)

@@ -115,9 +115,20 @@ describe("policy.dialogs", function()
       view.has_started = false
       assert.equal("elicitation", recognize(view).kind)
       view.has_started = true
-      table.move(view.rows, 3, #view.rows, 1, view.rows) -- its beginning is out of sight
-      local cut = recognize(view)
-      assert.same({ "elicitation", true }, { cut.kind, cut.is_cut })
+      view.rows = table.move(view.rows, 3, #view.rows, 1, {}) -- its beginning is out of sight
+      for _, buttons in ipairs { "    Accept    Decline", "  ❯ Accept    Decline", "    Accept  ❯ Decline" } do
+        view.rows[5], view.rows[7] = buttons:find "❯" and "      1. Yes: ☐" or view.rows[5], buttons
+        local cut = recognize(view)
+        assert.same({ "elicitation", {}, true }, { cut.kind, cut.choices, cut.is_cut })
+        assert.is_string(dialogs.decide(cut, { "permission", "plan" }).fail)
+      end
+    end)
+
+    it("no server's form in a permission prompt whose label names its buttons, the edge out of sight", function()
+      local dialog = recognize { has_started = true, rows = { "   long", "   it", "", " Do you want to proceed?",
+        " ❯ 1. Yes", "   2. Yes, and don’t ask again for: " .. ("abcdefgh "):rep(9), "      Accept    Decline",
+        "   3. No", "", " Esc to cancel · Tab to amend" } }
+      assert.same({ "permission", true, 3 }, { dialog.kind, dialog.is_cut, #dialog.choices })
     end)
 
     it("a question whose text looks like a server's that asks for input", function()
