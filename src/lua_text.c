@@ -1,5 +1,5 @@
-/* Unicode text: normalisation and pictographs, by utf8proc; the order of strings by their bytes; base64, by libsodium.
- */
+/* Unicode text: normalisation, pictographs and widths, by utf8proc; the order of strings by their bytes; base64, by
+ * libsodium. */
 #include "core.h"
 
 #include "fault.h"
@@ -13,7 +13,7 @@
 
 #define COMPOSITION (UTF8PROC_STABLE | UTF8PROC_COMPOSE)
 
-enum { CLASSES = 256 };
+enum { CLASSES = 256, WIDEST = 2, EMOJI_STYLE = 0xfe0f, REPLACEMENT = 0xfffd };
 
 /* Writes the canonical decomposition, its marks in the order in which they came, and returns its length. `points` is
  * NULL to count only. -1 for what is not UTF-8. */
@@ -108,6 +108,32 @@ static int text_is_pictograph(lua_State *L)
     return 1;
 }
 
+/* text.width(bytes) tells how many columns a text takes: what is seen as one character has two at most, an emoji of
+ * several code points too. A byte that is no UTF-8 is shown as one column. */
+static int text_width(lua_State *L)
+{
+    size_t length;
+    const utf8proc_uint8_t *at = (const utf8proc_uint8_t *)luaL_checklstring(L, 1, &length), *end = at + length;
+    utf8proc_int32_t point, previous = 0, state = 0;
+    lua_Integer width = 0, seen = 0; /* of what stands before, and of the character that goes on */
+    for (bool is_first = true; at < end; is_first = false, previous = point) {
+        utf8proc_ssize_t size = utf8proc_iterate(at, end - at, &point);
+        if (size <= 0) {
+            size = 1;
+            point = REPLACEMENT;
+        }
+        if (is_first || utf8proc_grapheme_break_stateful(previous, point, &state)) {
+            width += seen;
+            seen = 0;
+        }
+        seen += point == EMOJI_STYLE ? WIDEST : utf8proc_charwidth(point);
+        seen = seen > WIDEST ? WIDEST : seen;
+        at += size;
+    }
+    lua_pushinteger(L, width + seen);
+    return 1;
+}
+
 static int text_to_base64(lua_State *L)
 {
     size_t length;
@@ -139,8 +165,13 @@ static int text_from_base64(lua_State *L)
 }
 
 static const luaL_Reg functions[] = {
-    {"from_base64", text_from_base64}, {"is_pictograph", text_is_pictograph}, {"nfc", text_nfc},
-    {"precedes", text_precedes},       {"to_base64", text_to_base64},         {NULL, NULL},
+    {"from_base64", text_from_base64},
+    {"is_pictograph", text_is_pictograph},
+    {"nfc", text_nfc},
+    {"precedes", text_precedes},
+    {"to_base64", text_to_base64},
+    {"width", text_width},
+    {NULL, NULL},
 };
 
 int luaopen_parley_text(lua_State *L)

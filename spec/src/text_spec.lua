@@ -83,6 +83,13 @@ describe("text", function()
     for _, code in ipairs { -1, 0x110000 } do assert.is_false((pcall(text.is_pictograph, code))) end
   end)
 
+  it("knows how many columns a text takes", function()
+    for shown, columns in pairs { [""] = 0, abc = 3, ["é"] = 1, ["e\u{301}"] = 1, ["日本"] = 4, ["─│❯·"] = 4, ["𝐀x"] = 2,
+      ["✅⚡"] = 4, ["👍🏽a"] = 3, ["👨\u{200D}👩\u{200D}👧"] = 2, ["🇩🇪🇫🇷"] = 4, ["❤\u{FE0F}❤"] = 3, ["a\xFFb"] = 3 } do
+      assert.equal(columns, text.width(shown), shown)
+    end
+  end)
+
   describe("precedes", function()
     it("compares by bytes", function()
       local sorted = { "", "\0", "A", "B", "a", "a\0", "ab", "b", "\u{E9}", "\u{FFFD}", "\u{10000}" }

@@ -3,6 +3,8 @@
 --- Measured on 2.1.110, 2.1.197, 2.1.250, 2.1.290, 2.1.330 and 2.1.332. What the model wrote is drawn indented, only
 --- the program draws rules at the left edge (but for a question's text, which is of no tool that does anything).
 --- 2.1.290 and later put what a tool gets between two rules. A text of several rows has a bar before each.
+local core = require "parley.core"
+
 local M = {}
 
 local EDGES, INNER_RULE = { "───", "▔▔▔" }, "╌╌╌"
@@ -74,13 +76,10 @@ function M.is_elicitation(rows, choices)
   return has_form_buttons(rows)
 end
 
---- How many columns a text takes: a character of Chinese, Japanese or Korean, or an emoji, has two of them.
+--- How many columns a text takes.
 ---@param text string
 ---@return integer
-function M.width(text)
-  local _, wide = text:gsub("[\xE3-\xF4]", "")
-  return (utf8.len(text) or 0) + wide
-end
+function M.width(text) return core.text.width(text) end
 
 --- Rows wrap so many columns before the screen ends, at most: for indents, bars and line numbers.
 local MARGIN = 10

@@ -16,6 +16,11 @@ function text.nfc(bytes) end
 ---@return boolean
 function text.is_pictograph(code) end
 
+---Tell how many columns a text takes in a terminal: a character of Chinese, Japanese or Korean has two, and an emoji.
+---@param bytes string UTF-8
+---@return integer columns
+function text.width(bytes) end
+
 ---Compare as `<` does, but by bytes: `<` goes by the locale, which a script may set.
 ---@param left string
 ---@param right string
