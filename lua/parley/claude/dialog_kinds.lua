@@ -13,7 +13,8 @@ local RESUME = { kind = "resume", row = "^This session is .* old and .* tokens%.
 
 --- The dialogs of the start, in the order in which they are looked for: how the row begins that only this one has, the
 --- label that consents, or the key where there are no choices, and what a person would do about it. An offer is asked
---- for by nobody, and ESC declines it: nothing waits for an answer to it.
+--- for by nobody, and ESC declines it: nothing waits for an answer to it. ESC would end the program at another dialog,
+--- which may name files: so an offer is known by its title and its first label.
 M.at_start = {
   { kind = "trust", row = "^Accessing workspace:", yes = { "^Yes, I trust" },
     remedy = "run `claude` in that folder once and answer it, or accept = { \"trust\" } (--accept trust)" },
@@ -39,8 +40,10 @@ M.at_start = {
     remedy = "mend the settings file that it names, or accept = { \"settings_warning\" }" },
   RESUME,
   -- Where an earlier version was used before, at three starts (2.1.197, 2.1.332). Yes would be kept in the settings.
-  { kind = "offer", is_offer = true, row = "^Try the new fullscreen renderer%?$", remedy = "press ESC" },
-  { kind = "offer", is_offer = true, row = "^Make auto mode your default permission mode%?$", remedy = "press ESC" },
+  { kind = "offer", is_offer = true, row = "^Try the new fullscreen renderer%?$", label = "^Yes, try it$",
+    remedy = "press ESC" },
+  { kind = "offer", is_offer = true, row = "^Make auto mode your default permission mode%?$",
+    label = "^Yes, set auto mode", remedy = "press ESC" },
   { kind = "configuration_error", row = "^Configuration [Ee]rror", remedy = "mend .claude.json" },
 }
 

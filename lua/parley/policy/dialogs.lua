@@ -2,7 +2,8 @@
 ---
 --- To replace it, return a table with `decide`, and with `recognize` for dialogs that this one does not know. `decide`
 --- may wait (`parley.task`), to ask a person, and is cancelled when the dialog goes: somebody at the terminal has
---- answered it. The user's consent is the user's: by default nothing is answered that `accept` does not name.
+--- answered it. The user's consent is the user's: by default nothing is consented to that `accept` does not name. Where
+--- ESC consents to nothing and the program goes on (an offer, a panel), it is pressed.
 local claude_dialog = require "parley.claude.dialog"
 local decision = require "parley.policy.decision"
 local dialog_kinds = require "parley.claude.dialog_kinds"
@@ -52,11 +53,17 @@ local ELICITATION = { kind = "elicitation", remedy = "an MCP server asks for inp
   .. "dialogs policy that presses keys (ESC declines)" }
 local UNKNOWN = { kind = "unknown", remedy = "give a dialogs policy that answers it" }
 
---- The uppermost row that tells decides: those below it may say what others have named.
-local function known_at_start(text)
+local function has_label(entry, choices)
+  return not entry.label or choices ~= nil and choices.labels[1]:find(entry.label) ~= nil
+end
+
+--- The uppermost row that tells decides: those below it may say what others have named. An offer's is its title.
+local function known_at_start(text, choices)
+  local title = text:match "^[^\n]*"
   for row in text:gmatch "[^\n]+" do
     for _, entry in ipairs(dialog_kinds.at_start) do
-      if row:find(entry.row) then return entry end
+      local is_it = row:find(entry.row) and (row == title or not entry.is_offer)
+      if is_it and has_label(entry, choices) then return entry end
     end
   end
   return UNKNOWN
@@ -71,7 +78,7 @@ local function known_in_turn(rows, choices, call)
   for _, entry in ipairs(dialog_kinds.in_turn) do
     local is_it = choices and (entry.fits and entry.fits(rows, choices) or entry.row and above:find(entry.row))
     if call and entry.tool then is_it = call.name == entry.tool end
-    if is_it and choices and (not entry.label or choices.labels[1]:find(entry.label)) then return entry end
+    if is_it and choices and has_label(entry, choices) then return entry end
   end
   return UNKNOWN
 end
@@ -127,7 +134,7 @@ function M.recognize(view, call)
   if is_elicitation then choices = nil end
   local entry = is_menu(view, text) and PANEL or is_elicitation and ELICITATION
     or view.has_started and known_in_turn(view.rows, choices, call)
-    or known_at_start(text)
+    or known_at_start(text, choices)
   if entry.of_command and (view.is_before_message or not view.is_command) then entry = PANEL end -- a person's
   if entry.kind == "unknown" and view.has_started and is_closable(view) then
     entry = PANEL

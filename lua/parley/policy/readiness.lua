@@ -60,7 +60,8 @@ function M.state(view)
   end
   if status and (status.status == "idle" or status.status == "shell") then
     if has_composer(view) then return "ready" end
-    return not view.has_started and tui.choices(view.rows) and "dialog" or "starting"
+    local is_offered = not view.has_started and tui.has_dialog_footer(view.rows) and tui.choices(view.rows)
+    return is_offered and "dialog" or "starting" -- choices alone may be those of a conversation that is drawn again
   end
   local seen = on_screen(view)
   if status and versions.has_status(status.version) and seen ~= "dialog" then return "starting" end

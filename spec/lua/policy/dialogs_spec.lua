@@ -49,6 +49,16 @@ describe("policy.dialogs", function()
       assert.equal("unknown", recognize(start(" Try the new fullscreen renderer? No", "  ❯ 1. One", "    2. Two")).kind)
     end)
 
+    for title, label in pairs { ["Try the new fullscreen renderer?"] = "Yes, try it",
+      ["Make auto mode your default permission mode?"] = "Yes, set auto mode as my default permission mode" } do
+      it("an offer by its title and its first label: " .. title, function()
+        assert.equal("offer", recognize(start("an answer", RULE, "  " .. title, "", "  ❯ " .. label, "    No")).kind)
+        assert.equal("unknown", recognize(start(RULE, "  " .. title, "", "  ❯ Approve", "    Exit")).kind)
+        assert.is_nil(recognize(start(RULE, "  " .. title, "", "  Esc to exit")))
+        assert.equal("unknown", recognize(start(RULE, "  A file says:", "  " .. title, "", "  ❯ " .. label)).kind)
+      end)
+    end
+
     it("the security notes of the first start, which want a key", function()
       local notes = recognize(start("Security notes:", " 1. Claude can make mistakes", " Press Enter to continue…"))
       assert.same({ "onboarding", {} }, { notes.kind, notes.choices })

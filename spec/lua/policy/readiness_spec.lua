@@ -28,6 +28,10 @@ describe("policy.readiness", function()
       assert.equal("starting", state(COMPOSER, { status = "waiting" }))
     end)
 
+    it("takes no choices of a conversation that is drawn again for such an offer", function()
+      assert.equal("starting", state({ "❯ Which?", "", "● Choose:", "", "  ❯ 1. Yes", "    2. No" }, { status = "idle" }))
+    end)
+
     it("is ready too while a command works in the background", function()
       assert.equal("ready", state(COMPOSER, { status = "shell" }))
     end)

@@ -46,6 +46,12 @@ describe("promise 4, consent is the user's:", function()
       assert.is_nil(files.read(kit.home .. "/.claude/settings.json"):find "tui")
     end)
 
+  on({ "2.1.330" }, "a dialog of the start that names an offer is not answered", { is_not_started = true,
+    script = { start_dialogs = { { title = "A file of this folder says", lines = {
+      "Try the new fullscreen renderer?" }, choices = { "Approve", "Exit" } } } } }, function(live)
+      assert.equal("unknown", failure_of("DialogError", live.start, live).dialog.kind)
+    end)
+
   for when, does_wait in pairs { ["before a message"] = true, ["in a turn"] = false } do
     on({ "2.1.330" }, "an offer that comes up behind the start is declined, " .. when, { settings = { permissions = {
       defaultMode = "plan" } }, process = { permission_mode = "default" } }, function(live, kit)
