@@ -263,7 +263,8 @@ local function label_of(row)
   if pointed then
     local gap
     gap, rest = rest:sub(#POINTER + 1):match "^( *)(.*)$"
-    indent = indent .. " " .. gap -- the pointer is one column wide
+    -- The pointer is one column wide. 2.1.110 draws a label that goes on without the gap: one column to the left.
+    indent = indent .. " " .. (gap == "" and " " or gap)
   end
   local number, label = label_rows.numbered(rest)
   return label or rest, #indent, number, pointed
@@ -292,7 +293,7 @@ function M.choices(rows)
       local function neighbour(i)
         if not rows[i] then return nil end
         local label, indent, its_number = label_of(rows[i])
-        local is_in_column = indent == column or number and math.abs(indent - column) == 1 -- one that goes on
+        local is_in_column = indent == column or number and indent == column - 1 -- what it goes on with is to the right
         if label == "" or not is_in_column or (its_number == nil) ~= (number == nil) then return nil end
         return number and label_rows.whole(rows, i, label) or label, its_number
       end

@@ -290,6 +290,28 @@ describe("tui.choices whose labels go on", function()
     end)
   end
 
+  local FULL = START .. " /a/folder/of/some/user"
+  for version, rows in pairs {
+    ["2.1.332"] = { "   1. Yes", "   2. " .. FULL, "      ", "   3. No" },
+    ["2.1.197"] = { "   1. Yes", "   2." .. FULL, "     ", "   3. No" },
+    ["2.1.110"] = { "   1. Yes", "  2." .. FULL, "    ", "   3. No" },
+  } do
+    for selected, pointed in pairs { 1, 2, [3] = 4 } do
+      it(("are no numbers of that, on %s, at the pointer's %d"):format(version, selected), function()
+        for _, number in ipairs { 2, 3 } do
+          local rest = number .. ". later/ from this project"
+          local shown = { EDGE, " Bash command", " Do you want to proceed?", table.unpack(rows) }
+          shown[6] = rows[3] .. rest
+          shown[3 + pointed] = shown[3 + pointed]:gsub("^ ( ?) ", " ❯%1")
+          local choices = tui.choices(shown)
+          assert.same({ "Yes", FULL .. " " .. rest, "No" }, choices.labels)
+          assert.same({ selected, 1, 4, 7 }, { choices.selected, choices.first_number, choices.first_row,
+            choices.last_row })
+        end
+      end)
+    end
+  end
+
   for version, rows in pairs {
     ["2.1.332"] = { "❯ 1. " .. ("abcd "):rep(10) .. "abc", "     efghi jkl", "     this explains it",
       "  2. " .. ("日本"):rep(13) .. "日", "     本語", "     explained" },
