@@ -29,7 +29,8 @@ describe("policy.readiness", function()
     end)
 
     it("takes no choices of a conversation that is drawn again for such an offer", function()
-      assert.equal("starting", state({ "❯ Which?", "", "● Choose:", "", "  ❯ 1. Yes", "    2. No" }, { status = "idle" }))
+      local rows = { "❯ Which?", "", "● Choose:", "", "  ❯ 1. Yes", "    2. No" }
+      assert.equal("starting", state(rows, { status = "idle" }))
     end)
 
     it("is ready too while a command works in the background", function()
