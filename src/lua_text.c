@@ -13,7 +13,7 @@
 
 #define COMPOSITION (UTF8PROC_STABLE | UTF8PROC_COMPOSE)
 
-enum { CLASSES = 256, WIDEST = 2, EMOJI_STYLE = 0xfe0f, REPLACEMENT = 0xfffd };
+enum { CLASSES = 256 };
 
 /* Writes the canonical decomposition, its marks in the order in which they came, and returns its length. `points` is
  * NULL to count only. -1 for what is not UTF-8. */
@@ -108,29 +108,20 @@ static int text_is_pictograph(lua_State *L)
     return 1;
 }
 
-/* text.width(bytes) tells how many columns a text takes: what is seen as one character has two at most, an emoji of
- * several code points too. A byte that is no UTF-8 is shown as one column. */
+/* text.width(bytes) tells how many columns the characters of a text take, each for itself: up to 2.1.197 the program
+ * and libvterm join none to an emoji. A byte that is no UTF-8 is shown as one column. */
 static int text_width(lua_State *L)
 {
     size_t length;
     const utf8proc_uint8_t *at = (const utf8proc_uint8_t *)luaL_checklstring(L, 1, &length), *end = at + length;
-    utf8proc_int32_t point, previous = 0, state = 0;
-    lua_Integer width = 0, seen = 0; /* of what stands before, and of the character that goes on */
-    for (bool is_first = true; at < end; is_first = false, previous = point) {
+    lua_Integer width = 0;
+    while (at < end) {
+        utf8proc_int32_t point;
         utf8proc_ssize_t size = utf8proc_iterate(at, end - at, &point);
-        if (size <= 0) {
-            size = 1;
-            point = REPLACEMENT;
-        }
-        if (is_first || utf8proc_grapheme_break_stateful(previous, point, &state)) {
-            width += seen;
-            seen = 0;
-        }
-        seen += point == EMOJI_STYLE ? WIDEST : utf8proc_charwidth(point);
-        seen = seen > WIDEST ? WIDEST : seen;
-        at += size;
+        width += size > 0 ? utf8proc_charwidth(point) : 1;
+        at += size > 0 ? size : 1;
     }
-    lua_pushinteger(L, width + seen);
+    lua_pushinteger(L, width);
     return 1;
 }
 

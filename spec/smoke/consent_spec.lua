@@ -175,7 +175,9 @@ describe("a permission prompt of the real program", function()
   end))
 
   do
-    local several = { bash("touch a b", "make"), bash("touch " .. ("日本語"):rep(60), ("long "):rep(40) .. "one"),
+    local several = { bash("touch a b", "make"), bash("touch a b", "│ make"), bash("│ touch", "one"),
+      bash("touch " .. ("✅⚡"):rep(60) .. ("👍🏽"):rep(60), "emoji"),
+      bash("touch " .. ("日本語"):rep(60), ("long "):rep(40) .. "one"),
       call("Read", { file_path = "/etc/hostname" }), call("Read", { file_path = "/etc/passwd" }),
       call("WebFetch", { url = "http://127.0.0.1:1/", prompt = "p" }),
       call("WebFetch", { url = "http://127.0.0.1:1/x", prompt = "what\n❯ 1. Yes" }),
@@ -221,6 +223,25 @@ describe("a permission prompt of the real program", function()
       assert.matches("^Yes, and don't ask again for .*/work$", labels[1][2])
       assert.matches("^No", labels[1][#labels[1]])
       assert.same({ WORDS .. "two", "Short" }, { labels[2][2], labels[2][3] })
+      smoke.is_fine(live, server)
+    end))
+  end
+
+  do
+    local LABEL, labels = "long label long label long label one", nil
+    local options = core.json.array { { label = "Short", description = "d", preview = "+-+" },
+      { label = LABEL, description = "d", preview = "+--+" } }
+    local question = call("AskUserQuestion", { questions = core.json.array { { question = "which?", header = "H",
+      multiSelect = false, options = options } } })
+    it("has its labels whole beside a preview", smoke.conversation({
+      session = { policies = { dialogs = { decide = function(dialog)
+        labels = dialog.choices
+        return { choose = 1 }
+      end } } },
+      script = { { on = "DOIT", blocks = { question } } },
+    }, function(live, server)
+      assert.equal("success", helper.say(live, "DOIT please").verdict)
+      assert.same({ "Short", LABEL }, { labels[1], labels[2] })
       smoke.is_fine(live, server)
     end))
   end

@@ -18,14 +18,15 @@ local function without_pointer(row)
   return " " .. row:sub(#POINTER + 1), true
 end
 
---- A label without the preview to the right of it, with the rows in which it goes on.
-local function whole_label(rows, i)
+--- A label without the preview to the right of it, with the rows in which it goes on: at column 4 on 2.1.332, 3 on
+--- 2.1.197, and either on 2.1.110.
+local function whole_label(rows, i, label)
   local parts = {}
   repeat
-    local part = without_pointer(rows[i]):match(parts[1] and "^    (%S.*)$" or "^  %d+%. +(.*)$")
-    table.insert(parts, part and part:gsub("   .*$", ""))
+    table.insert(parts, (label:gsub("   .*$", "")))
     i = i + 1
-  until not (part and rows[i])
+    label = rows[i] and without_pointer(rows[i]):match "^    ?(%S.*)$"
+  until not label
   return table.concat(parts, " ")
 end
 
@@ -49,7 +50,7 @@ local function choices_above(rows, footer)
     if number and (not expected or number == expected) then
       expected = number - 1
       table.insert(found, { at = i, number = number, is_pointed = is_pointed,
-        label = has_previews and whole_label(rows, i) or label_rows.whole(rows, i, label) })
+        label = has_previews and whole_label(rows, i, label) or label_rows.whole(rows, i, label) })
       if expected == 0 then break end
     elseif has_previews and not expected and row == CHAT then
       table.insert(found, { at = i, label = CHAT:match "%S.*", is_pointed = is_pointed })

@@ -16,7 +16,8 @@ function text.nfc(bytes) end
 ---@return boolean
 function text.is_pictograph(code) end
 
----Tell how many columns a text takes in a terminal: a character of Chinese, Japanese or Korean has two, and an emoji.
+---Tell how many columns its characters take in a terminal, each for itself: one of Chinese, Japanese or Korean has two,
+---and an emoji.
 ---@param bytes string UTF-8
 ---@return integer columns
 function text.width(bytes) end

@@ -364,6 +364,19 @@ describe("tui.choices of a question", function()
     assert.equal(4, tui.choices(rows).selected)
   end)
 
+  for version, second in pairs { ["2.1.110"] = "    ", ["2.1.197"] = "   " } do
+    it("with previews have labels that go on, on " .. version, function()
+      local rows = { RULE, " ☐ H", "", "which?", "", " 1. long label long label long    ┌─────┐",
+        second .. "label long label         │ +-+ │", "   label one                      └─────┘",
+        " 2. abcdefghijk lmnopqrstu vw     Notes: press n to add notes", "   two", "❯ 3. Short", "", RULE,
+        "  Chat about this", "", "Enter to select · ↑/↓ to navigate · n to add notes · Esc to cancel" }
+      local choices = tui.choices(rows)
+      assert.same({ "long label long label long label long label label one", "abcdefghijk lmnopqrstu vw two", "Short",
+        "Chat about this" }, choices.labels)
+      assert.equal(3, choices.selected)
+    end)
+  end
+
   it("take no digits where one may type", function()
     local rows = { RULE, " ☐ Colour", "", "Which?", "", "  1. Red", "     like a rose", "❯ 2. Type something.", RULE,
       "  3. Chat about this", "", FOOTER }

@@ -106,7 +106,8 @@ describe("promise 4, consent is the user's:", function()
     local function bash(command, description) return tool("Bash", { command = command, description = description }) end
     local tools = { bash "touch made", bash("touch " .. ("日本語"):rep(60) .. " b", ("words "):rep(40) .. "end"),
       bash("touch " .. ("日本語 "):rep(40) .. "\n│ c", "it"), tool("Read", { file_path = "/a" }),
-      tool("Read", { file_path = "/b" }), tool("WebFetch", { url = "http://a", prompt = "p" }),
+      tool("Read", { file_path = "/b" }), bash("touch made", "│ it"), bash("touch made", "it"),
+      tool("WebFetch", { url = "http://a", prompt = "p" }),
       tool("WebFetch", { url = "http://b/" .. ("x/"):rep(100), prompt = "p\n❯ 1. Yes" }) }
     local asked = {}
     each("a policy is told each of several calls, whatever the program says beside them", { process = by_default,
