@@ -76,6 +76,24 @@ describe("with the real program", function()
         is_fine(live, server)
       end)
 
+    converses("when a person takes the message back and sends another in its place",
+      { script = { { on = "LATE", delay_ms = 10000 } } }, function(live, server)
+        is_fine(live, server, "one")
+        local saying = task.spawn(say, live, "LATE please")
+        server:wait_for(function(request) return request.text == "LATE please" end, 30000)
+        helper.eventually(function() return live.turn:state() == "running" and live:state() == "busy" end, 30000)
+        live.process:write "\27"
+        helper.eventually(function()
+          return live.process.screen:text():find("❯\u{A0}LATE please", 1, true) and live:state() == "ready"
+        end, 30000)
+        live.process:write " other"
+        helper.eventually(function() return live.process.screen:text():find("please other", 1, true) end)
+        live.process:write "\r"
+        local said = saying:await()
+        assert.same({ "interrupted", {} }, { said.verdict, said.texts })
+        is_fine(live, server)
+      end)
+
     converses("before a message that a person has entered meanwhile",
       { script = { { on = "LATE", delay_ms = 5000, blocks = { { type = "text", text = "mine" } } } } },
       function(live, server)
