@@ -84,8 +84,11 @@ describe("a session of the real program", function()
         return answer
       end }, function(live, server)
       for _, text in ipairs { "one", word, "three" } do assert.equal("success", say(live, text).verdict) end
-      local told = in_short(transcript.messages(transcript.read(live.jsonl_path)))
-      assert.matches("^user This session is being", told[1])
+      local told
+      helper.eventually(function() -- a record may be written late
+        told = in_short(transcript.messages(transcript.read(live.jsonl_path)))
+        return told[1]:find "^user This session is being"
+      end)
       assert.equal("success", say(live, "four").verdict)
       table.insert(told, "user four")
       assert.same(in_short(server:turns()[#server:turns()].body.messages), told)
