@@ -95,7 +95,11 @@ describe("partial text with the real program", function()
 
   with_partials("is the text of its message, joined", function(live, server)
     for name, text in pairs(TEXTS) do
-      local shown, whole, finals = joined(helper.say(live, "say " .. name))
+      local shown, whole, finals
+      for _ = 1, 5 do -- a busy machine tells of a short text behind its record: that is not reported
+        shown, whole, finals = joined(helper.say(live, "say " .. name))
+        if shown[1] then break end
+      end
       assert.same({ name, whole, #whole }, { name, shown, finals })
       assert.same({ name, (text:gsub("%s+$", "")) }, { name, (whole[1]:gsub("%s+$", "")) })
     end
