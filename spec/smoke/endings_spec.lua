@@ -62,13 +62,19 @@ describe("with the real program", function()
       is_fine(live, server)
     end)
 
+    ---Says something that is answered late; ESC is pressed once the API has it.
+    local function interrupted_by_person(live, server)
+      is_fine(live, server, "one")
+      local saying = task.spawn(say, live, "LATE please")
+      server:wait_for(function(request) return request.text == "LATE please" end, 30000)
+      helper.eventually(function() return live.turn:state() == "running" and live:state() == "busy" end, 30000)
+      live.process:write "\27"
+      return saying
+    end
+
     converses("soon after a person has pressed ESC before the first word",
       { script = { { on = "LATE", delay_ms = 60000 } } }, function(live, server)
-        is_fine(live, server, "one")
-        local saying = task.spawn(say, live, "LATE please")
-        helper.eventually(function() return live.turn:state() == "running" and live:state() == "busy" end, 30000)
-        server:wait_for(function(request) return request.text == "LATE please" end, 30000)
-        live.process:write "\27"
+        local saying = interrupted_by_person(live, server)
         helper.eventually(function() return live:state() == "ready" end, 30000)
         local before = task.now()
         assert.equal("interrupted", saying:await().verdict)
@@ -78,11 +84,7 @@ describe("with the real program", function()
 
     converses("when a person takes the message back and sends another in its place",
       { script = { { on = "LATE", delay_ms = 10000 } } }, function(live, server)
-        is_fine(live, server, "one")
-        local saying = task.spawn(say, live, "LATE please")
-        server:wait_for(function(request) return request.text == "LATE please" end, 30000)
-        helper.eventually(function() return live.turn:state() == "running" and live:state() == "busy" end, 30000)
-        live.process:write "\27"
+        local saying = interrupted_by_person(live, server)
         helper.eventually(function()
           return live.process.screen:text():find("❯\u{A0}LATE please", 1, true) and live:state() == "ready"
         end, 30000)

@@ -59,7 +59,7 @@ function M.of(roots, wanted)
     table.insert(found, one)
     table.insert(queue, one.pid)
   end
-  local since = tonumber(M.started(uv.os_getpid()) or "0")
+  local since = wanted and tonumber(M.started(uv.os_getpid()) or "0")
   for _, siblings in pairs(wanted and children or {}) do
     for _, one in ipairs(siblings) do
       if has_mark(one, wanted, since) then add(one) end

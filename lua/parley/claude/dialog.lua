@@ -76,11 +76,6 @@ function M.is_elicitation(rows, choices)
   return has_form_buttons(rows)
 end
 
---- How many columns a text takes.
----@param text string
----@return integer
-function M.width(text) return core.text.width(text) end
-
 --- Rows wrap so many columns before the screen ends, at most: for indents, bars and line numbers.
 local MARGIN = 10
 
@@ -89,7 +84,7 @@ local function join(rows, columns)
   local parts = {}
   for i, row in ipairs(rows) do
     local next_word = (rows[i + 1] or ""):match "%S+" or ""
-    local is_full = M.width(row) + 1 + M.width(next_word) > columns - MARGIN
+    local is_full = core.text.width(row) + 1 + core.text.width(next_word) > columns - MARGIN
     parts[i] = row .. (is_full and "\v" or "\n")
   end
   return (table.concat(parts):gsub("^%s+", ""):gsub("%s+$", ""))

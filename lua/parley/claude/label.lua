@@ -2,9 +2,12 @@
 ---
 --- Measured on 2.1.110, 2.1.197 and 2.1.332. Up to 2.1.197 a label that goes on stands further to the left: without the
 --- space before its number (2.1.110) or behind it. 2.1.332 explains a choice at the column of its label.
+local core = require "parley.core"
 local dialog = require "parley.claude.dialog"
 
 local M = {}
+
+local width = core.text.width
 
 --- Takes a row apart.
 ---@param text string  behind indent and pointer
@@ -19,7 +22,7 @@ end
 --- What stands between two rows of a label: nothing, where its characters need no space to be broken at.
 local function gap_between(row, rest, columns)
   local is_wide = row:find "[\xE3-\xF4][\x80-\xBF]+$" and rest:find "^[\xE3-\xF4]"
-  return is_wide and dialog.width(row) + 2 >= columns and "" or " "
+  return is_wide and width(row) + 2 >= columns and "" or " "
 end
 
 --- How many columns the rows have, by a rule that goes over all of them.
@@ -35,12 +38,12 @@ end
 ---@param label string  with the box before it, where it has one
 ---@return string
 function M.whole(rows, i, label)
-  local column, columns = dialog.width(rows[i]) - dialog.width(label:match "^%[[^%]]*%] +(.*)$" or label), nil
+  local column, columns = width(rows[i]) - width(label:match "^%[[^%]]*%] +(.*)$" or label), nil
   for at = i + 1, #rows do
     local indent, rest = rows[at]:match "^( *)(%S.*)$"
     if not rest or #indent ~= column then break end
     columns = columns or columns_of(rows)
-    if dialog.width(rows[at - 1]) + 1 + dialog.width(rest:match "%S+") < columns then break end
+    if width(rows[at - 1]) + 1 + width(rest:match "%S+") < columns then break end
     label = label .. gap_between(rows[at - 1], rest, columns) .. rest
   end
   return label

@@ -21,8 +21,8 @@ local ENTER_AGAIN_MS = 1500
 local ENTER_AGAIN_MOVED_MS = 5000
 --- So often at most: where the program gives the message back each time, that must not go on for ever.
 local MOST_ENTERS = 10
---- A program that goes on though ESC was pressed so often, a second apart, does something else for it.
-local UNHEARD_ESCAPES = 3
+--- A program that goes on though ESC was pressed so often again, a second apart, does something else for it.
+local UNHEARD_ESCAPES = 2
 --- A transcript of which nothing is there so long after Enter may have been moved before it was read; so often it is
 --- looked for.
 local MISSING_MS = 1000
@@ -52,7 +52,7 @@ local OTHER_CALL_MS = 1500
 ---@field package clears? "clear"|"branch"  the command begins another session
 ---@field package entered? parley.Entered  what was seen at the last Enter; nil where none is pressed
 ---@field package entered_again integer  how often it was pressed again
----@field package escapes integer      how often ESC was pressed
+---@field package escaped_again integer  how often ESC was
 ---@field package stamp? any            of the status, before Enter
 ---@field package sought_at? number    when the transcript was looked for elsewhere
 ---@field package last_enter? number
@@ -71,7 +71,7 @@ function M.new(session, turn)
   local now = clock.now()
   return setmetatable({
     turn = turn, began_at = now, deadline = math.huge, limit = session.options.turn_timeout_ms, entered_again = 0,
-    escapes = 1,
+    escaped_again = 0,
     terminal = session.terminal, typist = session.typist, dialogs = session.dialogs, transcript = session.transcript,
     callbacks = session.callbacks, settling = session.policies.settling, withdrawn = session.withdrawn,
     successor = session.successor,
@@ -243,8 +243,8 @@ end
 --- Presses ESC again, and says once that it has no effect.
 local function escape_again(self)
   self.terminal:escape()
-  self.escapes = self.escapes + 1
-  if self.escapes ~= UNHEARD_ESCAPES then return end
+  self.escaped_again = self.escaped_again + 1
+  if self.escaped_again ~= UNHEARD_ESCAPES then return end
   self.turn:notice("interrupt_unheard", { session_id = self.terminal:session_id(), message = "the program goes on, "
     .. "though ESC was pressed to interrupt it: perhaps the user's key bindings (keybindings.json) have \"escape\" do "
     .. "something else than \"chat:cancel\"" })

@@ -1,6 +1,6 @@
 --- Where the program goes on: `/clear`, `/branch` and `/resume` lead to another session in the same process, whether a
---- command of ours has them or a person has entered them. 2.1.119 and later name it in the status file. Before them a
---- new transcript tells, of a command of ours alone: of a person's it could be anybody's.
+--- command of ours has them or a person has entered them. 2.1.197 and later name it in the status file. Where there is
+--- no status (before 2.1.119) a new transcript tells, of a command of ours alone: of a person's it could be anybody's.
 local clear = require "parley.claude.clear"
 local core = require "parley.core"
 

@@ -412,9 +412,9 @@ end
 ---@param text string
 ---@return boolean
 function Typist:shows(text)
-  local composer = self.terminal:state() == "ready" and composer_of(self.terminal:view())
-  return composer ~= nil and composer ~= false and not composer.is_empty
-    and self.policy.holds(composer, text) == "whole"
+  if self.terminal:state() ~= "ready" then return false end
+  local composer = composer_of(self.terminal:view())
+  return composer ~= nil and not composer.is_empty and self.policy.holds(composer, text) == "whole"
 end
 
 --- Whether the composer is there and empty.

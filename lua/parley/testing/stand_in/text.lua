@@ -3,10 +3,7 @@ local core = require "parley.core"
 
 local M = {}
 
---- Code points that take two cells, as pairs of first and last.
-local WIDE = { 0x1100, 0x115F, 0x2E80, 0x303E, 0x3041, 0xA4CF, 0xAC00, 0xD7A3, 0xF900, 0xFAFF, 0xFE30, 0xFE6F, 0xFF00,
-  0xFF60, 0xFFE0, 0xFFE6, 0x1F300, 0x1F64F, 0x1F680, 0x1F6FF, 0x1F900, 0x1FAFF, 0x20000, 0x3FFFD }
---- Code points that take none.
+--- Code points that take no cell, as pairs of first and last.
 local EMPTY = { 0x9, 0x9, 0x300, 0x36F, 0x200B, 0x200F, 0x202A, 0x202E, 0x2060, 0x2064, 0xFE00, 0xFE0F, 0xFEFF, 0xFEFF,
   0xE0100, 0xE01EF }
 
@@ -35,7 +32,9 @@ local function known_by(find)
 end
 
 --- The cells that it takes in a row.
-local cells_of = known_by(function(code) return is_in(code, EMPTY) and 0 or is_in(code, WIDE) and 2 or 1 end)
+local cells_of = known_by(function(code)
+  return is_in(code, EMPTY) and 0 or math.max(1, core.text.width(utf8.char(code)))
+end)
 
 --- Whether 2.1.330 takes it out of a message.
 local is_taken_out = known_by(function(code)
