@@ -188,6 +188,19 @@ describe("promise 5, a turn ends, and not early:", function()
     end)
   end
 
+  on({ "2.1.110" }, "and not where the screen alone tells, and is late: the message is none that was given back", {
+    script = { answers = { { on = "slow", delay_ms = 5000, text = "one" } } } }, function(live)
+    local is_late, state, shows = true, live.terminal.turn_state, live.typist.shows
+    live.terminal.turn_state = function(...) return is_late and "ready" or state(...) end
+    live.typist.shows = function(...) return is_late or shows(...) end
+    local saying = task.spawn(say, live, "slow")
+    helper.eventually(function() return live.turn and live.turn:state() == "running" end)
+    task.condition():wait(3000)
+    is_late = false
+    local said = saying:await()
+    assert.same({ "success", { "one" } }, { said.verdict, said.texts })
+  end)
+
   each("before a message that a person has entered meanwhile, whose answer is none of its own", { script = { answers = {
     { on = "slow", delay_ms = 5000, text = "one" }, { on = "mine", delay_ms = 3000, text = "two" } } } },
   function(live, kit)
