@@ -13,10 +13,13 @@ local M = {}
 local LOOK_MS = 5000
 local PAGE_BYTES = 4096
 
+--- So long a status may be behind the last record of a turn (2.1.197 on a busy machine: 40 ms) and say that it runs.
+local SETTLE_MS = 1000
+
 ---@class parley.Sleeping
 ---@field private policy table
 ---@field private pool parley.Pool
----@field private told table<parley.Session, parley.TurnFacts>  with `used_at` and `cost_usd`
+---@field private told table<parley.Session, parley.TurnFacts>  with `used_at`, `stamp` and `cost_usd`
 ---@field private timer? parley.Timer
 ---@field private closed? true
 local Sleeping = {}
@@ -44,6 +47,7 @@ function Sleeping:note(live, events, result)
   local now = facts.of(events, former)
   now.offset = live.read_to and live:read_to() -- one of the caller's own may not say
   now.used_at, now.cost_usd = clock.now(), total.add_cost(former and former.cost_usd, result.cost_usd)
+  now.stamp = live.state and select(2, live:state())
   now.tokens, now.model = now.tokens or former and former.tokens, now.model or former and former.model
   self.told[live] = now
   self:watch()
@@ -59,13 +63,20 @@ function Sleeping:background(live)
   return math.max(told and #told.background or 0, live.background or 0)
 end
 
+--- Whether a status that says "busy" is still of the turn that has just ended, and of none that the program began since.
+local function is_late(self, live, stamp)
+  local told = self.told[live]
+  return told ~= nil and stamp == told.stamp and clock.now() < told.used_at + SETTLE_MS
+end
+
 --- Whether a session may be put to sleep: nothing of it would be lost that is not in its transcript.
 ---@param live parley.Session  idle
 ---@return boolean
 function Sleeping:may_sleep(live)
   if self:background(live) > 0 then return false end
-  local state = live.state and live:state()
-  return state ~= "dialog" and state ~= "busy"
+  if not live.state then return true end
+  local state, stamp = live:state()
+  return state ~= "dialog" and (state ~= "busy" or is_late(self, live, stamp))
 end
 
 local function memory_of(live)

@@ -171,9 +171,10 @@ function Session:view() return self.terminal:view() end
 
 --- What the program is doing, by the readiness policy.
 ---@return "starting"|"ready"|"busy"|"dialog"
+---@return any stamp  of the status that says so: another turn has another one
 function Session:state()
   self.terminal:look()
-  return self.terminal:state()
+  return self.terminal:state(), self.terminal:stamp()
 end
 
 --- Waits until the composer takes a message, answering dialogs on the way.

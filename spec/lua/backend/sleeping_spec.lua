@@ -101,6 +101,32 @@ describe("the sleeping policy", function()
     assert.same({ session_id = "one", background = 2 }, lease.ended)
   end)
 
+  in_world("asks about a session whose status is behind the end of its turn",
+    { script = { faults = { late_status_ms = 200 } },
+      options = { max_sessions = 1, policies = { sleeping = { choose = record } } } }, function(backend)
+      asked = {}
+      local id = backend:conversation():ask("one").result.session_id
+      backend:conversation():ask "two"
+      assert.same({ 1, id }, { #asked, asked[1].sessions[1].session_id })
+    end)
+
+  it("counts a session as quiet whose status is only behind its last record", helper.task(function()
+    local _ <close> = testing.world {}
+    local made, state, stamp = sleeping.new {}, "busy", 1
+    local live = { session_id = "one", state = function() return state, stamp end }
+    assert.is_false(made:may_sleep(live)) -- nothing has been told of it
+    made:note(live, {}, { cost_usd = 0 })
+    assert.is_true(made:may_sleep(live))
+    stamp = 2 -- a turn of the program's own
+    assert.is_false(made:may_sleep(live))
+    stamp = 1
+    pass(1000)
+    assert.is_false(made:may_sleep(live))
+    state, stamp = "ready", 3
+    assert.is_true(made:may_sleep(live))
+    made:close()
+  end))
+
   in_world("puts nobody to sleep by default while there is memory", {}, function(backend)
     backend:conversation():ask "one"
     pass(60 * MINUTE)

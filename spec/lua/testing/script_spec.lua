@@ -21,7 +21,7 @@ describe("a script", function()
     script.check {
       profile = "2.1.197", profile_changes = { status_file = "none", placeholder = false, composer_rows = 5 },
       startup_delay_ms = 0, initial_prompt = "x", flush_ms = 1.5, notification_ms = 10, start_dialogs = { start },
-      faults = { lose_keys = 1, lose_returns = 2, lose_editor = 1, late_flush_ms = 3, dialog_ms = 4,
+      faults = { lose_keys = 1, lose_returns = 2, lose_editor = 1, late_flush_ms = 3, late_status_ms = 5, dialog_ms = 4,
         dialog_at_return = true, never_ready = true, startup_exit = { text = "x", status = 3 }, ignore_sigterm = true,
         survive_hangup = true,
         stop_reading = false },

@@ -279,6 +279,7 @@ function Program:run_turn(entry)
     if not errors.is(err, "Cancelled") or err.message ~= Program.INTERRUPT then error(err, 0) end
     self:end_interrupted(current)
   end
+  if self.faults.late_status_ms then task.sleep(self.faults.late_status_ms) end
   self:set_status(ok and current.status_after or "idle")
   self:redraw()
   if ok and current.own_turn then self:run_own_turn(current.own_turn) end
