@@ -41,6 +41,7 @@ describe("a person at a terminal", function()
       { rows = 24, columns = 80 })
     person:wait_for "24 80"
     person:resize(30, 100)
+    person:write "\r" -- a signal just before the shell reads is heard behind what it reads
     person:wait_for "30 100"
     local rows, columns = person.screen:size()
     assert.same({ 30, 100 }, { rows, columns })
