@@ -206,7 +206,7 @@ describe("the host", function()
   end))
 
   it("that is interrupted ends the program on its pty by its closes", helper.task(function()
-    helper.write_script(folder .. "/claude", [[trap 'echo bye; exit 3' TERM; echo ready; read -r _]])
+    helper.write_script(folder .. "/claude", [[trap 'echo bye; exit 3' TERM; echo ready; while :; do sleep 0.05; done]])
     local program <close> = start(([[
       local process = require "parley.claude.process"
       local child = process.new { executable = %q }

@@ -327,7 +327,7 @@ describe("pty", function()
 
   describe("resize", function()
     it("tells the child by SIGWINCH", function()
-      local pty = shell([[trap 'stty size; exit' WINCH; echo ready; while :; do read x; done]])
+      local pty = shell([[trap 'stty size; exit' WINCH; echo ready; while :; do sleep 0.05; done]])
       read_until(pty, function(output)
         return output:find("ready")
       end)

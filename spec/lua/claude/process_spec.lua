@@ -351,7 +351,7 @@ describe("process", function()
   end))
 
   it("sends signals", helper.task(function()
-    local child <close> = start [[trap 'echo interrupted; exit 5' INT; echo ready; read -r _]]
+    local child <close> = start [[trap 'echo interrupted; exit 5' INT; echo ready; while :; do sleep 0.05; done]]
     wait_for_output(child, "ready")
     child:signal "SIGINT"
     assert.same({ exit_code = 5 }, wait_for_exit(child))
@@ -402,7 +402,7 @@ describe("process", function()
 
   describe("close", function()
     it("lets the program end by itself first", helper.task(function()
-      local child = start [[trap 'echo bye; exit 143' TERM; echo ready; read -r _]]
+      local child = start [[trap 'echo bye; exit 143' TERM; echo ready; while :; do sleep 0.05; done]]
       wait_for_output(child, "ready")
       assert.same({ exit_code = 143 }, child:close())
       assert.matches("bye", child:captured_output())
@@ -435,7 +435,7 @@ describe("process", function()
     end))
 
     it("gives the same record a second time, and to two who ask at once", helper.task(function()
-      local child = start [[trap 'exit 9' TERM; echo ready; read -r _]]
+      local child = start [[trap 'exit 9' TERM; echo ready; while :; do sleep 0.05; done]]
       wait_for_output(child, "ready")
       local one, two = task.spawn(child.close, child), task.spawn(child.close, child)
       local record = one:await()
