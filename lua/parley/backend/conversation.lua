@@ -101,6 +101,13 @@ local function is_whole(answer)
   return #answer > 0 and not next(open) -- nothing follows a call without its result
 end
 
+local function has(self, message)
+  for _, each in ipairs(self.messages) do
+    if each == message then return true end
+  end
+  return false
+end
+
 --- Takes a turn into the conversation that was left out of it: one that was interrupted, by a limit
 --- too, as far as it came.
 ---@param turn parley.Turn  of `send`, of this conversation or another; its end is waited for
@@ -108,14 +115,13 @@ end
 --- Raises `ValueError`, and what the turn raised.
 function Conversation:keep(turn)
   check_self(self, "keep")
-  if type(turn) ~= "table" or not turn.kept_by then
+  if type(turn) ~= "table" or not turn.message then
     error(errors.value_error("talk:keep takes a turn of talk:send, not " .. options.describe(turn)), 0)
   end
   local answer = turn:messages()
   local result = turn:result()
-  if turn.kept_by[self] then return true end -- by itself, as it ended well
+  if has(self, turn.message) then return true end -- by itself, as it ended well
   if result.is_error and result.subtype ~= "error_limit" or not is_whole(answer) then return false end
-  turn.kept_by[self] = true
   table.insert(self.messages, turn.message)
   table.move(answer, 1, #answer, #self.messages + 1, self.messages)
   return true
@@ -132,7 +138,7 @@ local function begin(self, content, request)
   end
   fields.options = tables.merged(self.options, request.options or {})
   local turn = self.backend:complete(asked, fields)
-  turn.message, turn.kept_by, self.turn = message, {}, turn
+  turn.message, self.turn = message, turn
   function turn.on_result(ended)
     if ended:result().subtype == "success" then self:keep(ended) end
   end

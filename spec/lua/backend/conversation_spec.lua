@@ -163,6 +163,18 @@ describe("a conversation", function()
       assert.equal("u: one\na: echo: one", said(other))
     end))
 
+    it("that a fork has kept, and that was taken back", helper.task(function()
+      local talk = backend:conversation()
+      local turn = talk:send "one"
+      turn:result()
+      local fork = talk:fork()
+      assert.is_true(fork:keep(turn))
+      assert.equal("u: one\na: echo: one", said(fork))
+      talk:rewind()
+      assert.is_true(talk:keep(turn))
+      assert.equal("u: one\na: echo: one", said(talk))
+    end))
+
     it("that was left", helper.task(function()
       local talk = backend:conversation()
       for event in talk:send "one" do
