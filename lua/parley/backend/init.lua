@@ -3,6 +3,7 @@
 local attachments = require "parley.backend.attachments"
 local commands = require "parley.claude.commands"
 local conversation = require "parley.backend.conversation"
+local core = require "parley.core"
 local defer = require "parley.base.defer"
 local errors = require "parley.base.errors"
 local history = require "parley.base.history"
@@ -41,6 +42,11 @@ local function is_retention(value)
   end
 end
 
+local function are_servers(value)
+  local _, err = core.json.encode(value)
+  return err and ("servers by name that JSON can hold (%s)"):format(err.message)
+end
+
 local function is_count(value) return value < 0 and "0 or more" or nil end
 
 --- The options of a backend beside those of its processes and sessions.
@@ -49,7 +55,7 @@ M.rules = {
   history_injection_mode = { type = "string", default = "native_jsonl", check = options.one_of(INJECTIONS) },
   max_sessions = { type = "positive integer", default = 8 },
   idle_timeout_ms = { type = "milliseconds" },
-  mcp_servers = { type = "table", copy = false },
+  mcp_servers = { type = "table", copy = false, check = are_servers },
   state = { type = { "boolean", "string", "table" }, default = true, copy = false, check = keeper.is_state },
   durability = { type = "string", default = "process", check = options.one_of { "process", "power" } },
   retention = { type = "table", default = { days = 30, count = 100000 }, check = is_retention },

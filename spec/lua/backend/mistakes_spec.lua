@@ -56,8 +56,8 @@ local MISTAKES = {
     "the options of the request must be a table, not \"opus\"" },
   { "talk:ask with servers that are none", function(_, talk)
     talk:ask("hi", { options = { mcp_servers = { a = { command = print } } } })
-  end, "ValueError", "the options of the request: option 'mcp_servers' cannot be written as JSON: cannot encode "
-    .. "a.command: function" },
+  end, "ValueError", "the options of the request: option 'mcp_servers' must be servers by name that JSON can hold ("
+    .. "cannot encode a.command: function)" },
   { "talk:ask with a misspelt field", function(_, talk) talk:ask("hi", { option = { model = "opus" } }) end,
     "ValueError", "did you mean 'options'?" },
   { "talk:ask with a text for fields", function(_, talk) talk:ask("hi", "opus") end, "ValueError",
