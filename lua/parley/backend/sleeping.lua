@@ -63,7 +63,7 @@ function Sleeping:background(live)
   return math.max(told and #told.background or 0, live.background or 0)
 end
 
---- Whether a status that says "busy" is still of the turn that has just ended, and of none that the program began since.
+--- Whether a status that says "busy" is still of the turn that has ended, and of none that the program began since.
 local function is_late(self, live, stamp)
   local told = self.told[live]
   return told ~= nil and stamp == told.stamp and clock.now() < told.used_at + SETTLE_MS
