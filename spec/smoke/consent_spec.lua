@@ -136,7 +136,7 @@ describe("a permission prompt of the real program", function()
   local LONG = "printf '%s' " .. ("abcdefghij klmnop "):rep(14) .. ("x"):rep(150) .. " > long.txt"
   local calls = {
     bash("rm victim"), bash(LONG, "a long one"), bash("cat > x <<E\n  a\n\n\tb\n╌╌╌╌╌╌\n──────\n❯ 1. Yes\nE", "lines"),
-    call("Read", { file_path = "/etc/hostname" }),
+    bash "touch ❤️ 1️⃣ ☎︎ a\u{200B}b x\u{FEFF}y a\u{AD}b", call("Read", { file_path = "/etc/hostname" }),
     call("Write", { file_path = "CWD/sub/new.txt", content = "one\n  two\n\n" .. ("word "):rep(40) .. "\n" }),
     call("WebFetch", { url = "http://127.0.0.1:1/x", prompt = "what does it say" }),
   }

@@ -90,6 +90,14 @@ local function join(rows, columns)
   return (table.concat(parts):gsub("^%s+", ""):gsub("%s+$", ""))
 end
 
+--- What stands in a row at this place for a character. One without a width may have been left out, as are those that
+--- choose an emoji's style by 2.1.332, or have another in its place, as one that is invisible has there.
+local function shown_for(character, shown, at)
+  if shown:sub(at, at + #character - 1) == character then return character end
+  local is_invisible = core.text.width(character) == 0 or character == "\u{AD}"
+  return is_invisible and (shown:match("^\u{FFFD}", at) or "") or nil
+end
+
 --- Whether rows show a text whole and nothing else. How many spaces stand in one place does not count, for a tab is
 --- shown as spaces and those at a row's end are not shown.
 local function shows_text(rows, text, columns)
@@ -103,8 +111,9 @@ local function shows_text(rows, text, columns)
     end
     for character in word:gmatch "[\0-\x7F\xC2-\xFD][\x80-\xBF]*" do
       at = at + #(shown:match("^\v[ \v]*", at) or "")
-      if shown:sub(at, at + #character - 1) ~= character then return false end
-      at = at + #character
+      local seen = shown_for(character, shown, at)
+      if not seen then return false end
+      at = at + #seen
     end
     is_first = false
   end

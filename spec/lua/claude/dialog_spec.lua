@@ -51,6 +51,16 @@ describe("claude.dialog", function()
       assert.is_true(shows(plain(" Bash command", "   ls -la", "   it"), bash "ls -la"))
     end)
 
+    it("with characters that are invisible, however the screen shows them", function()
+      local command = "touch ❤️ a\u{200B}b é"
+      for _, shown in ipairs { command, "touch ❤ a\u{FFFD}b é", "touch ❤️ ab é" } do
+        assert.is_true(shows(framed(" Bash command", " it", " " .. shown), bash(command)))
+      end
+      for _, other in ipairs { "touch ❤ a b é", "touch ❤ a\u{FFFD}b e", "touch a\u{FFFD}b é" } do
+        assert.is_false(shows(framed(" Bash command", " it", " " .. other), bash(command)))
+      end
+    end)
+
     it("below what the program says of its auto mode", function()
       local first, rest = " Tip: auto mode handles these prompts for you — choose", ' "switch to auto mode" below'
       local rows = framed(" Bash command", first, " ls")

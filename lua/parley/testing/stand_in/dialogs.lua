@@ -170,13 +170,14 @@ local function describe_call(profile, prompt, tool, cwd, columns, is_ruled)
   end
   local form = not profile.rules_around_input and prompt.shown_before or prompt.shown
   local values = { host = tostring(input.url):match "//([^/:]*)" }
-  local function value(name) return values[name] or tostring(input[name]) end
+  local drawn = profile.strips_invisible and text_of.drawn or tostring
+  local function value(name) return drawn(values[name] or tostring(input[name])) end
   local function filled(text) return (text:gsub("{(%g-)}", value)) end
   local about = input.description or prompt.description and filled(prompt.description)
   if profile.rules_around_input then
     local rows, heads = {}, about and barred(about, columns) or {}
     for part in (form or "{" .. (prompt.field or "") .. "}"):gmatch "[^\n]+" do
-      local one = form and filled(part) or tostring(input[prompt.field] or tool.name)
+      local one = form and filled(part) or drawn(tostring(input[prompt.field] or tool.name))
       for _, row in ipairs(barred(one, columns)) do table.insert(rows, row) end
     end
     if prompt.has_tip and profile.permission_tip ~= "" and not is_ruled then
@@ -184,7 +185,7 @@ local function describe_call(profile, prompt, tool, cwd, columns, is_ruled)
     end
     return between_rules(heads, rows, columns)
   end
-  local shown = form and filled(form) or tostring(input[prompt.field] or tool.name)
+  local shown = form and filled(form) or drawn(tostring(input[prompt.field] or tool.name))
   local rows = { "" }
   for _, row in ipairs(lines_of(about and shown .. "\n" .. about or shown, columns - 8)) do
     table.insert(rows, row == "" and "" or "   " .. row)
