@@ -248,8 +248,8 @@ describe("a permission prompt of the real program", function()
 
   for name, decide in pairs {
     ["is answered by no word of its own"] = dialogs.decide,
-    ["is answered by a policy's keys"] = function(dialog)
-      return dialog.kind == "elicitation" and { keys = "\27" } or { fail = "what is it?" }
+    ["is answered no by a policy that denies"] = function(dialog)
+      return dialog.kind == "elicitation" and { deny = "not now" } or { fail = "what is it?" }
     end,
   } do
     it("of a server that asks for input " .. name, smoke.conversation({

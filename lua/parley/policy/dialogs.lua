@@ -30,7 +30,7 @@ M.contract = {
 ---@class parley.Dialog
 ---@field kind string       `"trust"`, `"bypass"`, …; `"panel"` of a command that shows something;
 ---                         `"elicitation"` of an MCP server that asks for input, which has no choices: keys answer it,
----                         and ESC declines; or `"unknown"`
+---                         and ESC declines it; or `"unknown"`
 ---@field text string       what the dialog shows: all of it, a tool's input too
 ---@field is_cut? boolean    its beginning is out of sight, for it is taller than the screen (`dimensions`)
 ---@field choices string[]  the labels, top to bottom
@@ -50,7 +50,7 @@ M.contract = {
 local PANEL = { kind = "panel", remedy = "press ESC" }
 --- Its fields are no choices: their names are the server's.
 local ELICITATION = { kind = "elicitation", remedy = "an MCP server asks for input: give hooks.Elicitation, or a "
-  .. "dialogs policy that presses keys (ESC declines)" }
+  .. "dialogs policy that denies, or presses keys" }
 local UNKNOWN = { kind = "unknown", remedy = "give a dialogs policy that answers it" }
 
 local function has_label(entry, choices)

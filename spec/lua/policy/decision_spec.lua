@@ -15,6 +15,8 @@ describe("a decision about a dialog", function()
     ["denies by the choice that says No"] = { { deny = "not here" }, PERMISSION, { choose = 3, denied = "not here" } },
     ["denies what has no such choice by failing, with the reason"] = { { deny = "not here" }, OTHER,
       { fail = "not here" } },
+    ["denies a server's form by ESC"] = { { deny = "not here" }, { kind = "elicitation", text = "x", choices = {} },
+      { keys = "\27", denied = "not here" } },
     ["chooses by number"] = { { choose = 2 }, PERMISSION, { choose = 2 } },
     ["chooses by label"] = { { choose = "Yes" }, PERMISSION, { choose = 1 } },
     ["chooses by the beginning of a label"] = { { choose = "No" }, PERMISSION, { choose = 3 } },

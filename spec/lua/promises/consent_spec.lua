@@ -287,12 +287,19 @@ describe("promise 4, consent is the user's:", function()
         assert.equal(1, select(2, kit:received():gsub("\r", "")))
       end)
 
-    local function decide(dialog) return dialog.kind == "elicitation" and { keys = "\27" } or { deny = "no" } end
-    each("a server that asks for input is answered by a policy's keys", { script = script,
-      session = { policies = { dialogs = { decide = decide } } } }, function(live)
-        local said = say(live, "hello")
-        assert.same({ "success", { "done" } }, { said.verdict, said.texts })
-      end)
+    for what, decision in pairs { ["by a policy's keys"] = { keys = "\27" },
+      ["no by one that denies"] = { deny = "no" } } do
+      local function decide(dialog) return dialog.kind == "elicitation" and decision or { fail = "what is it?" } end
+      each("a server that asks for input is answered " .. what, { script = script,
+        session = { policies = { dialogs = { decide = decide } } } }, function(live)
+          local said = say(live, "hello")
+          assert.same({ "success", { "done" } }, { said.verdict, said.texts })
+          for _, event in ipairs(said.events) do
+            if event.subtype == "dialog_answered" then assert.equal(decision.deny, event.denied) end
+          end
+          assert.equal(1, count_of(said, "dialog_answered"))
+        end)
+    end
   end
 
   on(ENDS, "nothing is pressed on a dialog that nobody knows", { session = { accept = { "trust", "permission" } },
