@@ -95,4 +95,27 @@ function M.timestamp(wall)
   return M.date("!%Y-%m-%dT%H:%M:%S", wall) .. (".%03dZ"):format(wall % 1000)
 end
 
+--- Two readings of the clocks are never so far apart that less than this is a clock that was set.
+local SET_MS = 50
+
+---@class parley.Moment  when something was done here, for the timestamps that other programs write
+---@field package wall number
+---@field package now number
+local Moment = {}
+Moment.__index = Moment
+Moment.__name = "parley.Moment"
+
+--- The moment that is now.
+---@return parley.Moment
+function M.moment() return setmetatable({ wall = M.wall(), now = M.now() }, Moment) end
+
+--- Whether a timestamp is of before this moment. Everybody's clock may have been set back since: then what was written
+--- behind that has a time of its own, and counts by the clock as it is now.
+---@param timestamp string  ISO 8601, UTC, of this machine's clock, written until now
+---@return boolean
+function Moment:is_after(timestamp)
+  local wall = M.wall() - (M.now() - self.now)
+  return timestamp < M.timestamp(wall < self.wall - SET_MS and wall or self.wall)
+end
+
 return M

@@ -1,5 +1,4 @@
 --- Transcript records as typed events.
-local clock = require "parley.base.clock"
 
 local M = {}
 
@@ -136,10 +135,6 @@ function M.from_record(record)
   })
   return fields and M.new(fields)
 end
-
---- The time as records have it.
----@return string  ISO 8601, UTC: `"2025-11-22T03:18:22.884Z"`
-function M.timestamp() return clock.timestamp() end
 
 --- Texts that the program writes under the user's name.
 local PROGRAM_TEXTS = {

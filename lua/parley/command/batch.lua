@@ -3,10 +3,10 @@
 --- One task reads, and starts a task for each conversation as soon as one of `jobs` places is free: so no more of the
 --- input is in memory than is being worked on. Each conversation has a backend of its own with its own options, and
 --- so a session that nobody shares and that ends with it. What is remembered of one that is over is a hash of its id.
+local clock = require "parley.base.clock"
 local core = require "parley.core"
 local defer = require "parley.base.defer"
 local errors = require "parley.base.errors"
-local event = require "parley.claude.event"
 local memory = require "parley.command.batch.memory"
 local player = require "parley.command.batch.player"
 local systemic = require "parley.command.batch.systemic"
@@ -97,7 +97,7 @@ local function converse(run, conversation)
   run.counts.running = run.counts.running + 1
   local _ <close> = defer(function() run.counts.running = run.counts.running - 1 end)
   local record = { id = conversation.id, line = conversation.line, metadata = conversation.metadata, attempts = 0,
-    started_at = event.timestamp(), began = task.now(), usage = {}, turn_ms = core.json.array {},
+    started_at = clock.timestamp(), began = task.now(), usage = {}, turn_ms = core.json.array {},
     messages = core.json.array {}, on_turn = function(result) count_turn(run, result) end }
   while true do
     record.attempts = record.attempts + 1

@@ -1,6 +1,5 @@
 --- The course of one turn, from its first key to its verdict: what was seen when, and what is waited for until when. It
 --- is made with the message and dropped with the result.
-local claude_event = require "parley.claude.event"
 local clear = require "parley.claude.clear"
 local clock = require "parley.base.clock"
 local deadlines = require "parley.session.deadlines"
@@ -39,7 +38,7 @@ local OTHER_CALL_MS = 1500
 ---@field deadline number               `turn_timeout_ms` from there; `math.huge`
 ---@field package limit? number         `turn_timeout_ms`
 ---@field entered_at? number            when Enter was pressed first
----@field package entered_time? string  the same, as records have it
+---@field package entered_time? parley.Moment  the same
 ---@field package terminal parley.Terminal
 ---@field package typist parley.Typist
 ---@field package dialogs parley.Dialogs
@@ -99,7 +98,7 @@ end
 local function count_from_now(self)
   local now = clock.now()
   self.entered_at, self.last_enter, self.free_since = now, now, now
-  self.entered_time = claude_event.timestamp()
+  self.entered_time = clock.moment()
   self.deadlines:restart(now)
 end
 
@@ -153,7 +152,7 @@ function Course:next_session()
 end
 
 --- Tells that it goes on there.
----@return string? since  when the command was entered, as records have it
+---@return parley.Moment? since  when the command was entered
 function Course:follow()
   self:let_go()
   return self.entered_time

@@ -25,7 +25,7 @@ end
 local function is_receipt(turn, record, event)
   if record.promptSource == "system" or event.is_meta or #event:blocks "tool_result" > 0 then return false end
   local text = event:text()
-  if (event.timestamp or "\xFF") < turn.submitted_at then return false end
+  if event.timestamp and turn.submitted_at:is_after(event.timestamp) then return false end
   if turn.matches(text, turn.text) then return true end
   local is_late = turn.withdrawn and turn.matches(text, turn.withdrawn)
   if is_late or turn.queued or claude_event.kind(event) ~= "typed" then return false end

@@ -16,7 +16,7 @@ local M = {}
 ---@field package held integer   bytes of a line that had no end when all else was read
 ---@field package seen table<string, true>  the records that were taken in, by what tells them apart
 ---@field package reads_again boolean  the file was replaced, or cut and written anew: it may hold them once more
----@field package since? string  what has an earlier time was said before it was opened
+---@field package since? parley.Moment  what has an earlier time was said before it was opened
 local Transcript = {}
 Transcript.__index = Transcript
 Transcript.__name = "parley.Transcript"
@@ -49,7 +49,7 @@ end
 --- Begins to read, another file in the place of the one before.
 ---@param path string
 ---@param offset integer  what stands before it is passed over
----@param since? string    and so is what has an earlier time: a session that goes on under another id may have the
+---@param since? parley.Moment  and so is what has an earlier time: a session that goes on under another id may have the
 ---                        conversation up to there copied (`/branch`) or in its file already (`/resume`), times and all
 function Transcript:open(path, offset, since)
   self:close()
@@ -88,7 +88,7 @@ end
 
 --- Whether a record was taken in before, or is of before.
 local function is_repeated(self, record)
-  if self.since and type(record.timestamp) == "string" and record.timestamp < self.since then return true end
+  if self.since and type(record.timestamp) == "string" and self.since:is_after(record.timestamp) then return true end
   local id = record.uuid or record.timestamp -- what stands outside the chain has no uuid
   if type(id) ~= "string" then return false end
   local is_seen = self.seen[id]

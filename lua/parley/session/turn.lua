@@ -2,6 +2,7 @@
 --- seen to be doing, and keeps what the settling policy judges by. The state machine below it is `parley.core`'s.
 local core = require "parley.core"
 local claude_event = require "parley.claude.event"
+local clock = require "parley.base.clock"
 local commands = require "parley.claude.commands"
 local receipt = require "parley.session.receipt"
 local retries = require "parley.claude.retries"
@@ -32,7 +33,7 @@ local M = {}
 ---@field package usage table<string, table>     of each answer, by its message's id
 ---@field package agents table<string, true>     sub-agents in the background that were not heard of again
 ---@field withdrawn? string     the message before, whose record may still come
----@field submitted_at? string  when Enter was pressed, as records have it
+---@field submitted_at? parley.Moment  when Enter was pressed
 ---@field package stopped? string       why a hook of the user's has the program give no answer
 ---@field package attached table<string, true>  the files that the program has attached, by their paths
 ---@field package expected? parley.AttachedFile[]  those that it should
@@ -40,7 +41,7 @@ local M = {}
 ---@field package api_error? parley.Event  the last answer, when it is an error
 ---@field package message_id? string    of the answer that came last, errors aside
 ---@field package calls_tools? boolean  that answer has a call
----@field package interrupted_at? string  when ESC was asked for, as records have it
+---@field package interrupted_at? parley.Moment  when ESC was asked for
 ---@field package last_retry? parley.Retry
 ---@field package seen? table     the machine's facts, until the next record
 local Turn = {}
@@ -83,7 +84,7 @@ function Turn:state() return self.machine:state() end
 --- Tells of an event that is no record: `"submit"`, `"interrupt"`, `"end"`, ….
 ---@param name string
 function Turn:apply(name)
-  if name == "interrupt" then self.interrupted_at = claude_event.timestamp() end
+  if name == "interrupt" then self.interrupted_at = clock.moment() end
   apply(self, name)
 end
 
@@ -92,7 +93,7 @@ end
 ---@param is_exact? boolean  the program has shown that it runs this command and no other
 function Turn:submit(withdrawn, is_exact)
   apply(self, "submit")
-  self.withdrawn, self.is_exact, self.submitted_at = withdrawn, is_exact, claude_event.timestamp()
+  self.withdrawn, self.is_exact, self.submitted_at = withdrawn, is_exact, clock.moment()
 end
 
 --- Whether ESC has ended it, or will.
@@ -107,7 +108,7 @@ function Turn:is_certain() return seen_by(self).certainty == "certain" end
 --- conversation whose compaction ESC has cut off.
 local function is_cut_off(self)
   local failure = self.api_error
-  return failure ~= nil and self.interrupted_at ~= nil and (failure.timestamp or "") >= self.interrupted_at
+  return failure ~= nil and self.interrupted_at ~= nil and not self.interrupted_at:is_after(failure.timestamp or "")
 end
 
 --- What the settling policy judges by.
@@ -393,8 +394,8 @@ end
 ---@return string? ending  `"duration"` or `"stop"` when this is a record that the program writes last
 --- Raises `SessionError` when the message has arrived changed (reason `"delivery"`), or was refused (`"refused"`).
 function Turn:take(record)
-  local time = self.is_command and record.timestamp
-  if type(time) == "string" and time < (self.submitted_at or "") then return nil end
+  local time = self.is_command and self.submitted_at and record.timestamp
+  if type(time) == "string" and self.submitted_at:is_after(time) then return nil end
   local event = claude_event.from_record(record)
   local ending = event and event.type == "system" and ENDINGS[event.subtype] or nil
   if ending then

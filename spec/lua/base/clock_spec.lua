@@ -1,7 +1,6 @@
 -- Time, and a world that owns it.
 local uv = require "luv"
 local clock = require "parley.base.clock"
-local event = require "parley.claude.event"
 local helper = require "spec.helper"
 local simulated_clock = require "spec.simulated_clock"
 local task = require "parley.base.task"
@@ -25,7 +24,22 @@ describe("the clock", function()
     assert.is_true(before // 1000 <= seconds and seconds <= after // 1000)
     assert.equal("2025-11-22T03:18:22.084Z", clock.timestamp(1763781502084.9))
     assert.equal("03:18", clock.date("!%H:%M", 1763781502084))
-    assert.truthy(clock.timestamp() >= event.timestamp():sub(1, 19))
+    assert.truthy(clock.timestamp() >= clock.timestamp(before))
+  end)
+
+  it("knows what was written before a moment, though everybody's clock is set meanwhile", function()
+    local at, set = 1000, 0
+    clock.use { now = function() return at end, wall = function() return 1e12 + at + set end }
+    local moment, before, same = clock.moment(), clock.timestamp(1e12 + 999), clock.timestamp()
+    at = 3000
+    for _, by in ipairs { 0, 60000 } do
+      set = by
+      assert.same({ true, false, false }, { moment:is_after(before), moment:is_after(same),
+        moment:is_after(clock.timestamp()) })
+    end
+    set = -60000
+    assert.is_false(moment:is_after(clock.timestamp()))
+    assert.is_true(moment:is_after(clock.timestamp(1e12 + set)))
   end)
 
   it("calls back once, not before the time is over", helper.task(function()
@@ -111,7 +125,7 @@ describe("the clock", function()
       local is_in_time, late = pcall(task.timeout, 5000, condition.wait, condition, 10000)
       assert.is_false(is_in_time)
       assert.equal("ETIMEDOUT", late.code)
-      assert.equal("2001-09-09T01:47:46.000Z", event.timestamp())
+      assert.equal("2001-09-09T01:47:46.000Z", clock.timestamp())
     end)
     clock.use()
     assert.is_true(ok, tostring(err))

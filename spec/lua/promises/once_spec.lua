@@ -30,6 +30,18 @@ describe("promise 1, once:", function()
       assert.same({ "hello" }, kit:taken())
     end)
 
+  each("a message is known by its record, though everybody's clock is set back before that is written",
+    { session = { turn_timeout_ms = 20000 } }, function(live, kit)
+      local settings = 0
+      function kit.on_typed(_, bytes)
+        if not bytes:find "\r" then return end
+        settings, kit.time.set_by = settings + 1, kit.time.set_by - 5000
+      end
+      for _, text in ipairs { "hello", "and on" } do assert.equal("success", say(live, text).verdict) end
+      assert.same({ "hello", "and on" }, kit:taken())
+      assert.equal(2, settings)
+    end)
+
   each("Enter is not pressed again and again for one that stays in the composer, whatever becomes of it",
     { script = { faults = { lose_returns = 40 } }, session = { file_wait_timeout_ms = 60000 } }, function(live, kit)
       failure_of("SessionError", say, live, "hello")

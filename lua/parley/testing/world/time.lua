@@ -26,6 +26,7 @@ local PASSES_A_LOOK = 4096
 
 ---@class parley.testing.Time
 ---@field now number
+---@field set_by number  so far everybody's clock was set meanwhile, forward or back
 ---@field owner_of fun(): any  the program that acts now
 ---@field acting? any          the program whose event is handled now
 ---@field steps integer        so many events have happened
@@ -45,8 +46,8 @@ Timer.__close = Timer.close
 ---@param chance parley.testing.Chance
 ---@return parley.testing.Time
 function M.new(chance)
-  return setmetatable({ now = 0, chance = chance, heap = {}, size = 0, closed = 0, at_once = 0, steps = 0, passes = 0,
-    owner_of = function() end }, Time)
+  return setmetatable({ now = 0, set_by = 0, chance = chance, heap = {}, size = 0, closed = 0, at_once = 0, steps = 0,
+    passes = 0, owner_of = function() end }, Time)
 end
 
 -- The heap is where a world spends its time: so an event's two numbers are compared in place.
@@ -188,7 +189,7 @@ end
 function Time:clock()
   return {
     now = function() return self.now end,
-    wall = function() return FIRST_WALL + self.now end,
+    wall = function() return FIRST_WALL + self.set_by + self.now end,
     after = function(milliseconds, callback) return self:after(milliseconds, callback) end,
     pass = function(mode) return self:pass(mode) end,
   }
