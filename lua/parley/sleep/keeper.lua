@@ -324,11 +324,11 @@ local function can_follow(entry, set)
   return not (had.model and not set.model or had.effort and not set.effort)
 end
 
---- Why a conversation that is leased now cannot be woken.
+--- Why a conversation that is leased now cannot be woken. A program that is about to end may still write.
 local function problem_of(entry, environment)
+  local pid = opener.settled(entry.session_id, environment)
   local problem = transcript.problem_of(entry)
   if problem then return problem, transcript.words(problem) end
-  local pid = opener.settled(entry.session_id, environment)
   if pid then return "open", ("it is open in process %d"):format(pid) end
 end
 

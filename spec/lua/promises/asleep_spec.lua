@@ -1,8 +1,10 @@
 -- Conversations that outlive their process, on the stand-in over a real pty.
+local defer = require "parley.base.defer"
 local files = require "parley.base.files"
 local helper = require "spec.helper"
 local index = require "parley.sleep.index"
 local keeper = require "parley.sleep.keeper"
+local opener = require "parley.sleep.opener"
 local parley = require "parley"
 local task = require "parley.base.task"
 local testing = require "parley.testing"
@@ -294,6 +296,20 @@ describe("a conversation that sleeps", function()
       assert.same({}, of_subtype(talk:ask "three", "sleep_missed"))
     end))
   end
+
+  it("is a miss when its killed host's program writes before it ends, while that is waited for", helper.task(function()
+    local id, messages = asleep()
+    local settled = opener.settled
+    local _ <close> = defer(function() opener.settled = settled end)
+    function opener.settled(...)
+      files.put(kit:transcript_path(id), line(SAID), "a")
+      return settled(...)
+    end
+    local backend <close> = backend_of()
+    local answer = backend:conversation(messages):ask "two"
+    assert.equal("grown", of_subtype(answer, "sleep_missed")[1].cause)
+    assert.same({ "one", "two" }, said_in(answer.result.session_id))
+  end))
 
   it("is not woken from a transcript with a line that is none: what that said is missing there", helper.task(function()
     local backend <close> = backend_of()
