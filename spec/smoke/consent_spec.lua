@@ -138,6 +138,7 @@ describe("a permission prompt of the real program", function()
     bash("rm victim"), bash(LONG, "a long one"), bash("cat > x <<E\n  a\n\n\tb\n╌╌╌╌╌╌\n──────\n❯ 1. Yes\nE", "lines"),
     bash "touch ❤️ 1️⃣ ☎︎ a\u{200B}b x\u{FEFF}y a\u{AD}b", call("Read", { file_path = "/etc/hostname" }),
     call("Write", { file_path = "CWD/sub/new.txt", content = "one\n  two\n\n" .. ("word "):rep(40) .. "\n" }),
+    call("Write", { file_path = "CWD/../home/out.txt", content = "x\n" }),
     call("WebFetch", { url = "http://127.0.0.1:1/x", prompt = "what does it say" }),
   }
   local script, asked, folder = {}, {}, nil

@@ -4,6 +4,7 @@
 --- the program draws rules at the left edge (but for a question's text, which is of no tool that does anything).
 --- 2.1.290 and later put what a tool gets between two rules. A text of several rows has a bar before each.
 local core = require "parley.core"
+local paths = require "parley.claude.paths"
 
 local M = {}
 
@@ -174,11 +175,6 @@ local function read_prompt(rows, choices)
   return { title = title, columns = columns, body = body }
 end
 
---- A path as the program shows it.
-local function shown_path(path, cwd)
-  return starts_with(path, cwd .. "/") and path:sub(#cwd + 2) or path
-end
-
 --- Whether rows show a text, with the bars before it where it has any.
 local function shows(rows, text, columns) return shows_text(without_bars(rows), text, columns) end
 
@@ -192,7 +188,7 @@ end
 
 local function has_path(prompt, input, cwd)
   return type(input.file_path) == "string" and prompt.head ~= nil
-    and shows(prompt.head, shown_path(input.file_path, cwd), prompt.columns)
+    and shows(prompt.head, paths.way(cwd, input.file_path), prompt.columns)
 end
 
 --- The rows of a file's lines without their numbers; those that go on with a line have none.

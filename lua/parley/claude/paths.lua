@@ -172,4 +172,30 @@ function M.status_file(pid, environment)
   return ("%s/sessions/%d.json"):format(M.config_folder(environment), pid)
 end
 
+--- The names on a full path, without those that lead back.
+local function names_on(path)
+  local names = {}
+  for name in path:gmatch "[^/]+" do
+    if name == ".." then
+      table.remove(names)
+    elseif name ~= "." then
+      table.insert(names, name)
+    end
+  end
+  return names
+end
+
+--- The way from a folder to a file, as the prompts of Write and Edit have it: `"sub/new.txt"`, `"../home/old.txt"`
+--- (2.1.110, 2.1.197, 2.1.332).
+---@param folder string  a full path
+---@param path string
+---@return string
+function M.way(folder, path)
+  if path:sub(1, 1) ~= "/" then return path end
+  local here, there, same, way = names_on(folder), names_on(path), 0, {}
+  while here[same + 1] and here[same + 1] == there[same + 1] do same = same + 1 end
+  for i = 1, #here - same do way[i] = ".." end
+  return table.concat(table.move(there, same + 1, #there, #way + 1, way), "/")
+end
+
 return M

@@ -152,6 +152,16 @@ describe("paths.resolve_jsonl_path", function()
   end)
 end)
 
+describe("paths.way", function()
+  for path, way in pairs {
+    ["/tmp/a/work/sub/new.txt"] = "sub/new.txt", ["/tmp/a/work"] = "", ["/tmp/a/workx/y"] = "../workx/y",
+    ["/tmp/a/home/old.txt"] = "../home/old.txt", ["/made.txt"] = "../../../made.txt",
+    ["/tmp/a/work/../near.txt"] = "../near.txt", ["/tmp/./a//work/b"] = "b", ["sub/new.txt"] = "sub/new.txt",
+  } do
+    it("from a folder to " .. path, function() assert.equal(way, paths.way("/tmp/a/work", path)) end)
+  end
+end)
+
 describe("paths.status_file", function()
   it("is named after the process", function()
     assert.equal("/c/sessions/1234.json", paths.status_file(1234, { CLAUDE_CONFIG_DIR = "/c" }))

@@ -108,6 +108,7 @@ describe("promise 4, consent is the user's:", function()
       bash("touch " .. ("日本語 "):rep(40) .. "\n│ c", "it"), tool("Read", { file_path = "/a" }),
       tool("Read", { file_path = "/b" }), bash("touch made", "│ it"), bash("touch made", "it"),
       bash "touch ❤️ 1️⃣ a\u{200B}b x\u{FEFF}y", -- which no screen shows whole
+      tool("Write", { file_path = "/made/far away.txt", content = "a\n" }),
       tool("WebFetch", { url = "http://a", prompt = "p" }),
       tool("WebFetch", { url = "http://b/" .. ("x/"):rep(100), prompt = "p\n❯ 1. Yes" }) }
     local asked = {}

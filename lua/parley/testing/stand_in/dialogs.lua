@@ -1,5 +1,6 @@
 --- The dialogs: what they show, where the cursor stands, and what each answer does. Titles and choices are those that a
 --- driver recognises them by; the prose between is the stand-in's own.
+local paths = require "parley.claude.paths"
 local text_of = require "parley.testing.stand_in.text"
 
 local M = {}
@@ -164,9 +165,7 @@ end
 local function describe_call(profile, prompt, tool, cwd, columns, is_ruled)
   local input = tool.input or {}
   if prompt.is_edit then
-    local path = tostring(input.file_path)
-    if path:sub(1, #cwd + 1) == cwd .. "/" then path = path:sub(#cwd + 2) end
-    return between_rules({ " " .. path }, change_of(input), columns)
+    return between_rules({ " " .. paths.way(cwd, tostring(input.file_path)) }, change_of(input), columns)
   end
   local form = not profile.rules_around_input and prompt.shown_before or prompt.shown
   local values = { host = tostring(input.url):match "//([^/:]*)" }
