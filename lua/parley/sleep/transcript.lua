@@ -10,7 +10,7 @@ local WORDS = {
   gone = "its transcript is gone",
   shorter = "its transcript has been cut short",
   rewritten = "its transcript has been changed",
-  grown = "somebody has gone on with it",
+  grown = "somebody has gone on with it, or its host was killed in the middle of a turn",
   torn = "its transcript ends in the middle of a line",
 }
 
