@@ -88,6 +88,38 @@ describe("beside a turn of its own, the real program", function()
     smoke.is_fine(live, server)
   end)
 
+  local function agent(name)
+    return { type = "tool_use", name = "Agent", input = { description = name, prompt = "SUBPROMPT " .. name,
+      subagent_type = "general-purpose", run_in_background = true } }
+  end
+
+  for count, blocks in ipairs { { agent "one" }, { agent "one", agent "two" } } do
+    smoke.converses(("ends a turn whose %d sub-agents a person has stopped"):format(count), { script = {
+      { on = "SUBPROMPT", delay_ms = 600000 },
+      { on = "LAUNCH", blocks = blocks },
+      { on = "LAUNCH", step = 1, blocks = { { type = "text", text = "they work" } } },
+      { on = "stopped by the user", blocks = { { type = "text", text = "they are stopped" } } } } },
+      function(live, server)
+        local saying = task.spawn(say, live, "LAUNCH please")
+        helper.eventually(function()
+          return live.turn and live.turn:facts().agents == count and live.turn:facts().last_is_answer
+        end, 60000)
+        helper.eventually(function() -- a key may be lost
+          for _, keys in ipairs { "\24", "\11", "\24", "\11" } do
+            live.process:write(keys)
+            task.condition():wait(100)
+          end
+          return not live.turn or live.turn:facts().agents == 0
+        end, 60000)
+        local said = saying:await()
+        assert.equal("success", said.verdict)
+        assert.equal("they work", said.texts[1])
+        assert.equal(2, #said.texts) -- 2.1.332 asks as in the turn before, whose words then count
+        assert.equal(1, #smoke.of_subtype(said, "agents_killed"))
+        smoke.is_fine(live, server)
+      end)
+  end
+
   smoke.converses("answers a message beside the one that an agent of the user's begins with", {
     settings = { agent = "starter" },
     prepare = function(home)

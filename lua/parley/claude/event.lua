@@ -156,7 +156,9 @@ function M.kind(event)
   for _, entry in ipairs(PROGRAM_TEXTS) do
     if text:find(entry[1]) then return entry[2] end
   end
-  return record.promptSource == "system" and "notification" or "typed"
+  local origin = present(record.origin, "table") -- 2.1.110 has no `promptSource`
+  local is_own = record.promptSource == "system" or origin ~= nil and origin.kind == "task-notification"
+  return is_own and "notification" or "typed"
 end
 
 return M

@@ -1,6 +1,7 @@
 --- One message and all that follows until it is answered: takes in the transcript's records and what the program is
 --- seen to be doing, and keeps what the settling policy judges by. The state machine below it is `parley.core`'s.
 local core = require "parley.core"
+local agents = require "parley.session.agents"
 local claude_event = require "parley.claude.event"
 local clock = require "parley.base.clock"
 local commands = require "parley.claude.commands"
@@ -183,30 +184,8 @@ local function close_tool(self, id)
   end
 end
 
---- The sub-agent that a record tells the start of: a tool's result, or what a command leaves that is a skill with
---- `context: fork`.
----@return string?
-local function started_agent(record)
-  local result = record.toolUseResult
-  if type(result) == "table" and result.isAsync == true and type(result.agentId) == "string" then
-    return result.agentId
-  end
-  local output = record.subtype == "local_command" and tostring(record.content) or ""
-  return output:match '\n<forked%-skill%-launch>{"agentId":"([%w_-]+)"'
-end
-
---- Follows the sub-agents that 2.1.330 lets work in the background: they are heard of in a notification, which starts a
---- turn of the program's own or comes as an attachment to the one that runs.
 local function follow_agents(self, record, text)
-  local started = started_agent(record)
-  if started and not self.agents[started] then
-    apply(self, "agent")
-    self.agents[started] = true
-  end
-  for id in text:gmatch "<task%-id>([%w_-]+)</task%-id>" do
-    if self.agents[id] then apply(self, "report") end
-    self.agents[id] = nil
-  end
+  for _, name in ipairs(agents.follow(self.agents, record, text)) do apply(self, name) end
 end
 
 --- Kinds of user events that are part of the conversation. What the program writes itself is told by its text only
@@ -414,7 +393,7 @@ function Turn:take(record)
     if self.is_command and event then
       self.ran = self.ran or receipt.command_run(self, event)
       self.failed = commands.failure_in(event) or self.failed
-      if receipt.ends_command(event) and not started_agent(record) then apply(self, "finished") end
+      if receipt.ends_command(event) and not agents.started(record) then apply(self, "finished") end
     end
   end
   return ending

@@ -1,5 +1,6 @@
 -- Promise 5 of the README, on the stand-in, in a world with a clock of its own. Each spec fails when the
 -- promise is broken.
+local clock = require "parley.base.clock"
 local task = require "parley.base.task"
 local helper = require "spec.helper"
 local promise = require "spec.promise"
@@ -233,6 +234,41 @@ describe("promise 5, a turn ends, and not early:", function()
     assert.same({ "echo: next" }, say(live, "next").texts)
     assert.same({ "slow", "mine", "next" }, kit:taken())
   end)
+
+  local function agents(count, works_ms)
+    local tools = {}
+    for i = 1, count do
+      tools[i] = { name = "Agent", input = { description = "agent " .. i }, result = "report " .. i,
+        works_ms = works_ms }
+    end
+    return { script = { answers = { { on = "go", steps = { { tools = tools }, { text = "they work" } } } } } }
+  end
+
+  each("with what the model says to the report of each sub-agent that works in the background", agents(2, 60000),
+    function(live)
+      local said = say(live, "go")
+      assert.same({ "success", "they work", 3 }, { said.verdict, said.texts[1], #said.texts })
+      assert.same({ "echo: next" }, say(live, "next").texts)
+    end)
+
+  for count, words in ipairs { 'Background agent "agent 1" was stopped', "2 background agents were stopped" } do
+    each(("with what the model says to %d that a person has stopped (Ctrl+X Ctrl+K)"):format(count),
+      agents(count, 40 * 60000), function(live)
+        local began = clock.now()
+        local saying = task.spawn(say, live, "go")
+        helper.eventually(function() return live.turn and live.turn:facts().agents == count
+          and live.process.screen:text():find("they work", 1, true) end)
+        for _ = 1, 2 do
+          live.process:write "\24\11"
+          task.condition():wait(300)
+        end
+        local said = saying:await()
+        assert.same({ "success", "they work", 2 }, { said.verdict, said.texts[1], #said.texts })
+        assert.matches(words, said.texts[2])
+        assert.is_true(clock.now() - began < 60000)
+        assert.same({ "echo: next" }, say(live, "next").texts)
+      end)
+  end
 
   each("with a word of a message that a person has entered while a tool ran", { script = { answers = { { on = "work",
     after = "both", tool = { name = "Bash", input = { command = "true" }, result = "", duration_ms = 5000 } } } } },

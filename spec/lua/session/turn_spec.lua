@@ -495,6 +495,27 @@ describe("turn", function()
       assert.equal(0, live:facts().agents)
     end)
 
+    it("is over when a person has stopped all of them, and the model has answered that", function()
+      for _, fields in ipairs { { promptSource = "system" }, { origin = { kind = "task-notification" } } } do
+        local live, write = launched()
+        live:take(write.system "agents_killed")
+        assert.same({ 0, "goes_on" }, { live:facts().agents, live:facts().certainty })
+        live:take(write.user('Background agent "x" was stopped by the user.', fields))
+        assert.is_true(live.events[#live.events].is_meta)
+        live:take(write.text("it is stopped", "end_turn"))
+        live:take(write.system "turn_duration")
+        assert.equal("certain", live:facts().certainty)
+      end
+    end)
+
+    it("takes the stop of those of another turn for no news", function()
+      local live, write = accepted()
+      live:take(write.text("done", "end_turn"))
+      live:take(write.system "turn_duration")
+      live:take(write.system "agents_killed")
+      assert.equal("certain", live:facts().certainty)
+    end)
+
     it("is not over either where a command has started it", function()
       local live, write = sent("/skill", { is_command = true })
       live:take(write.system("local_command", { content = "<local-command-stdout>Running</local-command-stdout>\n"

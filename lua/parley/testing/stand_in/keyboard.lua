@@ -1,6 +1,7 @@
 --- What keys do, once they are decoded: to a dialog, to the composer, to the turn that runs.
 local errors = require "parley.base.errors"
 local task = require "parley.base.task"
+local agents = require "parley.testing.stand_in.agents"
 local commands = require "parley.testing.stand_in.commands"
 local dialogs = require "parley.testing.stand_in.dialogs"
 local editor = require "parley.testing.stand_in.editor"
@@ -139,6 +140,8 @@ local function press(program, key)
     editor.open(program)
   elseif key.name == "ctrl-s" and is_chord then
     send_now(program)
+  elseif key.name == "ctrl-k" and is_chord then
+    if is_second_press(program, "ctrl-x ctrl-k") then agents.kill(program) end
   elseif key.name == "ctrl-o" then
     open_transcript(program)
   elseif program.view.mode ~= "normal" then

@@ -43,7 +43,8 @@ local HISTORY_ENTRIES = 200
 ---@field log parley.testing.Log
 ---@field view table        what is drawn
 ---@field takes_keys boolean
----@field calls parley.Group  hooks whose answers nobody waits for
+---@field calls parley.Group  hooks whose answers nobody waits for, and what works in the background
+---@field agents table[]      sub-agents that do
 local Program = { INTERRUPT = "the user pressed Escape", SEND_NOW = "the user has sent what was queued" }
 Program.__index = Program
 
@@ -68,7 +69,7 @@ function M.new(script, flags, outside)
   local self = setmetatable({
     script = script, faults = script.faults or {}, flags = flags, profile = profile,
     outside = outside, environment = outside.environment,
-    queue = {}, queued = task.condition(), answered = task.condition(), turn_count = 0,
+    queue = {}, agents = {}, queued = task.condition(), answered = task.condition(), turn_count = 0,
     model = flags.model or profile.model, takes_keys = false,
     permission_mode = flags["dangerously-skip-permissions"] and "bypassPermissions" or flags["permission-mode"]
       or "default",
@@ -224,6 +225,14 @@ function Program:submit(entry)
   self.queued:notify()
 end
 
+--- Queues what the model is told of a task in the background.
+---@param text string
+function Program:notify(text)
+  self.transcript:note("queue-operation", { operation = "enqueue", content = text })
+  table.insert(self.queue, { kind = "notification", text = text })
+  self.queued:notify()
+end
+
 --- Gives the model what was submitted meanwhile, with the result of a tool.
 ---@return string? text  the last of it
 function Program:hand_over_queued()
@@ -298,6 +307,9 @@ function Program:run_entry(entry)
   end
   if entry.kind == "message" then
     self:run_turn(entry)
+  elseif entry.kind == "notification" then
+    self.transcript:note("queue-operation", { operation = "dequeue" })
+    self:run_turn { text = entry.text, source = "system" }
   elseif entry.kind == "shell" then
     commands.shell(self, entry.text)
   elseif entry.kind == "malformed" then

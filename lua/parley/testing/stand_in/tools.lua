@@ -1,6 +1,7 @@
 --- Tool calls: who is asked, what the result is.
 local core = require "parley.core"
 local task = require "parley.base.task"
+local agents = require "parley.testing.stand_in.agents"
 local dialogs = require "parley.testing.stand_in.dialogs"
 local hooks = require "parley.testing.stand_in.hooks"
 
@@ -159,7 +160,7 @@ function M.run(turn, tool)
   program:show("● ", ("%s(%s)"):format(tool.name, tool.input and tool.input.command or ""))
   local permission, reason = ask(turn, tool, facts)
   if permission == "deny" then return false end
-  local result, is_error = tool.result or "", tool.is_error or false
+  local result, is_error, launched = tool.result or "", tool.is_error or false, nil
   if permission == "refuse" then
     result, is_error = reason or "Permission to use " .. tool.name .. " was denied.", true
     turn.refused = result
@@ -173,6 +174,9 @@ function M.run(turn, tool)
     result = ('Your questions have been answered: "%s"="%s".'):format(tool.question.text, choice)
   elseif entry.call.name:find "^mcp__" then
     result, is_error = call_server(program, tool, entry.call)
+  elseif tool.works_ms then
+    launched = agents.start(program, tool)
+    result = "Async agent launched successfully.\nagentId: " .. launched.agentId
   elseif tool.enters then
     program:work_in(tool.enters)
   elseif tool.leaves then
@@ -184,7 +188,7 @@ function M.run(turn, tool)
     result = "changed: " .. core.json.encode(facts.tool_input, { sort_keys = true })
   end
   table.remove(turn.pending, 1)
-  program.transcript:tool_result(entry.call, result, is_error, entry.uuid, turn.prompt_id)
+  program.transcript:tool_result(entry.call, result, is_error, entry.uuid, turn.prompt_id, launched)
   program:show("  ⎿  ", as_text(result))
   facts.tool_response = { stdout = as_text(result), stderr = "", interrupted = false }
   turn:run_hooks("PostToolUse", facts)

@@ -91,6 +91,14 @@ function Transcript:begin_file()
   self.is_new = is_new
 end
 
+--- The fields of the record that begins a turn of the program's own.
+---@return table
+function Transcript:own_fields()
+  local usual = self.profile.user_fields
+  return { origin = { kind = "task-notification" }, promptSource = usual.promptSource and "system",
+    turnOrigin = usual.turnOrigin and "task_notification" }
+end
+
 --- What the user typed, with what surrounds it in a new file.
 ---@param content string|table
 ---@param fields? table
@@ -224,11 +232,12 @@ end
 ---@param is_error boolean
 ---@param call_uuid string  of the record that holds the call
 ---@param prompt_id? string
-function Transcript:tool_result(call, content, is_error, call_uuid, prompt_id)
+---@param launched? table   what the record has beside it, where a sub-agent was started
+function Transcript:tool_result(call, content, is_error, call_uuid, prompt_id, launched)
   self:chain("user", {
     message = { role = "user", content = {
       { type = "tool_result", tool_use_id = call.id, content = content, is_error = is_error } } },
-    toolUseResult = (is_error or type(content) == "table") and content
+    toolUseResult = launched or (is_error or type(content) == "table") and content
       or { stdout = content, stderr = "", interrupted = false, isImage = false },
     sourceToolAssistantUUID = call_uuid, promptId = prompt_id,
   })

@@ -319,7 +319,9 @@ function Turn:run()
   if self.source == "command" then
     transcript:user(self.text, { promptId = self.prompt_id, isMeta = true })
   else
-    transcript:message(self.text, { promptId = self.prompt_id, promptSource = self.source })
+    local fields = self.source == "system" and transcript:own_fields() or { promptSource = self.source }
+    fields.promptId = self.prompt_id
+    transcript:message(self.text, fields)
   end
   if not program.faults.no_attachments then transcript:attach_pictures(self.text) end
   program.telemetry:prompted()
