@@ -430,8 +430,8 @@ local function check_success(self, ask)
   if marks.DEADLY[ask.turn.mark] and ask.turn.mark ~= "dies_at_end" then
     self:wrong("%s was answered by a program that had died", ask.key)
   end
-  if ask.has_next and self.plan.profile ~= "2.1.110" and not excuses.is_torn(self, ask) then
-    self:wrong("%s has the answer of a turn behind it", ask.key) -- the program says where a turn ends
+  if ask.has_next and not excuses.is_torn(self, ask) then
+    self:wrong("%s has the answer of a turn behind it", ask.key) -- the records say where a turn ends
   end
   local answer, wanted = answer_to(self, ask), plans.TEXTS[ask.turn.mark]
   local whole = wanted or bare("echo: " .. ask.text)

@@ -88,6 +88,19 @@ describe("beside a turn of its own, the real program", function()
     smoke.is_fine(live, server)
   end)
 
+  smoke.converses("has a turn end before one about what has ended in the background while it was answered", {
+    script = { { on = "BEHIND", blocks = bash("sleep 4", true).blocks },
+      { on = "STREAM", line_ms = 100, blocks = { { type = "text", text = ("line\n"):rep(60) .. "the end" } } } },
+  }, function(live, server)
+    say(live, "BEHIND please")
+    local said = say(live, "STREAM please")
+    assert.same({ "success", 1 }, { said.verdict, #said.texts })
+    for _, event in ipairs(said.events) do
+      assert.is_falsy(event.type == "user" and event:text():find "task%-notification")
+    end
+    smoke.is_fine(live, server)
+  end)
+
   local function agent(name)
     return { type = "tool_use", name = "Agent", input = { description = name, prompt = "SUBPROMPT " .. name,
       subagent_type = "general-purpose", run_in_background = true } }

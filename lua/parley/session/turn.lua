@@ -270,6 +270,18 @@ local function take_endings(self)
   end
 end
 
+--- Whether the model has said its last word, with no sub-agent left whose report is a part of it.
+local function is_answered(self)
+  local facts = seen_by(self)
+  return facts.last_is_answer and settling.is_final(facts.stop_reason) and not facts.broken_off and facts.agents == 0
+end
+
+--- Whether a record begins a turn of the program's own, about what has ended in the background.
+local function begins_own_turn(self, record)
+  local origin = record.type == "user" and type(record.origin) == "table" and record.origin.kind
+  return origin == "task-notification" and is_answered(self)
+end
+
 --- Whether a record is of a message that a person at the terminal has entered behind this one.
 local function is_anothers(self, record, event)
   if self.is_command or event.type ~= "user" or claude_event.kind(event) ~= "typed" then return false end
@@ -306,10 +318,8 @@ end
 --- a message that was queued while a tool ran).
 local function take_anothers(self, record, event)
   local facts = seen_by(self)
-  local is_answered = facts.last_is_answer and settling.is_final(facts.stop_reason) and not facts.broken_off
-    and facts.agents == 0
   local is_instead = facts.assistant_blocks == 0 and record.parentUuid == self.parent
-  if record.type == "user" and (is_answered or is_instead) then
+  if record.type == "user" and (is_instead or is_answered(self)) then
     if is_instead then apply(self, "interrupted") end
     return apply(self, "duration")
   end
@@ -380,6 +390,8 @@ function Turn:take(record)
   if ending then
     self.endings[ending] = record.parentUuid
     follow(self, record, false)
+  elseif self:is_accepted() and begins_own_turn(self, record) then
+    apply(self, "duration") -- nothing else lies between the two on 2.1.110, which writes no last record
   elseif self:is_accepted() and event and is_anothers(self, record, event) then
     take_anothers(self, record, event)
   elseif self:is_accepted() then

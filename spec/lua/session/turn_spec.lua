@@ -98,6 +98,16 @@ describe("turn", function()
       assert.same({ "assistant" }, types(live))
     end)
 
+    it("is over where a turn of the program's own has begun, and goes on where the answer is none yet", function()
+      for reason, certainty in pairs { end_turn = "certain", tool_use = "goes_on" } do
+        local live, write = accepted()
+        live:take(write.text("done", reason))
+        live:take(write.user("<task-notification>x", { origin = { kind = "task-notification" } }))
+        assert.equal(certainty, live:facts().certainty)
+        assert.equal(reason == "end_turn" and 1 or 2, #live.events)
+      end
+    end)
+
     it("goes on where the answer is none yet, or the record is no message", function()
       local cases = { { "tool_use", "x", "message_added" }, { "max_tokens", "x", "message_added" },
         { "end_turn", "<bash-stdout>x" } }
