@@ -73,7 +73,9 @@ describe("a backend with limits", function()
     function(_, talk)
       local turn = talk:send "SLOW please"
       assert.same({ "error_limit", "max_tool_calls" }, { turn:result().subtype, turn:result().limit })
-      assert.equal(1, #notices(turn, "hooks_unavailable"))
+      local lacks = notices(turn, "hooks_unavailable")
+      assert.equal(1, #lacks)
+      assert.matches("disableAllHooks, .*allowManagedHooksOnly", lacks[1].message)
     end, { settings = { disableAllHooks = true }, script = SLOW.script })
 
   spec("interrupts once the tokens are used up, unless that was the end", { max_output_tokens = 5 }, function(_, talk)
