@@ -97,9 +97,11 @@ end
 
 local function tell(text, ...) io.stderr:write("parley: ", paint.plain(text:format(...)), "\n") end
 
---- Says that the model was not given a picture of the message.
+local LACKS = { attachment_missing = true, permission_mode_unavailable = true }
+
+--- Says that the model was not given a picture of the message, or that it works in another permission mode.
 local function tell_of_missing(event)
-  if event.subtype == "attachment_missing" then tell("%s", event.message) end
+  if LACKS[event.subtype] then tell("%s", event.message) end
 end
 
 local function main(arguments)

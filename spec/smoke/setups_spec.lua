@@ -106,4 +106,15 @@ describe("the real program with", function()
     assert.is_true(task.now() - started < 25000)
     assert.equal(0, #server:turns())
   end))
+
+  it("settings that forbid the permission mode, which is told once", smoke.conversation({
+    process = { permission_mode = "bypassPermissions" },
+    settings = { permissions = { disableBypassPermissionsMode = "disable" } },
+  }, function(live, server)
+    local told = smoke.of_subtype(say(live, "hello"), "permission_mode_unavailable")
+    assert.equal(1, #told)
+    assert.equal("bypassPermissions", told[1].wanted)
+    assert.equal(0, #smoke.of_subtype(say(live, "again"), "permission_mode_unavailable"))
+    is_fine(live, server)
+  end))
 end)

@@ -75,8 +75,9 @@ local function scope_of(visit, request)
 end
 
 --- What is told of what cannot be had: what a session lacks once (text that does not stream, conversations that are not
---- kept), a picture that the model was not given each time.
-local LACKS = { hooks_unavailable = "once", state_unavailable = "once", attachment_missing = "each" }
+--- kept, the permission mode), a picture that the model was not given each time.
+local LACKS = { hooks_unavailable = "once", state_unavailable = "once", permission_mode_unavailable = "once",
+  attachment_missing = "each" }
 
 local function tell_lack(self, event)
   local times = LACKS[event.subtype]

@@ -1,6 +1,7 @@
 --- The transcript of a session: opened, checked, and read into the turn that runs.
 local core = require "parley.core"
 local files = require "parley.base.files"
+local mode = require "parley.session.mode"
 local paths = require "parley.claude.paths"
 local tail = require "parley.claude.tail"
 
@@ -12,6 +13,7 @@ local M = {}
 ---@field path string
 ---@field has_moved? boolean  the program has said so, and it was not followed yet
 ---@field package terminal parley.Terminal
+---@field package knows_mode? boolean  a message has told in which permission mode it was taken
 ---@field package tail? parley.Tail  while it is open
 ---@field package held integer   bytes of a line that had no end when all else was read
 ---@field package seen table<string, true>  the records that were taken in, by what tells them apart
@@ -99,7 +101,14 @@ end
 local function take(self, turn, record)
   if type(record.version) == "string" then self.terminal:learn_version(record.version) end
   self.has_moved = self.has_moved or record.type == "relocated"
+  local was_accepted = turn:is_accepted()
   if turn:take(record) == "duration" then self.offers_duration = true end
+  if self.knows_mode or was_accepted or not turn:is_accepted() then return end
+  self.knows_mode = true
+  local lack = mode.lack(self.terminal.process, record.permissionMode)
+  if not lack then return end
+  lack.session_id = record.sessionId
+  turn:notice("permission_mode_unavailable", lack)
 end
 
 --- Takes in what there is, to the turn's end: what comes after it is not this turn's.

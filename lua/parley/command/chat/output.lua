@@ -156,8 +156,8 @@ function writers.user(self, event)
 end
 
 --- Notices that are shown as they come.
-local NOTICES = { informational = "red", attachment_missing = "red", message_joined = "dim", injection_fallback = "dim",
-  compact_boundary = "dim" }
+local NOTICES = { informational = "red", attachment_missing = "red", permission_mode_unavailable = "red",
+  message_joined = "dim", injection_fallback = "dim", compact_boundary = "dim" }
 
 function writers.system(self, event)
   local message = event.message

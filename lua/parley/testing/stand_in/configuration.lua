@@ -126,6 +126,18 @@ function Configuration:setting(name)
   return self.state[name]
 end
 
+local FORBIDDEN_BY = { bypassPermissions = "disableBypassPermissionsMode", auto = "disableAutoMode" }
+
+--- Whether any settings forbid a permission mode.
+---@param mode string
+---@return boolean
+function Configuration:forbids(mode)
+  for _, settings in ipairs(self.settings) do
+    if (settings.permissions or {})[FORBIDDEN_BY[mode]] == "disable" then return true end
+  end
+  return false
+end
+
 --- The permission rules of a kind, from all settings.
 ---@param kind "allow"|"deny"|"ask"
 ---@return string[]  the caller's own

@@ -20,6 +20,7 @@ local M = {}
 ---@field settings_choices string[]    of that dialog
 ---@field renderer_offer? "untold"|"late"  whether the status file says that it is up
 ---@field offers_default_mode boolean  auto mode in the place of the settings' plan mode, once
+---@field falls_back_to_auto boolean  where the settings forbid to bypass permissions
 ---@field resume_needs {timestamp?: true, model?: true}  what each record of a resumed file must have
 ---@field fails_on_resume boolean      it fails in its own code then, and stands still (2.1.120)
 ---@field resumes_model boolean        without `--model` a resumed session has the last model of its file, where the
@@ -161,7 +162,7 @@ local v2_1_50 = {
 
   startup_ms = 1500, composer_lead_ms = 300, status_file = "none",
   numbered_choices = true, default_is_no = false, trust_escape_status = 1, bypass_implies_trust = true,
-  offers_default_mode = false, settings_problem = "error",
+  offers_default_mode = false, falls_back_to_auto = false, settings_problem = "error",
   settings_choices = { "Exit and fix manually", "Continue without these settings" },
   resume_needs = {}, prompt_ms = 20, flags_in_prompts = { "^%-p$", "^%-%-settings=" },
 
@@ -256,7 +257,8 @@ local v2_1_197 = derive(v2_1_110, {
 
 local v2_1_330 = derive(v2_1_197, {
   version = "2.1.330", model = "claude-opus-5-5", model_name = "Opus 5.5",
-  startup_ms = 420, renderer_offer = "late", offers_default_mode = true, prompt_ms = 300, flags_in_prompts = {},
+  startup_ms = 420, renderer_offer = "late", offers_default_mode = true, falls_back_to_auto = true,
+  prompt_ms = 300, flags_in_prompts = {},
   numbered_choices = false, default_is_no = true, trust_escape_status = 0,
   resume_needs = {},
   is_fullscreen = true, composer_rows = 14, cuts_wide_tabs = true,

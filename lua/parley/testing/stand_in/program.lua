@@ -78,6 +78,10 @@ function M.new(script, flags, outside)
   script.uses = outside.environment.PARLEY_STAND_IN_USES
   self.configuration = configuration.load(outside.environment, outside.cwd, flags.settings,
     flags["plugin-dir"], flags["setting-sources"])
+  if self.configuration:forbids(self.permission_mode) then
+    local is_auto = profile.falls_back_to_auto and not self.configuration:forbids "auto"
+    self.permission_mode = is_auto and "auto" or "default"
+  end
   self.cwd = self.configuration.cwd
   self.view.cwd = self.cwd
   self.view.mode = self.configuration:setting "editorMode" == "vim" and "insert" or nil

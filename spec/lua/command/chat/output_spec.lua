@@ -87,10 +87,10 @@ describe("output", function()
   end)
 
   it("shows what has become of a message that is not as it should be", function()
-    for _, subtype in ipairs { "attachment_missing", "message_joined" } do
+    for _, subtype in ipairs { "attachment_missing", "message_joined", "permission_mode_unavailable" } do
       out:event(event.new { type = "system", subtype = subtype, message = subtype })
     end
-    assert.same({ "attachment_missing\n", "message_joined\n" }, aside)
+    assert.same({ "attachment_missing\n", "message_joined\n", "permission_mode_unavailable\n" }, aside)
   end)
 
   it("describes a result that is next to nothing, and long", function()
