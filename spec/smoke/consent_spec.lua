@@ -306,4 +306,17 @@ describe("a permission prompt of the real program", function()
     assert.same({ "Edit", "gamma" }, { asked[1].tool_use.name, asked[1].tool_use.input.new_string })
     assert.equal("alpha\nbeta\ndelta\n", files.read(home.cwd .. "/there.txt"))
   end))
+
+  if smoke.is_newest then
+    for name, dimensions in pairs { [""] = { 40, 120 }, [", on a small screen"] = { 24, 80 } } do
+      it("is not taken for a panel where auto mode cannot check the call" .. name, smoke.conversation({
+        process = { permission_mode = "auto", dimensions = dimensions },
+        script = { { on = "DOIT", blocks = { bash("touch made.txt; curl -s http://127.0.0.1:1/", "x") } } },
+      }, function(live)
+        local err = helper.failure_of("DialogError", helper.say, live, "DOIT please")
+        assert.equal("auto_check", err.dialog.kind)
+        assert.matches("permission_mode", tostring(err))
+      end))
+    end
+  end
 end)

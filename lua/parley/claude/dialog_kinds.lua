@@ -74,7 +74,17 @@ M.in_turn = {
     remedy = "give a dialogs policy, allowed_tools or another permission_mode, or accept = { \"permission\" }" },
 }
 
---- All of them.
+--- Those of a turn that have no choices, and ESC says no to. Nothing that `accept` names consents to them.
+M.elicitation = { kind = "elicitation", no = keys.ESCAPE, -- its fields are no choices: their names are the server's
+  remedy = "an MCP server asks for input: give hooks.Elicitation, or a dialogs policy that denies, or presses keys" }
+--- In auto mode at a call, where the API that is asked does not check it (2.1.332): ESC refuses the call and interrupts
+--- the turn. Its title may be out of sight, and its last row go on in another.
+M.auto_check = { kind = "auto_check", no = keys.ESCAPE, row = "^Auto mode can't check actions in this session$",
+  last = "^Enter to stay in auto mode", remedy = "auto mode's check does not get through to the API: give another "
+    .. "permission_mode, or a dialogs policy that denies, or presses keys" }
+M.without_choices = { M.elicitation, M.auto_check }
+
+--- All that have choices.
 M.all = tables.joined(M.at_start, M.in_turn)
 
 return M

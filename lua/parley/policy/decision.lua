@@ -1,6 +1,5 @@
 --- What a decision about a dialog means on that dialog: which choice, which keys.
 local dialog_kinds = require "parley.claude.dialog_kinds"
-local keys = require "parley.claude.keys"
 local options = require "parley.base.options"
 
 local M = {}
@@ -43,12 +42,13 @@ end
 ---@return boolean
 function M.says_no(label) return label:find "^No%f[%A]" ~= nil end
 
---- A server's form has no choices, and ESC declines it.
 local function refuse(dialog, why)
   for i, label in ipairs(dialog.choices) do
     if M.says_no(label) then return { choose = i, denied = why } end
   end
-  if dialog.kind == "elicitation" then return { keys = keys.ESCAPE, denied = why } end
+  for _, entry in ipairs(dialog_kinds.without_choices) do
+    if entry.kind == dialog.kind then return { keys = entry.no, denied = why } end
+  end
   return { fail = why }
 end
 

@@ -30,7 +30,8 @@ M.contract = {
 ---@class parley.Dialog
 ---@field kind string       `"trust"`, `"bypass"`, …; `"panel"` of a command that shows something;
 ---                         `"elicitation"` of an MCP server that asks for input, which has no choices: keys answer it,
----                         and ESC declines it; or `"unknown"`
+---                         and ESC declines it; `"auto_check"` of auto mode that cannot check a call, with none
+---                         either, where ESC refuses the call and interrupts the turn; or `"unknown"`
 ---@field text string       what the dialog shows: all of it, a tool's input too
 ---@field is_cut? boolean    its beginning is out of sight, for it is taller than the screen (`dimensions`)
 ---@field choices string[]  the labels, top to bottom
@@ -48,9 +49,6 @@ M.contract = {
 
 --- What a command shows, and the menu that two presses of ESC open: ESC closes it.
 local PANEL = { kind = "panel", remedy = "press ESC" }
---- Its fields are no choices: their names are the server's.
-local ELICITATION = { kind = "elicitation", remedy = "an MCP server asks for input: give hooks.Elicitation, or a "
-  .. "dialogs policy that denies, or presses keys" }
 local UNKNOWN = { kind = "unknown", remedy = "give a dialogs policy that answers it" }
 
 local function has_label(entry, choices)
@@ -121,6 +119,21 @@ local function is_menu(view, text)
   return view.has_started and (text:find "^Rewind\n" ~= nil or is_left_open(view, text))
 end
 
+--- Whether auto mode says that it cannot check a call.
+local function is_auto_check(text)
+  for row in text:gmatch "[^\n]+" do
+    if row:find(dialog_kinds.auto_check.row) or row:find(dialog_kinds.auto_check.last) then return true end
+  end
+  return false
+end
+
+--- The kind of one of a turn's that has no choices.
+local function known_without_choices(view, choices, text)
+  if claude_dialog.is_elicitation(view.rows, choices) then return dialog_kinds.elicitation end
+  local has_none = view.has_started and not choices and tui.has_dialog_footer(view.rows)
+  return has_none and is_auto_check(text) and dialog_kinds.auto_check or nil
+end
+
 --- Reads the dialog that the screen shows.
 ---@param view parley.View
 ---@param call? table  the tool call that the dialog shows, a block of the Messages API, where that is known
@@ -129,10 +142,10 @@ function M.recognize(view, call)
   local choices = tui.choices(view.rows)
   local edge = claude_dialog.upper_edge(view.rows, choices)
   local text = text_of(view.rows, edge)
-  local is_elicitation = claude_dialog.is_elicitation(view.rows, choices)
-  local is_cut = view.has_started and (choices ~= nil or is_elicitation) and edge == nil or nil
-  if is_elicitation then choices = nil end
-  local entry = is_menu(view, text) and PANEL or is_elicitation and ELICITATION
+  local bare = known_without_choices(view, choices, text)
+  local is_cut = view.has_started and (choices ~= nil or bare ~= nil) and edge == nil or nil
+  if bare then choices = nil end
+  local entry = is_menu(view, text) and PANEL or bare
     or view.has_started and known_in_turn(view.rows, choices, call)
     or known_at_start(text, choices)
   if entry.of_command and (view.is_before_message or not view.is_command) then entry = PANEL end -- a person's

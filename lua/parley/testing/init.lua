@@ -39,6 +39,7 @@
 ---       startup_exit = { text = "…", status = 1 },
 ---       drop_hooks_ms = 50,      -- what is called over HTTP is not waited for longer
 ---       no_attachments = true,   -- pictures that a message mentions are not attached
+---       no_auto_check = true,    -- the API does not check what auto mode has it check: a dialog says so at a call
 ---       no_telemetry = true,     -- nothing is told of API requests, whatever the environment says
 ---       ignore_sigterm = true, survive_hangup = true, stop_reading = true,
 ---     }

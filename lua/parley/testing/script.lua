@@ -224,7 +224,7 @@ local FAULTS = {
   late_status_ms = milliseconds, dialog_ms = milliseconds, dialog_at_return = flag, list_at_return = flag,
   never_ready = flag, startup_exit = record { text = text, status = integer },
   ignore_sigterm = flag, survive_hangup = flag, stop_reading = flag, drop_hooks_ms = milliseconds,
-  no_telemetry = flag, no_attachments = flag,
+  no_telemetry = flag, no_attachments = flag, no_auto_check = flag,
 }
 
 local own_command = record({ text = text, arguments = texts }, { "text" })

@@ -17,6 +17,8 @@ describe("a decision about a dialog", function()
       { fail = "not here" } },
     ["denies a server's form by ESC"] = { { deny = "not here" }, { kind = "elicitation", text = "x", choices = {} },
       { keys = "\27", denied = "not here" } },
+    ["denies by ESC what auto mode cannot check"] = { { deny = "not here" }, { kind = "auto_check", text = "x",
+      choices = {} }, { keys = "\27", denied = "not here" } },
     ["chooses by number"] = { { choose = 2 }, PERMISSION, { choose = 2 } },
     ["chooses by label"] = { { choose = "Yes" }, PERMISSION, { choose = 1 } },
     ["chooses by the beginning of a label"] = { { choose = "No" }, PERMISSION, { choose = 3 } },

@@ -303,6 +303,29 @@ describe("promise 4, consent is the user's:", function()
     end
   end
 
+  for name, dimensions in pairs { [""] = { 40, 120 }, [", on a small screen"] = { 24, 80 } } do
+    local script = { faults = { no_auto_check = true } }
+    local process = { permission_mode = "auto", dimensions = dimensions }
+    on({ "2.1.330" }, "auto mode that cannot check a call is not answered by itself" .. name,
+      { script = script, process = process, session = { accept = { "permission" } } }, function(live, kit)
+        local err = failure_of("DialogError", say, live, "TOUCH it")
+        assert.same({ "auto_check", {} }, { err.dialog.kind, err.dialog.choices })
+        assert.matches("permission_mode", tostring(err))
+        assert.is_nil(kit:received():find "\27$")
+      end)
+
+    local function decide() return { deny = "not here" } end
+    on({ "2.1.330" }, "auto mode that cannot check a call is denied it by a policy" .. name, { script = script,
+      process = process, session = { policies = { dialogs = { decide = decide } } } }, function(live)
+        local said = say(live, "TOUCH it")
+        assert.equal("interrupted", said.verdict)
+        for _, event in ipairs(said.events) do
+          if event.subtype == "dialog_answered" then assert.equal("not here", event.denied) end
+        end
+        assert.equal(1, count_of(said, "dialog_answered"))
+      end)
+  end
+
   on(ENDS, "nothing is pressed on a dialog that nobody knows", { session = { accept = { "trust", "permission" } },
     script = { answers = { { dialog = { title = "A new thing", choices = { "Yes", "No" } }, text = "x" } } } },
   function(live, kit)

@@ -291,6 +291,20 @@ function M.elicitation(profile, asked)
     waiting_for = profile.question_waits_for, is_untold = not profile.tells_elicitations }
 end
 
+--- What auto mode says at a call that nobody checks. Answers "deny" for Escape.
+---@param columns integer  of the screen
+---@return parley.testing.Dialog
+function M.auto_check(columns)
+  local rows = { "Auto mode can't check actions in this session", "" }
+  table.move(text_of.wrap("Auto mode's safety check runs on the server, and the check isn't getting through. You can "
+    .. "stay in auto mode and approve each action that needs the check yourself.", columns - 4), 1, 9, 3, rows)
+  local footer = text_of.wrap("Enter to stay in auto mode · shift+Tab to leave for accept edits mode and stop · "
+    .. "Esc to cancel", columns - 4)
+  table.move(footer, 1, #footer - 1, #rows + 1, rows)
+  return { kind = "auto_check", rows = rows, choices = {}, selected = 0, is_numbered = false, escape = "deny",
+    indent = "  ", waiting_for = "dialog open", footer = footer[#footer] }
+end
+
 --- What a command shows over the composer, until Escape.
 ---@param rows string[]
 function M.panel(profile, rows)

@@ -48,16 +48,21 @@ local function is_ruled(program, kind, flags, tool, name)
   return false
 end
 
-local function needs_permission(program, tool, name)
+local function needs_permission(program, tool, name, mode)
   if tool.permission ~= nil then return tool.permission end
   if is_ruled(program, "allow", { "allowedTools", "allowed-tools" }, tool, name) then return false end
-  local mode = program.permission_mode
   if mode == "bypassPermissions" or mode == "auto" or program.always_allowed or FREE_TOOLS[tool.name] then
     return false
   end
   if mode == "acceptEdits" and EDITS[tool.name] then return false end
   local command = tool.name == "Bash" and ((tool.input or {}).command or ""):match "^(%w+)[^>;|&]*$"
   return not READ_ONLY[command]
+end
+
+--- Whether auto mode wants a call checked, and nobody does.
+local function lacks_check(program, tool, name)
+  local is_unchecked = program.permission_mode == "auto" and program.faults.no_auto_check
+  return is_unchecked and needs_permission(program, tool, name, "default")
 end
 
 --- Whether the user's own rules want a person to be asked, whatever a hook allows.
@@ -100,9 +105,14 @@ local function ask(turn, tool, facts)
     facts.tool_name) then
     return "refuse"
   end
+  if not decision and lacks_check(program, tool, facts.tool_name) then
+    program:ask(dialogs.auto_check(program.screen.columns))
+    return "deny"
+  end
   local is_to_ask = decision ~= "deny" and must_be_asked(program, tool, facts.tool_name)
   local must_ask = decision == "ask" and program.permission_mode ~= "bypassPermissions" or is_to_ask
-  if not decision and (tool.question or needs_permission(program, tool, facts.tool_name)) or must_ask then
+  if not decision and (tool.question or needs_permission(program, tool, facts.tool_name,
+    program.permission_mode)) or must_ask then
     if program.permission_mode == "dontAsk" then return "refuse" end
     local id = facts.tool_use_id
     facts.tool_use_id = nil -- the program does not tell
