@@ -21,6 +21,8 @@ local M = {}
 ---@field index? integer        of a partial event: its place among those of its message
 ---@field final? boolean        of a partial event: it and those before it, joined, are the message's whole text
 ---@field message? string       of a partial event: its message, by the program's own id; of others: what is said
+---@field wanted? string         of `permission_mode_unavailable`: the mode that was asked for
+---@field has? string            and the one that the program is in
 ---@field record? table         the transcript's record as it came
 local Event = {}
 Event.__index = Event
