@@ -103,9 +103,10 @@ local function take(self, turn, record)
   self.has_moved = self.has_moved or record.type == "relocated"
   local was_accepted = turn:is_accepted()
   if turn:take(record) == "duration" then self.offers_duration = true end
-  if self.knows_mode or was_accepted or not turn:is_accepted() then return end
+  local has = record.permissionMode -- no command has one
+  if self.knows_mode or was_accepted or not (has and turn:is_accepted()) then return end
   self.knows_mode = true
-  local lack = mode.lack(self.terminal.process, record.permissionMode)
+  local lack = mode.lack(self.terminal.process, has)
   if not lack then return end
   lack.session_id = record.sessionId
   turn:notice("permission_mode_unavailable", lack)
