@@ -19,7 +19,7 @@ local SETTLE_MS = 1000
 ---@class parley.Sleeping
 ---@field private policy table
 ---@field private pool parley.Pool
----@field private told table<parley.Session, parley.TurnFacts>  with `used_at`, `stamp` and `cost_usd`
+---@field private told table<parley.Session, parley.TurnFacts>  with `used_at`, `said_at` and `cost_usd`
 ---@field private timer? parley.Timer
 ---@field private closed? true
 local Sleeping = {}
@@ -36,6 +36,13 @@ end
 ---@param pool parley.Pool
 function Sleeping:serve(pool) self.pool = pool end
 
+--- When the last of what was said was written, by the program's own clock.
+local function last_time(events)
+  for i = #events, 1, -1 do
+    if events[i].type == "assistant" and events[i].timestamp then return events[i].timestamp end
+  end
+end
+
 --- Takes in what a turn has told of its session.
 ---@param live parley.Session
 ---@param events parley.Event[]
@@ -47,7 +54,7 @@ function Sleeping:note(live, events, result)
   local now = facts.of(events, former)
   now.offset = live.read_to and live:read_to() -- one of the caller's own may not say
   now.used_at, now.cost_usd = clock.now(), total.add_cost(former and former.cost_usd, result.cost_usd)
-  now.stamp = live.state and select(2, live:state())
+  now.said_at = last_time(events) or former and former.said_at
   now.tokens, now.model = now.tokens or former and former.tokens, now.model or former and former.model
   self.told[live] = now
   self:watch()
@@ -63,10 +70,11 @@ function Sleeping:background(live)
   return math.max(told and #told.background or 0, live.background or 0)
 end
 
---- Whether a status that says "busy" is still of the turn that has ended, and of none that the program began since.
+--- Whether a status that says "busy" is still of the turn that has ended: it was written before that had its answer.
 local function is_late(self, live, stamp)
   local told = self.told[live]
-  return told ~= nil and stamp == told.stamp and clock.now() < told.used_at + SETTLE_MS
+  return told ~= nil and told.said_at ~= nil and type(stamp) == "number" and clock.timestamp(stamp) <= told.said_at
+    and clock.now() < told.used_at + SETTLE_MS
 end
 
 --- Whether a session may be put to sleep: nothing of it would be lost that is not in its transcript.

@@ -171,7 +171,7 @@ function Session:view() return self.terminal:view() end
 
 --- What the program is doing, by the readiness policy.
 ---@return "starting"|"ready"|"busy"|"dialog"
----@return any stamp  of the status that says so: another turn has another one
+---@return number? stamp  when the status that says so was written, in milliseconds since 1970
 function Session:state()
   self.terminal:look()
   return self.terminal:state(), self.terminal:stamp()

@@ -1,4 +1,6 @@
 --- Who is put to sleep, and spare sessions: in a world whose memory and time are its own.
+local clock = require "parley.base.clock"
+local claude_event = require "parley.claude.event"
 local helper = require "spec.helper"
 local parley = require "parley"
 local sleeping = require "parley.backend.sleeping"
@@ -112,20 +114,43 @@ describe("the sleeping policy", function()
 
   it("counts a session as quiet whose status is only behind its last record", helper.task(function()
     local _ <close> = testing.world {}
-    local made, state, stamp = sleeping.new {}, "busy", 1
+    local made, state, stamp = sleeping.new {}, "busy", clock.wall()
     local live = { session_id = "one", state = function() return state, stamp end }
+    local function note(...) made:note(live, { ... }, { cost_usd = 0 }) end
     assert.is_false(made:may_sleep(live)) -- nothing has been told of it
-    made:note(live, {}, { cost_usd = 0 })
+    note()
+    assert.is_false(made:may_sleep(live)) -- nor when anything was said
+    pass(50)
+    note(claude_event.new { type = "assistant", timestamp = clock.timestamp() }, claude_event.new { type = "system" })
     assert.is_true(made:may_sleep(live))
-    stamp = 2 -- a turn of the program's own
-    assert.is_false(made:may_sleep(live))
-    stamp = 1
+    local written = stamp
+    for _, other in ipairs { clock.wall() + 1, false } do -- a turn of the program's own, or nobody says when
+      stamp = other or nil
+      assert.is_false(made:may_sleep(live))
+    end
+    stamp = written
+    assert.is_true(made:may_sleep(live))
     pass(1000)
     assert.is_false(made:may_sleep(live))
-    state, stamp = "ready", 3
+    state, stamp = "ready", nil
     assert.is_true(made:may_sleep(live))
     made:close()
   end))
+
+  for _, profile in ipairs { "2.1.110", "2.1.197", "2.1.330" } do
+    in_world("asks about no session that has begun a turn of its own at once: " .. profile,
+      { script = { profile = profile, answers = { { on = "one", text = "said",
+          own_turn = { text = "<task-notification>x", after_ms = 1 } },
+        { on = "task-notification", text = "about it", delay_ms = 3000 } } },
+        options = { max_sessions = 2, policies = { sleeping = { choose = record } } } }, function(backend)
+        asked = {}
+        local quiet = backend:conversation():ask("two").result.session_id
+        backend:conversation():ask "one"
+        pass(200)
+        backend:conversation():ask "three"
+        assert.same({ 1, quiet }, { #asked[1].sessions, asked[1].sessions[1].session_id })
+      end)
+  end
 
   in_world("puts nobody to sleep by default while there is memory", {}, function(backend)
     backend:conversation():ask "one"

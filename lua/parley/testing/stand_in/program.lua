@@ -270,8 +270,8 @@ function Program:run_turn(entry)
   local current = turn.new(self, { text = entry.text, number = self.turn_count, source = entry.source or
     entry.is_sent_now and "queued" or nil })
   self.turn, self.view.placeholder = current, nil
-  self:show("❯ ", entry.text)
   self:start_spinner(current.gerund)
+  self:show("❯ ", entry.text)
   self:set_status "busy"
   self.turn_task = task.spawn(current.run, current)
   local ok, err = pcall(self.turn_task.await, self.turn_task)
