@@ -146,6 +146,14 @@ local PROGRAM_TEXTS = {
   { "^<task%-notification>", "notification" }, { "^<bash%-%a+>", "notification" },
 }
 
+--- Whether a record is what the model is told of something in the background, where the program goes on by itself.
+---@param record table
+---@return boolean
+function M.is_notification(record)
+  local origin = record.type == "user" and present(record.origin, "table")
+  return origin and origin.kind == "task-notification" or false
+end
+
 --- Says what a user event is: `typed` by a person, a slash `command`, the `results` of tool calls, the `summary` that
 --- a compaction leaves, a `notification` that the model answers, or a word of the `program` that it does not.
 ---@param event parley.Event
@@ -158,8 +166,7 @@ function M.kind(event)
   for _, entry in ipairs(PROGRAM_TEXTS) do
     if text:find(entry[1]) then return entry[2] end
   end
-  local origin = present(record.origin, "table") -- 2.1.110 has no `promptSource`
-  local is_own = record.promptSource == "system" or origin ~= nil and origin.kind == "task-notification"
+  local is_own = record.promptSource == "system" or M.is_notification(record) -- 2.1.110 has no `promptSource`
   return is_own and "notification" or "typed"
 end
 

@@ -32,7 +32,7 @@ local M = {}
 ---@field limit? parley.LimitReached  why the turn was interrupted
 ---@field answered_at? string    when the last answer came, as its record has it
 ---@field package usage table<string, table>     of each answer, by its message's id
----@field package agents table<string, true>     sub-agents in the background that were not heard of again
+---@field package agents table<any, true>        sub-agents in the background that were not heard of again
 ---@field withdrawn? string     the message before, whose record may still come
 ---@field submitted_at? parley.Moment  when Enter was pressed
 ---@field package stopped? string       why a hook of the user's has the program give no answer
@@ -278,8 +278,7 @@ end
 
 --- Whether a record begins a turn of the program's own, about what has ended in the background.
 local function begins_own_turn(self, record)
-  local origin = record.type == "user" and type(record.origin) == "table" and record.origin.kind
-  return origin == "task-notification" and is_answered(self)
+  return claude_event.is_notification(record) and not record.isSidechain and is_answered(self)
 end
 
 --- Whether a record is of a message that a person at the terminal has entered behind this one.
@@ -390,7 +389,7 @@ function Turn:take(record)
   if ending then
     self.endings[ending] = record.parentUuid
     follow(self, record, false)
-  elseif self:is_accepted() and begins_own_turn(self, record) then
+  elseif self:is_accepted() and event and begins_own_turn(self, record) then
     apply(self, "duration") -- nothing else lies between the two on 2.1.110, which writes no last record
   elseif self:is_accepted() and event and is_anothers(self, record, event) then
     take_anothers(self, record, event)

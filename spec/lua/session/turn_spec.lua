@@ -108,6 +108,13 @@ describe("turn", function()
       end
     end)
 
+    it("is not over for what a sub-agent is told", function()
+      local live, write = accepted()
+      live:take(write.text("done", "end_turn"))
+      live:take(write.user("<task-notification>x", { origin = { kind = "task-notification" }, isSidechain = true }))
+      assert.not_equal("certain", live:facts().certainty)
+    end)
+
     it("goes on where the answer is none yet, or the record is no message", function()
       local cases = { { "tool_use", "x", "message_added" }, { "max_tokens", "x", "message_added" },
         { "end_turn", "<bash-stdout>x" } }
@@ -509,13 +516,30 @@ describe("turn", function()
       for _, fields in ipairs { { promptSource = "system" }, { origin = { kind = "task-notification" } } } do
         local live, write = launched()
         live:take(write.system "agents_killed")
-        assert.same({ 0, "goes_on" }, { live:facts().agents, live:facts().certainty })
+        assert.equal(1, live:facts().agents) -- until the model is told
         live:take(write.user('Background agent "x" was stopped by the user.', fields))
+        assert.same({ 0, "goes_on" }, { live:facts().agents, live:facts().certainty })
         assert.is_true(live.events[#live.events].is_meta)
         live:take(write.text("it is stopped", "end_turn"))
         live:take(write.system "turn_duration")
         assert.equal("certain", live:facts().certainty)
       end
+    end)
+
+    it("is not over with an answer that streamed on while a person stopped them", function()
+      local live, write = launched()
+      live:take(write.system "agents_killed")
+      live:take(write.text("and so on", "end_turn"))
+      live:take(write.user("It was stopped by the user.", { origin = { kind = "task-notification" } }))
+      assert.equal("goes_on", live:facts().certainty)
+      live:take(write.text("it is stopped", "end_turn"))
+      live:take(write.system "turn_duration")
+      assert.equal("certain", live:facts().certainty)
+      live = launched()
+      live:take(write.system "agents_killed")
+      live:take { type = "attachment", uuid = "x", attachment = { type = "queued_command",
+        prompt = 'Background agent "x" was stopped by the user.' } }
+      assert.equal(0, live:facts().agents)
     end)
 
     it("takes the stop of those of another turn for no news", function()
