@@ -91,12 +91,15 @@ local function join(rows, columns)
   return (table.concat(parts):gsub("^%s+", ""):gsub("%s+$", ""))
 end
 
---- What stands in a row at this place for a character. One without a width may have been left out, as are those that
---- choose an emoji's style by 2.1.332, or have another in its place, as one that is invisible has there.
+--- Characters that are left out of a row (2.1.110, 2.1.197), or have another in their place (2.1.332, but for those
+--- that choose an emoji's style or a direction, which it leaves out). Measured one by one.
+local INVISIBLE = { ["\u{AD}"] = true, ["\u{200B}"] = true, ["\u{200E}"] = true, ["\u{200F}"] = true,
+  ["\u{FE0E}"] = true, ["\u{FE0F}"] = true, ["\u{FEFF}"] = true }
+
+--- What stands in a row at this place for a character; nil where it is another one.
 local function shown_for(character, shown, at)
   if shown:sub(at, at + #character - 1) == character then return character end
-  local is_invisible = core.text.width(character) == 0 or character == "\u{AD}"
-  return is_invisible and (shown:match("^\u{FFFD}", at) or "") or nil
+  return INVISIBLE[character] and (shown:match("^\u{FFFD}", at) or "") or nil
 end
 
 --- Whether rows show a text whole and nothing else. How many spaces stand in one place does not count, for a tab is

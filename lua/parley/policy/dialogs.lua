@@ -119,12 +119,15 @@ local function is_menu(view, text)
   return view.has_started and (text:find "^Rewind\n" ~= nil or is_left_open(view, text))
 end
 
---- Whether auto mode says that it cannot check a call.
+--- Whether auto mode says that it cannot check a call: in the first row, or in the last one, which goes on in another.
 local function is_auto_check(text)
-  for row in text:gmatch "[^\n]+" do
-    if row:find(dialog_kinds.auto_check.row) or row:find(dialog_kinds.auto_check.last) then return true end
+  local rows = {}
+  for row in text:gmatch "[^\n]+" do table.insert(rows, row) end
+  local first, known = rows[1] or "", dialog_kinds.auto_check
+  for i = math.max(1, #rows - 2), #rows do
+    if rows[i]:find(known.last) then return true end
   end
-  return false
+  return first:find(known.row) ~= nil
 end
 
 --- The kind of one of a turn's that has no choices.

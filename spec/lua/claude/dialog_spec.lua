@@ -56,6 +56,9 @@ describe("claude.dialog", function()
       for _, shown in ipairs { command, "touch ❤ a\u{FFFD}b é", "touch ❤️ ab é" } do
         assert.is_true(shows(framed(" Bash command", " it", " " .. shown), bash(command)))
       end
+      assert.is_false(shows(framed(" Bash command", " it", " touch e"), bash "touch e\u{301}"))
+      assert.is_false(shows(framed(" Bash command", " it", " touch e"), bash "touch e\27"))
+      assert.is_true(shows(framed(" Bash command", " it", " touch ab"), bash "touch a\u{AD}b"))
       for _, other in ipairs { "touch ❤ a b é", "touch ❤ a\u{FFFD}b e", "touch a\u{FFFD}b é" } do
         assert.is_false(shows(framed(" Bash command", " it", " " .. other), bash(command)))
       end

@@ -107,6 +107,20 @@ describe("policy.dialogs", function()
       end
     end)
 
+    it("auto mode that cannot check a call, by its title, or by its last row where that is out of sight", function()
+      local TITLE = "  Auto mode can't check actions in this session"
+      local LAST = "  Enter to stay in auto mode · Esc to cancel"
+      for _, row in ipairs { TITLE, "  Enter to stay in auto mode, and so on", "  said" } do
+        assert.equal("panel", recognize(turn("  Usage", "", row, "", "  b", "  c", "  Esc to cancel")).kind)
+      end
+      assert.equal("auto_check", recognize(turn(TITLE, "", "  It isn't getting through.", LAST)).kind)
+      local view = turn("  It isn't getting through.", LAST)
+      view.rows = table.move(view.rows, 2, #view.rows, 1, {})
+      assert.same({ "auto_check", true }, { recognize(view).kind, recognize(view).is_cut })
+      view.has_started = false
+      assert.is_nil(recognize(view))
+    end)
+
     it("a server that asks for input, by the program's own rows, and none of its words", function()
       local function form(first)
         local rows = { first, "", "  Accessing workspace:", "  Do you want to proceed?", "", "  ❯   1. Yes: ☐", "",
