@@ -115,7 +115,7 @@ end
 --- Raises `ValueError`, and what the turn raised.
 function Conversation:keep(turn)
   check_self(self, "keep")
-  if type(turn) ~= "table" or not turn.message then
+  if type(turn) ~= "table" or not (turn.message and turn.messages) then
     error(errors.value_error("talk:keep takes a turn of talk:send, not " .. options.describe(turn)), 0)
   end
   local answer = turn:messages()

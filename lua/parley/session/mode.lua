@@ -4,7 +4,7 @@ local M = {}
 
 --- What it may be in instead (2.1.110 to 2.1.332). Into another mode it has gone later: `/plan` for one.
 local FALLBACKS = { auto = true, default = true }
-local FORBIDDEN_BY = { bypassPermissions = "permissions.disableBypassPermissionsMode", auto = "disableAutoMode" }
+local FORBIDDEN_BY = { bypassPermissions = "disableBypassPermissionsMode", auto = "disableAutoMode" }
 
 --- The mode that it was given; nil where that is a matter of the caller's own words.
 local function wanted_of(process)
@@ -23,7 +23,8 @@ function M.lack(process, has)
   local forbidden_by = FORBIDDEN_BY[wanted]
   if not forbidden_by or not FALLBACKS[has] or has == wanted then return nil end
   return { wanted = wanted, has = has, message = ("the program is in the permission mode '%s' and not in '%s': the "
-    .. "settings forbid that (%s), or somebody has changed it at the terminal"):format(has, wanted, forbidden_by) }
+    .. "settings forbid that (permissions.%s), it is not to be had here, or somebody has changed it at the terminal")
+    :format(has, wanted, forbidden_by) }
 end
 
 return M

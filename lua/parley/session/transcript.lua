@@ -101,10 +101,9 @@ end
 local function take(self, turn, record)
   if type(record.version) == "string" then self.terminal:learn_version(record.version) end
   self.has_moved = self.has_moved or record.type == "relocated"
-  local was_accepted = turn:is_accepted()
   if turn:take(record) == "duration" then self.offers_duration = true end
   local has = record.permissionMode -- no command has one
-  if self.knows_mode or was_accepted or not (has and turn:is_accepted()) then return end
+  if self.knows_mode or not (has and turn:is_accepted()) then return end
   self.knows_mode = true
   local lack = mode.lack(self.terminal.process, has)
   if not lack then return end

@@ -163,6 +163,13 @@ describe("a conversation", function()
       assert.equal("u: one\na: echo: one", said(other))
     end))
 
+    it("that is none, or an error", helper.task(function()
+      for _, given in ipairs { {}, { message = "it broke" }, "one" } do
+        local ok, err = pcall(backend:conversation().keep, backend:conversation(), given)
+        assert.same({ false, "ValueError" }, { ok, err.code })
+      end
+    end))
+
     it("that a fork has kept, and that was taken back", helper.task(function()
       local talk = backend:conversation()
       local turn = talk:send "one"
