@@ -271,8 +271,8 @@ function Program:run_turn(entry)
     entry.is_sent_now and "queued" or nil })
   self.turn, self.view.placeholder = current, nil
   self:start_spinner(current.gerund)
-  self:show("❯ ", entry.text)
   self:set_status "busy"
+  self:show("❯ ", entry.text)
   self.turn_task = task.spawn(current.run, current)
   local ok, err = pcall(self.turn_task.await, self.turn_task)
   self.turn_task, self.turn = nil, nil
