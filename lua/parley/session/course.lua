@@ -196,11 +196,12 @@ local function observe(self, state, any)
 end
 
 --- Whether the program has given the message back, unanswered: somebody has pressed ESC, or Ctrl+C, at the terminal. A
---- screen that is late shows it as well: where that alone tells, the program must have been seen at work.
+--- screen that is late shows it as well: where that alone tells, the program must have been seen at work, and behind a
+--- last record it tells nothing.
 local function is_given_back(self, facts, current)
   local may_be = facts.state == "running" and facts.quiet and facts.assistant_blocks == 0 and not facts.is_command
   local is_known = facts.busy_seen or current ~= nil and current.status ~= nil
-  return may_be and is_known and self.typist:shows(self.turn.text)
+  return may_be and is_known and facts.certainty ~= "certain" and self.typist:shows(self.turn.text)
 end
 
 local function facts_of(self)

@@ -204,6 +204,13 @@ describe("promise 5, a turn ends, and not early:", function()
     assert.same({ "success", { "one" } }, { said.verdict, said.texts })
   end)
 
+  on({ "2.1.197", "2.1.330" }, "without an answer, though a late screen shows the message behind the last record", {},
+    function(live)
+      local shows = live.typist.shows
+      live.typist.shows = function(...) return live.turn:state() == "running" or shows(...) end
+      assert.equal("error_no_output", say(live, "EMPTY").verdict)
+    end)
+
   each("before a message that a person has entered meanwhile, whose answer is none of its own", { script = { answers = {
     { on = "slow", delay_ms = 5000, text = "one" }, { on = "mine", delay_ms = 3000, text = "two" } } } },
   function(live, kit)
