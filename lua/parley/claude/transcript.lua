@@ -122,26 +122,33 @@ local function kept_at(boundary, by_uuid)
 end
 
 --- Where each compaction stands: what is kept there, and which record came before it. Its `logicalParentUuid` names
---- that, but for one in the middle of a turn, where it may name one behind the summary (2.1.332).
+--- that, but for one in the middle of a turn, where it may name one behind the summary (2.1.332), and an answer may be
+--- written before the summary (2.1.197).
 local function compactions_in(records, by_uuid)
-  local before, kept, keeper, seen, newest = {}, {}, {}, {}, nil
+  local before, kept, keeper, summary, overtaken, seen, newest, answer = {}, {}, {}, {}, {}, {}, nil, nil
   for i, record in ipairs(records) do
     if is_boundary(record) then
       local named = by_uuid[text_or_nil(record.logicalParentUuid)]
       before[record] = named and seen[named] and named or records[i - 1]
       kept[record] = kept_at(record, by_uuid)
       for _, each in ipairs(kept[record]) do keeper[each] = record end
-      newest = record
+      newest, answer = record, nil
+    elseif newest and record.isCompactSummary == true then
+      summary[newest] = summary[newest] or record
+      overtaken[record] = answer
+    elseif M.is_said(record) then
+      answer = record
     end
     seen[record] = true
   end
-  return { before = before, kept = kept, keeper = keeper, newest = newest }
+  return { before = before, kept = kept, keeper = keeper, summary = summary, overtaken = overtaken, newest = newest }
 end
 
 --- The records that lead to the last thing said. A compaction starts a new tree; what was kept of the old one may have
 --- the new messages hang on it (2.1.197).
 local function active_in(said, by_uuid, compactions)
   local active, last, newest = {}, said[#said], compactions.newest
+  last = compactions.overtaken[last] or last
   while last and not active[last.uuid] do
     active[last.uuid] = true
     if newest and compactions.keeper[last] == newest then active[newest.uuid] = true end
@@ -160,29 +167,27 @@ local function active_records(records)
   for _, record in ipairs(records) do by_uuid[record.uuid] = record end
   local compactions = compactions_in(records, by_uuid)
   records = in_order(records, by_uuid)
-  local said, boundary, list = {}, nil, {}
+  local said, list, is_placed = {}, {}, {}
   for _, record in ipairs(records) do
     if M.is_said(record) then table.insert(said, record) end
   end
   local active = active_in(said, by_uuid, compactions)
-  local function add_kept()
-    for _, record in ipairs(boundary and compactions.kept[boundary] or {}) do
-      if compactions.keeper[record] == boundary then table.insert(list, record) end
-    end
-    boundary = nil
+  local function place(record)
+    if not is_placed[record] then table.insert(list, record) end
+    is_placed[record] = true
   end
   for _, record in ipairs(records) do
-    local is_summary = record.isCompactSummary == true and boundary ~= nil
     local keeper = compactions.keeper[record]
     local is_elsewhere = keeper and active[keeper.uuid] or by_uuid[record.uuid] ~= record
-    if (active[record.uuid] or is_summary) and not is_elsewhere then
-      if M.is_said(record) and not is_summary then add_kept() end
-      table.insert(list, record)
-      if compactions.kept[record] then boundary = record end
-      if is_summary then add_kept() end
+    if active[record.uuid] and not is_elsewhere then
+      place(record)
+      local summary = compactions.summary[record]
+      if summary then place(summary) end
+      for _, kept in ipairs(compactions.kept[record] or {}) do
+        if compactions.keeper[kept] == record then place(kept) end
+      end
     end
   end
-  add_kept()
   return list
 end
 

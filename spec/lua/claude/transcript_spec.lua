@@ -231,6 +231,30 @@ describe("transcript", function()
       assert.same(KEPT, told())
     end)
 
+    it("has so where an answer is written before the summary (2.1.197)", function()
+      local kept = long_turn()
+      local start = boundary(kept, kept[3])
+      last = kept[3]
+      local done = assistant "done"
+      user("what went before", { isCompactSummary = true, parentUuid = start })
+      last = done
+      user "three"
+      assistant "echo: three"
+      assert.same(KEPT, told())
+    end)
+
+    it("has an answer that is written before the summary, which is the last that was written (2.1.197)", function()
+      user "long ago"
+      assistant "forgotten"
+      user "two"
+      local kept = { assistant "echo: two", (user "three") }
+      local start = boundary(kept, kept[2])
+      last = kept[2]
+      assistant "echo: three"
+      user("what went before", { isCompactSummary = true, parentUuid = start })
+      assert.same({ "u: what went before", "a: echo: two", "u: three", "a: echo: three" }, told())
+    end)
+
     it("has so where the message itself was kept", function()
       user "long ago"
       assistant "forgotten"
