@@ -144,6 +144,7 @@ function M.transcript_problem(jsonl_path)
     path = parent_of(path)
     found = uv.fs_stat(path)
   end
+  found = found or uv.fs_stat(path) -- another program may have made it just now
   local is_file = path == jsonl_path
   if not found then return ("'%s' is a link that leads nowhere"):format(path) end
   if is_file and found.type ~= "file" then return ("'%s' is not a file"):format(path) end

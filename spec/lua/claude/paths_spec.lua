@@ -197,6 +197,19 @@ describe("paths.transcript_problem", function()
     assert.equal(("'%s/projects' is not a folder"):format(folder), paths.transcript_problem(path))
   end)
 
+  it("has none with a folder that another program makes meanwhile", function()
+    local stat = uv.fs_stat
+    function uv.fs_stat(name)
+      local found = stat(name)
+      if name == folder .. "/projects/-work" then
+        uv.fs_stat = stat
+        make_folders()
+      end
+      return found
+    end
+    assert.is_nil(paths.transcript_problem(path))
+  end)
+
   it("names a link that leads nowhere", function()
     assert(uv.fs_symlink("/nowhere/at/all", folder .. "/projects"))
     assert.equal(("'%s/projects' is a link that leads nowhere"):format(folder), paths.transcript_problem(path))
