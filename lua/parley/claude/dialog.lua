@@ -191,7 +191,7 @@ end
 
 local function has_path(prompt, input, cwd)
   return type(input.file_path) == "string" and prompt.head ~= nil
-    and shows(prompt.head, paths.way(cwd, input.file_path), prompt.columns)
+    and shows(prompt.head, paths.relative(cwd, input.file_path), prompt.columns)
 end
 
 --- The rows of a file's lines without their numbers; those that go on with a line have none.

@@ -186,17 +186,17 @@ local function names_on(path)
   return names
 end
 
---- The way from a folder to a file, as the prompts of Write and Edit have it: `"sub/new.txt"`, `"../home/old.txt"`
---- (2.1.110, 2.1.197, 2.1.332).
+--- The path of a file relative to a folder, as the prompts of Write and Edit have it: `"sub/new.txt"`,
+--- `"../other/old.txt"` (2.1.110, 2.1.197, 2.1.332).
 ---@param folder string  a full path
----@param path string
+---@param path string    one that is relative stays what it is
 ---@return string
-function M.way(folder, path)
+function M.relative(folder, path)
   if path:sub(1, 1) ~= "/" then return path end
-  local here, there, same, way = names_on(folder), names_on(path), 0, {}
+  local here, there, same, names = names_on(folder), names_on(path), 0, {}
   while here[same + 1] and here[same + 1] == there[same + 1] do same = same + 1 end
-  for i = 1, #here - same do way[i] = ".." end
-  return table.concat(table.move(there, same + 1, #there, #way + 1, way), "/")
+  for i = 1, #here - same do names[i] = ".." end
+  return table.concat(table.move(there, same + 1, #there, #names + 1, names), "/")
 end
 
 return M

@@ -47,17 +47,15 @@
 --- An answer is for the messages that `on` fits: a plain substring, or `function(text, turn_number)`; without it, for
 --- every message. `times` says how often it may be used, by all processes of the kit together. What the model says:
 --- `text`, `thinking`, `blocks` (as in the Messages API), `tool` or `tools` (`{name, input, result, is_error,
---- duration_ms, permission, ask_after_ms, question, leaves, enters,
---- works_ms}`; `permission = true` has the program ask whether
---- it may run, `ask_after_ms` after the call, in every permission mode, though the real one asks nothing in
+--- duration_ms, permission, ask_after_ms, question, leaves, enters, works_ms}`; `permission = true` has the program
+--- ask whether it may run, `ask_after_ms` after the call, in every permission mode, though the real one asks nothing in
 --- `bypassPermissions`: `kit.options.permission_mode = "default"` goes with it; `question` is `{text, choices}`, with
 --- `several = true` where it takes several answers, and with `previews`, a list of what stands beside each choice; a
 --- tool of an MCP server, by the server's name for it or the whole one, is really called, and its result counts;
 --- `leaves` is a shell command that is really run and may leave something running; `enters` is a folder below its
 --- first one in which the program works from then on, as when the model enters a worktree, or "" as when it leaves one;
 --- with `works_ms` the call starts a sub-agent in the background, which reports `result` so long after it)
---- with `after` (the text that follows
---- the results), `stop_reason`, `empty`; when: `delay_ms`, `block_delay_ms`, `line_ms`; `breaks_off`: the text of an
+--- with `after` (the text that follows the results), `stop_reason`, `empty`; when: `delay_ms`, `block_delay_ms`, `line_ms`; `breaks_off`: the text of an
 --- attempt before, whose connection ends in the middle; `dialog` (`{title, lines, choices, selected, numbered, footer,
 --- waiting_for}`) is asked first; `elicitation` (`{server, message, fields}`): a server asks first; `compacts`: the
 --- program compacts the conversation first; `compaction_fails`: it tries to, and the turn ends; `cut_behind_calls`: the

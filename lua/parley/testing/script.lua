@@ -146,8 +146,7 @@ local function tool_input(value, where)
 end
 
 local tool = record({ name = text, input = tool_input, result = text, is_error = flag, duration_ms = milliseconds,
-  permission = flag, ask_after_ms = milliseconds, leaves = text, enters = text,
-  works_ms = milliseconds,
+  permission = flag, ask_after_ms = milliseconds, leaves = text, enters = text, works_ms = milliseconds,
   question = record({ title = text, text = text, choices = texts, several = flag, previews = texts },
     { "text", "choices" }, check_choices) },
   { "name" })

@@ -152,13 +152,13 @@ describe("paths.resolve_jsonl_path", function()
   end)
 end)
 
-describe("paths.way", function()
-  for path, way in pairs {
-    ["/tmp/a/work/sub/new.txt"] = "sub/new.txt", ["/tmp/a/work"] = "", ["/tmp/a/workx/y"] = "../workx/y",
-    ["/tmp/a/home/old.txt"] = "../home/old.txt", ["/made.txt"] = "../../../made.txt",
-    ["/tmp/a/work/../near.txt"] = "../near.txt", ["/tmp/./a//work/b"] = "b", ["sub/new.txt"] = "sub/new.txt",
+describe("paths.relative", function()
+  for path, relative in pairs {
+    ["/a/b/work/sub/new.txt"] = "sub/new.txt", ["/a/b/work"] = "", ["/a/b/workx/y"] = "../workx/y",
+    ["/a/b/other/old.txt"] = "../other/old.txt", ["/made.txt"] = "../../../made.txt",
+    ["/a/b/work/../near.txt"] = "../near.txt", ["/a/./b//work/c"] = "c", ["sub/new.txt"] = "sub/new.txt",
   } do
-    it("from a folder to " .. path, function() assert.equal(way, paths.way("/tmp/a/work", path)) end)
+    it("leads from a folder to " .. path, function() assert.equal(relative, paths.relative("/a/b/work", path)) end)
   end
 end)
 

@@ -165,7 +165,7 @@ end
 local function describe_call(profile, prompt, tool, cwd, columns, is_ruled)
   local input = tool.input or {}
   if prompt.is_edit then
-    return between_rules({ " " .. paths.way(cwd, tostring(input.file_path)) }, change_of(input), columns)
+    return between_rules({ " " .. paths.relative(cwd, tostring(input.file_path)) }, change_of(input), columns)
   end
   local form = not profile.rules_around_input and prompt.shown_before or prompt.shown
   local values = { host = tostring(input.url):match "//([^/:]*)" }

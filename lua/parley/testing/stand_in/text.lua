@@ -140,6 +140,9 @@ function M.without_invisible(text)
   return table.concat(pieces), removed
 end
 
+--- What chooses a direction or a style.
+local NOT_DRAWN = { 0x200E, 0x200F, 0xFE0E, 0xFE0F }
+
 --- What 2.1.332 draws of a text in a dialog: nothing where a style or a direction is chosen, and of what else is
 --- invisible that something is there.
 ---@param text string
@@ -147,7 +150,7 @@ end
 function M.drawn(text)
   return (text:gsub("[\xC2\xCD\xE1-\xEF\xF3][\x80-\xBF]+", function(character)
     local code = utf8.codepoint(character)
-    if is_in(code, { 0x200E, 0x200F, 0xFE0E, 0xFE0F }) then return "" end
+    if is_in(code, NOT_DRAWN) then return "" end
     local is_joiner = code == 0x200C or code == 0x200D
     return is_in(code, INVISIBLE) and not is_joiner and "\u{FFFD}" or nil
   end))
