@@ -133,8 +133,8 @@ local function compactions_in(records, by_uuid)
       kept[record] = kept_at(record, by_uuid)
       for _, each in ipairs(kept[record]) do keeper[each] = record end
       newest, answer = record, nil
-    elseif newest and record.isCompactSummary == true then
-      summary[newest] = summary[newest] or record
+    elseif newest and record.isCompactSummary == true and M.is_said(record) then
+      summary[newest] = summary[newest] or by_uuid[record.uuid] -- one that is written again stands where the first did
       overtaken[record] = answer
     elseif M.is_said(record) then
       answer = record

@@ -4,6 +4,7 @@ local claude_event = require "parley.claude.event"
 local helper = require "spec.helper"
 local history = require "parley.base.history"
 local native_jsonl = require "parley.policy.injection.native_jsonl"
+local promise = require "spec.promise"
 local transcript = require "parley.claude.transcript"
 
 local json = core.json
@@ -406,5 +407,23 @@ describe("transcript", function()
     for i, event in ipairs(transcript.read(folder .. "/t.jsonl")) do kinds[i] = claude_event.kind(event) end
     assert.same({ "typed", "program", "command", "program", "notification", "notification", "notification", "summary",
       "results" }, kinds)
+  end)
+end)
+
+describe("the transcript of a program that compacts in mid-turn", function()
+  promise.check_leaks()
+
+  promise.each("is read back with the summary, what is kept and what was answered", { script = { answers = {
+    { on = "one", steps = { { tool = { name = "Bash", input = { command = "ls" }, result = "a" } },
+      { text = "done", compacts = true } } },
+  } } }, function(live)
+    helper.say(live, "one")
+    helper.say(live, "two")
+    local texts = {}
+    for _, message in ipairs(transcript.messages(transcript.read(live.jsonl_path))) do
+      for _, block in ipairs(message.content) do table.insert(texts, (block.text or block.type):match "^[%w: ]*") end
+    end
+    assert.same({ "This session is being continued from a previous conversation", "tool", "tool", "done", "two",
+      "echo: two" }, texts)
   end)
 end)

@@ -74,7 +74,8 @@ local M = {}
 ---@field stop_reason "every"|"none"   which block lines carry it
 ---@field turn_duration boolean        the last record of a turn
 ---@field duration_after_api_error boolean
----@field answers_overtake boolean     in a new file's first batch what the program says stands before the message
+---@field answers_overtake boolean     in a new file's first batch what the program says stands before the message, and
+---                                    behind a compaction before the summary
 ---@field moves_transcript boolean     into another folder's when it goes on working there, and is found there again
 ---@field ends_half_lines boolean      what it goes on with begins on a line of its own, where half a line is the last
 ---@field head string[]                record types before the first message

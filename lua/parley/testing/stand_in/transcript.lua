@@ -175,13 +175,17 @@ function Transcript:compact(trigger)
   local tail = self.tail or {}
   local kept = table.move(tail, 1, #tail, 1, core.json.array {})
   local behind = self.profile.compacts_behind and self.tail_has_result and core.uuid.generate() or nil
-  local anchor = core.uuid.generate()
+  local anchor, former = core.uuid.generate(), self.parent
   self:chain("system", { subtype = "compact_boundary", content = "Conversation compacted", level = "info",
     isMeta = false, parentUuid = null, logicalParentUuid = behind or self.parent, compactMetadata = { trigger = trigger,
       preservedMessages = kept[1] and { anchorUuid = anchor, uuids = kept, allUuids = kept } or nil } })
   self:chain("user", { uuid = anchor, isCompactSummary = true, isVisibleInTranscriptOnly = true,
     promptId = core.uuid.generate(),
     message = { role = "user", content = "This session is being continued from a previous conversation." } })
+  if self.profile.answers_overtake and trigger == "auto" then
+    -- What comes next may be written before it, and hangs on what came before the compaction.
+    self.overtaken, self.parent = table.remove(self.waiting), former
+  end
   if behind then self:chain("attachment", { uuid = behind, attachment = { type = "total_tokens_reminder" } }) end
 end
 
@@ -250,6 +254,8 @@ local OVERTAKES = { assistant = true, system = true, mode = true, ["permission-m
 ---@param record table
 function Transcript:append(record)
   table.insert(self.waiting, { line = core.json.encode(record, IN_ORDER) .. "\n", overtakes = OVERTAKES[record.type] })
+  table.insert(self.waiting, self.overtaken)
+  self.overtaken = nil
   if self.is_held then return end
   if self.flush_ms <= 0 then return self:flush() end
   if self.timer then return end
