@@ -106,6 +106,17 @@ describe("beside a turn of its own, the real program", function()
       subagent_type = "general-purpose", run_in_background = true } }
   end
 
+  ---A person presses Ctrl+X Ctrl+K twice, until the program says that it has stopped them: a key may be lost.
+  local function stop_agents(live)
+    helper.eventually(function()
+      for _, keys in ipairs { "\24", "\11", "\24", "\11" } do
+        live.process:write(keys)
+        task.condition():wait(100)
+      end
+      return (files.read(live.jsonl_path) or ""):find('"agents_killed"', 1, true)
+    end, 60000)
+  end
+
   for count, blocks in ipairs { { agent "one" }, { agent "one", agent "two" } } do
     smoke.converses(("ends a turn whose %d sub-agents a person has stopped"):format(count), { script = {
       { on = "SUBPROMPT", delay_ms = 600000 },
@@ -117,13 +128,7 @@ describe("beside a turn of its own, the real program", function()
         helper.eventually(function()
           return live.turn and live.turn:facts().agents == count and live.turn:facts().last_is_answer
         end, 60000)
-        helper.eventually(function() -- a key may be lost
-          for _, keys in ipairs { "\24", "\11", "\24", "\11" } do
-            live.process:write(keys)
-            task.condition():wait(100)
-          end
-          return not live.turn or live.turn:facts().agents == 0
-        end, 60000)
+        stop_agents(live)
         local said = saying:await()
         assert.equal("success", said.verdict)
         assert.equal("they work", said.texts[1])
@@ -132,6 +137,23 @@ describe("beside a turn of its own, the real program", function()
         smoke.is_fine(live, server)
       end)
   end
+
+  smoke.converses("ends a turn whose sub-agent a person has stopped while the model still spoke", { script = {
+    { on = "SUBPROMPT", delay_ms = 600000 },
+    { on = "LAUNCH", blocks = { agent "one" } },
+    { on = "LAUNCH", step = 1, line_ms = 100, blocks = { { type = "text", text = ("line\n"):rep(60) .. "it works" } } },
+    { on = "stopped by the user", blocks = { { type = "text", text = "it is stopped" } } } } },
+    function(live, server)
+      local saying = task.spawn(say, live, "LAUNCH please")
+      helper.eventually(function() return live.turn and live.turn:facts().agents == 1 end, 60000)
+      stop_agents(live)
+      local said = saying:await()
+      assert.equal("success", said.verdict)
+      assert.matches("it works$", said.texts[1])
+      assert.equal(1, #smoke.of_subtype(said, "agents_killed"))
+      assert.equal(2, #said.texts)
+      smoke.is_fine(live, server)
+    end)
 
   smoke.converses("answers a message beside the one that an agent of the user's begins with", {
     settings = { agent = "starter" },
