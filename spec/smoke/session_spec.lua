@@ -1,6 +1,8 @@
 -- The session layer on the real program: what DESIGN.md promises, against our Messages API.
+local clock = require "parley.base.clock"
 local core = require "parley.core"
 local default_dialogs = require "parley.policy.dialogs"
+local defer = require "parley.base.defer"
 local descendants = require "parley.base.descendants"
 local files = require "parley.base.files"
 local helper = require "spec.helper"
@@ -35,6 +37,20 @@ describe("a session of the real program", function()
     assert.equal("echo: say hi\n", program.output, program.errors)
     assert.equal(0, program.status)
   end))
+
+  converses("knows its message by its record, though everybody's clock is set back right behind Enter", {
+    session = { file_wait_timeout_ms = 8000 } }, function(live, server)
+      local wall, enter = clock.wall, live.typist.enter
+      local _ <close> = defer(function() clock.use() end)
+      clock.use { wall = function() return wall() + 60000 end }
+      function live.typist.enter(...)
+        clock.use()
+        return enter(...)
+      end
+      assert.same({ "echo: hello" }, say(live, "hello").texts)
+      live.typist.enter = nil
+      is_fine(live, server)
+    end)
 
   for what, folder in pairs { relative = "../home/of/claude", empty = "" } do
     converses("keeps its files where it is looked for, with a CLAUDE_CONFIG_DIR that is " .. what, {
