@@ -111,6 +111,11 @@ local function main(arguments)
   local shares_terminal = path == "-" and cli.is_terminal(1)
   local reports <close> = progress.open(counts, cli.is_terminal(2) and not shares_terminal)
   local function say(text) reports:say(text) end
+  local has_told = {}
+  local function tell_lack(event) -- each conversation has it
+    if not has_told[event.message] then say(event.message) end
+    has_told[event.message] = true
+  end
   if is_resumed then results:replay(function(result) known:see(result) end, say) end
 
   local ok, problem, stopped = pcall(batch.run, {
@@ -121,6 +126,7 @@ local function main(arguments)
     on_result = function(result)
       if result.error then say(describe(result)) end
     end,
+    on_lack = tell_lack,
   })
   local is_tidy, trouble = true, nil
   if known:has_leftovers() then

@@ -58,6 +58,16 @@ describe("parley batch", function()
     assert.equal("success", result.result.subtype)
   end))
 
+  it("says once that the settings forbid the permission mode", helper.task(function()
+    local kit <close> = testing.kit { settings = { permissions = { disableBypassPermissionsMode = "disable" } } }
+    write_input(kit, numbered(3))
+    local program = run(kit, basic())
+    assert.equal(0, program.status, program.errors)
+    local _, count = program.errors:gsub("parley: the program is in the permission mode 'auto' and not in "
+      .. "'bypassPermissions'", "")
+    assert.equal(1, count, program.errors)
+  end))
+
   it("holds the conversations of its input and writes a line each", helper.task(function()
     local kit <close> = testing.kit()
     write_input(kit, {

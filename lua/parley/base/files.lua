@@ -129,7 +129,7 @@ end
 --- of the one that is there.
 local function target_of(path)
   local found, link = uv.fs_stat(path), uv.fs_lstat(path)
-  if not found and link then
+  if not found and link and link.type == "link" then -- or it has been made meanwhile
     error(errors.value_error(("'%s' is a link to '%s', which is not there"):format(path, uv.fs_readlink(path))), 0)
   end
   return uv.fs_realpath(path) or path, found ~= nil and found.type ~= "file" and found.type ~= "directory",

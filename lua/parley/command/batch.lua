@@ -98,7 +98,7 @@ local function converse(run, conversation)
   local _ <close> = defer(function() run.counts.running = run.counts.running - 1 end)
   local record = { id = conversation.id, line = conversation.line, metadata = conversation.metadata, attempts = 0,
     started_at = clock.timestamp(), began = task.now(), usage = {}, turn_ms = core.json.array {},
-    messages = core.json.array {}, on_turn = function(result) count_turn(run, result) end }
+    messages = core.json.array {}, on_turn = function(result) count_turn(run, result) end, on_lack = run.on_lack }
   while true do
     record.attempts = record.attempts + 1
     if attempt(run, conversation, record) then return end
@@ -167,6 +167,7 @@ end
 ---@field fail_fast? boolean                the first failure ends the run
 ---@field shard? {index: integer, count: integer}  only the conversations of this part
 ---@field on_result? fun(result: table)     called when it is written
+---@field on_lack? fun(event: parley.Event)  called when a session has not the permission mode that was asked for
 
 --- Counts at their beginning.
 ---@return parley.batch.Counts
@@ -182,7 +183,7 @@ end
 --- `Cancelled`; the conversations that were running are not written then.
 function M.run(options)
   local run = setmetatable({
-    write = options.write, new_backend = options.new_backend, on_result = options.on_result,
+    write = options.write, new_backend = options.new_backend, on_result = options.on_result, on_lack = options.on_lack,
     memory = options.memory or memory.new(), counts = options.counts or M.counts(), shard = options.shard,
     retries = options.retries or 0, retry_wait_ms = options.retry_wait_ms or 1000, fail_fast = options.fail_fast,
     max_cost_usd = options.max_cost_usd,

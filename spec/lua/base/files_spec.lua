@@ -21,6 +21,18 @@ describe("files", function()
   end)
 
   describe("save", function()
+    it("writes a file that another program makes meanwhile", function()
+      local stat = uv.fs_stat
+      function uv.fs_stat(name)
+        uv.fs_stat = stat
+        local found = stat(name)
+        files.put(name, "theirs", "w")
+        return found
+      end
+      files.save(folder .. "/new", "ours")
+      assert.equal("ours", files.read(folder .. "/new"))
+    end)
+
     it("goes through a link, and refuses one that leads nowhere", function()
       assert(uv.fs_symlink("real", folder .. "/link"))
       local err = helper.failure_of("ValueError", files.save, folder .. "/link", "x")

@@ -50,6 +50,7 @@ local function take_turn(backend, conversation, record)
     table.insert(events, event)
     if event.type == "result" then record.result = summary_of(event) end
     if event.subtype == "attachment_missing" then missing = event end
+    if event.subtype == "permission_mode_unavailable" and record.on_lack then record.on_lack(event) end
   end
   table.insert(record.turn_ms, round(task.now() - began))
   local result = record.result
@@ -110,7 +111,7 @@ end
 ---@param conversation parley.batch.Conversation
 ---@param record table  gets `messages`, `turn_ms`, `result`, `turn` (the number of the last one that was begun) and,
 ---                       added to what it has, `usage` and `cost_usd`, as far as it goes; `on_turn` is given the result
----                       of each turn
+---                       of each turn, `on_lack` the event of a permission mode that is not to be had
 --- Raises what went wrong.
 function M.play(backend, conversation, record)
   local given, turns = with_demand(conversation)
