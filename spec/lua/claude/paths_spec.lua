@@ -154,11 +154,11 @@ end)
 
 describe("paths.relative", function()
   for path, relative in pairs {
-    ["/a/b/work/sub/new.txt"] = "sub/new.txt", ["/a/b/work"] = "", ["/a/b/workx/y"] = "../workx/y",
+    ["/a/b/project/sub/new.txt"] = "sub/new.txt", ["/a/b/project"] = "", ["/a/b/projects/y"] = "../projects/y",
     ["/a/b/other/old.txt"] = "../other/old.txt", ["/made.txt"] = "../../../made.txt",
-    ["/a/b/work/../near.txt"] = "../near.txt", ["/a/./b//work/c"] = "c", ["sub/new.txt"] = "sub/new.txt",
+    ["/a/b/project/../near.txt"] = "../near.txt", ["/a/./b//project/c"] = "c", ["sub/new.txt"] = "sub/new.txt",
   } do
-    it("leads from a folder to " .. path, function() assert.equal(relative, paths.relative("/a/b/work", path)) end)
+    it("leads from a folder to " .. path, function() assert.equal(relative, paths.relative("/a/b/project", path)) end)
   end
 end)
 
