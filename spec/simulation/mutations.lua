@@ -32,7 +32,7 @@ add("looks again before Enter, behind a paste", "session/typist",
   "end")
 add("types again what was lost", "session/typist", "local ATTEMPTS = 4", "local ATTEMPTS = 1")
 add("waits until the composer holds the text", "session/typist",
-  "if not wait_for_composer(self, patience_for(step.holds), is_whole) then return false end",
+  "if not wait_for_composer(self, patience_for(step.holds), is_whole, redraw_ms) then return false end",
   "rest(self, 10)")
 add("clears the composer", "session/typist", "    clear(self)\n    if terminal:is_interrupted() then return false end",
   "    if terminal:is_interrupted() then return false end")

@@ -28,7 +28,7 @@ table.move({ "blocks", "blocks" }, 1, 2, #MARKS + 1, MARKS) -- of an answer in t
 local STARTS = {
   { lose_keys = 1 }, { lose_returns = 1 }, { late_flush_ms = 30 }, { lose_returns = 2, late_flush_ms = 20 },
   { dialog_ms = 5 }, { dialog_ms = 30 }, { dialog_ms = 200 }, { dialog_at_return = true }, { late_flush_ms = 2000 },
-  { late_status_ms = 50 },
+  { late_status_ms = 50 }, { late_redraw_ms = 4000 },
 }
 
 --- What befalls a turn from outside, at a step of the world: `kill` and `stop` take any program.

@@ -26,6 +26,9 @@ local MS_PER_BYTE, LONGEST_MS = 0.5, 60000
 --- one. It is never pressed behind another that may still open one: on a long text a second editor has the program fold
 --- that into a paste, which 2.1.332 marks, and 2.1.197 loses an Enter that comes while it is open.
 local EDITOR_MS, EDITOR_PRESSES, MOST_DIALOGS = 1500, 3, 3
+--- Behind it the whole conversation is drawn anew before the composer is: of a long one 2.1.197 takes 400 ms for that
+--- on a quiet machine, and 2.5 s on a busy one.
+local REDRAW_MS = 30000
 local MOST_ERASURES = 20
 --- The program remembers the middle of a longer text that has been in its composer, and would fold that in the same
 --- text the next time: it is handed over once. A space stands behind it.
@@ -93,23 +96,28 @@ local function attend(self)
 end
 
 --- Waits until the composer satisfies the predicate. The time counts from its last change: a long text takes a while.
+---@param milliseconds number
+---@param predicate fun(composer: parley.Composer): boolean
+---@param redraw_ms? number  as long nothing, or an empty composer, is one that is not drawn yet
 ---@return boolean  false when it did not in time, or when the turn was interrupted first
-local function wait_for_composer(self, milliseconds, predicate)
+local function wait_for_composer(self, milliseconds, predicate, redraw_ms)
   local terminal, seen = self.terminal, nil
-  local last_deadline = clock.now() + CHANGING * milliseconds
+  local patience = redraw_ms or milliseconds
+  local last_deadline = clock.now() + (redraw_ms or 0) + CHANGING * milliseconds
   return terminal:wait_until(function()
     if terminal:is_interrupted() then return "interrupted" end
     local composer = composer_of(terminal:view())
     if composer and predicate(composer) then return "there" end
     if terminal:state() == "dialog" then
       last_deadline = last_deadline + attend(self)
-      return nil, math.min(clock.now() + milliseconds, last_deadline) -- the time that it took is not the composer's
+      return nil, math.min(clock.now() + patience, last_deadline) -- the time that it took is not the composer's
     end
-    local shown = composer and composer.hidden .. composer.text
+    local is_drawn = composer and not (redraw_ms and composer.is_empty)
+    local shown = is_drawn and composer.hidden .. composer.text
     if not shown or shown == seen then return nil end
-    seen = shown
-    return nil, math.min(clock.now() + milliseconds, last_deadline)
-  end, milliseconds) == "there"
+    seen, patience = shown, milliseconds
+    return nil, math.min(clock.now() + patience, last_deadline)
+  end, patience) == "there"
 end
 
 local function is_cleared(composer) return composer.is_empty end
@@ -275,7 +283,8 @@ local function go_steps(self, steps)
   for _, step in ipairs(steps) do
     if not begin_step(self, step) then return false end
     local function is_whole(composer) return holds(self, composer, step.holds) end
-    if not wait_for_composer(self, patience_for(step.holds), is_whole) then return false end
+    local redraw_ms = step.editor and REDRAW_MS or nil
+    if not wait_for_composer(self, patience_for(step.holds), is_whole, redraw_ms) then return false end
     -- A dialog may come up meanwhile, or the user type; where marks were erased, half of what that has drawn may look
     -- like the text.
     local rest_ms = step.rest_ms or self.marks_typed > marks_typed and MARK_REST_MS

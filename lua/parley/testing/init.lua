@@ -32,6 +32,7 @@
 ---       lose_returns = 1,        -- so many Returns are swallowed; the text stays in the composer
 ---       late_flush_ms = 500,     -- added to flush_ms
 ---       late_status_ms = 40,     -- from the last record of a turn until the status says so
+---       late_redraw_ms = 2500,   -- from the end of the editor until the screen shows what it has left
 ---       dialog_ms = 300,         -- a dialog comes up by itself, so long after the start
 ---       dialog_at_return = true, -- or just before the first Return, which answers it
 ---       list_at_return = true,   -- the list of commands pops up just before the first Return, which chooses from it

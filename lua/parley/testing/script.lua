@@ -220,8 +220,8 @@ for name, kind in pairs(STEP) do ANSWER[name] = kind end
 
 local FAULTS = {
   lose_keys = count, lose_returns = count, lose_editor = count, late_flush_ms = milliseconds,
-  late_status_ms = milliseconds, dialog_ms = milliseconds, dialog_at_return = flag, list_at_return = flag,
-  never_ready = flag, startup_exit = record { text = text, status = integer },
+  late_status_ms = milliseconds, late_redraw_ms = milliseconds, dialog_ms = milliseconds, dialog_at_return = flag,
+  list_at_return = flag, never_ready = flag, startup_exit = record { text = text, status = integer },
   ignore_sigterm = flag, survive_hangup = flag, stop_reading = flag, drop_hooks_ms = milliseconds,
   no_telemetry = flag, no_attachments = flag, no_auto_check = flag,
 }

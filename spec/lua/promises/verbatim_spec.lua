@@ -102,6 +102,18 @@ describe("promise 2, verbatim:", function()
       assert.same(taken, kit:taken())
     end)
 
+  each("one that the editor has taken, where the program is late to draw the conversation anew", { script = {
+    faults = { late_redraw_ms = 9000 } } }, function(live, kit)
+    local write, keys = live.process.write, {}
+    function live.process.write(process, bytes, ...)
+      table.insert(keys, bytes)
+      return write(process, bytes, ...)
+    end
+    assert.equal("success", say(live, "1 .\n2 .\n3 .\n4 . @").verdict)
+    assert.same({ "1 .\n2 .\n3 .\n4 . @" }, kit:taken())
+    assert.same({ "\7", "\r" }, keys)
+  end)
+
   each("tabs, where the editor opens late and keys have been typed behind them", { script = {
     profile_changes = { first_editor_ms = 2500 } } }, function(live, kit)
     local is_newest = live:view().version == "2.1.330"

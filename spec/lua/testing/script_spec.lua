@@ -21,10 +21,9 @@ describe("a script", function()
     script.check {
       profile = "2.1.197", profile_changes = { status_file = "none", placeholder = false, composer_rows = 5 },
       startup_delay_ms = 0, initial_prompt = "x", flush_ms = 1.5, notification_ms = 10, start_dialogs = { start },
-      faults = { lose_keys = 1, lose_returns = 2, lose_editor = 1, late_flush_ms = 3, late_status_ms = 5, dialog_ms = 4,
-        dialog_at_return = true, never_ready = true, startup_exit = { text = "x", status = 3 }, ignore_sigterm = true,
-        survive_hangup = true,
-        stop_reading = false },
+      faults = { lose_keys = 1, lose_returns = 2, lose_editor = 1, late_flush_ms = 3, late_status_ms = 5,
+        late_redraw_ms = 6, dialog_ms = 4, dialog_at_return = true, never_ready = true,
+        startup_exit = { text = "x", status = 3 }, ignore_sigterm = true, survive_hangup = true, stop_reading = false },
       answers = {
         { on = "a", times = 2, text = "b", thinking = "c", stop_reason = "end_turn", delay_ms = 1, block_delay_ms = 2,
           dialog = dialog },

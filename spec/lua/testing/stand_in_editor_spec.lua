@@ -48,6 +48,19 @@ describe("the stand-in's editor", function()
     end))
   end
 
+  it("has a notice in the composer's place until the screen is drawn anew", helper.task(function()
+    play.scene(with(('echo new > "$1"; until [ -f %s/seen ]; do sleep 0.01; done'):format(folder)),
+      function(_, open)
+        local terminal = open()
+        terminal:write(CTRL_G)
+        terminal:wait_for "Save and close editor to continue..."
+        assert.is_nil(terminal:composer())
+        files.write(folder .. "/seen", "", true)
+        shows(terminal, "new")
+        assert.is_false(terminal:shows "Save and close")
+      end)()
+  end))
+
   it("leaves the composer as it is when it fails, and says so", helper.task(function()
     play.scene(with 'echo no > "$1"; exit 3', function(_, open)
       local terminal = open()

@@ -1,4 +1,5 @@
---- Ctrl-G: the user's editor on what the composer holds. While it runs, the program does nothing else.
+--- Ctrl-G: the user's editor on what the composer holds. While it runs, the program does nothing else, and a notice
+--- stands in the composer's place until the whole conversation has been drawn anew (2.1.110 to 2.1.332).
 local core = require "parley.core"
 local files = require "parley.base.files"
 local task = require "parley.base.task"
@@ -49,10 +50,14 @@ function M.open(program)
   if not program.has_opened_editor then task.sleep(program.profile.first_editor_ms) end
   program.has_opened_editor = true
   program.input:stop()
+  program.view.is_editing = true
+  program:redraw()
   local words = words_of(editor, path)
   local problem = problem_of(words[1], outside.edit(words))
   local text = not problem and files.read(path)
   files.remove(path)
+  if program.faults.late_redraw_ms then task.sleep(program.faults.late_redraw_ms) end
+  program.view.is_editing = nil
   program.input:start()
   composer.notice = problem
   if text then composer:replace(text) end

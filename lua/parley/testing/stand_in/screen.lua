@@ -8,6 +8,7 @@ local PROMPT, SHELL_PROMPT, NO_BREAK_SPACE = "❯", "!", "\u{A0}"
 local POPUP_ROWS = 5
 local CHOSEN = "  ❯ /"
 local IDLE = "✳"
+local EDITING = "Save and close editor to continue..."
 local SPINNER = { "·", "✢", "*", "✶", "✻", "✽" }
 local MODES = {
   bypassPermissions = "⏵⏵ bypass permissions on (shift+tab to cycle)",
@@ -191,7 +192,14 @@ local function offers_of(popup, is_fullscreen)
   return rows
 end
 
+--- What stands in the composer's place while an editor runs.
+function Screen:editing_block()
+  local row = (" "):rep(math.max(0, (self.columns - #EDITING) // 2)) .. EDITING
+  return { self:rule(), row, self:rule() }, 2, 1
+end
+
 function Screen:composer_block(view)
+  if view.is_editing then return self:editing_block() end
   local placeholder = #view.queued > 0 and "Press up to edit queued messages" or view.placeholder
   local rows, cursor_row, cursor_column, is_cut = self:composer_rows(view.composer, placeholder)
   self.is_promptless = self.is_promptless and not view.composer:is_empty()
