@@ -151,4 +151,16 @@ describe("conversations that sleep, with the real program", function()
     assert.equal(1, #told.background)
     assert.is_true(told.tokens > 0)
   end)
+
+  local LOOP = { on = "LOOP", blocks = { { type = "tool_use", name = "ScheduleWakeup", input = { delaySeconds = 3600,
+    noop = false, reason = "nothing to do yet", prompt = "LOOP on" } } } }
+
+  smoke.converses("tell that a loop will wake up by itself, and that it will not any more", { script = { LOOP,
+    { on = "STOP", blocks = { { type = "tool_use", name = "ScheduleWakeup", input = { stop = true } } } } } },
+    function(live)
+      local told = facts.of(helper.say(live, "LOOP").events)
+      local schedules = smoke.version > "2.1.250" -- those before do only where the account has it so
+      assert.same(schedules and { "wakeup" } or {}, told.background)
+      if schedules then assert.same({}, facts.of(helper.say(live, "STOP").events, told).background) end
+    end)
 end)

@@ -26,8 +26,14 @@ local BEGINS = { "running in background with ID: ([%w_-]+)", "moved to the backg
   "manually backgrounded by user with ID: ([%w_-]+)", "^Async agent launched.-agentId: ([%w_-]+)",
   "^Scheduled recurring job ([%w_-]+)" }
 local BEGINS_ONCE = "^Scheduled one%-shot task ([%w_-]+)"
+--- What a `/loop` wakes up by itself with has no id there, and the next takes its place (`ScheduleWakeup`, 2.1.332).
+local WAKEUP, BEGINS_WAKEUP, ENDS_WAKEUP = "wakeup", "^Next wakeup scheduled for ", "^Loop stopped "
+local WAKES_UP = "^Claude resuming /loop wakeup" -- since 2.1.197
 local ENDS = { "<task%-id>([%w_-]+)</task%-id>", "^Cancelled job ([%w_-]+)", "Successfully killed shell: ([%w_-]+)",
   "Successfully stopped task: ([%w_-]+)" }
+
+--- The calls that have the program give itself a prompt later.
+local SCHEDULES = { CronCreate = true, ScheduleWakeup = true }
 
 --- What runs, as it is followed from record to record.
 ---@class parley.Background
@@ -57,13 +63,15 @@ local function follow_result(state, block)
   end
   local once = text:match(BEGINS_ONCE)
   if once then state.running[once] = state.prompts[block.tool_use_id or false] or "" end
+  if text:find(BEGINS_WAKEUP) then state.running[WAKEUP] = state.prompts[block.tool_use_id or false] or "" end
+  if text:find(ENDS_WAKEUP) then state.running[WAKEUP] = nil end
   follow_text(state.running, text)
 end
 
 --- A scheduled task fires, and its prompt is the program's next message to itself: one that was to fire once is over.
 --- 2.1.332 names it, versions before give the prompt alone.
 local function follow_own_message(running, record, text)
-  local id = record.scheduledTaskId
+  local id = record.wakeupSource == "loop_wakeup" and WAKEUP or record.scheduledTaskId
   for each, prompt in pairs(running) do
     if prompt ~= true and (id == each or id == nil and prompt == text) then
       running[each] = nil
@@ -77,12 +85,15 @@ local function follow(state, record)
   local content = type(record.message) == "table" and record.message.content
   for _, block in ipairs(type(content) == "table" and content or {}) do
     local kind = type(block) == "table" and block.type -- others may have written the line
-    if kind == "tool_use" and block.name == "CronCreate" and type(block.input) == "table" then
+    if kind == "tool_use" and SCHEDULES[block.name] and type(block.input) == "table" then
       local prompt = block.input.prompt
       state.prompts[block.id or false] = type(prompt) == "string" and prompt or nil
     elseif kind == "tool_result" and record.type == "user" then
       follow_result(state, block)
     end
+  end
+  if record.subtype == "scheduled_task_fire" and tostring(record.content):find(WAKES_UP) then
+    state.running[WAKEUP] = nil
   end
   local attachment = type(record.attachment) == "table" and record.attachment.prompt
   if record.type == "user" then

@@ -121,6 +121,49 @@ describe("what comes into a transcript between two turns", function()
     end)
   end
 
+  describe("of a loop that wakes up by itself", function()
+    local function scheduled(id, prompt)
+      return { type = "assistant", message = { content = { { type = "tool_use", id = id, name = "ScheduleWakeup",
+        input = { delaySeconds = 60, prompt = prompt } } } } },
+        user { { type = "tool_result", tool_use_id = id,
+          content = "Next wakeup scheduled for 03:09:00 (in 96s). If you owe the user a status update" } }
+    end
+
+    local function loop()
+      local told, call, answer = turn(), scheduled("t4", "wake now")
+      assert.same({ "b1", "every1", "once1", "wakeup" }, running_after(told, { call, answer }))
+      return told
+    end
+
+    local function result_of(text) return user { { type = "tool_result", tool_use_id = "t5", content = text } } end
+
+    it("is that it will", function() loop() end)
+
+    it("is that it will not, where the loop is over", function()
+      local not_scheduled = "Wakeup not scheduled. The loop reached its maximum duration"
+      assert.same(ALL, running_after(turn(), { result_of(not_scheduled) }))
+      assert.same(ALL, running_after(loop(), { result_of "Loop stopped — cancelled 1 pending wakeup(s)" }))
+    end)
+
+    for name, records in pairs {
+      ["2.1.332"] = { user("wake now", { isMeta = true, promptSource = "system", scheduledTaskId = "38fda1c5",
+        wakeupSource = "loop_wakeup" }) },
+      ["2.1.332, whose prompt stands for another"] = { user("go on", { isMeta = true, promptSource = "system",
+        scheduledTaskId = "38fda1c5", wakeupSource = "loop_wakeup" }) },
+      ["2.1.197"] = { { type = "system", subtype = "scheduled_task_fire",
+        content = "Claude resuming /loop wakeup (Dec 1 3:09am)" } },
+      ["a version that gives the prompt alone"] = { user("wake now", { isMeta = true }) },
+    } do
+      it("is that it has, as " .. name .. " writes it", function() assert.same(ALL, running_after(loop(), records)) end)
+    end
+
+    it("is that it will again", function()
+      local call, answer = scheduled("t6", "wake now")
+      local woken = user("wake now", { isMeta = true, wakeupSource = "loop_wakeup" })
+      assert.same({ "b1", "every1", "once1", "wakeup" }, running_after(loop(), { woken, call, answer }))
+    end)
+  end)
+
   it("is that one has fired that fires again", function()
     assert.same(ALL, running_after(turn(), { user("tick", { isMeta = true, scheduledTaskId = "every1" }) }))
   end)
