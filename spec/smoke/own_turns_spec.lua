@@ -70,13 +70,15 @@ describe("beside a turn of its own, the real program", function()
       assert.equal(4, #server:turns())
     end)
 
+  local function with_skill(home)
+    local folder = home.home .. "/.claude/skills/apart"
+    assert(files.make_folder(folder))
+    files.write(folder .. "/SKILL.md", "---\nname: apart\ndescription: d\ncontext: fork\n---\nSUBPROMPT $ARGUMENTS\n")
+  end
+
   smoke.converses("has the answer of a skill that runs as a sub-agent in the events of its command", {
     script = { { on = "SUBPROMPT", blocks = { { type = "text", text = "the skill's answer" } }, delay_ms = 2000 } },
-    prepare = function(home)
-      local folder = home.home .. "/.claude/skills/apart"
-      assert(files.make_folder(folder))
-      files.write(folder .. "/SKILL.md", "---\nname: apart\ndescription: d\ncontext: fork\n---\nSUBPROMPT $ARGUMENTS\n")
-    end,
+    prepare = with_skill,
   }, function(live, server)
     local said = smoke.run(live, "/apart now")
     assert.equal("success", said.verdict)
@@ -104,6 +106,28 @@ describe("beside a turn of its own, the real program", function()
   local function agent(name)
     return { type = "tool_use", name = "Agent", input = { description = name, prompt = "SUBPROMPT " .. name,
       subagent_type = "general-purpose", run_in_background = true } }
+  end
+
+  local SCRIPT = 'export const meta = { name: "two", description: "d" }\nreturn await agent("SUBPROMPT one")'
+  local BEHIND = { skill = { name = "Skill", input = { skill = "apart", args = "one" } },
+    workflow = { name = "Workflow", input = { script = SCRIPT } } }
+  if smoke.is_oldest then BEHIND.workflow = nil end -- which has none
+
+  for kind, call in pairs(BEHIND) do
+    smoke.converses(("ends a turn behind the report of a %s that the model has started"):format(kind), {
+      prepare = with_skill, script = {
+        { on = "LAUNCH", blocks = { { type = "tool_use", name = call.name, input = call.input } } },
+        { on = "LAUNCH", step = 1, blocks = { { type = "text", text = "it works" } } },
+        { on = "SUBPROMPT", delay_ms = 3000, blocks = { { type = "text", text = "done apart" } } } } },
+      function(live, server)
+        local said = say(live, "LAUNCH please")
+        assert.equal("success", said.verdict)
+        assert.equal("it works", said.texts[1])
+        local goes_on = kind == "workflow" or smoke.version > "2.1.250" -- a skill of those before is waited for
+        assert.equal(goes_on and 2 or 1, #said.texts)
+        assert.matches("done apart", core.json.encode(server:turns()[#server:turns()].body.messages))
+        smoke.is_fine(live, server)
+      end)
   end
 
   ---A person presses Ctrl+X Ctrl+K twice, until the program says that it has stopped them: a key may be lost.

@@ -1,5 +1,6 @@
 --- What a turn's events tell of the session that it leaves behind: how long its conversation is for the model, how long
 --- the model's cache of it stays warm, and what still runs in its background.
+local agents = require "parley.session.agents"
 local core = require "parley.core"
 local files = require "parley.base.files"
 
@@ -24,13 +25,21 @@ end
 --- How the program words what begins in the background, and the end of it (2.1.110 to 2.1.332).
 local BEGINS = { "running in background with ID: ([%w_-]+)", "moved to the background[^\n]-ID: ([%w_-]+)",
   "manually backgrounded by user with ID: ([%w_-]+)", "^Async agent launched.-agentId: ([%w_-]+)",
-  "^Scheduled recurring job ([%w_-]+)" }
+  "^Scheduled recurring job ([%w_-]+)", "^Monitor started %(task ([%w_-]+)",
+  "^Workflow launched in background%. Task ID: ([%w_-]+)" }
 local BEGINS_ONCE = "^Scheduled one%-shot task ([%w_-]+)"
 --- What a `/loop` wakes up by itself with has no id there, and the next takes its place (`ScheduleWakeup`, 2.1.332).
 local WAKEUP, BEGINS_WAKEUP, ENDS_WAKEUP = "wakeup", "^Next wakeup scheduled for ", "^Loop stopped "
 local WAKES_UP = "^Claude resuming /loop wakeup" -- since 2.1.197
-local ENDS = { "<task%-id>([%w_-]+)</task%-id>", "^Cancelled job ([%w_-]+)", "Successfully killed shell: ([%w_-]+)",
+local NOTIFIES = "<task%-id>([%w_-]+)</task%-id>"
+local ENDS = { "^Cancelled job ([%w_-]+)", "Successfully killed shell: ([%w_-]+)",
   "Successfully stopped task: ([%w_-]+)" }
+
+--- Whether a notification is about what a monitor has seen, which goes on (2.1.332).
+local function is_sighting(text)
+  local is_event = text:find("<event>", 1, true) and not text:find("<status>", 1, true)
+  return is_event and not text:find "<event>%[Monitor expired"
+end
 
 --- The calls that have the program give itself a prompt later.
 local SCHEDULES = { CronCreate = true, ScheduleWakeup = true }
@@ -50,9 +59,11 @@ local function text_of(content)
 end
 
 local function follow_text(running, text)
-  for _, pattern in ipairs(ENDS) do
-    for id in text:gmatch(pattern:gsub("^%^", "")) do running[id] = nil end
+  local function leave(pattern)
+    for id in text:gmatch(pattern) do running[id] = nil end
   end
+  if not is_sighting(text) then leave(NOTIFIES) end
+  for _, pattern in ipairs(ENDS) do leave((pattern:gsub("^%^", ""))) end
 end
 
 local function follow_result(state, block)
@@ -82,6 +93,8 @@ end
 
 --- Takes in a record of the transcript's.
 local function follow(state, record)
+  local started = agents.started(record)
+  if started then state.running[started] = true end
   local content = type(record.message) == "table" and record.message.content
   for _, block in ipairs(type(content) == "table" and content or {}) do
     local kind = type(block) == "table" and block.type -- others may have written the line

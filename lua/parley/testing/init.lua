@@ -55,13 +55,14 @@
 --- tool of an MCP server, by the server's name for it or the whole one, is really called, and its result counts;
 --- `leaves` is a shell command that is really run and may leave something running; `enters` is a folder below its
 --- first one in which the program works from then on, as when the model enters a worktree, or "" as when it leaves one;
---- with `works_ms` the call starts a sub-agent in the background, which reports `result` so long after it) with `after`
---- (the text that follows the results), `stop_reason`, `empty`; when: `delay_ms`, `block_delay_ms`, `line_ms`;
---- `breaks_off`: the text of an attempt before, whose connection ends in the middle; `dialog` (`{title, lines, choices,
---- selected, numbered, footer, waiting_for}`) is asked first; `elicitation` (`{server, message, fields}`): a server
---- asks first; `compacts`: the program compacts the conversation first; `compaction_fails`: it tries to, and the turn
---- ends; `cut_behind_calls`: the connection ends behind the calls, which run all the same. Or `steps`, a list of such,
---- one API message each. An answer that says nothing for the model echoes.
+--- with `works_ms` the call starts a sub-agent in the background, with the names `Skill` and `Workflow` a skill that is
+--- one or a workflow of such, which reports `result` so long after it) with `after` (the text that follows the
+--- results), `stop_reason`, `empty`; when: `delay_ms`, `block_delay_ms`, `line_ms`; `breaks_off`: the text of an
+--- attempt before, whose connection ends in the middle; `dialog` (`{title, lines, choices, selected, numbered, footer,
+--- waiting_for}`) is asked first; `elicitation` (`{server, message, fields}`): a server asks first; `compacts`: the
+--- program compacts the conversation first; `compaction_fails`: it tries to, and the turn ends; `cut_behind_calls`:
+--- the connection ends behind the calls, which run all the same. Or `steps`, a list of such, one API message each. An
+--- answer that says nothing for the model echoes.
 ---
 --- For the whole turn: `api_error` (`{status, text, error, retries, retry_ms}`; without a status it is one of the
 --- program's own, as "Not logged in · Please run /login" with the error "authentication_failed"; a `/compact` that it

@@ -258,6 +258,17 @@ describe("promise 5, a turn ends, and not early:", function()
       assert.same({ "echo: next" }, say(live, "next").texts)
     end)
 
+  for _, name in ipairs { "Skill", "Workflow" } do
+    on(name == "Skill" and { "2.1.330" } or { "2.1.197", "2.1.330" }, -- those before have none that goes on
+      ("with what the model says to the report of what works in the background (%s)"):format(name), { script = {
+        answers = { { on = "go", steps = { { tool = { name = name, input = { skill = "apart" }, result = "report",
+          works_ms = 60000 } }, { text = "it works" } } } } } }, function(live)
+        local said = say(live, "go")
+        assert.same({ "success", "it works", 2 }, { said.verdict, said.texts[1], #said.texts })
+        assert.same({ "echo: next" }, say(live, "next").texts)
+      end)
+  end
+
   for count, words in ipairs { 'Background agent "agent 1" was stopped', "2 background agents were stopped" } do
     each(("with what the model says to %d that a person has stopped (Ctrl+X Ctrl+K)"):format(count),
       agents(count, 40 * 60000), function(live)

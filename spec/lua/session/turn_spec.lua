@@ -484,26 +484,55 @@ describe("turn", function()
   describe("with a sub-agent in the background", function()
     local NOTICE = "<task-notification>\n<task-id>a1</task-id>\n</task-notification>"
 
-    local function launched()
+    local AGENT = { isAsync = true, status = "async_launched", agentId = "a1" }
+    local SKILL = { status = "forked", background = true, agentId = "a1" }
+    local WORKFLOW = { status = "async_launched", taskType = "local_workflow", taskId = "a1" }
+
+    local function launched(as)
       local live, write = accepted()
       live:take(write.call("t", "Agent"))
-      live:take(write.result("t", { isAsync = true, status = "async_launched", agentId = "a1" }))
+      live:take(write.result("t", as or AGENT))
       live:take(write.text("it works", "end_turn"))
       live:take(write.system "turn_duration")
       return live, write
     end
 
-    it("is not over before that has reported and was answered", function()
-      local live, write = launched()
+    for name, as in pairs { ["a sub-agent"] = AGENT, ["a skill"] = SKILL, ["a workflow"] = WORKFLOW } do
+      it(("is not over before %s has reported and was answered"):format(name), function()
+        local live, write = launched(as)
+        assert.equal(1, live:facts().agents)
+        assert.equal("likely", live:facts().certainty)
+        live:take(write.user(NOTICE, { promptSource = "system" }))
+        assert.equal(0, live:facts().agents)
+        assert.equal("goes_on", live:facts().certainty)
+        assert.is_true(live.events[#live.events].is_meta)
+        live:take(write.text("it is done", "end_turn"))
+        live:take(write.system "turn_duration")
+        assert.equal("certain", live:facts().certainty)
+      end)
+    end
+
+    it("is over with a skill that does not work in the background", function()
+      local live = launched { status = "forked", agentId = "a1", result = "done" }
+      assert.same({ 0, "certain" }, { live:facts().agents, live:facts().certainty })
+    end)
+
+    it("waits no more for a workflow that the model has stopped", function()
+      local live, write = launched(WORKFLOW)
+      live:take(write.call("t2", "TaskStop"))
+      live:take(write.result("t2", { message = "Successfully stopped task: a1 (d)", task_id = "a1",
+        task_type = "local_workflow" }))
+      live:take(write.text("it is stopped", "end_turn"))
+      live:take(write.system "turn_duration")
+      assert.same({ 0, "certain" }, { live:facts().agents, live:facts().certainty })
+    end)
+
+    it("waits on for a workflow where a person has stopped all sub-agents, who stops none", function()
+      local live, write = launched(WORKFLOW)
+      live:take(write.system "agents_killed")
       assert.equal(1, live:facts().agents)
-      assert.equal("likely", live:facts().certainty)
       live:take(write.user(NOTICE, { promptSource = "system" }))
       assert.equal(0, live:facts().agents)
-      assert.equal("goes_on", live:facts().certainty)
-      assert.is_true(live.events[#live.events].is_meta)
-      live:take(write.text("it is done", "end_turn"))
-      live:take(write.system "turn_duration")
-      assert.equal("certain", live:facts().certainty)
     end)
 
     it("hears of it in an attachment too", function()

@@ -33,6 +33,8 @@ describe("what a turn tells of its session", function()
     b2 = "Command did not complete within its 120s timeout and was moved to the background (ID: b2). Output is",
     b3 = "Command was manually backgrounded by user with ID: b3. Output is being written to: /tmp/x",
     a1 = "Async agent launched successfully. (This tool result is internal)\nagentId: a1 (internal ID - do not mention",
+    m1 = "Monitor started (task m1, expires in 1m unless the source ends first; you get one notice at expiry",
+    w1 = "Workflow launched in background. Task ID: w1\nSummary: d\nTranscript dir: /home",
     c1 = "Scheduled recurring job c1 (every minute). Session-only", c2 = "Scheduled one-shot task c2 (at noon). x",
   }
   for id, text in pairs(BEGINS) do
@@ -46,6 +48,27 @@ describe("what a turn tells of its session", function()
     "Successfully killed shell: b1 (serve)", '{"message":"Successfully stopped task: b1 (serve)"}' } do
     it(("is that it does no longer: %s"):format(text:sub(1, 40):gsub("\n", " ")), function()
       assert.same({ "b2" }, facts.of({ result(text) }, { background = { "b1", "b2" } }).background)
+    end)
+  end
+
+  it("is that a skill goes on, which is a sub-agent", function()
+    local skill = { status = "forked", background = true, agentId = "s1" }
+    local record = { type = "user", toolUseResult = skill, message = { content = { { type = "tool_result",
+      content = 'Skill "apart" launched (forked execution, running in the background).' } } } }
+    assert.same({ "s1" }, facts.of({ event.new { type = "user", content = {}, record = record } }).background)
+    skill.background = nil
+    assert.same({}, facts.of({ event.new { type = "user", content = {}, record = record } }).background)
+  end)
+
+  for text, is_over in pairs {
+    ["<summary>Monitor event: \"look\"</summary>\n<event>one</event>"] = false,
+    ["<summary>Monitor event: \"look\"</summary>\n<event>[Monitor expired after 3s with no events]</event>"] = true,
+    ["<status>completed</status>\n<summary>Monitor \"look\" stream ended</summary>"] = true,
+    ["<status>completed</status>\n<result>it says <event></result>"] = true,
+  } do
+    it(("is that a monitor goes on or not: %s"):format(text), function()
+      local note = "<task-notification>\n<task-id>m1</task-id>\n" .. text .. "\n</task-notification>"
+      assert.same(is_over and {} or { "m1" }, facts.of({ said(note) }, { background = { "m1" } }).background)
     end)
   end
 
@@ -130,8 +153,8 @@ describe("what comes into a transcript between two turns", function()
     end
 
     local function loop()
-      local told, call, answer = turn(), scheduled("t4", "wake now")
-      assert.same({ "b1", "every1", "once1", "wakeup" }, running_after(told, { call, answer }))
+      local told, call, taken = turn(), scheduled("t4", "wake now")
+      assert.same({ "b1", "every1", "once1", "wakeup" }, running_after(told, { call, taken }))
       return told
     end
 
@@ -158,9 +181,9 @@ describe("what comes into a transcript between two turns", function()
     end
 
     it("is that it will again", function()
-      local call, answer = scheduled("t6", "wake now")
+      local call, taken = scheduled("t6", "wake now")
       local woken = user("wake now", { isMeta = true, wakeupSource = "loop_wakeup" })
-      assert.same({ "b1", "every1", "once1", "wakeup" }, running_after(loop(), { woken, call, answer }))
+      assert.same({ "b1", "every1", "once1", "wakeup" }, running_after(loop(), { woken, call, taken }))
     end)
   end)
 

@@ -1,5 +1,5 @@
---- Sub-agents that work in the background: what one reports starts a turn of the program's own, and a person can stop
---- them all (Ctrl+X Ctrl+K, twice), which the model is told of in one such turn.
+--- Sub-agents that work in the background, alone or in a workflow: what one reports starts a turn of the program's own,
+--- and a person can stop all but workflows (Ctrl+X Ctrl+K, twice), which the model is told of in one such turn.
 local core = require "parley.core"
 local task = require "parley.base.task"
 
@@ -8,13 +8,32 @@ local M = {}
 local REPORT = "<task-notification>\n<task-id>%s</task-id>\n<status>completed</status>\n<result>%s</result>\n"
   .. "</task-notification>"
 
---- Starts one. Returns its call's result, as the record has it beside what the model gets.
+--- By the tool that starts them: what the record has of the call's result, and what the model gets (2.1.332).
+local LAUNCHES = {
+  Agent = function(id)
+    return { isAsync = true, status = "async_launched", agentId = id },
+      "Async agent launched successfully.\nagentId: " .. id
+  end,
+  Skill = function(id, input)
+    return { success = true, commandName = input.skill, status = "forked", background = true, agentId = id },
+      ('Skill "%s" launched (forked execution, running in the background).'):format(tostring(input.skill))
+  end,
+  Workflow = function(id)
+    return { status = "async_launched", taskType = "local_workflow", taskId = id },
+      "Workflow launched in background. Task ID: " .. id
+  end,
+}
+
+local function is_workflow(agent) return agent.tool == "Workflow" end
+
+--- Starts one.
 ---@param program parley.testing.Program
 ---@param tool table  of the script
----@return table
+---@return table launched  its call's result, as the record has it beside what the model gets
+---@return string text  that
 function M.start(program, tool)
-  local id, agents = program.new_id "agent", program.agents
-  local agent = { description = tool.input and tool.input.description or "" }
+  local id, agents, input = program.new_id "agent", program.agents, tool.input or {}
+  local agent = { description = input.description or "", tool = tool.name }
   table.insert(agents, agent)
   agent.task = program.calls:spawn(function()
     task.sleep(tool.works_ms)
@@ -23,19 +42,32 @@ function M.start(program, tool)
     end
     program:notify(REPORT:format(id, tool.result or ""))
   end)
-  return { isAsync = true, status = "async_launched", agentId = id }
+  return (LAUNCHES[tool.name] or LAUNCHES.Agent)(id, input)
 end
 
---- Stops them all.
+--- How many work, as the last record of a turn has it.
+---@param program parley.testing.Program
+---@return integer? agents  nil where none does
+---@return integer? workflows
+function M.count(program)
+  local workflows = 0
+  for _, agent in ipairs(program.agents) do workflows = workflows + (is_workflow(agent) and 1 or 0) end
+  local agents = #program.agents - workflows
+  return agents > 0 and agents or nil, workflows > 0 and workflows or nil
+end
+
+--- Stops all but workflows.
 ---@param program parley.testing.Program
 function M.kill(program)
-  local names = {}
-  for i, agent in ipairs(program.agents) do
-    agent.task:cancel()
-    names[i] = core.json.encode(agent.description)
+  local names, agents = {}, program.agents
+  for index = #agents, 1, -1 do
+    if not is_workflow(agents[index]) then
+      local agent = table.remove(agents, index)
+      agent.task:cancel()
+      table.insert(names, 1, core.json.encode(agent.description))
+    end
   end
   if not names[1] then return end
-  program.agents = {}
   program:notify((names[2] and ("%d background agents were stopped by the user: %s."):format(#names,
     table.concat(names, ", "))) or ("Background agent %s was stopped by the user."):format(names[1]))
   program.transcript:chain("system", { subtype = "agents_killed", isMeta = false })

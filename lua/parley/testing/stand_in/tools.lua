@@ -185,8 +185,7 @@ function M.run(turn, tool)
   elseif entry.call.name:find "^mcp__" then
     result, is_error = call_server(program, tool, entry.call)
   elseif tool.works_ms then
-    launched = agents.start(program, tool)
-    result = "Async agent launched successfully.\nagentId: " .. launched.agentId
+    launched, result = agents.start(program, tool)
   elseif tool.enters then
     program:work_in(tool.enters)
   elseif tool.leaves then

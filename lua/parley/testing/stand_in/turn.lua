@@ -2,6 +2,7 @@
 local clock = require "parley.base.clock"
 local core = require "parley.core"
 local task = require "parley.base.task"
+local agents = require "parley.testing.stand_in.agents"
 local answers = require "parley.testing.stand_in.answers"
 local dialogs = require "parley.testing.stand_in.dialogs"
 local display = require "parley.testing.stand_in.display"
@@ -254,8 +255,10 @@ function Turn:finish()
   self:run_stop_hooks()
   local has_duration = profile.turn_duration and (not self.has_api_error or profile.duration_after_api_error)
   if has_duration and not answer.omit_turn_duration then
+    local working, workflows = agents.count(program)
     program.transcript:chain("system", { subtype = "turn_duration", durationMs = milliseconds, isMeta = false,
-      messageCount = program.transcript.count })
+      messageCount = program.transcript.count, pendingBackgroundAgentCount = working,
+      pendingWorkflowCount = workflows })
     program:show("✻ ", ("Baked for %ds%s"):format(milliseconds // 1000,
       profile.shows_done_time and clock.date " · done %H:%M" or ""))
   end
