@@ -162,6 +162,28 @@ describe("a permission prompt of the real program", function()
     end
   end))
 
+  if not smoke.is_oldest then -- which has no workflows
+    local WORKFLOW = call("Workflow", { script = 'export const meta = { name: "w", description: "d" }\n'
+      .. 'return await agent("SUBPROMPT")' })
+
+    for answer, texts in pairs { allow = 2, deny = 0 } do
+      for _, hooks in ipairs { "with", "without" } do
+        local asked = {}
+        it(("of a workflow is one (%s, %s hooks)"):format(answer, hooks), smoke.conversation({
+          process = { permission_mode = "default" }, script = { { on = "WORK", blocks = { WORKFLOW } } },
+          session = { hooks = hooks == "with" and { Stop = function() end } or nil,
+            policies = { dialogs = noting(asked, answer == "allow" and { decide = function() return { allow = true } end }) } },
+        }, function(live, server)
+          local said = helper.say(live, "WORK please")
+          assert.same({ "permission", texts }, { asked[1].kind, #said.texts })
+          assert.equal(answer == "allow" and "success" or "interrupted", said.verdict)
+          if hooks == "with" then assert.equal("Workflow", asked[1].tool_use.name) else assert.is_nil(asked[1].tool_use) end
+          smoke.is_fine(live, server)
+        end))
+      end
+    end
+  end
+
   it("that a person answers at the terminal is waited for no longer", smoke.conversation({ process = ASK,
     script = { { on = "DOIT", blocks = { bash("echo done", "say it") } } },
     session = { policies = { dialogs = { decide = helper.until_cancelled } } } }, function(live, server)

@@ -11,6 +11,8 @@ local RESUME = { kind = "resume", row = "^This session is .* old and .* tokens%.
   remedy = "it asks whether to go on with the whole of a long conversation, which costs its tokens again: accept = "
     .. "{ \"resume\" }, or answer \"Don't ask again\" in `claude --resume` once" }
 
+local OF_CALLS = "give a dialogs policy, allowed_tools or another permission_mode, or accept = { \"permission\" }"
+
 --- The dialogs of the start, in the order in which they are looked for: how the row begins that only this one has, the
 --- label that consents, or the key where there are no choices, and what a person would do about it. An offer is asked
 --- for by nobody, and ESC declines it: nothing waits for an answer to it. ESC would end the program at another dialog,
@@ -70,8 +72,9 @@ M.in_turn = {
   -- 2.1.332 offers it 800 ms after its start, once, where the settings have the plan mode.
   { kind = "offer", is_offer = true, row = "rest%.$", label = "^Yes, set auto mode as my default permission mode$",
     remedy = "press ESC" },
-  { kind = "permission", row = "^Do you want to .*%?$", yes = { "^Yes$" },
-    remedy = "give a dialogs policy, allowed_tools or another permission_mode, or accept = { \"permission\" }" },
+  { kind = "permission", row = "^Do you want to .*%?$", yes = { "^Yes$" }, remedy = OF_CALLS },
+  -- Of a workflow, whose script is not shown at once (2.1.197, 2.1.332). The row may be the last of a longer one.
+  { kind = "permission", row = "/config%.$", label = "^Yes, run it$", yes = { "^Yes, run it$" }, remedy = OF_CALLS },
 }
 
 --- Those of a turn that have no choices, and ESC says no to. Nothing that `accept` names consents to them.

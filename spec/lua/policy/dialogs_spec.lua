@@ -94,6 +94,19 @@ describe("policy.dialogs", function()
       assert.equal("permission", recognize(BASH, { name = "Bash", input = {} }).kind)
     end)
 
+    it("that of a workflow, by the row above its choices and the first of them", function()
+      local rows = { " Run a dynamic workflow?", "", "  d", "", "  This dynamic workflow will spin up multiple subagents:",
+        "    1. step", "", "  Dynamic workflows can use a lot of tokens quickly, or disable dynamic workflows in",
+        "  /config.", "", "  ❯ 1. Yes, run it", "    2. View raw script", "    3. No", "", "  Esc to cancel · Tab to amend",
+        "  ctrl+g to edit script in $EDITOR" }
+      local dialog = recognize(turn(table.unpack(rows)))
+      assert.equal("permission", dialog.kind)
+      assert.same({ choose = 1 }, dialogs.decide(dialog, { "permission" }))
+      assert.is_string(dialogs.decide(dialog, { "plan" }).fail)
+      rows[11] = "  ❯ 1. Yes"
+      assert.equal("unknown", recognize(turn(table.unpack(rows))).kind)
+    end)
+
     it("a plan and a question, by the tool that waits", function()
       local view = turn(" ☐ Colour", "Which?", "❯ 1. Red", "  2. Blue", "Enter to select · Esc to cancel")
       assert.equal("question", recognize(view, { name = "AskUserQuestion" }).kind)

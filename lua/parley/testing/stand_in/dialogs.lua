@@ -123,6 +123,9 @@ local PROMPTS = {
     shown = "url: {url}\nprompt: {prompt}", shown_before = 'url: "{url}", prompt: "{prompt}"',
     description = "Claude wants to fetch content from {host}" },
 }
+--- One whose script names no agents, which is shown.
+PROMPTS.Workflow = { title = "Run a dynamic workflow?", field = "script", labels = { "Yes, run it", "No" },
+  question = "Stop a running workflow at any time with /workflows, or disable dynamic workflows in /config." }
 local OTHER_TOOL = { title = "Tool use", question = "Do you want to proceed?" }
 
 local INNER_RULE = "╌"
@@ -199,7 +202,7 @@ end
 ---       about, and which of several calls it is
 function M.permission(profile, tool, cwd, columns, asked)
   local prompt, input = PROMPTS[tool.name] or OTHER_TOOL, tool.input or {}
-  local labels = prompt.is_edit and profile.edit_choices or profile.permission_choices
+  local labels = prompt.labels or prompt.is_edit and profile.edit_choices or profile.permission_choices
   local answers = { "allow", prompt.is_edit and "acceptEdits" or "always", "auto" }
   local choices = {}
   for index, label in ipairs(labels) do
