@@ -34,6 +34,8 @@ add("types again what was lost", "session/typist", "local ATTEMPTS = 4", "local 
 add("waits until the composer holds the text", "session/typist",
   "if not wait_for_composer(self, patience_for(step.holds), is_whole, redraw_ms) then return false end",
   "rest(self, 10)")
+add("waits for what is drawn anew", "session/typist", "local redraw_ms = step.editor and REDRAW_MS or nil",
+  "local redraw_ms = nil")
 add("clears the composer", "session/typist", "    clear(self)\n    if terminal:is_interrupted() then return false end",
   "    if terminal:is_interrupted() then return false end")
 add("types a mark behind keys that may be lost", "session/typist",

@@ -166,18 +166,20 @@ describe("a permission prompt of the real program", function()
     local WORKFLOW = call("Workflow", { script = 'export const meta = { name: "w", description: "d" }\n'
       .. 'return await agent("SUBPROMPT")' })
 
+    local ALLOWING = { decide = function() return { allow = true } end }
     for answer, texts in pairs { allow = 2, deny = 0 } do
       for _, hooks in ipairs { "with", "without" } do
-        local asked = {}
+        local seen = {}
         it(("of a workflow is one (%s, %s hooks)"):format(answer, hooks), smoke.conversation({
           process = { permission_mode = "default" }, script = { { on = "WORK", blocks = { WORKFLOW } } },
           session = { hooks = hooks == "with" and { Stop = function() end } or nil,
-            policies = { dialogs = noting(asked, answer == "allow" and { decide = function() return { allow = true } end }) } },
+            policies = { dialogs = noting(seen, answer == "allow" and ALLOWING) } },
         }, function(live, server)
           local said = helper.say(live, "WORK please")
-          assert.same({ "permission", texts }, { asked[1].kind, #said.texts })
+          assert.same({ "permission", texts }, { seen[1].kind, #said.texts })
           assert.equal(answer == "allow" and "success" or "interrupted", said.verdict)
-          if hooks == "with" then assert.equal("Workflow", asked[1].tool_use.name) else assert.is_nil(asked[1].tool_use) end
+          local named = seen[1].tool_use and seen[1].tool_use.name
+          assert.equal(hooks == "with" and "Workflow" or nil, named) -- its prompt does not show the script whole
           smoke.is_fine(live, server)
         end))
       end

@@ -19,7 +19,7 @@ local SETTLE_MS = 1000
 ---@class parley.Sleeping
 ---@field private policy table
 ---@field private pool parley.Pool
----@field private told table<parley.Session, parley.TurnFacts>  with `used_at`, `said_at` and `cost_usd`
+---@field private told table<parley.Session, parley.SessionFacts>  with `used_at`, `said_at` and `cost_usd`
 ---@field private timer? parley.Timer
 ---@field private closed? true
 local Sleeping = {}
@@ -47,7 +47,7 @@ end
 ---@param live parley.Session
 ---@param events parley.Event[]
 ---@param result parley.Event
----@return parley.TurnFacts
+---@return parley.SessionFacts
 function Sleeping:note(live, events, result)
   local former = self.told[live]
   if former then facts.catch_up(former, live.jsonl_path) end -- what came between the turns

@@ -206,6 +206,17 @@ function M.is_search(rows, composer)
   return starts_with(row, "  search prompts: ") or starts_with(row, "  no matching prompt: ")
 end
 
+--- Whether the program waits for the editor that it has opened: a notice between two rules stands in the composer's
+--- place, until the conversation has been drawn anew (2.1.110 to 2.1.332).
+---@param rows string[]
+---@return boolean
+function M.is_editing(rows)
+  for i = #rows, 3, -1 do
+    if is_rule(rows[i]) then return rows[i - 1]:find "^ *Save and close .*editor to continue" ~= nil end
+  end
+  return false
+end
+
 --- Whether Ctrl+Z has stopped the program, as far as the screen shows (2.1.110, 2.1.197 and 2.1.332).
 ---@param rows string[]
 ---@return boolean

@@ -30,7 +30,7 @@ local methods = {}
 ---@field broken_off boolean        it cut an answer off behind a call, which the program runs, and goes on
 ---@field last_is_answer boolean    the last record was a block of an answer
 ---@field assistant_blocks integer  since the message was accepted
----@field agents integer            sub-agents at work in the background, not heard of again
+---@field agents integer            sub-agents and workflows at work in the background
 
 ---Make a turn, at `idle`.
 ---@return parley.TurnMachine

@@ -20,8 +20,8 @@ local OWED_MS = 3000 -- this version writes a last record
 local NOTHING_MS = 10000
 --- A call has no result yet: its dialog may be late on a busy machine, and 2.1.110 shows the composer meanwhile.
 local TOOLS_MS = 10000
---- Sub-agents that work in the background are waited for, as their report is a part of the answer; so long they may be
---- silent. Commands in the background are not: they may never end.
+--- Sub-agents, and workflows of such, that work in the background are waited for, as their report is a part of the
+--- answer; so long they may be silent. Commands in the background are not: they may never end.
 M.AGENTS_MS = 30 * 60 * 1000
 
 --- Stop reasons after which the program goes on by itself.
@@ -84,7 +84,7 @@ end
 ---@field last_is_answer boolean    the last record was a block of an answer
 ---@field assistant_blocks integer  since the message was accepted
 ---@field open_tools integer        tool calls without a result
----@field agents integer            sub-agents that it has started in the background and not heard of again
+---@field agents integer            sub-agents and workflows that it has started and not heard of again
 
 ---@class parley.Verdict
 ---@field subtype "success"|"interrupted"|"error_api"|"error_hook"|"error_command"|"error_no_output"

@@ -26,8 +26,8 @@ local function stopped_workflow(record)
   return is_stopped and result.task_id or nil
 end
 
---- In the place of those that a person has stopped, until the model is told of that.
-local STOPPED = {}
+--- In the place of those that a person has stopped, until the model is told of that, in these words.
+local STOPPED, IS_TOLD = {}, " stopped by the user[.:]"
 
 --- Follows them: they are heard of in a notification, which starts a turn of the program's own or comes as an
 --- attachment to the one that runs. Where a person stops all sub-agents (Ctrl+X Ctrl+K) there is one for all, which
@@ -48,9 +48,9 @@ function M.follow(working, record, text)
   end
   if started then begin(started, kind) end
   leave(stopped_workflow(record) or false)
-  local is_told = record.promptSource == "system" or claude_event.is_notification(record)
-    or record.type == "attachment" and text:find " stopped by the user[.:]"
-  if is_told then leave(STOPPED) end
+  local is_by_program = record.promptSource == "system" or claude_event.is_notification(record)
+    or record.type == "attachment"
+  if is_by_program and text:find(IS_TOLD) then leave(STOPPED) end
   for id in text:gmatch "<task%-id>([%w_-]+)</task%-id>" do leave(id) end
   if record.subtype == "agents_killed" then
     local killed = {}

@@ -273,9 +273,10 @@ local function close_left_over(self, left, view)
   return math.min(left.due, left.since + limit)
 end
 
+--- Whether something stands in the composer's place that ESC may close, which an editor does not hear.
 local function is_composer_covered(view)
   local composer = tui.composer(view.rows, view.cursor)
-  return not composer or tui.is_search(view.rows, composer)
+  return not composer and not tui.is_editing(view.rows) or composer ~= nil and tui.is_search(view.rows, composer)
 end
 
 --- Waits until the composer takes a message, answering dialogs on the way. A program that works by itself, for a task

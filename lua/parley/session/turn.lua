@@ -32,7 +32,7 @@ local M = {}
 ---@field limit? parley.LimitReached  why the turn was interrupted
 ---@field answered_at? string    when the last answer came, as its record has it
 ---@field package usage table<string, table>     of each answer, by its message's id
----@field package agents table<any, string>      sub-agents in the background that were not heard of again
+---@field package agents table<any, string>      sub-agents and workflows in the background that were not heard of again
 ---@field withdrawn? string     the message before, whose record may still come
 ---@field submitted_at? parley.Moment  when Enter was pressed
 ---@field package stopped? string       why a hook of the user's has the program give no answer

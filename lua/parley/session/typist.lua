@@ -98,11 +98,10 @@ end
 --- Waits until the composer satisfies the predicate. The time counts from its last change: a long text takes a while.
 ---@param milliseconds number
 ---@param predicate fun(composer: parley.Composer): boolean
----@param redraw_ms? number  as long nothing, or an empty composer, is one that is not drawn yet
+---@param redraw_ms? number  so long there may be none, before its time begins to count
 ---@return boolean  false when it did not in time, or when the turn was interrupted first
 local function wait_for_composer(self, milliseconds, predicate, redraw_ms)
   local terminal, seen = self.terminal, nil
-  local patience = redraw_ms or milliseconds
   local last_deadline = clock.now() + (redraw_ms or 0) + CHANGING * milliseconds
   return terminal:wait_until(function()
     if terminal:is_interrupted() then return "interrupted" end
@@ -110,14 +109,13 @@ local function wait_for_composer(self, milliseconds, predicate, redraw_ms)
     if composer and predicate(composer) then return "there" end
     if terminal:state() == "dialog" then
       last_deadline = last_deadline + attend(self)
-      return nil, math.min(clock.now() + patience, last_deadline) -- the time that it took is not the composer's
+      return nil, math.min(clock.now() + milliseconds, last_deadline) -- the time that it took is not the composer's
     end
-    local is_drawn = composer and not (redraw_ms and composer.is_empty)
-    local shown = is_drawn and composer.hidden .. composer.text
+    local shown = composer and composer.hidden .. composer.text or redraw_ms and "none"
     if not shown or shown == seen then return nil end
-    seen, patience = shown, milliseconds
-    return nil, math.min(clock.now() + patience, last_deadline)
-  end, patience) == "there"
+    seen = shown
+    return nil, math.min(clock.now() + (composer and milliseconds or redraw_ms), last_deadline)
+  end, milliseconds) == "there"
 end
 
 local function is_cleared(composer) return composer.is_empty end

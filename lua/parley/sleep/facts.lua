@@ -3,6 +3,7 @@
 local agents = require "parley.session.agents"
 local core = require "parley.core"
 local files = require "parley.base.files"
+local tables = require "parley.base.tables"
 
 local M = {}
 
@@ -28,18 +29,12 @@ local BEGINS = { "running in background with ID: ([%w_-]+)", "moved to the backg
   "^Scheduled recurring job ([%w_-]+)", "^Monitor started %(task ([%w_-]+)",
   "^Workflow launched in background%. Task ID: ([%w_-]+)" }
 local BEGINS_ONCE = "^Scheduled one%-shot task ([%w_-]+)"
---- What a `/loop` wakes up by itself with has no id there, and the next takes its place (`ScheduleWakeup`, 2.1.332).
+--- A `/loop` has a call schedule when it goes on (`ScheduleWakeup`, 2.1.332), of which the next takes the place of the
+--- one before: so it is known by this name, where the others have their id.
 local WAKEUP, BEGINS_WAKEUP, ENDS_WAKEUP = "wakeup", "^Next wakeup scheduled for ", "^Loop stopped "
 local WAKES_UP = "^Claude resuming /loop wakeup" -- since 2.1.197
-local NOTIFIES = "<task%-id>([%w_-]+)</task%-id>"
 local ENDS = { "^Cancelled job ([%w_-]+)", "Successfully killed shell: ([%w_-]+)",
   "Successfully stopped task: ([%w_-]+)" }
-
---- Whether a notification is about what a monitor has seen, which goes on (2.1.332).
-local function is_sighting(text)
-  local is_event = text:find("<event>", 1, true) and not text:find("<status>", 1, true)
-  return is_event and not text:find "<event>%[Monitor expired"
-end
 
 --- The calls that have the program give itself a prompt later.
 local SCHEDULES = { CronCreate = true, ScheduleWakeup = true }
@@ -47,7 +42,9 @@ local SCHEDULES = { CronCreate = true, ScheduleWakeup = true }
 --- What runs, as it is followed from record to record.
 ---@class parley.Background
 ---@field running table<string, string|true>  by its id; of a task that fires once its prompt, where that is known
+---@field agents table<string, true>          those of them that a person can stop all at once
 ---@field prompts table<string, string>       of the calls that schedule something, by the call's id
+---@field has_woken? boolean                  a loop has: the next of the program's own messages is its prompt
 
 local function text_of(content)
   if type(content) == "string" then return content end
@@ -58,12 +55,21 @@ local function text_of(content)
   return table.concat(parts, "\n")
 end
 
+--- Whether what stands behind a task's id in a notification tells its end, and not what a monitor has seen, which goes
+--- on (2.1.332).
+local function is_end(rest)
+  local before, event = rest:match "^(.-)<event>(.*)$"
+  return not before or before:find("<status>", 1, true) ~= nil or event:find "^%[Monitor expired" ~= nil
+end
+
 local function follow_text(running, text)
-  local function leave(pattern)
-    for id in text:gmatch(pattern) do running[id] = nil end
+  for id, first in text:gmatch "<task%-id>([%w_-]+)</task%-id>()" do
+    local last = text:find("<task-id>", first, true) or #text + 1
+    if is_end(text:sub(first, last - 1)) then running[id] = nil end
   end
-  if not is_sighting(text) then leave(NOTIFIES) end
-  for _, pattern in ipairs(ENDS) do leave((pattern:gsub("^%^", ""))) end
+  for _, pattern in ipairs(ENDS) do
+    for id in text:gmatch(pattern:gsub("^%^", "")) do running[id] = nil end
+  end
 end
 
 local function follow_result(state, block)
@@ -81,7 +87,10 @@ end
 
 --- A scheduled task fires, and its prompt is the program's next message to itself: one that was to fire once is over.
 --- 2.1.332 names it, versions before give the prompt alone.
-local function follow_own_message(running, record, text)
+local function follow_own_message(state, record, text)
+  local running, has_woken = state.running, state.has_woken
+  state.has_woken = nil
+  if has_woken then return end
   local id = record.wakeupSource == "loop_wakeup" and WAKEUP or record.scheduledTaskId
   for each, prompt in pairs(running) do
     if prompt ~= true and (id == each or id == nil and prompt == text) then
@@ -93,8 +102,8 @@ end
 
 --- Takes in a record of the transcript's.
 local function follow(state, record)
-  local started = agents.started(record)
-  if started then state.running[started] = true end
+  local started, started_as = agents.started(record)
+  if started then state.running[started], state.agents[started] = true, started_as == "agent" or nil end
   local content = type(record.message) == "table" and record.message.content
   for _, block in ipairs(type(content) == "table" and content or {}) do
     local kind = type(block) == "table" and block.type -- others may have written the line
@@ -106,13 +115,15 @@ local function follow(state, record)
     end
   end
   if record.subtype == "scheduled_task_fire" and tostring(record.content):find(WAKES_UP) then
-    state.running[WAKEUP] = nil
+    state.running[WAKEUP], state.has_woken = nil, true
+  elseif record.subtype == "agents_killed" then
+    for id in pairs(state.agents) do state.running[id] = nil end
   end
   local attachment = type(record.attachment) == "table" and record.attachment.prompt
   if record.type == "user" then
     local text = text_of(content)
     follow_text(state.running, text)
-    if record.isMeta or record.promptSource == "system" then follow_own_message(state.running, record, text) end
+    if record.isMeta or record.promptSource == "system" then follow_own_message(state, record, text) end
   elseif type(attachment) == "string" then -- what is told of in the midst of a turn
     follow_text(state.running, attachment)
   end
@@ -121,15 +132,17 @@ end
 local function state_of(before)
   local running = {}
   for _, id in ipairs(before and before.background or {}) do running[id] = before.once and before.once[id] or true end
-  return { running = running, prompts = {} }
+  return { running = running, prompts = {}, agents = tables.merged(before and before.agents or {}) }
 end
 
 --- Fills in what runs.
-local function tell(facts, running)
-  facts.background, facts.once = {}, {}
+local function tell(facts, state)
+  local running = state.running
+  facts.background, facts.once, facts.agents = {}, {}, {}
   for id, prompt in pairs(running) do
     table.insert(facts.background, id)
     if prompt ~= true then facts.once[id] = prompt end
+    facts.agents[id] = state.agents[id]
   end
   table.sort(facts.background)
 end
@@ -140,7 +153,7 @@ local function record_of(event)
 end
 
 --- Takes in what has come into the transcript since: tasks end between two turns, and tell so there.
----@param facts parley.TurnFacts  with `offset`, up to where it was read
+---@param facts parley.SessionFacts  with `offset`, up to where it was read
 ---@param path string
 function M.catch_up(facts, path)
   local size = #facts.background > 0 and facts.offset and files.size(path)
@@ -156,21 +169,22 @@ function M.catch_up(facts, path)
     local record = core.json.decode(line)
     if type(record) == "table" then follow(state, record) end
   end
-  tell(facts, state.running)
+  tell(facts, state)
 end
 
----@class parley.TurnFacts
+---@class parley.SessionFacts
 ---@field tokens? integer    of the whole conversation, as the model had it last
 ---@field model? string
 ---@field cache_ms integer   how long the prompt cache stays
----@field background string[]  the ids of what runs behind the turn, sorted
+---@field background string[]  the ids of what runs behind the turn, sorted, and "wakeup" for a loop's
 ---@field once table<string, string>  of those that are to fire once the prompts
+---@field agents table<string, true>  those of them that are sub-agents
 ---@field offset? integer      up to where the transcript was read
 
 --- What a turn tells.
 ---@param events parley.Event[]
----@param before? parley.TurnFacts  what the turn before has told
----@return parley.TurnFacts
+---@param before? parley.SessionFacts  what the turn before has told
+---@return parley.SessionFacts
 function M.of(events, before)
   local facts, state = { cache_ms = before and before.cache_ms or CACHE_MS }, state_of(before)
   for _, event in ipairs(events) do
@@ -180,7 +194,7 @@ function M.of(events, before)
       facts.tokens, facts.cache_ms, facts.model = tokens_of(used), cache_of(used), event.model
     end
   end
-  tell(facts, state.running)
+  tell(facts, state)
   return facts
 end
 

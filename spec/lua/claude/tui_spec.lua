@@ -173,6 +173,17 @@ describe("tui looks above the composer", function()
     end
   end)
 
+  it("knows the notice of an editor that the program has opened, in the composer's place", function()
+    for _, notice in ipairs { "Save and close editor to continue...", "Save and close the editor to continue…" } do
+      local rule = ("─"):rep(60)
+      local rows = { "● said", rule, "          " .. notice, rule, "" }
+      assert.is_true(tui.is_editing(rows))
+      assert.is_nil(tui.composer(rows, { row = 3, column = 1 }))
+      assert.is_false(tui.is_editing { "● said", notice, rule, "❯\u{A0}", rule, "  ? for shortcuts" })
+    end
+    assert.is_false(tui.is_editing {})
+  end)
+
   it("and not at what a message says, nor at a status line", function()
     local said = { "❯ * x…", "● esc to interrupt", "  * one…", "✻ Baked for 3s" }
     assert.is_false(tui.is_busy(screen(said, { "* x…" }, { "✻ Baking…", "  esc to interrupt" })))

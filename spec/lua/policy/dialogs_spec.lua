@@ -95,16 +95,21 @@ describe("policy.dialogs", function()
     end)
 
     it("that of a workflow, by the row above its choices and the first of them", function()
-      local rows = { " Run a dynamic workflow?", "", "  d", "", "  This dynamic workflow will spin up multiple subagents:",
+      local rows = { " Run a dynamic workflow?", "", "  d", "", "  This dynamic workflow will spin up subagents:",
         "    1. step", "", "  Dynamic workflows can use a lot of tokens quickly, or disable dynamic workflows in",
-        "  /config.", "", "  ❯ 1. Yes, run it", "    2. View raw script", "    3. No", "", "  Esc to cancel · Tab to amend",
-        "  ctrl+g to edit script in $EDITOR" }
+        "  /config.", "", "  ❯ 1. Yes, run it", "    2. View raw script", "    3. No", "",
+        "  Esc to cancel · Tab to amend", "  ctrl+g to edit script in $EDITOR" }
       local dialog = recognize(turn(table.unpack(rows)))
       assert.equal("permission", dialog.kind)
       assert.same({ choose = 1 }, dialogs.decide(dialog, { "permission" }))
       assert.is_string(dialogs.decide(dialog, { "plan" }).fail)
-      rows[11] = "  ❯ 1. Yes"
-      assert.equal("unknown", recognize(turn(table.unpack(rows))).kind)
+      rows[9] = "  Stop a running workflow with /workflows, or disable dynamic workflows in /config."
+      assert.equal("permission", recognize(turn(table.unpack(rows))).kind)
+      for i, row in pairs { [9] = "  Something else.", [11] = "  ❯ 1. Yes" } do
+        local changed = table.move(rows, 1, #rows, 1, {})
+        changed[i] = row
+        assert.equal("unknown", recognize(turn(table.unpack(changed))).kind)
+      end
     end)
 
     it("a plan and a question, by the tool that waits", function()

@@ -124,6 +124,16 @@ describe("promise 4, consent is the user's:", function()
       end)
   end
 
+  on({ "2.1.197", "2.1.330" }, "the prompt of a workflow is one", { process = by_default,
+    session = { accept = { "permission" } }, script = { answers = { { on = "do it", steps = {
+      { tool = { name = "Workflow", input = { script = "return 1" }, permission = true, works_ms = 1000 } },
+      { text = "it works" } } } } },
+  }, function(live)
+    local said = say(live, "do it")
+    assert.same({ "success", "it works", 2 }, { said.verdict, said.texts[1], #said.texts })
+    assert.equal(1, count_of(said, "dialog_answered"))
+  end)
+
   on({ "2.1.197" }, "a permission prompt below which the program seems to work on is seen", { process = by_default,
     script = { profile_changes = { version = "2.1.141", tells_dialogs = false } },
     session = { accept = { "permission" }, turn_timeout_ms = 30000 } },

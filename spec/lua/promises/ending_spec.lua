@@ -1,6 +1,7 @@
 -- Promise 5 of the README, on the stand-in, in a world with a clock of its own. Each spec fails when the
 -- promise is broken.
 local clock = require "parley.base.clock"
+local core = require "parley.core"
 local task = require "parley.base.task"
 local helper = require "spec.helper"
 local promise = require "spec.promise"
@@ -287,6 +288,32 @@ describe("promise 5, a turn ends, and not early:", function()
         assert.same({ "echo: next" }, say(live, "next").texts)
       end)
   end
+
+  on({ "2.1.197", "2.1.330" }, "with the report of a workflow, though a person has stopped all sub-agents beside it", {
+    script = { answers = { { on = "go", steps = { { tools = {
+      { name = "Agent", input = { description = "one" }, works_ms = 90 * 60000 },
+      { name = "Workflow", result = "report", works_ms = 60000 } } }, { text = "they work" } } } } },
+  }, function(live)
+    local saying = task.spawn(say, live, "go")
+    helper.eventually(function() return live.turn and live.turn:facts().agents == 2
+      and live.process.screen:text():find("they work", 1, true) end)
+    task.condition():wait(1000)
+    for _ = 1, 2 do
+      live.process:write "\24\11"
+      task.condition():wait(300)
+    end
+    local said = saying:await()
+    assert.same({ "success", "they work", 3 }, { said.verdict, said.texts[1], #said.texts })
+    assert.matches("report", said.texts[3])
+    local counts = {}
+    for line in io.lines(live.jsonl_path) do
+      local record = core.json.decode(line)
+      if record.subtype == "turn_duration" then
+        table.insert(counts, { record.pendingBackgroundAgentCount, record.pendingWorkflowCount })
+      end
+    end
+    assert.same({ { 1, 1 }, { nil, 1 }, {} }, counts)
+  end)
 
   each("with a word of a message that a person has entered while a tool ran", { script = { answers = { { on = "work",
     after = "both", tool = { name = "Bash", input = { command = "true" }, result = "", duration_ms = 5000 } } } } },

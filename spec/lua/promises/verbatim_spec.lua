@@ -1,5 +1,6 @@
 -- Promise 2 of the README, on the stand-in, in a world with a clock of its own. Each spec fails when the
 -- promise is broken.
+local clock = require "parley.base.clock"
 local helper = require "spec.helper"
 local promise = require "spec.promise"
 
@@ -103,7 +104,7 @@ describe("promise 2, verbatim:", function()
     end)
 
   each("one that the editor has taken, where the program is late to draw the conversation anew", { script = {
-    faults = { late_redraw_ms = 9000 } } }, function(live, kit)
+    faults = { late_redraw_ms = 12000 } } }, function(live, kit)
     local write, keys = live.process.write, {}
     function live.process.write(process, bytes, ...)
       table.insert(keys, bytes)
@@ -113,6 +114,22 @@ describe("promise 2, verbatim:", function()
     assert.same({ "1 .\n2 .\n3 .\n4 . @" }, kit:taken())
     assert.same({ "\7", "\r" }, keys)
   end)
+
+  for _, text in ipairs { "1 .\n2 .\n3 .\n4 . @", ("word "):rep(2500) .. "end" } do
+    each(("one of %d bytes that the editor takes late, where that is late, too"):format(#text), { script = {
+      profile_changes = { first_editor_ms = 2500 }, faults = { late_redraw_ms = 20000 } } }, function(live, kit)
+      local write, keys = live.process.write, {}
+      function live.process.write(process, bytes, ...)
+        keys[bytes] = true
+        return write(process, bytes, ...)
+      end
+      local began = clock.now()
+      assert.equal("success", say(live, text).verdict)
+      assert.same({ text }, kit:taken())
+      assert.is_nil(keys["\27"]) -- the program would take it behind the text
+      assert.is_true(clock.now() - began < 30000)
+    end)
+  end
 
   each("tabs, where the editor opens late and keys have been typed behind them", { script = {
     profile_changes = { first_editor_ms = 2500 } } }, function(live, kit)

@@ -527,12 +527,25 @@ describe("turn", function()
       assert.same({ 0, "certain" }, { live:facts().agents, live:facts().certainty })
     end)
 
-    it("waits on for a workflow where a person has stopped all sub-agents, who stops none", function()
+    it("waits on for a workflow where a person has stopped all sub-agents", function()
+      local REPORT = NOTICE:gsub("a1", "w1")
+      local TOLD = 'Background agent "x" was stopped by the user.'
+      for _, texts in ipairs { { TOLD, REPORT }, { REPORT, TOLD }, { "tick", TOLD, REPORT } } do
+        local live, write = launched()
+        live:take(write.call("t2", "Workflow"))
+        live:take(write.result("t2", { status = "async_launched", taskType = "local_workflow", taskId = "w1" }))
+        live:take(write.system "agents_killed")
+        assert.equal(2, live:facts().agents) -- the workflow, and what is to be told of the sub-agent
+        for _, text in ipairs(texts) do
+          assert.is_true(live:facts().agents > 0)
+          live:take(write.user(text, { promptSource = "system" }))
+        end
+        assert.equal(0, live:facts().agents)
+      end
       local live, write = launched(WORKFLOW)
       live:take(write.system "agents_killed")
+      live:take(write.user(TOLD, { promptSource = "system" }))
       assert.equal(1, live:facts().agents)
-      live:take(write.user(NOTICE, { promptSource = "system" }))
-      assert.equal(0, live:facts().agents)
     end)
 
     it("hears of it in an attachment too", function()

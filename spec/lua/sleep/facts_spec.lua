@@ -60,6 +60,30 @@ describe("what a turn tells of its session", function()
     assert.same({}, facts.of({ event.new { type = "user", content = {}, record = record } }).background)
   end)
 
+  it("is that sub-agents do no longer, where a person has stopped them all, and the others do", function()
+    local function launched(as)
+      return event.new { type = "user", content = {}, record = { type = "user", toolUseResult = as,
+        message = { content = {} } } }
+    end
+    local told = facts.of { launched { isAsync = true, agentId = "a1" }, result(BEGINS.b1),
+      launched { status = "forked", background = true, agentId = "s1" },
+      launched { taskType = "local_workflow", taskId = "w1" } }
+    assert.same({ "a1", "b1", "s1", "w1" }, told.background)
+    local killed = event.new { type = "system", record = { type = "system", subtype = "agents_killed" } }
+    assert.same({ "b1", "w1" }, facts.of({ killed }, told).background)
+    assert.same({ "b1", "w1" }, facts.of({ killed }, facts.of({}, told)).background)
+  end)
+
+  it("is that one has ended of which a monitor beside it tells something", function()
+    local function note(id, rest)
+      return ("<task-notification><task-id>%s</task-id>%s</task-notification>"):format(id, rest)
+    end
+    local told = { background = { "b1", "m1" } }
+    local seen, ended = note("m1", "<event><status>fine</status></event>"), note("b1", "<status>completed</status>")
+    assert.same({ "m1" }, facts.of({ said(seen .. ended) }, told).background)
+    assert.same({ "m1" }, facts.of({ said(ended .. seen) }, told).background)
+  end)
+
   for text, is_over in pairs {
     ["<summary>Monitor event: \"look\"</summary>\n<event>one</event>"] = false,
     ["<summary>Monitor event: \"look\"</summary>\n<event>[Monitor expired after 3s with no events]</event>"] = true,
@@ -179,6 +203,13 @@ describe("what comes into a transcript between two turns", function()
     } do
       it("is that it has, as " .. name .. " writes it", function() assert.same(ALL, running_after(loop(), records)) end)
     end
+
+    it("is that it has, and not that a task with the same prompt has", function()
+      local told, call, taken = turn(), scheduled("t4", "fire now")
+      running_after(told, { call, taken })
+      assert.same(ALL, running_after(told, { { type = "system", subtype = "scheduled_task_fire",
+        content = "Claude resuming /loop wakeup (Dec 1 3:09am)" }, user("fire now", { isMeta = true }) }))
+    end)
 
     it("is that it will again", function()
       local call, taken = scheduled("t6", "wake now")

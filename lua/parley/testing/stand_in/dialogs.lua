@@ -123,7 +123,7 @@ local PROMPTS = {
     shown = "url: {url}\nprompt: {prompt}", shown_before = 'url: "{url}", prompt: "{prompt}"',
     description = "Claude wants to fetch content from {host}" },
 }
---- One whose script names no agents, which is shown.
+--- Of a workflow whose script names no agents: the script is shown.
 PROMPTS.Workflow = { title = "Run a dynamic workflow?", field = "script", labels = { "Yes, run it", "No" },
   question = "Stop a running workflow at any time with /workflows, or disable dynamic workflows in /config." }
 local OTHER_TOOL = { title = "Tool use", question = "Do you want to proceed?" }
