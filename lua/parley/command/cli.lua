@@ -312,7 +312,7 @@ function M.is_terminal(descriptor) return uv.guess_handle(descriptor) == "tty" e
 ---@param describe fun(seconds: integer): string
 ---@return table progress  a `<close>` variable; `progress:clear()` before other output
 function M.progress(describe)
-  local progress, shown = {}, false
+  local progress, shown, is_over = {}, false, false
   function progress.clear()
     if shown then io.stderr:write "\r\27[K" end
     shown = false
@@ -323,6 +323,7 @@ function M.progress(describe)
     ticker = task.spawn(function()
       while true do
         task.sleep(1000)
+        if is_over then return end -- its time came with the end
         io.stderr:write("\r\27[K", describe(math.floor((task.now() - began) / 1000)))
         io.stderr:flush()
         shown = true
@@ -330,6 +331,7 @@ function M.progress(describe)
     end)
   end
   return setmetatable(progress, { __close = function()
+    is_over = true
     if ticker then ticker:cancel() end
     progress.clear()
   end })

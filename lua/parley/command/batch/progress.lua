@@ -121,6 +121,7 @@ function M.open(counts, has_terminal, interval_ms)
   self.ticker = task.spawn(function()
     while true do
       task.sleep(interval_ms or has_terminal and REDRAW_MS or LINE_MS)
+      if self.seconds then return end -- its time came with the end
       if has_terminal then draw(self) else self:say(M.line(counts, elapsed(self))) end
     end
   end)
@@ -143,9 +144,9 @@ end
 --- Ends the reports. A second call does nothing.
 ---@return number seconds  how long it was open
 function Progress:close()
+  self.seconds = self.seconds or elapsed(self)
   self.ticker:cancel()
   self:clear()
-  self.seconds = self.seconds or elapsed(self)
   return self.seconds
 end
 

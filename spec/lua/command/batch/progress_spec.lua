@@ -59,6 +59,21 @@ describe("a batch's progress", function()
     assert.is_nil(program.errors:find "[\r\27]")
   end))
 
+  it("leaves no bar that was due as it was closed", helper.task(function()
+    local program = helper.run { helper.host, "-e", [[
+      local task = require "parley.base.task"
+      local counts = { total = 10, succeeded = 2, failed = 1, resumed = 0, resumed_failed = 0, running = 2, usage = {} }
+      local reports = require "parley.command.batch.progress".open(counts, true, 20)
+      local closing = task.spawn(function()
+        task.condition():wait(15)
+        reports:close()
+      end)
+      task.condition():wait(1) -- both have begun
+      require "luv".sleep(60) -- until both are due
+      closing:await()]] }
+    assert.equal("", program.errors)
+  end))
+
   it("says nothing that the terminal would obey", helper.task(function()
     local program = helper.run { helper.host, "-e", [[
       local reports <close> = require "parley.command.batch.progress".open({}, false, 20)
