@@ -4,6 +4,7 @@ local files = require "parley.base.files"
 local helper = require "spec.helper"
 local smoke = require "spec.smoke.live"
 local task = require "parley.base.task"
+local tui = require "parley.claude.tui"
 
 local say = helper.say
 
@@ -152,6 +153,7 @@ describe("beside a turn of its own, the real program", function()
         helper.eventually(function()
           return live.turn and live.turn:facts().agents == count and live.turn:facts().last_is_answer
         end, 60000)
+        helper.eventually(function() return tui.awaits_background(live:view().rows) end, 60000)
         stop_agents(live)
         local said = saying:await()
         assert.equal("success", said.verdict)

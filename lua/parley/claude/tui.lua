@@ -388,6 +388,25 @@ function M.signs_of_life(rows)
   return table.concat(signs, "\n")
 end
 
+--- Whether the program says that it waits for what works in the background: above the composer (2.1.197, 2.1.332), or
+--- below it (2.1.110).
+---@param rows string[]
+---@return boolean
+function M.awaits_background(rows)
+  local composer = M.composer(rows)
+  if not composer then return false end
+  for i = composer.first_row - 2, 1, -1 do
+    if rows[i]:find "^%S" then
+      if rows[i]:find "^✻ Waiting for .* to finish$" then return true end
+      break
+    end
+  end
+  for i = composer.last_row + 1, #rows do
+    if rows[i]:find " · %d+ local agents? · " then return true end
+  end
+  return false
+end
+
 --- The version that the banner shows.
 ---@param rows string[]
 ---@return string?
@@ -431,7 +450,7 @@ function M.once(look)
 end
 
 for _, name in ipairs { "has_dialog_footer", "shows_dialog", "shows_elicitation", "composer", "is_busy", "refusal",
-  "choices", "signs_of_life" } do
+  "choices", "signs_of_life", "awaits_background" } do
   M[name] = M.once(M[name])
 end
 

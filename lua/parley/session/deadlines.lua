@@ -10,7 +10,8 @@ local M = {}
 ---@field package options table        `stall_timeout_ms`, `file_wait_timeout_ms`
 ---@field package generation? integer  of the screen when it was seen last
 ---@field package signs? string        of life, on that screen
----@field package last_change? number  when there was a record, or the program did something else than before
+---@field package last_change? number  when there was a record, or the program did something else than before, or said
+---                                that it waits for what works in the background
 ---@field package last_sign number     the same, or the screen moved
 ---@field package last_life number     when there was a sign of life
 local Deadlines = {}
@@ -30,11 +31,13 @@ end
 function Deadlines:restart(now) self.last_change, self.last_sign, self.last_life = nil, now, now end
 
 --- Notes when something was last seen to move, and when there was a sign of life. What only ticks is none, but while a
---- tool runs: a command may take long and say nothing.
+--- tool runs: a command may take long and say nothing. Nor is a turn still as long as the program says that it waits
+--- for what the turn has started in the background, which may take hours.
 ---@param now number
 ---@param has_happened boolean  there was a record, or the program does something else than before
 ---@param is_tool_running boolean
-function Deadlines:look_for_life(now, has_happened, is_tool_running)
+---@param has_agents boolean  that were not heard of again, and are waited for
+function Deadlines:look_for_life(now, has_happened, is_tool_running, has_agents)
   local generation = self.terminal.process.screen:generation()
   local has_moved = generation ~= self.generation
   if has_moved then
@@ -42,9 +45,10 @@ function Deadlines:look_for_life(now, has_happened, is_tool_running)
     if signs ~= self.signs or is_tool_running then self.last_life = now end
     self.generation, self.signs = generation, signs
   end
-  if has_happened or not self.last_change then self.last_change = now end
+  local is_awaited = has_agents and tui.awaits_background(self.terminal:view().rows)
+  if has_happened or is_awaited or not self.last_change then self.last_change = now end
   if has_happened then self.last_life = now end
-  if has_happened or has_moved then self.last_sign = now end
+  if has_happened or has_moved or is_awaited then self.last_sign = now end
 end
 
 --- Does not count a time that a person has taken.

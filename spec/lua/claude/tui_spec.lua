@@ -173,6 +173,26 @@ describe("tui looks above the composer", function()
     end
   end)
 
+  it("knows that the program waits for what works in the background", function()
+    local rule = ("─"):rep(60)
+    local function said(row, below)
+      return { "❯ go", "", row, "", ("%50s"):format "◐ medium · /effort", rule, "❯\u{A0}", rule,
+        below or "  ? for shortcuts" }
+    end
+    for _, what in ipairs { "1 dynamic workflow", "2 background agents", "1 background agent and 1 workflow" } do
+      assert.is_true(tui.awaits_background(said(("✻ Waiting for %s to finish"):format(what))))
+    end
+    for _, row in ipairs { "✻ Baked for 2s", "● ✻ Waiting for 1 agent to finish",
+      "  ✻ Waiting for 1 agent to finish" } do
+      assert.is_false(tui.awaits_background(said(row)))
+    end
+    for below, expected in pairs { ["  ⏵⏵ bypass permissions on · 2 local agents · ctrl+x ctrl+k to stop"] = true,
+      ["  ⏵⏵ bypass permissions on · 1 local agent · ↓ to manage"] = true, ["  2 local agents"] = false } do
+      assert.equal(expected, tui.awaits_background(said("● it works", below)))
+    end
+    assert.is_false(tui.awaits_background { "✻ Waiting for 1 dynamic workflow to finish" })
+  end)
+
   it("knows the notice of an editor that the program has opened, in the composer's place", function()
     for _, notice in ipairs { "Save and close editor to continue...", "Save and close the editor to continue…" } do
       local rule = ("─"):rep(60)

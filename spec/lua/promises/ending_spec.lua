@@ -259,6 +259,25 @@ describe("promise 5, a turn ends, and not early:", function()
       assert.same({ "echo: next" }, say(live, "next").texts)
     end)
 
+  each("where it is interrupted while a sub-agent works, which goes on", agents(1, 600000), function(live)
+    local saying = task.spawn(say, live, "go")
+    helper.eventually(function() return live.turn and live.turn:facts().agents == 1
+      and live.process.screen:text():find("they work", 1, true) end)
+    task.condition():wait(5000)
+    local began = clock.now()
+    assert.is_true(live:interrupt())
+    local said = saying:await()
+    assert.same({ "success", { "they work" } }, { said.verdict, said.texts })
+    assert.is_true(clock.now() - began < 5000)
+    assert.same({ "echo: next" }, say(live, "next").texts)
+  end)
+
+  each("with the report of one that works for hours", agents(1, 3 * 3600000), function(live)
+    local said = say(live, "go")
+    assert.same({ "success", "they work", 2 }, { said.verdict, said.texts[1], #said.texts })
+    assert.same({ "echo: next" }, say(live, "next").texts)
+  end)
+
   for _, name in ipairs { "Skill", "Workflow" } do
     on(name == "Skill" and { "2.1.330" } or { "2.1.197", "2.1.330" }, -- those before have none that goes on
       ("with what the model says to the report of what works in the background (%s)"):format(name), { script = {

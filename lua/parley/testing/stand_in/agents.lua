@@ -56,6 +56,25 @@ function M.count(program)
   return agents > 0 and agents or nil, workflows > 0 and workflows or nil
 end
 
+local function counted(count, name) return count and ("%d %s%s"):format(count, name, count > 1 and "s" or "") end
+
+--- What stands above the composer while they work.
+---@param program parley.testing.Program
+---@return string?
+function M.awaited(program)
+  local working, workflows = M.count(program)
+  local names = { counted(working, "background agent") }
+  table.insert(names, counted(workflows, "dynamic workflow"))
+  return names[1] and ("Waiting for %s to finish"):format(table.concat(names, " and ")) or nil
+end
+
+--- What stands below it (2.1.110).
+---@param program parley.testing.Program
+---@return string?
+function M.counted(program)
+  return #program.agents > 0 and program.profile.counts_agents and counted(#program.agents, "local agent") or nil
+end
+
 --- Stops all but workflows.
 ---@param program parley.testing.Program
 function M.kill(program)

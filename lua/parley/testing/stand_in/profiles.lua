@@ -43,6 +43,8 @@ local M = {}
 ---@field retry_text string            with {error}, {seconds}, {attempt} and {attempts}
 ---@field title_glyphs string[]       with one of them the title begins while a turn runs
 ---@field shows_done_time boolean
+---@field counts_agents boolean       how many work in the background stands below the composer; else that the program
+---                                    waits for them stands in the place of how long the turn took
 ---@field default_mode_row string      the last row in permission mode `default`
 ---
 --- Typing
@@ -173,7 +175,7 @@ local v2_1_50 = {
   hook_row = "(running {event} hook)",
   retry_text = "Retrying in {seconds}s · attempt {attempt}/{attempts}",
   title_glyphs = { "⠂", "⠐" },
-  shows_done_time = false,
+  shows_done_time = false, counts_agents = true,
   default_mode_row = "? for shortcuts",
 
   paste_settle = { cold_return_ms = 120, warm_return_ms = 80, key_ms = 40, paste_ms = 40 },
@@ -235,6 +237,7 @@ local v2_1_110 = derive(v2_1_50, {
 
 local v2_1_197 = derive(v2_1_110, {
   version = "2.1.197", model = "claude-opus-4-8", model_name = "Opus 4.8 (1M context)",
+  counts_agents = false,
   startup_ms = 600, status_file = "live", renderer_offer = "untold", prompt_ms = 250, flags_in_prompts = { "^%-p$" },
   resume_needs = { timestamp = true, model = true },
   settings_choices = { "Continue", "Fix with Claude", "Exit and fix manually" },

@@ -3,6 +3,7 @@ local clock = require "parley.base.clock"
 local core = require "parley.core"
 local errors = require "parley.base.errors"
 local task = require "parley.base.task"
+local agents = require "parley.testing.stand_in.agents"
 local commands = require "parley.testing.stand_in.commands"
 local composer = require "parley.testing.stand_in.composer"
 local configuration = require "parley.testing.stand_in.configuration"
@@ -142,7 +143,7 @@ function Program:redraw()
   if not self.is_drawn then return end
   local view = self.view
   view.is_blank = self.asks_at_start and not view.dialog
-  view.permission_mode = self.permission_mode
+  view.permission_mode, view.local_agents = self.permission_mode, agents.counted(self)
   view.seconds = view.busy and (task.now() - view.busy_since) // 1000 | 0 or 0
   self.screen:draw(view)
 end

@@ -231,6 +231,7 @@ function Screen:composer_block(view)
   local hint = is_pasting and "Pasting text…" or view.composer.notice or view.hint
   local status = "  " .. (view.mode == "insert" and "-- INSERT -- " or "")
     .. (MODES[view.permission_mode] or self.profile.default_mode_row)
+  if view.local_agents then status = ("%s · %s · ↓ to manage"):format(status, view.local_agents) end
   local status_rows = view.status_rows or {}
   local has_hint = view.busy and (self.profile.is_fullscreen or #status_rows == 0)
   local is_replaced = not MODES[view.permission_mode] and not self.profile.is_fullscreen

@@ -259,7 +259,7 @@ function Turn:finish()
     program.transcript:chain("system", { subtype = "turn_duration", durationMs = milliseconds, isMeta = false,
       messageCount = program.transcript.count, pendingBackgroundAgentCount = working,
       pendingWorkflowCount = workflows })
-    program:show("✻ ", ("Baked for %ds%s"):format(milliseconds // 1000,
+    program:show("✻ ", agents.awaited(program) or ("Baked for %ds%s"):format(milliseconds // 1000,
       profile.shows_done_time and clock.date " · done %H:%M" or ""))
   end
   program.transcript:note("last-prompt", { lastPrompt = self.text, leafUuid = program.transcript.parent })
