@@ -211,8 +211,9 @@ end
 ---@param rows string[]
 ---@return boolean
 function M.is_editing(rows)
-  for i = #rows, 3, -1 do
-    if is_rule(rows[i]) then return rows[i - 1]:find "^ *Save and close .*editor to continue" ~= nil end
+  for i = #rows - 1, 2, -1 do
+    local is_notice = rows[i]:find "^ *Save and close .*editor to continue" ~= nil
+    if is_notice and is_rule(rows[i - 1]) and is_rule(rows[i + 1]) then return true end
   end
   return false
 end
@@ -388,23 +389,21 @@ function M.signs_of_life(rows)
   return table.concat(signs, "\n")
 end
 
---- Whether the program says that it waits for what works in the background: above the composer (2.1.197, 2.1.332), or
---- below it (2.1.110).
+--- Whether the program says that it waits for what works in the background: below the composer it counts what does
+--- (2.1.110), above it says so where the last turn has ended, and lets that stand (2.1.197, 2.1.332).
 ---@param rows string[]
----@return boolean
+---@return "counted"|"said"|nil
 function M.awaits_background(rows)
   local composer = M.composer(rows)
-  if not composer then return false end
-  for i = composer.first_row - 2, 1, -1 do
-    if rows[i]:find "^%S" then
-      if rows[i]:find "^✻ Waiting for .* to finish$" then return true end
-      break
-    end
-  end
+  if not composer then return nil end
   for i = composer.last_row + 1, #rows do
-    if rows[i]:find " · %d+ local agents? · " then return true end
+    if (" ·" .. rows[i]):find " · *%d+ local agents?%f[^%a]" then return "counted" end
   end
-  return false
+  for i = composer.first_row - 2, 1, -1 do
+    local said = rows[i]:match "^✻ (.*)$"
+    if said then return said:find "^Waiting for .* to finish$" and "said" or nil end
+  end
+  return nil
 end
 
 --- The version that the banner shows.

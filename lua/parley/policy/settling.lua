@@ -93,7 +93,8 @@ end
 
 --- Judges whether the turn is over.
 ---@param facts parley.TurnFacts
----@param still_ms number   since the last record or change of state
+---@param still_ms number   since the last record or change of state, or since the program was last seen to wait for
+---       what the turn has started in the background
 ---@return parley.Verdict? verdict
 ---@return number? look_again_ms  when only time is missing
 function M.judge(facts, still_ms)

@@ -26,8 +26,13 @@ local function stopped_workflow(record)
   return is_stopped and result.task_id or nil
 end
 
---- In the place of those that a person has stopped, until the model is told of that, in these words.
-local STOPPED, IS_TOLD = {}, " stopped by the user[.:]"
+--- In the place of those that a person has stopped, until the model is told of that.
+local STOPPED = {}
+
+--- Whether a text of the program's tells that: no report of another one, which may have such words.
+local function tells_of_stop(text)
+  return text:find " stopped by the user[.:]" ~= nil and not text:find("<task-notification>", 1, true)
+end
 
 --- Follows them: they are heard of in a notification, which starts a turn of the program's own or comes as an
 --- attachment to the one that runs. Where a person stops all sub-agents (Ctrl+X Ctrl+K) there is one for all, which
@@ -50,7 +55,7 @@ function M.follow(working, record, text)
   leave(stopped_workflow(record) or false)
   local is_by_program = record.promptSource == "system" or claude_event.is_notification(record)
     or record.type == "attachment"
-  if is_by_program and text:find(IS_TOLD) then leave(STOPPED) end
+  if is_by_program and tells_of_stop(text) then leave(STOPPED) end
   for id in text:gmatch "<task%-id>([%w_-]+)</task%-id>" do leave(id) end
   if record.subtype == "agents_killed" then
     local killed = {}

@@ -10,8 +10,8 @@ local M = {}
 ---@field package options table        `stall_timeout_ms`, `file_wait_timeout_ms`
 ---@field package generation? integer  of the screen when it was seen last
 ---@field package signs? string        of life, on that screen
----@field package last_change? number  when there was a record, or the program did something else than before, or said
----                                that it waits for what works in the background
+---@field package last_change? number  when there was a record, or the program did something else than before, or
+---                                waited for what works in the background
 ---@field package last_sign number     the same, or the screen moved
 ---@field package last_life number     when there was a sign of life
 local Deadlines = {}
@@ -31,12 +31,12 @@ end
 function Deadlines:restart(now) self.last_change, self.last_sign, self.last_life = nil, now, now end
 
 --- Notes when something was last seen to move, and when there was a sign of life. What only ticks is none, but while a
---- tool runs: a command may take long and say nothing. Nor is a turn still as long as the program says that it waits
---- for what the turn has started in the background, which may take hours.
+--- tool runs: a command may take long and say nothing. Nor is a turn still as long as the program counts what it has
+--- started in the background, or says that it waits for that and shows how long it works.
 ---@param now number
 ---@param has_happened boolean  there was a record, or the program does something else than before
 ---@param is_tool_running boolean
----@param has_agents boolean  that were not heard of again, and are waited for
+---@param has_agents boolean  such as were not heard of again
 function Deadlines:look_for_life(now, has_happened, is_tool_running, has_agents)
   local generation = self.terminal.process.screen:generation()
   local has_moved = generation ~= self.generation
@@ -45,7 +45,8 @@ function Deadlines:look_for_life(now, has_happened, is_tool_running, has_agents)
     if signs ~= self.signs or is_tool_running then self.last_life = now end
     self.generation, self.signs = generation, signs
   end
-  local is_awaited = has_agents and tui.awaits_background(self.terminal:view().rows)
+  local awaits = has_agents and tui.awaits_background(self.terminal:view().rows)
+  local is_awaited = awaits == "counted" or awaits == "said" and has_moved
   if has_happened or is_awaited or not self.last_change then self.last_change = now end
   if has_happened then self.last_life = now end
   if has_happened or has_moved or is_awaited then self.last_sign = now end

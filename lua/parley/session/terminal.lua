@@ -266,17 +266,16 @@ local function close_left_over(self, left, view)
     if not left.has_continued and tui.is_suspended(view.rows) then
       left.has_continued = true
       self.process:signal "SIGCONT"
-    else
+    elseif not tui.is_editing(view.rows) then -- which would go to the editor, or behind what that leaves
       self:escape()
     end
   end
   return math.min(left.due, left.since + limit)
 end
 
---- Whether something stands in the composer's place that ESC may close, which an editor does not hear.
 local function is_composer_covered(view)
   local composer = tui.composer(view.rows, view.cursor)
-  return not composer and not tui.is_editing(view.rows) or composer ~= nil and tui.is_search(view.rows, composer)
+  return not composer or tui.is_search(view.rows, composer)
 end
 
 --- Waits until the composer takes a message, answering dialogs on the way. A program that works by itself, for a task

@@ -55,20 +55,22 @@ local function text_of(content)
   return table.concat(parts, "\n")
 end
 
---- Whether what stands behind a task's id in a notification tells its end, and not what a monitor has seen, which goes
---- on (2.1.332).
-local function is_end(rest)
-  local before, event = rest:match "^(.-)<event>(.*)$"
-  return not before or before:find("<status>", 1, true) ~= nil or event:find "^%[Monitor expired" ~= nil
+--- A notification without what a monitor has seen, which may read like another: that goes on, until it has expired.
+local function without_sightings(text)
+  return (text:gsub("<event>.-</event>", function(event)
+    return event:find "^<event>%[Monitor expired" and "<status>expired</status>" or "<event/>"
+  end))
 end
 
 local function follow_text(running, text)
+  text = without_sightings(text)
   for id, first in text:gmatch "<task%-id>([%w_-]+)</task%-id>()" do
-    local last = text:find("<task-id>", first, true) or #text + 1
-    if is_end(text:sub(first, last - 1)) then running[id] = nil end
+    local rest = text:sub(first, (text:find("<task-id>", first, true) or #text + 1) - 1)
+    local goes_on = rest:find("<event/>", 1, true) and not rest:find("<status>", 1, true)
+    if not goes_on then running[id] = nil end
   end
   for _, pattern in ipairs(ENDS) do
-    for id in text:gmatch(pattern:gsub("^%^", "")) do running[id] = nil end
+    for id in text:gmatch((pattern:gsub("^%^", ""))) do running[id] = nil end
   end
 end
 
@@ -88,10 +90,12 @@ end
 --- A scheduled task fires, and its prompt is the program's next message to itself: one that was to fire once is over.
 --- 2.1.332 names it, versions before give the prompt alone.
 local function follow_own_message(state, record, text)
-  local running, has_woken = state.running, state.has_woken
-  state.has_woken = nil
-  if has_woken then return end
+  local running = state.running
   local id = record.wakeupSource == "loop_wakeup" and WAKEUP or record.scheduledTaskId
+  if state.has_woken and (id == nil or id == WAKEUP) and not text:find("<task-notification>", 1, true) then
+    state.has_woken = nil
+    return
+  end
   for each, prompt in pairs(running) do
     if prompt ~= true and (id == each or id == nil and prompt == text) then
       running[each] = nil

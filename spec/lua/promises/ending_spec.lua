@@ -272,11 +272,15 @@ describe("promise 5, a turn ends, and not early:", function()
     assert.same({ "echo: next" }, say(live, "next").texts)
   end)
 
-  each("with the report of one that works for hours", agents(1, 3 * 3600000), function(live)
-    local said = say(live, "go")
-    assert.same({ "success", "they work", 2 }, { said.verdict, said.texts[1], #said.texts })
-    assert.same({ "echo: next" }, say(live, "next").texts)
-  end)
+  for _, mode in ipairs { "bypassPermissions", "default" } do
+    local given = agents(1, 100 * 60000)
+    given.process = { permission_mode = mode }
+    each(("with the report of one that works for long (%s)"):format(mode), given, function(live)
+      local said = say(live, "go")
+      assert.same({ "success", "they work", 2 }, { said.verdict, said.texts[1], #said.texts })
+      assert.same({ "echo: next" }, say(live, "next").texts)
+    end)
+  end
 
   for _, name in ipairs { "Skill", "Workflow" } do
     on(name == "Skill" and { "2.1.330" } or { "2.1.197", "2.1.330" }, -- those before have none that goes on

@@ -115,6 +115,20 @@ describe("promise 2, verbatim:", function()
     assert.same({ "\7", "\r" }, keys)
   end)
 
+  on({ "2.1.197", "2.1.330" }, "one that the editor has taken, where a dialog comes before it is shown", { script = {
+    faults = { late_redraw_ms = 12000, dialog_ms = 2000 } }, session = { policies = { dialogs = {
+      decide = function() return { choose = 1 } end } } } }, function(live, kit)
+    local write, presses = live.process.write, 0
+    function live.process.write(process, bytes, ...)
+      presses = presses + (bytes == "\7" and 1 or 0)
+      return write(process, bytes, ...)
+    end
+    local said = say(live, "1 .\n2 .\n3 .\n4 . @")
+    assert.same({ "success", 1 }, { said.verdict, promise.count_of(said, "dialog_answered") })
+    assert.same({ "1 .\n2 .\n3 .\n4 . @" }, kit:taken())
+    assert.equal(1, presses)
+  end)
+
   for _, text in ipairs { "1 .\n2 .\n3 .\n4 . @", ("word "):rep(2500) .. "end" } do
     each(("one of %d bytes that the editor takes late, where that is late, too"):format(#text), { script = {
       profile_changes = { first_editor_ms = 2500 }, faults = { late_redraw_ms = 20000 } } }, function(live, kit)

@@ -528,7 +528,7 @@ describe("turn", function()
     end)
 
     it("waits on for a workflow where a person has stopped all sub-agents", function()
-      local REPORT = NOTICE:gsub("a1", "w1")
+      local REPORT = NOTICE:gsub("a1", "w1"):gsub("\n</", "\n<result>It was stopped by the user.</result>\n</")
       local TOLD = 'Background agent "x" was stopped by the user.'
       for _, texts in ipairs { { TOLD, REPORT }, { REPORT, TOLD }, { "tick", TOLD, REPORT } } do
         local live, write = launched()

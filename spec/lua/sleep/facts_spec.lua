@@ -82,6 +82,8 @@ describe("what a turn tells of its session", function()
     local seen, ended = note("m1", "<event><status>fine</status></event>"), note("b1", "<status>completed</status>")
     assert.same({ "m1" }, facts.of({ said(seen .. ended) }, told).background)
     assert.same({ "m1" }, facts.of({ said(ended .. seen) }, told).background)
+    seen = note("m1", "<event>a log: <task-id>b1</task-id> <status>completed</status></event>")
+    assert.same({ "b1", "m1" }, facts.of({ said(seen) }, told).background)
   end)
 
   for text, is_over in pairs {
@@ -208,7 +210,12 @@ describe("what comes into a transcript between two turns", function()
       local told, call, taken = turn(), scheduled("t4", "fire now")
       running_after(told, { call, taken })
       assert.same(ALL, running_after(told, { { type = "system", subtype = "scheduled_task_fire",
-        content = "Claude resuming /loop wakeup (Dec 1 3:09am)" }, user("fire now", { isMeta = true }) }))
+        content = "Claude resuming /loop wakeup (Dec 1 3:09am)" }, user("<task-notification>", { isMeta = true }),
+        user("fire now", { isMeta = true }) }))
+      running_after(told, { call, taken })
+      assert.same({ "b1", "every1" }, running_after(told, { { type = "system", subtype = "scheduled_task_fire",
+        content = "Claude resuming /loop wakeup (Dec 1 3:09am)" }, user("x", { isMeta = true,
+          scheduledTaskId = "once1" }) }))
     end)
 
     it("is that it will again", function()

@@ -24,6 +24,9 @@ local LAUNCHES = {
   end,
 }
 
+--- So often it is drawn how long they work: each second by the real one.
+local TICK_MS = 10000
+
 local function is_workflow(agent) return agent.tool == "Workflow" end
 
 --- Starts one.
@@ -33,10 +36,14 @@ local function is_workflow(agent) return agent.tool == "Workflow" end
 ---@return string text  that
 function M.start(program, tool)
   local id, agents, input = program.new_id "agent", program.agents, tool.input or {}
-  local agent = { description = input.description or "", tool = tool.name }
+  local began = task.now()
+  local agent = { description = input.description or "", tool = tool.name, began = began }
   table.insert(agents, agent)
   agent.task = program.calls:spawn(function()
-    task.sleep(tool.works_ms)
+    repeat
+      task.sleep(math.min(TICK_MS, began + tool.works_ms - task.now()))
+      program:redraw()
+    until task.now() >= began + tool.works_ms
     for index, each in ipairs(agents) do
       if each == agent then table.remove(agents, index) end
     end
@@ -68,11 +75,17 @@ function M.awaited(program)
   return names[1] and ("Waiting for %s to finish"):format(table.concat(names, " and ")) or nil
 end
 
---- What stands below it (2.1.110).
+--- What stands below it: how many there are, in the place of a hint (2.1.110), or each with how long it has worked.
 ---@param program parley.testing.Program
----@return string?
-function M.counted(program)
-  return #program.agents > 0 and program.profile.counts_agents and counted(#program.agents, "local agent") or nil
+---@return string? count
+---@return string[] rows
+function M.shown(program)
+  if #program.agents > 0 and program.profile.counts_agents then return counted(#program.agents, "local agent"), {} end
+  local rows = {}
+  for i, agent in ipairs(program.agents) do
+    rows[i] = ("  ◯ %s  %s  %ds"):format(agent.tool, agent.description, (task.now() - agent.began) // 1000)
+  end
+  return nil, rows
 end
 
 --- Stops all but workflows.

@@ -143,7 +143,8 @@ function Program:redraw()
   if not self.is_drawn then return end
   local view = self.view
   view.is_blank = self.asks_at_start and not view.dialog
-  view.permission_mode, view.local_agents = self.permission_mode, agents.counted(self)
+  view.permission_mode = self.permission_mode
+  view.agents_count, view.agents_rows = agents.shown(self)
   view.seconds = view.busy and (task.now() - view.busy_since) // 1000 | 0 or 0
   self.screen:draw(view)
 end

@@ -231,13 +231,18 @@ function Screen:composer_block(view)
   local hint = is_pasting and "Pasting text…" or view.composer.notice or view.hint
   local status = "  " .. (view.mode == "insert" and "-- INSERT -- " or "")
     .. (MODES[view.permission_mode] or self.profile.default_mode_row)
-  if view.local_agents then status = ("%s · %s · ↓ to manage"):format(status, view.local_agents) end
+  if view.agents_count then
+    local mode = MODES[view.permission_mode] and MODES[view.permission_mode]:gsub(" %(.*", " · ") or ""
+    status = ("  %s%s · ctrl+x ctrl+k to stop agents · ↓ to manage"):format(mode, view.agents_count)
+  end
   local status_rows = view.status_rows or {}
   local has_hint = view.busy and (self.profile.is_fullscreen or #status_rows == 0)
   local is_replaced = not MODES[view.permission_mode] and not self.profile.is_fullscreen
   if has_hint then status = is_replaced and "  esc to interrupt" or status .. " · esc to interrupt" end
   table.move(status_rows, 1, #status_rows, #block + 1, block)
   table.insert(block, hint and "  " .. hint or status)
+  local agents_rows = view.agents_rows or {}
+  table.move(agents_rows, 1, #agents_rows, #block + 1, block)
   return block, cursor_row + above, cursor_column
 end
 
