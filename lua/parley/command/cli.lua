@@ -1,6 +1,7 @@
 --- What the commands share: their command line, the options that choose and start `claude`, the progress line.
 local argparse = require "argparse"
 local uv = require "luv"
+local clock = require "parley.base.clock"
 local errors = require "parley.base.errors"
 local files = require "parley.base.files"
 local launch = require "parley.claude.launch"
@@ -8,7 +9,6 @@ local layout = require "parley.command.layout"
 local policies = require "parley.policy"
 local stdin = require "parley.command.stdin"
 local stdout = require "parley.command.stdout"
-local task = require "parley.base.task"
 
 local M = {}
 
@@ -312,27 +312,22 @@ function M.is_terminal(descriptor) return uv.guess_handle(descriptor) == "tty" e
 ---@param describe fun(seconds: integer): string
 ---@return table progress  a `<close>` variable; `progress:clear()` before other output
 function M.progress(describe)
-  local progress, shown, is_over = {}, false, false
+  local progress, shown = {}, false
   function progress.clear()
     if shown then io.stderr:write "\r\27[K" end
     shown = false
   end
   local ticker
   if M.is_terminal(2) then
-    local began = task.now()
-    ticker = task.spawn(function()
-      while true do
-        task.sleep(1000)
-        if is_over then return end -- its time came with the end
-        io.stderr:write("\r\27[K", describe(math.floor((task.now() - began) / 1000)))
-        io.stderr:flush()
-        shown = true
-      end
+    local began = clock.now()
+    ticker = clock.every(1000, function()
+      io.stderr:write("\r\27[K", describe(math.floor((clock.now() - began) / 1000)))
+      io.stderr:flush()
+      shown = true
     end)
   end
   return setmetatable(progress, { __close = function()
-    is_over = true
-    if ticker then ticker:cancel() end
+    if ticker then ticker:close() end
     progress.clear()
   end })
 end

@@ -1,7 +1,7 @@
 --- How far a batch is: a bar on a terminal, a line every few seconds elsewhere, a summary at the end.
 local uv = require "luv"
+local clock = require "parley.base.clock"
 local paint = require "parley.command.paint"
-local task = require "parley.base.task"
 
 local M = {}
 
@@ -103,7 +103,7 @@ local function columns()
   return width and width > 0 and width or 80
 end
 
-local function elapsed(self) return (task.now() - self.began) / 1000 end
+local function elapsed(self) return (clock.now() - self.began) / 1000 end
 
 local function draw(self)
   io.stderr:write("\r", M.bar(self.counts, elapsed(self), columns()), "\27[K")
@@ -117,13 +117,9 @@ end
 ---@param interval_ms? number    default: 500 for the bar, 10000 for lines
 ---@return parley.batch.Progress  a `<close>` variable
 function M.open(counts, has_terminal, interval_ms)
-  local self = setmetatable({ counts = counts, began = task.now() }, Progress)
-  self.ticker = task.spawn(function()
-    while true do
-      task.sleep(interval_ms or has_terminal and REDRAW_MS or LINE_MS)
-      if self.seconds then return end -- its time came with the end
-      if has_terminal then draw(self) else self:say(M.line(counts, elapsed(self))) end
-    end
+  local self = setmetatable({ counts = counts, began = clock.now() }, Progress)
+  self.ticker = clock.every(interval_ms or has_terminal and REDRAW_MS or LINE_MS, function()
+    if has_terminal then draw(self) else self:say(M.line(counts, elapsed(self))) end
   end)
   return self
 end
@@ -144,9 +140,9 @@ end
 --- Ends the reports. A second call does nothing.
 ---@return number seconds  how long it was open
 function Progress:close()
-  self.seconds = self.seconds or elapsed(self)
-  self.ticker:cancel()
+  self.ticker:close()
   self:clear()
+  self.seconds = self.seconds or elapsed(self)
   return self.seconds
 end
 
