@@ -152,6 +152,14 @@ describe("conversations that sleep, with the real program", function()
     assert.is_true(told.tokens > 0)
   end)
 
+  local WATCH = { on = "WATCH", blocks = { { type = "tool_use", name = "Monitor", input = { command = "sleep 300",
+    description = "look", timeout_ms = 300000, persistent = false } } } }
+
+  smoke.converses("tell that a monitor runs", { script = { WATCH } }, function(live)
+    local has_one = smoke.version > "2.1.250" -- those before have it only where the account does
+    assert.equal(has_one and 1 or 0, #facts.of(helper.say(live, "WATCH").events).background)
+  end)
+
   local LOOP = { on = "LOOP", blocks = { { type = "tool_use", name = "ScheduleWakeup", input = { delaySeconds = 3600,
     noop = false, reason = "nothing to do yet", prompt = "LOOP on" } } } }
 

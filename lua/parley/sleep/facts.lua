@@ -25,12 +25,11 @@ end
 
 --- How the program words what begins in the background, and the end of it (2.1.110 to 2.1.332).
 local BEGINS = { "running in background with ID: ([%w_-]+)", "moved to the background[^\n]-ID: ([%w_-]+)",
-  "manually backgrounded by user with ID: ([%w_-]+)", "^Async agent launched.-agentId: ([%w_-]+)",
-  "^Scheduled recurring job ([%w_-]+)", "^Monitor started %(task ([%w_-]+)",
-  "^Workflow launched in background%. Task ID: ([%w_-]+)" }
+  "manually backgrounded by user with ID: ([%w_-]+)", "^Scheduled recurring job ([%w_-]+)",
+  "^Monitor started %(task ([%w_-]+)" }
 local BEGINS_ONCE = "^Scheduled one%-shot task ([%w_-]+)"
---- A `/loop` has a call schedule when it goes on (`ScheduleWakeup`, 2.1.332), of which the next takes the place of the
---- one before: so it is known by this name, where the others have their id.
+--- When a `/loop` wakes up next (`ScheduleWakeup`, 2.1.332). There is one such time at most, and the program gives no
+--- id for it: it goes by this name.
 local WAKEUP, BEGINS_WAKEUP, ENDS_WAKEUP = "wakeup", "^Next wakeup scheduled for ", "^Loop stopped "
 local WAKES_UP = "^Claude resuming /loop wakeup" -- since 2.1.197
 local ENDS = { "^Cancelled job ([%w_-]+)", "Successfully killed shell: ([%w_-]+)",

@@ -32,9 +32,7 @@ describe("what a turn tells of its session", function()
     b1 = "Command running in background with ID: b1. Output is being written to: /tmp/x",
     b2 = "Command did not complete within its 120s timeout and was moved to the background (ID: b2). Output is",
     b3 = "Command was manually backgrounded by user with ID: b3. Output is being written to: /tmp/x",
-    a1 = "Async agent launched successfully. (This tool result is internal)\nagentId: a1 (internal ID - do not mention",
     m1 = "Monitor started (task m1, expires in 1m unless the source ends first; you get one notice at expiry",
-    w1 = "Workflow launched in background. Task ID: w1\nSummary: d\nTranscript dir: /home",
     c1 = "Scheduled recurring job c1 (every minute). Session-only", c2 = "Scheduled one-shot task c2 (at noon). x",
   }
   for id, text in pairs(BEGINS) do
