@@ -48,7 +48,7 @@ add("waits until the program is ready", "session/typist",
   "    if not terminal:wait_until_ready() then return false end\n    local steps", "    local steps",
   "the course has waited before the first attempt, and whoever waits for the composer minds a dialog")
 add("brings a dialog to its policy while it types", "session/typist",
-  'if terminal:state() == "dialog" then\n      last_deadline, seen = last_deadline + attend(self), nil\n',
+  'if terminal:state() == "dialog" then\n      last_deadline = last_deadline + attend(self)\n',
   'if false then\n')
 add("keeps a message's end from Enter", "policy/delivery", 'local rest = text .. " "', "local rest = text")
 add("refuses what would be a command", "policy/delivery", 'local name = without_leading_space(text):match "^/',

@@ -21,8 +21,8 @@ local NOTHING_MS = 10000
 --- A call has no result yet: its dialog may be late on a busy machine, and 2.1.110 shows the composer meanwhile.
 local TOOLS_MS = 10000
 --- Sub-agents, and workflows of such, that work in the background are waited for, as their report is a part of the
---- answer; so long they may be silent where the program does not say that it waits for them. Commands in the
---- background are not: they may never end.
+--- answer; so long nothing may be heard of them, nor be seen of their work. Commands in the background are not: they
+--- may never end.
 M.AGENTS_MS = 30 * 60 * 1000
 
 --- Stop reasons after which the program goes on by itself.

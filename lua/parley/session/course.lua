@@ -191,7 +191,7 @@ local function observe(self, state, any)
   end
   local now = clock.now()
   if state == "busy" then self.free_since = now end -- it may be at a hook of the user's, before it takes the message
-  self.deadlines:look_for_life(now, any or moved, #turn.open_tools > 0, turn:has_agents())
+  self.deadlines:look_for_life(now, any or moved, #turn.open_tools > 0, turn:awaits_agents())
   return now
 end
 

@@ -36,7 +36,7 @@ function Deadlines:restart(now) self.last_change, self.last_sign, self.last_life
 ---@param now number
 ---@param has_happened boolean  there was a record, or the program does something else than before
 ---@param is_tool_running boolean
----@param has_agents boolean  such as were not heard of again
+---@param has_agents boolean  that the turn waits for
 function Deadlines:look_for_life(now, has_happened, is_tool_running, has_agents)
   local generation = self.terminal.process.screen:generation()
   local has_moved = generation ~= self.generation

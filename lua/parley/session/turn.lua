@@ -103,7 +103,7 @@ function Turn:is_interrupting() return seen_by(self).interrupting end
 
 --- Whether what it has started in the background is waited for.
 ---@return boolean
-function Turn:has_agents() return next(self.agents) ~= nil and not self:is_interrupting() end
+function Turn:awaits_agents() return next(self.agents) ~= nil and not self:is_interrupting() end
 
 --- Whether the transcript says that it is over.
 ---@return boolean

@@ -108,7 +108,7 @@ local function wait_for_composer(self, milliseconds, predicate, redraw_ms)
     local composer = composer_of(terminal:view())
     if composer and predicate(composer) then return "there" end
     if terminal:state() == "dialog" then
-      last_deadline, seen = last_deadline + attend(self), nil
+      last_deadline = last_deadline + attend(self)
       return nil, math.min(clock.now() + milliseconds, last_deadline) -- the time that it took is not the composer's
     end
     local shown = composer and composer.hidden .. composer.text or redraw_ms and "none"

@@ -252,12 +252,15 @@ describe("promise 5, a turn ends, and not early:", function()
     return { script = { answers = { { on = "go", steps = { { tools = tools }, { text = "they work" } } } } } }
   end
 
+  ---Checks that the turn ends behind so many reports, each of which was answered.
+  local function hears_of(reports, live)
+    local said = say(live, "go")
+    assert.same({ "success", "they work", 1 + reports }, { said.verdict, said.texts[1], #said.texts })
+    assert.same({ "echo: next" }, say(live, "next").texts)
+  end
+
   each("with what the model says to the report of each sub-agent that works in the background", agents(2, 60000),
-    function(live)
-      local said = say(live, "go")
-      assert.same({ "success", "they work", 3 }, { said.verdict, said.texts[1], #said.texts })
-      assert.same({ "echo: next" }, say(live, "next").texts)
-    end)
+    function(live) hears_of(2, live) end)
 
   each("where it is interrupted while a sub-agent works, which goes on", agents(1, 600000), function(live)
     local saying = task.spawn(say, live, "go")
@@ -275,22 +278,15 @@ describe("promise 5, a turn ends, and not early:", function()
   for _, mode in ipairs { "bypassPermissions", "default" } do
     local given = agents(1, 100 * 60000)
     given.process = { permission_mode = mode }
-    each(("with the report of one that works for long (%s)"):format(mode), given, function(live)
-      local said = say(live, "go")
-      assert.same({ "success", "they work", 2 }, { said.verdict, said.texts[1], #said.texts })
-      assert.same({ "echo: next" }, say(live, "next").texts)
-    end)
+    each(("with the report of one that works for long (%s)"):format(mode), given,
+      function(live) hears_of(1, live) end)
   end
 
   for _, name in ipairs { "Skill", "Workflow" } do
     on(name == "Skill" and { "2.1.330" } or { "2.1.197", "2.1.330" }, -- those before have none that goes on
       ("with what the model says to the report of what works in the background (%s)"):format(name), { script = {
         answers = { { on = "go", steps = { { tool = { name = name, input = { skill = "apart" }, result = "report",
-          works_ms = 60000 } }, { text = "it works" } } } } } }, function(live)
-        local said = say(live, "go")
-        assert.same({ "success", "it works", 2 }, { said.verdict, said.texts[1], #said.texts })
-        assert.same({ "echo: next" }, say(live, "next").texts)
-      end)
+          works_ms = 60000 } }, { text = "they work" } } } } } }, function(live) hears_of(1, live) end)
   end
 
   for count, words in ipairs { 'Background agent "agent 1" was stopped', "2 background agents were stopped" } do

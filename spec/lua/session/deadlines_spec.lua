@@ -101,4 +101,29 @@ describe("a turn's deadlines", function()
     assert.has_error(function() waits:stall_due({ agents = 0, asking = false }, 11) end, "stalled")
     assert.equal(math.huge, waits:stall_due({ agents = 0, asking = true }, 11))
   end)
+
+  it("count what is shown of work in the background, and not that a row stands", function()
+    local rule, generation = ("─"):rep(20), 1
+    local function rows(said, below) return { "❯ go", said, "", rule, "❯\u{A0}", rule, below } end
+    local SAID = rows("✻ Waiting for 1 background agent to finish", "")
+    local shown = SAID
+    local seen = deadlines.new { now = 0, options = {}, transcript = {}, terminal = {
+      process = { screen = { generation = function() return generation end } },
+      view = function() return { rows = shown } end } }
+    local function still_since(now, has_happened, has_agents)
+      seen:look_for_life(now, has_happened, false, has_agents)
+      return seen:still_since { busy_seen = true }
+    end
+    assert.equal(1, still_since(1, true, true))
+    assert.equal(1, still_since(2, false, true))
+    generation = 2
+    assert.equal(3, still_since(3, false, true))
+    generation = 3
+    assert.equal(3, still_since(4, false, false))
+    shown = rows("✻ Baked for 2s", "")
+    generation = 4
+    assert.equal(3, still_since(5, false, true))
+    shown = rows("● it works", "  1 local agent · ↓ to manage")
+    assert.equal(6, still_since(6, false, true))
+  end)
 end)
