@@ -98,8 +98,16 @@ local function starts_with(row, prefix) return row:sub(1, #prefix) == prefix end
 ---@field last_row integer   and the rule below it
 ---@field columns integer    of that rule, which goes over the whole screen
 
+--- Whether what stands above a rule is the notice of an editor that runs, in the composer's place.
+local function is_notice(rows, bottom)
+  local row = rows[bottom - 1]
+  return row and row:find "^ *Save and close .*editor to continue" and is_rule(rows[bottom])
+    and is_rule(rows[bottom - 2] or "")
+end
+
 --- Finds the composer: the rows between the prompt and the lower rule. The prompt's glyph is followed by a no-break
---- space, which tells it from a dialog's pointer and from an old message.
+--- space, which tells it from a dialog's pointer and from an old message. While an editor runs there is none, though one
+--- that was drawn before may still stand above (2.1.110, once it was stopped).
 ---@param rows string[]
 ---@param cursor? {row: integer, column: integer}
 ---@return parley.Composer?
@@ -107,6 +115,7 @@ function M.composer(rows, cursor)
   if M.has_dialog_footer(rows) then return nil end
   for bottom = #rows, 2, -1 do
     if is_rule(rows[bottom]) then
+      if is_notice(rows, bottom) then return nil end
       local lines, below = {}, cursor and math.max(0, bottom - 1 - cursor.row) or 0
       for i = bottom - 1, 1, -1 do
         local row = rows[i]
@@ -211,9 +220,8 @@ end
 ---@param rows string[]
 ---@return boolean
 function M.is_editing(rows)
-  for i = #rows - 1, 2, -1 do
-    local is_notice = rows[i]:find "^ *Save and close .*editor to continue" ~= nil
-    if is_notice and is_rule(rows[i - 1]) and is_rule(rows[i + 1]) then return true end
+  for i = #rows, 3, -1 do
+    if is_notice(rows, i) then return true end
   end
   return false
 end
