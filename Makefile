@@ -16,6 +16,8 @@ PACKAGES = lua5.4 lua5.4-luv libuv libcjson uuid vterm libsodium libutf8proc lib
 ifneq ($(filter-out help clean format uninstall,$(or $(MAKECMDGOALS),all)),)
 MISSING := $(shell for p in $(PACKAGES); do pkg-config --exists $$p 2>/dev/null || printf '%s ' $$p; done)
 MISSING += $(shell command -v $(LUAC) >/dev/null || printf '%s ' $(LUAC))
+ARGPARSE := $(shell lua5.4 -e 'io.write(package.searchpath("argparse", package.path) or "")' 2>/dev/null)
+MISSING += $(if $(ARGPARSE),,argparse)
 ifneq ($(strip $(MISSING)),)
 $(error Missing: $(MISSING)(run: sh scripts/bootstrap))
 endif
@@ -62,16 +64,18 @@ $(B)/obj/main.o: $(wildcard *.rockspec)
 $(COMPILED): $(B)/%.luac: %.lua
 	@mkdir -p $(@D)
 	@$(LUAC) -o $@ $<
+$(B)/argparse.luac: $(ARGPARSE) | $(B)/obj
+	@$(LUAC) -o $@ $<
 
-# Every Lua file goes into the host under its path: the library's compiled, the commands as they stand, for they say in
-# a comment what they do. The list is written each time, for a deleted file is newer than nothing; an unchanged one is
+# Every Lua file goes into the host under its path: the library's compiled, and argparse, to parse which would be a
+# quarter of a start, the commands as they stand, for they say in a comment what they do. The list is written each time, for a deleted file is newer than nothing; an unchanged one is
 # thrown away.
 $(B)/bundle.S: FORCE | $(B)/obj
 	@sh src/bundle.sh $(TEXTS) $(foreach path,$(MODULES),$(path)=$(B)/$(path:.lua=.luac)) \
-	  $$(sh src/page.sh $(PAGE)) > $@.new
+	  lua/argparse.lua=$(B)/argparse.luac $$(sh src/page.sh $(PAGE)) > $@.new
 	@if cmp -s $@.new $@; then rm $@.new; else mv $@.new $@; fi
 FORCE:
-$(B)/obj/bundle.o: $(B)/bundle.S $(TEXTS) $(COMPILED)
+$(B)/obj/bundle.o: $(B)/bundle.S $(TEXTS) $(COMPILED) $(B)/argparse.luac
 	$(CC) $(CFLAGS) -I. -c $< -o $@
 
 $(B)/parley: $(B)/obj/main.o $(B)/obj/bundle.o $(CORE_OBJECTS)

@@ -24,9 +24,12 @@
 
 #define UNCAUGHT "parley.uncaught" /* registry: the first error that a libuv callback raised */
 
-extern const struct {
+struct bundled_file {
     const char *name, *start, *end;
-} parley_bundle[]; /* made by src/bundle.sh; ends with a NULL name */
+};
+
+extern const struct bundled_file parley_bundle[]; /* made by src/bundle.sh: in the order of their names */
+extern const size_t parley_bundle_length;
 
 /* SIGTERM or SIGHUP so soon after another is the same request: timeout(1) signals the process and its group, and a
  * terminal that goes away hangs up twice. A person presses Ctrl-C again and means it. */
@@ -133,17 +136,36 @@ static int call_from_loop(lua_State *L, int nargs, int nresult, int flags)
     return -status;
 }
 
-/* bundled(path) returns the file's text, or nil. */
-static int bundled(lua_State *L)
+static int compare_name(const void *name, const void *file)
 {
-    const char *path = luaL_checkstring(L, 1);
-    for (int i = 0; parley_bundle[i].name; i++) {
-        if (strcmp(parley_bundle[i].name, path) == 0) {
-            lua_pushlstring(L, parley_bundle[i].start, (size_t)(parley_bundle[i].end - parley_bundle[i].start));
-            return 1;
-        }
-    }
-    return 0;
+    return strcmp(name, ((const struct bundled_file *)file)->name);
+}
+
+static const struct bundled_file *find_bundled(const char *path)
+{
+    return bsearch(path, parley_bundle, parley_bundle_length, sizeof *parley_bundle, compare_name);
+}
+
+/* read_bundled(path) returns the file's bytes, or nil. */
+static int read_bundled(lua_State *L)
+{
+    const struct bundled_file *file = find_bundled(luaL_checkstring(L, 1));
+    if (!file)
+        return 0;
+    lua_pushlstring(L, file->start, (size_t)(file->end - file->start));
+    return 1;
+}
+
+/* load_bundled(path) returns the chunk that a Lua file is, text or compiled, or nil. */
+static int load_bundled(lua_State *L)
+{
+    const struct bundled_file *file = find_bundled(luaL_checkstring(L, 1));
+    if (!file)
+        return 0;
+    const char *name = lua_pushfstring(L, "@%s", file->name);
+    if (luaL_loadbuffer(L, file->start, (size_t)(file->end - file->start), name))
+        return lua_error(L);
+    return 1;
 }
 
 /* flush_output() writes out what stands in stdout's buffer. When that, or any write before it, has failed it returns
@@ -165,15 +187,17 @@ static int flush_output(lua_State *L)
 
 static void push_host(lua_State *L)
 {
-    lua_createtable(L, 0, 5);
-    lua_pushcfunction(L, bundled);
-    lua_setfield(L, -2, "bundled");
+    lua_createtable(L, 0, 6);
+    lua_pushcfunction(L, read_bundled);
+    lua_setfield(L, -2, "read_bundled");
+    lua_pushcfunction(L, load_bundled);
+    lua_setfield(L, -2, "load_bundled");
     lua_pushcfunction(L, flush_output);
     lua_setfield(L, -2, "flush_output");
     lua_newtable(L);
-    for (int i = 0; parley_bundle[i].name; i++) {
+    for (size_t i = 0; i < parley_bundle_length; i++) {
         lua_pushstring(L, parley_bundle[i].name);
-        lua_rawseti(L, -2, i + 1);
+        lua_rawseti(L, -2, (lua_Integer)i + 1);
     }
     lua_setfield(L, -2, "files");
     lua_pushinteger(L, signal_pipe[0]);
@@ -193,13 +217,9 @@ static int run(lua_State *L)
     lua_pushcfunction(L, luaopen_parley_core);
     lua_setfield(L, -2, "parley.core");
 
-    lua_pushcfunction(L, bundled);
+    lua_pushcfunction(L, load_bundled);
     lua_pushliteral(L, "lua/parley/command/host.lua");
     lua_call(L, 1, 1);
-    size_t length;
-    const char *chunk = luaL_checklstring(L, -1, &length);
-    if (luaL_loadbuffer(L, chunk, length, "@lua/parley/command/host.lua"))
-        return lua_error(L);
     push_host(L);
     lua_createtable(L, argc, 0);
     for (int i = 0; i < argc; i++) {

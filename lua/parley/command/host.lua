@@ -7,12 +7,12 @@ local host, argv = ...
 table.insert(package.searchers, 2, function(name)
   local stem = "lua/" .. name:gsub("%.", "/")
   for _, path in ipairs { stem .. ".lua", stem .. "/init.lua" } do
-    local text = host.bundled(path)
-    if text then return assert(load(text, "@" .. path)), path end
+    local chunk = host.load_bundled(path)
+    if chunk then return chunk, path end
   end
   return ("\n\tnothing in the host for '%s'"):format(name)
 end)
-package.loaded["parley.bundle"] = { files = host.files, read = host.bundled, version = host.version }
+package.loaded["parley.bundle"] = { files = host.files, read = host.read_bundled, version = host.version }
 
 local uv = require "luv"
 local errors = require "parley.base.errors"
@@ -47,7 +47,7 @@ local function commands()
 end
 
 local function summary(name)
-  return host.bundled("scripts/" .. name .. ".lua"):match "^%-%-%-? ?([^\n]*)" or ""
+  return host.read_bundled("scripts/" .. name .. ".lua"):match "^%-%-%-? ?([^\n]*)" or ""
 end
 
 local function help()
@@ -85,9 +85,9 @@ local function find_chunk(index)
     if not text then error(usage_error "-e needs a line of Lua", 0) end
   elseif word == "-" then
     text, name = stdin.read(), "=stdin"
-  elseif host.bundled("scripts/" .. word .. ".lua") and not word:find "[/.]" then
+  elseif host.read_bundled("scripts/" .. word .. ".lua") and not word:find "[/.]" then
     path = "scripts/" .. word .. ".lua"
-    text, name, word = host.bundled(path), "@" .. path, word
+    text, name, word = host.read_bundled(path), "@" .. path, word
   elseif word:sub(1, 1) == "-" then
     error(usage_error(("unknown option '%s'%s"):format(word,
       suggest.near(word, { "--version", "--help", "--traceback", "-e" }))), 0)
