@@ -6,13 +6,11 @@
 #include <string.h>
 
 static const luaL_Reg submodules[] = {
-    {"digest", luaopen_parley_digest},     {"http", luaopen_parley_http},
-    {"json", luaopen_parley_json},         {"line", luaopen_parley_line},
-    {"lock", luaopen_parley_lock},         {"pty", luaopen_parley_pty},
-    {"screen", luaopen_parley_screen},     {"sqlite", luaopen_parley_sqlite},
-    {"survivor", luaopen_parley_survivor}, {"tail", luaopen_parley_tail},
-    {"text", luaopen_parley_text},         {"turn", luaopen_parley_turn},
-    {"uuid", luaopen_parley_uuid},         {NULL, NULL},
+    {"digest", luaopen_parley_digest},     {"http", luaopen_parley_http},     {"json", luaopen_parley_json},
+    {"line", luaopen_parley_line},         {"lock", luaopen_parley_lock},     {"proc", luaopen_parley_proc},
+    {"pty", luaopen_parley_pty},           {"screen", luaopen_parley_screen}, {"sqlite", luaopen_parley_sqlite},
+    {"survivor", luaopen_parley_survivor}, {"tail", luaopen_parley_tail},     {"text", luaopen_parley_text},
+    {"turn", luaopen_parley_turn},         {"uuid", luaopen_parley_uuid},     {NULL, NULL},
 };
 
 void core_class(lua_State *L, const char *metatable, const luaL_Reg *metamethods, const luaL_Reg *methods)

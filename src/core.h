@@ -13,6 +13,7 @@ int luaopen_parley_http(lua_State *L);
 int luaopen_parley_json(lua_State *L);
 int luaopen_parley_line(lua_State *L);
 int luaopen_parley_lock(lua_State *L);
+int luaopen_parley_proc(lua_State *L);
 int luaopen_parley_pty(lua_State *L);
 int luaopen_parley_screen(lua_State *L);
 int luaopen_parley_sqlite(lua_State *L);

@@ -4,38 +4,24 @@
 local uv = require "luv"
 local files = require "parley.base.files"
 local mark = require "parley.base.mark"
+local proc = require("parley.core").proc
 
 local M = {}
 
----@class parley.Descendant
----@field pid integer
----@field started string  when, in clock ticks since the machine started: no other process has both the same
-
---- The parent and the start time of a process that lives; a zombie does not.
-local function facts_of(pid)
-  local stat = files.read(("/proc/%d/stat"):format(pid))
-  local state, parent, rest = (stat or ""):match "^.*%) (%a) (%d+) (.*)$" -- the name before may hold anything
-  if not state or state == "Z" or state == "X" then return nil end
-  local started = rest:match(("%S+ "):rep(17) .. "(%S+)")
-  return tonumber(parent), started
-end
-
---- When a process was started, see `parley.Descendant`.
+--- When a process was started, in clock ticks since the machine started.
 ---@param pid integer
 ---@return string?  nil when none lives under this id
-function M.started(pid) return (select(2, facts_of(pid))) end
+function M.started(pid)
+  local process = proc.get(pid)
+  return process and process.started
+end
 
 --- Every process that lives, by its parent.
 local function children_by_parent()
   local children = {}
-  for _, entry in ipairs(files.entries "/proc") do
-    local pid = tonumber(entry.name)
-    local parent, started = nil, nil
-    if pid then parent, started = facts_of(pid) end
-    if parent then
-      children[parent] = children[parent] or {}
-      table.insert(children[parent], { pid = pid, started = started })
-    end
+  for _, one in ipairs(proc.list()) do
+    children[one.parent] = children[one.parent] or {}
+    table.insert(children[one.parent], one)
   end
   return children
 end
@@ -48,7 +34,7 @@ end
 --- Finds the descendants of some processes.
 ---@param roots integer[]  process ids
 ---@param wanted? string   a mark of this process': those that carry it, and their descendants, are among them
----@return parley.Descendant[]  the roots not among them; a child comes behind its parent, or behind one with a mark
+---@return parley.core.Process[]  the roots not among them; a child comes behind its parent, or behind one with a mark
 function M.of(roots, wanted)
   local children, found, known = children_by_parent(), {}, {}
   for _, pid in ipairs(roots) do known[pid] = true end
@@ -72,21 +58,20 @@ function M.of(roots, wanted)
 end
 
 --- Those that live still.
----@param descendants parley.Descendant[]
----@return parley.Descendant[]
+---@param descendants parley.core.Process[]
+---@return parley.core.Process[]
 function M.alive(descendants)
   local alive = {}
   for _, one in ipairs(descendants) do
-    local _, started = facts_of(one.pid)
-    if started == one.started then table.insert(alive, one) end
+    if M.started(one.pid) == one.started then table.insert(alive, one) end
   end
   return alive
 end
 
 --- Sends a signal to those that live still, and to what they have started since.
----@param descendants parley.Descendant[]
+---@param descendants parley.core.Process[]
 ---@param signal string  `"sigterm"`
----@return parley.Descendant[] alive  at the time of the signal
+---@return parley.core.Process[] alive  at the time of the signal
 function M.signal(descendants, signal)
   local alive, pids = M.alive(descendants), {}
   for i, one in ipairs(alive) do pids[i] = one.pid end

@@ -7,6 +7,7 @@
 ---@field json parley.Json
 ---@field line parley.core.line
 ---@field lock parley.core.lock
+---@field proc parley.core.proc
 ---@field pty parley.core.pty
 ---@field screen parley.core.screen
 ---@field sqlite parley.core.sqlite

@@ -8,7 +8,7 @@ local M = {}
 
 ---@class parley.sleep.Process
 ---@field pid integer
----@field started string    see `parley.Descendant`
+---@field started string    see `parley.core.Process`
 ---@field boot string       which start of the machine that is counted from
 ---@field namespace string  where the id means that process: containers have their own
 
