@@ -74,19 +74,19 @@ describe("parley batch, with many conversations,", function()
 
     it("loses nothing and repeats nothing", helper.task(function()
       local kit <close> = testing.kit()
-      local count = helper.long(40, 240)
+      local count = helper.long(24, 240)
       write_input(kit, two_turns(count))
-      kill_often(kit, basic("--resume", "--jobs", "4"), helper.long(5, 20))
+      kill_often(kit, basic("--resume", "--jobs", "4"), helper.long(3, 20))
       check_complete(kit, count)
     end, 300000))
 
     it("loses no failure before its conversation has run again", helper.task(function()
       local kit <close> = testing.kit { script = { answers = { { api_error = { status = 400 } } } } }
-      local count = helper.long(30, 120)
+      local count = helper.long(18, 120)
       write_input(kit, two_turns(count))
       assert.equal(1, run(kit, basic("--jobs", "4")).status)
       kit:use {}
-      kill_often(kit, basic("--retry-failed", "--jobs", "4"), helper.long(4, 20), function(ordered)
+      kill_often(kit, basic("--retry-failed", "--jobs", "4"), helper.long(2, 20), function(ordered)
         local stands = {}
         for _, result in ipairs(ordered) do stands[result.id] = true end
         for i = 1, count do assert.is_true(stands["c" .. i], "lost: c" .. i) end
@@ -97,7 +97,7 @@ describe("parley batch, with many conversations,", function()
 
   it("holds many conversations, 8 at a time", helper.task(function()
     local kit <close> = testing.kit()
-    local count = helper.long(24, 1000)
+    local count = helper.long(20, 1000)
     write_input(kit, numbered(count))
     local program <close> = start(kit, basic("--jobs", "8"))
     local most = 0

@@ -5,7 +5,7 @@ local json = require("parley.core").json
 local testing = require "parley.testing"
 local uv = require "luv"
 
-local COUNT = 24
+local COUNT = helper.long(12, 24)
 
 describe("the recipe for", function()
   local check_leaks, page

@@ -1,3 +1,4 @@
+local helper = require "spec.helper"
 local uv = require "luv"
 local tail = require("parley.core").tail
 
@@ -155,7 +156,7 @@ describe("core.tail", function()
   end)
 
   describe("a giant line #large", function()
-    local giant = 64 * 1024 * 1024
+    local giant = helper.long(16, 64) * 1024 * 1024
 
     it("comes whole at a cost that is linear, though it grows piece by piece", function()
       local piece = ("x"):rep(65535) .. "y"

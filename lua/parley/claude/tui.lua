@@ -106,8 +106,8 @@ local function is_notice(rows, bottom)
 end
 
 --- Finds the composer: the rows between the prompt and the lower rule. The prompt's glyph is followed by a no-break
---- space, which tells it from a dialog's pointer and from an old message. While an editor runs there is none, though one
---- that was drawn before may still stand above (2.1.110, once it was stopped).
+--- space, which tells it from a dialog's pointer and from an old message. While an editor runs there is none, though an
+--- old one may still stand above (2.1.110, once it was stopped).
 ---@param rows string[]
 ---@param cursor? {row: integer, column: integer}
 ---@return parley.Composer?

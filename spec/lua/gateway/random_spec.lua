@@ -8,7 +8,7 @@ local retries = require "parley.gateway.retries"
 local task = require "parley.base.task"
 
 local SEED = math.tointeger(tonumber(os.getenv "PARLEY_SEED")) or 20261129
-local FOR_MS, CLIENTS = helper.long(8000, math.max(120, helper.long_seconds() or 0) * 1000), 10
+local FOR_MS, CLIENTS = helper.long(5000, math.max(120, helper.long_seconds() or 0) * 1000), 10
 
 local SCRIPT = { answers = {
   { on = "TOOLS", steps = { { text = "let me see", tools = { { name = "probe", input = { n = 1 } },

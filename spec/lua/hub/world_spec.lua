@@ -17,7 +17,7 @@ describe("what the program of a world calls", function()
   local function spec(name, given, body)
     it(name, helper.task(function()
       for _, profile in ipairs(given.profiles or { "2.1.330", "2.1.197", "2.1.110" }) do
-        for seed = 1, 25 do
+        for seed = 1, helper.long(10, 40) do
           local world <close> = testing.world { seed = seed, profile = profile, faults = given.faults,
             script = { answers = { given.answer }, flush_ms = given.flush_ms } }
           local options = {}
