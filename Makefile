@@ -10,13 +10,14 @@ SEED ?= 20261122
 FUZZ_SECONDS ?= 600
 B ?= build
 LLHTTP ?= /usr/share/llhttp
+LUA ?= lua5.4
 LUAC ?= luac5.4
 
 PACKAGES = lua5.4 lua5.4-luv libuv libcjson uuid vterm libsodium libutf8proc libedit sqlite3
 ifneq ($(filter-out help clean format uninstall,$(or $(MAKECMDGOALS),all)),)
 MISSING := $(shell for p in $(PACKAGES); do pkg-config --exists $$p 2>/dev/null || printf '%s ' $$p; done)
 MISSING += $(shell command -v $(LUAC) >/dev/null || printf '%s ' $(LUAC))
-ARGPARSE := $(shell lua5.4 -e 'io.write(package.searchpath("argparse", package.path) or "")' 2>/dev/null)
+ARGPARSE := $(shell $(LUA) -e 'io.write(package.searchpath("argparse", package.path) or "")' 2>/dev/null)
 MISSING += $(if $(ARGPARSE),,argparse)
 ifneq ($(strip $(MISSING)),)
 $(error Missing: $(MISSING)(run: sh scripts/bootstrap))
@@ -64,18 +65,22 @@ $(B)/obj/main.o: $(wildcard *.rockspec)
 $(COMPILED): $(B)/%.luac: %.lua
 	@mkdir -p $(@D)
 	@$(LUAC) -o $@ $<
+# With argparse goes the head of its source, where its licence stands.
 $(B)/argparse.luac: $(ARGPARSE) | $(B)/obj
 	@$(LUAC) -o $@ $<
+$(B)/argparse.LICENSE: $(ARGPARSE) | $(B)/obj
+	@sed -n '/^[^-]/q; s/^--* *//p' $< > $@
 
-# Every Lua file goes into the host under its path: the library's compiled, and argparse, to parse which would be a
-# quarter of a start, the commands as they stand, for they say in a comment what they do. The list is written each time, for a deleted file is newer than nothing; an unchanged one is
-# thrown away.
+# Every Lua file goes into the host under its path: the library's compiled, and so argparse, for to parse that would be a
+# quarter of a start; the commands as they stand, for they say in a comment what they do. The list is written each time,
+# for a deleted file is newer than nothing; an unchanged one is thrown away.
 $(B)/bundle.S: FORCE | $(B)/obj
 	@sh src/bundle.sh $(TEXTS) $(foreach path,$(MODULES),$(path)=$(B)/$(path:.lua=.luac)) \
-	  lua/argparse.lua=$(B)/argparse.luac $$(sh src/page.sh $(PAGE)) > $@.new
+	  lua/argparse.lua=$(B)/argparse.luac lua/argparse.LICENSE=$(B)/argparse.LICENSE \
+	  $$(sh src/page.sh $(PAGE)) > $@.new
 	@if cmp -s $@.new $@; then rm $@.new; else mv $@.new $@; fi
 FORCE:
-$(B)/obj/bundle.o: $(B)/bundle.S $(TEXTS) $(COMPILED) $(B)/argparse.luac
+$(B)/obj/bundle.o: $(B)/bundle.S $(TEXTS) $(COMPILED) $(B)/argparse.luac $(B)/argparse.LICENSE
 	$(CC) $(CFLAGS) -I. -c $< -o $@
 
 $(B)/parley: $(B)/obj/main.o $(B)/obj/bundle.o $(CORE_OBJECTS)
