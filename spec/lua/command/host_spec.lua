@@ -128,6 +128,11 @@ describe("parley", function()
         assert.matches("%w", program.output)
       end
     end))
+
+    it("needs no Lua module of this machine", helper.task(function()
+      local program = helper.run({ helper.host, "ask", "--help" }, { env = { "LUA_PATH=/nowhere/?.lua" } })
+      assert.same({ 0, "" }, { program.status, program.errors })
+    end))
   end)
 
   it("--version prints it", helper.task(function()
