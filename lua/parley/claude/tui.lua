@@ -73,6 +73,18 @@ function M.shows_elicitation(rows)
   return M.has_dialog_footer(rows) and dialog.is_elicitation(rows, M.choices(rows))
 end
 
+--- Whether the program asks for a host that a command in its sandbox wants to reach: 2.1.197's status file says `busy`
+--- all the while.
+---@param rows string[]
+---@return boolean
+function M.asks_for_host(rows)
+  local choices = not M.composer(rows) and M.choices(rows)
+  for i = choices and choices.first_row - 1 or 0, 1, -1 do
+    if is_rule(rows[i]) then return rows[i + 1]:find "^ *Network request outside of sandbox$" ~= nil end
+  end
+  return false
+end
+
 --- So many rows of a composer are shown at most where it stands at the foot of the screen. 2.1.290 does not say that
 --- there are more, and puts its prompt before the first that is in sight.
 local function most_rows(height) return height // 2 - 5 end
@@ -456,8 +468,8 @@ function M.once(look)
   end
 end
 
-for _, name in ipairs { "has_dialog_footer", "shows_dialog", "shows_elicitation", "composer", "is_busy", "refusal",
-  "choices", "signs_of_life", "awaits_background" } do
+for _, name in ipairs { "has_dialog_footer", "shows_dialog", "shows_elicitation", "asks_for_host", "composer",
+  "is_busy", "refusal", "choices", "signs_of_life", "awaits_background" } do
   M[name] = M.once(M[name])
 end
 

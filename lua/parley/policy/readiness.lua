@@ -43,17 +43,18 @@ end
 ---
 --- The status file is believed first. It says `idle` exactly when keys are taken (`shell` while a command runs on in
 --- the background), and never while a dialog is up, but for the offer at the start, of which 2.1.197 does not tell,
---- and 2.1.332 late, at both its ends; 2.1.141 says `busy` while one is up, and so does 2.1.197 of a server's form:
---- there the screen decides. A file without a status, of a version that has one (2.1.119 and later), will have it in a
---- moment. Without either, the screen decides: a composer, and neither the title nor a spinner that says that a turn
---- runs.
+--- and 2.1.332 late, at both its ends; 2.1.141 says `busy` while one is up, and so does 2.1.197 of a server's form
+--- and of a host that its sandbox asks for: there the screen decides. A file without a status, of a version that has
+--- one (2.1.119 and later), will have it in a moment. Without either, the screen decides: a composer, and neither the
+--- title nor a spinner that says that a turn runs.
 ---@param view parley.View
 ---@return "starting"|"ready"|"busy"|"dialog"
 function M.state(view)
   local status = view.status
   if status and status.status == "busy" then
     local is_untold = not versions.tells_dialogs(status.version) and tui.shows_dialog(view.rows)
-    return (is_untold or tui.shows_elicitation(view.rows)) and "dialog" or "busy"
+    local asks = is_untold or tui.shows_elicitation(view.rows) or tui.asks_for_host(view.rows)
+    return asks and "dialog" or "busy"
   end
   if status and status.status == "waiting" then
     return not view.has_started and has_composer(view) and "starting" or "dialog"

@@ -83,7 +83,8 @@ end
 local function unavailable(self)
   local missed = #self.needs > 0 and self.needs or self.wishes
   return ("the program does not call (the settings forbid it: disableAllHooks, allowedHttpHookUrls, a managed "
-    .. "allowManagedHooksOnly; or it has no hooks over HTTP), so there is no %s"):format(table.concat(missed, ", no "))
+    .. "allowManagedHooksOnly, or a sandbox without 127.0.0.1 in its network.allowedDomains; or it has no hooks over "
+    .. "HTTP), so there is no %s"):format(table.concat(missed, ", no "))
 end
 
 local function no_hooks(message, fields)

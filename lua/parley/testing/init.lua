@@ -59,8 +59,9 @@
 --- one or a workflow of such, which reports `result` so long after it) with `after` (the text that follows the
 --- results), `stop_reason`, `empty`; when: `delay_ms`, `block_delay_ms`, `line_ms`; `breaks_off`: the text of an
 --- attempt before, whose connection ends in the middle; `dialog` (`{title, lines, choices, selected, numbered, footer,
---- waiting_for}`) is asked first; `elicitation` (`{server, message, fields}`): a server asks first; `compacts`: the
---- program compacts the conversation first; `compaction_fails`: it tries to, and the turn ends; `cut_behind_calls`:
+--- waiting_for, untold}`; `untold`: the status file does not tell of it) is asked first; `elicitation` (`{server,
+--- message, fields}`): a server asks first; `compacts`: the program compacts the conversation first;
+--- `compaction_fails`: it tries to, and the turn ends; `cut_behind_calls`:
 --- the connection ends behind the calls, which run all the same. Or `steps`, a list of such, one API message each. An
 --- answer that says nothing for the model echoes.
 ---

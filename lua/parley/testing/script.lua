@@ -113,7 +113,7 @@ end
 -- Answers -------------------------------------------------------------------------------------------------------------
 
 local DIALOG = { title = text, lines = texts, choices = texts, selected = count, numbered = flag, footer = text,
-  waiting_for = text }
+  waiting_for = text, untold = flag }
 
 local function check_choices(dialog, where)
   if #dialog.choices == 0 then refuse(where .. ".choices", "must not be empty") end

@@ -37,6 +37,20 @@ describe("policy.readiness", function()
       assert.equal("ready", state(COMPOSER, { status = "shell" }))
     end)
 
+    it("sees a host asked for that the status does not tell of", function()
+      local said = { "● Bash(curl example.com)", "", "✽ Running… (3s)", "" }
+      local asks = { RULE, " Network request outside of sandbox", "", "   Host: example.com", "",
+        "   Do you want to allow this connection?", "   ❯ 1. Yes", "     2. Yes, and don't ask again for example.com",
+        "     3. No, and tell Claude what to do differently (esc)" }
+      local rows = table.move(asks, 1, #asks, #said + 1, { table.unpack(said) })
+      assert.equal("dialog", state(rows, { status = "busy", version = "2.1.197" }, true))
+      rows[#said + 2] = " Something else"
+      assert.equal("busy", state(rows, { status = "busy", version = "2.1.197" }, true))
+      -- The model may say the same: below that the composer is.
+      local told = table.move(COMPOSER, 1, #COMPOSER, #asks + 1, { table.unpack(asks) })
+      assert.equal("busy", state(told, { status = "busy", version = "2.1.197" }, true))
+    end)
+
     it("needs a composer to be ready", function()
       assert.equal("starting", state({}, { status = "idle" }))
       assert.equal("starting", state(PANEL, { status = "idle" }))

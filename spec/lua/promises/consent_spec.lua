@@ -313,6 +313,25 @@ describe("promise 4, consent is the user's:", function()
     end
   end
 
+  do
+    local script = { answers = { { text = "done", dialog = { title = "Network request outside of sandbox",
+      lines = { "  Host: example.com", "", "  Do you want to allow this connection?" }, footer = "", untold = true,
+      choices = { "Yes", "Yes, and don't ask again for example.com",
+        "No, and tell Claude what to do differently (esc)" } } } } }
+    on({ "2.1.197" }, "a host that the sandbox asks for is not allowed by itself", { script = script },
+      function(live, kit)
+        local err = failure_of("DialogError", say, live, "hello")
+        assert.equal("permission", err.dialog.kind)
+        assert.matches("Host: example.com", err.dialog.text, 1, true)
+        assert.equal(1, select(2, kit:received():gsub("\r", "")))
+      end)
+    on({ "2.1.197" }, "a host that the sandbox asks for is allowed by who may", { script = script,
+      session = { accept = { "permission" } } }, function(live)
+        local said = say(live, "hello")
+        assert.same({ "success", { "done" }, 1 }, { said.verdict, said.texts, count_of(said, "dialog_answered") })
+      end)
+  end
+
   for name, dimensions in pairs { [""] = { 40, 120 }, [", on a small screen"] = { 24, 80 } } do
     local script = { faults = { no_auto_check = true } }
     local process = { permission_mode = "auto", dimensions = dimensions }

@@ -269,7 +269,7 @@ end
 
 --- Any other dialog, for scripts: the answer is the label chosen, or "cancel".
 ---@param described {title: string, lines?: string[], choices: string[], selected?: integer, numbered?: boolean,
----       footer?: string, waiting_for?: string}
+---       footer?: string, waiting_for?: string, untold?: boolean}
 function M.custom(described)
   local choices, rows = {}, { described.title, "" }
   for index, label in ipairs(described.choices) do choices[index] = { label = label, answer = label } end
@@ -277,7 +277,7 @@ function M.custom(described)
   return {
     kind = "custom", rows = rows, choices = choices, selected = described.selected or 1,
     is_numbered = described.numbered ~= false, escape = "cancel", footer = described.footer or CONFIRM, indent = " ",
-    waiting_for = described.waiting_for or "dialog open",
+    waiting_for = described.waiting_for or "dialog open", is_untold = described.untold,
   }
 end
 
