@@ -43,7 +43,9 @@ describe("policy.readiness", function()
         "   Do you want to allow this connection?", "   ❯ 1. Yes", "     2. Yes, and don't ask again for example.com",
         "     3. No, and tell Claude what to do differently (esc)" }
       local rows = table.move(asks, 1, #asks, #said + 1, { table.unpack(said) })
-      assert.equal("dialog", state(rows, { status = "busy", version = "2.1.197" }, true))
+      for _, status in ipairs { "busy", "idle", "shell" } do
+        assert.equal("dialog", state(rows, { status = status, version = "2.1.197" }, true))
+      end
       rows[#said + 2] = " Something else"
       assert.equal("busy", state(rows, { status = "busy", version = "2.1.197" }, true))
       -- The model may say the same: below that the composer is.
