@@ -73,8 +73,8 @@ function M.shows_elicitation(rows)
   return M.has_dialog_footer(rows) and dialog.is_elicitation(rows, M.choices(rows))
 end
 
---- Whether the program asks for a host that a command in its sandbox wants to reach: 2.1.197's status file does not tell
---- of that, and the command may be one that works in the background.
+--- Whether the program asks for a host that a command in its sandbox wants to reach: 2.1.197's status file does not
+--- tell of that, and the command may be one that works in the background.
 ---@param rows string[]
 ---@return boolean
 function M.asks_for_host(rows)

@@ -45,8 +45,8 @@ end
 --- the background), and never while a dialog is up, but for the offer at the start, of which 2.1.197 does not tell,
 --- and 2.1.332 late, at both its ends; 2.1.141 says `busy` while one is up, and so does 2.1.197 of a server's form; of
 --- a host that its sandbox asks for 2.1.197 tells neither in a turn nor between two: there the screen decides. A file
---- without a status, of a version that has one (2.1.119 and later), will have it in a moment. Without either, the screen
---- decides: a composer, and neither the title nor a spinner that says that a turn runs.
+--- without a status, of a version that has one (2.1.119 and later), will have it in a moment. Without either, the
+--- screen decides: a composer, and neither the title nor a spinner that says that a turn runs.
 ---@param view parley.View
 ---@return "starting"|"ready"|"busy"|"dialog"
 function M.state(view)
@@ -62,7 +62,8 @@ function M.state(view)
   if status and (status.status == "idle" or status.status == "shell") then
     if has_composer(view) then return "ready" end
     local is_offered = not view.has_started and tui.has_dialog_footer(view.rows) and tui.choices(view.rows)
-    return (is_offered or tui.asks_for_host(view.rows)) and "dialog" or "starting" -- choices alone may be those of a conversation that is drawn again
+    if is_offered or tui.asks_for_host(view.rows) then return "dialog" end
+    return "starting" -- choices alone may be those of a conversation that is drawn again
   end
   local seen = on_screen(view)
   if status and versions.has_status(status.version) and seen ~= "dialog" then return "starting" end
